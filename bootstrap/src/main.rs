@@ -1,0 +1,2 @@
+//! The directory node.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Reliable, ordered exchange of messages between two terminals over lossy routes.

@@ -1,0 +1,1 @@
+//! Keys of accounts and terminals, and the certificates that bind them.

@@ -1,0 +1,16 @@
+//! The protocol of Offhook, pure: no socket, file, clock or randomness of its own.
+//!
+//! Time comes in as an argument ([`std::time::Instant`] for timers, [`wire::UnixMillis`] for what is
+//! signed), randomness as seeds. Machines take inputs, and are polled for outputs and for the next time-out.
+
+pub mod call;
+pub mod dialog;
+pub mod identity;
+pub mod jitter;
+pub mod number;
+pub mod proof;
+pub mod record;
+pub mod rtp;
+pub mod signalling;
+pub mod verify;
+pub mod wire;

@@ -1,0 +1,1 @@
+//! The slow hash that makes plain numbers dear.

@@ -1,0 +1,1 @@
+//! Signalling messages, sealed and signed.

@@ -1,0 +1,1 @@
+//! Words and digits that two people compare by voice.

@@ -1,0 +1,1 @@
+//! Encoding: CBOR, signed envelopes, time stamps.

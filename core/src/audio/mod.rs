@@ -1,0 +1,1 @@
+//! Sound: sources and sinks, devices and files, the codec.

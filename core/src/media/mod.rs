@@ -1,0 +1,1 @@
+//! Media between two terminals: one UDP socket, ICE, QUIC, RTP.

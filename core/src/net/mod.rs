@@ -1,0 +1,1 @@
+//! The network: libp2p swarm, DHT, signalling service.

@@ -1,0 +1,1 @@
+//! The public handles: [`Phone`](crate::phone) and its calls.

@@ -1,0 +1,1 @@
+//! What a terminal keeps: accounts, contacts, history, messages.

@@ -1,0 +1,2 @@
+//! The headless terminal.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Network lab, scoring and helpers for the end-to-end tests and benchmarks.
