@@ -1,1 +1,3 @@
 //! Network lab, scoring and helpers for the end-to-end tests and benchmarks.
+
+pub mod lab;
