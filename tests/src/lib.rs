@@ -1,3 +1,6 @@
 //! Network lab, scoring and helpers for the end-to-end tests and benchmarks.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
 pub mod lab;
+pub mod score;
+pub mod speech;
