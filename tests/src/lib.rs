@@ -2,5 +2,6 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
 pub mod lab;
+pub mod program;
 pub mod score;
 pub mod speech;

@@ -168,7 +168,8 @@ fn call_delay(said: &[f32], heard: &[f32]) -> usize {
 /// Starts of the whole seconds of which more than half is speech: 20 ms frames within 30 dB of the loudest.
 fn speech_windows(said: &[f32]) -> Vec<usize> {
     let frame = RATE as usize / 50;
-    let power = |samples: &[f32]| samples.iter().map(|s| f64::from(*s).powi(2)).sum::<f64>() / samples.len() as f64;
+    let power =
+        |samples: &[f32]| samples.iter().map(|s| f64::from(*s).powi(2)).sum::<f64>() / samples.len() as f64;
     let loudest = said.chunks_exact(frame).map(power).fold(0.0, f64::max);
     let threshold = (loudest * 1e-3).max(SILENCE * SILENCE);
     let is_speech = |window: &[f32]| {
@@ -176,7 +177,10 @@ fn speech_windows(said: &[f32]) -> Vec<usize> {
         let count = frames.len();
         frames.filter(|frame| power(frame) > threshold).count() * 2 > count
     };
-    (0..said.len() / WINDOW).map(|i| i * WINDOW).filter(|start| is_speech(&said[*start..start + WINDOW])).collect()
+    (0..said.len() / WINDOW)
+        .map(|i| i * WINDOW)
+        .filter(|start| is_speech(&said[*start..start + WINDOW]))
+        .collect()
 }
 
 /// Lag and height of the best normalised correlation of `window` anywhere in `around`.
@@ -289,7 +293,8 @@ mod tests {
             let hiss = (noise >> 8) as f32 / (1 << 24) as f32 - 0.5;
             // Eight bits with a logarithmic curve (G.711), some noise, every twentieth 20 ms packet lost.
             let coded = (sample.abs() * 255.0).ln_1p() / 256f32.ln();
-            let decoded = (((coded * 127.0).round() / 127.0 * 256f32.ln()).exp_m1() / 255.0).copysign(*sample);
+            let decoded =
+                (((coded * 127.0).round() / 127.0 * 256f32.ln()).exp_m1() / 255.0).copysign(*sample);
             *sample = if (index / 320) % 20 == 7 { 0.0 } else { decoded * 0.5 + 0.01 * hiss };
         }
         let result = score(&said, &heard, until(&said)).unwrap();

@@ -158,8 +158,7 @@ fn a_lab_cleans_up_behind_itself_and_behind_the_killed() {
 fn class_of(nat: Nat) -> NatClass {
     let lab = Lab::new("nat").unwrap();
     let access = Impairment::delay_ms(2);
-    let (first, second) =
-        (lab.host("d1", access.clone()).unwrap(), lab.host("d2", access.clone()).unwrap());
+    let (first, second) = (lab.host("d1", access.clone()).unwrap(), lab.host("d2", access.clone()).unwrap());
     let router = lab.router("nat", nat, access).unwrap();
     classify(&router.host("h").unwrap(), &first, &second).unwrap()
 }
@@ -207,15 +206,11 @@ fn blocked_udp_is_blocked() {
 fn two_nats_in_a_row_filter_like_the_stricter_one() {
     let lab = Lab::new("cgnat").unwrap();
     let access = Impairment::delay_ms(2);
-    let (first, second) =
-        (lab.host("d1", access.clone()).unwrap(), lab.host("d2", access.clone()).unwrap());
+    let (first, second) = (lab.host("d1", access.clone()).unwrap(), lab.host("d2", access.clone()).unwrap());
     let carrier = lab.carrier("cg", Nat::PortRestricted, access).unwrap();
     let host = carrier.router("home", Nat::FullCone).unwrap().host("h").unwrap();
     assert_eq!(host.public(), carrier.public());
-    assert_eq!(
-        classify(&host, &first, &second).unwrap(),
-        open(EndpointIndependent, AddressAndPortDependent)
-    );
+    assert_eq!(classify(&host, &first, &second).unwrap(), open(EndpointIndependent, AddressAndPortDependent));
 }
 
 #[test]

@@ -224,7 +224,10 @@ impl Shared {
         let mut fds = vec![sys::poll_input(self.wake.as_raw_fd())];
         let mut due = None;
         loop {
-            sys::wait_readable(&mut fds, due.map(|due: Instant| due.saturating_duration_since(Instant::now())));
+            sys::wait_readable(
+                &mut fds,
+                due.map(|due: Instant| due.saturating_duration_since(Instant::now())),
+            );
             if fds[0].revents != 0 {
                 sys::read_packet(self.wake.as_fd(), &mut buffer);
             }

@@ -39,8 +39,8 @@ pub use classify::{Behaviour, NatClass, classify};
 pub use cloud::{Counters, LinkCounters};
 pub use link::{Channel, Fate, Impairment};
 pub use nat::Nat;
-pub use sys::monotonic_ns;
 pub(crate) use sys::die_with_parent;
+pub use sys::monotonic_ns;
 pub use topology::{Mesh, Pair};
 
 use std::fs::{File, TryLockError};
@@ -57,7 +57,9 @@ use sys::Namespace;
 #[derive(Debug, thiserror::Error)]
 pub enum LabError {
     /// Only root may make network namespaces.
-    #[error("the network lab needs root (or `unshare --map-root-user --net --mount`): run `cargo xtask test`")]
+    #[error(
+        "the network lab needs root (or `unshare --map-root-user --net --mount`): run `cargo xtask test`"
+    )]
     NotRoot,
     /// A tool failed or is missing.
     #[error("{command} failed: {message}")]
@@ -212,13 +214,7 @@ impl Lab {
         u8::try_from(number).map(LanNumber).map_err(|_| LabError::Full)
     }
 
-    fn finish_router(
-        &self,
-        name: &str,
-        nat: Nat,
-        link: Link,
-        plan: RouterPlan,
-    ) -> Result<Router, LabError> {
+    fn finish_router(&self, name: &str, nat: Nat, link: Link, plan: RouterPlan) -> Result<Router, LabError> {
         let RouterPlan { namespace, public, prefix, carrier } = plan;
         namespace.write_sysctl("net/ipv4/ip_forward", "1")?;
         let gateway = Ipv4Addr::from(u32::from(prefix) + 1);

@@ -101,7 +101,8 @@ fn path_of(name: &str) -> String {
 /// Ends what still runs in a namespace of the lab and removes it. Errors are of no use to anybody here.
 pub fn remove_namespace(name: &str) {
     if let Ok(output) = Command::new("ip").args(["netns", "pids", name]).output() {
-        for pid in String::from_utf8_lossy(&output.stdout).lines().filter_map(|line| line.trim().parse().ok()) {
+        for pid in String::from_utf8_lossy(&output.stdout).lines().filter_map(|line| line.trim().parse().ok())
+        {
             // SAFETY: a plain system call; the process lives in a namespace that only the lab knows.
             unsafe { libc::kill(pid, libc::SIGKILL) };
         }

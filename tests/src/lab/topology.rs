@@ -57,7 +57,8 @@ impl Mesh {
     pub fn new(name: &str, servers: usize, round_trip_ms: u64) -> Result<Self, LabError> {
         let lab = Lab::new(name)?;
         let access = Impairment::delay_ms(round_trip_ms / 4);
-        let servers = (0..servers).map(|i| lab.host(&format!("s{i}"), access.clone())).collect::<Result<_, _>>()?;
+        let servers =
+            (0..servers).map(|i| lab.host(&format!("s{i}"), access.clone())).collect::<Result<_, _>>()?;
         let a = lab.router("nata", Nat::PortRestricted, access.clone())?.host("a")?;
         let b = lab.router("natb", Nat::PortRestricted, access)?.host("b")?;
         Ok(Self { lab, servers, a, b })
