@@ -101,7 +101,9 @@ Examples:
         no_qr: bool,
     },
     /// A script that completes commands in your shell
-    #[command(after_help = "Example:\n  offhook completions bash > ~/.local/share/bash-completion/completions/offhook")]
+    #[command(
+        after_help = "Example:\n  offhook completions bash > ~/.local/share/bash-completion/completions/offhook"
+    )]
     Completions {
         /// Which shell
         shell: clap_complete::Shell,
@@ -164,7 +166,9 @@ pub enum AccountCmd {
 #[derive(Debug, Subcommand)]
 pub enum ContactCmd {
     /// Give a number a name
-    #[command(after_help = "Examples:\n  offhook contact add 4821 0937 5562 Ada\n  offhook contact add 'offhook:482109375562?key=...' Ada")]
+    #[command(
+        after_help = "Examples:\n  offhook contact add 4821 0937 5562 Ada\n  offhook contact add 'offhook:482109375562?key=...' Ada"
+    )]
     Add {
         /// Number or invitation link, then the name
         #[arg(required = true, num_args = 2.., value_name = "NUMBER NAME")]
@@ -340,9 +344,13 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for words in [&["offhook"][..], &["offhook", "dial"], &["offhook", "run", "--ring-timeout", "0"],
-            &["offhook", "run", "--answer", "maybe"], &["offhook", "run", "--metrics", "here"]]
-        {
+        for words in [
+            &["offhook"][..],
+            &["offhook", "dial"],
+            &["offhook", "run", "--ring-timeout", "0"],
+            &["offhook", "run", "--answer", "maybe"],
+            &["offhook", "run", "--metrics", "here"],
+        ] {
             assert!(Cli::try_parse_from(words).is_err(), "{words:?}");
         }
     }

@@ -145,12 +145,16 @@ impl Context {
 
 impl File {
     fn read(path: &Path) -> Result<Self, Failure> {
-        let unreadable = |error: std::io::Error| Failure::failed(format!("{} can't be read: {error}.", path.display()));
+        let unreadable =
+            |error: std::io::Error| Failure::failed(format!("{} can't be read: {error}.", path.display()));
         match std::fs::metadata(path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
             Err(error) => return Err(unreadable(error)),
             Ok(meta) if meta.len() > MAX_FILE => {
-                return Err(Failure::bad_input(format!("{} is too large for a configuration.", path.display())));
+                return Err(Failure::bad_input(format!(
+                    "{} is too large for a configuration.",
+                    path.display()
+                )));
             }
             Ok(_) => {}
         }

@@ -182,7 +182,9 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_answered_with_a_sentence() {
-        for bad in ["dance", "dial", "text ada", "text", "mute", "mute yes", "contact", "contact add ada", "{}", "{"] {
+        for bad in
+            ["dance", "dial", "text ada", "text", "mute", "mute yes", "contact", "contact add ada", "{}", "{"]
+        {
             let sentence = parse(bad).unwrap_err();
             assert!(sentence.len() > 10, "{bad}: {sentence}");
         }

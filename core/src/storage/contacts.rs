@@ -144,7 +144,8 @@ fn check_name(name: &str) -> Result<String, StorageError> {
         return Err(StorageError::BadContactName("it is longer than 64 characters"));
     }
     // Format characters that turn the text's direction could make one name look like another.
-    if name.chars().any(|c| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')) {
+    if name.chars().any(|c| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'))
+    {
         return Err(StorageError::BadContactName("it contains control characters"));
     }
     Ok(name.to_owned())

@@ -5,8 +5,8 @@ use super::seal::{KdfCost, SealedSeed};
 use super::{AccountId, Password, StorageError, db, wall_clock};
 use offhook_proto::identity::{IdentityId, IdentityKey, MailboxKey, SealKey, SignedCert, TerminalKey};
 use offhook_proto::number::{Number, PlainNumber};
-use offhook_proto::proof::{NumberProof, PlainProof, try_nonce};
-use offhook_proto::record::{ACCOUNT_LIFETIME, AccountRecord, SignedAccount};
+use offhook_proto::proof::{Miner, NumberProof, PlainProof};
+use offhook_proto::record::{ACCOUNT_LIFETIME, AccountRecord};
 use offhook_proto::wire::{self, UnixMillis};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use std::fs::{self, DirBuilder, File};
@@ -76,9 +76,10 @@ struct Search {
 
 impl Search {
     fn work(&self, identity: &IdentityId, found: &tokio::sync::mpsc::Sender<(PlainNumber, PlainProof)>) {
+        let mut miner = Miner::new();
         while !self.stop.load(Ordering::Relaxed) {
             let nonce = self.next.fetch_add(1, Ordering::Relaxed);
-            if let Some(number) = try_nonce(identity, nonce) {
+            if let Some(number) = miner.try_nonce(identity, nonce) {
                 self.stop.store(true, Ordering::Relaxed);
                 // A full channel means that another core was faster.
                 let _ = found.try_send((number, PlainProof { nonce }));
@@ -140,8 +141,7 @@ impl Draft {
         let now = wall_clock();
         let (draft, sealed) = self.seal(password).await?;
         let record = draft.record(now);
-        let cert =
-            SignedCert::issue(&draft.identity, draft.terminal.public(), draft.seal.public(), now);
+        let cert = SignedCert::issue(&draft.identity, draft.terminal.public(), draft.seal.public(), now);
         let pool = db::create(&dir.join(DATABASE)).await?;
         let mut tx = db::write(&pool).await?;
         draft.insert_account(&mut tx, &sealed, &record, now).await?;
@@ -162,8 +162,8 @@ impl Draft {
         run_blocking(work).await
     }
 
-    fn record(&self, now: UnixMillis) -> SignedAccount {
-        let record = AccountRecord {
+    fn record(&self, now: UnixMillis) -> AccountRecord {
+        AccountRecord {
             number: Number::Plain(self.number),
             proof: NumberProof::Plain(self.proof),
             identity: self.identity.public(),
@@ -172,27 +172,27 @@ impl Draft {
             revoked: Vec::new(),
             seq: now,
             expires: now.plus(ACCOUNT_LIFETIME),
-        };
-        record.sign(&self.identity)
+        }
     }
 
     async fn insert_account(
         &self,
         tx: &mut db::Write,
         sealed: &SealedSeed,
-        record: &SignedAccount,
+        record: &AccountRecord,
         now: UnixMillis,
     ) -> Result<(), StorageError> {
         sqlx::query(
-            "INSERT INTO account (one, id, number, proof, identity, created, record, sealed_seed, seal_nonce,
-                                  kdf_salt, kdf_memory, kdf_passes, kdf_lanes)
-             VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO account (one, id, number, proof, identity, created, record, record_body, sealed_seed,
+                                  seal_nonce, kdf_salt, kdf_memory, kdf_passes, kdf_lanes)
+             VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(self.id.as_str())
         .bind(Number::Plain(self.number).canonical())
         .bind(wire::encode(&NumberProof::Plain(self.proof)))
         .bind(self.identity.public().as_bytes().as_slice())
         .bind(db::int(now.0))
+        .bind(wire::encode(&record.sign(&self.identity)))
         .bind(wire::encode(record))
         .bind(&sealed.sealed)
         .bind(sealed.nonce.as_slice())
@@ -237,9 +237,7 @@ pub(super) fn cert_until(cert: &SignedCert, now: UnixMillis) -> Result<UnixMilli
 pub(super) async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StorageError> + Send + 'static,
 ) -> Result<T, StorageError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|_| StorageError::Internal("a worker thread stopped"))?
+    tokio::task::spawn_blocking(work).await.map_err(|_| StorageError::Internal("a worker thread stopped"))?
 }
 
 fn place(from: &Path, to: &PathBuf, parent: &Path) -> Result<(), StorageError> {

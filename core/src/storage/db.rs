@@ -67,7 +67,7 @@ fn options(path: &Path) -> SqliteConnectOptions {
 }
 
 pub(super) fn number(text: &str) -> Result<Number, StorageError> {
-    text.parse().map_err(|_| StorageError::Damaged("a number"))
+    Number::from_canonical(text).map_err(|_| StorageError::Damaged("a number"))
 }
 
 /// SQLite's integers are signed; our times and counts never come near the 63rd bit.

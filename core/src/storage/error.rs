@@ -21,7 +21,9 @@ pub enum StorageError {
     #[error("There is no account \"{0}\" here. `offhook account list` shows which there are.")]
     NoAccount(String),
     /// No account is chosen, or there is none at all.
-    #[error("No account is chosen. Make one with `offhook account new ID` or choose with `offhook account use ID`.")]
+    #[error(
+        "No account is chosen. Make one with `offhook account new ID` or choose with `offhook account use ID`."
+    )]
     NoCurrentAccount,
     /// The password does not open the account.
     #[error("The password is wrong.")]

@@ -4,7 +4,7 @@ use super::seal::{KdfCost, SealedSeed};
 use super::{AccountId, AccountStore, NewAccount, Password, StorageError, db, wall_clock};
 use offhook_proto::identity::{Fingerprint, IdentityId, IdentityKey, SealKey, SignedCert, TerminalKey};
 use offhook_proto::number::Number;
-use offhook_proto::record::{ACCOUNT_LIFETIME, SignedAccount};
+use offhook_proto::record::{ACCOUNT_LIFETIME, AccountRecord};
 use offhook_proto::wire::{self, UnixMillis};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::Write as _;
@@ -48,7 +48,11 @@ impl Home {
     pub fn open(dir: impl Into<PathBuf>) -> Result<Self, StorageError> {
         let dir = dir.into();
         let accounts = dir.join("accounts");
-        DirBuilder::new().recursive(true).mode(0o700).create(&accounts).map_err(StorageError::io(&accounts))?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&accounts)
+            .map_err(StorageError::io(&accounts))?;
         Ok(Self { dir, accounts })
     }
 
@@ -146,6 +150,7 @@ impl Home {
         old: &Password,
         new: &Password,
     ) -> Result<(), StorageError> {
+        let _lock = self.lock().await?;
         let account = self.find(id).await?;
         self.reseal(&account, old, new, id).await
     }
@@ -241,7 +246,9 @@ impl Home {
             }
             match Found::read(&entry.path().join(DATABASE), name).await {
                 Ok(account) => found.push(account),
-                Err(error) => tracing::warn!(dir = %entry.path().display(), %error, "an account is unreadable"),
+                Err(error) => {
+                    tracing::warn!(dir = %entry.path().display(), %error, "an account is unreadable")
+                }
             }
         }
         found.sort_by(|a, b| a.id.cmp(&b.id));
@@ -373,7 +380,7 @@ async fn put_sealed(tx: &mut db::Write, id: &AccountId, sealed: &SealedSeed) -> 
 /// Signs certificate and account record for another term.
 async fn renew(tx: &mut db::Write, key: &IdentityKey) -> Result<(), StorageError> {
     let (terminal, seal, record): (Vec<u8>, Vec<u8>, Vec<u8>) = sqlx::query_as(
-        "SELECT t.terminal_seed, t.seal_seed, a.record FROM terminal t JOIN account a ON a.one = t.one",
+        "SELECT t.terminal_seed, t.seal_seed, a.record_body FROM terminal t JOIN account a ON a.one = t.one",
     )
     .fetch_one(&mut **tx)
     .await?;
@@ -381,8 +388,7 @@ async fn renew(tx: &mut db::Write, key: &IdentityKey) -> Result<(), StorageError
     let terminal = TerminalKey::from_seed(db::bytes(&terminal, "the terminal's key")?);
     let seal = SealKey::from_seed(db::bytes(&seal, "the terminal's key")?);
     let cert = SignedCert::issue(key, terminal.public(), seal.public(), now);
-    let signed: SignedAccount = decode(&record, "the account record")?;
-    let mut record = signed.record().map_err(|_| StorageError::Damaged("the account record"))?;
+    let mut record: AccountRecord = decode(&record, "the account record")?;
     record.seq = UnixMillis(now.0.max(record.seq.0.saturating_add(1)));
     record.expires = record.seq.plus(ACCOUNT_LIFETIME);
     sqlx::query("UPDATE terminal SET cert = ?, cert_until = ?")
@@ -390,8 +396,9 @@ async fn renew(tx: &mut db::Write, key: &IdentityKey) -> Result<(), StorageError
         .bind(db::int(cert_until(&cert, now)?.0))
         .execute(&mut **tx)
         .await?;
-    sqlx::query("UPDATE account SET record = ?")
+    sqlx::query("UPDATE account SET record = ?, record_body = ?")
         .bind(wire::encode(&record.sign(key)))
+        .bind(wire::encode(&record))
         .execute(&mut **tx)
         .await?;
     Ok(())

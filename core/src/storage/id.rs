@@ -1,6 +1,6 @@
 use super::StorageError;
+use precis_core::profile::PrecisFastInvocation as _;
 use precis_profiles::UsernameCaseMapped;
-use precis_profiles::precis_core::profile::PrecisFastInvocation as _;
 use std::fmt;
 use std::str::FromStr;
 
@@ -76,7 +76,9 @@ mod tests {
 
     #[test]
     fn ids_that_are_no_names_are_refused() {
-        for bad in ["", "   ", "a b", "a/b", "..", ".hidden", "-rf", "a\\b", "c:", "a\0b", "a\nb", "a\u{202e}b"] {
+        for bad in
+            ["", "   ", "a b", "a/b", "..", ".hidden", "-rf", "a\\b", "c:", "a\0b", "a\nb", "a\u{202e}b"]
+        {
             assert!(id(bad).is_err(), "{bad:?}");
         }
         assert!(id(&"x".repeat(65)).unwrap_err().contains("64"));

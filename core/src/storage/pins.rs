@@ -3,6 +3,7 @@
 use super::{AccountStore, StorageError, db, wall_clock};
 use offhook_proto::identity::{Fingerprint, IdentityId};
 use offhook_proto::number::Number;
+use offhook_proto::record;
 use offhook_proto::wire::UnixMillis;
 use sqlx::SqliteConnection;
 
@@ -124,6 +125,11 @@ impl AccountStore {
 }
 
 impl Pin {
+    /// In the form in which the protocol chooses among several keys for one number.
+    pub fn expected(&self) -> record::Pin {
+        self.identity.map_or(record::Pin::Fingerprint(self.fingerprint), record::Pin::Key)
+    }
+
     fn from_row((fingerprint, key, verified, offered, first_seen): PinRow) -> Result<Self, StorageError> {
         Ok(Self {
             fingerprint: fingerprint.parse().map_err(|_| StorageError::Damaged("a pinned key"))?,
@@ -136,11 +142,11 @@ impl Pin {
 
     fn compare(pin: Option<&Self>, identity: &IdentityId) -> PinCheck {
         let Some(pin) = pin else { return PinCheck::New };
-        let same = match pin.identity {
-            Some(pinned) => pinned == *identity,
-            None => pin.fingerprint == identity.fingerprint(),
-        };
-        if same { PinCheck::Matches } else { PinCheck::Differs { pinned: pin.fingerprint } }
+        if pin.expected().matches(identity) {
+            PinCheck::Matches
+        } else {
+            PinCheck::Differs { pinned: pin.fingerprint }
+        }
     }
 }
 

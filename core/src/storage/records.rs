@@ -1,8 +1,7 @@
 //! What was learned about other numbers, to ring them without waiting for the DHT.
 
 use super::{AccountStore, StorageError, db, wall_clock};
-use offhook_proto::number::Number;
-use offhook_proto::wire::NodeAddr;
+use offhook_proto::number::{NodeAddr, Number};
 
 /// Most record sets kept; the oldest goes first.
 pub const MAX_CACHED_RECORDS: u32 = 2_000;
@@ -70,8 +69,8 @@ impl AccountStore {
     /// Keeps the directories through which a number says it is reached; the first eight count.
     pub async fn set_routes(&self, number: &Number, routes: &[NodeAddr]) -> Result<(), StorageError> {
         let kept: Vec<String> = routes.iter().take(MAX_ROUTES).map(|addr| addr.as_str().to_owned()).collect();
-        let text =
-            serde_json::to_string(&kept).map_err(|_| StorageError::Internal("routes could not be written"))?;
+        let text = serde_json::to_string(&kept)
+            .map_err(|_| StorageError::Internal("routes could not be written"))?;
         let mut tx = db::write(self.pool()).await?;
         sqlx::query(
             "INSERT INTO routes (number, routes, stored) VALUES (?, ?, ?)

@@ -7,8 +7,8 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
 use offhook_proto::identity::IdentityId;
+use precis_core::profile::PrecisFastInvocation as _;
 use precis_profiles::OpaqueString;
-use precis_profiles::precis_core::profile::PrecisFastInvocation as _;
 use std::fmt;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 

@@ -15,7 +15,9 @@ CREATE TABLE account (
     kdf_passes INTEGER NOT NULL,
     kdf_lanes INTEGER NOT NULL,
     -- The signed account record as it is published.
-    record BLOB NOT NULL
+    record BLOB NOT NULL,
+    -- The same without its signature, to sign it anew.
+    record_body BLOB NOT NULL
 ) STRICT;
 
 CREATE TABLE terminal (
