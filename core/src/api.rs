@@ -238,6 +238,35 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// The call that the event belongs to, if it belongs to one.
+    pub fn call(&self) -> Option<&str> {
+        match self {
+            Self::Searching { call, .. }
+            | Self::Found { call, .. }
+            | Self::Ringing { call }
+            | Self::Incoming { call, .. }
+            | Self::Accepted { call }
+            | Self::Connected { call, .. }
+            | Self::Path { call, .. }
+            | Self::AudioStarted { call, .. }
+            | Self::FirstAudio { call }
+            | Self::Dtmf { call, .. }
+            | Self::RemoteHold { call, .. }
+            | Self::RemoteMute { call, .. }
+            | Self::DeviceLost { call, .. }
+            | Self::Ended { call, .. } => Some(call),
+            Self::Text { call, .. } => call.as_deref(),
+            Self::Online { .. }
+            | Self::Offline
+            | Self::TextDelivered { .. }
+            | Self::TextFailed { .. }
+            | Self::KeyChanged { .. }
+            | Self::Error { .. } => None,
+        }
+    }
+}
+
 /// An [`Event`] with the time it happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TimedEvent {
