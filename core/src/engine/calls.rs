@@ -1,7 +1,8 @@
 //! What the outside sees of each call: its state, kept for those who wait for it.
 
-use crate::api::{ApiError, CallRef, ErrorCode, PathKind, Side};
+use crate::api::{self, ApiError, CallRef, ErrorCode};
 use crate::phone::CallState;
+use offhook_proto::call::{EndReason, Failure, LegId};
 use offhook_proto::number::Number;
 use offhook_proto::signalling::CallId;
 use offhook_proto::wire::UnixMillis;
@@ -23,11 +24,11 @@ pub(super) struct CallView {
     pub began: UnixMillis,
     /// When it was answered.
     pub answered: Option<Instant>,
-    /// Path of its media, once connected.
-    pub path: Option<PathKind>,
     /// Exporter of the media connection, for the verification words.
     pub exporter: Option<[u8; 32]>,
-    /// Whether [`crate::api::Event::Incoming`] or any other first event was told.
+    /// The leg that carries it, once connected.
+    pub leg: Option<LegId>,
+    /// Where it stands.
     pub state: watch::Sender<CallState>,
 }
 
@@ -47,7 +48,7 @@ impl CallViews {
             outgoing,
             began,
             answered: None,
-            path: None,
+            leg: None,
             exporter: None,
             state: watch::Sender::new(first),
         };
@@ -130,7 +131,34 @@ impl CallView {
     }
 }
 
-/// Which side an end is attributed to.
-pub(super) fn side(local: bool) -> Side {
-    if local { Side::Local } else { Side::Remote }
+/// The machine's end reason in the API's words.
+pub(super) fn end_reason(reason: EndReason) -> api::EndReason {
+    match reason {
+        EndReason::HungUp => api::EndReason::HungUp,
+        EndReason::Declined => api::EndReason::Declined,
+        EndReason::Busy => api::EndReason::Busy,
+        EndReason::NoAnswer => api::EndReason::NoAnswer,
+        EndReason::Unreachable => api::EndReason::Unreachable,
+        EndReason::WrongNumber => api::EndReason::WrongNumber,
+        EndReason::Blocked => api::EndReason::Blocked,
+        EndReason::KeyChanged => api::EndReason::KeyChanged,
+        EndReason::AnsweredElsewhere => api::EndReason::AnsweredElsewhere,
+        EndReason::Cancelled => api::EndReason::Cancelled,
+        EndReason::Merged => api::EndReason::Merged,
+        EndReason::Failed(failure) => api::EndReason::Failed(failure_text(failure).to_owned()),
+    }
+}
+
+fn failure_text(failure: Failure) -> &'static str {
+    match failure {
+        Failure::Lookup => "the number could not be looked up: no connection to the network",
+        Failure::NoMediaPath => "no way was found for the sound between the two ends",
+        Failure::MediaLost => "the connection between the two ends broke",
+        Failure::Media => "the sound could not be prepared here",
+        Failure::Remote => "the other terminal could not make the call",
+        Failure::SignallingLost => "the other terminal stopped answering",
+        Failure::NotConfirmed => "the caller never confirmed the answer",
+        Failure::Clock => "the clocks of the two computers differ too much",
+        Failure::Protocol => "the other end broke the protocol",
+    }
 }

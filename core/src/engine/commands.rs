@@ -1,6 +1,6 @@
 //! Commands of the API, each in its own function.
 
-use super::{Engine, dialling::Purpose, wall};
+use super::{Engine, wall};
 use crate::api::{ApiError, CallRef, Command, Contact, ErrorCode, Reply, VerifyResult};
 use crate::storage::{MessageEntry, MessageState, PinCheck, StorageError};
 use offhook_proto::number::{Invitation, NodeAddr, Number};
@@ -67,7 +67,7 @@ impl Engine {
             return Err(ApiError::new(ErrorCode::Busy, "there is a call already"));
         }
         self.views.begin(call, number, true, wall());
-        self.search(call, dialled, Purpose::Call).await?;
+        self.search(call, dialled).await?;
         Ok(Reply::Call { call: call.to_string() })
     }
 
@@ -116,7 +116,7 @@ impl Engine {
         self.calls
             .text_to(Instant::now(), wall(), dialog, dialled.number.clone(), id, body)
             .map_err(|e| ApiError::new(ErrorCode::Busy, e.to_string()))?;
-        self.search(dialog, dialled, Purpose::Text).await?;
+        self.search(dialog, dialled).await?;
         Ok(Reply::Message { id: id.to_string() })
     }
 

@@ -1,9 +1,8 @@
 //! What arrives: sealed packets are opened and verified, callers classified, and handed to the call machine.
 
-use super::legs::Route;
 use super::{Engine, Internal, wall};
 use crate::api::Event;
-use crate::net::{NetEvent, SignalTarget};
+use crate::net::NetEvent;
 use offhook_proto::call::{Caller, LegId};
 use offhook_proto::identity::{IdentityId, TerminalId};
 use offhook_proto::number::Number;
@@ -151,13 +150,9 @@ impl Engine {
         let mut caller = Caller::Stranger;
         if let Some(intro) = &opened.intro {
             caller = self.classify(intro).await;
-            if self.legs.get(&leg).is_none() {
-                let target = SignalTarget::new(intro.cert.terminal, intro.routes.clone());
-                self.legs.set_route(leg, Route { seal: intro.cert.seal, target });
-            }
         }
         if let Some(via) = via {
-            self.legs.heard_through(&leg, via);
+            self.legs.heard_through(leg, via);
         }
         self.calls.handle_packet(Instant::now(), wall(), opened, caller);
     }
