@@ -58,9 +58,6 @@ mod state;
 mod texts;
 mod timers;
 
-#[cfg(test)]
-mod tests;
-
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -72,9 +69,7 @@ use crate::number::Number;
 use crate::signalling::{CallId, Introduction, LimitError, RejectReason, TextId};
 use crate::wire::UnixMillis;
 
-pub use event::{
-    CallEvent, Direction, EndReason, EndedBy, Failure, LegId, Output, Peer, Role, TextFailure,
-};
+pub use event::{CallEvent, Direction, EndReason, EndedBy, Failure, LegId, Output, Peer, Role, TextFailure};
 pub use glare::glare_winner;
 pub use state::CallState;
 
@@ -227,6 +222,19 @@ pub struct CallInfo {
     pub leg: Option<LegId>,
 }
 
+/// How much the machine keeps, for metrics. All of it is bounded, whatever others send.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Calls, ringing or going on.
+    pub calls: usize,
+    /// Dialogs that are not over, or whose last messages are still being repeated.
+    pub legs: usize,
+    /// Dialogs that are over and remembered.
+    pub remembered: usize,
+    /// Accounts whose rate is remembered.
+    pub sources: usize,
+}
+
 /// The call machine. See the head of the module.
 #[derive(Debug)]
 pub struct Calls {
@@ -340,6 +348,17 @@ impl Calls {
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.calls.is_empty() && self.texts.is_empty() && self.outstanding.is_empty() && self.legs.is_empty()
+    }
+
+    /// How much is kept at present.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        Load {
+            calls: self.calls.len(),
+            legs: self.legs.len(),
+            remembered: self.memory.len(),
+            sources: self.guard.len(),
+        }
     }
 
     /// Id on the wire of a call that the application names.

@@ -14,9 +14,6 @@
 //! Final messages (reject, cancel, bye) are handed out as soon as they arrive, because a call must not go on
 //! ringing while an earlier candidate is still on its way. The acknowledgement stays true nevertheless.
 
-#[cfg(test)]
-mod tests;
-
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -258,7 +255,9 @@ impl Dialog {
             // Acknowledges what was never sent: a faulty peer; believing it would lose messages.
             return acked;
         }
-        while let Some(sent) = self.unacked.pop_front_if(|sent| sent.seq <= ack) {
+        while self.unacked.front().is_some_and(|sent| sent.seq <= ack)
+            && let Some(sent) = self.unacked.pop_front()
+        {
             // Karn: a repeated message does not tell which of its copies was answered.
             if !sent.repeated {
                 self.measure(now.saturating_duration_since(sent.first_sent));

@@ -10,8 +10,6 @@
 
 mod limits;
 mod seal;
-#[cfg(test)]
-mod tests;
 
 use std::fmt;
 use std::sync::Arc;
@@ -421,13 +419,15 @@ impl Packet {
 /// CBOR of a shared introduction.
 mod shared {
     use super::{Arc, Decode, Encode, Introduction};
-    use minicbor::{Decoder, Encoder, decode, encode};
+    use minicbor::decode::Error as DecodeError;
+    use minicbor::encode::{Error as EncodeError, Write};
+    use minicbor::{Decoder, Encoder};
 
-    pub fn encode<Ctx, W: encode::Write>(
+    pub fn encode<Ctx, W: Write>(
         value: &Option<Arc<Introduction>>,
         e: &mut Encoder<W>,
         ctx: &mut Ctx,
-    ) -> Result<(), encode::Error<W::Error>> {
+    ) -> Result<(), EncodeError<W::Error>> {
         match value {
             Some(intro) => Introduction::encode(intro, e, ctx),
             None => e.null()?.ok(),
@@ -437,11 +437,15 @@ mod shared {
     pub fn decode<'b, Ctx>(
         d: &mut Decoder<'b>,
         ctx: &mut Ctx,
-    ) -> Result<Option<Arc<Introduction>>, decode::Error> {
+    ) -> Result<Option<Arc<Introduction>>, DecodeError> {
         Ok(Option::<Introduction>::decode(d, ctx)?.map(Arc::new))
     }
 
-    #[allow(clippy::unnecessary_wraps, clippy::option_option, reason = "the derive macro asks for this shape")]
+    #[allow(
+        clippy::unnecessary_wraps,
+        clippy::option_option,
+        reason = "the derive macro asks for this shape"
+    )]
     pub fn nil() -> Option<Option<Arc<Introduction>>> {
         Some(None)
     }

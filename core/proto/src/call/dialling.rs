@@ -134,11 +134,9 @@ impl Calls {
         match known.state {
             LegState::Text => self.text_leg_failed(now, leg),
             LegState::Closing => self.forget(now, leg),
-            LegState::Early
-            | LegState::Preparing
-            | LegState::Open
-            | LegState::Ringing
-            | LegState::Chosen => self.leg_failed(now, leg, EndReason::Unreachable),
+            LegState::Early | LegState::Preparing | LegState::Open | LegState::Ringing | LegState::Chosen => {
+                self.leg_failed(now, leg, EndReason::Unreachable)
+            }
         }
         self.finish(now);
     }

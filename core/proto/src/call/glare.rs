@@ -42,7 +42,9 @@ impl Calls {
         let ours = self.calls.iter().find(|(_, call)| call.state.is_dialling() && same(call));
         let Some((ours, _)) = ours else { return Glare::None };
         let seen = LegId { call: *ours, terminal: incoming.terminal };
-        if self.legs.get(&seen).is_some_and(Leg::is_transmitted) && glare_winner(*ours, incoming.call) == *ours {
+        if self.legs.get(&seen).is_some_and(Leg::is_transmitted)
+            && glare_winner(*ours, incoming.call) == *ours
+        {
             Glare::Hold(*ours)
         } else {
             Glare::Fold(*ours)
@@ -91,8 +93,12 @@ impl Calls {
 
     /// Looks at the calls that wait for one of ours to get through or to fail.
     pub(super) fn settle_held(&mut self, now: Now) {
-        let held: Vec<CallId> =
-            self.calls.iter().filter(|(_, call)| call.state == CallState::Held).map(|(wire, _)| *wire).collect();
+        let held: Vec<CallId> = self
+            .calls
+            .iter()
+            .filter(|(_, call)| call.state == CallState::Held)
+            .map(|(wire, _)| *wire)
+            .collect();
         for theirs in held {
             let Some(call) = self.calls.get(&theirs) else { continue };
             let (Some(ours), Some(terminal)) = (call.held_by, call.chosen) else { continue };

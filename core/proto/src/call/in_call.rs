@@ -85,8 +85,7 @@ impl Calls {
         if leg.state != LegState::Chosen {
             return Err(CallError::WrongState);
         }
-        let seq =
-            leg.dialog.send(now.instant, now.wall, message).map_err(|_| CallError::QueueFull)?;
+        let seq = leg.dialog.send(now.instant, now.wall, message).map_err(|_| CallError::QueueFull)?;
         self.finish(now);
         Ok((id, seq))
     }

@@ -202,7 +202,9 @@ impl Calls {
     /// Sends the accept as soon as both the user's wish and our media parameters are there.
     pub(super) fn send_accept(&mut self, now: Now, id: LegId) {
         let Some(leg) = self.legs.get_mut(&id) else { return };
-        let (true, LegState::Open, Some(invite_hash)) = (leg.answered, leg.state, leg.invite_hash) else { return };
+        let (true, LegState::Open, Some(invite_hash)) = (leg.answered, leg.state, leg.invite_hash) else {
+            return;
+        };
         leg.state = LegState::Chosen;
         self.send(now, id, Message::Accept { invite_hash });
     }

@@ -130,7 +130,9 @@ impl Leg {
     /// Takes part in a call or a text message that is not over.
     pub fn is_live(&self) -> bool {
         match self.state {
-            LegState::Preparing | LegState::Open | LegState::Ringing | LegState::Chosen | LegState::Text => true,
+            LegState::Preparing | LegState::Open | LegState::Ringing | LegState::Chosen | LegState::Text => {
+                true
+            }
             LegState::Early | LegState::Closing => false,
         }
     }

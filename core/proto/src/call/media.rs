@@ -69,8 +69,12 @@ impl Calls {
             return Err(CallError::QueueFull);
         }
         known.tunnel_sent += 1;
-        let frame =
-            crate::dialog::Frame { seq: 0, ack: known.dialog.received(), time: now.wall, message: Some(message) };
+        let frame = crate::dialog::Frame {
+            seq: 0,
+            ack: known.dialog.received(),
+            time: now.wall,
+            message: Some(message),
+        };
         let packet: Packet = known.packet(leg, me, frame);
         let peer = known.peer.clone();
         self.outputs.push_back(Output::Transmit { leg, peer, packet });

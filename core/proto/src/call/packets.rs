@@ -74,13 +74,13 @@ impl Calls {
                 }
             }
             LegState::Preparing | LegState::Open | LegState::Ringing | LegState::Chosen => match leg.role {
-                Role::Caller => self.from_callee(now, id, message),
-                Role::Callee => self.from_caller(now, id, message),
+                Role::Caller => self.take_from_callee(now, id, message),
+                Role::Callee => self.take_from_caller(now, id, message),
             },
         }
     }
 
-    fn from_callee(&mut self, now: Now, id: LegId, message: Message) {
+    fn take_from_callee(&mut self, now: Now, id: LegId, message: Message) {
         match message {
             Message::Ringing { offer, candidates } => self.on_ringing(now, id, offer, candidates),
             Message::Accept { invite_hash } => self.on_accept(now, id, &invite_hash),
@@ -95,7 +95,7 @@ impl Calls {
         }
     }
 
-    fn from_caller(&mut self, now: Now, id: LegId, message: Message) {
+    fn take_from_caller(&mut self, now: Now, id: LegId, message: Message) {
         match message {
             Message::Confirm => self.on_confirm(now, id),
             Message::Cancel { reason } => self.on_cancel(now, id, reason),
@@ -246,7 +246,14 @@ impl Calls {
     }
 
     /// Ends a call whose only leg is told `farewell`.
-    pub(super) fn end_with(&mut self, now: Now, wire: CallId, reason: EndReason, by: EndedBy, farewell: &Message) {
+    pub(super) fn end_with(
+        &mut self,
+        now: Now,
+        wire: CallId,
+        reason: EndReason,
+        by: EndedBy,
+        farewell: &Message,
+    ) {
         for id in self.live_legs(wire) {
             self.close(now, id, Some(farewell.clone()), false);
         }
@@ -297,7 +304,9 @@ fn cancel_reason(reason: EndReason) -> CancelReason {
         EndReason::Declined | EndReason::Blocked => CancelReason::DeclinedElsewhere,
         EndReason::NoAnswer => CancelReason::NoAnswer,
         // A hang-up that we hear of before the other legs were told of the answer.
-        EndReason::HungUp | EndReason::AnsweredElsewhere | EndReason::Merged => CancelReason::AnsweredElsewhere,
+        EndReason::HungUp | EndReason::AnsweredElsewhere | EndReason::Merged => {
+            CancelReason::AnsweredElsewhere
+        }
         EndReason::Cancelled => CancelReason::Cancelled,
         EndReason::Busy
         | EndReason::Unreachable

@@ -131,7 +131,8 @@ impl Calls {
 
     /// A text call is over when the look-up is, and all of its dialogs are.
     fn check_text(&mut self, now: Now, call: CallId) {
-        let over = self.texts.get(&call).is_some_and(|text| text.lookup_done) && self.live_legs(call).is_empty();
+        let over =
+            self.texts.get(&call).is_some_and(|text| text.lookup_done) && self.live_legs(call).is_empty();
         if over {
             self.end_text(now, call, None);
         }
@@ -193,7 +194,8 @@ impl Calls {
     /// Reports texts that nobody has acknowledged in time.
     pub(super) fn time_out_texts(&mut self, now: Now) {
         let late = |deadline: Instant| deadline <= now.instant;
-        let calls: Vec<_> = self.texts.iter().filter(|(_, text)| late(text.deadline)).map(|(id, _)| *id).collect();
+        let calls: Vec<_> =
+            self.texts.iter().filter(|(_, text)| late(text.deadline)).map(|(id, _)| *id).collect();
         for call in calls {
             let found = self.texts.get(&call).is_some_and(|text| text.found > 0);
             self.end_text(now, call, found.then_some(TextFailure::TimedOut));

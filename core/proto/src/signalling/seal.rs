@@ -131,7 +131,12 @@ pub struct Opened {
 ///
 /// # Errors
 /// See [`SealError`]; nothing depends on the network.
-pub fn seal(packet: &Packet, from: &TerminalKey, to: &SealPublic, seed: [u8; 32]) -> Result<Vec<u8>, SealError> {
+pub fn seal(
+    packet: &Packet,
+    from: &TerminalKey,
+    to: &SealPublic,
+    seed: [u8; 32],
+) -> Result<Vec<u8>, SealError> {
     if packet.from != from.public() {
         return Err(SealError::NotOurs);
     }
@@ -140,17 +145,19 @@ pub fn seal(packet: &Packet, from: &TerminalKey, to: &SealPublic, seed: [u8; 32]
     if HEADER_BYTES + envelope.len() + TAG_BYTES > MAX_BLOB_BYTES {
         return Err(SealError::TooLarge);
     }
-    let receiver = <X25519HkdfSha256 as Kem>::PublicKey::from_bytes(to.as_bytes()).map_err(|_| SealError::BadKey)?;
+    let receiver =
+        <X25519HkdfSha256 as Kem>::PublicKey::from_bytes(to.as_bytes()).map_err(|_| SealError::BadKey)?;
     let mut rng = ChaCha20Rng::from_seed(seed);
-    let (key, ciphertext) = hpke::single_shot_seal_with_rng::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(
-        &OpModeS::Base,
-        &receiver,
-        INFO,
-        &envelope,
-        &[VERSION],
-        &mut rng,
-    )
-    .map_err(|_| SealError::BadKey)?;
+    let (key, ciphertext) =
+        hpke::single_shot_seal_with_rng::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(
+            &OpModeS::Base,
+            &receiver,
+            INFO,
+            &envelope,
+            &[VERSION],
+            &mut rng,
+        )
+        .map_err(|_| SealError::BadKey)?;
     let mut blob = Vec::with_capacity(HEADER_BYTES + ciphertext.len());
     blob.push(VERSION);
     blob.extend_from_slice(&key.to_bytes());
@@ -202,7 +209,8 @@ fn unseal(blob: &[u8], me: &SealKey) -> Result<Zeroizing<Vec<u8>>, OpenError> {
         return Err(OpenError::Version);
     }
     let key = <X25519HkdfSha256 as Kem>::EncappedKey::from_bytes(key).map_err(|_| OpenError::Sealed)?;
-    let secret = <X25519HkdfSha256 as Kem>::PrivateKey::from_bytes(me.seed()).map_err(|_| OpenError::Sealed)?;
+    let secret =
+        <X25519HkdfSha256 as Kem>::PrivateKey::from_bytes(me.seed()).map_err(|_| OpenError::Sealed)?;
     hpke::single_shot_open::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(
         &OpModeR::Base,
         &secret,
@@ -215,7 +223,11 @@ fn unseal(blob: &[u8], me: &SealKey) -> Result<Zeroizing<Vec<u8>>, OpenError> {
     .map_err(|_| OpenError::Sealed)
 }
 
-fn verify_intro(intro: &Introduction, from: &TerminalId, now: UnixMillis) -> Result<VerifiedIntro, OpenError> {
+fn verify_intro(
+    intro: &Introduction,
+    from: &TerminalId,
+    now: UnixMillis,
+) -> Result<VerifiedIntro, OpenError> {
     let cert = intro.cert.verify(now)?;
     if cert.terminal != *from || cert.identity != intro.identity {
         return Err(OpenError::CertMismatch);
