@@ -392,6 +392,7 @@ impl Calls {
         self.sweep(now);
     }
 
+    /// Sends what the dialogs have queued.
     fn flush(&mut self) {
         for (id, leg) in &mut self.legs {
             while let Some(frame) = leg.dialog.poll_frame() {
@@ -417,3 +418,6 @@ fn chosen_leg(wire: CallId, call: &Call) -> Option<LegId> {
     let terminal = call.chosen.filter(|_| call.state.is_answered())?;
     Some(LegId { call: wire, terminal })
 }
+
+#[cfg(test)]
+mod tests;

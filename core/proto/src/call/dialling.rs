@@ -88,7 +88,10 @@ impl Calls {
             call.search_deadline = call.search_deadline.map(|at| at.max(now.instant + SEARCH_GRACE));
         }
         let (app, terminals, disclose) = (call.id, call.found, call.contact);
-        let mut leg = Leg::new(Arc::new(peer), Role::Caller, LegState::Preparing, Arc::clone(&self.intro));
+        let number = call.number.clone();
+        let intro = Arc::clone(&self.intro);
+        let mut leg = Leg::new(Arc::new(peer), number, Role::Caller, LegState::Preparing, intro);
+        leg.contact = disclose;
         leg.media = Media::Pending;
         leg.disclosed = disclose;
         self.legs.insert(id, leg);
