@@ -319,3 +319,6 @@ impl Rtt {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("the other side does not answer")]
 pub struct Dead;
+
+#[cfg(test)]
+mod tests;

@@ -167,8 +167,18 @@ impl Calls {
         let Some(call) = self.calls.get(&wire) else { return };
         let reason = call.verdict.unwrap_or(EndReason::Unreachable);
         let by = match reason {
-            EndReason::Unreachable | EndReason::WrongNumber | EndReason::Failed(_) => EndedBy::Network,
-            EndReason::HungUp
+            EndReason::Unreachable
+            | EndReason::WrongNumber
+            | EndReason::Failed(
+                Failure::Lookup
+                | Failure::NoMediaPath
+                | Failure::MediaLost
+                | Failure::Media
+                | Failure::SignallingLost
+                | Failure::NotConfirmed,
+            ) => EndedBy::Network,
+            EndReason::Failed(Failure::Remote | Failure::Clock | Failure::Protocol)
+            | EndReason::HungUp
             | EndReason::Declined
             | EndReason::Busy
             | EndReason::NoAnswer

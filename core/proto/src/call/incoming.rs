@@ -35,7 +35,8 @@ impl Calls {
             routes: intro.routes.clone(),
         };
         let number = intro.number.clone();
-        let mut leg = Leg::new(Arc::new(peer), number, Role::Callee, LegState::Early, Arc::clone(&self.intro));
+        let mut leg =
+            Leg::new(Arc::new(peer), number, Role::Callee, LegState::Early, Arc::clone(&self.intro));
         (leg.contact, leg.refusal) = match caller {
             Caller::Contact => (true, None),
             Caller::Stranger => (false, None),

@@ -56,7 +56,6 @@ pub(super) enum Media {
     Ready,
 }
 
-#[derive(Debug)]
 pub(super) struct Leg {
     pub peer: Arc<Peer>,
     pub role: Role,

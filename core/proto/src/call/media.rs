@@ -96,7 +96,8 @@ impl Calls {
         self.media_broken(now, leg, Failure::Media, Failure::NoMediaPath);
     }
 
-    /// The media connection of a leg was up and is gone.
+    /// The media connection of a leg was up and is gone. Ends the call, or before the answer the leg: so a
+    /// connection that was made while it rings must not time out before the ringing does.
     pub fn media_lost(&mut self, now: Now, leg: LegId) {
         self.media_broken(now, leg, Failure::Media, Failure::MediaLost);
     }

@@ -11,7 +11,6 @@ use crate::number::Number;
 use crate::signalling::{CallId, Message, RejectReason, TextId};
 
 /// A text message of ours that is under way.
-#[derive(Debug)]
 pub(super) struct Outstanding {
     pub deadline: Instant,
     /// Outside of a call: its dialogs.
@@ -19,7 +18,6 @@ pub(super) struct Outstanding {
 }
 
 /// A text message that is sent outside of a call, to every terminal of the receiver.
-#[derive(Debug)]
 pub(super) struct TextCall {
     text: TextId,
     body: String,

@@ -16,7 +16,9 @@ impl World {
                 self.dial_as(at, call, account);
             }
             Act::Accept { call } => ignore(self.terminals[at].calls.accept(now, call)),
-            Act::Reject { call } => ignore(self.terminals[at].calls.reject(now, call, RejectReason::Declined)),
+            Act::Reject { call } => {
+                ignore(self.terminals[at].calls.reject(now, call, RejectReason::Declined))
+            }
             Act::HangUp { call } => ignore(self.terminals[at].calls.hang_up(now, call)),
             Act::Dtmf { call } => ignore(self.terminals[at].calls.dtmf(now, call, '5', 100)),
             Act::Hold { call } => ignore(self.terminals[at].calls.hold(now, call, true)),

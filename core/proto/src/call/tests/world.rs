@@ -6,14 +6,15 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::party::{Party, WALL};
 use crate::call::{
-    CallConfig, CallError, CallEvent, Caller, Calls, Direction, EndReason, EndedBy, LegId, LookupEnd, Now, Output,
-    Role, TextFailure,
+    CallConfig, CallError, CallEvent, CallState, Caller, Calls, EndReason, EndedBy, LegId, LookupEnd, Now,
+    Output, Role, TextFailure,
 };
-use crate::signalling::{CallId, Codec, MediaOffer, Message, Opened, Packet, TextId};
+use crate::signalling::{CallId, Codec, MediaOffer, Message, Opened, Packet, RejectReason, TextId};
 use crate::wire::UnixMillis;
 
 /// SplitMix64 (Steele et al. 2014): small, seeded, good enough to draw schedules.
@@ -111,6 +112,7 @@ struct MediaEnd {
     ready_at: Option<Duration>,
     stopped: bool,
     audio: bool,
+    audio_at: Option<Duration>,
 }
 
 /// What the application of one terminal has seen.
@@ -139,6 +141,8 @@ pub(super) struct Terminal {
     pub skew: i64,
     /// Packets to it vanish; after a while they meet "not connected".
     pub dead: bool,
+    /// Datagrams that came through the tunnel.
+    pub tunnelled: usize,
     woken: (Duration, u32),
 }
 
@@ -161,6 +165,8 @@ pub(super) struct World {
     pub filter: Option<fn(&World, usize, &Packet) -> bool>,
     /// Accounts that are contacts of each other.
     pub contacts: bool,
+    /// Everybody refuses everybody.
+    pub refusal: Option<RejectReason>,
     pub users: bool,
     /// Print what happens.
     pub trace: bool,
@@ -185,6 +191,7 @@ impl World {
                     accepts: BTreeSet::new(),
                     skew: 0,
                     dead: false,
+                    tunnelled: 0,
                     woken: (Duration::ZERO, 0),
                 }
             })
@@ -199,6 +206,7 @@ impl World {
             record: false,
             filter: None,
             contacts: true,
+            refusal: None,
             users: false,
             trace: false,
             queue: BinaryHeap::new(),
@@ -321,7 +329,8 @@ impl World {
         if accept {
             self.terminals[to].accepts.insert(leg);
         }
-        let caller = if self.contacts { Caller::Contact } else { Caller::Stranger };
+        let friend = if self.contacts { Caller::Contact } else { Caller::Stranger };
+        let caller = self.refusal.map_or(friend, Caller::Refused);
         let now = self.now(to);
         self.terminals[to].calls.handle_packet(now, opened, caller);
     }
@@ -375,6 +384,7 @@ impl World {
             }
             Output::Tunnel { leg, .. } => {
                 self.open_media(at, leg);
+                self.terminals[at].tunnelled += 1;
             }
             Output::StartAudio { leg } => self.start_audio(at, leg),
             Output::StopMedia { leg } => self.stop_media(at, leg),
@@ -390,9 +400,11 @@ impl World {
 
     fn start_audio(&mut self, at: usize, leg: LegId) {
         assert!(self.terminals[at].accepts.contains(&leg), "audio before the accept");
+        let time = self.time;
         let end = self.open_media(at, leg);
         assert!(end.ready_at.is_some(), "audio without media");
         assert!(!std::mem::replace(&mut end.audio, true), "audio started twice");
+        end.audio_at = Some(time);
         let caller = end.role == Some(Role::Caller);
         let media = &self.terminals[at].media;
         let winners = media.iter().filter(|(id, end)| id.call == leg.call && end.audio).count();
@@ -404,7 +416,8 @@ impl World {
         let (other, mirror) = self.mirror(at, leg);
         let Some(other) = other else { return };
         // The other end's media notice sooner or later that this one is gone.
-        if self.terminals[other].media.get(&mirror).is_some_and(|end| !end.stopped && end.ready_at.is_some()) {
+        if self.terminals[other].media.get(&mirror).is_some_and(|end| !end.stopped && end.ready_at.is_some())
+        {
             let delay = self.rng.ms(30, 6000);
             self.schedule(delay, Happening::MediaLost { at: other, leg: mirror });
         }
@@ -412,8 +425,7 @@ impl World {
 
     /// The other end of a leg: which terminal, and what the leg is called there.
     fn mirror(&self, at: usize, leg: LegId) -> (Option<usize>, LegId) {
-        let other =
-            self.terminals.iter().position(|terminal| terminal.party.local.terminal == leg.terminal);
+        let other = self.terminals.iter().position(|terminal| terminal.party.local.terminal == leg.terminal);
         (other, LegId { call: leg.call, terminal: self.terminals[at].party.local.terminal })
     }
 
@@ -471,7 +483,9 @@ impl World {
     /// No candidate leaves a terminal before its address may be shown.
     fn check_privacy(&self, at: usize, leg: LegId, packet: &Packet) {
         let shows = match &packet.message {
-            Some(Message::Invite { candidates, .. } | Message::Ringing { candidates, .. }) => !candidates.is_empty(),
+            Some(Message::Invite { candidates, .. } | Message::Ringing { candidates, .. }) => {
+                !candidates.is_empty()
+            }
             Some(Message::Candidates { .. }) => true,
             Some(_) | None => false,
         };
@@ -524,10 +538,84 @@ impl World {
         }
     }
 
-    /// Whether the call that the application knows under this id was dialled here.
-    pub fn direction(&self, at: usize, call: CallId) -> Option<Direction> {
-        self.terminals[at].calls.list().find(|info| info.call == call).map(|info| info.direction)
+    /// The call that began to ring last at a terminal.
+    pub fn incoming(&self, at: usize) -> Option<CallId> {
+        self.terminals[at].seen.events.iter().rev().find_map(|event| match event {
+            CallEvent::Incoming { call, .. } => Some(*call),
+            _ => None,
+        })
     }
+
+    /// How often it began to ring at a terminal.
+    pub fn rings(&self, at: usize) -> usize {
+        self.terminals[at]
+            .seen
+            .events
+            .iter()
+            .filter(|event| matches!(event, CallEvent::Incoming { .. }))
+            .count()
+    }
+
+    /// Where a call stands that the application knows.
+    pub fn state(&self, at: usize, call: CallId) -> Option<CallState> {
+        self.terminals[at].calls.state(call)
+    }
+
+    /// How a call ended.
+    pub fn ended(&self, at: usize, call: CallId) -> Option<(EndReason, EndedBy)> {
+        self.terminals[at].seen.ended.get(&call).copied()
+    }
+
+    /// When audio started at a terminal, in order.
+    pub fn audio(&self, at: usize) -> Vec<Duration> {
+        let mut times: Vec<_> = self.terminals[at].media.values().filter_map(|end| end.audio_at).collect();
+        times.sort();
+        times
+    }
+
+    /// Kinds of the messages that a terminal sent, repetitions included, without mere acknowledgements.
+    pub fn kinds(&self, from: usize) -> Vec<&'static str> {
+        let sent = self.sent.iter().filter(|(at, _)| *at == from);
+        sent.filter_map(|(_, packet)| packet.message.as_ref().map(Message::kind)).collect()
+    }
+
+    /// Gives a terminal a packet as if it had arrived.
+    pub fn inject(&mut self, to: usize, from: &Party, packet: Packet, caller: Caller) {
+        let now = self.now(to);
+        self.terminals[to].calls.handle_packet(now, from.opened(packet), caller);
+        self.drain(to);
+    }
+
+    /// Nothing is left to do at any terminal.
+    pub fn assert_idle(&self) {
+        for (at, terminal) in self.terminals.iter().enumerate() {
+            assert!(terminal.calls.is_idle(), "terminal {at}: {:?}", terminal.calls.load());
+            assert_eq!(terminal.calls.poll_timeout(), None);
+            assert!(terminal.seen.live.is_empty() && terminal.media_all_stopped());
+        }
+    }
+}
+
+/// A packet by hand.
+pub(super) fn craft(from: &Party, to: &Party, call: CallId, seq: u32, message: Message) -> Packet {
+    Packet {
+        call,
+        from: from.local.terminal,
+        to: to.local.terminal,
+        seq,
+        ack: 0,
+        time: WALL,
+        intro: Some(Arc::new(from.local.intro.clone())),
+        message: Some(message),
+    }
+}
+
+pub(super) fn invite() -> Message {
+    Message::Invite { offer: offer(), candidates: Vec::new() }
+}
+
+pub(super) fn call_id(byte: u8) -> CallId {
+    CallId::from_bytes([byte; 16])
 }
 
 /// Inputs may come too late; that they change nothing then is what the invariants show.
