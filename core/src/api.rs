@@ -1,1 +1,527 @@
-//! Commands, events and error codes, shared by the library, the control socket, the command line and the app.
+//! Commands, events and error codes: one typed vocabulary for the library, the control socket, the
+//! command line and the desktop app.
+//!
+//! Everything here is serde-serialisable JSON. Errors cross as [`ErrorCode`]s; the sentence beside a code
+//! is for people and may change. Names are in `snake_case` on the wire.
+
+use offhook_proto::number::Number;
+use serde::{Deserialize, Serialize};
+
+/// A call's identifier in the API: 32 hex digits of its [`offhook_proto::signalling::CallId`].
+pub type CallRef = String;
+
+/// Why a call ended (RFC 3261's final responses in words).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "reason", content = "what", rename_all = "snake_case")]
+pub enum EndReason {
+    /// Somebody hung up an answered call.
+    HungUp,
+    /// The callee declined.
+    Declined,
+    /// The callee is in another call.
+    Busy,
+    /// It rang until the ringing time-out.
+    NoAnswer,
+    /// The number exists, but none of its terminals can be reached now.
+    Unreachable,
+    /// No account has this number.
+    WrongNumber,
+    /// The callee does not take calls from this caller.
+    Blocked,
+    /// Another terminal of the callee answered.
+    AnsweredElsewhere,
+    /// The caller gave up before an answer.
+    Cancelled,
+    /// The key behind the number is not the pinned one; nothing was rung.
+    KeyChanged,
+    /// Something failed; what, in words for a log.
+    Failed(String),
+}
+
+impl EndReason {
+    /// The word on the wire, e.g. `no_answer`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::HungUp => "hung_up",
+            Self::Declined => "declined",
+            Self::Busy => "busy",
+            Self::NoAnswer => "no_answer",
+            Self::Unreachable => "unreachable",
+            Self::WrongNumber => "wrong_number",
+            Self::Blocked => "blocked",
+            Self::AnsweredElsewhere => "answered_elsewhere",
+            Self::Cancelled => "cancelled",
+            Self::KeyChanged => "key_changed",
+            Self::Failed(_) => "failed",
+        }
+    }
+}
+
+/// Who ended a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    /// This terminal.
+    Local,
+    /// The other end.
+    Remote,
+}
+
+/// Where a call's packets go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PathKind {
+    /// Through signalling only: keys are agreed, no sound flows yet.
+    Signalling,
+    /// Straight between the two terminals.
+    Direct,
+    /// Through a relay, encrypted end to end.
+    Relayed,
+}
+
+/// What a program is told while the telephone runs. Serialised with the tag `event`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// The number is published and read back: this terminal can be called.
+    Online {
+        /// The account's number.
+        number: Number,
+    },
+    /// No entry point is reachable; calls from the internet will not arrive until `Online` comes again.
+    Offline,
+    /// The callee's records are being looked up.
+    Searching {
+        /// The call.
+        call: CallRef,
+        /// The number dialled.
+        number: Number,
+    },
+    /// Live terminals were found and are being invited.
+    Found {
+        /// The call.
+        call: CallRef,
+        /// How many terminals so far.
+        terminals: usize,
+    },
+    /// A terminal of the callee really rings.
+    Ringing {
+        /// The call.
+        call: CallRef,
+    },
+    /// Somebody calls this terminal: ring.
+    Incoming {
+        /// The call.
+        call: CallRef,
+        /// The caller's number, proven.
+        number: Number,
+        /// The caller's name in the contact list, if it is there.
+        name: Option<String>,
+        /// Whether the caller is a contact.
+        contact: bool,
+    },
+    /// The call was answered.
+    Accepted {
+        /// The call.
+        call: CallRef,
+    },
+    /// The media connection between the two ends is up and authenticated.
+    Connected {
+        /// The call.
+        call: CallRef,
+        /// How packets travel at this moment.
+        path: PathKind,
+    },
+    /// Packets now travel another way.
+    Path {
+        /// The call.
+        call: CallRef,
+        /// The new way.
+        path: PathKind,
+    },
+    /// Microphone and loudspeaker run. Sample `i` of the microphone is spoken at `mic_epoch_ns + i/rate`,
+    /// sample `i` of the loudspeaker is heard at `speaker_epoch_ns + i/rate` (CLOCK_MONOTONIC).
+    AudioStarted {
+        /// The call.
+        call: CallRef,
+        /// Time of the microphone's first sample, nanoseconds.
+        mic_epoch_ns: u64,
+        /// Time of the loudspeaker's first sample, nanoseconds.
+        speaker_epoch_ns: u64,
+    },
+    /// The first sound of the other end was played.
+    FirstAudio {
+        /// The call.
+        call: CallRef,
+    },
+    /// A text message arrived.
+    Text {
+        /// The sender's number.
+        from: Number,
+        /// The message.
+        body: String,
+        /// The call it belongs to, if any.
+        call: Option<CallRef>,
+        /// The message's identifier, 32 hex digits.
+        id: String,
+    },
+    /// A text message of ours is on the other terminal.
+    TextDelivered {
+        /// The message's identifier.
+        id: String,
+    },
+    /// A text message of ours could not be delivered.
+    TextFailed {
+        /// The message's identifier.
+        id: String,
+        /// Why.
+        #[serde(flatten)]
+        reason: EndReason,
+    },
+    /// The other end pressed a key (RFC 4733).
+    Dtmf {
+        /// The call.
+        call: CallRef,
+        /// `0`-`9`, `*`, `#`, `A`-`D`.
+        digit: char,
+    },
+    /// The other end put the call on hold or took it back.
+    RemoteHold {
+        /// The call.
+        call: CallRef,
+        /// On hold?
+        on: bool,
+    },
+    /// The other end muted or opened its microphone.
+    RemoteMute {
+        /// The call.
+        call: CallRef,
+        /// Muted?
+        on: bool,
+    },
+    /// The key behind a known number is not the pinned one. Calls are refused until it is confirmed.
+    KeyChanged {
+        /// The number.
+        number: Number,
+        /// Fingerprint of the pinned key.
+        pinned: String,
+        /// Fingerprint of the key that was met.
+        offered: String,
+    },
+    /// A sound device was lost; the call goes on with another.
+    DeviceLost {
+        /// The call.
+        call: CallRef,
+        /// The device.
+        device: String,
+    },
+    /// The call is over.
+    Ended {
+        /// The call.
+        call: CallRef,
+        /// The other end's number.
+        number: Number,
+        /// Why.
+        #[serde(flatten)]
+        reason: EndReason,
+        /// Who ended it.
+        by: Side,
+        /// Talking time, milliseconds; 0 if it was not answered.
+        duration_ms: u64,
+    },
+    /// Something went wrong that no command waits for.
+    Error {
+        /// The code.
+        code: ErrorCode,
+        /// A sentence for people.
+        message: String,
+    },
+}
+
+/// An [`Event`] with the time it happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TimedEvent {
+    /// CLOCK_MONOTONIC, nanoseconds.
+    pub t_ns: u64,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// What can go wrong, for programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    /// The input is not a number, address, device or message that Offhook understands.
+    BadInput,
+    /// No account is there under that name.
+    NoAccount,
+    /// An account of that name exists already.
+    AccountExists,
+    /// The password is wrong.
+    WrongPassword,
+    /// No call is there to act on.
+    NoCall,
+    /// The terminal is in as many calls as it can hold.
+    Busy,
+    /// No entry point into the network is reachable.
+    Offline,
+    /// Publishing the number did not succeed.
+    PublishFailed,
+    /// The number belongs to another identity.
+    NumberTaken,
+    /// The key behind the number changed; see [`Event::KeyChanged`].
+    KeyChanged,
+    /// Two keys claim the number, and nothing tells which is the right one.
+    NumberDisputed,
+    /// No contact of that number or name.
+    NoContact,
+    /// The call has no connection yet.
+    NotConnected,
+    /// A file or database could not be read or written.
+    Storage,
+    /// The sound device failed.
+    Audio,
+    /// The network could not be used.
+    Network,
+    /// The telephone is shutting down.
+    ShuttingDown,
+    /// A bug: please report it.
+    Internal,
+}
+
+/// State of one call in [`Status`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CallStatus {
+    /// The call.
+    pub call: CallRef,
+    /// The other end's number.
+    pub number: Number,
+    /// Whether this end dialled.
+    pub outgoing: bool,
+    /// `searching`, `inviting`, `ringing`, `connecting`, `active`, `ended`.
+    pub state: String,
+    /// How media travel, once connected.
+    pub path: Option<PathKind>,
+    /// Round trip, milliseconds.
+    pub rtt_ms: Option<f64>,
+    /// RTP packets sent.
+    pub packets_sent: u64,
+    /// RTP packets received.
+    pub packets_received: u64,
+    /// RTP packets lost on the way here.
+    pub packets_lost: u64,
+    /// Interarrival jitter (RFC 3550, section 6.4.1), milliseconds.
+    pub jitter_ms: f64,
+    /// Delay of the jitter buffer, milliseconds.
+    pub buffer_ms: f64,
+    /// Share of played frames that were concealed, 0 to 1.
+    pub concealed: f64,
+}
+
+/// An answer to [`Command::Status`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The account's ID.
+    pub account: String,
+    /// Its number.
+    pub number: Number,
+    /// Fingerprint of its identity key.
+    pub fingerprint: String,
+    /// Whether the number is published and was read back.
+    pub online: bool,
+    /// Directories this terminal is registered with.
+    pub directories: usize,
+    /// Peers connected.
+    pub peers: usize,
+    /// Unix milliseconds of the last successful publication.
+    pub published: Option<u64>,
+    /// Days until the terminal's certificate expires; enter the password before.
+    pub certificate_days: i64,
+    /// Current calls.
+    pub calls: Vec<CallStatus>,
+}
+
+/// A contact with its pinned key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contact {
+    /// The number.
+    pub number: Number,
+    /// The name the user gave.
+    pub name: String,
+    /// Fingerprint of the pinned key; `None` until the first contact.
+    pub fingerprint: Option<String>,
+    /// Whether the two people compared words or digits.
+    pub verified: bool,
+}
+
+/// An answer to [`Command::Lookup`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LookupResult {
+    /// The number.
+    pub number: Number,
+    /// Fingerprint of its identity key.
+    pub fingerprint: String,
+    /// How many terminals are on line.
+    pub terminals: usize,
+    /// Milliseconds from the question to the first valid record.
+    pub found_ms: u64,
+}
+
+/// The words and digits that two people compare by voice.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifyResult {
+    /// Six words.
+    pub words: Vec<String>,
+    /// Twenty digits.
+    pub digits: String,
+}
+
+/// What a program asks of the telephone. Serialised with the tag `command`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case")]
+pub enum Command {
+    /// Dial a number or an invitation link.
+    Dial {
+        /// What was typed.
+        number: String,
+    },
+    /// Answer a ringing call (the oldest one without `call`).
+    Answer {
+        /// The call.
+        call: Option<CallRef>,
+    },
+    /// Decline a ringing call.
+    Reject {
+        /// The call.
+        call: Option<CallRef>,
+    },
+    /// End a call, whatever its state.
+    Hangup {
+        /// The call.
+        call: Option<CallRef>,
+    },
+    /// Send a text message.
+    Text {
+        /// What was typed.
+        number: String,
+        /// The message, at most 4 KiB.
+        body: String,
+    },
+    /// Press keys in a call.
+    Dtmf {
+        /// The call.
+        call: Option<CallRef>,
+        /// The keys.
+        digits: String,
+    },
+    /// Hold or resume a call.
+    Hold {
+        /// The call.
+        call: Option<CallRef>,
+        /// On hold?
+        on: bool,
+    },
+    /// Mute or open the microphone.
+    Mute {
+        /// The call.
+        call: Option<CallRef>,
+        /// Muted?
+        on: bool,
+    },
+    /// Look a number up without ringing.
+    Lookup {
+        /// What was typed.
+        number: String,
+    },
+    /// The telephone's state.
+    Status,
+    /// The words and digits of a call's keys.
+    Verify {
+        /// The call.
+        call: Option<CallRef>,
+        /// Remember that the people compared them and they were the same.
+        confirm: bool,
+    },
+    /// List the contacts.
+    Contacts,
+    /// Add or rename a contact.
+    ContactAdd {
+        /// What was typed: a number or an invitation link.
+        number: String,
+        /// Its name.
+        name: String,
+    },
+    /// Remove a contact.
+    ContactRemove {
+        /// Number or name.
+        contact: String,
+    },
+    /// Accept a contact's changed key.
+    ContactConfirm {
+        /// Number or name.
+        contact: String,
+    },
+    /// The invitation link of this account.
+    Link,
+    /// Take the telephone off line and end the program.
+    Shutdown,
+}
+
+/// A positive answer to a [`Command`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "snake_case")]
+pub enum Reply {
+    /// Done.
+    Done,
+    /// A call was begun.
+    Call {
+        /// The call.
+        call: CallRef,
+    },
+    /// A message was taken; `text_delivered` or `text_failed` follows.
+    Message {
+        /// The message's identifier.
+        id: String,
+    },
+    /// A look-up's result.
+    Lookup(LookupResult),
+    /// The state.
+    Status(Status),
+    /// Words and digits.
+    Verify(VerifyResult),
+    /// The contacts.
+    Contacts {
+        /// By name.
+        contacts: Vec<Contact>,
+    },
+    /// An invitation link.
+    Link {
+        /// The link.
+        link: String,
+    },
+}
+
+/// A refusal of a [`Command`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct ApiError {
+    /// For programs.
+    pub code: ErrorCode,
+    /// For people.
+    pub message: String,
+}
+
+impl ApiError {
+    /// An error with its sentence.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+}
+
+/// CLOCK_MONOTONIC in nanoseconds, the time base of every event.
+pub fn monotonic_ns() -> u64 {
+    let t = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    // The monotonic clock starts at boot: neither part is negative.
+    (t.tv_sec as u64) * 1_000_000_000 + t.tv_nsec as u64
+}

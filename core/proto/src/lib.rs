@@ -3,6 +3,9 @@
 //! Time comes in as an argument ([`std::time::Instant`] for timers, [`wire::UnixMillis`] for what is
 //! signed), randomness as seeds. Machines take inputs, and are polled for outputs and for the next time-out.
 
+// What they forbid is listed in clippy.toml beside Cargo.toml.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 pub mod call;
 pub mod dialog;
 pub mod identity;

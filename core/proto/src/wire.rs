@@ -1,1 +1,173 @@
-//! Encoding: CBOR, signed envelopes, time stamps.
+//! Encoding: CBOR (RFC 8949), signed envelopes, time stamps.
+//!
+//! Everything that crosses the network is CBOR with integer keys. A reader ignores keys that it does not
+//! know, so that later versions can add fields; what changes the meaning of old fields gets a new domain
+//! string instead.
+
+use std::fmt;
+use std::time::Duration;
+
+use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use minicbor::{Decode, Encode};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Domain strings of everything that is signed or hashed. No signature or hash made for one of them is valid
+/// for another one. The number at the end is the version of the format.
+pub mod domain {
+    /// Certificate of a terminal, signed by the identity key.
+    pub const TERMINAL_CERT: &str = "offhook/terminal-cert/1";
+    /// Certificate of a chosen number, signed by a directory's key.
+    pub const CHOSEN_CERT: &str = "offhook/chosen-cert/1";
+    /// Account record, signed by the identity key.
+    pub const ACCOUNT_RECORD: &str = "offhook/account-record/1";
+    /// Terminal record, signed by the terminal's key.
+    pub const TERMINAL_RECORD: &str = "offhook/terminal-record/1";
+    /// Signalling packet, signed by the terminal's key.
+    pub const SIGNAL: &str = "offhook/signal/1";
+    /// Hash of a plain number that gives its record key.
+    pub const PLAIN_NUMBER: &str = "offhook/number/plain/1";
+    /// Hash of a directory's key and a chosen number that gives its record key.
+    pub const CHOSEN_NUMBER: &str = "offhook/number/chosen/1";
+    /// Hash behind the words that two people compare.
+    pub const VERIFICATION: &str = "offhook/verification/1";
+}
+
+/// Milliseconds since 1970-01-01 UTC. The time of everything that is signed.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize, Deserialize,
+)]
+#[cbor(transparent)]
+#[serde(transparent)]
+pub struct UnixMillis(#[n(0)] pub u64);
+
+impl UnixMillis {
+    /// The time `duration` later; stays at the end of time instead of wrapping.
+    #[must_use]
+    pub fn plus(self, duration: Duration) -> Self {
+        let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_add(millis))
+    }
+
+    /// How long this is after `earlier`; zero if it is not after it.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// How far the clock of whoever signed something may be ahead of ours. What lies further in the future is
+/// refused, so that nobody can reserve the highest sequence for ever.
+pub const MAX_CLOCK_AHEAD: Duration = Duration::from_secs(600);
+
+/// Why bytes are not an encoding of what was expected. Always the sender's fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum WireError {
+    /// More bytes than the format permits.
+    #[error("{len} bytes where at most {max} are permitted")]
+    TooLarge {
+        /// Bytes received.
+        len: usize,
+        /// Bytes permitted.
+        max: usize,
+    },
+    /// Not CBOR, a field missing, of the wrong type or with a value that is not permitted.
+    #[error("malformed encoding")]
+    Malformed,
+    /// Bytes follow the encoded value.
+    #[error("{0} bytes after the end of the encoding")]
+    Trailing(usize),
+}
+
+/// Encodes `value` as CBOR.
+pub fn encode<T: Encode<()>>(value: &T) -> Vec<u8> {
+    minicbor::to_vec(value)
+        .expect("writing to a Vec cannot fail, and no encoder of this crate refuses a value")
+}
+
+/// Decodes one CBOR value that fills `bytes` exactly.
+///
+/// # Errors
+/// [`WireError::TooLarge`] beyond `max` bytes (looked at first), [`WireError::Malformed`], or
+/// [`WireError::Trailing`].
+pub fn decode<'b, T: Decode<'b, ()>>(bytes: &'b [u8], max: usize) -> Result<T, WireError> {
+    if bytes.len() > max {
+        return Err(WireError::TooLarge { len: bytes.len(), max });
+    }
+    let mut decoder = minicbor::Decoder::new(bytes);
+    let value = decoder.decode().map_err(|_| WireError::Malformed)?;
+    match bytes.len() - decoder.position() {
+        0 => Ok(value),
+        rest => Err(WireError::Trailing(rest)),
+    }
+}
+
+/// The signature does not fit the key, the domain and the payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("bad signature")]
+pub struct BadSignature;
+
+/// A signed envelope: CBOR map {0: payload, 1: signature}, both byte strings.
+///
+/// The Ed25519 signature (RFC 8032) covers `domain || 0x00 || payload`. The payload is kept as it was received
+/// and never encoded anew, so that fields which this version doesn't know stay signed.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[cbor(map)]
+pub struct Signed {
+    #[cbor(n(0), with = "minicbor::bytes")]
+    payload: Vec<u8>,
+    #[cbor(n(1), with = "minicbor::bytes")]
+    signature: [u8; 64],
+}
+
+impl Signed {
+    /// Signs `payload` for `domain`. Deterministic.
+    pub(crate) fn sign(key: &SigningKey, domain: &str, payload: &[u8]) -> Self {
+        let signature = key.sign(&signed_bytes(domain, payload)).to_bytes();
+        Self { payload: payload.to_vec(), signature }
+    }
+
+    /// Checks the signature by the Ed25519 public key `key` and returns the payload.
+    ///
+    /// Strict: keys of small order and signatures that another verifier might judge differently are refused
+    /// (`verify_strict`), because storing nodes must all come to the same verdict.
+    ///
+    /// # Errors
+    /// [`BadSignature`], also when `key` is no point on the curve.
+    pub fn verify(&self, key: &[u8; 32], domain: &str) -> Result<&[u8], BadSignature> {
+        let key = VerifyingKey::from_bytes(key).map_err(|_| BadSignature)?;
+        key.verify_strict(&signed_bytes(domain, &self.payload), &Signature::from_bytes(&self.signature))
+            .map_err(|_| BadSignature)?;
+        Ok(&self.payload)
+    }
+
+    /// The payload, whoever signed it. Needed to learn which key to verify with.
+    pub fn payload_unverified(&self) -> &[u8] {
+        &self.payload
+    }
+
+    /// The signature, unverified.
+    pub fn signature(&self) -> &[u8; 64] {
+        &self.signature
+    }
+
+    /// Length of the encoded envelope in bytes.
+    pub fn encoded_len(&self) -> usize {
+        encode(self).len()
+    }
+}
+
+impl fmt::Debug for Signed {
+    /// Prints the length only: payloads contain numbers and addresses.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Signed({} bytes)", self.payload.len())
+    }
+}
+
+fn signed_bytes(domain: &str, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(domain.len() + 1 + payload.len());
+    bytes.extend_from_slice(domain.as_bytes());
+    bytes.push(0);
+    bytes.extend_from_slice(payload);
+    bytes
+}

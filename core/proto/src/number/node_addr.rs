@@ -1,0 +1,172 @@
+//! Addresses of nodes in text form.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+use minicbor::decode::{self, Decoder};
+use minicbor::encode::{self, Encoder, Write};
+use minicbor::{Decode, Encode};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use thiserror::Error;
+
+/// Most bytes of a node's address.
+pub const MAX_NODE_ADDR_BYTES: usize = 256;
+
+/// A libp2p multiaddr as text, `/ip4/192.0.2.1/udp/4001/quic-v1/p2p/12D3KooW…`.
+///
+/// The syntax is checked only so far that nothing else can hide in it: a multiaddr library has the last word where it is
+/// dialled. `Debug` shows the protocols and leaves the values out; `Display` and serde show all.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeAddr(String);
+
+/// Why a text is not a node's address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum NodeAddrError {
+    /// Longer than [`MAX_NODE_ADDR_BYTES`].
+    #[error("That address is too long.")]
+    TooLong,
+    /// Doesn't begin with a slash and a protocol that can begin an address.
+    #[error("An address looks like /ip4/192.0.2.1/udp/4001/quic-v1/p2p/12D3KooW….")]
+    Syntax,
+    /// An IP address or a port that cannot be read.
+    #[error("That address contains an IP address or port that is none.")]
+    Value,
+}
+
+impl NodeAddr {
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The IP address with which it begins, if it does.
+    #[must_use]
+    pub fn ip(&self) -> Option<IpAddr> {
+        let mut parts = self.parts();
+        match (parts.next()?, parts.next()?) {
+            ("ip4", ip) => ip.parse().ok().map(IpAddr::V4),
+            ("ip6", ip) => ip.parse().ok().map(IpAddr::V6),
+            (_, _) => None,
+        }
+    }
+
+    /// The last peer id in it: the node that is meant, behind a relay if there is one.
+    #[must_use]
+    pub fn peer_id(&self) -> Option<&str> {
+        let mut last = None;
+        let mut parts = self.parts();
+        while let Some(part) = parts.next() {
+            if part == "p2p" {
+                last = parts.next();
+            }
+        }
+        last
+    }
+
+    /// Whether it leads through a relay, so that it doesn't tell where the node itself is.
+    #[must_use]
+    pub fn is_relayed(&self) -> bool {
+        self.parts().any(|part| part == "p2p-circuit")
+    }
+
+    fn parts(&self) -> impl Iterator<Item = &str> {
+        self.0.split('/').skip(1)
+    }
+}
+
+impl FromStr for NodeAddr {
+    type Err = NodeAddrError;
+
+    fn from_str(text: &str) -> Result<Self, NodeAddrError> {
+        let text = text.trim();
+        if text.len() > MAX_NODE_ADDR_BYTES {
+            return Err(NodeAddrError::TooLong);
+        }
+        let Some(parts) = text.strip_prefix('/') else { return Err(NodeAddrError::Syntax) };
+        if parts.split('/').any(|part| part.is_empty() || !part.bytes().all(|b| b.is_ascii_graphic())) {
+            return Err(NodeAddrError::Syntax);
+        }
+        let mut parts = parts.split('/');
+        let first = parts.next().ok_or(NodeAddrError::Syntax)?;
+        let value = parts.next().ok_or(NodeAddrError::Syntax)?;
+        check_host(first, value)?;
+        while let Some(protocol) = parts.next() {
+            if matches!(protocol, "tcp" | "udp") {
+                let port = parts.next().ok_or(NodeAddrError::Syntax)?;
+                port.parse::<u16>().map_err(|_| NodeAddrError::Value)?;
+            }
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// Checks what an address begins with.
+fn check_host(protocol: &str, value: &str) -> Result<(), NodeAddrError> {
+    match protocol {
+        "ip4" => value.parse::<Ipv4Addr>().map(|_| ()).map_err(|_| NodeAddrError::Value),
+        "ip6" => value.parse::<Ipv6Addr>().map(|_| ()).map_err(|_| NodeAddrError::Value),
+        "dns" | "dns4" | "dns6" | "dnsaddr" | "p2p" | "memory" => Ok(()),
+        _ => Err(NodeAddrError::Syntax),
+    }
+}
+
+impl fmt::Display for NodeAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for NodeAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: [&str; 16] = [
+            "ip4",
+            "ip6",
+            "dns",
+            "dns4",
+            "dns6",
+            "dnsaddr",
+            "memory",
+            "tcp",
+            "udp",
+            "quic",
+            "quic-v1",
+            "ws",
+            "wss",
+            "tls",
+            "p2p",
+            "p2p-circuit",
+        ];
+        f.write_str("NodeAddr(")?;
+        for part in self.parts() {
+            f.write_str(if SHOWN.contains(&part) { "/" } else { "" })?;
+            f.write_str(if SHOWN.contains(&part) { part } else { "/…" })?;
+        }
+        f.write_str(")")
+    }
+}
+
+impl Serialize for NodeAddr {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for NodeAddr {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+impl<C> Encode<C> for NodeAddr {
+    fn encode<W: Write>(&self, e: &mut Encoder<W>, _: &mut C) -> Result<(), encode::Error<W::Error>> {
+        e.str(&self.0)?.ok()
+    }
+}
+
+impl<'b, C> Decode<'b, C> for NodeAddr {
+    fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, decode::Error> {
+        d.str()?.parse().map_err(|_| decode::Error::message("not a node address"))
+    }
+}

@@ -1,0 +1,77 @@
+//! Certificates of chosen numbers.
+
+use std::time::Duration;
+
+use minicbor::{Decode, Encode};
+
+use super::ProofError;
+use crate::identity::{DirectoryId, DirectoryKey, IdentityId};
+use crate::number::Number;
+use crate::wire::{self, Signed, UnixMillis, domain};
+
+/// Longest validity of a chosen number's certificate: two years and a month.
+pub const CHOSEN_MAX_LIFETIME: Duration = Duration::from_secs(761 * 86_400);
+/// Most bytes that an encoded certificate of a chosen number may have.
+pub const MAX_CHOSEN_CERT_BYTES: usize = 768;
+
+/// What a directory says: `number` belongs to `identity` between the two times.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+#[cbor(map)]
+pub struct ChosenCert {
+    /// The full form, with the directory's name.
+    #[n(0)]
+    pub number: Number,
+    /// Whose number it is.
+    #[n(1)]
+    pub identity: IdentityId,
+    /// Who issued it. The number's record key depends on it, so nobody else's certificate counts.
+    #[n(2)]
+    pub directory: DirectoryId,
+    /// Time of issue.
+    #[n(3)]
+    pub issued: UnixMillis,
+    /// Last moment at which an account record may be signed with it. The record outlives it: see
+    /// [`record`](crate::record).
+    #[n(4)]
+    pub expires: UnixMillis,
+}
+
+/// A [`ChosenCert`] under the directory's signature.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[cbor(transparent)]
+pub struct SignedChosenCert(#[n(0)] Signed);
+
+impl SignedChosenCert {
+    /// Signs exactly what `cert` says; [`SignedChosenCert::verify`] judges whether that is permitted.
+    #[must_use]
+    pub fn issue(key: &DirectoryKey, cert: &ChosenCert) -> Self {
+        Self(key.sign(domain::CHOSEN_CERT, &wire::encode(cert)))
+    }
+
+    /// Checks size, signature, and that the certificate was valid at the time `at`.
+    ///
+    /// # Errors
+    /// [`ProofError::Malformed`], [`ProofError::BadSignature`], [`ProofError::Kind`] if it names no chosen number in
+    /// its full form, [`ProofError::Untimely`].
+    pub fn verify(&self, at: UnixMillis) -> Result<ChosenCert, ProofError> {
+        if self.0.encoded_len() > MAX_CHOSEN_CERT_BYTES {
+            return Err(ProofError::Malformed);
+        }
+        let cert: ChosenCert = wire::decode(self.0.payload_unverified(), MAX_CHOSEN_CERT_BYTES)
+            .map_err(|_| ProofError::Malformed)?;
+        self.0
+            .verify(cert.directory.as_bytes(), domain::CHOSEN_CERT)
+            .map_err(|wire::BadSignature| ProofError::BadSignature)?;
+        match &cert.number {
+            Number::Chosen(chosen) if chosen.directory().is_some() => {}
+            Number::Chosen(_) | Number::Plain(_) => return Err(ProofError::Kind),
+        }
+        if cert.expires <= cert.issued || cert.expires.since(cert.issued) > CHOSEN_MAX_LIFETIME {
+            return Err(ProofError::Malformed);
+        }
+        if at < cert.issued || at > cert.expires {
+            return Err(ProofError::Untimely);
+        }
+        Ok(cert)
+    }
+}

@@ -1,0 +1,358 @@
+//! The internet of a lab: one thread that carries IPv4 packets between TUN devices.
+//!
+//! Every access link is a TUN device in the namespace of a host or router. A packet that the kernel sends there
+//! passes the sender's uplink, is routed by its destination address, passes the receiver's downlink and is
+//! written to the receiver's device. There is no other way between namespaces, so counters see everything.
+
+use std::collections::{BinaryHeap, HashMap};
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use super::LabError;
+use super::link::{Channel, Fate, Impairment};
+use super::sys;
+
+/// What passed one direction of an access link.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Packets that entered.
+    pub packets: u64,
+    /// Their bytes, IP headers included.
+    pub bytes: u64,
+    /// Packets lost by chance.
+    pub lost: u64,
+    /// Packets dropped because the backlog was full.
+    pub queue_full: u64,
+}
+
+/// Both directions of an access link, seen from its host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinkCounters {
+    /// From the host into the internet.
+    pub up: Counters,
+    /// From the internet to the host.
+    pub down: Counters,
+}
+
+impl LinkCounters {
+    /// Bytes in both directions together.
+    pub fn bytes(&self) -> u64 {
+        self.up.bytes + self.down.bytes
+    }
+
+    /// What was added since an earlier reading.
+    pub fn since(&self, earlier: &Self) -> Self {
+        let less = |now: Counters, then: Counters| Counters {
+            packets: now.packets - then.packets,
+            bytes: now.bytes - then.bytes,
+            lost: now.lost - then.lost,
+            queue_full: now.queue_full - then.queue_full,
+        };
+        Self { up: less(self.up, earlier.up), down: less(self.down, earlier.down) }
+    }
+}
+
+/// Index of an access link.
+pub(super) type PortId = usize;
+
+/// The thread and what it shares with the lab.
+#[derive(Debug)]
+pub(super) struct Cloud {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    wake: OwnedFd,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    ports: Vec<Port>,
+    routes: Vec<(Ipv4Addr, u8, PortId)>,
+    queue: BinaryHeap<Event>,
+    next_seq: u64,
+    flows: HashMap<(Ipv4Addr, Ipv4Addr), u64>,
+    unroutable: u64,
+    seed: u64,
+    stop: bool,
+}
+
+#[derive(Debug)]
+struct Port {
+    device: OwnedFd,
+    up: Direction,
+    down: Direction,
+}
+
+#[derive(Debug)]
+struct Direction {
+    impairment: Impairment,
+    channel: Channel,
+    counters: Counters,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Event {
+    at: Instant,
+    seq: u64,
+    stage: Stage,
+    packet: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Has passed its sender's uplink; to be routed.
+    Core,
+    /// Has passed its receiver's downlink; to be written.
+    Deliver(PortId),
+}
+
+impl Ord for Event {
+    /// Reversed: the heap's greatest is the earliest.
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (other.at, other.seq).cmp(&(self.at, self.seq))
+    }
+}
+
+impl PartialOrd for Event {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Cloud {
+    pub(super) fn start(name: &str, seed: u64) -> Result<Self, LabError> {
+        let state = Mutex::new(State { seed, ..State::default() });
+        let shared = Arc::new(Shared { state, wake: sys::event_fd().map_err(LabError::Io)? });
+        let thread = std::thread::Builder::new()
+            .name(format!("cloud-{name}"))
+            .spawn({
+                let shared = Arc::clone(&shared);
+                move || shared.run()
+            })
+            .map_err(LabError::Io)?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// Adds an access link; packets to `prefix`/`bits` are delivered to it.
+    pub(super) fn attach(&self, device: OwnedFd, impairment: &Impairment) -> PortId {
+        let mut state = self.shared.lock();
+        let id = state.ports.len();
+        let seed = state.seed.wrapping_add(id as u64 * 2);
+        let direction = |seed| Direction {
+            impairment: impairment.clone(),
+            channel: Channel::new(seed),
+            counters: Counters::default(),
+        };
+        state.ports.push(Port { device, up: direction(seed), down: direction(seed + 1) });
+        drop(state);
+        self.shared.wake();
+        id
+    }
+
+    pub(super) fn route(&self, prefix: Ipv4Addr, bits: u8, port: PortId) {
+        let mut state = self.shared.lock();
+        state.routes.retain(|(known, known_bits, _)| (*known, *known_bits) != (prefix, bits));
+        state.routes.push((prefix, bits, port));
+    }
+
+    pub(super) fn impair(&self, port: PortId, up: Option<&Impairment>, down: Option<&Impairment>) {
+        let mut state = self.shared.lock();
+        if let Some(port) = state.ports.get_mut(port) {
+            if let Some(up) = up {
+                port.up.impairment = up.clone();
+            }
+            if let Some(down) = down {
+                port.down.impairment = down.clone();
+            }
+        }
+    }
+
+    pub(super) fn counters(&self, port: PortId) -> LinkCounters {
+        let state = self.shared.lock();
+        state.ports.get(port).map_or_else(LinkCounters::default, |port| LinkCounters {
+            up: port.up.counters,
+            down: port.down.counters,
+        })
+    }
+
+    /// Bytes that were sent from one public address to another, IP headers included.
+    pub(super) fn flow(&self, from: Ipv4Addr, to: Ipv4Addr) -> u64 {
+        self.shared.lock().flows.get(&(from, to)).copied().unwrap_or(0)
+    }
+
+    pub(super) fn unroutable(&self) -> u64 {
+        self.shared.lock().unroutable
+    }
+
+    /// Puts a packet into the core as if it came from nowhere in particular.
+    pub(super) fn inject(&self, packet: Vec<u8>) {
+        self.shared.lock().push(Instant::now(), Stage::Core, packet);
+        self.shared.wake();
+    }
+}
+
+impl Drop for Cloud {
+    fn drop(&mut self) {
+        self.shared.lock().stop = true;
+        self.shared.wake();
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread was printed when it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake(&self) {
+        sys::write_packet(self.wake.as_fd(), &1u64.to_ne_bytes());
+    }
+
+    fn run(&self) {
+        sys::prefer_this_thread();
+        let mut buffer = vec![0u8; 65_536];
+        let mut fds = vec![sys::poll_input(self.wake.as_raw_fd())];
+        let mut due = None;
+        loop {
+            sys::wait_readable(
+                &mut fds,
+                due.map(|due: Instant| due.saturating_duration_since(Instant::now())),
+            );
+            if fds[0].revents != 0 {
+                sys::read_packet(self.wake.as_fd(), &mut buffer);
+            }
+            let mut state = self.lock();
+            if state.stop {
+                return;
+            }
+            for (port, fd) in fds.iter().skip(1).enumerate() {
+                if fd.revents != 0 {
+                    state.read_all(port, &mut buffer);
+                }
+            }
+            due = state.carry(Instant::now());
+            let missing = state.ports.iter().skip(fds.len() - 1);
+            fds.extend(missing.map(|port| sys::poll_input(port.device.as_raw_fd())));
+        }
+    }
+}
+
+impl State {
+    /// Takes what a host has sent into its uplink. Bounded, so that one flooding host can't starve the others.
+    fn read_all(&mut self, id: PortId, buffer: &mut [u8]) {
+        for _ in 0..256 {
+            let Some(port) = self.ports.get_mut(id) else { return };
+            let Some(len) = sys::read_packet(port.device.as_fd(), buffer) else { return };
+            let now = Instant::now();
+            let fate = port.up.offer(now, len);
+            self.push_fate(fate, Stage::Core, &buffer[..len]);
+        }
+    }
+
+    /// Moves every packet whose time has come; answers when the next one is due.
+    fn carry(&mut self, now: Instant) -> Option<Instant> {
+        while self.queue.peek().is_some_and(|event| event.at <= now) {
+            let Some(event) = self.queue.pop() else { break };
+            match event.stage {
+                Stage::Core => self.forward(event.at, &event.packet),
+                Stage::Deliver(id) => {
+                    if let Some(port) = self.ports.get(id) {
+                        sys::write_packet(port.device.as_fd(), &event.packet);
+                    }
+                }
+            }
+        }
+        self.queue.peek().map(|event| event.at)
+    }
+
+    fn forward(&mut self, at: Instant, packet: &[u8]) {
+        let Some((from, to)) = endpoints(packet) else { return };
+        let Some(id) = self.port_of(to) else {
+            self.unroutable += 1;
+            return;
+        };
+        *self.flows.entry((from, to)).or_default() += packet.len() as u64;
+        let Some(port) = self.ports.get_mut(id) else { return };
+        let fate = port.down.offer(at, packet.len());
+        self.push_fate(fate, Stage::Deliver(id), packet);
+    }
+
+    fn push_fate(&mut self, fate: Fate, stage: Stage, packet: &[u8]) {
+        match fate {
+            Fate::Lost | Fate::QueueFull => {}
+            Fate::Delivered { at, copy } => {
+                self.push(at, stage, packet.to_vec());
+                if let Some(at) = copy {
+                    self.push(at, stage, packet.to_vec());
+                }
+            }
+        }
+    }
+
+    fn push(&mut self, at: Instant, stage: Stage, packet: Vec<u8>) {
+        self.next_seq += 1;
+        self.queue.push(Event { at, seq: self.next_seq, stage, packet });
+    }
+
+    fn port_of(&self, address: Ipv4Addr) -> Option<PortId> {
+        let matches = |prefix: Ipv4Addr, bits: u8| {
+            let mask = u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0);
+            (u32::from(prefix) ^ u32::from(address)) & mask == 0
+        };
+        let fitting = self.routes.iter().filter(|(prefix, bits, _)| matches(*prefix, *bits));
+        fitting.max_by_key(|(_, bits, _)| *bits).map(|(_, _, port)| *port)
+    }
+}
+
+impl Direction {
+    fn offer(&mut self, at: Instant, len: usize) -> Fate {
+        self.counters.packets += 1;
+        self.counters.bytes += len as u64;
+        let fate = self.channel.offer(at, len, &self.impairment);
+        match fate {
+            Fate::Lost => self.counters.lost += 1,
+            Fate::QueueFull => self.counters.queue_full += 1,
+            Fate::Delivered { .. } => {}
+        }
+        fate
+    }
+}
+
+/// Source and destination of an IPv4 packet; nothing for anything else.
+fn endpoints(packet: &[u8]) -> Option<(Ipv4Addr, Ipv4Addr)> {
+    let header = packet.first_chunk::<20>()?;
+    let address = |at: usize| Ipv4Addr::new(header[at], header[at + 1], header[at + 2], header[at + 3]);
+    (header[0] >> 4 == 4).then(|| (address(12), address(16)))
+}
+
+/// An IPv4 packet with a UDP datagram in it, for tests that forge a sender (RFC 791, RFC 768; UDP checksum 0
+/// means that none was computed).
+pub(super) fn udp_packet(from: SocketAddrV4, to: SocketAddrV4, payload: &[u8]) -> Vec<u8> {
+    let total = (28 + payload.len()) as u16;
+    let mut packet = Vec::with_capacity(usize::from(total));
+    packet.extend([0x45, 0]);
+    packet.extend(total.to_be_bytes());
+    packet.extend([0, 0, 0x40, 0, 64, 17, 0, 0]);
+    packet.extend(from.ip().octets());
+    packet.extend(to.ip().octets());
+    let sum: u32 = packet.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    let checksum = !((folded & 0xffff) + (folded >> 16)) as u16;
+    packet[10..12].copy_from_slice(&checksum.to_be_bytes());
+    packet.extend(from.port().to_be_bytes());
+    packet.extend(to.port().to_be_bytes());
+    packet.extend((8 + payload.len() as u16).to_be_bytes());
+    packet.extend([0, 0]);
+    packet.extend(payload);
+    packet
+}
