@@ -165,7 +165,9 @@ impl Source {
     pub(super) fn to_bytes(self) -> Vec<u8> {
         match self {
             Self::V4(net) => [&[4], &net[..]].concat(),
-            Self::V6(net) => std::iter::once(6).chain(net.iter().flat_map(|part| part.to_be_bytes())).collect(),
+            Self::V6(net) => {
+                std::iter::once(6).chain(net.iter().flat_map(|part| part.to_be_bytes())).collect()
+            }
             Self::Relayed => vec![1],
             Self::Local => vec![0],
         }

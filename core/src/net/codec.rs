@@ -1,6 +1,6 @@
 //! The messages of `/offhook/signal/1`: one request and one response per stream, CBOR, at most 16 KiB each.
 
-use std::io;
+use std::{fmt, io};
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p::StreamProtocol;
@@ -145,6 +145,35 @@ pub(super) enum Refusal {
     NotServing,
 }
 
+impl fmt::Debug for Request {
+    /// The kind only: keys, packets and addresses say who speaks to whom.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Hello => "Hello",
+            Self::Register { .. } => "Register",
+            Self::Forward { .. } => "Forward",
+            Self::Deliver { .. } => "Deliver",
+            Self::Find { .. } => "Find",
+            Self::Store { .. } => "Store",
+        })
+    }
+}
+
+impl fmt::Debug for Response {
+    /// The kind only, and the reason of a refusal.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Welcome { .. } => f.write_str("Welcome"),
+            Self::Delivered => f.write_str("Delivered"),
+            Self::NotConnected => f.write_str("NotConnected"),
+            Self::Found { set, .. } => write!(f, "Found({})", set.is_some()),
+            Self::Stored => f.write_str("Stored"),
+            Self::Refused { reason } => write!(f, "Refused({reason:?})"),
+            Self::Busy => f.write_str("Busy"),
+        }
+    }
+}
+
 /// Reads and writes one message per direction of a stream.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Codec;
@@ -197,7 +226,12 @@ impl request_response::Codec for Codec {
         write(io, &request).await
     }
 
-    async fn write_response<T>(&mut self, _: &StreamProtocol, io: &mut T, response: Response) -> io::Result<()>
+    async fn write_response<T>(
+        &mut self,
+        _: &StreamProtocol,
+        io: &mut T,
+        response: Response,
+    ) -> io::Result<()>
     where
         T: AsyncWrite + Unpin + Send,
     {

@@ -49,6 +49,8 @@ pub struct NetConfig {
     pub role: Role,
     /// Whether to look for and answer peers on the local network (RFC 6762).
     pub mdns: bool,
+    /// Whether a terminal publishes its own addresses beside the relayed ones: its user's choice.
+    pub publish_direct: bool,
     /// Whether private and loopback addresses of others are used and own ones published. `None`: only while
     /// no public address is configured (`entry`, `external`), as in a laboratory or a LAN of its own.
     pub allow_private: Option<bool>,
@@ -73,6 +75,7 @@ impl NetConfig {
             entry: Vec::new(),
             role,
             mdns: false,
+            publish_direct: false,
             allow_private: None,
             data: None,
             stun: None,

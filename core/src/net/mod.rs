@@ -30,17 +30,21 @@ mod metrics;
 mod peers;
 mod publish;
 mod relay;
+mod requests;
 mod service;
 mod signal;
 mod status;
 mod store;
 mod stun;
 
+pub use addr::AddrError;
 pub use client::RequestError;
+#[doc(hidden)]
+pub use codec::fuzz_request;
 pub use config::{Limits, NetConfig, Role};
 pub use event::NetEvent;
 pub use handle::{Net, NetError};
 pub use lookup::{Lookup, LookupEvent, Origin};
 pub use publish::{PublishError, Published};
-pub use signal::{Reach, SignalError, SignalTarget};
+pub use signal::{MAX_BLOB, Reach, SignalError, SignalTarget};
 pub use status::{LinkStatus, NetStatus};

@@ -35,7 +35,10 @@ pub(super) struct Stored {
 pub(super) enum Write {
     Record(Stored),
     Remove(RecordKey),
-    Peer { addr: String, at: UnixMillis },
+    Peer {
+        addr: String,
+        at: UnixMillis,
+    },
     /// Nothing, but tell when everything before it is on disk.
     Flush,
 }
@@ -119,9 +122,8 @@ async fn create(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
 }
 
 async fn load(connection: &mut SqliteConnection) -> Result<Loaded, sqlx::Error> {
-    let rows = sqlx::query("SELECT key, value, source, since, own FROM records")
-        .fetch_all(&mut *connection)
-        .await?;
+    let rows =
+        sqlx::query("SELECT key, value, source, since, own FROM records").fetch_all(&mut *connection).await?;
     let mut records = Vec::with_capacity(rows.len());
     for row in rows {
         let key: Vec<u8> = row.try_get(0)?;
@@ -147,14 +149,15 @@ async fn load(connection: &mut SqliteConnection) -> Result<Loaded, sqlx::Error> 
 async fn write_all(mut connection: SqliteConnection, mut inbox: mpsc::Receiver<(Write, Option<Done>)>) {
     let mut batch = Vec::new();
     while inbox.recv_many(&mut batch, BATCH).await > 0 {
-        let written = match write_batch(&mut connection, &batch).await {
+        let (writes, done): (Vec<_>, Vec<_>) = batch.drain(..).unzip();
+        let written = match write_batch(&mut connection, writes).await {
             Ok(()) => true,
             Err(error) => {
                 error!(%error, "cannot write the record store");
                 false
             }
         };
-        for done in batch.drain(..).filter_map(|(_, done)| done) {
+        for done in done.into_iter().flatten() {
             done(written);
         }
     }
@@ -163,15 +166,12 @@ async fn write_all(mut connection: SqliteConnection, mut inbox: mpsc::Receiver<(
     }
 }
 
-async fn write_batch(
-    connection: &mut SqliteConnection,
-    batch: &[(Write, Option<Done>)],
-) -> Result<(), sqlx::Error> {
-    if batch.iter().all(|(write, _)| matches!(write, Write::Flush)) {
+async fn write_batch(connection: &mut SqliteConnection, batch: Vec<Write>) -> Result<(), sqlx::Error> {
+    if batch.iter().all(|write| matches!(write, Write::Flush)) {
         return Ok(());
     }
     let mut transaction = connection.begin().await?;
-    for (write, _) in batch {
+    for write in &batch {
         write_one(&mut transaction, write).await?;
     }
     transaction.commit().await

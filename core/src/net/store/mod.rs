@@ -14,6 +14,6 @@ mod shares;
 #[cfg(test)]
 mod tests;
 
-pub(super) use disk::{Disk, Done, Loaded};
+pub(super) use disk::{Disk, Loaded};
 pub(super) use proofs::Verdicts;
-pub(super) use records::{Job, Offer, Records, Refused};
+pub(super) use records::{Offer, Records, Refused};

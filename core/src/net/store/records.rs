@@ -316,10 +316,8 @@ fn record_key(key: &kad::RecordKey) -> Option<RecordKey> {
 }
 
 impl RecordStore for Records {
-    type RecordsIter<'a> = std::iter::Map<
-        hash_map::Values<'a, RecordKey, Held>,
-        fn(&'a Held) -> Cow<'a, kad::Record>,
-    >;
+    type RecordsIter<'a> =
+        std::iter::Map<hash_map::Values<'a, RecordKey, Held>, fn(&'a Held) -> Cow<'a, kad::Record>>;
     type ProvidedIter<'a> = std::iter::Empty<Cow<'a, kad::ProviderRecord>>;
 
     fn get(&self, key: &kad::RecordKey) -> Option<Cow<'_, kad::Record>> {
