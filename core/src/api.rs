@@ -34,6 +34,8 @@ pub enum EndReason {
     Cancelled,
     /// The key behind the number is not the pinned one; nothing was rung.
     KeyChanged,
+    /// Both users called each other; the call that this terminal dialled goes on instead.
+    Merged,
     /// Something failed; what, in words for a log.
     Failed(String),
 }
@@ -52,6 +54,7 @@ impl EndReason {
             Self::AnsweredElsewhere => "answered_elsewhere",
             Self::Cancelled => "cancelled",
             Self::KeyChanged => "key_changed",
+            Self::Merged => "merged",
             Self::Failed(_) => "failed",
         }
     }
@@ -65,6 +68,10 @@ pub enum Side {
     Local,
     /// The other end.
     Remote,
+    /// Another terminal of the called account.
+    Elsewhere,
+    /// Nobody: a time-out, a failure, a failed look-up.
+    Network,
 }
 
 /// Where a call's packets go.
@@ -238,6 +245,35 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// The call that the event belongs to, if it belongs to one.
+    pub fn call(&self) -> Option<&str> {
+        match self {
+            Self::Searching { call, .. }
+            | Self::Found { call, .. }
+            | Self::Ringing { call }
+            | Self::Incoming { call, .. }
+            | Self::Accepted { call }
+            | Self::Connected { call, .. }
+            | Self::Path { call, .. }
+            | Self::AudioStarted { call, .. }
+            | Self::FirstAudio { call }
+            | Self::Dtmf { call, .. }
+            | Self::RemoteHold { call, .. }
+            | Self::RemoteMute { call, .. }
+            | Self::DeviceLost { call, .. }
+            | Self::Ended { call, .. } => Some(call),
+            Self::Text { call, .. } => call.as_deref(),
+            Self::Online { .. }
+            | Self::Offline
+            | Self::TextDelivered { .. }
+            | Self::TextFailed { .. }
+            | Self::KeyChanged { .. }
+            | Self::Error { .. } => None,
+        }
+    }
+}
+
 /// An [`Event`] with the time it happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TimedEvent {
@@ -274,6 +310,10 @@ pub enum ErrorCode {
     KeyChanged,
     /// Two keys claim the number, and nothing tells which is the right one.
     NumberDisputed,
+    /// Nobody has the number.
+    WrongNumber,
+    /// The directory of a chosen number is not known.
+    UnknownDirectory,
     /// No contact of that number or name.
     NoContact,
     /// The call has no connection yet.
@@ -309,8 +349,8 @@ pub struct CallStatus {
     pub packets_sent: u64,
     /// RTP packets received.
     pub packets_received: u64,
-    /// RTP packets lost on the way here.
-    pub packets_lost: u64,
+    /// RTP packets lost on the way here; negative when some came twice.
+    pub packets_lost: i64,
     /// Interarrival jitter (RFC 3550, section 6.4.1), milliseconds.
     pub jitter_ms: f64,
     /// Delay of the jitter buffer, milliseconds.

@@ -4,10 +4,8 @@
 
 pub mod api;
 pub mod audio;
-mod engine;
 pub mod media;
 pub mod net;
-pub mod phone;
 pub mod storage;
 
 pub use offhook_proto as proto;

@@ -1,1 +1,419 @@
-//! The public handles: [`Phone`](crate::phone) and its calls.
+//! The public handles: [`Phone`], built with [`Phone::builder`], and its [`Call`]s.
+//!
+//! A [`Phone`] is a cheap handle to one running terminal of one account. Everything that it can do is a
+//! [`Command`] ([`Phone::execute`]); the methods are typed short cuts. What happens comes as [`Event`]s.
+//!
+//! ```no_run
+//! use futures::StreamExt;
+//! use offhook::{api::Event, audio::DeviceSpec, phone::Phone};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let phone = Phone::builder("/home/ada/.offhook")
+//!     .entry(["/dns4/directory.example/udp/4001/quic-v1/p2p/12D3KooWExample".to_owned()])
+//!     .mic(DeviceSpec::Default)
+//!     .speaker(DeviceSpec::Default)
+//!     .build()
+//!     .await?;
+//! let call = phone.dial("4821 0937 5562").await?;
+//! let why = call.ended().await;
+//! println!("the call is over: {}", why.code());
+//! phone.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
+
+use crate::api::{ApiError, CallRef, Command, EndReason, ErrorCode, Event, Reply, TimedEvent};
+use crate::audio::DeviceSpec;
+use crate::engine::{self, Request};
+use crate::net::NetError;
+use crate::storage::StorageError;
+use futures::{Stream, StreamExt};
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio_stream::wrappers::BroadcastStream;
+
+/// How many events a subscriber may fall behind before it misses the oldest.
+pub const EVENT_BACKLOG: usize = 1024;
+
+/// What to do when it rings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AnswerMode {
+    /// Ring until somebody answers.
+    #[default]
+    Manual,
+    /// Answer every call at once.
+    Auto,
+}
+
+/// Why a telephone could not be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PhoneError {
+    /// No account is there to use.
+    #[error("there is no account yet; make one with `offhook account new`")]
+    NoAccount,
+    /// The account's files could not be used.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The network could not be started.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// An entry point or listening address is not one.
+    #[error("`{0}` is not an address that Offhook understands (a multiaddr such as /ip4/192.0.2.1/udp/4001/quic-v1/p2p/…)")]
+    Address(String),
+}
+
+impl PhoneError {
+    /// The same error in the API's vocabulary.
+    pub fn to_api(&self) -> ApiError {
+        let code = match self {
+            Self::NoAccount => ErrorCode::NoAccount,
+            Self::Storage(_) => ErrorCode::Storage,
+            Self::Net(_) => ErrorCode::Network,
+            Self::Address(_) => ErrorCode::BadInput,
+        };
+        ApiError::new(code, self.to_string())
+    }
+}
+
+/// Settings of a [`Phone`]; every default is written beside its setter.
+#[derive(Debug, Clone)]
+pub struct PhoneBuilder {
+    pub(crate) home: PathBuf,
+    pub(crate) account: Option<String>,
+    pub(crate) listen: Vec<String>,
+    pub(crate) entry: Vec<String>,
+    pub(crate) external: Vec<String>,
+    pub(crate) server: bool,
+    pub(crate) mdns: bool,
+    pub(crate) publish_address: bool,
+    pub(crate) allow_private: bool,
+    pub(crate) mic: DeviceSpec,
+    pub(crate) speaker: DeviceSpec,
+    pub(crate) answer: AnswerMode,
+    pub(crate) ring_timeout: Duration,
+}
+
+impl PhoneBuilder {
+    /// The account's ID. Default: the one chosen with `offhook account use`.
+    pub fn account(mut self, id: impl Into<String>) -> Self {
+        self.account = Some(id.into());
+        self
+    }
+
+    /// Multiaddrs to listen on. Default: any free UDP (QUIC) and TCP port of every interface.
+    pub fn listen(mut self, addrs: impl IntoIterator<Item = String>) -> Self {
+        self.listen = addrs.into_iter().collect();
+        self
+    }
+
+    /// Entry points into the network: multiaddrs ending in `/p2p/…`, or `/dnsaddr/…`. Default: those
+    /// remembered from last time.
+    pub fn entry(mut self, addrs: impl IntoIterator<Item = String>) -> Self {
+        self.entry = addrs.into_iter().collect();
+        self
+    }
+
+    /// Addresses at which the internet reaches this terminal, if it does. Default: none.
+    pub fn external(mut self, addrs: impl IntoIterator<Item = String>) -> Self {
+        self.external = addrs.into_iter().collect();
+        self
+    }
+
+    /// Serve the DHT and pass signalling on for others; needs [`external`](Self::external). Default: no.
+    pub fn server(mut self, on: bool) -> Self {
+        self.server = on;
+        self
+    }
+
+    /// Find and be found on the local network by multicast DNS. Default: yes.
+    pub fn mdns(mut self, on: bool) -> Self {
+        self.mdns = on;
+        self
+    }
+
+    /// Publish this terminal's own addresses to everybody, not only relayed ones. Default: no.
+    pub fn publish_address(mut self, on: bool) -> Self {
+        self.publish_address = on;
+        self
+    }
+
+    /// Treat private and loopback addresses as public ones: laboratories and closed networks. Default: no.
+    pub fn allow_private(mut self, on: bool) -> Self {
+        self.allow_private = on;
+        self
+    }
+
+    /// The microphone. Default: the system's.
+    pub fn mic(mut self, device: DeviceSpec) -> Self {
+        self.mic = device;
+        self
+    }
+
+    /// The loudspeaker. Default: the system's.
+    pub fn speaker(mut self, device: DeviceSpec) -> Self {
+        self.speaker = device;
+        self
+    }
+
+    /// What to do when it rings. Default: [`AnswerMode::Manual`].
+    pub fn answer(mut self, mode: AnswerMode) -> Self {
+        self.answer = mode;
+        self
+    }
+
+    /// How long a call rings before it counts as not answered. Default: 45 s.
+    pub fn ring_timeout(mut self, time: Duration) -> Self {
+        self.ring_timeout = time;
+        self
+    }
+
+    /// Open the account, go on line, and return the handle. Returns as soon as the network is started;
+    /// [`Event::Online`] tells when the number can be called.
+    ///
+    /// # Errors
+    /// [`PhoneError`] if there is no account, it is in use by another program, its files cannot be read, an
+    /// address is not one, or no socket can be opened.
+    pub async fn build(self) -> Result<Phone, PhoneError> {
+        let (events, _) = broadcast::channel(EVENT_BACKLOG);
+        let requests = engine::start(self, events.clone()).await?;
+        Ok(Phone { requests, events })
+    }
+}
+
+/// A running terminal. Clones are handles to the same one; it runs until [`Phone::shutdown`] or until the
+/// last handle is dropped.
+#[derive(Debug, Clone)]
+pub struct Phone {
+    requests: mpsc::Sender<Request>,
+    events: broadcast::Sender<TimedEvent>,
+}
+
+impl Phone {
+    /// Settings for a telephone whose accounts live in the directory `home`.
+    pub fn builder(home: impl Into<PathBuf>) -> PhoneBuilder {
+        PhoneBuilder {
+            home: home.into(),
+            account: None,
+            listen: Vec::new(),
+            entry: Vec::new(),
+            external: Vec::new(),
+            server: false,
+            mdns: true,
+            publish_address: false,
+            allow_private: false,
+            mic: DeviceSpec::Default,
+            speaker: DeviceSpec::Default,
+            answer: AnswerMode::Manual,
+            ring_timeout: Duration::from_secs(45),
+        }
+    }
+
+    /// Do what `command` says.
+    ///
+    /// # Errors
+    /// An [`ApiError`] with a code for programs and a sentence for people.
+    pub async fn execute(&self, command: Command) -> Result<Reply, ApiError> {
+        let (tx, rx) = oneshot::channel();
+        self.requests.send(Request::Execute(command, tx)).await.map_err(|_| gone())?;
+        rx.await.map_err(|_| gone())?
+    }
+
+    /// Everything that happens from now on. A subscriber that falls [`EVENT_BACKLOG`] events behind misses
+    /// the oldest.
+    pub fn events(&self) -> impl Stream<Item = TimedEvent> + Send + Unpin + use<> {
+        BroadcastStream::new(self.events.subscribe()).filter_map(|e| std::future::ready(e.ok()))
+    }
+
+    /// Dial a number or an invitation link.
+    ///
+    /// # Errors
+    /// [`ErrorCode::BadInput`] before anything is sent, if it is no number or mistyped.
+    pub async fn dial(&self, number: impl Into<String>) -> Result<Call, ApiError> {
+        match self.execute(Command::Dial { number: number.into() }).await? {
+            Reply::Call { call } => self.call(&call).await,
+            Reply::Done
+            | Reply::Message { .. }
+            | Reply::Lookup(_)
+            | Reply::Status(_)
+            | Reply::Verify(_)
+            | Reply::Contacts { .. }
+            | Reply::Link { .. } => Err(ApiError::new(ErrorCode::Internal, "dialling gave no call")),
+        }
+    }
+
+    /// The handle of a call that is known by its reference.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NoCall`] if there is no such call (any more).
+    pub async fn call(&self, call: &str) -> Result<Call, ApiError> {
+        let (tx, rx) = oneshot::channel();
+        self.requests.send(Request::Watch(call.to_owned(), tx)).await.map_err(|_| gone())?;
+        let state = rx.await.map_err(|_| gone())??;
+        Ok(Call { id: call.to_owned(), phone: self.clone(), state })
+    }
+
+    /// Calls that ring here from now on.
+    pub fn incoming(&self) -> impl Stream<Item = Call> + Send + Unpin + use<> {
+        let phone = self.clone();
+        Box::pin(self.events().filter_map(move |e| {
+            let phone = phone.clone();
+            async move {
+                if let Event::Incoming { call, .. } = e.event { phone.call(&call).await.ok() } else { None }
+            }
+        }))
+    }
+
+    /// Counters and gauges in Prometheus text form.
+    ///
+    /// # Errors
+    /// [`ErrorCode::ShuttingDown`] once the telephone has ended.
+    pub async fn metrics(&self) -> Result<String, ApiError> {
+        let (tx, rx) = oneshot::channel();
+        self.requests.send(Request::Metrics(tx)).await.map_err(|_| gone())?;
+        rx.await.map_err(|_| gone())
+    }
+
+    /// Hang up, go off line, flush, and end. Returns when everything is closed.
+    pub async fn shutdown(&self) {
+        // An error means that it has ended already, which is what was asked for.
+        let _ = self.execute(Command::Shutdown).await;
+        self.requests.closed().await;
+    }
+}
+
+/// Where a call stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CallState {
+    /// Looking the number up.
+    Searching,
+    /// Terminals were found and are being invited.
+    Inviting,
+    /// It really rings: there, or here for an incoming call.
+    Ringing,
+    /// Answered; the media connection is being made.
+    Connecting,
+    /// The two ends talk.
+    Active,
+    /// Over.
+    Ended(EndReason),
+}
+
+impl CallState {
+    /// The word used in [`crate::api::CallStatus`].
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Searching => "searching",
+            Self::Inviting => "inviting",
+            Self::Ringing => "ringing",
+            Self::Connecting => "connecting",
+            Self::Active => "active",
+            Self::Ended(_) => "ended",
+        }
+    }
+}
+
+/// A call. Dropping the handle does not end it.
+#[derive(Debug, Clone)]
+pub struct Call {
+    id: CallRef,
+    phone: Phone,
+    state: watch::Receiver<CallState>,
+}
+
+impl Call {
+    /// The call's reference in commands and events.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Where the call stands now.
+    pub fn state(&self) -> CallState {
+        self.state.borrow().clone()
+    }
+
+    /// Wait until the call's state is one for which `wanted` is true, or the call is over.
+    pub async fn until(&mut self, wanted: impl Fn(&CallState) -> bool) -> CallState {
+        let done = |s: &CallState| wanted(s) || matches!(s, CallState::Ended(_));
+        match self.state.wait_for(done).await {
+            Ok(state) => state.clone(),
+            // The sender goes when the call is forgotten, after its end.
+            Err(_) => self.state(),
+        }
+    }
+
+    /// Wait for the end.
+    pub async fn ended(&self) -> EndReason {
+        match self.clone().until(|_| false).await {
+            CallState::Ended(reason) => reason,
+            CallState::Searching
+            | CallState::Inviting
+            | CallState::Ringing
+            | CallState::Connecting
+            | CallState::Active => EndReason::Failed("the telephone was shut down".into()),
+        }
+    }
+
+    /// What happens in this call from now on.
+    pub fn events(&self) -> impl Stream<Item = TimedEvent> + Send + Unpin + use<> {
+        let id = self.id.clone();
+        self.phone.events().filter(move |e| std::future::ready(e.event.call() == Some(id.as_str())))
+    }
+
+    /// Answer it.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NoCall`] if it does not ring here.
+    pub async fn accept(&self) -> Result<(), ApiError> {
+        self.command(Command::Answer { call: Some(self.id.clone()) }).await
+    }
+
+    /// Decline it.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NoCall`] if it does not ring here.
+    pub async fn reject(&self) -> Result<(), ApiError> {
+        self.command(Command::Reject { call: Some(self.id.clone()) }).await
+    }
+
+    /// End it, whatever its state.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NoCall`] if it is over.
+    pub async fn hang_up(&self) -> Result<(), ApiError> {
+        self.command(Command::Hangup { call: Some(self.id.clone()) }).await
+    }
+
+    /// Mute or open the microphone.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NoCall`] if it is over.
+    pub async fn mute(&self, on: bool) -> Result<(), ApiError> {
+        self.command(Command::Mute { call: Some(self.id.clone()), on }).await
+    }
+
+    /// Hold or resume.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NoCall`] if it is over.
+    pub async fn hold(&self, on: bool) -> Result<(), ApiError> {
+        self.command(Command::Hold { call: Some(self.id.clone()), on }).await
+    }
+
+    /// Press keys: `0`-`9`, `*`, `#`, `A`-`D`.
+    ///
+    /// # Errors
+    /// [`ErrorCode::BadInput`] for another key, [`ErrorCode::NoCall`] if the call is over.
+    pub async fn dtmf(&self, digits: impl Into<String>) -> Result<(), ApiError> {
+        self.command(Command::Dtmf { call: Some(self.id.clone()), digits: digits.into() }).await
+    }
+
+    async fn command(&self, command: Command) -> Result<(), ApiError> {
+        self.phone.execute(command).await.map(|_| ())
+    }
+}
+
+fn gone() -> ApiError {
+    ApiError::new(ErrorCode::ShuttingDown, "the telephone has ended")
+}

@@ -1,1 +1,231 @@
 //! The task that owns the machines and drives their effects.
+//!
+//! [`Engine::run`] takes one input at a time (a request of the API, a network event, a media event, a
+//! time-out, the result of a background job), gives it to the call machine, and carries out what the
+//! machine puts out. Nothing in it waits for the network: look-ups, sends, slow proofs and publications run
+//! in tasks that report back as [`Internal`].
+
+mod calls;
+mod commands;
+mod contacts;
+mod dialling;
+mod inbound;
+mod legs;
+mod outputs;
+mod publish;
+mod status;
+
+use crate::api::{ApiError, CallRef, Command, Event, Reply, TimedEvent, monotonic_ns};
+use crate::audio::DeviceSpec;
+use crate::net::{Net, NetConfig, NetEvent};
+use crate::phone::{AnswerMode, CallState, PhoneBuilder, PhoneError};
+use crate::storage::{AccountStore, Home};
+use calls::CallViews;
+use dialling::Search;
+use inbound::Proofs;
+use legs::Legs;
+use offhook_proto::call::{CallConfig, Calls};
+use offhook_proto::signalling::CallId;
+use offhook_proto::wire::UnixMillis;
+use publish::Publisher;
+use std::collections::BTreeMap;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio_util::task::TaskTracker;
+
+/// Requests that may wait for the engine; a caller of the API waits beyond that.
+const REQUEST_QUEUE: usize = 64;
+
+/// Results of background jobs that may wait for the engine; the jobs wait beyond that.
+const INTERNAL_QUEUE: usize = 256;
+
+/// What the handles ask of the engine.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// A command of the API.
+    Execute(Command, oneshot::Sender<Result<Reply, ApiError>>),
+    /// The state of a call, from now on.
+    Watch(CallRef, oneshot::Sender<Result<watch::Receiver<CallState>, ApiError>>),
+    /// Metrics in Prometheus text form.
+    Metrics(oneshot::Sender<String>),
+}
+
+/// Results of the engine's own background jobs.
+enum Internal {
+    Lookup(dialling::LookupNews),
+    Proven(inbound::Proven),
+    SendFailed(offhook_proto::call::LegId),
+    Published(Result<usize, crate::net::PublishError>),
+}
+
+/// Open the account, start the network, and spawn the engine.
+pub(crate) async fn start(
+    settings: PhoneBuilder,
+    events: broadcast::Sender<TimedEvent>,
+) -> Result<mpsc::Sender<Request>, PhoneError> {
+    let home = Home::open(&settings.home).await?;
+    let id = match &settings.account {
+        Some(id) => id.clone(),
+        None => home.current().await?.ok_or(PhoneError::NoAccount)?,
+    };
+    let account = home.open_account(&id).await?;
+    let (net, net_events) = Net::start(net_config(&settings, &account)?).await?;
+    let (requests, requests_rx) = mpsc::channel(REQUEST_QUEUE);
+    let engine = Engine::new(settings, account, net, events).await?;
+    tokio::spawn(engine.run(requests_rx, net_events));
+    Ok(requests)
+}
+
+/// Unix time in milliseconds by the system's clock.
+fn wall() -> UnixMillis {
+    // A clock before 1970 gives 0: every record then looks like one from the future and is refused.
+    UnixMillis(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64))
+}
+
+pub(crate) struct Engine {
+    account: AccountStore,
+    net: Net,
+    events: broadcast::Sender<TimedEvent>,
+    calls: Calls,
+    views: CallViews,
+    legs: Legs,
+    searches: BTreeMap<CallId, Search>,
+    proofs: Proofs,
+    publisher: Publisher,
+    contacts: contacts::ContactBook,
+    mic: DeviceSpec,
+    speaker: DeviceSpec,
+    answer: AnswerMode,
+    allow_private: bool,
+    jobs: TaskTracker,
+    internal: mpsc::Sender<Internal>,
+    internal_rx: Option<mpsc::Receiver<Internal>>,
+    stopping: bool,
+}
+
+impl Engine {
+    async fn new(
+        settings: PhoneBuilder,
+        account: AccountStore,
+        net: Net,
+        events: broadcast::Sender<TimedEvent>,
+    ) -> Result<Self, PhoneError> {
+        let (internal, internal_rx) = mpsc::channel(INTERNAL_QUEUE);
+        let contacts = contacts::ContactBook::load(&account).await?;
+        let config = CallConfig { ring_timeout: settings.ring_timeout, ..CallConfig::default() };
+        let calls = Calls::new(config, outputs::local_party(&account));
+        Ok(Self {
+            account,
+            net,
+            events,
+            calls,
+            views: CallViews::default(),
+            legs: Legs::new(),
+            searches: BTreeMap::new(),
+            proofs: Proofs::default(),
+            publisher: Publisher::new(Instant::now()),
+            contacts,
+            mic: settings.mic,
+            speaker: settings.speaker,
+            answer: settings.answer,
+            allow_private: settings.allow_private,
+            jobs: TaskTracker::new(),
+            internal,
+            internal_rx: Some(internal_rx),
+            stopping: false,
+        })
+    }
+
+    /// The loop. Ends after [`Command::Shutdown`], or when every handle is gone.
+    async fn run(mut self, mut requests: mpsc::Receiver<Request>, mut net_events: mpsc::Receiver<NetEvent>) {
+        // Taken once: `new` put it there.
+        let Some(mut internal) = self.internal_rx.take() else { return };
+        while !self.stopping {
+            let timer = self.next_timeout();
+            tokio::select! {
+                request = requests.recv() => match request {
+                    Some(request) => self.on_request(request).await,
+                    None => self.stopping = true,
+                },
+                event = net_events.recv() => match event {
+                    Some(event) => self.on_net(event).await,
+                    None => self.stopping = true,
+                },
+                Some(result) = internal.recv() => self.on_internal(result).await,
+                Some((leg, event)) = self.legs.next_event() => self.on_media(leg, event),
+                () = tokio::time::sleep_until(timer.into()) => self.on_timeout(),
+            }
+            self.drain().await;
+        }
+        self.shut_down(requests).await;
+    }
+
+    fn next_timeout(&self) -> Instant {
+        let idle = Instant::now() + std::time::Duration::from_secs(60);
+        [self.calls.poll_timeout(), self.publisher.poll_timeout()].into_iter().flatten().fold(idle, Instant::min)
+    }
+
+    fn on_timeout(&mut self) {
+        let now = Instant::now();
+        self.calls.handle_timeout(now, wall());
+        self.publish_if_due(now);
+    }
+
+    async fn on_internal(&mut self, result: Internal) {
+        match result {
+            Internal::Lookup(news) => self.on_lookup(news).await,
+            Internal::Proven(proven) => self.on_proven(proven).await,
+            Internal::SendFailed(leg) => self.on_send_failed(leg),
+            Internal::Published(result) => self.on_published(result),
+        }
+    }
+
+    async fn on_request(&mut self, request: Request) {
+        match request {
+            Request::Execute(command, reply) => self.execute(command, reply).await,
+            Request::Watch(call, reply) => {
+                // An error means that the asker went away.
+                let _ = reply.send(self.views.watch(&call));
+            }
+            Request::Metrics(reply) => {
+                let _ = reply.send(self.metrics());
+            }
+        }
+    }
+
+    /// Hang up everything, tell the peers, close the network and the account.
+    async fn shut_down(mut self, mut requests: mpsc::Receiver<Request>) {
+        requests.close();
+        self.calls.hang_up_all(Instant::now(), wall());
+        self.drain().await;
+        self.legs.close_all().await;
+        self.jobs.close();
+        // Last words are given a moment; what a dead network keeps longer is not waited for.
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(2), self.jobs.wait()).await;
+        self.net.shutdown().await;
+        self.account.close().await;
+    }
+
+    /// Tell every subscriber.
+    fn emit(&self, event: Event) {
+        // An error means that nobody listens, which is allowed.
+        let _ = self.events.send(TimedEvent { t_ns: monotonic_ns(), event });
+    }
+}
+
+fn net_config(settings: &PhoneBuilder, account: &AccountStore) -> Result<NetConfig, PhoneError> {
+    use crate::net::Role;
+    use offhook_proto::number::NodeAddr;
+    let parse = |addrs: &[String]| -> Result<Vec<NodeAddr>, PhoneError> {
+        addrs.iter().map(|a| a.parse().map_err(|_| PhoneError::Address(a.clone()))).collect()
+    };
+    let mut config = NetConfig::new(*account.terminal_key().seed(), account.cert().clone(), account.data_dir());
+    config.listen = parse(&settings.listen)?;
+    config.external = parse(&settings.external)?;
+    config.entry = parse(&settings.entry)?;
+    config.role = if settings.server { Role::Server } else { Role::Terminal };
+    config.mdns = settings.mdns;
+    config.publish_address = settings.publish_address;
+    config.allow_private = settings.allow_private;
+    Ok(config)
+}

@@ -1,1 +1,58 @@
-//! What a terminal keeps: accounts, contacts, history, messages.
+//! What a terminal keeps on disk: accounts with their keys, pinned keys of others, contacts, cached
+//! records, history, messages and settings.
+//!
+//! ```text
+//! HOME/                      0700
+//!   current                  directory name of the account in use; replaced by an atomic rename
+//!   accounts/                0700
+//!     .lock                  held while an account is created, renamed or switched
+//!     .new-*                 an account being written; removed when its writer died
+//!     FINGERPRINT/           0700, one per account, named after its identity key (an ID can change)
+//!       account.db           0600, SQLite: everything below
+//!       lock                 held by the program that runs the account
+//! ```
+//!
+//! Every acknowledged write is flushed to disk (`synchronous=FULL`, write-ahead log). An account comes
+//! into being by one `rename`, and changes its ID or password in one transaction, so a program killed at
+//! any moment leaves the old state or the new one.
+//!
+//! The identity seed is encrypted under the password ([`seal`]); the terminal's own keys and the mailbox
+//! key are not, so that a telephone comes on line after a restart with nobody there to type.
+
+mod account;
+mod contacts;
+mod create;
+mod db;
+mod error;
+mod history;
+mod home;
+mod id;
+mod messages;
+mod pins;
+mod records;
+mod seal;
+mod settings;
+
+pub use account::AccountStore;
+pub use contacts::{Contact, MAX_CONTACT_NAME};
+pub use create::{NewAccount, mine_number};
+pub use error::StorageError;
+pub use history::{CallEntry, MAX_HISTORY};
+pub use home::{AccountSummary, Home};
+pub use id::{AccountId, MAX_ID_CHARS};
+pub use messages::{MAX_MESSAGES, MessageEntry, MessageState};
+pub use pins::{Pin, PinCheck};
+pub use records::{MAX_CACHED_RECORDS, MAX_RECORD_BYTES, MAX_ROUTES};
+pub use seal::{MAX_PASSWORD_BYTES, Password};
+
+use offhook_proto::wire::UnixMillis;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The wall clock. A clock before 1970 reads as 0, which every signature check then refuses.
+fn wall_clock() -> UnixMillis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,52 @@
+//! A complete callee: makes an account if there is none, goes on line, answers every call with a recording,
+//! and writes down what it hears.
+//!
+//! ```text
+//! cargo run --example callee -- HOME ENTRY SPEECH.wav HEARD.wav
+//! ```
+
+use futures::StreamExt;
+use offhook::api::Event;
+use offhook::audio::DeviceSpec;
+use offhook::phone::{CallState, Phone};
+use offhook::storage::{Home, NewAccount};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let [home, entry, speech, heard] = args.as_slice() else {
+        return Err("usage: callee HOME ENTRY SPEECH.wav HEARD.wav".into());
+    };
+    if Home::open(home).await?.accounts().await?.is_empty() {
+        let account = NewAccount::new("callee", "correct horse battery staple")?;
+        Home::open(home).await?.create_account(account, |_tries| {}).await?;
+    }
+    let phone = Phone::builder(home)
+        .entry([entry.clone()])
+        .mic(DeviceSpec::File(speech.into()))
+        .speaker(DeviceSpec::File(heard.into()))
+        .build()
+        .await?;
+    let mut events = phone.events();
+    let mut incoming = phone.incoming();
+    loop {
+        tokio::select! {
+            Some(event) = events.next() => match event.event {
+                Event::Online { number } => println!("my number is {number}"),
+                Event::Text { from, body, .. } => println!("{from} writes: {body}"),
+                Event::Ended { reason, duration_ms, .. } => {
+                    println!("ended ({}) after {duration_ms} ms", reason.code());
+                }
+                _ => {}
+            },
+            Some(mut call) = incoming.next() => {
+                println!("it rings");
+                call.accept().await?;
+                call.until(|s| *s == CallState::Active).await;
+            }
+            _ = tokio::signal::ctrl_c() => break,
+        }
+    }
+    phone.shutdown().await;
+    Ok(())
+}

@@ -1,0 +1,240 @@
+//! Commands of the API, each in its own function.
+
+use super::{Engine, wall};
+use crate::api::{ApiError, CallRef, Command, Contact, ErrorCode, Reply, VerifyResult};
+use crate::storage::{MessageEntry, MessageState, PinCheck, StorageError};
+use offhook_proto::number::{Invitation, NodeAddr, Number};
+use offhook_proto::signalling::{CallId, MAX_TEXT_BYTES, RejectReason, TextId};
+use offhook_proto::verify::verification;
+use std::time::Instant;
+use tokio::sync::oneshot;
+
+/// How long a key is held down, milliseconds (RFC 4733, section 2.5.1.2 wants at least 40).
+const DTMF_MS: u16 = 100;
+
+/// Keys in one [`Command::Dtmf`].
+const MAX_DTMF: usize = 32;
+
+/// What a user typed where a number is wanted.
+pub(super) struct Dialled {
+    pub number: Number,
+    pub link: Option<Invitation>,
+}
+
+impl Engine {
+    pub(super) async fn execute(&mut self, command: Command, reply: oneshot::Sender<Result<Reply, ApiError>>) {
+        if let Command::Lookup { number } = &command {
+            // Takes its time in a task that answers by itself.
+            return self.look_up(number, reply);
+        }
+        let result = self.execute_now(command).await;
+        // An error means that the asker went away.
+        let _ = reply.send(result);
+    }
+
+    async fn execute_now(&mut self, command: Command) -> Result<Reply, ApiError> {
+        match command {
+            Command::Dial { number } => self.dial(&number).await,
+            Command::Answer { call } => self.answer(call.as_ref()),
+            Command::Reject { call } => self.reject(call.as_ref()),
+            Command::Hangup { call } => self.hang_up(call.as_ref()),
+            Command::Text { number, body } => self.text(&number, body).await,
+            Command::Dtmf { call, digits } => self.dtmf(call.as_ref(), &digits),
+            Command::Hold { call, on } => self.hold(call.as_ref(), on),
+            Command::Mute { call, on } => self.mute(call.as_ref(), on),
+            Command::Status => Ok(Reply::Status(self.status())),
+            Command::Verify { call, confirm } => self.verify(call.as_ref(), confirm).await,
+            Command::Contacts => self.list_contacts().await,
+            Command::ContactAdd { number, name } => self.contact_add(&number, &name).await,
+            Command::ContactRemove { contact } => self.contact_remove(&contact).await,
+            Command::ContactConfirm { contact } => self.contact_confirm(&contact).await,
+            Command::Link => Ok(Reply::Link { link: self.link() }),
+            Command::Shutdown => {
+                self.stopping = true;
+                Ok(Reply::Done)
+            }
+            // Answered by `look_up`, above.
+            Command::Lookup { .. } => Err(ApiError::new(ErrorCode::Internal, "a look-up went the wrong way")),
+        }
+    }
+
+    async fn dial(&mut self, typed: &str) -> Result<Reply, ApiError> {
+        let dialled = self.parse_dialled(typed)?;
+        let call = new_call_id();
+        let contact = self.is_contact(&dialled.number).await?;
+        let number = dialled.number.clone();
+        if !self.calls.dial(Instant::now(), wall(), call, number.clone(), contact) {
+            return Err(ApiError::new(ErrorCode::Busy, "there is a call already"));
+        }
+        self.views.begin(call, number, true, wall());
+        self.search(call, dialled).await?;
+        Ok(Reply::Call { call: call.to_string() })
+    }
+
+    fn answer(&mut self, call: Option<&CallRef>) -> Result<Reply, ApiError> {
+        let call = self.views.pick(call, |v| v.rings_here())?;
+        self.calls.accept(Instant::now(), wall(), call);
+        Ok(Reply::Done)
+    }
+
+    fn reject(&mut self, call: Option<&CallRef>) -> Result<Reply, ApiError> {
+        let call = self.views.pick(call, |v| v.rings_here())?;
+        self.calls.reject(Instant::now(), wall(), call, RejectReason::Declined);
+        Ok(Reply::Done)
+    }
+
+    fn hang_up(&mut self, call: Option<&CallRef>) -> Result<Reply, ApiError> {
+        let call = self.views.pick(call, |_| true)?;
+        self.calls.hang_up(Instant::now(), wall(), call);
+        Ok(Reply::Done)
+    }
+
+    async fn text(&mut self, typed: &str, body: String) -> Result<Reply, ApiError> {
+        let dialled = self.parse_dialled(typed)?;
+        if body.is_empty() || body.len() > MAX_TEXT_BYTES {
+            let sentence = format!("a message has 1 to {MAX_TEXT_BYTES} bytes");
+            return Err(ApiError::new(ErrorCode::BadInput, sentence));
+        }
+        let id = TextId::from_bytes(rand::random());
+        let entry = MessageEntry {
+            id: id.to_string(),
+            number: dialled.number.clone(),
+            body: body.clone(),
+            sent: wall(),
+            state: MessageState::Sending,
+        };
+        // Kept before it is sent: what the user wrote is not lost by a crash.
+        self.account.message_add(&entry).await.map_err(|e| e.to_api())?;
+        let in_call = self.views.live().find(|(_, v)| v.is_active() && v.number == dialled.number);
+        if let Some((call, _)) = in_call {
+            let call = *call;
+            if self.calls.text(Instant::now(), wall(), call, id, body.clone()).is_ok() {
+                return Ok(Reply::Message { id: id.to_string() });
+            }
+        }
+        let dialog = new_call_id();
+        self.calls
+            .text_to(Instant::now(), wall(), dialog, dialled.number.clone(), id, body)
+            .map_err(|e| ApiError::new(ErrorCode::Busy, e.to_string()))?;
+        self.search(dialog, dialled).await?;
+        Ok(Reply::Message { id: id.to_string() })
+    }
+
+    fn dtmf(&mut self, call: Option<&CallRef>, digits: &str) -> Result<Reply, ApiError> {
+        let good = |c: char| matches!(c, '0'..='9' | '*' | '#' | 'A'..='D');
+        let keys: Vec<char> = digits.chars().map(|c| c.to_ascii_uppercase()).collect();
+        if keys.is_empty() || keys.len() > MAX_DTMF || !keys.iter().all(|c| good(*c)) {
+            return Err(ApiError::new(ErrorCode::BadInput, "keys are 0 to 9, *, # and A to D, at most 32"));
+        }
+        let call = self.views.pick(call, |v| v.is_active())?;
+        for digit in keys {
+            self.calls
+                .dtmf(Instant::now(), wall(), call, digit, DTMF_MS)
+                .map_err(|e| ApiError::new(ErrorCode::Busy, e.to_string()))?;
+        }
+        Ok(Reply::Done)
+    }
+
+    fn hold(&mut self, call: Option<&CallRef>, on: bool) -> Result<Reply, ApiError> {
+        let call = self.views.pick(call, |v| v.is_active())?;
+        self.calls
+            .hold(Instant::now(), wall(), call, on)
+            .map_err(|e| ApiError::new(ErrorCode::Busy, e.to_string()))?;
+        self.legs.of_call(&call).for_each(|media| media.set_hold(on));
+        Ok(Reply::Done)
+    }
+
+    fn mute(&mut self, call: Option<&CallRef>, on: bool) -> Result<Reply, ApiError> {
+        let call = self.views.pick(call, |v| v.is_active())?;
+        self.calls
+            .mute(Instant::now(), wall(), call, on)
+            .map_err(|e| ApiError::new(ErrorCode::Busy, e.to_string()))?;
+        self.legs.of_call(&call).for_each(|media| media.set_mute(on));
+        Ok(Reply::Done)
+    }
+
+    async fn verify(&mut self, call: Option<&CallRef>, confirm: bool) -> Result<Reply, ApiError> {
+        let call = self.views.pick(call, |_| true)?;
+        let not_yet = || ApiError::new(ErrorCode::NotConnected, "the call is not connected yet");
+        let view = self.views.get(&call).ok_or_else(not_yet)?;
+        let exporter = view.exporter.ok_or_else(not_yet)?;
+        let number = view.number.clone();
+        let peer = self.calls.peer_identity(&call).ok_or_else(not_yet)?;
+        if confirm {
+            self.account.set_verified(&number, true).await.map_err(|e| e.to_api())?;
+        }
+        let shown = verification(&exporter, &self.account.identity(), &peer);
+        let words = shown.words.iter().map(|w| (*w).to_owned()).collect();
+        Ok(Reply::Verify(VerifyResult { words, digits: shown.digits }))
+    }
+
+    async fn list_contacts(&self) -> Result<Reply, ApiError> {
+        let contacts = self.account.contacts().await.map_err(|e| e.to_api())?;
+        Ok(Reply::Contacts { contacts: contacts.into_iter().map(Contact::from).collect() })
+    }
+
+    async fn contact_add(&mut self, typed: &str, name: &str) -> Result<Reply, ApiError> {
+        let dialled = self.parse_dialled(typed)?;
+        let fingerprint = dialled.link.as_ref().and_then(|l| l.key);
+        let check = self
+            .account
+            .contact_add(&dialled.number, name, fingerprint.as_ref())
+            .await
+            .map_err(|e| e.to_api())?;
+        match check {
+            PinCheck::New | PinCheck::Matches => Ok(Reply::Done),
+            PinCheck::Differs { pinned } => Err(ApiError::new(
+                ErrorCode::KeyChanged,
+                format!("the contact is kept, but the link's key is not the one you know ({pinned})"),
+            )),
+        }
+    }
+
+    async fn contact_remove(&mut self, contact: &str) -> Result<Reply, ApiError> {
+        let found = self.account.find_contact(contact).await.map_err(|e| e.to_api())?;
+        self.account.contact_remove(&found.number).await.map_err(|e| e.to_api())?;
+        self.keep_routes().await;
+        Ok(Reply::Done)
+    }
+
+    async fn contact_confirm(&mut self, contact: &str) -> Result<Reply, ApiError> {
+        let number = match self.account.find_contact(contact).await {
+            Ok(found) => found.number,
+            // Keys of people who are no contacts are pinned, too.
+            Err(StorageError::NoContact) => self.parse_dialled(contact)?.number,
+            Err(error) => return Err(error.to_api()),
+        };
+        self.account.confirm_key(&number).await.map_err(|e| e.to_api())?;
+        Ok(Reply::Done)
+    }
+
+    /// The account's invitation link, with its first directories as entry points.
+    fn link(&self) -> String {
+        let via: Vec<NodeAddr> = self.net.routes().into_iter().take(2).collect();
+        let key = Some(self.account.identity().fingerprint());
+        Invitation { number: self.account.number().clone(), key, via }.to_string()
+    }
+
+    /// Parse what was typed: a number or an invitation link, and not one's own.
+    pub(super) fn parse_dialled(&self, typed: &str) -> Result<Dialled, ApiError> {
+        let bad = |e: &dyn std::fmt::Display| ApiError::new(ErrorCode::BadInput, e.to_string());
+        let dialled = if typed.trim_start().starts_with("offhook:") {
+            let link: Invitation = typed.trim().parse().map_err(|e| bad(&e))?;
+            Dialled { number: link.number.clone(), link: Some(link) }
+        } else {
+            Dialled { number: typed.parse().map_err(|e| bad(&e))?, link: None }
+        };
+        if dialled.number == *self.account.number() {
+            return Err(ApiError::new(ErrorCode::BadInput, "that is your own number"));
+        }
+        Ok(dialled)
+    }
+
+    pub(super) async fn is_contact(&self, number: &Number) -> Result<bool, ApiError> {
+        Ok(self.account.contact(number).await.map_err(|e| e.to_api())?.is_some())
+    }
+}
+
+fn new_call_id() -> CallId {
+    CallId::from_bytes(rand::random())
+}

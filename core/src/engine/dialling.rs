@@ -1,0 +1,253 @@
+//! From what was dialled to terminals: the cache, the look-up, and the choice of the right key.
+
+use super::commands::Dialled;
+use super::{Engine, Internal, wall};
+use crate::api::{self, ApiError, ErrorCode, Event, LookupResult, Reply};
+use crate::net::{LookupEvent, Net};
+use offhook_proto::call::{LookupEnd, Peer};
+use offhook_proto::identity::IdentityId;
+use offhook_proto::number::{Number, RecordKey};
+use offhook_proto::record::{Candidate, CheckedSet, Choice, Pin, check, choose_identity};
+use offhook_proto::signalling::CallId;
+use offhook_proto::wire::UnixMillis;
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
+
+/// How long `lookup` waits for the first valid record.
+const LOOKUP_TIME: Duration = Duration::from_secs(5);
+
+/// A look-up for a call or a text message.
+#[derive(Debug)]
+pub(super) struct Search {
+    number: Number,
+    pin: Option<Pin>,
+    /// Every identity that came with a valid record.
+    candidates: Vec<Candidate>,
+    chosen: Option<IdentityId>,
+    job: Option<AbortHandle>,
+}
+
+/// News of a look-up.
+pub(super) struct LookupNews {
+    call: CallId,
+    event: LookupEvent,
+}
+
+impl Drop for Search {
+    fn drop(&mut self) {
+        if let Some(job) = &self.job {
+            job.abort();
+        }
+    }
+}
+
+impl Engine {
+    /// Look for the terminals of a dialled number. What is cached rings at once; the network is asked anyway.
+    pub(super) async fn search(&mut self, call: CallId, dialled: Dialled) -> Result<(), ApiError> {
+        let Dialled { number, link } = dialled;
+        let key = record_key(&number)?;
+        let pin = match self.account.pin_of(&number).await.map_err(|e| e.to_api())? {
+            Some(known) => Some(known.identity.map_or(Pin::Fingerprint(known.fingerprint), Pin::Key)),
+            None => link.as_ref().and_then(|l| l.key).map(Pin::Fingerprint),
+        };
+        if let Some(link) = link {
+            self.net.enter(link.via);
+        }
+        let search = Search { number: number.clone(), pin, candidates: Vec::new(), chosen: None, job: None };
+        self.searches.insert(call, search);
+        self.use_cached(call, &number, &key).await;
+        if let Some(search) = self.searches.get_mut(&call) {
+            let news = follow(self.net.clone(), key, call, self.internal.clone());
+            search.job = Some(self.jobs.spawn(news).abort_handle());
+        }
+        Ok(())
+    }
+
+    async fn use_cached(&mut self, call: CallId, number: &Number, key: &RecordKey) {
+        let cached = match self.account.cached_record(number).await {
+            Ok(cached) => cached,
+            Err(error) => {
+                tracing::error!(%error, "the cached records could not be read");
+                None
+            }
+        };
+        // Its proof was verified before it was kept; everything else is checked anew.
+        if let Some(set) = cached.and_then(|bytes| check(key, &bytes, wall()).ok())
+            && !set.terminals.is_empty()
+        {
+            self.on_set(call, &set, None);
+        }
+    }
+
+    pub(super) async fn on_lookup(&mut self, news: LookupNews) {
+        let LookupNews { call, event } = news;
+        match event {
+            LookupEvent::Found { set, first_seen, .. } => {
+                self.on_set(call, &set, first_seen);
+                self.remember_record(&call, &set);
+            }
+            LookupEvent::Finished { complete } => self.on_lookup_finished(call, complete),
+        }
+    }
+
+    /// A valid record set: ring its terminals, if it is the right identity's.
+    fn on_set(&mut self, call: CallId, set: &CheckedSet, first_seen: Option<UnixMillis>) {
+        let Some(search) = self.searches.get_mut(&call) else { return };
+        let Some(identity) = owner(set) else { return };
+        search.candidates.push(Candidate { identity, first_seen });
+        match choose_identity(search.pin.as_ref(), &search.candidates) {
+            Choice::Use(chosen) if search.chosen.is_none_or(|earlier| earlier == chosen) => {
+                search.chosen = Some(chosen);
+                if identity == chosen {
+                    self.found(call, set, identity);
+                }
+            }
+            // Rings already for another key, and the older claim came to light only now.
+            Choice::Use(_) | Choice::Conflict(_) => self.disputed(call),
+            Choice::KeyChanged { pinned, offered } => self.refuse_changed(call, pinned, &offered),
+            Choice::Nobody => {}
+        }
+    }
+
+    fn found(&mut self, call: CallId, set: &CheckedSet, identity: IdentityId) {
+        let me = self.account.terminal_key().public();
+        for terminal in set.terminals.iter().filter(|t| t.terminal() != me) {
+            let peer = Peer {
+                identity,
+                terminal: terminal.terminal(),
+                seal: terminal.certificate().seal,
+                routes: terminal.addrs.clone(),
+            };
+            self.calls.found(Instant::now(), wall(), call, peer);
+        }
+    }
+
+    /// Two keys claim the number and nothing tells which is right: nothing may ring.
+    fn disputed(&mut self, call: CallId) {
+        let sentence = "two keys claim this number, and nothing tells which is the right one; ask for an invitation link";
+        self.emit(Event::Error { code: ErrorCode::NumberDisputed, message: sentence.into() });
+        self.stop_search(&call);
+        self.calls.refuse(Instant::now(), wall(), call);
+    }
+
+    /// The pinned key is not among those that have the number.
+    fn refuse_changed(&mut self, call: CallId, pinned: Pin, offered: &[IdentityId]) {
+        let Some(search) = self.searches.get(&call) else { return };
+        let pinned = match pinned {
+            Pin::Key(key) => key.fingerprint(),
+            Pin::Fingerprint(fingerprint) => fingerprint,
+        };
+        if let Some(first) = offered.first() {
+            self.key_changed(&search.number, pinned, *first);
+        }
+        self.stop_search(&call);
+        self.calls.refuse(Instant::now(), wall(), call);
+    }
+
+    fn on_lookup_finished(&mut self, call: CallId, complete: bool) {
+        let Some(search) = self.searches.get(&call) else { return };
+        let end = match (search.candidates.is_empty(), complete) {
+            (true, true) => LookupEnd::WrongNumber,
+            (true, false) => LookupEnd::Failed,
+            (false, _) => LookupEnd::Complete,
+        };
+        self.calls.lookup_finished(Instant::now(), wall(), call, end);
+        self.stop_search(&call);
+    }
+
+    /// Nothing more is to be looked up for the call.
+    pub(super) fn stop_search(&mut self, call: &CallId) {
+        self.searches.remove(call);
+    }
+
+    /// Keep the record for the next call to the number.
+    fn remember_record(&mut self, call: &CallId, set: &CheckedSet) {
+        let Some(search) = self.searches.get(call) else { return };
+        if set.terminals.is_empty() || search.chosen != owner(set) {
+            return;
+        }
+        let (number, bytes) = (search.number.clone(), set.to_set().encode());
+        self.keep("a record", move |account| async move { account.cache_record(&number, &bytes).await });
+    }
+
+    /// Keep connections to the directories of the contacts used last, so that calling them is quick.
+    pub(super) async fn keep_routes(&self) {
+        match self.account.contact_routes().await {
+            Ok(contacts) => self.net.keep(contacts.into_iter().flat_map(|(_, routes)| routes).collect()),
+            Err(error) => tracing::error!(%error, "the contacts' directories could not be read"),
+        }
+    }
+
+    /// `lookup`: find a number without ringing. Answers by itself.
+    pub(super) fn look_up(&mut self, typed: &str, reply: oneshot::Sender<Result<Reply, ApiError>>) {
+        let number = match self.parse_dialled(typed).and_then(|d| Ok((record_key(&d.number)?, d.number))) {
+            Ok(number) => number,
+            Err(error) => {
+                // An error means that the asker went away.
+                let _ = reply.send(Err(error));
+                return;
+            }
+        };
+        let net = self.net.clone();
+        self.jobs.spawn(async move {
+            let _ = reply.send(look_up_now(net, number.0, number.1).await);
+        });
+    }
+}
+
+/// Tell the engine what a look-up finds.
+async fn follow(net: Net, key: RecordKey, call: CallId, internal: tokio::sync::mpsc::Sender<Internal>) {
+    let mut lookup = net.lookup(key);
+    while let Some(event) = lookup.next().await {
+        if internal.send(Internal::Lookup(LookupNews { call, event })).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn look_up_now(net: Net, key: RecordKey, number: Number) -> Result<Reply, ApiError> {
+    let started = Instant::now();
+    let mut lookup = net.lookup(key);
+    let first = async {
+        let mut found: Option<LookupResult> = None;
+        while let Some(event) = lookup.next().await {
+            match event {
+                LookupEvent::Found { set, .. } => {
+                    let Some(identity) = owner(&set) else { continue };
+                    let result = LookupResult {
+                        number: number.clone(),
+                        fingerprint: identity.fingerprint().to_string(),
+                        terminals: set.terminals.len(),
+                        found_ms: started.elapsed().as_millis() as u64,
+                    };
+                    if result.terminals > 0 {
+                        return Ok(result);
+                    }
+                    found.get_or_insert(result);
+                }
+                LookupEvent::Finished { complete } => return found.ok_or(complete),
+            }
+        }
+        found.ok_or(false)
+    };
+    match tokio::time::timeout(LOOKUP_TIME, first).await {
+        Ok(Ok(result)) => Ok(Reply::Lookup(result)),
+        Ok(Err(true)) => Err(ApiError::new(ErrorCode::WrongNumber, "nobody has this number")),
+        Ok(Err(false)) | Err(_) => {
+            Err(ApiError::new(ErrorCode::Offline, "the number could not be looked up: no connection to the network"))
+        }
+    }
+}
+
+/// The DHT key of a number, if it can be known here.
+fn record_key(number: &Number) -> Result<RecordKey, ApiError> {
+    number.record_key(None).ok_or_else(|| {
+        let sentence = "the directory of this chosen number is not known here";
+        ApiError::new(api::ErrorCode::UnknownDirectory, sentence)
+    })
+}
+
+fn owner(set: &CheckedSet) -> Option<IdentityId> {
+    set.account.as_ref().map(|a| a.identity)
+}

@@ -1,0 +1,212 @@
+//! The legs of calls: for each (call, terminal) its media and the way its packets came last.
+
+use super::{Engine, wall};
+use crate::api::{Event, PathKind};
+use crate::media::{MediaEvent, MediaLeg, MediaStats, Path};
+use offhook_proto::call::LegId;
+use offhook_proto::identity::TerminalId;
+use offhook_proto::signalling::{CallId, Packet};
+use std::collections::BTreeMap;
+use std::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{StreamExt, StreamMap};
+
+/// Media events of one leg that may wait for the engine; the leg waits beyond that.
+pub(super) const MEDIA_QUEUE: usize = 64;
+
+/// Legs remembered. The call machine has far fewer at a time; older ones only lose the hint of their last way.
+const MAX_LEGS: usize = 1024;
+
+/// One leg.
+#[derive(Debug, Default)]
+struct Leg {
+    media: Option<MediaLeg>,
+    /// The node through which the last packet came.
+    via: Option<TerminalId>,
+    /// Whether the media connection is up.
+    connected: bool,
+    /// Its path, once one that can carry sound was found.
+    path: Option<PathKind>,
+    /// Highest message number sent on the media connection: what is not higher is a repetition.
+    sent_on_connection: u32,
+    /// When the leg was last used, to forget the oldest.
+    used: u64,
+}
+
+/// All legs.
+#[derive(Debug)]
+pub(super) struct Legs {
+    legs: BTreeMap<LegId, Leg>,
+    events: StreamMap<LegId, ReceiverStream<MediaEvent>>,
+    uses: u64,
+}
+
+impl Legs {
+    pub fn new() -> Self {
+        Self { legs: BTreeMap::new(), events: StreamMap::new(), uses: 0 }
+    }
+
+    /// The next media event of any leg; `None` at once while there is no media.
+    pub async fn next_event(&mut self) -> Option<(LegId, MediaEvent)> {
+        self.events.next().await
+    }
+
+    fn entry(&mut self, leg: LegId) -> &mut Leg {
+        if self.legs.len() >= MAX_LEGS && !self.legs.contains_key(&leg) {
+            let idle = self.legs.iter().filter(|(_, l)| l.media.is_none());
+            if let Some(oldest) = idle.min_by_key(|(_, l)| l.used).map(|(id, _)| *id) {
+                self.legs.remove(&oldest);
+            }
+        }
+        self.uses += 1;
+        let entry = self.legs.entry(leg).or_default();
+        entry.used = self.uses;
+        entry
+    }
+
+    /// The last packet of the leg came through `via`: replies try that first.
+    pub fn heard_through(&mut self, leg: LegId, via: TerminalId) {
+        self.entry(leg).via = Some(via);
+    }
+
+    /// The node through which the last packet of the leg came.
+    pub fn via(&self, leg: &LegId) -> Option<TerminalId> {
+        self.legs.get(leg).and_then(|l| l.via)
+    }
+
+    pub fn set_media(&mut self, leg: LegId, media: MediaLeg, events: ReceiverStream<MediaEvent>) {
+        self.entry(leg).media = Some(media);
+        self.events.insert(leg, events);
+    }
+
+    /// The leg's media, if it is there.
+    pub fn media(&self, leg: &LegId) -> Option<&MediaLeg> {
+        self.legs.get(leg).and_then(|l| l.media.as_ref())
+    }
+
+    /// Media of every leg of a call.
+    pub fn of_call<'a>(&'a self, call: &'a CallId) -> impl Iterator<Item = &'a MediaLeg> + 'a {
+        self.legs.iter().filter(move |(id, _)| id.call == *call).filter_map(|(_, l)| l.media.as_ref())
+    }
+
+    /// What is measured on the leg.
+    pub fn stats(&self, leg: &LegId) -> Option<MediaStats> {
+        self.media(leg).map(|m| *m.stats().borrow())
+    }
+
+    /// Whether the leg's media connection is up.
+    pub fn is_connected(&self, leg: &LegId) -> bool {
+        self.legs.get(leg).is_some_and(|l| l.connected)
+    }
+
+    /// The path of the leg's sound, once there is one.
+    pub fn path(&self, leg: &LegId) -> Option<PathKind> {
+        self.legs.get(leg).and_then(|l| l.path)
+    }
+
+    /// Send a sealed packet on the leg's own connection, if it is up on a path of its own. Answers whether
+    /// that suffices: repetitions and last words are to go by signalling as well.
+    pub fn send_on_connection(&mut self, leg: &LegId, packet: &Packet, blob: &[u8]) -> bool {
+        let Some(known) = self.legs.get_mut(leg) else { return false };
+        if !known.connected || known.path.is_none() {
+            return false;
+        }
+        let Some(media) = &known.media else { return false };
+        media.send_control(blob.to_vec());
+        let repeated = packet.seq != 0 && packet.seq <= known.sent_on_connection;
+        known.sent_on_connection = known.sent_on_connection.max(packet.seq);
+        let last_words = packet.message.as_ref().is_some_and(|m| m.is_final());
+        !repeated && !last_words
+    }
+
+    /// Take the media of a leg away, to close it.
+    pub fn take_media(&mut self, leg: &LegId) -> Option<MediaLeg> {
+        self.events.remove(leg);
+        let known = self.legs.get_mut(leg)?;
+        known.connected = false;
+        known.path = None;
+        known.media.take()
+    }
+
+    /// Close everything.
+    pub async fn close_all(&mut self) {
+        self.events.clear();
+        for leg in std::mem::take(&mut self.legs).into_values() {
+            if let Some(media) = leg.media {
+                media.close().await;
+            }
+        }
+    }
+}
+
+impl Engine {
+    /// An event of a leg's media.
+    pub(super) async fn on_media(&mut self, leg: LegId, event: MediaEvent) {
+        let now = Instant::now();
+        let call = self.calls.call_of(&leg).unwrap_or(leg.call).to_string();
+        match event {
+            MediaEvent::Candidates(list) => self.calls.local_candidates(now, wall(), leg, list),
+            MediaEvent::Tunnel(data) => self.calls.send_tunnel(now, wall(), leg, data),
+            MediaEvent::Connected { exporter, path } => self.on_media_connected(leg, exporter, path),
+            MediaEvent::PathChanged(path) => self.on_path(leg, path),
+            MediaEvent::Control(blob) => self.on_blob(blob, None).await,
+            MediaEvent::AudioStarted { mic_epoch_ns, speaker_epoch_ns } => {
+                self.emit(Event::AudioStarted { call, mic_epoch_ns, speaker_epoch_ns });
+            }
+            MediaEvent::FirstAudio { .. } => self.emit(Event::FirstAudio { call }),
+            MediaEvent::DeviceLost(device) => self.emit(Event::DeviceLost { call, device }),
+            MediaEvent::Failed(error) => {
+                tracing::info!(%error, "media failed");
+                self.media_gone(leg);
+            }
+            MediaEvent::Closed => self.media_gone(leg),
+        }
+    }
+
+    /// The media connection of a leg ended by itself.
+    fn media_gone(&mut self, leg: LegId) {
+        let was_ready = self.legs.path(&leg).is_some();
+        if let Some(known) = self.legs.legs.get_mut(&leg) {
+            known.connected = false;
+            known.path = None;
+        }
+        let now = Instant::now();
+        if was_ready {
+            self.calls.media_lost(now, wall(), leg);
+        } else {
+            self.calls.media_failed(now, wall(), leg);
+        }
+    }
+
+    fn on_media_connected(&mut self, leg: LegId, exporter: [u8; 32], path: Path) {
+        let Some(known) = self.legs.legs.get_mut(&leg) else { return };
+        known.connected = true;
+        let call = self.calls.call_of(&leg).unwrap_or(leg.call);
+        if let Some(view) = self.views.get_mut(&call) {
+            view.exporter = Some(exporter);
+        }
+        self.on_path(leg, path);
+    }
+
+    /// The path of a leg changed. Its media are ready when the connection is up on a path that carries sound.
+    fn on_path(&mut self, leg: LegId, path: Path) {
+        let kind = path_kind(&path);
+        let Some(known) = self.legs.legs.get_mut(&leg) else { return };
+        if !known.connected || !path.carries_voice() {
+            return;
+        }
+        if known.path.replace(kind).is_none() {
+            self.calls.media_ready(Instant::now(), wall(), leg);
+        } else if let Some(call) = self.calls.call_of(&leg) {
+            self.emit(Event::Path { call: call.to_string(), path: kind });
+        }
+    }
+}
+
+/// The path in the API's words.
+fn path_kind(path: &Path) -> PathKind {
+    match path {
+        Path::Tunnel => PathKind::Signalling,
+        Path::Direct { .. } => PathKind::Direct,
+    }
+}

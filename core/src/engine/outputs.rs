@@ -1,0 +1,280 @@
+//! Carrying out what the call machine puts out.
+
+use super::calls::end_reason;
+use super::legs::MEDIA_QUEUE;
+use super::{Engine, Internal, wall};
+use crate::api::{self, Event};
+use crate::media::{AudioConfig, MediaConfig, MediaLeg};
+use crate::net::SignalTarget;
+use crate::phone::{AnswerMode, CallState};
+use crate::storage::{AccountStore, CallEntry, MessageEntry, MessageState};
+use offhook_proto::call::{CallEvent, Direction, EndedBy, LegId, LocalParty, Output, Peer, Role, TextFailure};
+use offhook_proto::identity::IdentityId;
+use offhook_proto::number::Number;
+use offhook_proto::signalling::{self, CallId, Packet, RejectReason, TextId};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+/// How this terminal presents itself to others.
+pub(super) fn local_party(account: &AccountStore) -> LocalParty {
+    LocalParty {
+        terminal: account.terminal_key().public(),
+        identity: account.identity(),
+        number: account.number().clone(),
+        proof: account.proof().clone(),
+        cert: account.cert().clone(),
+    }
+}
+
+impl Engine {
+    /// Carry out everything that the machine has put out.
+    pub(super) async fn drain(&mut self) {
+        while let Some(output) = self.calls.poll_output() {
+            match output {
+                Output::Transmit { leg, peer, packet } => self.transmit(leg, &peer, packet),
+                Output::PrepareMedia { leg, role, disclose } => self.prepare_media(leg, role, disclose).await,
+                Output::RemoteOffer { leg, offer } => self.with_media(&leg, |m| m.set_remote(offer)),
+                Output::RemoteCandidates { leg, list } => {
+                    self.with_media(&leg, |m| m.add_remote_candidates(list));
+                }
+                Output::Disclose { leg } => self.with_media(&leg, MediaLeg::disclose),
+                Output::Tunnel { leg, data } => self.with_media(&leg, |m| m.tunnel(data)),
+                Output::StartAudio { leg } => self.with_media(&leg, MediaLeg::start_audio),
+                Output::StopMedia { leg } => {
+                    if let Some(media) = self.legs.take_media(&leg) {
+                        self.jobs.spawn(async move { media.close().await });
+                    }
+                }
+                Output::Event(event) => self.on_call_event(event).await,
+            }
+        }
+    }
+
+    fn with_media(&self, leg: &LegId, act: impl FnOnce(&MediaLeg)) {
+        // Media that failed to start was reported to the machine; what it says meanwhile is moot.
+        if let Some(media) = self.legs.media(leg) {
+            act(media);
+        }
+    }
+
+    /// Seal a packet and send it: on the leg's own connection if that is up, otherwise (and for whatever the
+    /// connection did not bring across, and for last words) by signalling.
+    fn transmit(&mut self, leg: LegId, peer: &Arc<Peer>, packet: Packet) {
+        let seed: [u8; 32] = rand::random();
+        let blob = match signalling::seal(&packet, self.account.terminal_key(), &peer.seal, seed) {
+            Ok(blob) => blob,
+            Err(error) => {
+                tracing::warn!(%error, "a packet could not be sealed");
+                return;
+            }
+        };
+        if self.legs.send_on_connection(&leg, &packet, &blob) {
+            return;
+        }
+        let mut target = SignalTarget::new(peer.terminal, peer.routes.clone());
+        target.via = self.legs.via(&leg);
+        let (net, internal) = (self.net.clone(), self.internal.clone());
+        self.jobs.spawn(async move {
+            if let Err(error) = net.signal(target, blob).await {
+                tracing::debug!(%error, "a packet could not be delivered");
+                // An error means that the engine has ended.
+                let _ = internal.send(Internal::SendFailed(leg)).await;
+            }
+        });
+    }
+
+    pub(super) fn on_send_failed(&mut self, leg: LegId) {
+        // While the media connection is up, the other side is there whatever the directories say.
+        if !self.legs.is_connected(&leg) {
+            self.calls.send_failed(Instant::now(), wall(), leg);
+        }
+    }
+
+    async fn prepare_media(&mut self, leg: LegId, role: Role, disclose: bool) {
+        let config = MediaConfig {
+            role,
+            stun_servers: self.net.stun_servers(),
+            disclose,
+            bind: None,
+            allow_loopback: self.allow_private,
+            audio: AudioConfig { mic: self.mic.clone(), speaker: self.speaker.clone() },
+        };
+        let (tx, rx) = mpsc::channel(MEDIA_QUEUE);
+        match MediaLeg::start(config, tx).await {
+            Ok(media) => {
+                let offer = media.offer();
+                self.legs.set_media(leg, media, ReceiverStream::new(rx));
+                self.calls.set_offer(Instant::now(), wall(), leg, offer);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "media could not be prepared");
+                self.emit(Event::Error { code: api::ErrorCode::Audio, message: error.to_string() });
+                self.calls.media_failed(Instant::now(), wall(), leg);
+            }
+        }
+    }
+
+    async fn on_call_event(&mut self, event: CallEvent) {
+        match event {
+            CallEvent::Searching { call, number } => self.emit(Event::Searching { call: call.to_string(), number }),
+            CallEvent::Found { call, terminals } => {
+                self.views.set(&call, CallState::Inviting);
+                self.emit(Event::Found { call: call.to_string(), terminals });
+            }
+            CallEvent::Ringing { call } => {
+                self.views.set(&call, CallState::Ringing);
+                self.emit(Event::Ringing { call: call.to_string() });
+            }
+            CallEvent::Incoming { call, number, identity, contact } => {
+                self.on_incoming(call, number, identity, contact).await;
+            }
+            CallEvent::Accepted { call } => {
+                self.views.set(&call, CallState::Connecting);
+                self.emit(Event::Accepted { call: call.to_string() });
+            }
+            CallEvent::Connected { call, leg } => self.on_call_connected(call, leg),
+            CallEvent::Text { call, from, identity, id, body, .. } => {
+                self.on_text(call, from, identity, id, body).await;
+            }
+            CallEvent::TextDelivered { id } => {
+                self.emit(Event::TextDelivered { id: id.to_string() });
+                self.mark_message(id, MessageState::Delivered);
+            }
+            CallEvent::TextFailed { id, reason } => {
+                self.emit(Event::TextFailed { id: id.to_string(), reason: text_failure(reason) });
+                self.mark_message(id, MessageState::Failed);
+            }
+            CallEvent::Dtmf { call, digit, .. } => self.emit(Event::Dtmf { call: call.to_string(), digit }),
+            CallEvent::RemoteHold { call, on } => self.emit(Event::RemoteHold { call: call.to_string(), on }),
+            CallEvent::RemoteMute { call, on } => self.emit(Event::RemoteMute { call: call.to_string(), on }),
+            CallEvent::Ended { call, number, direction, reason, by, duration } => {
+                self.on_ended(call, number, direction, end_reason(reason), by, duration);
+            }
+        }
+    }
+
+    async fn on_incoming(&mut self, call: CallId, number: Number, identity: IdentityId, contact: bool) {
+        self.views.begin(call, number.clone(), false, wall());
+        self.pin(number.clone(), identity);
+        let name = match self.account.contact(&number).await {
+            Ok(found) => found.map(|c| c.name),
+            Err(error) => {
+                tracing::error!(%error, "the contacts could not be read");
+                None
+            }
+        };
+        self.emit(Event::Incoming { call: call.to_string(), number, name, contact });
+        if self.answer == AnswerMode::Auto {
+            self.calls.accept(Instant::now(), wall(), call);
+        }
+    }
+
+    fn on_call_connected(&mut self, call: CallId, leg: LegId) {
+        self.views.set(&call, CallState::Active);
+        if let Some(view) = self.views.get_mut(&call) {
+            view.answered.get_or_insert_with(Instant::now);
+            view.leg = Some(leg);
+        }
+        if let Some(path) = self.legs.path(&leg) {
+            self.emit(Event::Connected { call: call.to_string(), path });
+        }
+    }
+
+    /// Keep a text, then show it. The machine acknowledges it only after this returns.
+    async fn on_text(&mut self, call: Option<CallId>, from: Number, identity: IdentityId, id: TextId, body: String) {
+        let entry = MessageEntry {
+            id: id.to_string(),
+            number: from.clone(),
+            body: body.clone(),
+            sent: wall(),
+            state: MessageState::Received,
+        };
+        self.pin(from.clone(), identity);
+        match self.account.message_add(&entry).await {
+            Ok(true) => self.emit(Event::Text { from, body, call: call.map(|c| c.to_string()), id: id.to_string() }),
+            Ok(false) => tracing::debug!("a repeated text is not shown again"),
+            Err(error) => {
+                tracing::error!(%error, "a text could not be kept");
+                self.emit(Event::Error { code: api::ErrorCode::Storage, message: error.to_string() });
+            }
+        }
+    }
+
+    fn on_ended(
+        &mut self,
+        call: CallId,
+        number: Number,
+        direction: Direction,
+        reason: api::EndReason,
+        by: EndedBy,
+        duration: Option<Duration>,
+    ) {
+        let duration_ms = duration.map_or(0, |d| d.as_millis() as u64);
+        let started = self.views.get(&call).map_or_else(wall, |v| v.began);
+        self.views.set(&call, CallState::Ended(reason.clone()));
+        self.stop_search(&call);
+        let entry = CallEntry {
+            call: call.to_string(),
+            number: number.clone(),
+            outgoing: direction == Direction::Outgoing,
+            started,
+            duration_ms,
+            reason: reason.clone(),
+        };
+        self.keep("a finished call", move |account| async move { account.history_add(&entry).await });
+        self.emit(Event::Ended { call: call.to_string(), number, reason, by: ended_by(by), duration_ms });
+    }
+
+    fn mark_message(&mut self, id: TextId, state: MessageState) {
+        self.keep("a message's state", move |account| async move {
+            account.message_state(&id.to_string(), state).await
+        });
+    }
+
+    /// Pin the key of somebody who was spoken to for the first time.
+    pub(super) fn pin(&mut self, number: Number, identity: IdentityId) {
+        self.keep("a key", move |account| async move { account.pin(&number, &identity).await.map(drop) });
+    }
+
+    /// Write to the account's file in the background.
+    pub(super) fn keep<F, W>(&self, what: &'static str, write: W)
+    where
+        W: FnOnce(AccountStore) -> F,
+        F: Future<Output = Result<(), crate::storage::StorageError>> + Send + 'static,
+    {
+        let job = write(self.account.clone());
+        self.jobs.spawn(async move {
+            if let Err(error) = job.await {
+                tracing::error!(%error, what, "could not be kept");
+            }
+        });
+    }
+
+    /// Refuse a call that rings here, whatever the user does.
+    pub(super) fn refuse(&mut self, call: CallId, reason: RejectReason) {
+        self.calls.reject(Instant::now(), wall(), call, reason);
+    }
+}
+
+fn text_failure(reason: TextFailure) -> api::EndReason {
+    match reason {
+        TextFailure::WrongNumber => api::EndReason::WrongNumber,
+        TextFailure::Unreachable => api::EndReason::Unreachable,
+        TextFailure::Blocked => api::EndReason::Blocked,
+        TextFailure::Refused => api::EndReason::Declined,
+        TextFailure::TimedOut => api::EndReason::Failed("nobody confirmed it in time".into()),
+        TextFailure::CallEnded => api::EndReason::Failed("the call ended before it was confirmed".into()),
+        TextFailure::Lookup => api::EndReason::Failed("the number could not be looked up".into()),
+    }
+}
+
+fn ended_by(by: EndedBy) -> api::Side {
+    match by {
+        EndedBy::Local => api::Side::Local,
+        EndedBy::Remote => api::Side::Remote,
+        EndedBy::Elsewhere => api::Side::Elsewhere,
+        EndedBy::Network => api::Side::Network,
+    }
+}

@@ -1,0 +1,180 @@
+use super::{AccountId, StorageError, db};
+use offhook_proto::identity::{IdentityId, MailboxKey, SealKey, SignedCert, TerminalKey};
+use offhook_proto::number::Number;
+use offhook_proto::proof::NumberProof;
+use offhook_proto::record::SignedAccount;
+use offhook_proto::wire::{self, UnixMillis};
+use sqlx::SqlitePool;
+use std::fmt;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// File name of the database in an account's directory.
+pub(super) const DATABASE: &str = "account.db";
+/// File name of the lock that the running program holds.
+const LOCK: &str = "lock";
+/// Larger blobs than this in place of a proof, certificate or record mean a damaged file.
+const MAX_BLOB: usize = 16 * 1024;
+
+/// One account, open for the program that runs it: everything a terminal needs from day to day, without
+/// the password. Cheap to clone; the account is free for other programs when the last clone is dropped.
+///
+/// Every write is on disk when its future is ready.
+#[derive(Clone)]
+pub struct AccountStore(Arc<Inner>);
+
+struct Inner {
+    pool: SqlitePool,
+    dir: PathBuf,
+    keys: Keys,
+    /// Held, not read: closing the file gives the lock back.
+    _lock: File,
+}
+
+/// What an account's file says about the account itself.
+struct Keys {
+    id: AccountId,
+    number: Number,
+    proof: NumberProof,
+    identity: IdentityId,
+    terminal: TerminalKey,
+    seal: SealKey,
+    mailbox: MailboxKey,
+    cert: SignedCert,
+    cert_until: UnixMillis,
+    record: SignedAccount,
+}
+
+impl AccountStore {
+    /// Opens the account in `dir` and takes its lock.
+    pub(super) async fn open(dir: &Path, id: &AccountId) -> Result<Self, StorageError> {
+        let lock = take_lock(&dir.join(LOCK), id)?;
+        let pool = db::open(&dir.join(DATABASE)).await?;
+        let keys = Keys::load(&pool).await?;
+        Ok(Self(Arc::new(Inner { pool, dir: dir.to_owned(), keys, _lock: lock })))
+    }
+
+    pub(super) fn pool(&self) -> &SqlitePool {
+        &self.0.pool
+    }
+
+    /// The ID under which the account was opened.
+    pub fn id(&self) -> &AccountId {
+        &self.0.keys.id
+    }
+
+    /// The account's number.
+    pub fn number(&self) -> &Number {
+        &self.0.keys.number
+    }
+
+    /// What proves that the number is this identity's.
+    pub fn proof(&self) -> &NumberProof {
+        &self.0.keys.proof
+    }
+
+    /// The account's public identity.
+    pub fn identity(&self) -> IdentityId {
+        self.0.keys.identity
+    }
+
+    /// This terminal's signing key, which is also its libp2p key.
+    pub fn terminal_key(&self) -> &TerminalKey {
+        &self.0.keys.terminal
+    }
+
+    /// The key to which signalling for this terminal is sealed.
+    pub fn seal_key(&self) -> &SealKey {
+        &self.0.keys.seal
+    }
+
+    /// The key to which messages for the account's mailbox are sealed.
+    pub fn mailbox_key(&self) -> &MailboxKey {
+        &self.0.keys.mailbox
+    }
+
+    /// This terminal's certificate, as it was when the account was opened.
+    pub fn cert(&self) -> &SignedCert {
+        &self.0.keys.cert
+    }
+
+    /// When the certificate expires; `Home::recertify` renews it.
+    pub fn cert_until(&self) -> UnixMillis {
+        self.0.keys.cert_until
+    }
+
+    /// The signed account record to publish, as it was when the account was opened.
+    pub fn account_record(&self) -> &SignedAccount {
+        &self.0.keys.record
+    }
+
+    /// The account's directory, for files of other modules (0700).
+    pub fn data_dir(&self) -> &Path {
+        &self.0.dir
+    }
+
+    /// Finishes what is being written and closes the file. Dropping the last clone does the same in the
+    /// background.
+    pub async fn close(&self) {
+        self.0.pool.close().await;
+    }
+}
+
+impl fmt::Debug for AccountStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AccountStore").field("number", &self.0.keys.number).finish_non_exhaustive()
+    }
+}
+
+impl Keys {
+    async fn load(pool: &SqlitePool) -> Result<Self, StorageError> {
+        type Row = (String, String, Vec<u8>, Vec<u8>, Vec<u8>, Vec<u8>, Vec<u8>, Vec<u8>, Vec<u8>, i64);
+        let row: Option<Row> = sqlx::query_as(
+            "SELECT a.id, a.number, a.proof, a.identity, a.record,
+                    t.terminal_seed, t.seal_seed, t.mailbox_seed, t.cert, t.cert_until
+             FROM account a JOIN terminal t ON t.one = a.one",
+        )
+        .fetch_optional(pool)
+        .await?;
+        let Some((id, number, proof, identity, record, terminal, seal, mailbox, cert, until)) = row else {
+            return Err(StorageError::Damaged("the account"));
+        };
+        Ok(Self {
+            id: id.parse().map_err(|_| StorageError::Damaged("the account's ID"))?,
+            number: db::number(&number)?,
+            proof: decode(&proof, "the number's proof")?,
+            identity: IdentityId::from_bytes(db::bytes(&identity, "the identity")?),
+            terminal: TerminalKey::from_seed(db::bytes(&terminal, "the terminal's key")?),
+            seal: SealKey::from_seed(db::bytes(&seal, "the terminal's key")?),
+            mailbox: MailboxKey::from_seed(db::bytes(&mailbox, "the mailbox key")?),
+            cert: decode(&cert, "the certificate")?,
+            cert_until: UnixMillis(db::uint(until)),
+            record: decode(&record, "the account record")?,
+        })
+    }
+}
+
+pub(super) fn decode<'b, T: minicbor::Decode<'b, ()>>(
+    bytes: &'b [u8],
+    what: &'static str,
+) -> Result<T, StorageError> {
+    wire::decode(bytes, MAX_BLOB).map_err(|_| StorageError::Damaged(what))
+}
+
+/// The operating system drops the lock when the program dies, however it dies.
+fn take_lock(path: &Path, id: &AccountId) -> Result<File, StorageError> {
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(StorageError::io(path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StorageError::InUse(id.to_string())),
+        Err(TryLockError::Error(error)) => Err(StorageError::io(path)(error)),
+    }
+}

@@ -1,0 +1,105 @@
+use crate::api::{ApiError, ErrorCode};
+use std::path::{Path, PathBuf};
+
+/// Why something could not be kept or found. The text is for the user.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StorageError {
+    /// The account ID breaks a rule.
+    #[error("This account ID can't be used: {0}.")]
+    BadId(&'static str),
+    /// The password breaks a rule.
+    #[error("This password can't be used: {0}.")]
+    BadPassword(&'static str),
+    /// The contact's name breaks a rule.
+    #[error("This contact name can't be used: {0}.")]
+    BadContactName(&'static str),
+    /// An account with this ID is there already.
+    #[error("There is already an account \"{0}\" here.")]
+    AccountExists(String),
+    /// No account has this ID.
+    #[error("There is no account \"{0}\" here. `offhook account list` shows which there are.")]
+    NoAccount(String),
+    /// No account is chosen, or there is none at all.
+    #[error(
+        "No account is chosen. Make one with `offhook account new ID` or choose with `offhook account use ID`."
+    )]
+    NoCurrentAccount,
+    /// The password does not open the account.
+    #[error("The password is wrong.")]
+    WrongPassword,
+    /// Another program has the account open.
+    #[error("The account \"{0}\" is in use by another program.")]
+    InUse(String),
+    /// The other contact has this name already.
+    #[error("Another contact is already called \"{0}\".")]
+    ContactExists(String),
+    /// No contact has this number or name.
+    #[error("There is no such contact.")]
+    NoContact,
+    /// There is no changed key to confirm.
+    #[error("No changed key is waiting to be confirmed for this number.")]
+    NothingToConfirm,
+    /// The value is longer than the store takes.
+    #[error("{0} is too large to keep.")]
+    TooLarge(&'static str),
+    /// The file was written by a newer version of this program.
+    #[error("The account was written by a newer version of Offhook; update this one.")]
+    NewerVersion,
+    /// A stored value can't be read back.
+    #[error("The account's file is damaged ({0} can't be read).")]
+    Damaged(&'static str),
+    /// A file or directory can't be read or written.
+    #[error("{path} can't be used: {source}.", path = path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
+    /// The database refuses.
+    #[error("The account's database can't be used: {0}.")]
+    Database(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Another part of the program failed underneath; a bug.
+    #[error("Internal error: {0}.")]
+    Internal(&'static str),
+}
+
+impl StorageError {
+    /// For `map_err` on file operations.
+    pub(super) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { path, source }
+    }
+
+    /// The code that programs see.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::BadId(_) | Self::BadPassword(_) | Self::BadContactName(_) | Self::ContactExists(_) => {
+                ErrorCode::BadInput
+            }
+            Self::AccountExists(_) => ErrorCode::AccountExists,
+            Self::NoAccount(_) | Self::NoCurrentAccount => ErrorCode::NoAccount,
+            Self::WrongPassword => ErrorCode::WrongPassword,
+            Self::NoContact | Self::NothingToConfirm => ErrorCode::NoContact,
+            Self::InUse(_)
+            | Self::TooLarge(_)
+            | Self::NewerVersion
+            | Self::Damaged(_)
+            | Self::Io { .. }
+            | Self::Database(_) => ErrorCode::Storage,
+            Self::Internal(_) => ErrorCode::Internal,
+        }
+    }
+
+    /// Code and sentence.
+    pub fn to_api(&self) -> ApiError {
+        ApiError::new(self.code(), self.to_string())
+    }
+}
+
+impl From<sqlx::Error> for StorageError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(Box::new(error))
+    }
+}

@@ -1,0 +1,357 @@
+//! The command line's words and flags.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+const EXAMPLES: &str = "\
+Examples:
+  offhook account new ada              make an account; it gets a number
+  offhook run                          go on line, ring, take commands
+  offhook dial 4821 0937 5562          call a number
+  offhook text 4821 0937 5562 Hello    send a text message
+  offhook link                         an invitation link and QR code to give away
+
+Exit codes:
+  0 ok  1 failed  2 bad input  3 no account  4 wrong password  5 account exists
+  6 no terminal runs  7 off line  8 account in use  10 busy  11 declined
+  12 no answer  13 unreachable  14 wrong number  15 blocked  16 key changed
+  17 no sound connection  130 interrupted";
+
+/// A telephone without an operator.
+#[derive(Debug, Parser)]
+#[command(name = "offhook", version, about, after_help = EXAMPLES, disable_help_subcommand = true)]
+pub struct Cli {
+    /// Flags of every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Cmd,
+}
+
+/// Flags of every command.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// Directory of accounts and configuration [default: ~/.local/share/offhook]
+    #[arg(long, global = true, env = "OFFHOOK_HOME", value_name = "DIR")]
+    pub home: Option<PathBuf>,
+    /// Account to use instead of the current one
+    #[arg(long, global = true, env = "OFFHOOK_ACCOUNT", value_name = "ID")]
+    pub account: Option<String>,
+    /// Print JSON, one object a line
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Cmd {
+    /// Make, choose and change accounts
+    #[command(subcommand)]
+    Account(AccountCmd),
+    /// Go on line: ring, answer, take commands on standard input and the control socket
+    #[command(after_help = "\
+Examples:
+  offhook run                              use the default microphone and loudspeaker
+  offhook run --answer auto --mic file:greeting.wav --speaker file:caller.wav
+  offhook run --json --metrics 127.0.0.1:9107 < /dev/null
+  offhook run --entry /dns/phone.example.org/udp/4001/quic-v1/p2p/12D3Koo...
+
+Type `help` while it runs to see the commands.")]
+    Run(Box<RunArgs>),
+    /// Call a number, a contact's name or an invitation link
+    #[command(after_help = "\
+The call is made by the running terminal if there is one, otherwise by this program itself.
+Ctrl-C hangs up. Keys typed during the call: the commands of `offhook run`, e.g. `dtmf 1`, `mute on`.
+
+Examples:
+  offhook dial 4821 0937 5562
+  offhook dial 'offhook:482109375562?key=...&via=...'
+  offhook dial --mic file:hello.wav --speaker none 4821-0937-5562")]
+    Dial(Box<DialArgs>),
+    /// Answer the call that rings
+    Answer(CallArg),
+    /// Decline the call that rings
+    Reject(CallArg),
+    /// End the call
+    Hangup(CallArg),
+    /// Send a text message
+    #[command(after_help = "Example:\n  offhook text 4821 0937 5562 See you at five")]
+    Text(Box<TextArgs>),
+    /// Is a number there, and on line?
+    Lookup(Box<LookupArgs>),
+    /// The state of the running terminal
+    Status,
+    /// The sound devices present
+    Devices,
+    /// The contacts
+    #[command(subcommand)]
+    Contact(ContactCmd),
+    /// Words and digits of the present call, to compare by voice
+    Verify {
+        /// The words were the same: remember the other end as verified
+        #[arg(long)]
+        confirm: bool,
+    },
+    /// An invitation link to this account, and its QR code
+    Link {
+        /// Print the link alone
+        #[arg(long)]
+        no_qr: bool,
+    },
+    /// A script that completes commands in your shell
+    #[command(
+        after_help = "Example:\n  offhook completions bash > ~/.local/share/bash-completion/completions/offhook"
+    )]
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// A systemd unit that keeps this terminal on line from log-in
+    Service {
+        /// Write it to the user's systemd directory instead of printing it
+        #[arg(long)]
+        install: bool,
+    },
+}
+
+/// `offhook account ...`
+#[derive(Debug, Subcommand)]
+pub enum AccountCmd {
+    /// Make an account: keys, and a number of its own
+    New {
+        /// What to call it; letters, digits and signs
+        id: String,
+        /// Read the password from standard input's first line
+        #[arg(long)]
+        password_stdin: bool,
+    },
+    /// List the accounts
+    List,
+    /// Choose the account that is used when none is named
+    Use {
+        /// Which
+        id: String,
+    },
+    /// Change an account's password
+    Password {
+        /// Which
+        id: String,
+        /// Read the old and the new password from standard input's first two lines
+        #[arg(long)]
+        password_stdin: bool,
+    },
+    /// Change an account's ID; the number stays
+    Rename {
+        /// Which
+        id: String,
+        /// Its new ID
+        new_id: String,
+        /// Read the password from standard input's first line
+        #[arg(long)]
+        password_stdin: bool,
+    },
+    /// Renew this terminal's certificate for another 13 months
+    Renew {
+        /// Which
+        id: String,
+        /// Read the password from standard input's first line
+        #[arg(long)]
+        password_stdin: bool,
+    },
+}
+
+/// `offhook contact ...`
+#[derive(Debug, Subcommand)]
+pub enum ContactCmd {
+    /// Give a number a name
+    #[command(
+        after_help = "Examples:\n  offhook contact add 4821 0937 5562 Ada\n  offhook contact add 'offhook:482109375562?key=...' Ada"
+    )]
+    Add {
+        /// Number or invitation link, then the name
+        #[arg(required = true, num_args = 2.., value_name = "NUMBER NAME")]
+        words: Vec<String>,
+    },
+    /// List the contacts
+    List,
+    /// Remove a contact
+    Remove {
+        /// Name or number
+        #[arg(required = true, num_args = 1.., value_name = "CONTACT")]
+        contact: Vec<String>,
+    },
+    /// Accept a contact's changed key
+    Confirm {
+        /// Name or number
+        #[arg(required = true, num_args = 1.., value_name = "CONTACT")]
+        contact: Vec<String>,
+    },
+}
+
+/// How to get into the network.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Network")]
+pub struct NetworkArgs {
+    /// A node to enter the network through (multiaddr with /p2p/, or /dnsaddr/NAME); may be repeated
+    #[arg(long, env = "OFFHOOK_ENTRY", value_name = "MULTIADDR", value_delimiter = ',')]
+    pub entry: Option<Vec<String>>,
+    /// Address to listen on; may be repeated [default: any port, UDP and TCP]
+    #[arg(long, env = "OFFHOOK_LISTEN", value_name = "MULTIADDR", value_delimiter = ',')]
+    pub listen: Option<Vec<String>>,
+    /// Address under which others reach this terminal from outside; may be repeated
+    #[arg(long, env = "OFFHOOK_EXTERNAL", value_name = "MULTIADDR", value_delimiter = ',')]
+    pub external: Option<Vec<String>>,
+    /// Serve the network too: store records and pass signalling on
+    #[arg(long, env = "OFFHOOK_SERVER", value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true")]
+    pub server: Option<bool>,
+    /// Don't look for terminals on the local network
+    #[arg(long, env = "OFFHOOK_NO_MDNS", value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true")]
+    pub no_mdns: Option<bool>,
+    /// Put this terminal's own addresses into its public record
+    #[arg(long, env = "OFFHOOK_PUBLISH_ADDRESS", value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true")]
+    pub publish_address: Option<bool>,
+    /// Take private and loopback addresses of others seriously (laboratories, local networks)
+    #[arg(long, env = "OFFHOOK_ALLOW_PRIVATE", value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true")]
+    pub allow_private: Option<bool>,
+}
+
+/// What to speak into and listen with.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Sound")]
+pub struct SoundArgs {
+    /// Microphone: default, none, file:PATH.wav or an id from `offhook devices`
+    #[arg(long, env = "OFFHOOK_MIC", value_name = "DEVICE")]
+    pub mic: Option<String>,
+    /// Loudspeaker: default, none, file:PATH.wav or an id from `offhook devices`
+    #[arg(long, env = "OFFHOOK_SPEAKER", value_name = "DEVICE")]
+    pub speaker: Option<String>,
+}
+
+/// Who answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// Calls ring until somebody answers.
+    Manual,
+    /// Calls are answered at once.
+    Auto,
+}
+
+/// `offhook run`
+#[derive(Debug, Default, Args)]
+pub struct RunArgs {
+    /// Who answers calls [default: manual]
+    #[arg(long, env = "OFFHOOK_ANSWER", value_name = "WHO")]
+    pub answer: Option<Answer>,
+    /// Seconds it rings at most, 1 to 600 [default: 45]
+    #[arg(long, env = "OFFHOOK_RING_TIMEOUT", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub ring_timeout: Option<u64>,
+    /// Serve Prometheus metrics at http://ADDR/metrics
+    #[arg(long, env = "OFFHOOK_METRICS", value_name = "ADDR")]
+    pub metrics: Option<SocketAddr>,
+    /// Network flags.
+    #[command(flatten)]
+    pub network: NetworkArgs,
+    /// Sound flags.
+    #[command(flatten)]
+    pub sound: SoundArgs,
+}
+
+/// `offhook dial`
+#[derive(Debug, Args)]
+pub struct DialArgs {
+    /// Number, contact or invitation link
+    #[arg(required = true, num_args = 1.., value_name = "NUMBER")]
+    pub number: Vec<String>,
+    /// Seconds it rings at most, 1 to 600 [default: 45]
+    #[arg(long, env = "OFFHOOK_RING_TIMEOUT", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub ring_timeout: Option<u64>,
+    /// Network flags.
+    #[command(flatten)]
+    pub network: NetworkArgs,
+    /// Sound flags.
+    #[command(flatten)]
+    pub sound: SoundArgs,
+}
+
+/// `offhook text`
+#[derive(Debug, Args)]
+pub struct TextArgs {
+    /// Number, contact or invitation link, then the message
+    #[arg(required = true, num_args = 2.., value_name = "NUMBER MESSAGE")]
+    pub words: Vec<String>,
+    /// Network flags.
+    #[command(flatten)]
+    pub network: NetworkArgs,
+}
+
+/// `offhook lookup`
+#[derive(Debug, Args)]
+pub struct LookupArgs {
+    /// Number or contact
+    #[arg(required = true, num_args = 1.., value_name = "NUMBER")]
+    pub number: Vec<String>,
+    /// Network flags.
+    #[command(flatten)]
+    pub network: NetworkArgs,
+}
+
+/// Which call, where there may be several.
+#[derive(Debug, Args)]
+pub struct CallArg {
+    /// The call's identifier from `offhook status`; the oldest that fits without it
+    pub call: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn numbers_may_be_typed_in_groups() {
+        let cli = Cli::try_parse_from(["offhook", "dial", "4821", "0937", "5562", "--json"]).unwrap();
+        assert!(cli.global.json);
+        let Cmd::Dial(args) = cli.command else { unreachable!("{:?}", cli.command) };
+        assert_eq!(args.number.join(" "), "4821 0937 5562");
+    }
+
+    #[test]
+    fn switches_can_be_taken_back() {
+        let parse = |flags: &[&str]| {
+            let words = ["offhook", "run"].iter().chain(flags);
+            match Cli::try_parse_from(words).unwrap().command {
+                Cmd::Run(args) => args.network,
+                other => unreachable!("{other:?}"),
+            }
+        };
+        assert_eq!(parse(&["--server"]).server, Some(true));
+        assert_eq!(parse(&["--server=false"]).server, Some(false));
+        assert_eq!(parse(&[]).server, None);
+        assert_eq!(parse(&["--entry", "/a", "--entry", "/b,/c"]).entry.unwrap(), ["/a", "/b", "/c"]);
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for words in [
+            &["offhook"][..],
+            &["offhook", "dial"],
+            &["offhook", "run", "--ring-timeout", "0"],
+            &["offhook", "run", "--answer", "maybe"],
+            &["offhook", "run", "--metrics", "here"],
+        ] {
+            assert!(Cli::try_parse_from(words).is_err(), "{words:?}");
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! Settings: flag before environment variable before `HOME/config.toml` before default.
+//!
+//! clap has already put flags and environment together; here the file and the defaults join.
+
+use crate::cli::{Answer, Global, NetworkArgs, RunArgs, SoundArgs};
+use crate::exit::Failure;
+use offhook::storage::{AccountId, Home};
+use serde::Deserialize;
+use std::env;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A configuration file larger than this is not one.
+const MAX_FILE: u64 = 64 * 1024;
+
+/// `HOME/config.toml`. Every key is optional; a key that is not known is an error, because it is most
+/// likely a mistyped one.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct File {
+    account: Option<String>,
+    entry: Option<Vec<String>>,
+    listen: Option<Vec<String>>,
+    external: Option<Vec<String>>,
+    server: Option<bool>,
+    mdns: Option<bool>,
+    publish_address: Option<bool>,
+    allow_private: Option<bool>,
+    mic: Option<String>,
+    speaker: Option<String>,
+    answer: Option<Answer>,
+    ring_timeout: Option<u64>,
+    metrics: Option<SocketAddr>,
+}
+
+/// What a telephone is built with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Multiaddrs of entry points.
+    pub entry: Vec<String>,
+    /// Multiaddrs to listen on; empty for the library's default.
+    pub listen: Vec<String>,
+    /// Multiaddrs under which this terminal is reached from outside.
+    pub external: Vec<String>,
+    /// Serve the network too.
+    pub server: bool,
+    /// Look for terminals on the local network.
+    pub mdns: bool,
+    /// Publish own addresses.
+    pub publish_address: bool,
+    /// Take private addresses of others seriously.
+    pub allow_private: bool,
+    /// Microphone.
+    pub mic: String,
+    /// Loudspeaker.
+    pub speaker: String,
+    /// Who answers.
+    pub answer: Answer,
+    /// How long it rings.
+    pub ring_timeout: Duration,
+    /// Where to serve metrics.
+    pub metrics: Option<SocketAddr>,
+}
+
+/// Home directory, account and configuration file of one invocation.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// Where the accounts are.
+    pub home: Home,
+    /// The account that was named, not looked up yet.
+    pub account: Option<String>,
+    /// Print JSON.
+    pub json: bool,
+    file: File,
+}
+
+impl Context {
+    /// Finds home and reads the file.
+    pub fn new(global: &Global) -> Result<Self, Failure> {
+        let dir = match &global.home {
+            Some(dir) => dir.clone(),
+            None => default_home()?,
+        };
+        let file = File::read(&dir.join("config.toml"))?;
+        let account = global.account.clone().or_else(|| file.account.clone());
+        Ok(Self { home: Home::open(dir)?, account, json: global.json, file })
+    }
+
+    /// The account to use.
+    pub async fn account_id(&self) -> Result<AccountId, Failure> {
+        match &self.account {
+            Some(id) => Ok(id.parse()?),
+            None => Ok(self.home.current().await?),
+        }
+    }
+
+    /// The control socket of this home.
+    pub fn socket(&self) -> PathBuf {
+        self.home.dir().join("control.sock")
+    }
+
+    /// Settings for `run`.
+    pub fn run_settings(&self, args: &RunArgs) -> Result<Settings, Failure> {
+        let mut settings = self.settings(&args.network, &args.sound, args.ring_timeout)?;
+        settings.answer = args.answer.or(self.file.answer).unwrap_or(Answer::Manual);
+        settings.metrics = args.metrics.or(self.file.metrics);
+        Ok(settings)
+    }
+
+    /// Settings for a telephone that lives for one command.
+    pub fn settings(
+        &self,
+        network: &NetworkArgs,
+        sound: &SoundArgs,
+        ring_timeout: Option<u64>,
+    ) -> Result<Settings, Failure> {
+        let file = &self.file;
+        let list = |flag: &Option<Vec<String>>, file: &Option<Vec<String>>| {
+            flag.clone().or_else(|| file.clone()).unwrap_or_default()
+        };
+        let device = |flag: &Option<String>, file: &Option<String>| {
+            flag.clone().or_else(|| file.clone()).unwrap_or_else(|| "default".into())
+        };
+        let seconds = ring_timeout.or(file.ring_timeout).unwrap_or(45);
+        if !(1..=600).contains(&seconds) {
+            return Err(Failure::bad_input("config.toml: ring_timeout is 1 to 600 seconds."));
+        }
+        Ok(Settings {
+            entry: list(&network.entry, &file.entry),
+            listen: list(&network.listen, &file.listen),
+            external: list(&network.external, &file.external),
+            server: network.server.or(file.server).unwrap_or(false),
+            mdns: network.no_mdns.map(|no| !no).or(file.mdns).unwrap_or(true),
+            publish_address: network.publish_address.or(file.publish_address).unwrap_or(false),
+            allow_private: network.allow_private.or(file.allow_private).unwrap_or(false),
+            mic: device(&sound.mic, &file.mic),
+            speaker: device(&sound.speaker, &file.speaker),
+            answer: Answer::Manual,
+            ring_timeout: Duration::from_secs(seconds),
+            metrics: None,
+        })
+    }
+}
+
+impl File {
+    fn read(path: &Path) -> Result<Self, Failure> {
+        let unreadable =
+            |error: std::io::Error| Failure::failed(format!("{} can't be read: {error}.", path.display()));
+        match std::fs::metadata(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) => return Err(unreadable(error)),
+            Ok(meta) if meta.len() > MAX_FILE => {
+                return Err(Failure::bad_input(format!(
+                    "{} is too large for a configuration.",
+                    path.display()
+                )));
+            }
+            Ok(_) => {}
+        }
+        let text = std::fs::read_to_string(path).map_err(unreadable)?;
+        Self::parse(&text).map_err(|error| Failure::bad_input(format!("{}: {error}", path.display())))
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())
+    }
+}
+
+fn default_home() -> Result<PathBuf, Failure> {
+    let data = env::var_os("XDG_DATA_HOME").filter(|dir| !dir.is_empty()).map(PathBuf::from);
+    let home = || env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share"));
+    data.or_else(home)
+        .map(|data| data.join("offhook"))
+        .ok_or_else(|| Failure::bad_input("Where is your home directory? Set HOME, or use --home DIR."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn context(file: &str) -> (tempfile::TempDir, Context) {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("config.toml"), file).unwrap();
+        let global = Global { home: Some(dir.path().into()), account: None, json: false };
+        let context = Context::new(&global).unwrap();
+        (dir, context)
+    }
+
+    #[test]
+    fn a_flag_goes_before_the_file_and_the_file_before_the_default() {
+        let (_dir, context) =
+            context("mic = 'file:a.wav'\nentry = ['/x']\nmdns = false\nanswer = 'auto'\nring_timeout = 20\n");
+        let plain = context.run_settings(&RunArgs::default()).unwrap();
+        assert_eq!((plain.mic.as_str(), plain.speaker.as_str()), ("file:a.wav", "default"));
+        assert_eq!((plain.entry, plain.mdns, plain.answer), (vec!["/x".to_owned()], false, Answer::Auto));
+        assert_eq!(plain.ring_timeout, Duration::from_secs(20));
+
+        let mut args = RunArgs { answer: Some(Answer::Manual), ring_timeout: Some(5), ..RunArgs::default() };
+        args.sound.mic = Some("none".into());
+        args.network.no_mdns = Some(false);
+        args.network.entry = Some(vec!["/y".into()]);
+        let flagged = context.run_settings(&args).unwrap();
+        assert_eq!((flagged.mic.as_str(), flagged.mdns, flagged.answer), ("none", true, Answer::Manual));
+        assert_eq!((flagged.entry, flagged.ring_timeout), (vec!["/y".to_owned()], Duration::from_secs(5)));
+    }
+
+    #[test]
+    fn mistakes_in_the_file_are_told() {
+        assert!(File::parse("micc = 'none'").unwrap_err().contains("micc"));
+        assert!(File::parse("answer = 'perhaps'").is_err());
+        assert!(File::parse("= = =").is_err());
+        let (_dir, context) = context("ring_timeout = 0");
+        assert!(context.run_settings(&RunArgs::default()).is_err());
+    }
+}

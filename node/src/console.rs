@@ -1,0 +1,192 @@
+//! The commands that a running terminal takes on its standard input: one a line, in words or as the JSON
+//! of the control socket.
+
+use offhook::api::Command;
+
+/// What a line means.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Input {
+    /// For the telephone.
+    Command(Command),
+    /// Print [`HELP`].
+    Help,
+    /// End the program.
+    Quit,
+    /// Nothing.
+    Empty,
+}
+
+/// What `help` prints.
+pub const HELP: &str = "\
+dial NUMBER            call a number, a contact or an invitation link
+answer | reject        take or decline the call that rings
+hangup                 end the call
+text NUMBER MESSAGE    send a text message
+dtmf KEYS              press keys: 0-9 * # A-D
+mute on|off            silence the microphone
+hold on|off            hold the call
+verify [ok]            words and digits to compare by voice; `ok` when they were the same
+lookup NUMBER          is the number on line?
+contacts               list the contacts
+contact add NUMBER NAME | remove CONTACT | confirm CONTACT
+link                   the invitation link of this account
+status                 the state of this terminal
+quit                   go off line and end";
+
+/// Understands a line, or says in a sentence why not.
+pub fn parse(line: &str) -> Result<Input, String> {
+    let line = line.trim();
+    if line.starts_with('{') {
+        let command = serde_json::from_str(line).map_err(|error| format!("Not a command: {error}."))?;
+        return Ok(Input::Command(command));
+    }
+    let (word, rest) = split_word(line);
+    let command = match word {
+        "" => return Ok(Input::Empty),
+        "help" | "?" => return Ok(Input::Help),
+        "quit" | "exit" => return Ok(Input::Quit),
+        "dial" | "call" => Command::Dial { number: needed(rest, "dial NUMBER")? },
+        "answer" => Command::Answer { call: call(rest) },
+        "reject" | "decline" => Command::Reject { call: call(rest) },
+        "hangup" => Command::Hangup { call: call(rest) },
+        "text" => {
+            let (number, body) = split_number(rest);
+            needed(number, "text NUMBER MESSAGE")?;
+            Command::Text { number: number.into(), body: needed(body, "text NUMBER MESSAGE")? }
+        }
+        "dtmf" => Command::Dtmf { call: None, digits: needed(rest, "dtmf KEYS")? },
+        "mute" => Command::Mute { call: None, on: switch(rest, "mute on|off")? },
+        "hold" => Command::Hold { call: None, on: switch(rest, "hold on|off")? },
+        "verify" => Command::Verify { call: None, confirm: confirm(rest)? },
+        "lookup" => Command::Lookup { number: needed(rest, "lookup NUMBER")? },
+        "contacts" => Command::Contacts,
+        "contact" => contact(rest)?,
+        "link" => Command::Link,
+        "status" => Command::Status,
+        other => return Err(format!("Unknown command \"{other}\". `help` lists the commands.")),
+    };
+    Ok(Input::Command(command))
+}
+
+fn contact(rest: &str) -> Result<Command, String> {
+    let usage = "contact add NUMBER NAME | remove CONTACT | confirm CONTACT | list";
+    let (verb, rest) = split_word(rest);
+    match verb {
+        "add" => {
+            let (number, name) = split_number(rest);
+            needed(number, usage)?;
+            Ok(Command::ContactAdd { number: number.into(), name: needed(name, usage)? })
+        }
+        "remove" => Ok(Command::ContactRemove { contact: needed(rest, usage)? }),
+        "confirm" => Ok(Command::ContactConfirm { contact: needed(rest, usage)? }),
+        "list" => Ok(Command::Contacts),
+        _ => Err(format!("Usage: {usage}")),
+    }
+}
+
+fn split_word(text: &str) -> (&str, &str) {
+    let text = text.trim_start();
+    match text.split_once(char::is_whitespace) {
+        Some((word, rest)) => (word, rest.trim()),
+        None => (text, ""),
+    }
+}
+
+/// Takes a number off the front of a text: a plain number may be typed in groups (`4821 0937 5562 hello`),
+/// everything else ends at the first blank.
+pub fn split_number(text: &str) -> (&str, &str) {
+    let text = text.trim();
+    let mut digits = 0;
+    for (at, c) in text.char_indices() {
+        match c {
+            c if c.is_numeric() => digits += 1,
+            ' ' | '\t' | '\u{a0}' | '-' | '.' | '(' | ')' => {}
+            _ => break,
+        }
+        let end = at + c.len_utf8();
+        let ends = text[end..].chars().next().is_none_or(|next| next.is_whitespace() || next == ')');
+        if digits == 12 && ends {
+            let end = if text[end..].starts_with(')') { end + 1 } else { end };
+            return (&text[..end], text[end..].trim());
+        }
+    }
+    split_word(text)
+}
+
+fn needed(text: &str, usage: &str) -> Result<String, String> {
+    if text.is_empty() { Err(format!("Usage: {usage}")) } else { Ok(text.to_owned()) }
+}
+
+fn call(rest: &str) -> Option<String> {
+    (!rest.is_empty()).then(|| rest.to_owned())
+}
+
+fn switch(rest: &str, usage: &str) -> Result<bool, String> {
+    match rest {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(format!("Usage: {usage}")),
+    }
+}
+
+fn confirm(rest: &str) -> Result<bool, String> {
+    match rest {
+        "" => Ok(false),
+        "ok" => Ok(true),
+        _ => Err("Usage: verify [ok]".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn command(line: &str) -> Command {
+        match parse(line) {
+            Ok(Input::Command(command)) => command,
+            other => unreachable!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn words_become_commands() {
+        assert_eq!(command(" dial 4821 0937 5562 "), Command::Dial { number: "4821 0937 5562".into() });
+        assert_eq!(command("answer"), Command::Answer { call: None });
+        assert_eq!(command("hangup 00ff"), Command::Hangup { call: Some("00ff".into()) });
+        assert_eq!(command("dtmf 12#"), Command::Dtmf { call: None, digits: "12#".into() });
+        assert_eq!(command("mute on"), Command::Mute { call: None, on: true });
+        assert_eq!(command("hold off"), Command::Hold { call: None, on: false });
+        assert_eq!(command("verify ok"), Command::Verify { call: None, confirm: true });
+        assert_eq!(
+            command("contact add 4821-0937-5562 Ada of the hill"),
+            Command::ContactAdd { number: "4821-0937-5562".into(), name: "Ada of the hill".into() }
+        );
+        assert_eq!(command(r#"{"command":"status"}"#), Command::Status);
+        assert_eq!(parse("quit"), Ok(Input::Quit));
+        assert_eq!(parse("   "), Ok(Input::Empty));
+    }
+
+    #[test]
+    fn numbers_in_groups_are_told_from_the_text_behind_them() {
+        assert_eq!(split_number("4821 0937 5562 see  you"), ("4821 0937 5562", "see  you"));
+        assert_eq!(split_number("482109375562 5 o'clock"), ("482109375562", "5 o'clock"));
+        assert_eq!(split_number("4821 0937 5562 1234"), ("4821 0937 5562", "1234"));
+        assert_eq!(split_number("(4821) 0937-5562 hi"), ("(4821) 0937-5562", "hi"));
+        assert_eq!(split_number("４８２１ ０９３７ ５５６２ hi"), ("４８２１ ０９３７ ５５６２", "hi"));
+        assert_eq!(split_number("ada hello"), ("ada", "hello"));
+        assert_eq!(split_number("offhook:482109375562?key=a hello"), ("offhook:482109375562?key=a", "hello"));
+        assert_eq!(split_number("1004 hello"), ("1004", "hello"));
+        assert_eq!(split_number("4821093755621 hi"), ("4821093755621", "hi"));
+        assert_eq!(split_number(""), ("", ""));
+    }
+
+    #[test]
+    fn what_is_not_understood_is_answered_with_a_sentence() {
+        for bad in
+            ["dance", "dial", "text ada", "text", "mute", "mute yes", "contact", "contact add ada", "{}", "{"]
+        {
+            let sentence = parse(bad).unwrap_err();
+            assert!(sentence.len() > 10, "{bad}: {sentence}");
+        }
+    }
+}
