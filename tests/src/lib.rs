@@ -1,7 +1,9 @@
 //! Network lab, scoring and helpers for the end-to-end tests and benchmarks.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
+pub mod call;
 pub mod lab;
+pub mod phone;
 pub mod program;
 pub mod score;
 pub mod speech;

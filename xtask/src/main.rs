@@ -1,2 +1,117 @@
-//! Set-up, demo, tests and benchmarks.
-fn main() {}
+//! Set-up, demo, tests and benchmarks: `cargo xtask help`.
+
+mod run;
+mod setup;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use run::Outcome;
+
+/// Set-up, demo, tests and benchmarks of the Offhook workspace.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", disable_help_subcommand = false)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Install the system packages and tools that building and testing need, after saying which
+    Setup,
+    /// One telephone call on this machine, from number to speech, step by step with times
+    Demo,
+    /// Everything that CI runs: format, lints, tests, documentation, a short fuzz run
+    Test {
+        /// Seconds each fuzz target runs
+        #[arg(long, default_value_t = 5)]
+        fuzz_seconds: u32,
+    },
+    /// Fuzz every decoder
+    Fuzz {
+        /// Seconds each target runs
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
+        /// Only the targets whose name contains this
+        target: Option<String>,
+    },
+    /// A benchmark; its last line is `NAME: key=value key=value ...`
+    Bench {
+        /// Which one
+        name: Bench,
+        /// Print every sample as JSON before the last line
+        #[arg(long)]
+        json: bool,
+        /// Calls, look-ups or seconds of idling to measure; each benchmark has its own default
+        #[arg(long)]
+        count: Option<u32>,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Bench {
+    /// Call set-up: 20 DHT servers, RTT 100 ms, both terminals behind port-restricted NATs
+    Setup,
+    /// Publishing and look-up among 100 DHT nodes
+    Dht,
+    /// An idle terminal and what it costs its directory
+    Idle,
+}
+
+impl Bench {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Setup => "setup",
+            Self::Dht => "dht",
+            Self::Idle => "idle",
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().task {
+        Task::Setup => setup::setup(),
+        Task::Demo => demo(),
+        Task::Test { fuzz_seconds } => test::test(fuzz_seconds),
+        Task::Fuzz { seconds, target } => test::fuzz(seconds, target.as_deref()),
+        Task::Bench { name, json, count } => bench(name, json, count),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("xtask: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn demo() -> Outcome {
+    setup::packages()?;
+    run::build_programs()?;
+    run::own_program("offhook-demo", &[])
+}
+
+fn bench(name: Bench, json: bool, count: Option<u32>) -> Outcome {
+    setup::packages()?;
+    run::build_programs()?;
+    let mut arguments = vec![name.name().to_owned()];
+    if json {
+        arguments.push("--json".to_owned());
+    }
+    if let Some(count) = count {
+        arguments.extend(["--count".to_owned(), count.to_string()]);
+    }
+    run::own_program("offhook-bench", &arguments)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,188 @@
+//! A call between two terminals, step by step, with its times and what was heard.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::phone::Terminal;
+use crate::program::{Event, ProgramError};
+use crate::score::{Score, ScoreError, Track, score};
+
+/// How long any one step of a call may take here; the figures are judged apart from that.
+pub const STEP: Duration = Duration::from_secs(20);
+
+/// What went wrong with a call.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// A program.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    /// The recordings.
+    #[error(transparent)]
+    Score(#[from] ScoreError),
+}
+
+/// A call that both ends have taken part in; times are CLOCK_MONOTONIC, nanoseconds.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// When the caller's command was given.
+    pub dialled_ns: u64,
+    /// When the callee's terminal rang.
+    pub rang_ns: u64,
+    /// When the callee's command was given.
+    pub answered_ns: u64,
+    /// When the caller heard the first sound.
+    pub caller_heard_ns: u64,
+    /// When the callee heard the first sound.
+    pub callee_heard_ns: u64,
+    /// The path as the caller sees it.
+    pub path: String,
+    caller_audio: Event,
+    callee_audio: Event,
+}
+
+impl Call {
+    /// Dials, waits until it rings at the callee and at the caller, answers, and waits until both hear something and
+    /// the call runs on the direct path.
+    ///
+    /// # Errors
+    /// [`ProgramError::Missing`] names the step that did not happen.
+    pub fn place(caller: &mut Terminal, callee: &mut Terminal) -> Result<Self, ProgramError> {
+        let (dialled_ns, rang_ns) = ring(caller, callee)?;
+        Self::answer(caller, callee, dialled_ns, rang_ns)
+    }
+
+    /// The rest of a call that rings.
+    ///
+    /// # Errors
+    /// As [`Call::place`].
+    pub fn answer(
+        caller: &mut Terminal,
+        callee: &mut Terminal,
+        dialled_ns: u64,
+        rang_ns: u64,
+    ) -> Result<Self, ProgramError> {
+        let answered_ns = callee.process.send("answer")?;
+        caller.process.wait("accepted", STEP)?;
+        let caller_audio = caller.process.wait("audio_started", STEP)?;
+        let callee_audio = callee.process.wait("audio_started", STEP)?;
+        let caller_heard_ns = caller.process.wait("first_audio", STEP)?.t_ns;
+        let callee_heard_ns = callee.process.wait("first_audio", STEP)?.t_ns;
+        let direct = caller.process.wait_for("that it is connected directly", STEP, |event| {
+            ["connected", "path"].contains(&event.name()) && event.text("path") == "direct"
+        })?;
+        let path = direct.text("path").to_owned();
+        Ok(Self {
+            dialled_ns,
+            rang_ns,
+            answered_ns,
+            caller_heard_ns,
+            callee_heard_ns,
+            path,
+            caller_audio,
+            callee_audio,
+        })
+    }
+
+    /// From the command to dial to the callee's ring.
+    pub fn dial_to_ring_ms(&self) -> f64 {
+        milliseconds(self.dialled_ns, self.rang_ns)
+    }
+
+    /// From the command to answer to the first sound at the caller.
+    pub fn answer_to_audio_ms(&self) -> f64 {
+        milliseconds(self.answered_ns, self.caller_heard_ns)
+    }
+
+    /// Lets both speak for this long after the first sound; fails if either end drops the call meanwhile. Answers the
+    /// time when they stopped.
+    ///
+    /// # Errors
+    /// [`ProgramError::Failed`] if the call ends by itself.
+    pub fn talk(
+        &self,
+        caller: &Terminal,
+        callee: &Terminal,
+        how_long: Duration,
+    ) -> Result<u64, ProgramError> {
+        let until = self.caller_heard_ns.max(self.callee_heard_ns) + how_long.as_nanos() as u64;
+        let left = |now: u64| Duration::from_nanos(until.saturating_sub(now));
+        let ended = |event: &Event| event.name() == "ended";
+        caller.process.never("that the call ended", left(crate::lab::monotonic_ns()), ended)?;
+        callee.process.never("that the call ended", Duration::ZERO, ended)?;
+        Ok(until)
+    }
+
+    /// Judges what the caller heard of the callee and what the callee heard of the caller, in this order.
+    ///
+    /// # Errors
+    /// [`ScoreError`] when a recording can't be read.
+    pub fn judge(
+        &self,
+        caller: &Terminal,
+        callee: &Terminal,
+        until_ns: u64,
+    ) -> Result<(Score, Score), CallError> {
+        let track = |file: &Option<std::path::PathBuf>, epoch_ns| match file {
+            Some(file) => read_until(file, epoch_ns, until_ns),
+            None => Ok(Track { epoch_ns, rate: 16_000, samples: Vec::new() }),
+        };
+        let said =
+            |terminal: &Terminal, audio: &Event| track(&terminal.plan.mic, audio.number("mic_epoch_ns"));
+        let heard = |terminal: &Terminal, audio: &Event| {
+            track(&terminal.plan.speaker, audio.number("speaker_epoch_ns"))
+        };
+        let by_caller =
+            score(&said(callee, &self.callee_audio)?, &heard(caller, &self.caller_audio)?, until_ns)?;
+        let by_callee =
+            score(&said(caller, &self.caller_audio)?, &heard(callee, &self.callee_audio)?, until_ns)?;
+        Ok((by_caller, by_callee))
+    }
+}
+
+/// Dials and waits until it rings at both ends; answers when it was dialled and when the callee rang.
+///
+/// # Errors
+/// [`ProgramError::Missing`] when it does not ring.
+pub fn ring(caller: &mut Terminal, callee: &mut Terminal) -> Result<(u64, u64), ProgramError> {
+    caller.process.forget();
+    callee.process.forget();
+    let dialled_ns = caller.process.send(&format!("dial {}", callee.number()))?;
+    let incoming = callee.process.wait("incoming", STEP)?;
+    caller.process.wait("ringing", STEP)?;
+    Ok((dialled_ns, incoming.t_ns))
+}
+
+/// One end hangs up; both say that the call is over.
+///
+/// # Errors
+/// [`ProgramError::Missing`] when an end does not notice.
+pub fn hang_up(by: &mut Terminal, other: &mut Terminal) -> Result<(), ProgramError> {
+    by.process.send("hangup")?;
+    for terminal in [by, other] {
+        terminal.process.wait_for("that the call was hung up", STEP, |event| {
+            event.name() == "ended" && event.text("reason") == "hung_up"
+        })?;
+    }
+    Ok(())
+}
+
+/// Reads a recording once it reaches up to this time, or has stopped growing.
+fn read_until(file: &Path, epoch_ns: u64, until_ns: u64) -> Result<Track, ScoreError> {
+    let deadline = Instant::now() + Duration::from_secs(3);
+    loop {
+        let track = Track::read(file, epoch_ns);
+        let complete = track.as_ref().is_ok_and(|track| {
+            let seconds = track.samples.len() as f64 / f64::from(track.rate);
+            epoch_ns as f64 + seconds * 1e9 >= until_ns as f64
+        });
+        if complete || Instant::now() >= deadline {
+            return track;
+        }
+        // The program closes the file when its call has ended, a moment after it has said so.
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn milliseconds(from_ns: u64, to_ns: u64) -> f64 {
+    (to_ns as f64 - from_ns as f64) / 1e6
+}

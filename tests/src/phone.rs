@@ -1,0 +1,327 @@
+//! Directories, accounts and terminals: the built programs with their flags.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::lab::Host;
+use crate::program::{Event, Process, ProgramError, binary, run};
+
+/// How long a program may take to be ready, on a busy machine.
+pub const READY: Duration = Duration::from_secs(60);
+/// The port of directories in the lab.
+const PORT: u16 = 4001;
+/// The password of every account here.
+pub const PASSWORD: &str = "correct horse battery staple";
+
+/// A running directory node.
+#[derive(Debug)]
+pub struct Directory {
+    /// The program.
+    pub process: Process,
+    /// Its multiaddrs, each ending in `/p2p/` and its peer id.
+    pub addresses: Vec<String>,
+    plan: DirectoryPlan,
+    data: TempDir,
+}
+
+/// How a directory is started.
+#[derive(Clone, Debug, Default)]
+pub struct DirectoryPlan {
+    /// Port, UDP and TCP; `None` is 4001 in the lab and any free one on loopback.
+    pub port: Option<u16>,
+    /// Other directories and nodes to enter the network through.
+    pub entry: Vec<String>,
+    /// Further arguments.
+    pub extra: Vec<String>,
+}
+
+impl Directory {
+    /// Starts a directory on a host, or on loopback.
+    ///
+    /// # Errors
+    /// When it can't be started or does not print its address.
+    pub fn start(host: Option<&Host>, plan: DirectoryPlan) -> Result<Self, ProgramError> {
+        let data = tempfile::tempdir()?;
+        let process = Self::launch(host, &plan, data.path())?;
+        let mut directory = Self { process, addresses: Vec::new(), plan, data };
+        directory.learn_addresses()?;
+        Ok(directory)
+    }
+
+    /// Starts it again after it was killed, with the same key, data and port.
+    ///
+    /// # Errors
+    /// As [`Directory::start`].
+    pub fn restart(&mut self, host: Option<&Host>) -> Result<(), ProgramError> {
+        self.process.kill();
+        self.process = Self::launch(host, &self.plan, self.data.path())?;
+        self.learn_addresses()
+    }
+
+    /// Its first address.
+    pub fn address(&self) -> String {
+        self.addresses.first().cloned().unwrap_or_default()
+    }
+
+    /// Where it keeps its key and records.
+    pub fn data(&self) -> &Path {
+        self.data.path()
+    }
+
+    fn launch(host: Option<&Host>, plan: &DirectoryPlan, data: &Path) -> Result<Process, ProgramError> {
+        let mut command = Command::new(binary("offhook-directory")?);
+        let (address, port) = match host {
+            Some(host) => (host.address(), plan.port.unwrap_or(PORT)),
+            None => (Ipv4Addr::LOCALHOST, plan.port.unwrap_or(0)),
+        };
+        let multiaddrs = [format!("/ip4/{address}/udp/{port}/quic-v1"), format!("/ip4/{address}/tcp/{port}")];
+        command.arg("run").arg("--data").arg(data);
+        for multiaddr in &multiaddrs {
+            command.args(["--listen", multiaddr]);
+            if port != 0 {
+                command.args(["--external", multiaddr]);
+            }
+        }
+        for entry in &plan.entry {
+            command.args(["--entry", entry]);
+        }
+        match host {
+            Some(host) => command.args(["--stun", &format!("{}:3478", host.address())]),
+            None => command.args(["--stun", "127.0.0.1:0", "--allow-private"]),
+        };
+        command.args(["--http", "127.0.0.1:0"]).args(&plan.extra);
+        Process::start(&format!("directory{}", name_of(host)), command, host)
+    }
+
+    /// It prints one line a multiaddr; QUIC first.
+    fn learn_addresses(&mut self) -> Result<(), ProgramError> {
+        let is_address = |event: &Event, transport: &str| {
+            address_in(event).is_some_and(|address| address.contains(transport))
+        };
+        let quic = self.process.wait_for("its QUIC address", READY, |event| is_address(event, "/quic-v1"))?;
+        let tcp = self.process.wait_for("its TCP address", READY, |event| is_address(event, "/tcp/"))?;
+        self.addresses = [quic, tcp].iter().filter_map(address_in).collect();
+        Ok(())
+    }
+}
+
+/// The first multiaddr with a peer id in a line of output, as text or within JSON.
+fn address_in(event: &Event) -> Option<String> {
+    let line = event.value.to_string();
+    let mut words = line.split(|c: char| c.is_whitespace() || "\"',[]{}".contains(c));
+    words.find(|word| word.starts_with('/') && word.contains("/p2p/")).map(str::to_owned)
+}
+
+fn name_of(host: Option<&Host>) -> String {
+    host.map_or_else(String::new, |host| format!(" on {}", host.name()))
+}
+
+/// An account on disk: a home folder of the terminal with one account in it.
+#[derive(Debug)]
+pub struct Account {
+    home: TempDir,
+    /// Its ID.
+    pub id: String,
+    /// Its number, as printed.
+    pub number: String,
+}
+
+impl Account {
+    /// Makes an account in a fresh home folder.
+    ///
+    /// # Errors
+    /// When the program fails.
+    pub fn create(id: &str) -> Result<Self, ProgramError> {
+        let home = tempfile::tempdir()?;
+        let output = offhook(
+            home.path(),
+            None,
+            &["account", "new", id, "--password-stdin", "--json"],
+            &format!("{PASSWORD}\n"),
+        )?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let number = text
+            .lines()
+            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+            .find_map(|value| Some(value.get("number")?.as_str()?.to_owned()));
+        match number {
+            Some(number) if output.status.success() => Ok(Self { home, id: id.to_owned(), number }),
+            Some(_) | None => Err(ProgramError::Failed {
+                program: "offhook account new".to_owned(),
+                message: format!("{text}{}", String::from_utf8_lossy(&output.stderr)),
+            }),
+        }
+    }
+
+    /// Several accounts at a time: their numbers cost a second of computing each.
+    ///
+    /// # Errors
+    /// The first failure.
+    pub fn create_all<const N: usize>(ids: [&str; N]) -> Result<[Self; N], ProgramError> {
+        let results = std::thread::scope(|scope| {
+            ids.map(|id| scope.spawn(|| Self::create(id))).map(|thread| thread.join())
+        });
+        let accounts: Vec<Self> = results
+            .into_iter()
+            .map(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect::<Result<_, _>>()?;
+        accounts.try_into().map_err(|_| ProgramError::Failed {
+            program: "offhook account new".to_owned(),
+            message: "made another number of accounts than asked".to_owned(),
+        })
+    }
+
+    /// The same account, as it was made, in another home folder: a terminal that remembers nothing.
+    ///
+    /// # Errors
+    /// When the files can't be copied.
+    pub fn fresh_copy(&self) -> Result<Self, ProgramError> {
+        let home = tempfile::tempdir()?;
+        copy_folder(self.home.path(), home.path())?;
+        Ok(Self { home, id: self.id.clone(), number: self.number.clone() })
+    }
+
+    /// The home folder.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// Runs `offhook` with this home to its end.
+    ///
+    /// # Errors
+    /// When it can't be started; its exit code is the caller's to judge.
+    pub fn offhook(&self, host: Option<&Host>, arguments: &[&str]) -> Result<Output, ProgramError> {
+        offhook(self.home(), host, arguments, "")
+    }
+}
+
+/// Runs `offhook` to its end with this home folder and standard input.
+///
+/// # Errors
+/// When it can't be started; its exit code is the caller's to judge.
+pub fn offhook(
+    home: &Path,
+    host: Option<&Host>,
+    arguments: &[&str],
+    stdin: &str,
+) -> Result<Output, ProgramError> {
+    let mut command = Command::new(binary("offhook")?);
+    command.arg("--home").arg(home).args(arguments);
+    run(command, host, stdin)
+}
+
+fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            std::fs::create_dir_all(&target)?;
+            copy_folder(&entry.path(), &target)?;
+        } else if entry.file_type()?.is_file() {
+            std::fs::copy(entry.path(), &target)?;
+        }
+    }
+    Ok(())
+}
+
+/// How a terminal is started.
+#[derive(Clone, Debug, Default)]
+pub struct TerminalPlan {
+    /// Entry points into the network.
+    pub entry: Vec<String>,
+    /// WAV file to speak; `None` is silence.
+    pub mic: Option<PathBuf>,
+    /// WAV file to write what is heard to; `None` throws it away.
+    pub speaker: Option<PathBuf>,
+    /// Answers at once.
+    pub auto_answer: bool,
+    /// Looks for others on its LAN.
+    pub mdns: bool,
+    /// Further arguments.
+    pub extra: Vec<String>,
+}
+
+impl TerminalPlan {
+    /// A terminal with one entry point that speaks a file and records what it hears.
+    pub fn speaking(entry: &[String], mic: &Path, speaker: &Path) -> Self {
+        Self {
+            entry: entry.to_vec(),
+            mic: Some(mic.to_owned()),
+            speaker: Some(speaker.to_owned()),
+            ..Self::default()
+        }
+    }
+}
+
+/// A terminal that runs: `offhook run --json`.
+#[derive(Debug)]
+pub struct Terminal {
+    /// The program.
+    pub process: Process,
+    /// Its account.
+    pub account: Account,
+    /// How it was started.
+    pub plan: TerminalPlan,
+}
+
+impl Terminal {
+    /// Starts a terminal; it may not be on line yet.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn start(account: Account, host: Option<&Host>, plan: TerminalPlan) -> Result<Self, ProgramError> {
+        let process = Self::launch(&account, host, &plan)?;
+        Ok(Self { process, account, plan })
+    }
+
+    /// Starts a terminal and waits until it can be called.
+    ///
+    /// # Errors
+    /// When it can't be started or does not come on line.
+    pub fn online(account: Account, host: Option<&Host>, plan: TerminalPlan) -> Result<Self, ProgramError> {
+        let terminal = Self::start(account, host, plan)?;
+        terminal.process.wait("online", READY)?;
+        Ok(terminal)
+    }
+
+    /// Starts it again with the same home folder.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn restart(&mut self, host: Option<&Host>) -> Result<(), ProgramError> {
+        self.process.kill();
+        self.process = Self::launch(&self.account, host, &self.plan)?;
+        Ok(())
+    }
+
+    /// Its number.
+    pub fn number(&self) -> &str {
+        &self.account.number
+    }
+
+    fn launch(account: &Account, host: Option<&Host>, plan: &TerminalPlan) -> Result<Process, ProgramError> {
+        let mut command = Command::new(binary("offhook")?);
+        command.arg("--home").arg(account.home()).args(["--json", "run"]);
+        for entry in &plan.entry {
+            command.args(["--entry", entry]);
+        }
+        let device = |file: &Option<PathBuf>| match file {
+            Some(file) => format!("file:{}", file.display()),
+            None => "none".to_owned(),
+        };
+        command.args(["--mic", &device(&plan.mic), "--speaker", &device(&plan.speaker)]);
+        command.args(["--answer", if plan.auto_answer { "auto" } else { "manual" }]);
+        if !plan.mdns {
+            command.arg("--no-mdns");
+        }
+        if host.is_none() {
+            command.arg("--allow-private");
+        }
+        command.args(&plan.extra);
+        Process::start(&format!("terminal {}{}", account.id, name_of(host)), command, host)
+    }
+}
