@@ -75,6 +75,7 @@ pub fn reason(reason: &EndReason) -> String {
         EndReason::Blocked => "the other end does not take calls from you".into(),
         EndReason::AnsweredElsewhere => "answered at another terminal".into(),
         EndReason::Cancelled => "given up".into(),
+        EndReason::Merged => "you called each other, and the call that you dialled goes on".into(),
         EndReason::KeyChanged => "the key behind the number has changed".into(),
         EndReason::Failed(what) => printable(what),
     }
@@ -168,8 +169,9 @@ fn call_line(call: &CallStatus) -> String {
         let _ = write!(line, ", round trip {rtt:.0} ms");
     }
     if call.packets_received > 0 {
-        let all = (call.packets_received + call.packets_lost) as f64;
-        let loss = 100.0 * call.packets_lost as f64 / all;
+        // Duplicates can make the count of lost packets negative (RFC 3550, section 6.4.1).
+        let lost = call.packets_lost.max(0) as f64;
+        let loss = 100.0 * lost / (call.packets_received as f64 + lost);
         let _ = write!(line, ", loss {loss:.1} %, jitter {:.0} ms", call.jitter_ms);
     }
     let _ = write!(line, " [{}]", call.call);

@@ -6,7 +6,7 @@ use crate::config::Context;
 use crate::console::split_number;
 use crate::exit::{Exit, Failure, Outcome, text_outcome};
 use crate::output::Printer;
-use crate::telephone::{Telephone, unexpected};
+use crate::telephone::{Telephone, resolved, unexpected};
 use futures::StreamExt as _;
 use offhook::api::{Command, Reply};
 use std::time::Duration;
@@ -34,7 +34,7 @@ pub async fn text(context: &Context, printer: Printer, args: &TextArgs) -> Outco
 async fn send(telephone: &impl Telephone, printer: Printer, number: &str, body: &str) -> Outcome {
     let mut events = telephone.events();
     let command = Command::Text { number: number.into(), body: body.into() };
-    let reply = telephone.execute(command).await?;
+    let reply = telephone.execute(resolved(telephone, command).await?).await?;
     let Reply::Message { id } = reply else { return Err(unexpected(&reply).into()) };
     let outcome = async {
         while let Some(event) = events.next().await {
@@ -66,7 +66,7 @@ pub async fn lookup(context: &Context, printer: Printer, args: &LookupArgs) -> O
 }
 
 async fn look_up(telephone: &impl Telephone, printer: Printer, number: String) -> Outcome {
-    let reply = telephone.execute(Command::Lookup { number }).await?;
+    let reply = telephone.execute(resolved(telephone, Command::Lookup { number }).await?).await?;
     let Reply::Lookup(found) = &reply else { return Err(unexpected(&reply).into()) };
     printer.reply(&reply);
     // Scripts ask in order to know whether a call would ring.

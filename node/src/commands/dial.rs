@@ -9,7 +9,7 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::output::Printer;
 use crate::own;
 use crate::signals::Interrupts;
-use crate::telephone::{Telephone, unexpected};
+use crate::telephone::{Telephone, resolved, unexpected};
 use futures::StreamExt as _;
 use offhook::api::{CallRef, Command, EndReason, Event, Reply, TimedEvent};
 use std::time::Duration;
@@ -31,14 +31,20 @@ pub async fn dial(context: &Context, printer: Printer, args: &DialArgs) -> Outco
         return call(&remote, printer, number, interrupts).await;
     }
     let settings = context.settings(&args.network, &args.sound, args.ring_timeout)?;
-    // A mistyped number is told before anything is started.
-    if let Err(error) = number.parse::<offhook::proto::number::Invitation>() {
-        return Err(Failure::bad_input(error.to_string()));
-    }
+    refuse_mistyped(&number)?;
     let phone = own::start_on_line(context, &settings).await?;
     let outcome = call(&phone, printer, number, interrupts).await;
     phone.shutdown().await;
     outcome
+}
+
+/// A mistyped number is told before anything is started. A word may be a contact: that is found out later.
+fn refuse_mistyped(typed: &str) -> Result<(), Failure> {
+    if typed.contains(char::is_alphabetic) && !typed.contains(':') {
+        return Ok(());
+    }
+    let parsed = typed.parse::<offhook::proto::number::Invitation>();
+    parsed.map(drop).map_err(|error| Failure::bad_input(error.to_string()))
 }
 
 async fn call(
@@ -48,7 +54,7 @@ async fn call(
     mut interrupts: Interrupts,
 ) -> Outcome {
     let mut events = telephone.events();
-    let reply = telephone.execute(Command::Dial { number }).await?;
+    let reply = telephone.execute(resolved(telephone, Command::Dial { number }).await?).await?;
     let Reply::Call { call } = reply else { return Err(unexpected(&reply).into()) };
     let mut progress = Progress { call: call.clone(), printer, answered: false };
     let mut lines = Some(FramedRead::new(tokio::io::stdin(), LinesCodec::new_with_max_length(MAX_LINE)));
@@ -144,6 +150,19 @@ mod tests {
     fn ended(call: &str, reason: EndReason) -> Event {
         let number = Number::Plain(PlainNumber::from_index(1));
         Event::Ended { call: call.into(), number, reason, by: Side::Remote, duration_ms: 0 }
+    }
+
+    #[test]
+    fn mistyped_numbers_are_refused_at_once() {
+        let right = Number::Plain(PlainNumber::from_index(1)).to_string();
+        assert!(refuse_mistyped(&right).is_ok());
+        assert!(refuse_mistyped("Bob of the hill").is_ok(), "perhaps a contact");
+        let wrong = format!("{}{}", &right[..right.len() - 1], if right.ends_with('0') { 1 } else { 0 });
+        for bad in [&wrong, "", "offhook:", "offhook:1?key=x"] {
+            let failure = refuse_mistyped(bad).unwrap_err();
+            assert_eq!(failure.exit, Exit::BadInput, "{bad}");
+            assert!(failure.message.ends_with('.'), "{}", failure.message);
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::control::{ControlSocket, Limits};
 use crate::exit::{Failure, Outcome};
 use crate::output::Printer;
 use crate::signals::Interrupts;
-use crate::telephone::{Telephone, unexpected};
+use crate::telephone::{Telephone, resolved, unexpected};
 use crate::{metrics, own, text};
 use futures::StreamExt as _;
 use offhook::api::{Command, Event, Reply, Status, TimedEvent, monotonic_ns};
@@ -118,7 +118,8 @@ async fn console(phone: Phone, printer: Printer, quit: CancellationToken) {
 
 /// Carries one command out and prints the reply.
 pub async fn carry_out(telephone: &impl Telephone, command: Command, printer: Printer) {
-    match telephone.execute(command).await {
+    let done = async { telephone.execute(resolved(telephone, command).await?).await };
+    match done.await {
         Ok(reply) => printer.reply(&reply),
         Err(error) => printer.refusal(&error),
     }
