@@ -28,6 +28,8 @@ pub(super) struct CallView {
     pub exporter: Option<[u8; 32]>,
     /// The leg that carries it, once connected.
     pub leg: Option<LegId>,
+    /// Why the engine itself ended it: a changed or disputed key.
+    pub refused: Option<api::EndReason>,
     /// Where it stands.
     pub state: watch::Sender<CallState>,
 }
@@ -50,6 +52,7 @@ impl CallViews {
             answered: None,
             leg: None,
             exporter: None,
+            refused: None,
             state: watch::Sender::new(first),
         };
         self.calls.insert(call, view);

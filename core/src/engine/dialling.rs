@@ -1,7 +1,7 @@
 //! From what was dialled to terminals: the cache, the look-up, and the choice of the right key.
 
 use super::commands::Dialled;
-use super::{Engine, Internal, wall};
+use super::{Engine, Internal, now, wall};
 use crate::api::{self, ApiError, ErrorCode, Event, LookupResult, Reply};
 use crate::net::{LookupEvent, Net};
 use offhook_proto::call::{LookupEnd, Peer};
@@ -119,7 +119,9 @@ impl Engine {
                 seal: terminal.certificate().seal,
                 routes: terminal.addrs.clone(),
             };
-            self.calls.found(Instant::now(), wall(), call, peer);
+            if let Err(error) = self.calls.found(now(), call, peer) {
+                tracing::debug!(%error, "a terminal is not rung");
+            }
         }
     }
 
@@ -127,8 +129,7 @@ impl Engine {
     fn disputed(&mut self, call: CallId) {
         let sentence = "two keys claim this number, and nothing tells which is the right one; ask for an invitation link";
         self.emit(Event::Error { code: ErrorCode::NumberDisputed, message: sentence.into() });
-        self.stop_search(&call);
-        self.calls.refuse(Instant::now(), wall(), call);
+        self.refuse(call, api::EndReason::Failed(sentence.into()));
     }
 
     /// The pinned key is not among those that have the number.
@@ -141,8 +142,23 @@ impl Engine {
         if let Some(first) = offered.first() {
             self.key_changed(&search.number, pinned, *first);
         }
+        self.refuse(call, api::EndReason::KeyChanged);
+    }
+
+    /// End a call or text for a reason that only the engine knows.
+    fn refuse(&mut self, call: CallId, reason: api::EndReason) {
         self.stop_search(&call);
-        self.calls.refuse(Instant::now(), wall(), call);
+        let ended = match self.views.get_mut(&call) {
+            Some(view) => {
+                view.refused = Some(reason);
+                self.calls.hang_up(now(), call)
+            }
+            // A text: nobody may get it.
+            None => self.calls.lookup_finished(now(), call, LookupEnd::NoTerminal),
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "what was to be refused is over");
+        }
     }
 
     fn on_lookup_finished(&mut self, call: CallId, complete: bool) {
@@ -152,7 +168,9 @@ impl Engine {
             (true, false) => LookupEnd::Failed,
             (false, _) => LookupEnd::Complete,
         };
-        self.calls.lookup_finished(Instant::now(), wall(), call, end);
+        if let Err(error) = self.calls.lookup_finished(now(), call, end) {
+            tracing::debug!(%error, "a look-up ended after its call");
+        }
         self.stop_search(&call);
     }
 

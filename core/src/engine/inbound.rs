@@ -1,12 +1,13 @@
 //! What arrives: sealed packets are opened and verified, callers classified, and handed to the call machine.
 
-use super::{Engine, Internal, wall};
+use super::outputs::introduction;
+use super::{Engine, Internal, now, wall};
 use crate::api::Event;
 use crate::net::NetEvent;
 use offhook_proto::call::{Caller, LegId};
 use offhook_proto::identity::{IdentityId, TerminalId};
 use offhook_proto::number::Number;
-use offhook_proto::signalling::{self, Opened, VerifiedIntro};
+use offhook_proto::signalling::{self, Opened, RejectReason, VerifiedIntro};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
@@ -73,6 +74,7 @@ impl Engine {
         match event {
             NetEvent::Signal { via, blob, .. } => self.on_blob(blob, Some(via)).await,
             NetEvent::AddressesChanged => {
+                self.calls.set_intro(introduction(&self.account, self.net.routes()));
                 self.publisher.now(Instant::now());
                 self.publish_if_due(Instant::now());
             }
@@ -154,7 +156,7 @@ impl Engine {
         if let Some(via) = via {
             self.legs.heard_through(leg, via);
         }
-        self.calls.handle_packet(Instant::now(), wall(), opened, caller);
+        self.calls.handle_packet(now(), opened, caller);
     }
 
     /// What the user's books say about a caller.
@@ -170,7 +172,7 @@ impl Engine {
             && pin.fingerprint != intro.identity.fingerprint()
         {
             self.key_changed(&intro.number, pin.fingerprint, intro.identity);
-            return Caller::KeyChanged;
+            return Caller::Refused(RejectReason::KeyChanged);
         }
         match self.account.contact(&intro.number).await {
             Ok(Some(_)) => Caller::Contact,

@@ -1,13 +1,12 @@
 //! The legs of calls: for each (call, terminal) its media and the way its packets came last.
 
-use super::{Engine, wall};
+use super::{Engine, now, wall};
 use crate::api::{Event, PathKind};
 use crate::media::{MediaEvent, MediaLeg, MediaStats, Path};
-use offhook_proto::call::LegId;
+use offhook_proto::call::{CallError, LegId};
 use offhook_proto::identity::TerminalId;
 use offhook_proto::signalling::{CallId, Packet};
 use std::collections::BTreeMap;
-use std::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{StreamExt, StreamMap};
 
@@ -142,11 +141,10 @@ impl Legs {
 impl Engine {
     /// An event of a leg's media.
     pub(super) async fn on_media(&mut self, leg: LegId, event: MediaEvent) {
-        let now = Instant::now();
         let call = self.calls.call_of(&leg).unwrap_or(leg.call).to_string();
         match event {
-            MediaEvent::Candidates(list) => self.calls.local_candidates(now, wall(), leg, list),
-            MediaEvent::Tunnel(data) => self.calls.send_tunnel(now, wall(), leg, data),
+            MediaEvent::Candidates(list) => ignore_late(self.calls.local_candidates(now(), leg, list)),
+            MediaEvent::Tunnel(data) => ignore_late(self.calls.tunnel(now(), leg, data)),
             MediaEvent::Connected { exporter, path } => self.on_media_connected(leg, exporter, path),
             MediaEvent::PathChanged(path) => self.on_path(leg, path),
             MediaEvent::Control(blob) => self.on_blob(blob, None).await,
@@ -170,11 +168,10 @@ impl Engine {
             known.connected = false;
             known.path = None;
         }
-        let now = Instant::now();
         if was_ready {
-            self.calls.media_lost(now, wall(), leg);
+            self.calls.media_lost(now(), leg);
         } else {
-            self.calls.media_failed(now, wall(), leg);
+            self.calls.media_failed(now(), leg);
         }
     }
 
@@ -196,10 +193,17 @@ impl Engine {
             return;
         }
         if known.path.replace(kind).is_none() {
-            self.calls.media_ready(Instant::now(), wall(), leg);
+            self.calls.media_ready(now(), leg);
         } else if let Some(call) = self.calls.call_of(&leg) {
             self.emit(Event::Path { call: call.to_string(), path: kind });
         }
+    }
+}
+
+/// Media of a leg that is over may still report things.
+fn ignore_late(result: Result<(), CallError>) {
+    if let Err(error) = result {
+        tracing::debug!(%error, "media of a leg that is over");
     }
 }
 

@@ -7,7 +7,6 @@
 
 mod calls;
 mod commands;
-mod contacts;
 mod dialling;
 mod inbound;
 mod legs;
@@ -24,7 +23,7 @@ use calls::CallViews;
 use dialling::Search;
 use inbound::Proofs;
 use legs::Legs;
-use offhook_proto::call::{CallConfig, Calls};
+use offhook_proto::call::{CallConfig, Calls, Now};
 use offhook_proto::signalling::CallId;
 use offhook_proto::wire::UnixMillis;
 use publish::Publisher;
@@ -63,10 +62,10 @@ pub(crate) async fn start(
     settings: PhoneBuilder,
     events: broadcast::Sender<TimedEvent>,
 ) -> Result<mpsc::Sender<Request>, PhoneError> {
-    let home = Home::open(&settings.home).await?;
+    let home = Home::open(&settings.home)?;
     let id = match &settings.account {
-        Some(id) => id.clone(),
-        None => home.current().await?.ok_or(PhoneError::NoAccount)?,
+        Some(id) => id.parse()?,
+        None => home.current().await?,
     };
     let account = home.open_account(&id).await?;
     let (net, net_events) = Net::start(net_config(&settings, &account)?).await?;
@@ -82,6 +81,11 @@ fn wall() -> UnixMillis {
     UnixMillis(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64))
 }
 
+/// Both clocks.
+fn now() -> Now {
+    Now { instant: Instant::now(), wall: wall() }
+}
+
 pub(crate) struct Engine {
     account: AccountStore,
     net: Net,
@@ -92,7 +96,6 @@ pub(crate) struct Engine {
     searches: BTreeMap<CallId, Search>,
     proofs: Proofs,
     publisher: Publisher,
-    contacts: contacts::ContactBook,
     mic: DeviceSpec,
     speaker: DeviceSpec,
     answer: AnswerMode,
@@ -111,9 +114,8 @@ impl Engine {
         events: broadcast::Sender<TimedEvent>,
     ) -> Result<Self, PhoneError> {
         let (internal, internal_rx) = mpsc::channel(INTERNAL_QUEUE);
-        let contacts = contacts::ContactBook::load(&account).await?;
         let config = CallConfig { ring_timeout: settings.ring_timeout, ..CallConfig::default() };
-        let calls = Calls::new(config, outputs::local_party(&account));
+        let calls = Calls::new(config, outputs::local_party(&account, net.routes()));
         Ok(Self {
             account,
             net,
@@ -124,7 +126,6 @@ impl Engine {
             searches: BTreeMap::new(),
             proofs: Proofs::default(),
             publisher: Publisher::new(Instant::now()),
-            contacts,
             mic: settings.mic,
             speaker: settings.speaker,
             answer: settings.answer,
@@ -140,6 +141,7 @@ impl Engine {
     async fn run(mut self, mut requests: mpsc::Receiver<Request>, mut net_events: mpsc::Receiver<NetEvent>) {
         // Taken once: `new` put it there.
         let Some(mut internal) = self.internal_rx.take() else { return };
+        self.keep_routes().await;
         while !self.stopping {
             let timer = self.next_timeout();
             tokio::select! {
@@ -152,7 +154,7 @@ impl Engine {
                     None => self.stopping = true,
                 },
                 Some(result) = internal.recv() => self.on_internal(result).await,
-                Some((leg, event)) = self.legs.next_event() => self.on_media(leg, event),
+                Some((leg, event)) = self.legs.next_event() => self.on_media(leg, event).await,
                 () = tokio::time::sleep_until(timer.into()) => self.on_timeout(),
             }
             self.drain().await;
@@ -166,9 +168,8 @@ impl Engine {
     }
 
     fn on_timeout(&mut self) {
-        let now = Instant::now();
-        self.calls.handle_timeout(now, wall());
-        self.publish_if_due(now);
+        self.calls.handle_timeout(now());
+        self.publish_if_due(Instant::now());
     }
 
     async fn on_internal(&mut self, result: Internal) {
@@ -196,7 +197,7 @@ impl Engine {
     /// Hang up everything, tell the peers, close the network and the account.
     async fn shut_down(mut self, mut requests: mpsc::Receiver<Request>) {
         requests.close();
-        self.calls.hang_up_all(Instant::now(), wall());
+        self.calls.hang_up_all(now());
         self.drain().await;
         self.legs.close_all().await;
         self.jobs.close();

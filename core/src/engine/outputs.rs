@@ -2,7 +2,7 @@
 
 use super::calls::end_reason;
 use super::legs::MEDIA_QUEUE;
-use super::{Engine, Internal, wall};
+use super::{Engine, Internal, now, wall};
 use crate::api::{self, Event};
 use crate::media::{AudioConfig, MediaConfig, MediaLeg};
 use crate::net::SignalTarget;
@@ -10,21 +10,27 @@ use crate::phone::{AnswerMode, CallState};
 use crate::storage::{AccountStore, CallEntry, MessageEntry, MessageState};
 use offhook_proto::call::{CallEvent, Direction, EndedBy, LegId, LocalParty, Output, Peer, Role, TextFailure};
 use offhook_proto::identity::IdentityId;
-use offhook_proto::number::Number;
-use offhook_proto::signalling::{self, CallId, Packet, RejectReason, TextId};
+use offhook_proto::number::{NodeAddr, Number};
+use offhook_proto::signalling::{self, CallId, Introduction, MAX_ROUTES, Packet, TextId};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 /// How this terminal presents itself to others.
-pub(super) fn local_party(account: &AccountStore) -> LocalParty {
-    LocalParty {
-        terminal: account.terminal_key().public(),
-        identity: account.identity(),
+pub(super) fn local_party(account: &AccountStore, routes: Vec<NodeAddr>) -> LocalParty {
+    LocalParty { terminal: account.terminal_key().public(), intro: introduction(account, routes) }
+}
+
+/// What others are told with the first packet.
+pub(super) fn introduction(account: &AccountStore, mut routes: Vec<NodeAddr>) -> Introduction {
+    routes.truncate(MAX_ROUTES);
+    Introduction {
         number: account.number().clone(),
         proof: account.proof().clone(),
+        identity: account.identity(),
         cert: account.cert().clone(),
+        routes,
     }
 }
 
@@ -88,7 +94,7 @@ impl Engine {
     pub(super) fn on_send_failed(&mut self, leg: LegId) {
         // While the media connection is up, the other side is there whatever the directories say.
         if !self.legs.is_connected(&leg) {
-            self.calls.send_failed(Instant::now(), wall(), leg);
+            self.calls.send_failed(now(), leg);
         }
     }
 
@@ -106,12 +112,14 @@ impl Engine {
             Ok(media) => {
                 let offer = media.offer();
                 self.legs.set_media(leg, media, ReceiverStream::new(rx));
-                self.calls.set_offer(Instant::now(), wall(), leg, offer);
+                if let Err(error) = self.calls.set_offer(now(), leg, offer) {
+                    tracing::debug!(%error, "a leg was over before its media were prepared");
+                }
             }
             Err(error) => {
                 tracing::warn!(%error, "media could not be prepared");
                 self.emit(Event::Error { code: api::ErrorCode::Audio, message: error.to_string() });
-                self.calls.media_failed(Instant::now(), wall(), leg);
+                self.calls.media_failed(now(), leg);
             }
         }
     }
@@ -167,7 +175,9 @@ impl Engine {
         };
         self.emit(Event::Incoming { call: call.to_string(), number, name, contact });
         if self.answer == AnswerMode::Auto {
-            self.calls.accept(Instant::now(), wall(), call);
+            if let Err(error) = self.calls.accept(now(), call) {
+                tracing::debug!(%error, "a call was over before it could be answered");
+            }
         }
     }
 
@@ -213,6 +223,7 @@ impl Engine {
     ) {
         let duration_ms = duration.map_or(0, |d| d.as_millis() as u64);
         let started = self.views.get(&call).map_or_else(wall, |v| v.began);
+        let reason = self.views.get(&call).and_then(|v| v.refused.clone()).unwrap_or(reason);
         self.views.set(&call, CallState::Ended(reason.clone()));
         self.stop_search(&call);
         let entry = CallEntry {
@@ -250,11 +261,6 @@ impl Engine {
                 tracing::error!(%error, what, "could not be kept");
             }
         });
-    }
-
-    /// Refuse a call that rings here, whatever the user does.
-    pub(super) fn refuse(&mut self, call: CallId, reason: RejectReason) {
-        self.calls.reject(Instant::now(), wall(), call, reason);
     }
 }
 
