@@ -50,10 +50,7 @@ pub enum AnswerMode {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PhoneError {
-    /// No account is there to use.
-    #[error("there is no account yet; make one with `offhook account new`")]
-    NoAccount,
-    /// The account's files could not be used.
+    /// The account is not there, or its files could not be used.
     #[error(transparent)]
     Storage(#[from] StorageError),
     /// The network could not be started.
@@ -68,8 +65,7 @@ impl PhoneError {
     /// The same error in the API's vocabulary.
     pub fn to_api(&self) -> ApiError {
         let code = match self {
-            Self::NoAccount => ErrorCode::NoAccount,
-            Self::Storage(_) => ErrorCode::Storage,
+            Self::Storage(error) => error.code(),
             Self::Net(_) => ErrorCode::Network,
             Self::Address(_) => ErrorCode::BadInput,
         };

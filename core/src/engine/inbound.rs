@@ -86,7 +86,7 @@ impl Engine {
             }
             NetEvent::EntryDown { .. } => {
                 tracing::info!("the connection to an entry point is lost");
-                if self.net.status().entries_up() == 0 {
+                if !self.net.status().links.iter().any(|l| l.up) {
                     self.set_offline();
                 }
             }
@@ -152,6 +152,9 @@ impl Engine {
         let mut caller = Caller::Stranger;
         if let Some(intro) = &opened.intro {
             caller = self.classify(intro).await;
+            if caller == Caller::Contact {
+                self.legs.set_open(leg);
+            }
         }
         if let Some(via) = via {
             self.legs.heard_through(leg, via);

@@ -2,6 +2,7 @@
 
 use super::{Engine, now, wall};
 use crate::api::{Event, PathKind};
+use crate::net::Reach;
 use crate::media::{MediaEvent, MediaLeg, MediaStats, Path};
 use offhook_proto::call::{CallError, LegId};
 use offhook_proto::identity::TerminalId;
@@ -22,6 +23,8 @@ struct Leg {
     media: Option<MediaLeg>,
     /// The node through which the last packet came.
     via: Option<TerminalId>,
+    /// Whether connecting to the other side's nodes gives nothing away: this user dialled, or it is a contact.
+    open: bool,
     /// Whether the media connection is up.
     connected: bool,
     /// Its path, once one that can carry sound was found.
@@ -71,6 +74,16 @@ impl Legs {
     /// The node through which the last packet of the leg came.
     pub fn via(&self, leg: &LegId) -> Option<TerminalId> {
         self.legs.get(leg).and_then(|l| l.via)
+    }
+
+    /// This user dialled the terminal, or it is a contact's: nodes that it names may be connected to.
+    pub fn set_open(&mut self, leg: LegId) {
+        self.entry(leg).open = true;
+    }
+
+    /// Whom packets of the leg may be brought to.
+    pub fn reach(&self, leg: &LegId) -> Reach {
+        if self.legs.get(leg).is_some_and(|l| l.open) { Reach::Open } else { Reach::Discreet }
     }
 
     pub fn set_media(&mut self, leg: LegId, media: MediaLeg, events: ReceiverStream<MediaEvent>) {

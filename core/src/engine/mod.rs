@@ -16,7 +16,7 @@ mod status;
 
 use crate::api::{ApiError, CallRef, Command, Event, Reply, TimedEvent, monotonic_ns};
 use crate::audio::DeviceSpec;
-use crate::net::{Net, NetConfig, NetEvent};
+use crate::net::{Net, NetConfig, NetEvent, Role};
 use crate::phone::{AnswerMode, CallState, PhoneBuilder, PhoneError};
 use crate::storage::{AccountStore, Home};
 use calls::CallViews;
@@ -24,6 +24,7 @@ use dialling::Search;
 use inbound::Proofs;
 use legs::Legs;
 use offhook_proto::call::{CallConfig, Calls, Now};
+use offhook_proto::number::NodeAddr;
 use offhook_proto::signalling::CallId;
 use offhook_proto::wire::UnixMillis;
 use publish::Publisher;
@@ -94,6 +95,8 @@ pub(crate) struct Engine {
     views: CallViews,
     legs: Legs,
     searches: BTreeMap<CallId, Search>,
+    /// Entry points named by the invitation link dialled last.
+    link_entries: Vec<NodeAddr>,
     proofs: Proofs,
     publisher: Publisher,
     mic: DeviceSpec,
@@ -124,6 +127,7 @@ impl Engine {
             views: CallViews::default(),
             legs: Legs::new(),
             searches: BTreeMap::new(),
+            link_entries: Vec::new(),
             proofs: Proofs::default(),
             publisher: Publisher::new(Instant::now()),
             mic: settings.mic,
@@ -215,18 +219,18 @@ impl Engine {
 }
 
 fn net_config(settings: &PhoneBuilder, account: &AccountStore) -> Result<NetConfig, PhoneError> {
-    use crate::net::Role;
-    use offhook_proto::number::NodeAddr;
     let parse = |addrs: &[String]| -> Result<Vec<NodeAddr>, PhoneError> {
         addrs.iter().map(|a| a.parse().map_err(|_| PhoneError::Address(a.clone()))).collect()
     };
-    let mut config = NetConfig::new(*account.terminal_key().seed(), account.cert().clone(), account.data_dir());
+    let role = if settings.server { Role::Server } else { Role::Terminal };
+    let mut config = NetConfig::new(*account.terminal_key().seed(), role);
+    config.cert = Some(account.cert().clone());
+    config.data = Some(account.data_dir().to_owned());
     config.listen = parse(&settings.listen)?;
     config.external = parse(&settings.external)?;
     config.entry = parse(&settings.entry)?;
-    config.role = if settings.server { Role::Server } else { Role::Terminal };
     config.mdns = settings.mdns;
     config.publish_address = settings.publish_address;
-    config.allow_private = settings.allow_private;
+    config.allow_private = settings.allow_private.then_some(true);
     Ok(config)
 }

@@ -4,7 +4,7 @@ use super::calls::end_reason;
 use super::legs::MEDIA_QUEUE;
 use super::{Engine, Internal, now, wall};
 use crate::api::{self, Event};
-use crate::media::{AudioConfig, MediaConfig, MediaLeg};
+use crate::media::{self, AudioConfig, MediaConfig, MediaLeg};
 use crate::net::SignalTarget;
 use crate::phone::{AnswerMode, CallState};
 use crate::storage::{AccountStore, CallEntry, MessageEntry, MessageState};
@@ -79,8 +79,12 @@ impl Engine {
         if self.legs.send_on_connection(&leg, &packet, &blob) {
             return;
         }
-        let mut target = SignalTarget::new(peer.terminal, peer.routes.clone());
-        target.via = self.legs.via(&leg);
+        let target = SignalTarget {
+            terminal: peer.terminal,
+            addrs: peer.routes.clone(),
+            via: self.legs.via(&leg),
+            reach: self.legs.reach(&leg),
+        };
         let (net, internal) = (self.net.clone(), self.internal.clone());
         self.jobs.spawn(async move {
             if let Err(error) = net.signal(target, blob).await {
@@ -100,7 +104,7 @@ impl Engine {
 
     async fn prepare_media(&mut self, leg: LegId, role: Role, disclose: bool) {
         let config = MediaConfig {
-            role,
+            role: media_role(role),
             stun_servers: self.net.stun_servers(),
             disclose,
             bind: None,
@@ -261,6 +265,13 @@ impl Engine {
                 tracing::error!(%error, what, "could not be kept");
             }
         });
+    }
+}
+
+fn media_role(role: Role) -> media::Role {
+    match role {
+        Role::Caller => media::Role::Caller,
+        Role::Callee => media::Role::Callee,
     }
 }
 
