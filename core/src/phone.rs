@@ -57,7 +57,9 @@ pub enum PhoneError {
     #[error(transparent)]
     Net(#[from] NetError),
     /// An entry point or listening address is not one.
-    #[error("`{0}` is not an address that Offhook understands (a multiaddr such as /ip4/192.0.2.1/udp/4001/quic-v1/p2p/…)")]
+    #[error(
+        "`{0}` is not an address that Offhook understands (a multiaddr such as /ip4/192.0.2.1/udp/4001/quic-v1/p2p/…)"
+    )]
     Address(String),
 }
 
@@ -332,11 +334,9 @@ impl Call {
     /// Wait until the call's state is one for which `wanted` is true, or the call is over.
     pub async fn until(&mut self, wanted: impl Fn(&CallState) -> bool) -> CallState {
         let done = |s: &CallState| wanted(s) || matches!(s, CallState::Ended(_));
-        match self.state.wait_for(done).await {
-            Ok(state) => state.clone(),
-            // The sender goes when the call is forgotten, after its end.
-            Err(_) => self.state(),
-        }
+        let reached = self.state.wait_for(done).await.map(|state| state.clone());
+        // The sender goes when the call is forgotten, after its end.
+        reached.unwrap_or_else(|_| self.state())
     }
 
     /// Wait for the end.

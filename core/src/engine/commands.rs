@@ -22,7 +22,11 @@ pub(super) struct Dialled {
 }
 
 impl Engine {
-    pub(super) async fn execute(&mut self, command: Command, reply: oneshot::Sender<Result<Reply, ApiError>>) {
+    pub(super) async fn execute(
+        &mut self,
+        command: Command,
+        reply: oneshot::Sender<Result<Reply, ApiError>>,
+    ) {
         if let Command::Lookup { number } = &command {
             // Takes its time in a task that answers by itself.
             return self.look_up(number, reply);
@@ -111,9 +115,7 @@ impl Engine {
             }
         }
         let dialog = new_call_id();
-        self.calls
-            .text_to(now(), dialog, dialled.number.clone(), id, body)
-            .map_err(call_error)?;
+        self.calls.text_to(now(), dialog, dialled.number.clone(), id, body).map_err(call_error)?;
         self.search(dialog, dialled).await?;
         Ok(Reply::Message { id: id.to_string() })
     }
@@ -126,27 +128,21 @@ impl Engine {
         }
         let call = self.views.pick(call, |v| v.is_active())?;
         for digit in keys {
-            self.calls
-                .dtmf(now(), call, digit, DTMF_MS)
-                .map_err(call_error)?;
+            self.calls.dtmf(now(), call, digit, DTMF_MS).map_err(call_error)?;
         }
         Ok(Reply::Done)
     }
 
     fn hold(&mut self, call: Option<&CallRef>, on: bool) -> Result<Reply, ApiError> {
         let call = self.views.pick(call, |v| v.is_active())?;
-        self.calls
-            .hold(now(), call, on)
-            .map_err(call_error)?;
+        self.calls.hold(now(), call, on).map_err(call_error)?;
         self.legs.of_call(&call).for_each(|media| media.set_hold(on));
         Ok(Reply::Done)
     }
 
     fn mute(&mut self, call: Option<&CallRef>, on: bool) -> Result<Reply, ApiError> {
         let call = self.views.pick(call, |v| v.is_active())?;
-        self.calls
-            .mute(now(), call, on)
-            .map_err(call_error)?;
+        self.calls.mute(now(), call, on).map_err(call_error)?;
         self.legs.of_call(&call).for_each(|media| media.set_mute(on));
         Ok(Reply::Done)
     }

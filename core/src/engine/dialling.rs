@@ -281,9 +281,10 @@ async fn look_up_now(net: Net, key: RecordKey, number: Number) -> Result<Reply, 
     match tokio::time::timeout(LOOKUP_TIME, first).await {
         Ok(Ok(result)) => Ok(Reply::Lookup(result)),
         Ok(Err(true)) => Err(ApiError::new(ErrorCode::WrongNumber, "nobody has this number")),
-        Ok(Err(false)) | Err(_) => {
-            Err(ApiError::new(ErrorCode::Offline, "the number could not be looked up: no connection to the network"))
-        }
+        Ok(Err(false)) | Err(_) => Err(ApiError::new(
+            ErrorCode::Offline,
+            "the number could not be looked up: no connection to the network",
+        )),
     }
 }
 

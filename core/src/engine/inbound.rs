@@ -44,20 +44,9 @@ impl Proofs {
     fn learn(&mut self, number: Number, identity: IdentityId) {
         if !self.knows(&number, &identity) {
             self.known.push_back((number, identity));
-            self.known.truncate_front(PROOFS_KNOWN);
-        }
-    }
-}
-
-/// Keep the newest.
-trait TruncateFront {
-    fn truncate_front(&mut self, keep: usize);
-}
-
-impl<T> TruncateFront for VecDeque<T> {
-    fn truncate_front(&mut self, keep: usize) {
-        while self.len() > keep {
-            self.pop_front();
+            while self.known.len() > PROOFS_KNOWN {
+                self.known.pop_front();
+            }
         }
     }
 }

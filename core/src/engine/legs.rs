@@ -1,18 +1,22 @@
 //! The legs of calls: for each (call, terminal) its media and the way its packets came last.
 
-use super::{Engine, now, wall};
+use super::{Engine, Internal, now};
 use crate::api::{Event, PathKind};
-use crate::net::Reach;
 use crate::media::{MediaEvent, MediaLeg, MediaStats, Path};
+use crate::net::Reach;
 use offhook_proto::call::{CallError, LegId};
 use offhook_proto::identity::TerminalId;
 use offhook_proto::signalling::{CallId, Packet};
 use std::collections::BTreeMap;
+use std::time::Duration;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{StreamExt, StreamMap};
 
 /// Media events of one leg that may wait for the engine; the leg waits beyond that.
 pub(super) const MEDIA_QUEUE: usize = 64;
+
+/// How long a closed media connection waits for its `bye`.
+const BYE_TIME: Duration = Duration::from_secs(2);
 
 /// Legs remembered. The call machine has far fewer at a time; older ones only lose the hint of their last way.
 const MAX_LEGS: usize = 1024;
@@ -170,12 +174,23 @@ impl Engine {
                 tracing::info!(%error, "media failed");
                 self.media_gone(leg);
             }
-            MediaEvent::Closed => self.media_gone(leg),
+            MediaEvent::Closed => self.expect_bye(leg),
         }
     }
 
+    /// The other end closed the media connection. Its `bye` may be on its way by signalling: only if none
+    /// comes has the call been lost.
+    fn expect_bye(&mut self, leg: LegId) {
+        let internal = self.internal.clone();
+        self.jobs.spawn(async move {
+            tokio::time::sleep(BYE_TIME).await;
+            // An error means that the engine has ended.
+            let _ = internal.send(Internal::MediaClosed(leg)).await;
+        });
+    }
+
     /// The media connection of a leg ended by itself.
-    fn media_gone(&mut self, leg: LegId) {
+    pub(super) fn media_gone(&mut self, leg: LegId) {
         let was_ready = self.legs.path(&leg).is_some();
         if let Some(known) = self.legs.legs.get_mut(&leg) {
             known.connected = false;

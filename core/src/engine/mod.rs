@@ -23,7 +23,7 @@ use calls::CallViews;
 use dialling::Search;
 use inbound::Proofs;
 use legs::Legs;
-use offhook_proto::call::{CallConfig, Calls, Now};
+use offhook_proto::call::{CallConfig, Calls, LegId, Now};
 use offhook_proto::number::NodeAddr;
 use offhook_proto::signalling::CallId;
 use offhook_proto::wire::UnixMillis;
@@ -54,7 +54,8 @@ pub(crate) enum Request {
 enum Internal {
     Lookup(dialling::LookupNews),
     Proven(inbound::Proven),
-    SendFailed(offhook_proto::call::LegId),
+    SendFailed(LegId),
+    MediaClosed(LegId),
     Published(Result<usize, crate::net::PublishError>),
 }
 
@@ -168,7 +169,10 @@ impl Engine {
 
     fn next_timeout(&self) -> Instant {
         let idle = Instant::now() + std::time::Duration::from_secs(60);
-        [self.calls.poll_timeout(), self.publisher.poll_timeout()].into_iter().flatten().fold(idle, Instant::min)
+        [self.calls.poll_timeout(), self.publisher.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .fold(idle, Instant::min)
     }
 
     fn on_timeout(&mut self) {
@@ -181,6 +185,7 @@ impl Engine {
             Internal::Lookup(news) => self.on_lookup(news).await,
             Internal::Proven(proven) => self.on_proven(proven).await,
             Internal::SendFailed(leg) => self.on_send_failed(leg),
+            Internal::MediaClosed(leg) => self.media_gone(leg),
             Internal::Published(result) => self.on_published(result),
         }
     }
@@ -230,7 +235,7 @@ fn net_config(settings: &PhoneBuilder, account: &AccountStore) -> Result<NetConf
     config.external = parse(&settings.external)?;
     config.entry = parse(&settings.entry)?;
     config.mdns = settings.mdns;
-    config.publish_address = settings.publish_address;
+    config.publish_direct = settings.publish_address;
     config.allow_private = settings.allow_private.then_some(true);
     Ok(config)
 }

@@ -8,7 +8,9 @@ use crate::media::{self, AudioConfig, MediaConfig, MediaLeg};
 use crate::net::SignalTarget;
 use crate::phone::{AnswerMode, CallState};
 use crate::storage::{AccountStore, CallEntry, MessageEntry, MessageState};
-use offhook_proto::call::{CallEvent, Direction, EndedBy, LegId, LocalParty, Output, Peer, Role, TextFailure};
+use offhook_proto::call::{
+    CallEvent, Direction, EndedBy, LegId, LocalParty, Output, Peer, Role, TextFailure,
+};
 use offhook_proto::identity::IdentityId;
 use offhook_proto::number::{NodeAddr, Number};
 use offhook_proto::signalling::{self, CallId, Introduction, MAX_ROUTES, Packet, TextId};
@@ -40,7 +42,7 @@ impl Engine {
         while let Some(output) = self.calls.poll_output() {
             match output {
                 Output::Transmit { leg, peer, packet } => self.transmit(leg, &peer, packet),
-                Output::PrepareMedia { leg, role, disclose } => self.prepare_media(leg, role, disclose).await,
+                Output::PrepareMedia { leg, role, disclose } => self.prepare_media(leg, role, disclose),
                 Output::RemoteOffer { leg, offer } => self.with_media(&leg, |m| m.set_remote(offer)),
                 Output::RemoteCandidates { leg, list } => {
                     self.with_media(&leg, |m| m.add_remote_candidates(list));
@@ -102,7 +104,7 @@ impl Engine {
         }
     }
 
-    async fn prepare_media(&mut self, leg: LegId, role: Role, disclose: bool) {
+    fn prepare_media(&mut self, leg: LegId, role: Role, disclose: bool) {
         let config = MediaConfig {
             role: media_role(role),
             stun_servers: self.net.stun_servers(),
@@ -112,7 +114,7 @@ impl Engine {
             audio: AudioConfig { mic: self.mic.clone(), speaker: self.speaker.clone() },
         };
         let (tx, rx) = mpsc::channel(MEDIA_QUEUE);
-        match MediaLeg::start(config, tx).await {
+        match MediaLeg::start(config, tx) {
             Ok(media) => {
                 let offer = media.offer();
                 self.legs.set_media(leg, media, ReceiverStream::new(rx));
@@ -130,7 +132,9 @@ impl Engine {
 
     async fn on_call_event(&mut self, event: CallEvent) {
         match event {
-            CallEvent::Searching { call, number } => self.emit(Event::Searching { call: call.to_string(), number }),
+            CallEvent::Searching { call, number } => {
+                self.emit(Event::Searching { call: call.to_string(), number })
+            }
             CallEvent::Found { call, terminals } => {
                 self.views.set(&call, CallState::Inviting);
                 self.emit(Event::Found { call: call.to_string(), terminals });
@@ -197,7 +201,14 @@ impl Engine {
     }
 
     /// Keep a text, then show it. The machine acknowledges it only after this returns.
-    async fn on_text(&mut self, call: Option<CallId>, from: Number, identity: IdentityId, id: TextId, body: String) {
+    async fn on_text(
+        &mut self,
+        call: Option<CallId>,
+        from: Number,
+        identity: IdentityId,
+        id: TextId,
+        body: String,
+    ) {
         let entry = MessageEntry {
             id: id.to_string(),
             number: from.clone(),
@@ -207,7 +218,9 @@ impl Engine {
         };
         self.pin(from.clone(), identity);
         match self.account.message_add(&entry).await {
-            Ok(true) => self.emit(Event::Text { from, body, call: call.map(|c| c.to_string()), id: id.to_string() }),
+            Ok(true) => {
+                self.emit(Event::Text { from, body, call: call.map(|c| c.to_string()), id: id.to_string() })
+            }
             Ok(false) => tracing::debug!("a repeated text is not shown again"),
             Err(error) => {
                 tracing::error!(%error, "a text could not be kept");
