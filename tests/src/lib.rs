@@ -1,8 +1,11 @@
 //! Network lab, scoring and helpers for the end-to-end tests and benchmarks.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
+pub mod bench;
 pub mod call;
 pub mod lab;
+#[cfg(feature = "peer")]
+pub mod peer;
 pub mod phone;
 pub mod program;
 pub mod score;
