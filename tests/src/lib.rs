@@ -2,6 +2,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
 pub mod call;
+#[cfg(feature = "peer")]
+pub mod hostile;
 pub mod lab;
 pub mod phone;
 pub mod program;
