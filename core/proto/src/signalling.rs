@@ -1,1 +1,506 @@
-//! Signalling messages, sealed and signed.
+//! Signalling messages (the names are SIP's, RFC 3261), and how they are signed and sealed.
+//!
+//! Two terminals exchange [`Packet`]s. A packet belongs to one *dialog*, which is named by a [`CallId`] and the
+//! two terminals; [`crate::dialog`] numbers, acknowledges and repeats what is in it. On the wire a packet is
+//! signed by its sender's terminal key and sealed to its receiver ([`seal`], [`open`]), so whoever passes it on
+//! learns nothing but the receiver.
+//!
+//! Unknown fields are ignored. A message of an unknown kind is acknowledged and otherwise ignored, so a later
+//! version can add kinds; unknown reasons arrive as `Other`.
+
+mod limits;
+mod seal;
+
+use std::fmt;
+use std::sync::Arc;
+
+use minicbor::{Decode, Encode};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::identity::{IdentityId, SignedCert, TerminalId};
+use crate::number::{NodeAddr, Number};
+use crate::proof::NumberProof;
+use crate::wire::{self, UnixMillis};
+
+pub use limits::{
+    LimitError, MAX_CANDIDATE_BYTES, MAX_CANDIDATES, MAX_CODECS, MAX_DTMF_MS, MAX_ROUTES, MAX_TEXT_BYTES,
+    MAX_TUNNEL_BYTES,
+};
+pub use seal::{MAX_BLOB_BYTES, OpenError, Opened, SealError, VerifiedIntro, open, seal};
+
+/// Names one call (or one text message sent outside of a call). 16 random bytes chosen by the caller.
+///
+/// The order of two call ids decides glare, see [`crate::call`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[cbor(transparent)]
+pub struct CallId(#[cbor(n(0), with = "minicbor::bytes")] [u8; 16]);
+
+/// Names one text message, for its sender and its receiver. 16 random bytes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[cbor(transparent)]
+pub struct TextId(#[cbor(n(0), with = "minicbor::bytes")] [u8; 16]);
+
+macro_rules! random_id {
+    ($name:ident) => {
+        impl $name {
+            /// The id of 16 bytes from a random source.
+            #[must_use]
+            pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+                Self(bytes)
+            }
+
+            /// The 16 bytes.
+            #[must_use]
+            pub const fn as_bytes(&self) -> &[u8; 16] {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            /// 32 hexadecimal digits.
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}({:02x}{:02x}..)", stringify!($name), self.0[0], self.0[1])
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = IdSyntax;
+
+            /// Parses 32 hexadecimal digits.
+            fn from_str(text: &str) -> Result<Self, IdSyntax> {
+                let digits = text.as_bytes();
+                if digits.len() != 32 {
+                    return Err(IdSyntax);
+                }
+                let mut bytes = [0; 16];
+                for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+                    let high = char::from(pair[0]).to_digit(16).ok_or(IdSyntax)?;
+                    let low = char::from(pair[1]).to_digit(16).ok_or(IdSyntax)?;
+                    *byte = u8::try_from(high << 4 | low).map_err(|_| IdSyntax)?;
+                }
+                Ok(Self(bytes))
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+random_id!(CallId);
+random_id!(TextId);
+
+/// The text is not the 32 hexadecimal digits of an id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not an id of 32 hexadecimal digits")]
+pub struct IdSyntax;
+
+/// Who sends: goes along in every packet of a dialog until the other side has acknowledged one.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Introduction {
+    /// The sender's number.
+    #[n(0)]
+    pub number: Number,
+    /// Proof that the number belongs to `identity`.
+    #[n(1)]
+    pub proof: NumberProof,
+    /// The sender's account.
+    #[n(2)]
+    pub identity: IdentityId,
+    /// Says that the sending terminal belongs to `identity`, and to which key replies are sealed.
+    #[n(3)]
+    pub cert: SignedCert,
+    /// Directories through which the sender is reached, at most [`MAX_ROUTES`]; never its own addresses.
+    #[n(4)]
+    pub routes: Vec<NodeAddr>,
+}
+
+impl fmt::Debug for Introduction {
+    /// Neither number nor routes.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Introduction").field("identity", &self.identity).finish_non_exhaustive()
+    }
+}
+
+/// An audio codec that a terminal can decode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Codec {
+    /// Opus, RFC 6716.
+    Opus,
+    /// One that this version does not know.
+    Other(u8),
+}
+
+/// What one side of a leg needs to know to open the media connection to the other.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct MediaOffer {
+    /// ICE user name fragment, 4 to 256 characters (RFC 8839 section 5.4).
+    #[n(0)]
+    pub ice_ufrag: String,
+    /// ICE password, 22 to 256 characters (RFC 8839 section 5.4). Secret between the two ends.
+    #[n(1)]
+    pub ice_pwd: String,
+    /// SHA-256 of the DER encoding of the self-signed TLS certificate made for this leg.
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub fingerprint: [u8; 32],
+    /// Codecs, best first, 1 to [`MAX_CODECS`].
+    #[n(3)]
+    pub codecs: Vec<Codec>,
+}
+
+impl fmt::Debug for MediaOffer {
+    /// Without the ICE password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MediaOffer").field("codecs", &self.codecs).finish_non_exhaustive()
+    }
+}
+
+/// Why a callee's terminal does not take a call (or a text message).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RejectReason {
+    /// Its user is in another call (SIP 486).
+    Busy,
+    /// Its user declined (SIP 603). Ends the call on all of the callee's terminals.
+    Declined,
+    /// The caller is on the callee's block list. Ends the call on all of the callee's terminals.
+    Blocked,
+    /// The callee knows the caller's number under another identity key.
+    KeyChanged,
+    /// It rang there as long as the callee wished (SIP 480).
+    NoAnswer,
+    /// The invite was made too long ago or in the future: a clock is wrong, or somebody repeated an old invite.
+    Expired,
+    /// The terminal cannot make the call: no audio device, no socket.
+    Failed,
+    /// A reason that this version does not know.
+    Other(u8),
+}
+
+/// Why a caller's terminal takes an invite back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CancelReason {
+    /// The caller hung up before the answer.
+    Cancelled,
+    /// Another terminal of the callee answered.
+    AnsweredElsewhere,
+    /// Another terminal of the callee declined.
+    DeclinedElsewhere,
+    /// It rang as long as the caller was willing to wait.
+    NoAnswer,
+    /// Both ends called each other; the other call goes on.
+    Glare,
+    /// The caller cannot make the call, or gave this terminal up as unreachable.
+    Failed,
+    /// A reason that this version does not know.
+    Other(u8),
+}
+
+/// What a packet carries.
+///
+/// All but [`Message::Tunnel`] are delivered once and in order. [Final](Message::is_final) ones are acted upon
+/// even if earlier ones are still missing.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub enum Message {
+    /// Caller to callee: first message of a call.
+    #[n(0)]
+    Invite {
+        /// The caller's media parameters.
+        #[n(0)]
+        offer: MediaOffer,
+        /// The caller's ICE candidates so far; empty when the callee may not know them yet.
+        #[n(1)]
+        candidates: Vec<String>,
+    },
+    /// Callee to caller: it really rings here.
+    #[n(1)]
+    Ringing {
+        /// The callee's media parameters.
+        #[n(0)]
+        offer: MediaOffer,
+        /// The callee's ICE candidates so far; empty when the caller may not know them yet.
+        #[n(1)]
+        candidates: Vec<String>,
+    },
+    /// Callee to caller: its user has answered.
+    #[n(2)]
+    Accept {
+        /// SHA-256 of the signed payload of the invite, as it was received.
+        #[cbor(n(0), with = "minicbor::bytes")]
+        invite_hash: [u8; 32],
+    },
+    /// Caller to callee: this terminal's accept came first; the call is with it.
+    #[n(3)]
+    Confirm,
+    /// Callee to caller: no call with this terminal. Final.
+    #[n(4)]
+    Reject {
+        /// Why.
+        #[n(0)]
+        reason: RejectReason,
+    },
+    /// Caller to callee, before a confirm: stop ringing. Final.
+    #[n(5)]
+    Cancel {
+        /// Why.
+        #[n(0)]
+        reason: CancelReason,
+    },
+    /// Either way, after an accept: the call is over. Final.
+    #[n(6)]
+    Bye,
+    /// Further ICE candidates of the sender.
+    #[n(7)]
+    Candidates {
+        /// Candidate attributes as in SDP (RFC 8839 section 5.1), 1 to [`MAX_CANDIDATES`].
+        #[n(0)]
+        list: Vec<String>,
+    },
+    /// A text message, in a call or as the only message of a dialog of its own.
+    #[n(8)]
+    Text {
+        /// Its id.
+        #[n(0)]
+        id: TextId,
+        /// At most [`MAX_TEXT_BYTES`] of UTF-8.
+        #[n(1)]
+        body: String,
+    },
+    /// A key of the dial pad was pressed (RFC 4733 names).
+    #[n(9)]
+    Dtmf {
+        /// One of `0`-`9`, `*`, `#`, `A`-`D`.
+        #[n(0)]
+        digit: char,
+        /// For how long, 40 to [`MAX_DTMF_MS`] milliseconds.
+        #[n(1)]
+        duration_ms: u16,
+    },
+    /// The sender has put the call on hold, or taken it off.
+    #[n(10)]
+    Hold {
+        /// True: held.
+        #[n(0)]
+        on: bool,
+    },
+    /// The sender has muted its microphone, or unmuted it.
+    #[n(11)]
+    Mute {
+        /// True: muted.
+        #[n(0)]
+        on: bool,
+    },
+    /// A datagram of the media connection's QUIC handshake, carried while it rings. Unreliable and unordered.
+    #[n(12)]
+    Tunnel {
+        /// At most [`MAX_TUNNEL_BYTES`].
+        #[cbor(n(0), with = "minicbor::bytes")]
+        data: Vec<u8>,
+    },
+}
+
+impl Message {
+    /// The last message that its sender sends in a call.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Reject { .. } | Self::Cancel { .. } | Self::Bye => true,
+            Self::Invite { .. }
+            | Self::Ringing { .. }
+            | Self::Accept { .. }
+            | Self::Confirm
+            | Self::Candidates { .. }
+            | Self::Text { .. }
+            | Self::Dtmf { .. }
+            | Self::Hold { .. }
+            | Self::Mute { .. }
+            | Self::Tunnel { .. } => false,
+        }
+    }
+
+    /// The name for logs: contents may be private.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Invite { .. } => "invite",
+            Self::Ringing { .. } => "ringing",
+            Self::Accept { .. } => "accept",
+            Self::Confirm => "confirm",
+            Self::Reject { .. } => "reject",
+            Self::Cancel { .. } => "cancel",
+            Self::Bye => "bye",
+            Self::Candidates { .. } => "candidates",
+            Self::Text { .. } => "text",
+            Self::Dtmf { .. } => "dtmf",
+            Self::Hold { .. } => "hold",
+            Self::Mute { .. } => "mute",
+            Self::Tunnel { .. } => "tunnel",
+        }
+    }
+}
+
+impl fmt::Debug for Message {
+    /// The kind and the reason; no address, text or key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind())?;
+        if let Self::Reject { reason } = self {
+            write!(f, "({reason:?})")?;
+        }
+        if let Self::Cancel { reason } = self {
+            write!(f, "({reason:?})")?;
+        }
+        Ok(())
+    }
+}
+
+/// One packet of a dialog.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Packet {
+    /// The call.
+    #[n(0)]
+    pub call: CallId,
+    /// Sending terminal, whose key signs.
+    #[n(1)]
+    pub from: TerminalId,
+    /// Receiving terminal.
+    #[n(2)]
+    pub to: TerminalId,
+    /// Number of `message` in its direction, from 1; 0 if it is not sequenced (a tunnelled datagram, or none).
+    #[n(3)]
+    pub seq: u32,
+    /// All messages of the other direction up to this number have arrived.
+    #[n(4)]
+    pub ack: u32,
+    /// When `message` was first sent, by the sender's clock. The same in every repetition.
+    #[n(5)]
+    pub time: UnixMillis,
+    /// Present until the other side has acknowledged something.
+    #[cbor(n(6), with = "shared", has_nil)]
+    pub intro: Option<Arc<Introduction>>,
+    /// None in a mere acknowledgement. None with a `seq` is a message of a kind that this version doesn't know.
+    #[n(7)]
+    pub message: Option<Message>,
+}
+
+impl Packet {
+    /// The bytes that are signed.
+    #[must_use]
+    pub fn payload(&self) -> Vec<u8> {
+        wire::encode(self)
+    }
+
+    /// SHA-256 of [`Packet::payload`]: what the receiver of the packet finds in [`Opened::payload_hash`].
+    #[must_use]
+    pub fn payload_hash(&self) -> [u8; 32] {
+        Sha256::digest(self.payload()).into()
+    }
+}
+
+/// CBOR of a shared introduction.
+mod shared {
+    use super::{Arc, Decode, Encode, Introduction};
+    use minicbor::decode::Error as DecodeError;
+    use minicbor::encode::{Error as EncodeError, Write};
+    use minicbor::{Decoder, Encoder};
+
+    pub fn encode<Ctx, W: Write>(
+        value: &Option<Arc<Introduction>>,
+        e: &mut Encoder<W>,
+        ctx: &mut Ctx,
+    ) -> Result<(), EncodeError<W::Error>> {
+        match value {
+            Some(intro) => Introduction::encode(intro, e, ctx),
+            None => e.null()?.ok(),
+        }
+    }
+
+    pub fn decode<'b, Ctx>(
+        d: &mut Decoder<'b>,
+        ctx: &mut Ctx,
+    ) -> Result<Option<Arc<Introduction>>, DecodeError> {
+        Ok(Option::<Introduction>::decode(d, ctx)?.map(Arc::new))
+    }
+
+    #[allow(
+        clippy::unnecessary_wraps,
+        clippy::option_option,
+        reason = "the derive macro asks for this shape"
+    )]
+    pub fn nil() -> Option<Option<Arc<Introduction>>> {
+        Some(None)
+    }
+
+    #[allow(clippy::ref_option, reason = "the derive macro asks for this shape")]
+    pub fn is_nil(value: &Option<Arc<Introduction>>) -> bool {
+        value.is_none()
+    }
+}
+
+/// An enum that is one small integer on the wire, with `Other` for the values of later versions.
+macro_rules! wire_code {
+    ($name:ident { $($variant:ident = $code:literal),+ $(,)? }) => {
+        impl $name {
+            /// The value on the wire.
+            #[must_use]
+            pub fn code(self) -> u8 {
+                match self {
+                    $(Self::$variant => $code,)+
+                    Self::Other(code) => code,
+                }
+            }
+
+            /// From the value on the wire.
+            #[must_use]
+            pub fn from_code(code: u8) -> Self {
+                match code {
+                    $($code => Self::$variant,)+
+                    other => Self::Other(other),
+                }
+            }
+        }
+
+        impl<C> Encode<C> for $name {
+            fn encode<W: minicbor::encode::Write>(
+                &self,
+                e: &mut minicbor::Encoder<W>,
+                _: &mut C,
+            ) -> Result<(), minicbor::encode::Error<W::Error>> {
+                e.u8(self.code())?.ok()
+            }
+        }
+
+        impl<'b, C> Decode<'b, C> for $name {
+            fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+                d.u8().map(Self::from_code)
+            }
+        }
+    };
+}
+
+wire_code!(Codec { Opus = 0 });
+wire_code!(RejectReason {
+    Busy = 0, Declined = 1, Blocked = 2, KeyChanged = 3, NoAnswer = 4, Expired = 5, Failed = 6,
+});
+wire_code!(CancelReason {
+    Cancelled = 0, AnsweredElsewhere = 1, DeclinedElsewhere = 2, NoAnswer = 3, Glare = 4, Failed = 5,
+});

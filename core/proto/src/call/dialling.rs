@@ -1,0 +1,263 @@
+//! Calls made here, until they are answered.
+
+use std::sync::Arc;
+
+use super::event::{CallEvent, EndReason, EndedBy, Failure, LegId, Output, Peer, Role};
+use super::guard::legs_of;
+use super::leg::{Leg, LegState, Media};
+use super::state::{Call, CallState};
+use super::{CallError, Calls, LookupEnd, MAX_LEGS, Now, SEARCH_GRACE};
+use crate::number::Number;
+use crate::signalling::{CallId, CancelReason, MediaOffer, Message, RejectReason};
+
+impl Calls {
+    /// Begins a call. The engine starts a look-up of `number` and reports to [`Calls::found`] and
+    /// [`Calls::lookup_finished`] under the same id.
+    ///
+    /// `call`: 16 new random bytes. `contact`: the number is a contact's, so addresses may be shown to it while
+    /// it rings.
+    ///
+    /// # Errors
+    /// [`CallError::TooMany`] if the user is in [`max_calls`](super::CallConfig::max_calls) calls,
+    /// [`CallError::Duplicate`].
+    pub fn dial(&mut self, now: Now, call: CallId, number: Number, contact: bool) -> Result<(), CallError> {
+        if self.is_used(call) {
+            return Err(CallError::Duplicate);
+        }
+        if self.engaged() >= self.config.max_calls {
+            return Err(CallError::TooMany);
+        }
+        let deadline = now.instant + self.config.search_timeout;
+        self.calls.insert(call, Call::outgoing(call, number.clone(), contact, deadline));
+        self.event(CallEvent::Searching { call, number });
+        self.finish(now);
+        Ok(())
+    }
+
+    /// A live terminal of the number that was dialled, its record verified. Repeated reports renew its routes.
+    ///
+    /// # Errors
+    /// [`CallError::UnknownCall`] if the call (or text) is over or under another id by now,
+    /// [`CallError::WrongState`] if it is answered, [`CallError::TooMany`] beyond [`MAX_LEGS`],
+    /// [`CallError::OtherIdentity`].
+    pub fn found(&mut self, now: Now, call: CallId, peer: Peer) -> Result<(), CallError> {
+        let result = if self.texts.contains_key(&call) {
+            self.text_found(now, call, peer)
+        } else {
+            self.call_found(now, call, peer)
+        };
+        self.finish(now);
+        result
+    }
+
+    fn call_found(&mut self, now: Now, id: CallId, peer: Peer) -> Result<(), CallError> {
+        let wire = self.wire_id(id).ok_or(CallError::UnknownCall)?;
+        let call = self.calls.get_mut(&wire).ok_or(CallError::UnknownCall)?;
+        if !call.state.is_dialling() {
+            return Err(CallError::WrongState);
+        }
+        if call.identity.is_some_and(|identity| identity != peer.identity) {
+            return Err(CallError::OtherIdentity);
+        }
+        if peer.terminal == self.terminal {
+            return Ok(());
+        }
+        let leg = LegId { call: wire, terminal: peer.terminal };
+        if let Some(known) = self.legs.get_mut(&leg) {
+            known.peer = Arc::new(peer);
+            return Ok(());
+        }
+        if call.found >= MAX_LEGS {
+            return Err(CallError::TooMany);
+        }
+        call.identity = Some(peer.identity);
+        if let Some(theirs) = self.alerting_from(peer.identity) {
+            self.fold(now, wire, theirs);
+            return Ok(());
+        }
+        self.invite(now, leg, peer);
+        Ok(())
+    }
+
+    fn invite(&mut self, now: Now, id: LegId, peer: Peer) {
+        let Some(call) = self.calls.get_mut(&id.call) else { return };
+        call.found += 1;
+        if call.state == CallState::Searching {
+            call.state = CallState::Inviting;
+            call.ring_deadline = Some(now.instant + self.config.ring_timeout);
+            call.search_deadline = call.search_deadline.map(|at| at.max(now.instant + SEARCH_GRACE));
+        }
+        let (app, terminals, disclose) = (call.id, call.found, call.contact);
+        let mut leg = Leg::new(Arc::new(peer), Role::Caller, LegState::Preparing, Arc::clone(&self.intro));
+        leg.media = Media::Pending;
+        leg.disclosed = disclose;
+        self.legs.insert(id, leg);
+        self.event(CallEvent::Found { call: app, terminals });
+        self.outputs.push_back(Output::PrepareMedia { leg: id, role: Role::Caller, disclose });
+    }
+
+    /// The look-up is over; [`Calls::found`] may still be called for what comes in later.
+    ///
+    /// # Errors
+    /// [`CallError::UnknownCall`] if the call (or text) is over.
+    pub fn lookup_finished(&mut self, now: Now, call: CallId, end: LookupEnd) -> Result<(), CallError> {
+        if self.texts.contains_key(&call) {
+            self.text_lookup_finished(now, call, end);
+        } else {
+            let wire = self.wire_id(call).ok_or(CallError::UnknownCall)?;
+            self.call_lookup_finished(now, wire, end);
+        }
+        self.finish(now);
+        Ok(())
+    }
+
+    fn call_lookup_finished(&mut self, now: Now, wire: CallId, end: LookupEnd) {
+        let Some(call) = self.calls.get_mut(&wire) else { return };
+        call.lookup_done = true;
+        if call.found == 0 {
+            call.note(match end {
+                LookupEnd::WrongNumber => EndReason::WrongNumber,
+                LookupEnd::NoTerminal | LookupEnd::Complete => EndReason::Unreachable,
+                LookupEnd::Failed => EndReason::Failed(Failure::Lookup),
+            });
+        }
+        self.check_exhausted(now, wire);
+    }
+
+    /// All routes of a packet on this leg say that the terminal is not connected. Counts only as long as nothing
+    /// was heard of it: later the dialog repeats and gives up by itself.
+    pub fn send_failed(&mut self, now: Now, leg: LegId) {
+        let Some(known) = self.legs.get(&leg) else { return };
+        if known.role != Role::Caller || known.dialog.is_heard() {
+            return;
+        }
+        match known.state {
+            LegState::Text => self.text_leg_failed(now, leg),
+            LegState::Closing => self.forget(now, leg),
+            LegState::Early | LegState::Preparing | LegState::Open | LegState::Ringing | LegState::Chosen => {
+                self.leg_failed(now, leg, EndReason::Unreachable)
+            }
+        }
+        self.finish(now);
+    }
+
+    /// An outgoing leg cannot become a call any more. What might still be ringing there is told so once.
+    pub(super) fn leg_failed(&mut self, now: Now, id: LegId, reason: EndReason) {
+        let farewell = Message::Cancel { reason: CancelReason::Failed };
+        self.close(now, id, Some(farewell), reason == EndReason::Unreachable);
+        if let Some(call) = self.calls.get_mut(&id.call) {
+            call.note(reason);
+        }
+        self.check_exhausted(now, id.call);
+    }
+
+    /// Ends an outgoing call when no leg is left and none can come.
+    pub(super) fn check_exhausted(&mut self, now: Now, wire: CallId) {
+        let Some(call) = self.calls.get(&wire) else { return };
+        if !call.state.is_dialling() || !call.lookup_done || !self.live_legs(wire).is_empty() {
+            return;
+        }
+        self.end_exhausted(now, wire);
+    }
+
+    fn end_exhausted(&mut self, now: Now, wire: CallId) {
+        let Some(call) = self.calls.get(&wire) else { return };
+        let reason = call.verdict.unwrap_or(EndReason::Unreachable);
+        let by = match reason {
+            EndReason::Unreachable | EndReason::WrongNumber | EndReason::Failed(_) => EndedBy::Network,
+            EndReason::HungUp
+            | EndReason::Declined
+            | EndReason::Busy
+            | EndReason::NoAnswer
+            | EndReason::Blocked
+            | EndReason::KeyChanged
+            | EndReason::AnsweredElsewhere
+            | EndReason::Cancelled
+            | EndReason::Merged => EndedBy::Remote,
+        };
+        self.end(now, wire, reason, by);
+    }
+
+    /// The search time is over: whatever the look-up may still find comes too late, and so does a first sign.
+    pub(super) fn search_timed_out(&mut self, now: Now, wire: CallId) {
+        let Some(call) = self.calls.get_mut(&wire) else { return };
+        call.search_deadline = None;
+        call.lookup_done = true;
+        let heard = self.legs.range(legs_of(wire)).any(|(_, leg)| leg.dialog.is_heard());
+        if heard {
+            self.check_exhausted(now, wire);
+        } else {
+            self.end_exhausted(now, wire);
+        }
+    }
+
+    pub(super) fn on_ringing(&mut self, now: Now, id: LegId, offer: MediaOffer, candidates: Vec<String>) {
+        let Some(leg) = self.legs.get_mut(&id) else { return };
+        if leg.state != LegState::Open {
+            return;
+        }
+        leg.state = LegState::Ringing;
+        self.outputs.push_back(Output::RemoteOffer { leg: id, offer });
+        self.remote_candidates(id, candidates);
+        let Some(call) = self.calls.get_mut(&id.call) else { return };
+        if call.state == CallState::Inviting {
+            call.state = CallState::Ringing;
+            call.ring_deadline = Some(now.instant + self.config.ring_timeout);
+            let app = call.id;
+            self.event(CallEvent::Ringing { call: app });
+        }
+    }
+
+    /// The first accept wins; the other legs are told that the call was answered elsewhere.
+    pub(super) fn on_accept(&mut self, now: Now, id: LegId, invite_hash: &[u8; 32]) {
+        let Some(leg) = self.legs.get_mut(&id) else { return };
+        let sound = leg.state == LegState::Ringing && leg.invite_hash.as_ref() == Some(invite_hash);
+        if !sound {
+            // It accepted something else than what we sent, or before it rang.
+            self.leg_failed(now, id, EndReason::Failed(Failure::Protocol));
+            return;
+        }
+        let Some(call) = self.calls.get_mut(&id.call).filter(|call| call.state.is_dialling()) else { return };
+        leg.state = LegState::Chosen;
+        call.state = CallState::Connecting;
+        call.chosen = Some(id.terminal);
+        call.search_deadline = None;
+        call.ring_deadline = None;
+        call.media_deadline = Some(now.instant + self.config.media_timeout);
+        let app = call.id;
+        self.event(CallEvent::Accepted { call: app });
+        self.send(now, id, Message::Confirm);
+        for other in self.live_legs(id.call) {
+            if other != id {
+                let reason = CancelReason::AnsweredElsewhere;
+                self.close(now, other, Some(Message::Cancel { reason }), false);
+            }
+        }
+        self.disclose(now, id);
+        self.try_connect(now, id.call);
+    }
+
+    pub(super) fn on_reject(&mut self, now: Now, id: LegId, reason: RejectReason) {
+        let reason = match reason {
+            RejectReason::Busy => EndReason::Busy,
+            RejectReason::Declined => EndReason::Declined,
+            RejectReason::Blocked => EndReason::Blocked,
+            RejectReason::KeyChanged => EndReason::KeyChanged,
+            RejectReason::NoAnswer => EndReason::NoAnswer,
+            RejectReason::Expired => EndReason::Failed(Failure::Clock),
+            RejectReason::Failed | RejectReason::Other(_) => EndReason::Failed(Failure::Remote),
+        };
+        self.close(now, id, None, false);
+        let Some(call) = self.calls.get_mut(&id.call) else { return };
+        call.note(reason);
+        // A user's refusal holds for all of her terminals; a terminal's state for itself only. An answered call
+        // cannot be rejected any more; whoever does so has left it.
+        if call.state.is_answered() {
+            self.end(now, id.call, EndReason::HungUp, EndedBy::Remote);
+        } else if matches!(reason, EndReason::Declined | EndReason::Blocked) {
+            self.end(now, id.call, reason, EndedBy::Remote);
+        } else {
+            self.check_exhausted(now, id.call);
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! What the machine tells: events for the application, outputs for the engine.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::identity::{IdentityId, SealPublic, TerminalId};
+use crate::number::{NodeAddr, Number};
+use crate::signalling::{CallId, MediaOffer, Packet, TextId};
+
+/// One pair of terminals within a call: a forked call has several legs of which one wins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LegId {
+    /// The call, as it is named on the wire. See [`Calls::call_of`](super::Calls::call_of) for its name towards
+    /// the application: the two differ after glare.
+    pub call: CallId,
+    /// The other terminal.
+    pub terminal: TerminalId,
+}
+
+/// The other terminal of a leg: how to seal to it, and where it may be reached.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Its account.
+    pub identity: IdentityId,
+    /// The terminal.
+    pub terminal: TerminalId,
+    /// Key to which packets are sealed.
+    pub seal: SealPublic,
+    /// From its record (outgoing calls) or its introduction (incoming ones). The way a packet came is often
+    /// better; the engine knows it.
+    pub routes: Vec<NodeAddr>,
+}
+
+impl fmt::Debug for Peer {
+    /// Without routes.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peer").field("terminal", &self.terminal).finish_non_exhaustive()
+    }
+}
+
+/// Which end of a leg we are. The caller is the ICE controlling agent (RFC 8445 section 6.1.1) and QUIC's client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// We sent the invite.
+    Caller,
+    /// We received it.
+    Callee,
+}
+
+/// Which end started a call, as the application sees it. After glare both ends' calls are outgoing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Dialled here.
+    Outgoing,
+    /// Rang here.
+    Incoming,
+}
+
+/// What the engine has to do. See the head of [`crate::call`] for the order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "outputs are moved once, and most of them are packets")]
+pub enum Output {
+    /// Seal the packet to `peer` and send it by whichever route is first. If every route says that the terminal
+    /// is not there, call [`Calls::send_failed`](super::Calls::send_failed).
+    Transmit {
+        /// The leg; it may be one that the machine has already forgotten.
+        leg: LegId,
+        /// Whom to seal to.
+        peer: Arc<Peer>,
+        /// What to seal.
+        packet: Packet,
+    },
+    /// Make a media connection's socket, certificate and ICE credentials, and call
+    /// [`Calls::set_offer`](super::Calls::set_offer) at once, without waiting for candidates.
+    PrepareMedia {
+        /// The leg.
+        leg: LegId,
+        /// Our end of it.
+        role: Role,
+        /// Addresses may be shown to the other side from the beginning. If false: neither tell the machine
+        /// candidates nor send anything to the other side's before [`Output::Disclose`].
+        disclose: bool,
+    },
+    /// The other side's media parameters.
+    RemoteOffer {
+        /// The leg.
+        leg: LegId,
+        /// The parameters.
+        offer: MediaOffer,
+    },
+    /// Candidates of the other side. Never given before our addresses may be shown to it.
+    RemoteCandidates {
+        /// The leg.
+        leg: LegId,
+        /// Candidate attributes as in SDP, not parsed yet.
+        list: Vec<String>,
+    },
+    /// From now on our addresses may be shown on this leg.
+    Disclose {
+        /// The leg.
+        leg: LegId,
+    },
+    /// A tunnelled datagram of the QUIC handshake arrived.
+    Tunnel {
+        /// The leg.
+        leg: LegId,
+        /// The datagram.
+        data: Vec<u8>,
+    },
+    /// Microphone and loudspeaker on: the call is accepted and the media connection is up.
+    StartAudio {
+        /// The leg.
+        leg: LegId,
+    },
+    /// Close the media connection. Comes exactly once for every [`Output::PrepareMedia`].
+    StopMedia {
+        /// The leg.
+        leg: LegId,
+    },
+    /// For the application.
+    Event(CallEvent),
+}
+
+/// What the application is told.
+#[derive(Clone, PartialEq, Eq)]
+pub enum CallEvent {
+    /// Dialled: the number is being looked up.
+    Searching {
+        /// The call.
+        call: CallId,
+        /// The number dialled.
+        number: Number,
+    },
+    /// Terminals of the callee were found and are being invited.
+    Found {
+        /// The call.
+        call: CallId,
+        /// How many so far.
+        terminals: usize,
+    },
+    /// At least one terminal of the callee really rings: play ringback.
+    Ringing {
+        /// The call.
+        call: CallId,
+    },
+    /// Somebody calls: ring.
+    Incoming {
+        /// The call.
+        call: CallId,
+        /// The caller's number.
+        number: Number,
+        /// The caller's account.
+        identity: IdentityId,
+        /// The engine said that the caller is a contact.
+        contact: bool,
+    },
+    /// Answered, at this end or at the other.
+    Accepted {
+        /// The call.
+        call: CallId,
+    },
+    /// Both ends agree that the call stands, and the media connection is up.
+    Connected {
+        /// The call.
+        call: CallId,
+        /// The leg that carries it.
+        leg: LegId,
+    },
+    /// A text message arrived. The acknowledgement is polled *after* this event, so an engine that stores the
+    /// message before it polls on never acknowledges what it could lose.
+    Text {
+        /// The call to which it belongs, if any.
+        call: Option<CallId>,
+        /// The sender's number.
+        from: Number,
+        /// The sender's account.
+        identity: IdentityId,
+        /// The engine said that the sender is a contact.
+        contact: bool,
+        /// The message's id.
+        id: TextId,
+        /// The message.
+        body: String,
+    },
+    /// A text message of ours has arrived at a terminal of the receiver.
+    TextDelivered {
+        /// The message's id.
+        id: TextId,
+    },
+    /// No arrival of a text message of ours was confirmed.
+    TextFailed {
+        /// The message's id.
+        id: TextId,
+        /// Why.
+        reason: TextFailure,
+    },
+    /// The other side pressed a key.
+    Dtmf {
+        /// The call.
+        call: CallId,
+        /// `0`-`9`, `*`, `#`, `A`-`D`.
+        digit: char,
+        /// For how long, milliseconds.
+        duration_ms: u16,
+    },
+    /// The other side has put the call on hold, or taken it off.
+    RemoteHold {
+        /// The call.
+        call: CallId,
+        /// True: held.
+        on: bool,
+    },
+    /// The other side has muted its microphone, or unmuted it.
+    RemoteMute {
+        /// The call.
+        call: CallId,
+        /// True: muted.
+        on: bool,
+    },
+    /// The call is over. Exactly once for every call that was dialled or announced by
+    /// [`CallEvent::Incoming`], and the last event with its id.
+    Ended {
+        /// The call.
+        call: CallId,
+        /// The other end's number.
+        number: Number,
+        /// Who called whom.
+        direction: Direction,
+        /// Why.
+        reason: EndReason,
+        /// Who ended it.
+        by: EndedBy,
+        /// From [`CallEvent::Connected`] to the end; `None` if it never got there.
+        duration: Option<Duration>,
+    },
+}
+
+impl fmt::Debug for CallEvent {
+    /// Neither numbers nor texts.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Searching { call, .. } => write!(f, "Searching({call:?})"),
+            Self::Found { call, terminals } => write!(f, "Found({call:?}, {terminals})"),
+            Self::Ringing { call } => write!(f, "Ringing({call:?})"),
+            Self::Incoming { call, contact, .. } => write!(f, "Incoming({call:?}, contact: {contact})"),
+            Self::Accepted { call } => write!(f, "Accepted({call:?})"),
+            Self::Connected { call, .. } => write!(f, "Connected({call:?})"),
+            Self::Text { call, id, .. } => write!(f, "Text({call:?}, {id:?})"),
+            Self::TextDelivered { id } => write!(f, "TextDelivered({id:?})"),
+            Self::TextFailed { id, reason } => write!(f, "TextFailed({id:?}, {reason:?})"),
+            Self::Dtmf { call, .. } => write!(f, "Dtmf({call:?})"),
+            Self::RemoteHold { call, on } => write!(f, "RemoteHold({call:?}, {on})"),
+            Self::RemoteMute { call, on } => write!(f, "RemoteMute({call:?}, {on})"),
+            Self::Ended { call, reason, by, .. } => write!(f, "Ended({call:?}, {reason:?} by {by:?})"),
+        }
+    }
+}
+
+/// Why a call is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EndReason {
+    /// Somebody hung up after the answer.
+    HungUp,
+    /// The callee declined. With [`EndedBy::Elsewhere`]: at another of its terminals.
+    Declined,
+    /// The callee is in another call.
+    Busy,
+    /// It rang until the time-out.
+    NoAnswer,
+    /// No terminal of the callee could be reached.
+    Unreachable,
+    /// Nobody has this number.
+    WrongNumber,
+    /// The callee does not take calls from this caller.
+    Blocked,
+    /// The callee has pinned another identity key to the caller's number. (A changed key of the *callee* never
+    /// comes so far: the engine refuses to dial.)
+    KeyChanged,
+    /// Another terminal of the callee answered.
+    AnsweredElsewhere,
+    /// The caller hung up before the answer.
+    Cancelled,
+    /// Both users called each other: this call was replaced by the one that the user of this terminal dialled.
+    Merged,
+    /// It failed.
+    Failed(Failure),
+}
+
+/// What failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Failure {
+    /// The number could not be looked up: no connection to the network.
+    Lookup,
+    /// No media connection within the time allowed after the answer.
+    NoMediaPath,
+    /// The media connection was up and broke.
+    MediaLost,
+    /// Media could not even be prepared here: no socket, no audio device.
+    Media,
+    /// The other terminal could not make the call.
+    Remote,
+    /// The other terminal stopped answering in the middle of the call.
+    SignallingLost,
+    /// The caller never confirmed our answer.
+    NotConfirmed,
+    /// The callee refused the invite as too old or from the future: one of the two clocks is wrong.
+    Clock,
+    /// The other side broke the protocol.
+    Protocol,
+}
+
+/// Who ended a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EndedBy {
+    /// This terminal's user.
+    Local,
+    /// The other side.
+    Remote,
+    /// Another terminal of the called account.
+    Elsewhere,
+    /// Nobody: a time-out, a failure, a failed look-up.
+    Network,
+}
+
+/// Why a text message of ours is taken for lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TextFailure {
+    /// Nobody has this number.
+    WrongNumber,
+    /// No terminal of the receiver could be reached.
+    Unreachable,
+    /// The receiver does not take messages from us.
+    Blocked,
+    /// The receiver's terminal refused it for another reason.
+    Refused,
+    /// No acknowledgement in time. It may have arrived nevertheless.
+    TimedOut,
+    /// The call ended before the acknowledgement. It may have arrived nevertheless.
+    CallEnded,
+    /// The number could not be looked up: no connection to the network.
+    Lookup,
+}

@@ -1,0 +1,121 @@
+//! What happens in an answered call, and hanging up.
+
+use super::event::{CallEvent, EndReason, EndedBy, LegId};
+use super::leg::LegState;
+use super::state::CallState;
+use super::{CallError, Calls, Now};
+use crate::signalling::{CallId, Message, TextId};
+
+impl Calls {
+    /// Ends a call in whatever state: cancels what was dialled, declines what rings, hangs up what was answered.
+    ///
+    /// # Errors
+    /// [`CallError::UnknownCall`].
+    pub fn hang_up(&mut self, now: Now, call: CallId) -> Result<(), CallError> {
+        let wire = self.wire_id(call).ok_or(CallError::UnknownCall)?;
+        let state = self.calls.get(&wire).ok_or(CallError::UnknownCall)?.state;
+        let reason = match state {
+            CallState::Searching | CallState::Inviting | CallState::Ringing => EndReason::Cancelled,
+            CallState::Alerting | CallState::Held => EndReason::Declined,
+            CallState::Connecting | CallState::Active => EndReason::HungUp,
+        };
+        self.end(now, wire, reason, EndedBy::Local);
+        self.finish(now);
+        Ok(())
+    }
+
+    /// Ends all calls, as before the program exits. Their last messages are in the outputs; whoever can wait
+    /// goes on driving the machine until [`Calls::is_idle`].
+    pub fn hang_up_all(&mut self, now: Now) {
+        // One after the other: ending a call may let one ring that was held.
+        while let Some(call) = self.calls.values().map(|call| (call.exposed, call.id)).max() {
+            let wire = self.calls.iter().find(|(_, known)| known.id == call.1).map(|(wire, _)| *wire);
+            let Some(wire) = wire else { return };
+            let alerting = self.calls.get(&wire).is_some_and(|call| !call.state.is_engaged());
+            let reason = if alerting { EndReason::Declined } else { EndReason::Cancelled };
+            self.end(now, wire, reason, EndedBy::Local);
+        }
+        self.finish(now);
+    }
+
+    /// Presses a key of the dial pad for `duration_ms` milliseconds, 40 to 6000.
+    ///
+    /// # Errors
+    /// [`CallError::UnknownCall`], [`CallError::WrongState`] before the answer, [`CallError::Limit`],
+    /// [`CallError::QueueFull`].
+    pub fn dtmf(&mut self, now: Now, call: CallId, digit: char, duration_ms: u16) -> Result<(), CallError> {
+        self.send_in_call(now, call, Message::Dtmf { digit, duration_ms }).map(|_| ())
+    }
+
+    /// Tells the other side that this side has put the call on hold, or taken it off.
+    ///
+    /// # Errors
+    /// As [`Calls::dtmf`].
+    pub fn hold(&mut self, now: Now, call: CallId, on: bool) -> Result<(), CallError> {
+        self.send_in_call(now, call, Message::Hold { on }).map(|_| ())
+    }
+
+    /// Tells the other side that this side has muted its microphone, or unmuted it.
+    ///
+    /// # Errors
+    /// As [`Calls::dtmf`].
+    pub fn mute(&mut self, now: Now, call: CallId, on: bool) -> Result<(), CallError> {
+        self.send_in_call(now, call, Message::Mute { on }).map(|_| ())
+    }
+
+    /// Sends a text message within a call. Ends in [`CallEvent::TextDelivered`] or [`CallEvent::TextFailed`].
+    ///
+    /// # Errors
+    /// As [`Calls::dtmf`], and [`CallError::Duplicate`].
+    pub fn text(&mut self, now: Now, call: CallId, id: TextId, body: String) -> Result<(), CallError> {
+        if self.is_outstanding(id) {
+            return Err(CallError::Duplicate);
+        }
+        let (leg, seq) = self.send_in_call(now, call, Message::Text { id, body })?;
+        self.await_text(now, id, leg, seq);
+        Ok(())
+    }
+
+    fn send_in_call(&mut self, now: Now, call: CallId, message: Message) -> Result<(LegId, u32), CallError> {
+        message.check()?;
+        let wire = self.wire_id(call).ok_or(CallError::UnknownCall)?;
+        let terminal = self.calls.get(&wire).and_then(|call| call.chosen).ok_or(CallError::WrongState)?;
+        let id = LegId { call: wire, terminal };
+        let leg = self.legs.get_mut(&id).ok_or(CallError::WrongState)?;
+        if leg.state != LegState::Chosen {
+            return Err(CallError::WrongState);
+        }
+        let seq = leg.dialog.send(now.instant, now.wall, message).map_err(|_| CallError::QueueFull)?;
+        self.finish(now);
+        Ok((id, seq))
+    }
+
+    /// A text, key or notice of the other side. Before the answer there is nothing of the kind.
+    pub(super) fn in_call_message(&mut self, id: LegId, message: Message) {
+        let Some(leg) = self.legs.get(&id) else { return };
+        if leg.state != LegState::Chosen && !leg.was_chosen {
+            return;
+        }
+        let call = self.calls.get(&id.call).map(|call| call.id);
+        if let Message::Text { id: text, body } = message {
+            self.show_text(id, call, text, body);
+            return;
+        }
+        let Some(call) = call else { return };
+        match message {
+            Message::Dtmf { digit, duration_ms } => self.event(CallEvent::Dtmf { call, digit, duration_ms }),
+            Message::Hold { on } => self.event(CallEvent::RemoteHold { call, on }),
+            Message::Mute { on } => self.event(CallEvent::RemoteMute { call, on }),
+            Message::Invite { .. }
+            | Message::Ringing { .. }
+            | Message::Accept { .. }
+            | Message::Confirm
+            | Message::Reject { .. }
+            | Message::Cancel { .. }
+            | Message::Bye
+            | Message::Candidates { .. }
+            | Message::Text { .. }
+            | Message::Tunnel { .. } => {}
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! What the machine keeps for one leg: the dialog with one terminal, and its media connection.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Caller;
+use super::event::{LegId, Peer, Role};
+use crate::dialog::{Dialog, Frame, GIVE_UP};
+use crate::identity::TerminalId;
+use crate::number::Number;
+use crate::signalling::{Introduction, MAX_CANDIDATES, MediaOffer, Message, Packet, TextId};
+
+/// Candidates of one side that wait, to be sent or to be shown to the media connection.
+pub(super) const MAX_PENDING_CANDIDATES: usize = 64;
+/// Candidates that the other side may send in the whole call.
+pub(super) const MAX_REMOTE_CANDIDATES: usize = 256;
+/// Tunnelled datagrams in each direction.
+pub(super) const MAX_TUNNELLED: u8 = 64;
+/// A closing leg that is not done by then is forgotten: as long as the other side repeats its messages.
+pub(super) const LINGER: Duration = GIVE_UP;
+
+/// State of a leg.
+///
+/// ```text
+/// caller:  Preparing --offer set, Invite sent--> Open --Ringing--> Ringing --Accept verified--> Chosen
+/// callee:  (Early -->) Preparing --offer set, Ringing sent--> Open --Accept sent--> Chosen
+/// text:    Text
+/// any  --> Closing --everything acknowledged, or LINGER--> remembered only
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LegState {
+    /// Packets came, but not yet the first message.
+    Early,
+    /// Waits for our media parameters. An outgoing leg has sent nothing yet.
+    Preparing,
+    /// Invite or ringing has been sent.
+    Open,
+    /// Outgoing: it rings there.
+    Ringing,
+    /// Outgoing: the winner. Incoming: our accept has been sent.
+    Chosen,
+    /// A text message outside of a call.
+    Text,
+    /// Over; what is left to send is repeated for a while.
+    Closing,
+}
+
+/// The media connection of a leg.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Media {
+    /// There is none.
+    Absent,
+    /// Asked for, not up.
+    Pending,
+    /// Up.
+    Ready,
+}
+
+#[derive(Debug)]
+pub(super) struct Leg {
+    pub peer: Arc<Peer>,
+    pub role: Role,
+    pub state: LegState,
+    pub dialog: Dialog,
+    /// Ours; the same in all packets, so that repetitions of an invite have one hash.
+    pub intro: Arc<Introduction>,
+    /// The other side's number and the engine's judgement, for incoming dialogs.
+    pub caller: Option<(Number, Caller)>,
+    /// The other side has introduced itself as whom we look for.
+    pub identified: bool,
+    pub media: Media,
+    pub audio: bool,
+    /// Our addresses may be shown to the other side.
+    pub disclosed: bool,
+    /// Incoming: our user wants the call; accept as soon as the offer is there.
+    pub answered: bool,
+    /// Ours, until disclosed and sent.
+    pub local_candidates: Vec<String>,
+    /// Theirs, until media are prepared and disclosed.
+    pub remote_candidates: Vec<String>,
+    pub remote_candidates_seen: usize,
+    /// Theirs, until media are prepared.
+    pub remote_offer: Option<MediaOffer>,
+    pub tunnel_sent: u8,
+    pub tunnel_received: u8,
+    /// Outgoing: of the invite as sent. Incoming: of the invite as received.
+    pub invite_hash: Option<[u8; 32]>,
+    /// Numbers of the text messages that wait for their acknowledgement.
+    pub texts: BTreeMap<u32, TextId>,
+    /// The final message that we sent.
+    pub farewell: Option<(u32, Message)>,
+    /// Early, Closing: when to forget it.
+    pub deadline: Option<Instant>,
+    /// Closing: forget it as soon as what is queued has been sent once.
+    pub forget: bool,
+    /// It was chosen once, so texts are welcome until the end.
+    pub was_chosen: bool,
+}
+
+impl Leg {
+    pub fn new(peer: Arc<Peer>, role: Role, state: LegState, intro: Arc<Introduction>) -> Self {
+        Self {
+            peer,
+            role,
+            state,
+            dialog: Dialog::new(),
+            intro,
+            caller: None,
+            identified: false,
+            media: Media::Absent,
+            audio: false,
+            disclosed: false,
+            answered: false,
+            local_candidates: Vec::new(),
+            remote_candidates: Vec::new(),
+            remote_candidates_seen: 0,
+            remote_offer: None,
+            tunnel_sent: 0,
+            tunnel_received: 0,
+            invite_hash: None,
+            texts: BTreeMap::new(),
+            farewell: None,
+            deadline: None,
+            forget: false,
+            was_chosen: false,
+        }
+    }
+
+    /// Takes part in a call or a text message that is not over.
+    pub fn is_live(&self) -> bool {
+        match self.state {
+            LegState::Preparing | LegState::Open | LegState::Ringing | LegState::Chosen | LegState::Text => {
+                true
+            }
+            LegState::Early | LegState::Closing => false,
+        }
+    }
+
+    /// Our invite may have reached the other terminal.
+    pub fn is_transmitted(&self) -> bool {
+        match self.state {
+            LegState::Open | LegState::Ringing | LegState::Chosen => true,
+            LegState::Early | LegState::Preparing | LegState::Text | LegState::Closing => false,
+        }
+    }
+
+    /// The other side is trusted with a place of its own: we called it, or it is a contact.
+    pub fn is_trusted(&self) -> bool {
+        match &self.caller {
+            None | Some((_, Caller::Contact)) => true,
+            Some((_, Caller::Stranger | Caller::Refused(_))) => false,
+        }
+    }
+
+    pub fn is_contact(&self) -> bool {
+        matches!(&self.caller, Some((_, Caller::Contact)))
+    }
+
+    /// The packet for a frame of the dialog.
+    pub fn packet(&self, id: LegId, me: TerminalId, frame: Frame) -> Packet {
+        Packet {
+            call: id.call,
+            from: me,
+            to: id.terminal,
+            seq: frame.seq,
+            ack: frame.ack,
+            time: frame.time,
+            intro: (!self.dialog.is_acked()).then(|| Arc::clone(&self.intro)),
+            message: frame.message,
+        }
+    }
+
+    /// Takes up to [`MAX_CANDIDATES`] of the waiting candidates that may be sent.
+    pub fn take_candidates(&mut self) -> Vec<String> {
+        if !self.disclosed {
+            return Vec::new();
+        }
+        let count = self.local_candidates.len().min(MAX_CANDIDATES);
+        self.local_candidates.drain(..count).collect()
+    }
+
+    /// When the leg wants [`Calls::handle_timeout`](super::Calls::handle_timeout).
+    pub fn timeout(&self) -> Option<Instant> {
+        [self.dialog.poll_timeout(), self.deadline].into_iter().flatten().min()
+    }
+}

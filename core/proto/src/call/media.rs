@@ -1,0 +1,203 @@
+//! The media connection of each leg, as the engine reports it.
+
+use super::event::{CallEvent, EndReason, EndedBy, Failure, LegId, Output, Role};
+use super::leg::{Leg, LegState, MAX_PENDING_CANDIDATES, MAX_REMOTE_CANDIDATES, MAX_TUNNELLED, Media};
+use super::state::CallState;
+use super::{CallError, Calls, Now};
+use crate::signalling::{CallId, LimitError, MAX_CANDIDATE_BYTES, MediaOffer, Message, Packet};
+
+impl Calls {
+    /// Our media parameters for a leg, asked for by [`Output::PrepareMedia`]. Sends the invite, or the ringing.
+    ///
+    /// # Errors
+    /// [`CallError::UnknownLeg`] if the leg is over, [`CallError::WrongState`] the second time,
+    /// [`CallError::Limit`].
+    pub fn set_offer(&mut self, now: Now, leg: LegId, offer: MediaOffer) -> Result<(), CallError> {
+        offer.check()?;
+        let known = self.live_leg(leg)?;
+        if known.state != LegState::Preparing || known.media == Media::Absent {
+            return Err(CallError::WrongState);
+        }
+        known.state = LegState::Open;
+        let candidates = known.take_candidates();
+        let message = match known.role {
+            Role::Caller => Message::Invite { offer, candidates },
+            Role::Callee => Message::Ringing { offer, candidates },
+        };
+        self.send(now, leg, message);
+        self.send_accept(now, leg);
+        self.send_candidates(now, leg);
+        self.finish(now);
+        Ok(())
+    }
+
+    /// Candidates of ours, as SDP attributes (RFC 8839 section 5.1). They are sent once our addresses may be shown
+    /// on the leg; until then they wait.
+    ///
+    /// # Errors
+    /// [`CallError::UnknownLeg`], [`CallError::Limit`] for one that is empty or too long,
+    /// [`CallError::QueueFull`] if more than 64 would wait.
+    pub fn local_candidates(&mut self, now: Now, leg: LegId, list: Vec<String>) -> Result<(), CallError> {
+        let sound = |candidate: &String| !candidate.is_empty() && candidate.len() <= MAX_CANDIDATE_BYTES;
+        if !list.iter().all(sound) {
+            return Err(LimitError::Candidates.into());
+        }
+        let known = self.live_leg(leg)?;
+        if known.local_candidates.len() + list.len() > MAX_PENDING_CANDIDATES {
+            return Err(CallError::QueueFull);
+        }
+        known.local_candidates.extend(list);
+        self.send_candidates(now, leg);
+        self.finish(now);
+        Ok(())
+    }
+
+    /// A datagram of the QUIC handshake to be carried through signalling. May be lost.
+    ///
+    /// # Errors
+    /// [`CallError::UnknownLeg`], [`CallError::WrongState`] before our parameters were sent,
+    /// [`CallError::QueueFull`] after 64, [`CallError::Limit`].
+    pub fn tunnel(&mut self, now: Now, leg: LegId, data: Vec<u8>) -> Result<(), CallError> {
+        let me = self.terminal;
+        let message = Message::Tunnel { data };
+        message.check()?;
+        let known = self.live_leg(leg)?;
+        if !known.is_transmitted() {
+            return Err(CallError::WrongState);
+        }
+        if known.tunnel_sent >= MAX_TUNNELLED {
+            return Err(CallError::QueueFull);
+        }
+        known.tunnel_sent += 1;
+        let frame = crate::dialog::Frame {
+            seq: 0,
+            ack: known.dialog.received(),
+            time: now.wall,
+            message: Some(message),
+        };
+        let packet: Packet = known.packet(leg, me, frame);
+        let peer = known.peer.clone();
+        self.outputs.push_back(Output::Transmit { leg, peer, packet });
+        Ok(())
+    }
+
+    /// The media connection of a leg is up (QUIC's handshake is done, the certificate is the other side's).
+    pub fn media_ready(&mut self, now: Now, leg: LegId) {
+        let Ok(known) = self.live_leg(leg) else { return };
+        if known.media == Media::Pending {
+            known.media = Media::Ready;
+            self.try_connect(now, leg.call);
+        }
+        self.finish(now);
+    }
+
+    /// Media of a leg cannot be prepared, or the connection could not be made.
+    pub fn media_failed(&mut self, now: Now, leg: LegId) {
+        self.media_broken(now, leg, Failure::Media, Failure::NoMediaPath);
+    }
+
+    /// The media connection of a leg was up and is gone.
+    pub fn media_lost(&mut self, now: Now, leg: LegId) {
+        self.media_broken(now, leg, Failure::Media, Failure::MediaLost);
+    }
+
+    fn media_broken(&mut self, now: Now, leg: LegId, before_answer: Failure, after_answer: Failure) {
+        let Ok(known) = self.live_leg(leg) else { return };
+        let role = known.role;
+        let answered = self.calls.get(&leg.call).is_some_and(|call| call.state.is_answered());
+        if answered {
+            self.end(now, leg.call, EndReason::Failed(after_answer), EndedBy::Network);
+        } else {
+            match role {
+                Role::Caller => self.leg_failed(now, leg, EndReason::Failed(before_answer)),
+                Role::Callee => self.end(now, leg.call, EndReason::Failed(before_answer), EndedBy::Network),
+            }
+        }
+        self.finish(now);
+    }
+
+    /// Starts audio when the answer is there and media are up; the call stands when both ends agree.
+    ///
+    /// The callee speaks before the caller's confirmation: at its end the accept is its own, and waiting would
+    /// cost a round trip. If another terminal won, the cancel stops it.
+    pub(super) fn try_connect(&mut self, now: Now, wire: CallId) {
+        let Some(call) = self.calls.get_mut(&wire) else { return };
+        let (CallState::Connecting, Some(terminal)) = (call.state, call.chosen) else { return };
+        let id = LegId { call: wire, terminal };
+        let Some(leg) = self.legs.get_mut(&id) else { return };
+        if leg.media != Media::Ready || leg.state != LegState::Chosen {
+            return;
+        }
+        if !std::mem::replace(&mut leg.audio, true) {
+            self.outputs.push_back(Output::StartAudio { leg: id });
+        }
+        if leg.role == Role::Caller || call.confirmed {
+            call.state = CallState::Active;
+            call.connected_at = Some(now.instant);
+            call.media_deadline = None;
+            let app = call.id;
+            self.event(CallEvent::Connected { call: app, leg: id });
+        }
+    }
+
+    /// From now on our addresses may be shown to the other side.
+    pub(super) fn disclose(&mut self, now: Now, id: LegId) {
+        let Some(leg) = self.legs.get_mut(&id) else { return };
+        if std::mem::replace(&mut leg.disclosed, true) {
+            return;
+        }
+        self.outputs.push_back(Output::Disclose { leg: id });
+        self.show_candidates(id);
+        self.send_candidates(now, id);
+    }
+
+    /// Takes candidates of the other side.
+    pub(super) fn remote_candidates(&mut self, id: LegId, list: Vec<String>) {
+        let Some(leg) = self.legs.get_mut(&id) else { return };
+        for candidate in list {
+            if leg.remote_candidates_seen < MAX_REMOTE_CANDIDATES
+                && leg.remote_candidates.len() < MAX_PENDING_CANDIDATES
+            {
+                leg.remote_candidates_seen += 1;
+                leg.remote_candidates.push(candidate);
+            }
+        }
+        self.show_candidates(id);
+    }
+
+    /// Hands the other side's candidates to the media connection, once a connectivity check may show our address.
+    pub(super) fn show_candidates(&mut self, id: LegId) {
+        let Some(leg) = self.legs.get_mut(&id) else { return };
+        if leg.disclosed && leg.media != Media::Absent && !leg.remote_candidates.is_empty() {
+            let list = std::mem::take(&mut leg.remote_candidates);
+            self.outputs.push_back(Output::RemoteCandidates { leg: id, list });
+        }
+    }
+
+    /// Sends those of our candidates that may be sent and find room.
+    pub(super) fn send_candidates(&mut self, now: Now, id: LegId) {
+        let Some(leg) = self.legs.get_mut(&id) else { return };
+        while leg.is_transmitted() && leg.disclosed && !leg.local_candidates.is_empty() {
+            // Room is left for what is more urgent; acknowledgements bring us back here.
+            if leg.dialog.unacked() * 2 > crate::dialog::SEND_WINDOW {
+                return;
+            }
+            let list = leg.take_candidates();
+            if leg.dialog.send(now.instant, now.wall, Message::Candidates { list }).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Queues a message that the state of the leg leaves room for.
+    pub(super) fn send(&mut self, now: Now, id: LegId, message: Message) {
+        let Some(leg) = self.legs.get_mut(&id) else { return };
+        let sent = leg.dialog.send(now.instant, now.wall, message);
+        debug_assert!(sent.is_ok(), "calls are set up with fewer messages than fit");
+    }
+
+    pub(super) fn live_leg(&mut self, id: LegId) -> Result<&mut Leg, CallError> {
+        let leg = self.legs.get_mut(&id).ok_or(CallError::UnknownLeg)?;
+        if leg.is_live() && leg.state != LegState::Text { Ok(leg) } else { Err(CallError::UnknownLeg) }
+    }
+}

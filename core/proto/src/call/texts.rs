@@ -1,0 +1,234 @@
+//! Text messages: in a call, or as the only message of a dialog of their own.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::event::{CallEvent, LegId, Peer, Role, TextFailure};
+use super::leg::{Leg, LegState};
+use super::{CallError, Caller, Calls, LookupEnd, MAX_LEGS, Now};
+use crate::identity::IdentityId;
+use crate::number::Number;
+use crate::signalling::{CallId, Message, RejectReason, TextId};
+
+/// A text message of ours that is under way.
+#[derive(Debug)]
+pub(super) struct Outstanding {
+    pub deadline: Instant,
+    /// Outside of a call: its dialogs.
+    outside: Option<CallId>,
+}
+
+/// A text message that is sent outside of a call, to every terminal of the receiver.
+#[derive(Debug)]
+pub(super) struct TextCall {
+    text: TextId,
+    body: String,
+    identity: Option<IdentityId>,
+    /// Whose conversation it is; kept for the engine's look-up.
+    pub number: Number,
+    lookup_done: bool,
+    found: usize,
+    verdict: TextFailure,
+    /// Terminals found later get nothing any more.
+    pub deadline: Instant,
+}
+
+impl Calls {
+    /// Sends a text message outside of a call. The engine looks `number` up and reports to [`Calls::found`] and
+    /// [`Calls::lookup_finished`] under the id `call`. Ends in [`CallEvent::TextDelivered`] as soon as one
+    /// terminal of the receiver has it (the others are still tried), or in [`CallEvent::TextFailed`].
+    ///
+    /// `call` and `id`: 16 new random bytes each.
+    ///
+    /// # Errors
+    /// [`CallError::Duplicate`], [`CallError::TooMany`], [`CallError::Limit`].
+    pub fn text_to(
+        &mut self,
+        now: Now,
+        call: CallId,
+        number: Number,
+        id: TextId,
+        body: String,
+    ) -> Result<(), CallError> {
+        let message = Message::Text { id, body };
+        message.check()?;
+        let Message::Text { body, .. } = message else { return Err(CallError::WrongState) };
+        if self.is_used(call) || self.is_outstanding(id) {
+            return Err(CallError::Duplicate);
+        }
+        if self.texts.len() >= self.config.max_texts {
+            return Err(CallError::TooMany);
+        }
+        let deadline = now.instant + self.config.text_timeout;
+        self.outstanding.insert(id, Outstanding { deadline, outside: Some(call) });
+        let text = TextCall {
+            text: id,
+            body,
+            identity: None,
+            number,
+            lookup_done: false,
+            found: 0,
+            verdict: TextFailure::Unreachable,
+            deadline,
+        };
+        self.texts.insert(call, text);
+        Ok(())
+    }
+
+    /// The number to which a text message outside of a call goes.
+    #[must_use]
+    pub fn text_number(&self, call: CallId) -> Option<&Number> {
+        self.texts.get(&call).map(|text| &text.number)
+    }
+
+    pub(super) fn is_outstanding(&self, id: TextId) -> bool {
+        self.outstanding.contains_key(&id)
+    }
+
+    /// Waits for the acknowledgement of a text that was sent in a call.
+    pub(super) fn await_text(&mut self, now: Now, text: TextId, id: LegId, seq: u32) {
+        let deadline = now.instant + self.config.text_timeout;
+        self.outstanding.insert(text, Outstanding { deadline, outside: None });
+        if let Some(leg) = self.legs.get_mut(&id) {
+            leg.texts.insert(seq, text);
+        }
+    }
+
+    pub(super) fn text_found(&mut self, now: Now, call: CallId, peer: Peer) -> Result<(), CallError> {
+        let text = self.texts.get_mut(&call).ok_or(CallError::UnknownCall)?;
+        if text.identity.is_some_and(|identity| identity != peer.identity) {
+            return Err(CallError::OtherIdentity);
+        }
+        let id = LegId { call, terminal: peer.terminal };
+        if peer.terminal == self.terminal || self.legs.contains_key(&id) || self.memory.contains(&id) {
+            return Ok(());
+        }
+        if text.found >= MAX_LEGS {
+            return Err(CallError::TooMany);
+        }
+        text.identity = Some(peer.identity);
+        text.found += 1;
+        let message = Message::Text { id: text.text, body: text.body.clone() };
+        let mut leg = Leg::new(Arc::new(peer), Role::Caller, LegState::Text, Arc::clone(&self.intro));
+        let seq = leg.dialog.send(now.instant, now.wall, message).map_err(|_| CallError::QueueFull)?;
+        leg.texts.insert(seq, text.text);
+        self.legs.insert(id, leg);
+        Ok(())
+    }
+
+    pub(super) fn text_lookup_finished(&mut self, now: Now, call: CallId, end: LookupEnd) {
+        let Some(text) = self.texts.get_mut(&call) else { return };
+        text.lookup_done = true;
+        if text.found == 0 {
+            text.verdict = match end {
+                LookupEnd::WrongNumber => TextFailure::WrongNumber,
+                LookupEnd::NoTerminal | LookupEnd::Complete => TextFailure::Unreachable,
+                LookupEnd::Failed => TextFailure::Lookup,
+            };
+        }
+        self.check_text(now, call);
+    }
+
+    /// A text call is over when the look-up is, and all of its dialogs are.
+    fn check_text(&mut self, now: Now, call: CallId) {
+        let over =
+            self.texts.get(&call).is_some_and(|text| text.lookup_done) && self.live_legs(call).is_empty();
+        if over {
+            self.end_text(now, call, None);
+        }
+    }
+
+    /// Ends a text call; if nobody acknowledged, it failed, for `reason` or what the terminals said.
+    fn end_text(&mut self, now: Now, call: CallId, reason: Option<TextFailure>) {
+        let Some(text) = self.texts.remove(&call) else { return };
+        for leg in self.live_legs(call) {
+            self.close(now, leg, None, true);
+        }
+        if self.outstanding.remove(&text.text).is_some() {
+            let reason = reason.unwrap_or(text.verdict);
+            self.event(CallEvent::TextFailed { id: text.text, reason });
+        }
+    }
+
+    /// A terminal has acknowledged a text of ours.
+    pub(super) fn text_delivered(&mut self, now: Now, leg: LegId, id: TextId) {
+        if self.outstanding.remove(&id).is_some() {
+            self.event(CallEvent::TextDelivered { id });
+        }
+        if self.texts.contains_key(&leg.call) {
+            self.close(now, leg, None, false);
+            self.check_text(now, leg.call);
+        }
+    }
+
+    /// The leg on which a text waited for its acknowledgement is gone. Outside of a call other legs may still
+    /// deliver it.
+    pub(super) fn text_lost(&mut self, id: TextId, reason: TextFailure) {
+        if self.outstanding.get(&id).is_some_and(|text| text.outside.is_none()) {
+            self.outstanding.remove(&id);
+            self.event(CallEvent::TextFailed { id, reason });
+        }
+    }
+
+    pub(super) fn text_leg_failed(&mut self, now: Now, leg: LegId) {
+        self.close(now, leg, None, true);
+        self.check_text(now, leg.call);
+    }
+
+    pub(super) fn text_rejected(&mut self, now: Now, leg: LegId, reason: RejectReason) {
+        if let Some(text) = self.texts.get_mut(&leg.call) {
+            text.verdict = match reason {
+                RejectReason::Blocked => TextFailure::Blocked,
+                RejectReason::Busy
+                | RejectReason::Declined
+                | RejectReason::KeyChanged
+                | RejectReason::NoAnswer
+                | RejectReason::Expired
+                | RejectReason::Failed
+                | RejectReason::Other(_) => TextFailure::Refused,
+            };
+        }
+        self.text_leg_failed(now, leg);
+    }
+
+    /// Reports texts that nobody has acknowledged in time.
+    pub(super) fn time_out_texts(&mut self, now: Now) {
+        let late = |deadline: Instant| deadline <= now.instant;
+        let calls: Vec<_> =
+            self.texts.iter().filter(|(_, text)| late(text.deadline)).map(|(id, _)| *id).collect();
+        for call in calls {
+            let found = self.texts.get(&call).is_some_and(|text| text.found > 0);
+            self.end_text(now, call, found.then_some(TextFailure::TimedOut));
+        }
+        let texts: Vec<_> =
+            self.outstanding.iter().filter(|(_, text)| late(text.deadline)).map(|(id, _)| *id).collect();
+        for id in texts {
+            self.outstanding.remove(&id);
+            self.event(CallEvent::TextFailed { id, reason: TextFailure::TimedOut });
+        }
+    }
+
+    /// A text that somebody sends outside of a call. Nothing is kept of it but what drops repetitions.
+    pub(super) fn text_arrived(&mut self, now: Now, id: LegId, text: TextId, body: String) {
+        let Some(leg) = self.legs.get(&id) else { return };
+        let refused = match &leg.caller {
+            Some((_, Caller::Refused(reason))) => Some(*reason),
+            Some((_, Caller::Contact | Caller::Stranger)) | None => None,
+        };
+        if let Some(reason) = refused {
+            self.refuse(now, id, reason);
+            return;
+        }
+        self.show_text(id, None, text, body);
+        self.close(now, id, None, true);
+    }
+
+    pub(super) fn show_text(&mut self, id: LegId, call: Option<CallId>, text: TextId, body: String) {
+        let Some(leg) = self.legs.get(&id) else { return };
+        let identity = leg.peer.identity;
+        let known = self.calls.get(&id.call).map(|call| (call.number.clone(), call.contact));
+        let introduced = leg.caller.clone().map(|(number, caller)| (number, caller == Caller::Contact));
+        let Some((from, contact)) = known.or(introduced) else { return };
+        self.event(CallEvent::Text { call, from, identity, contact, id: text, body });
+    }
+}

@@ -1,0 +1,244 @@
+//! Signing and sealing of packets.
+//!
+//! A blob is `version (1 byte, 1) || encapsulated key (32) || ciphertext`, sealed by HPKE (RFC 9180) in base mode
+//! with DHKEM(X25519, HKDF-SHA256), HKDF-SHA256 and ChaCha20Poly1305; `info` is [`INFO`], the version byte is
+//! the associated data. Inside is a [`Signed`] envelope around the packet, by the sender's terminal key. Base
+//! mode, because the signature inside already authenticates the sender, and binds the receiver ([`Packet::to`]).
+
+use std::fmt;
+use std::sync::Arc;
+
+use hpke::aead::ChaCha20Poly1305;
+use hpke::kdf::HkdfSha256;
+use hpke::kem::X25519HkdfSha256;
+use hpke::{Deserializable, Kem, OpModeR, OpModeS, Serializable};
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::SeedableRng;
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use super::{CallId, Introduction, LimitError, Packet};
+use crate::identity::{CertError, IdentityId, SealKey, SealPublic, TerminalCert, TerminalId, TerminalKey};
+use crate::number::{NodeAddr, Number, RecordKey};
+use crate::proof::{ProofError, ProofTask};
+use crate::wire::{self, Signed, UnixMillis, domain};
+
+/// HPKE's `info`.
+const INFO: &[u8] = b"offhook/signal/1";
+const VERSION: u8 = 1;
+/// Bytes of a blob. Every message at its own limit together with an introduction fits.
+pub const MAX_BLOB_BYTES: usize = 8 * 1024;
+const KEY_BYTES: usize = 32;
+const TAG_BYTES: usize = 16;
+const HEADER_BYTES: usize = 1 + KEY_BYTES;
+
+/// Why a packet cannot be sealed. Our own fault, or the receiver's record holds a useless key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum SealError {
+    /// The key does not belong to the terminal that the packet names as its sender.
+    #[error("the packet is not from the terminal whose key signs")]
+    NotOurs,
+    /// A part of the packet is beyond its limit.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
+    /// The blob would be larger than [`MAX_BLOB_BYTES`].
+    #[error("the packet is too large")]
+    TooLarge,
+    /// The receiver's public key is not usable.
+    #[error("the receiver's key is not usable")]
+    BadKey,
+}
+
+/// Why a blob is refused. Always the sender's fault, but for [`OpenError::NotForUs`] and
+/// [`OpenError::UnknownDialog`], which happen after a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum OpenError {
+    /// Larger than [`MAX_BLOB_BYTES`].
+    #[error("the blob is too large")]
+    TooLarge,
+    /// Of a version that we do not know, or too short.
+    #[error("not a sealed packet of a known version")]
+    Version,
+    /// Not sealed to this terminal's key, or damaged.
+    #[error("not sealed to this terminal, or damaged")]
+    Sealed,
+    /// Not the encoding of a packet.
+    #[error("malformed packet")]
+    Malformed,
+    /// A part of the packet is beyond its limit.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
+    /// Meant for another terminal.
+    #[error("meant for another terminal")]
+    NotForUs,
+    /// The signature is not by the terminal that the packet names as its sender.
+    #[error("bad signature")]
+    Signature,
+    /// Without an introduction, and of a dialog that we do not know.
+    #[error("belongs to no known call")]
+    UnknownDialog,
+    /// The introduction's certificate is bad.
+    #[error("bad certificate")]
+    Cert(#[from] CertError),
+    /// The introduction's certificate is for another terminal or another identity.
+    #[error("the certificate is for somebody else")]
+    CertMismatch,
+    /// The introduction's number proof is not even worth its slow check.
+    #[error(transparent)]
+    Proof(#[from] ProofError),
+}
+
+/// What an introduction says, its certificate verified. The number is *not* proven before `proof` has been run.
+#[derive(Clone)]
+pub struct VerifiedIntro {
+    /// Number that the sender claims.
+    pub number: Number,
+    /// The sender's account.
+    pub identity: IdentityId,
+    /// The sending terminal's certificate, signed by `identity`, for the terminal that signed the packet.
+    pub cert: TerminalCert,
+    /// Directories through which the sender says it is reached.
+    pub routes: Vec<NodeAddr>,
+    /// Where the records of `number` lie; for a chosen number this names the directory that issued it.
+    pub record_key: RecordKey,
+    /// The slow check that `number` belongs to `identity`. Not needed for an identity that is pinned to the
+    /// number.
+    pub proof: ProofTask,
+}
+
+impl fmt::Debug for VerifiedIntro {
+    /// Neither number nor routes.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VerifiedIntro").field("identity", &self.identity).finish_non_exhaustive()
+    }
+}
+
+/// A packet, opened and verified to be from the terminal [`Packet::from`].
+#[derive(Clone, Debug)]
+pub struct Opened {
+    /// The packet.
+    pub packet: Packet,
+    /// SHA-256 of the signed payload as it was received.
+    pub payload_hash: [u8; 32],
+    /// The packet's introduction, verified. `Some` exactly when [`Packet::intro`] is.
+    pub intro: Option<Arc<VerifiedIntro>>,
+}
+
+/// Signs `packet` by the sender's key and seals it to the receiving terminal.
+///
+/// `seed`: 32 bytes from a cryptographic random source, new for every blob.
+///
+/// # Errors
+/// See [`SealError`]; nothing depends on the network.
+pub fn seal(
+    packet: &Packet,
+    from: &TerminalKey,
+    to: &SealPublic,
+    seed: [u8; 32],
+) -> Result<Vec<u8>, SealError> {
+    if packet.from != from.public() {
+        return Err(SealError::NotOurs);
+    }
+    packet.check()?;
+    let envelope = wire::encode(&from.sign(domain::SIGNAL, &packet.payload()));
+    if HEADER_BYTES + envelope.len() + TAG_BYTES > MAX_BLOB_BYTES {
+        return Err(SealError::TooLarge);
+    }
+    let receiver =
+        <X25519HkdfSha256 as Kem>::PublicKey::from_bytes(to.as_bytes()).map_err(|_| SealError::BadKey)?;
+    let mut rng = ChaCha20Rng::from_seed(seed);
+    let (key, ciphertext) =
+        hpke::single_shot_seal_with_rng::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(
+            &OpModeS::Base,
+            &receiver,
+            INFO,
+            &envelope,
+            &[VERSION],
+            &mut rng,
+        )
+        .map_err(|_| SealError::BadKey)?;
+    let mut blob = Vec::with_capacity(HEADER_BYTES + ciphertext.len());
+    blob.push(VERSION);
+    blob.extend_from_slice(&key.to_bytes());
+    blob.extend_from_slice(&ciphertext);
+    Ok(blob)
+}
+
+/// Opens a blob that arrived for the terminal `my_id`, and verifies everything but the slow number proof.
+///
+/// A packet without an introduction is looked at further only if `known` knows its dialog
+/// ([`crate::call::Calls::knows`]). `now` is for the validity of certificates.
+///
+/// # Errors
+/// See [`OpenError`]. The cheap checks come first.
+pub fn open(
+    blob: &[u8],
+    me: &SealKey,
+    my_id: &TerminalId,
+    known: &dyn Fn(&CallId, &TerminalId) -> bool,
+    now: UnixMillis,
+) -> Result<Opened, OpenError> {
+    let envelope = unseal(blob, me)?;
+    let signed: Signed = wire::decode(&envelope, MAX_BLOB_BYTES).map_err(|_| OpenError::Malformed)?;
+    let packet: Packet =
+        wire::decode(signed.payload_unverified(), MAX_BLOB_BYTES).map_err(|_| OpenError::Malformed)?;
+    packet.check()?;
+    if packet.to != *my_id {
+        return Err(OpenError::NotForUs);
+    }
+    if packet.intro.is_none() && !known(&packet.call, &packet.from) {
+        return Err(OpenError::UnknownDialog);
+    }
+    let payload = signed.verify(packet.from.as_bytes(), domain::SIGNAL).map_err(|_| OpenError::Signature)?;
+    let payload_hash = Sha256::digest(payload).into();
+    let intro = match &packet.intro {
+        Some(intro) => Some(Arc::new(verify_intro(intro, &packet.from, now)?)),
+        None => None,
+    };
+    Ok(Opened { packet, payload_hash, intro })
+}
+
+fn unseal(blob: &[u8], me: &SealKey) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+    if blob.len() > MAX_BLOB_BYTES {
+        return Err(OpenError::TooLarge);
+    }
+    let (header, ciphertext) = blob.split_at_checked(HEADER_BYTES).ok_or(OpenError::Version)?;
+    let (version, key) = header.split_first().ok_or(OpenError::Version)?;
+    if *version != VERSION {
+        return Err(OpenError::Version);
+    }
+    let key = <X25519HkdfSha256 as Kem>::EncappedKey::from_bytes(key).map_err(|_| OpenError::Sealed)?;
+    let secret =
+        <X25519HkdfSha256 as Kem>::PrivateKey::from_bytes(me.seed()).map_err(|_| OpenError::Sealed)?;
+    hpke::single_shot_open::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(
+        &OpModeR::Base,
+        &secret,
+        &key,
+        INFO,
+        ciphertext,
+        &[VERSION],
+    )
+    .map(Zeroizing::new)
+    .map_err(|_| OpenError::Sealed)
+}
+
+fn verify_intro(
+    intro: &Introduction,
+    from: &TerminalId,
+    now: UnixMillis,
+) -> Result<VerifiedIntro, OpenError> {
+    let cert = intro.cert.verify(now)?;
+    if cert.terminal != *from || cert.identity != intro.identity {
+        return Err(OpenError::CertMismatch);
+    }
+    let (record_key, proof) = intro.proof.check(&intro.number, &intro.identity, now)?;
+    Ok(VerifiedIntro {
+        number: intro.number.clone(),
+        identity: intro.identity,
+        cert,
+        routes: intro.routes.clone(),
+        record_key,
+        proof,
+    })
+}
