@@ -3,6 +3,8 @@
 
 pub mod bench;
 pub mod call;
+#[cfg(feature = "peer")]
+pub mod hostile;
 pub mod lab;
 #[cfg(feature = "peer")]
 pub mod peer;

@@ -1,6 +1,6 @@
 //! Numbers: what is dialled.
 //!
-//! A *plain* number has 12 digits, `4821 0937 5562`: eleven follow from a slow hash of the owner's key (see
+//! A *plain* number has 12 digits, `4821 0937 5567`: eleven follow from a slow hash of the owner's key (see
 //! [`proof`](crate::proof)), the last is a check digit. A *chosen* number is any word in any script, `ada`,
 //! `홍길동`, `1004`, `☎7`, issued by a directory; its full form is `ada@NAME`.
 //!
@@ -73,7 +73,7 @@ pub enum Number {
 }
 
 impl Number {
-    /// The one form under which programs store and compare it: `482109375562`, `ada` or `ada@NAME`.
+    /// The one form under which programs store and compare it: `482109375567`, `ada` or `ada@NAME`.
     #[must_use]
     pub fn canonical(&self) -> String {
         match self {
@@ -103,7 +103,7 @@ impl Number {
 }
 
 impl fmt::Display for Number {
-    /// As people read it: `4821 0937 5562`, `ada@NAME`.
+    /// As people read it: `4821 0937 5567`, `ada@NAME`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Plain(number) => number.fmt(f),

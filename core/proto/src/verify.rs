@@ -65,6 +65,14 @@ mod tests {
     }
 
     #[test]
+    fn known_vector() {
+        // Computed a second time with Python's hashlib.
+        let seen = verification(&[9; 32], &A, &B);
+        assert_eq!(seen.words, ["burden", "mean", "turkey", "letter", "depth", "custom"]);
+        assert_eq!(seen.digits, "95930496046510893654");
+    }
+
+    #[test]
     fn both_ends_see_the_same() {
         assert_eq!(verification(&[9; 32], &A, &B), verification(&[9; 32], &B, &A));
     }

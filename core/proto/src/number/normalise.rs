@@ -23,7 +23,7 @@ pub const MAX_NAME_BYTES: usize = 96;
 /// digit missing, or like a number of the public telephone network.
 pub const MAX_DIGITS_ONLY: usize = 8;
 
-/// Rounds after which folding has come to rest; two are enough for every character of Unicode 16.
+/// Rounds after which folding has come to rest; two are enough for every character of Unicode 17.
 const MAX_FOLDS: usize = 4;
 
 /// Printable characters of ASCII that separate or quote something in links, DNS names, multiaddrs, or shells.

@@ -25,7 +25,7 @@ const SET_OVERHEAD: usize = 4;
 /// Of the account record and of every terminal's record the one with the highest sequence stays. What has expired goes, and so do
 /// terminals that the account record revokes or doesn't know. If that is more than [`MAX_TERMINALS`] or
 /// [`MAX_SET_BYTES`] permit, the newest terminal records stay. The order in which sets arrive makes no
-/// difference, as long as all are of one identity; of two identities the one held stays.
+/// difference, as long as all are of one identity and fit in [`MAX_SET_BYTES`]; of two identities the one held stays.
 ///
 /// # Errors
 /// [`RecordError::Incumbent`] if another identity holds the number, [`RecordError::NoAccount`] if neither set has an account
@@ -129,19 +129,22 @@ fn merge_terminals(
     Ok(kept)
 }
 
-/// The newest terminal records, as many as the limits permit.
+/// The newest terminal records, as many as the limits permit; one that is too long for the room left makes way for shorter
+/// ones after it.
 fn keep_newest(
     mut terminals: Vec<Checked<TerminalRecord>>,
     account: &Checked<AccountRecord>,
 ) -> Vec<Checked<TerminalRecord>> {
     sort(&mut terminals);
     let mut room = MAX_SET_BYTES.saturating_sub(SET_OVERHEAD + account.envelope.encoded_len());
-    let mut fit = 0;
-    for terminal in terminals.iter().take(MAX_TERMINALS) {
-        let Some(rest) = room.checked_sub(terminal.envelope.encoded_len()) else { break };
-        room = rest;
-        fit += 1;
-    }
-    terminals.truncate(fit);
+    let mut kept = 0;
+    terminals.retain(|terminal| match room.checked_sub(terminal.envelope.encoded_len()) {
+        Some(rest) if kept < MAX_TERMINALS => {
+            room = rest;
+            kept += 1;
+            true
+        }
+        Some(_) | None => false,
+    });
     terminals
 }
