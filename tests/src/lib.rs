@@ -6,8 +6,6 @@ pub mod call;
 #[cfg(feature = "peer")]
 pub mod hostile;
 pub mod lab;
-#[cfg(feature = "peer")]
-pub mod peer;
 pub mod phone;
 pub mod program;
 pub mod score;

@@ -9,8 +9,9 @@ use serde::Serialize;
 
 use super::nodes::Nodes;
 use super::{BenchError, Report, progress};
+use crate::hostile::Person;
+use crate::hostile::person::now;
 use crate::lab::{Host, Impairment, Lab, Nat};
-use crate::peer::Person;
 use crate::phone::Directory;
 use crate::score::{median, percentile};
 
@@ -85,7 +86,7 @@ fn report(samples: &Samples, lookups: u32) -> Result<Report, BenchError> {
 
 /// Working their numbers out takes a second each: two at a time.
 fn people() -> Vec<Person> {
-    let half = |from: u8| move || (from..NUMBERS).step_by(2).map(Person::new).collect::<Vec<_>>();
+    let half = |from: u8| move || (from..NUMBERS).step_by(2).map(Person::mine).collect::<Vec<_>>();
     std::thread::scope(|scope| {
         let threads = [scope.spawn(half(0)), scope.spawn(half(1))];
         threads
@@ -126,9 +127,9 @@ async fn publish_all(entry: String, people: &[Person], samples: &Mutex<Samples>)
     let net = network(entry.clone(), 200).await?;
     let addr: Vec<NodeAddr> = entry.parse().into_iter().collect();
     for person in people {
-        let set = person.records(addr.clone(), Person::now());
+        let set = person.set(now(), &addr);
         let start = Instant::now();
-        let published = tokio::time::timeout(PATIENCE, net.publish(person.key(), set)).await;
+        let published = tokio::time::timeout(PATIENCE, net.publish(person.key, set)).await;
         let took = start.elapsed().as_secs_f64() * 1e3;
         if let Ok(mut samples) = samples.lock() {
             samples.publish_ms.push(took);
@@ -150,7 +151,7 @@ async fn look_up(
 ) -> Result<(), BenchError> {
     let net = network(entry, (round % 100) as u8).await?;
     let start = Instant::now();
-    let mut lookup = net.lookup(person.key());
+    let mut lookup = net.lookup(person.key);
     let mut found = None;
     while let Some(event) = lookup.next().await {
         match event {

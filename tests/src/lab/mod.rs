@@ -49,7 +49,6 @@ use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 
 use cloud::{Cloud, PortId};
 use sys::Namespace;
@@ -438,14 +437,6 @@ impl Host {
     /// When the namespace can't be entered.
     pub fn run<T: Send>(&self, task: impl FnOnce() -> T + Send) -> Result<T, LabError> {
         self.namespace.inside(task)
-    }
-
-    /// Runs a closure on this host, on a thread of its own that may outlive the host.
-    ///
-    /// # Errors
-    /// When the namespace can't be kept open.
-    pub fn detach(&self, task: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, LabError> {
-        self.namespace.detach(task)
     }
 
     /// A UDP socket on this host; port 0 takes any.

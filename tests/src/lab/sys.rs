@@ -82,20 +82,6 @@ impl Namespace {
         })
     }
 
-    /// The same on a thread that nobody waits for. The task does not run if the namespace can't be entered.
-    pub fn detach(
-        &self,
-        task: impl FnOnce() + Send + 'static,
-    ) -> Result<std::thread::JoinHandle<()>, LabError> {
-        let handle = self.handle.try_clone().map_err(LabError::Io)?;
-        Ok(std::thread::spawn(move || {
-            // SAFETY: `handle` is a network namespace, open until the call has returned; only this thread moves.
-            if unsafe { libc::setns(handle.as_raw_fd(), libc::CLONE_NEWNET) } == 0 {
-                task();
-            }
-        }))
-    }
-
     /// A TUN device (packets without a header, non-blocking) inside the namespace.
     pub fn tun(&self, device: &str) -> Result<OwnedFd, LabError> {
         self.inside(|| open_tun(device))?.map_err(LabError::Io)
