@@ -31,13 +31,14 @@ pub fn main() -> Exit {
     let cli = Cli::parse();
     log_to_stderr();
     let printer = Printer::new(cli.global.json);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(threads()).enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            printer.failure(&Failure::failed(format!("No threads can be started: {error}.")));
-            return Exit::Failed;
-        }
-    };
+    let runtime =
+        match tokio::runtime::Builder::new_multi_thread().worker_threads(threads()).enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                printer.failure(&Failure::failed(format!("No threads can be started: {error}.")));
+                return Exit::Failed;
+            }
+        };
     let outcome = runtime.block_on(commands::execute(cli, printer));
     // A thread that waits for a line on standard input can't be woken: don't wait for it.
     runtime.shutdown_timeout(Duration::from_millis(100));

@@ -17,10 +17,12 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 /// Binds `addr` and serves `/metrics` and `/health` until `quit`. Gives the address, whose port is chosen
 /// by the system if it was 0.
 pub async fn serve(addr: SocketAddr, phone: Phone, quit: CancellationToken) -> Result<SocketAddr, Failure> {
-    let failed = |error: std::io::Error| Failure::failed(format!("Metrics can't be served at {addr}: {error}."));
+    let failed =
+        |error: std::io::Error| Failure::failed(format!("Metrics can't be served at {addr}: {error}."));
     let listener = TcpListener::bind(addr).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
-    let routes = Router::new().route("/metrics", get(metrics)).route("/health", get(health)).with_state(phone);
+    let routes =
+        Router::new().route("/metrics", get(metrics)).route("/health", get(health)).with_state(phone);
     tokio::spawn(async move {
         let server = axum::serve(listener, routes).with_graceful_shutdown(quit.cancelled_owned());
         if let Err(error) = server.await {

@@ -60,9 +60,9 @@ impl Source {
 fn line(input: &mut impl BufRead) -> Result<Zeroizing<String>, Failure> {
     let mut line = Zeroizing::new(String::new());
     let mut bounded = std::io::Read::take(input, MAX_PASSWORD_BYTES as u64 + 2);
-    bounded
-        .read_line(&mut line)
-        .map_err(|error| Failure::bad_input(format!("The password can't be read from standard input: {error}.")))?;
+    bounded.read_line(&mut line).map_err(|error| {
+        Failure::bad_input(format!("The password can't be read from standard input: {error}."))
+    })?;
     while line.ends_with(['\n', '\r']) {
         line.pop();
     }

@@ -41,5 +41,8 @@ pub async fn resolved(telephone: &impl Telephone, command: Command) -> Result<Co
 
 /// For a reply of another kind than the command has.
 pub fn unexpected(reply: &Reply) -> ApiError {
-    ApiError::new(ErrorCode::Internal, format!("The telephone gave an answer to another question: {reply:?}."))
+    ApiError::new(
+        ErrorCode::Internal,
+        format!("The telephone gave an answer to another question: {reply:?}."),
+    )
 }

@@ -34,7 +34,9 @@ pub fn event(event: &Event) -> Option<String> {
             fingerprint(pinned),
             fingerprint(offered)
         ),
-        Event::DeviceLost { device, .. } => format!("The sound device {device} is gone; the call goes on with another."),
+        Event::DeviceLost { device, .. } => {
+            format!("The sound device {device} is gone; the call goes on with another.")
+        }
         Event::Ended { reason, by, duration_ms, .. } => ended(reason, *by, *duration_ms),
         Event::Error { message, .. } => message.clone(),
     };
@@ -125,7 +127,8 @@ pub fn fingerprint(text: &str) -> String {
 /// Text of somebody else's, safe for a terminal: without control characters and marks that turn the
 /// direction of writing.
 pub fn printable(text: &str) -> String {
-    let unsafe_mark = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let unsafe_mark =
+        |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     text.chars().map(|c| if c.is_control() || unsafe_mark(c) { '\u{fffd}' } else { c }).collect()
 }
 
@@ -223,8 +226,14 @@ mod tests {
             event(&Event::Ended { call: "c".into(), number: number(), reason, by, duration_ms }).unwrap()
         };
         assert_eq!(end(EndReason::WrongNumber, Side::Local, 0), "Call ended: nobody has this number.");
-        assert_eq!(end(EndReason::HungUp, Side::Remote, 72_400), "Call ended: the other end hung up after 1 min 12 s.");
-        assert_eq!(end(EndReason::HungUp, Side::Local, 3_720_000), "Call ended: you hung up after 1 h 2 min.");
+        assert_eq!(
+            end(EndReason::HungUp, Side::Remote, 72_400),
+            "Call ended: the other end hung up after 1 min 12 s."
+        );
+        assert_eq!(
+            end(EndReason::HungUp, Side::Local, 3_720_000),
+            "Call ended: you hung up after 1 h 2 min."
+        );
         let failed = end(EndReason::Failed("no path".into()), Side::Local, 0);
         assert_eq!(failed, "Call ended: no path.");
     }
@@ -243,7 +252,8 @@ mod tests {
 
     #[test]
     fn a_strangers_text_can_not_steer_the_terminal() {
-        let text = Event::Text { from: number(), body: "a\u{1b}[2Jb\n\u{202e}c".into(), call: None, id: "i".into() };
+        let text =
+            Event::Text { from: number(), body: "a\u{1b}[2Jb\n\u{202e}c".into(), call: None, id: "i".into() };
         let line = event(&text).unwrap();
         assert!(!line.contains(['\u{1b}', '\n', '\u{202e}']), "{line:?}");
         assert!(line.ends_with("a\u{fffd}[2Jb\u{fffd}\u{fffd}c"));
@@ -258,7 +268,8 @@ mod tests {
             verified,
         };
         let table = contacts(&[contact("Ada", Some("f"), true), contact("Bartholomew", None, false)]);
-        let columns: Vec<_> = table.lines().map(|line| line.find("  v").or(line.find("  not")).unwrap()).collect();
+        let columns: Vec<_> =
+            table.lines().map(|line| line.find("  v").or(line.find("  not")).unwrap()).collect();
         assert_eq!(columns[0], columns[1]);
         assert_eq!(fingerprint("abcdefghij"), "abcd efgh ij");
         assert!(contacts(&[]).contains("contact add"));

@@ -108,7 +108,8 @@ fn accounts_are_made_listed_chosen_and_renamed() {
     let current: Vec<Value> = json.done().out.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     assert_eq!(current.iter().map(|a| a["current"].as_bool().unwrap()).collect::<Vec<_>>(), [false, true]);
 
-    let renamed = home.run_with(&["account", "rename", "ada", "eve", "--password-stdin", "--json"], "pw one\n", &[]);
+    let renamed =
+        home.run_with(&["account", "rename", "ada", "eve", "--password-stdin", "--json"], "pw one\n", &[]);
     assert_eq!(renamed.done().json()["number"], ada["number"]);
     home.run(&["account", "use", "ada"]).refused(3, "ada");
 }

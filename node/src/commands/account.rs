@@ -35,7 +35,13 @@ pub async fn execute(context: &Context, printer: Printer, command: AccountCmd) -
             let (id, new_id): (AccountId, AccountId) = (id.parse()?, new_id.parse()?);
             let password = Source::new(password_stdin).current("Password: ")?;
             home.rename(&id, &password, &new_id).await?;
-            done(context, printer, &new_id, &format!("{id} is now called {new_id}. The number stays the same.")).await
+            done(
+                context,
+                printer,
+                &new_id,
+                &format!("{id} is now called {new_id}. The number stays the same."),
+            )
+            .await
         }
         AccountCmd::Renew { id, password_stdin } => {
             let id = id.parse()?;

@@ -41,7 +41,9 @@ fn to_command(command: ContactCmd) -> Result<Command, Failure> {
             let typed = words(typed);
             let (number, name) = split_number(&typed);
             if name.is_empty() {
-                return Err(Failure::bad_input("What shall the contact be called? `offhook contact add NUMBER NAME`."));
+                return Err(Failure::bad_input(
+                    "What shall the contact be called? `offhook contact add NUMBER NAME`.",
+                ));
             }
             Command::ContactAdd { number: number.into(), name: name.into() }
         }
@@ -52,7 +54,9 @@ fn said(command: &Command) -> &'static str {
     match command {
         Command::ContactAdd { .. } => "The contact is kept.",
         Command::ContactRemove { .. } => "The contact is removed.",
-        Command::ContactConfirm { .. } => "The new key is accepted. Compare words in your next call: `verify`.",
+        Command::ContactConfirm { .. } => {
+            "The new key is accepted. Compare words in your next call: `verify`."
+        }
         _ => "Done.",
     }
 }

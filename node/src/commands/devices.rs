@@ -36,7 +36,8 @@ mod tests {
 
     #[test]
     fn the_default_device_is_marked() {
-        let device = |id: &str, kind, default| DeviceInfo { id: id.into(), name: format!("the {id}"), kind, default };
+        let device =
+            |id: &str, kind, default| DeviceInfo { id: id.into(), name: format!("the {id}"), kind, default };
         let devices = [device("a", DeviceKind::Mic, false), device("b", DeviceKind::Mic, true)];
         let text = table("Mics", DeviceKind::Mic, &devices);
         assert_eq!(text, "Mics\n  the a\n      a\n* the b\n      b");

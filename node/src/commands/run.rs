@@ -79,7 +79,10 @@ async fn greet(phone: &Phone, printer: Printer) -> Result<u64, Failure> {
 
 fn remind(status: &Status, printer: Printer) {
     if status.certificate_days <= REMIND {
-        printer.complaint(&format!("This terminal's certificate {}.", text::certificate(status.certificate_days)));
+        printer.complaint(&format!(
+            "This terminal's certificate {}.",
+            text::certificate(status.certificate_days)
+        ));
     }
 }
 

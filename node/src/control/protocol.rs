@@ -147,7 +147,9 @@ mod tests {
         ] {
             assert_eq!(parse_request(&request_line(&request)).unwrap(), request);
         }
-        for garbage in ["", "null", "[]", "{}", "hello", r#"{"command":"fly"}"#, r#"{"command":7}"#, "{\"command\":"] {
+        for garbage in
+            ["", "null", "[]", "{}", "hello", r#"{"command":"fly"}"#, r#"{"command":7}"#, "{\"command\":"]
+        {
             assert_eq!(parse_request(garbage).unwrap_err().code, ErrorCode::BadInput, "{garbage}");
             assert!(parse_answer(garbage).is_err(), "{garbage}");
         }

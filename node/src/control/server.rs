@@ -48,7 +48,10 @@ impl ControlSocket {
     /// failure with [`Exit::InUse`].
     pub async fn bind(path: &Path) -> Result<Self, Failure> {
         if UnixStream::connect(path).await.is_ok() {
-            return Err(Failure::new(Exit::InUse, "A terminal is running here already. `offhook status` shows it."));
+            return Err(Failure::new(
+                Exit::InUse,
+                "A terminal is running here already. `offhook status` shows it.",
+            ));
         }
         let failed =
             |error: std::io::Error| Failure::failed(format!("{} can't be made: {error}.", path.display()));

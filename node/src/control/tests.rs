@@ -36,7 +36,8 @@ impl Telephone for Recorder {
     }
 
     fn events(&self) -> BoxStream<'static, TimedEvent> {
-        stream::unfold(self.events.subscribe(), async |mut events| Some((events.recv().await.ok()?, events))).boxed()
+        stream::unfold(self.events.subscribe(), async |mut events| Some((events.recv().await.ok()?, events)))
+            .boxed()
     }
 }
 
@@ -51,11 +52,8 @@ struct Fixture {
 async fn fixture(limits: Limits) -> Fixture {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("control.sock");
-    let recorder = Recorder {
-        asked: Arc::default(),
-        events: broadcast::channel(4096).0,
-        go_on: Arc::default(),
-    };
+    let recorder =
+        Recorder { asked: Arc::default(), events: broadcast::channel(4096).0, go_on: Arc::default() };
     let quit = CancellationToken::new();
     let socket = ControlSocket::bind(&path).await.unwrap();
     let server = tokio::spawn(socket.serve(recorder.clone(), quit.clone(), limits));
