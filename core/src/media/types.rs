@@ -97,7 +97,7 @@ impl fmt::Debug for Path {
 }
 
 /// What a leg reports to its owner.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub enum MediaEvent {
     /// Our candidates in SDP form (RFC 8839 section 5.1), to be told to the other end. Only after disclosure.
     Candidates(Vec<String>),
@@ -134,6 +134,24 @@ pub enum MediaEvent {
     Failed(MediaError),
     /// The other end closed the media.
     Closed,
+}
+
+/// Without addresses, packets and keys.
+impl fmt::Debug for MediaEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            MediaEvent::Candidates(lines) => write!(f, "Candidates({})", lines.len()),
+            MediaEvent::Tunnel(packet) => write!(f, "Tunnel({} bytes)", packet.len()),
+            MediaEvent::Connected { exporter: _, path } => write!(f, "Connected({path:?})"),
+            MediaEvent::PathChanged(path) => write!(f, "PathChanged({path:?})"),
+            MediaEvent::Control(frame) => write!(f, "Control({} bytes)", frame.len()),
+            MediaEvent::AudioStarted { .. } => f.write_str("AudioStarted"),
+            MediaEvent::FirstAudio { .. } => f.write_str("FirstAudio"),
+            MediaEvent::DeviceLost(what) => write!(f, "DeviceLost({what})"),
+            MediaEvent::Failed(error) => write!(f, "Failed({error:?})"),
+            MediaEvent::Closed => f.write_str("Closed"),
+        }
+    }
 }
 
 /// Why a leg could not start, or ended.

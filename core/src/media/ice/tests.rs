@@ -121,7 +121,7 @@ fn forged_checks_change_nothing() {
             forged += 1;
         }
     }
-    assert!(forged > 3);
+    assert!(forged >= 2);
     pair.collect();
     assert_eq!(pair.paths[1], None);
     assert!(pair.genuine[1].is_empty());
