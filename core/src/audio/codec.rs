@@ -82,7 +82,8 @@ impl VoiceDecoder {
     }
 
     fn run(&mut self, payload: &[u8], out: &mut [f32; FRAME], fec: bool) -> bool {
-        let decoded = !payload.is_empty() && matches!(self.decoder.decode_float(payload, out, fec), Ok(FRAME));
+        let decoded =
+            !payload.is_empty() && matches!(self.decoder.decode_float(payload, out, fec), Ok(FRAME));
         if !decoded {
             self.conceal(out);
         }

@@ -1,7 +1,7 @@
 //! Two legs on loopback, with the test in the place of signalling.
 
 mod hostile;
-mod score;
+pub(super) mod score;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path as FilePath, PathBuf};
@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const EVENTS: usize = 64;
 const GLANCE: Duration = Duration::from_millis(20);
 
-fn speech(name: &str) -> PathBuf {
+pub(super) fn speech(name: &str) -> PathBuf {
     FilePath::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data").join(name)
 }
 
@@ -84,7 +84,9 @@ impl Call {
                         self.carried[from] += 1;
                         to.tunnel(packet.clone());
                     }
-                    MediaEvent::Candidates(lines) if self.candidates => to.add_remote_candidates(lines.clone()),
+                    MediaEvent::Candidates(lines) if self.candidates => {
+                        to.add_remote_candidates(lines.clone())
+                    }
                     _ => {}
                 }
                 self.ends[from].log.push(event);
@@ -114,7 +116,9 @@ fn is_direct(end: &End) -> bool {
 
 fn epochs(end: &End) -> Option<(u64, u64)> {
     end.find(|event| match event {
-        MediaEvent::AudioStarted { mic_epoch_ns, speaker_epoch_ns } => Some((*mic_epoch_ns, *speaker_epoch_ns)),
+        MediaEvent::AudioStarted { mic_epoch_ns, speaker_epoch_ns } => {
+            Some((*mic_epoch_ns, *speaker_epoch_ns))
+        }
         _ => None,
     })
 }

@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use crate::audio::{AudioError, DeviceSpec};
 
+/// Default of [`MediaConfig::idle_timeout`].
+const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
+
 /// Which end of the call this is. The caller is the controlling ICE agent and the QUIC client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
@@ -39,6 +42,9 @@ pub struct MediaConfig {
     /// Whether loopback addresses are candidates even if there are others. Without any other address, or when
     /// bound to a loopback address, they always are.
     pub allow_loopback: bool,
+    /// Without a packet of the other end for this long the leg fails. 15 s unless there is a reason; below 6 s
+    /// it would fail while it rings, when packets are few.
+    pub idle_timeout: Duration,
     /// Sound.
     pub audio: AudioConfig,
 }
@@ -52,6 +58,7 @@ impl MediaConfig {
             disclose: true,
             bind: None,
             allow_loopback: false,
+            idle_timeout: IDLE_TIMEOUT,
             audio: AudioConfig::default(),
         }
     }

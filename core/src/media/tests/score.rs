@@ -11,29 +11,39 @@ const DECIMATE: usize = 6;
 const LAGS: std::ops::Range<i64> = -RATE / 50..RATE * 3 / 10;
 
 #[derive(Debug)]
-pub(super) struct Score {
-    pub(super) correlation: f64,
+pub(in crate::media) struct Score {
+    pub(in crate::media) correlation: f64,
     /// Mouth to ear.
-    pub(super) delay_ms: f64,
+    pub(in crate::media) delay_ms: f64,
 }
 
-/// A whole file at the lower rate, as a microphone would say it.
-fn read(path: &Path) -> Vec<f64> {
-    let seconds = hound::WavReader::open(path).map(|wav| wav.duration() / wav.spec().sample_rate + 1).unwrap();
+/// A whole file as a microphone would say it.
+pub(in crate::media) fn read(path: &Path) -> Vec<f32> {
+    let seconds =
+        hound::WavReader::open(path).map(|wav| wav.duration() / wav.spec().sample_rate + 1).unwrap();
     let mut source = open_source(&DeviceSpec::File(path.to_owned())).unwrap();
     let start = source.start(std::time::Instant::now()).unwrap();
     let (mut samples, mut block) = (Vec::new(), [0.0; BLOCK_LEN]);
     for _ in 0..seconds * 100 {
         source.read(start + BLOCK_TIME * (seconds * 100 + 1), &mut block).unwrap();
-        samples.extend(block.chunks(DECIMATE).map(|six| f64::from(six.iter().sum::<f32>()) / DECIMATE as f64));
+        samples.extend_from_slice(&block);
     }
     samples
 }
 
-/// Compares what was said from `mic_ns` on with what was heard from `speaker_ns` on.
+fn lower(samples: &[f32]) -> Vec<f64> {
+    samples.chunks(DECIMATE).map(|six| f64::from(six.iter().sum::<f32>()) / DECIMATE as f64).collect()
+}
+
+/// Compares two files: what was said from `mic_ns` on with what was heard from `speaker_ns` on.
 pub(super) fn compare(said: &Path, mic_ns: u64, heard: &Path, speaker_ns: u64) -> Score {
-    let (said, heard) = (read(said), read(heard));
-    let offset = (speaker_ns as i64 - mic_ns as i64) * RATE / 1_000_000_000;
+    compare_samples(&read(said), &read(heard), speaker_ns as i64 - mic_ns as i64)
+}
+
+/// The same for samples at 48 kHz; `later_ns` is how much later the hearing began than the speaking.
+pub(in crate::media) fn compare_samples(said: &[f32], heard: &[f32], later_ns: i64) -> Score {
+    let (said, heard) = (lower(said), lower(heard));
+    let offset = later_ns * RATE / 1_000_000_000;
     let at_lag = |lag: i64| {
         let (mut product, mut said_power, mut heard_power) = (0.0, 0.0, 0.0);
         for (i, h) in heard.iter().enumerate() {
