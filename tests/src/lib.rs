@@ -1,7 +1,10 @@
 //! Network lab, scoring and helpers for the end-to-end tests and benchmarks.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
+pub mod bench;
 pub mod call;
+#[cfg(feature = "peer")]
+pub mod hostile;
 pub mod lab;
 pub mod phone;
 pub mod program;

@@ -1,1 +1,382 @@
-//! Jitter buffer and concealment decisions.
+//! The jitter buffer: turns packets that arrive when they like into one frame whenever playout needs one.
+//!
+//! Contract. Packets go in by [`JitterBuffer::insert`]; each time playout needs the next frame it calls
+//! [`JitterBuffer::next`] and does what the answer says. `now` must never go backwards. No codec, clock or
+//! thread is touched here, so the same buffer runs in real time, in virtual time and in a simulation.
+//!
+//! How the delay is chosen. For each packet the *transit* is its arrival minus its RTP time; only differences
+//! mean anything. The fastest transit of the last seconds is the zero of all delays; the *target* is what the
+//! 97th percentile needs on top, plus one frame while packets are being lost, because in-band FEC (RFC 6716
+//! section 2.1.7) repairs a frame from the packet after it, which must have arrived by then. The delay follows
+//! the target by whole frames: it grows by itself when a packet is late (a frame is concealed and the packet is
+//! still played when it comes), and it is led back by leaving out a frame when it has been too long for a while.
+
+mod arrivals;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::rtp::SequenceUnwrap;
+use arrivals::{Arrivals, LossRate};
+
+/// Largest payload that is kept, in bytes; Opus never needs more for one frame (RFC 6716 section 3.4).
+pub const MAX_PAYLOAD: usize = 1_275;
+
+/// Frames that are concealed in a row before the buffer gives up and asks for silence: 200 ms of 20 ms frames,
+/// after which Opus' concealment has faded out anyway.
+const MAX_WAIT: u32 = 10;
+/// How long the delay has to be off before it is corrected, in frames.
+const PATIENCE_DEEP: u32 = 25;
+const PATIENCE_VERY_DEEP: u32 = 5;
+const PATIENCE_SHALLOW: u32 = 10;
+
+/// How a buffer works. The defaults are those of a voice call.
+#[derive(Debug, Clone, Copy)]
+pub struct JitterConfig {
+    /// RTP clock in Hz.
+    pub clock_hz: u32,
+    /// Samples per frame on that clock.
+    pub frame: u32,
+    /// Delay on a perfect network. Costs this much on every call; less leaves no room for a late thread.
+    pub min_delay: Duration,
+    /// Longest delay that is aimed at; packets later than that are given up.
+    pub max_delay: Duration,
+    /// Most packets that are held. When it is full the oldest goes.
+    pub capacity: usize,
+}
+
+impl Default for JitterConfig {
+    fn default() -> JitterConfig {
+        JitterConfig {
+            clock_hz: crate::rtp::OPUS_CLOCK_HZ,
+            frame: crate::rtp::OPUS_CLOCK_HZ / 50,
+            min_delay: Duration::from_millis(10),
+            max_delay: Duration::from_millis(400),
+            capacity: 64,
+        }
+    }
+}
+
+/// What became of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inserted {
+    /// It waits to be played.
+    Held,
+    /// It is already there.
+    Duplicate,
+    /// Its turn is over.
+    Late,
+    /// Its payload is empty or longer than [`MAX_PAYLOAD`].
+    Refused,
+}
+
+/// What playout has to do for the next frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Playout {
+    /// Decode this payload.
+    Decode(Vec<u8>),
+    /// The frame is lost: decode its copy out of this payload, which is the next packet's.
+    DecodeFec(Vec<u8>),
+    /// The frame is lost or late: let the codec conceal it.
+    Conceal,
+    /// Nothing to play. Ask again as soon as is convenient, at the latest after one frame.
+    Silence,
+}
+
+/// What a buffer has done so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct JitterStats {
+    /// Delay that is aimed at.
+    pub target: Duration,
+    /// Delay beyond the fastest packet at the last frame played.
+    pub delay: Duration,
+    /// Frames decoded from their own packet.
+    pub played: u64,
+    /// Frames decoded from the packet after them.
+    pub repaired: u64,
+    /// Frames concealed.
+    pub concealed: u64,
+    /// Packets that came after their turn.
+    pub late: u64,
+    /// Packets that came twice.
+    pub duplicates: u64,
+    /// Frames left out to shorten the delay, or because the buffer was full.
+    pub dropped: u64,
+    /// Frames concealed only to lengthen the delay (also counted in `concealed`).
+    pub inserted: u64,
+}
+
+impl JitterStats {
+    /// Share of frames that could not be decoded, 0 to 1.
+    pub fn concealed_share(&self) -> f64 {
+        let all = self.played + self.repaired + self.concealed;
+        if all == 0 { 0.0 } else { self.concealed as f64 / all as f64 }
+    }
+}
+
+/// Whether frames are being played.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// No stream, or it has paused: waits for a packet and then for the target delay.
+    Waiting,
+    /// A frame leaves at each call of `next`.
+    Playing,
+}
+
+#[derive(Debug)]
+struct Held {
+    /// RTP time in microseconds, unwrapped.
+    time: i64,
+    payload: Vec<u8>,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct JitterBuffer {
+    config: JitterConfig,
+    state: State,
+    start: Option<Instant>,
+    sequences: SequenceUnwrap,
+    /// Last RTP timestamp and its unwrapped value.
+    timestamps: Option<(u32, i64)>,
+    packets: BTreeMap<u64, Held>,
+    /// Sequence number of the next frame; nothing below it is ever played.
+    next: u64,
+    /// Frames concealed for `next` while nothing was there to play.
+    waited: u32,
+    arrivals: Arrivals,
+    loss: LossRate,
+    deep: u32,
+    shallow: u32,
+    stats: JitterStats,
+}
+
+impl JitterBuffer {
+    /// An empty buffer.
+    pub fn new(config: JitterConfig) -> JitterBuffer {
+        JitterBuffer {
+            config: JitterConfig {
+                clock_hz: config.clock_hz.max(1),
+                frame: config.frame.max(1),
+                capacity: config.capacity.max(2),
+                ..config
+            },
+            state: State::Waiting,
+            start: None,
+            sequences: SequenceUnwrap::default(),
+            timestamps: None,
+            packets: BTreeMap::new(),
+            next: 0,
+            waited: 0,
+            arrivals: Arrivals::default(),
+            loss: LossRate::default(),
+            deep: 0,
+            shallow: 0,
+            stats: JitterStats { target: config.min_delay, ..JitterStats::default() },
+        }
+    }
+
+    /// Takes the packet that arrived at `now`.
+    pub fn insert(&mut self, now: Instant, sequence: u16, timestamp: u32, payload: &[u8]) -> Inserted {
+        if payload.is_empty() || payload.len() > MAX_PAYLOAD {
+            return Inserted::Refused;
+        }
+        let arrived = self.micros(now);
+        let sequence = self.sequences.unwrap(sequence);
+        let time = self.unwrap_time(timestamp);
+        if self.packets.contains_key(&sequence) {
+            self.stats.duplicates += 1;
+            return Inserted::Duplicate;
+        }
+        self.arrivals.record(arrived - time);
+        if sequence < self.next {
+            self.stats.late += 1;
+            return Inserted::Late;
+        }
+        self.make_room(sequence);
+        self.packets.insert(sequence, Held { time, payload: payload.to_vec() });
+        Inserted::Held
+    }
+
+    /// What to play for the frame that starts now.
+    pub fn next(&mut self, now: Instant) -> Playout {
+        let now = self.micros(now);
+        let target = self.target();
+        self.stats.target = Duration::from_micros(target as u64);
+        if self.state == State::Waiting && !self.start_playing(now, target) {
+            return Playout::Silence;
+        }
+        if let Some(held) = self.packets.get(&self.next) {
+            let delay = self.delay(now, held.time);
+            return self.play_next(delay, target);
+        }
+        match self.packets.first_key_value() {
+            Some((&following, _)) => self.cross_gap(now, following),
+            None => self.wait(),
+        }
+    }
+
+    /// Packets held; never more than the configured capacity.
+    pub fn len(&self) -> usize {
+        self.packets.len()
+    }
+
+    /// Whether nothing is held.
+    pub fn is_empty(&self) -> bool {
+        self.packets.is_empty()
+    }
+
+    /// What it has done so far.
+    pub fn stats(&self) -> JitterStats {
+        self.stats
+    }
+
+    /// Whether the frame at `next` is there: leaves one out, puts one in, or plays it.
+    fn play_next(&mut self, delay: i64, target: i64) -> Playout {
+        self.stats.delay = Duration::from_micros(delay.max(0) as u64);
+        let frame = self.frame_micros();
+        self.judge(delay, target);
+        let very_deep = delay > target + 4 * frame;
+        if self.deep >= if very_deep { PATIENCE_VERY_DEEP } else { PATIENCE_DEEP }
+            && self.packets.contains_key(&(self.next + 1))
+        {
+            self.deep = 0;
+            self.packets.remove(&self.next);
+            self.next += 1;
+            self.stats.dropped += 1;
+        } else if self.shallow >= PATIENCE_SHALLOW {
+            self.shallow = 0;
+            self.stats.inserted += 1;
+            self.stats.concealed += 1;
+            return Playout::Conceal;
+        }
+        self.decode_next()
+    }
+
+    fn decode_next(&mut self) -> Playout {
+        match self.packets.remove(&self.next) {
+            Some(held) => {
+                self.advance(1, false);
+                self.stats.played += 1;
+                Playout::Decode(held.payload)
+            }
+            None => self.wait(),
+        }
+    }
+
+    /// Frames before `following` are missing. Those for which a concealed frame has been played while waiting
+    /// are done with; the last one is repaired from the packet after it.
+    fn cross_gap(&mut self, now: i64, following: u64) -> Playout {
+        let concealed = u64::from(self.waited).min(following - self.next);
+        self.advance(concealed, true);
+        match following - self.next {
+            0 => {
+                let delay = self.packets.get(&following).map_or(0, |held| self.delay(now, held.time));
+                self.play_next(delay, self.target())
+            }
+            1 => {
+                let payload =
+                    self.packets.get(&following).map(|held| held.payload.clone()).unwrap_or_default();
+                self.advance(1, true);
+                self.stats.repaired += 1;
+                Playout::DecodeFec(payload)
+            }
+            2.. => {
+                self.advance(1, true);
+                self.stats.concealed += 1;
+                Playout::Conceal
+            }
+        }
+    }
+
+    /// Nothing is there: conceal without giving the frame up, since it may only be late.
+    fn wait(&mut self) -> Playout {
+        if self.waited >= MAX_WAIT {
+            self.state = State::Waiting;
+            self.waited = 0;
+            return Playout::Silence;
+        }
+        self.waited += 1;
+        self.stats.concealed += 1;
+        Playout::Conceal
+    }
+
+    fn start_playing(&mut self, now: i64, target: i64) -> bool {
+        let Some((&first, held)) = self.packets.first_key_value() else { return false };
+        if self.delay(now, held.time) < target {
+            return false;
+        }
+        self.state = State::Playing;
+        self.next = first;
+        (self.waited, self.deep, self.shallow) = (0, 0, 0);
+        true
+    }
+
+    /// Counts for how many frames in a row the delay has been off.
+    fn judge(&mut self, delay: i64, target: i64) {
+        let frame = self.frame_micros();
+        // A quarter of a frame keeps what is merely rounded up to whole frames from being corrected.
+        self.deep = if delay > target + frame + frame / 4 { self.deep + 1 } else { 0 };
+        self.shallow = if delay + frame / 2 < target { self.shallow + 1 } else { 0 };
+    }
+
+    fn advance(&mut self, frames: u64, lost: bool) {
+        self.next += frames;
+        self.waited = 0;
+        for _ in 0..frames.min(64) {
+            self.loss.record(lost);
+        }
+    }
+
+    fn make_room(&mut self, sequence: u64) {
+        // The stream has jumped further than the buffer could ever bridge: start anew from there.
+        if self.state == State::Playing && sequence - self.next >= self.config.capacity as u64 {
+            self.stats.dropped += self.packets.len() as u64;
+            self.packets.clear();
+            self.state = State::Waiting;
+            self.next = sequence;
+        }
+        if self.packets.len() >= self.config.capacity {
+            self.packets.pop_first();
+            self.stats.dropped += 1;
+            self.next = self
+                .packets
+                .first_key_value()
+                .map_or(sequence, |(&first, _)| first.min(sequence))
+                .max(self.next);
+        }
+    }
+
+    /// Delay of a frame with RTP time `time` if played now, beyond that of the fastest packet.
+    fn delay(&self, now: i64, time: i64) -> i64 {
+        now - time - self.arrivals.fastest()
+    }
+
+    fn target(&self) -> i64 {
+        let repair = if self.loss.is_high() { self.frame_micros() } else { 0 };
+        let min = self.config.min_delay.as_micros() as i64;
+        let max = self.config.max_delay.as_micros() as i64;
+        self.arrivals.spread().max(min).saturating_add(repair).min(max.max(min))
+    }
+
+    fn frame_micros(&self) -> i64 {
+        i64::from(self.config.frame) * 1_000_000 / i64::from(self.config.clock_hz)
+    }
+
+    fn micros(&mut self, now: Instant) -> i64 {
+        let start = *self.start.get_or_insert(now);
+        now.saturating_duration_since(start).as_micros() as i64
+    }
+
+    fn unwrap_time(&mut self, timestamp: u32) -> i64 {
+        let units = match self.timestamps {
+            Some((last, units)) => units + i64::from(timestamp.wrapping_sub(last) as i32),
+            None => 0,
+        };
+        self.timestamps = Some((timestamp, units));
+        units * 1_000_000 / i64::from(self.config.clock_hz)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! Words and digits that two people compare by voice.
 //!
-//! Both ends of a call derive the same text from the secret that only they share (the TLS exporter, RFC 8446 section
-//! 7.5) and from both identity keys. If it is the same on both screens, nobody sits in between.
+//! Both ends of a call derive the same text from the secret that only they share (the TLS exporter, RFC 8446
+//! section 7.5) and from both identity keys. If it is the same on both screens, nobody sits in between.
 
 use sha2::{Digest, Sha256};
 
@@ -62,6 +62,14 @@ mod tests {
         let heads: BTreeSet<&str> = words.iter().map(|word| &word[..word.len().min(4)]).collect();
         assert_eq!(heads.len(), WORD_COUNT);
         assert!(words.iter().all(|word| word.bytes().all(|b| b.is_ascii_lowercase())));
+    }
+
+    #[test]
+    fn known_vector() {
+        // Computed a second time with Python's hashlib.
+        let seen = verification(&[9; 32], &A, &B);
+        assert_eq!(seen.words, ["burden", "mean", "turkey", "letter", "depth", "custom"]);
+        assert_eq!(seen.digits, "95930496046510893654");
     }
 
     #[test]

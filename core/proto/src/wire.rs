@@ -109,8 +109,8 @@ pub struct BadSignature;
 
 /// A signed envelope: CBOR map {0: payload, 1: signature}, both byte strings.
 ///
-/// The Ed25519 signature (RFC 8032) covers `domain || 0x00 || payload`. The payload is kept as it was received
-/// and never encoded anew, so that fields which this version doesn't know stay signed.
+/// The Ed25519 signature (RFC 8032) covers `domain || 0x00 || payload`. The payload is kept as it was
+/// received and never encoded anew, so that fields which this version doesn't know stay signed.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 #[cbor(map)]
 pub struct Signed {
@@ -170,4 +170,85 @@ fn signed_bytes(domain: &str, payload: &[u8]) -> Vec<u8> {
     bytes.push(0);
     bytes.extend_from_slice(payload);
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const DOMAIN: &str = domain::SIGNAL;
+
+    fn key() -> SigningKey {
+        SigningKey::from_bytes(&[3; 32])
+    }
+
+    fn public() -> [u8; 32] {
+        key().verifying_key().to_bytes()
+    }
+
+    #[test]
+    fn a_signature_is_good_for_one_key_one_domain_and_one_payload() {
+        let signed = Signed::sign(&key(), DOMAIN, b"payload");
+        assert_eq!(signed.verify(&public(), DOMAIN), Ok(&b"payload"[..]));
+        assert_eq!(signed.verify(&public(), domain::TERMINAL_CERT), Err(BadSignature));
+        let other = SigningKey::from_bytes(&[4; 32]).verifying_key().to_bytes();
+        assert_eq!(signed.verify(&other, DOMAIN), Err(BadSignature));
+        let moved = Signed { payload: b"payloae".to_vec(), ..signed.clone() };
+        assert_eq!(moved.verify(&public(), DOMAIN), Err(BadSignature));
+        // 2 is the y of no point on the curve.
+        let no_point = std::array::from_fn(|i| if i == 0 { 2 } else { 0 });
+        assert_eq!(signed.verify(&no_point, DOMAIN), Err(BadSignature));
+    }
+
+    #[test]
+    fn domain_and_payload_cannot_run_into_each_other() {
+        let signed = Signed::sign(&key(), "ab", b"c");
+        let shifted = Signed { payload: b"bc".to_vec(), ..signed };
+        assert_eq!(shifted.verify(&public(), "a"), Err(BadSignature));
+    }
+
+    #[test]
+    fn debug_shows_no_payload() {
+        let signed = Signed::sign(&key(), DOMAIN, b"482109375567");
+        assert_eq!(format!("{signed:?}"), "Signed(12 bytes)");
+    }
+
+    #[test]
+    fn times_stay_within_their_range() {
+        assert_eq!(UnixMillis(5).plus(Duration::from_secs(1)), UnixMillis(1005));
+        assert_eq!(UnixMillis(u64::MAX - 1).plus(Duration::MAX), UnixMillis(u64::MAX));
+        assert_eq!(UnixMillis(1005).since(UnixMillis(5)), Duration::from_secs(1));
+        assert_eq!(UnixMillis(5).since(UnixMillis(1005)), Duration::ZERO);
+        assert_eq!(serde_json::to_string(&UnixMillis(7)).unwrap(), "7");
+    }
+
+    #[test]
+    fn decoding_tells_what_is_wrong() {
+        let bytes = encode(&UnixMillis(300));
+        assert_eq!(decode(&bytes, 3), Ok(UnixMillis(300)));
+        assert_eq!(decode::<UnixMillis>(&bytes, 2), Err(WireError::TooLarge { len: 3, max: 2 }));
+        assert_eq!(decode::<UnixMillis>(&bytes[..2], 3), Err(WireError::Malformed));
+        assert_eq!(decode::<UnixMillis>(&[1, 2, 3], 3), Err(WireError::Trailing(2)));
+        assert_eq!(decode::<UnixMillis>(&[], 3), Err(WireError::Malformed));
+    }
+
+    proptest! {
+        #[test]
+        fn envelopes_survive_encoding(payload in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let signed = Signed::sign(&key(), DOMAIN, &payload);
+            let bytes = encode(&signed);
+            prop_assert_eq!(signed.encoded_len(), bytes.len());
+            let decoded: Signed = decode(&bytes, bytes.len()).unwrap();
+            prop_assert_eq!(encode(&decoded), bytes);
+            prop_assert_eq!(decoded.verify(&public(), DOMAIN), Ok(&payload[..]));
+        }
+
+        #[test]
+        fn decoding_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            if let Ok(signed) = decode::<Signed>(&bytes, 4096) {
+                prop_assert!(signed.verify(&public(), DOMAIN).is_err());
+            }
+        }
+    }
 }

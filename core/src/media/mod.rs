@@ -1,1 +1,35 @@
-//! Media between two terminals: one UDP socket, ICE, QUIC, RTP.
+//! The media of one call: an own UDP socket, ICE to find a way, QUIC over it, voice as RTP over QUIC datagrams.
+//!
+//! A [`MediaLeg`] is one end of the media between two terminals. It knows nothing of numbers, records or
+//! signalling: whoever owns it carries its offer, its candidates and its tunnel packets to the other end by
+//! signed signalling, and tells it when its addresses may be shown and when the voice may start.
+//!
+//! ```text
+//!   leg ── one task: commands, ICE, candidates, handshakes, statistics
+//!    ├── socket   UDP + virtual peer address; tells STUN from QUIC; knows the current path
+//!    ├── gather   STUN client: how others see our address          (sans-IO)
+//!    ├── ice      connectivity checks, which addresses are genuine (sans-IO)
+//!    ├── quic     pinned certificates, transport settings
+//!    ├── session  what runs over the QUIC connection: control stream and datagrams
+//!    └── voice    one thread: microphone -> Opus -> RTP, RTP -> jitter buffer -> loudspeaker
+//! ```
+//!
+//! QUIC sees one constant, virtual peer address. The socket maps it to the current [`Path`], so the keys can be
+//! agreed while it rings through packets carried by signalling ([`Path::Tunnel`]), and the connection moves to a
+//! direct path without noticing. Only authenticated STUN and signed signalling can change the path.
+
+mod gather;
+mod hosts;
+mod ice;
+mod leg;
+mod quic;
+mod session;
+mod socket;
+mod types;
+mod voice;
+
+pub use leg::MediaLeg;
+pub use types::{AudioConfig, MediaConfig, MediaError, MediaEvent, MediaStats, Path, Role};
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,50 @@
-//! The network: libp2p swarm, DHT, signalling service.
+//! The network: a libp2p swarm that carries the directory of numbers (DHT) and signalling.
+//!
+//! ```text
+//!   Net (handle) --Command--> Driver: owns the swarm, one task, dumb loop
+//!     |                         |-- each behaviour's events in its own module (dht, identify, relay, mdns, service)
+//!     |                         |-- links: entry points and kept directories, with back-off
+//!     |                         '-- store: the DHT's records, validated, bounded, persistent
+//!     '-- lookup, publish, signal: tasks that ask the driver for single steps (request, query, connect)
+//! ```
+//!
+//! No libp2p type crosses out of this module. Nothing here is global: many `Net`s live in one process.
+
+mod addr;
+mod behaviour;
+mod client;
+mod codec;
+mod command;
+mod config;
+mod dht;
+mod driver;
+mod event;
+mod gate;
+mod handle;
+mod identify;
+mod limit;
+mod links;
+mod lookup;
+mod mdns;
+mod metrics;
+mod peers;
+mod publish;
+mod relay;
+mod requests;
+mod service;
+mod signal;
+mod status;
+mod store;
+mod stun;
+
+pub use addr::AddrError;
+pub use client::RequestError;
+#[doc(hidden)]
+pub use codec::fuzz_request;
+pub use config::{Limits, NetConfig, Role};
+pub use event::NetEvent;
+pub use handle::{Net, NetError};
+pub use lookup::{Lookup, LookupEvent, Origin};
+pub use publish::{PublishError, Published};
+pub use signal::{MAX_BLOB, Reach, SignalError, SignalTarget};
+pub use status::{LinkStatus, NetStatus};

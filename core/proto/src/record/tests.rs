@@ -1,1 +1,6 @@
+//! Every way in which records are refused, and the laws of merging.
 
+mod checking;
+mod laws;
+mod merging;
+mod sample;

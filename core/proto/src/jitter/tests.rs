@@ -1,0 +1,219 @@
+use std::collections::HashSet;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const FRAME: Duration = Duration::from_millis(20);
+
+/// A stream whose packet `n` is spoken at `n * 20 ms` and arrives as told; the payload is its number.
+struct Line {
+    buffer: JitterBuffer,
+    start: Instant,
+    /// (arrival, number), sorted by arrival.
+    arrivals: Vec<(Duration, u32)>,
+    delivered: usize,
+    /// Skew of the sender's clock in parts per million.
+    ppm: i64,
+}
+
+impl Line {
+    fn new(mut arrivals: Vec<(Duration, u32)>) -> Line {
+        arrivals.sort();
+        #[allow(clippy::disallowed_methods)] // the origin of virtual time; its value is never looked at
+        let start = Instant::now();
+        Line { buffer: JitterBuffer::new(JitterConfig::default()), start, arrivals, delivered: 0, ppm: 0 }
+    }
+
+    fn clean(packets: u32, transit: Duration) -> Line {
+        Line::new((0..packets).map(|n| (FRAME * n + transit, n)).collect())
+    }
+
+    /// Plays until `end` on a 10 ms grid that starts at `phase`, and lists what was played and when.
+    fn play(&mut self, phase: Duration, end: Duration) -> Vec<(Duration, Playout)> {
+        let mut out = Vec::new();
+        let mut at = phase;
+        while at < end {
+            while self.delivered < self.arrivals.len() && self.arrivals[self.delivered].0 <= at {
+                let (arrival, n) = self.arrivals[self.delivered];
+                self.delivered += 1;
+                let sequence = (n as u16).wrapping_add(65_400);
+                let skew = i64::from(n) * 960 * self.ppm / 1_000_000;
+                let timestamp =
+                    (u32::MAX - 5_000).wrapping_add(n.wrapping_mul(960)).wrapping_add_signed(skew as i32);
+                self.buffer.insert(self.start + arrival, sequence, timestamp, &n.to_be_bytes());
+            }
+            let playout = self.buffer.next(self.start + at);
+            let step = if playout == Playout::Silence { FRAME / 2 } else { FRAME };
+            out.push((at, playout));
+            at += step;
+        }
+        out
+    }
+}
+
+fn number(payload: &[u8]) -> u32 {
+    u32::from_be_bytes(payload.try_into().unwrap())
+}
+
+/// Mouth-to-ear delay of each decoded frame, without the codec's own.
+fn delays(played: &[(Duration, Playout)]) -> Vec<(u32, Duration)> {
+    played
+        .iter()
+        .filter_map(|(at, playout)| match playout {
+            Playout::Decode(payload) => Some((number(payload), *at - FRAME * number(payload))),
+            Playout::DecodeFec(_) | Playout::Conceal | Playout::Silence => None,
+        })
+        .collect()
+}
+
+#[test]
+fn a_clean_line_is_played_whole_and_soon() {
+    for phase in [0, 3, 7, 9] {
+        let mut line = Line::clean(500, Duration::from_millis(55));
+        let played = line.play(Duration::from_millis(phase), FRAME * 500);
+        let delays = delays(&played);
+        assert!(delays.len() >= 495, "phase {phase}: {}", delays.len());
+        assert_eq!(line.buffer.stats().concealed, 0);
+        let longest = delays.iter().map(|(_, delay)| *delay).max().unwrap();
+        assert!(longest < Duration::from_millis(55 + 20), "phase {phase}: {longest:?}");
+    }
+}
+
+#[test]
+fn a_lost_frame_is_concealed_in_place_without_delay() {
+    let arrivals = (0..100u32).filter(|n| *n != 50).map(|n| (FRAME * n, n)).collect();
+    let mut line = Line::new(arrivals);
+    let played = line.play(Duration::ZERO, FRAME * 99);
+    let delays = delays(&played);
+    assert_eq!(delays.first().map(|d| d.1), delays.last().map(|d| d.1));
+    assert_eq!(line.buffer.stats().concealed, 1);
+    assert_eq!(line.buffer.stats().late, 0);
+}
+
+#[test]
+fn steady_loss_is_repaired_from_the_following_packet() {
+    let arrivals = (0..1500u32).filter(|n| n % 10 != 7).map(|n| (FRAME * n, n)).collect();
+    let mut line = Line::new(arrivals);
+    let played = line.play(Duration::ZERO, FRAME * 1500);
+    let late = &played[played.len() / 3..];
+    let repaired = late.iter().filter(|(_, p)| matches!(p, Playout::DecodeFec(_))).count();
+    let concealed = late.iter().filter(|(_, p)| matches!(p, Playout::Conceal)).count();
+    assert!(repaired >= 95 && concealed == 0, "repaired {repaired}, concealed {concealed}");
+    // A repair uses the packet after the gap, which is then played itself.
+    for pair in late.windows(2) {
+        if let (Playout::DecodeFec(from), Playout::Decode(next)) = (&pair[0].1, &pair[1].1) {
+            assert_eq!(from, next);
+        }
+    }
+}
+
+#[test]
+fn the_delay_comes_back_after_a_spike() {
+    // At 4 s the line stalls for 150 ms and then delivers everything at once.
+    let stall = Duration::from_millis(4000)..Duration::from_millis(4150);
+    let arrivals = (0..1000u32)
+        .map(|n| {
+            let at = FRAME * n;
+            (if stall.contains(&at) { stall.end } else { at }, n)
+        })
+        .collect();
+    let mut line = Line::new(arrivals);
+    let delays = delays(&line.play(Duration::ZERO, FRAME * 1000));
+    assert_eq!(line.buffer.stats().late, 0, "late packets are still played");
+    let during = delays.iter().find(|(n, _)| *n == 205).unwrap().1;
+    assert!(during >= Duration::from_millis(50));
+    let after = delays.iter().filter(|(n, _)| *n > 400).map(|(_, delay)| *delay).max().unwrap();
+    assert!(after <= Duration::from_millis(40), "{after:?} four seconds later");
+}
+
+#[test]
+fn a_jittery_line_settles_at_what_the_jitter_needs() {
+    // Uniform 0 to 60 ms, by a fixed generator.
+    let mut seed = 1u32;
+    let arrivals = (0..2000u32)
+        .map(|n| {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (FRAME * n + Duration::from_micros(u64::from(seed >> 16) * 60_000 / 65_536), n)
+        })
+        .collect();
+    let mut line = Line::new(arrivals);
+    let played = line.play(Duration::ZERO, FRAME * 2000);
+    let late = &played[played.len() / 2..];
+    let concealed = late.iter().filter(|(_, p)| matches!(p, Playout::Conceal)).count();
+    assert!(concealed * 50 <= late.len(), "concealed {concealed} of {}", late.len());
+    let longest = delays(late).iter().map(|(_, delay)| *delay).max().unwrap();
+    assert!(longest <= Duration::from_millis(110), "{longest:?}");
+}
+
+#[test]
+fn clocks_that_drift_neither_starve_nor_fill_it() {
+    for ppm in [-300, 300] {
+        let packets = 15_000; // five minutes
+        let arrivals = (0..packets).map(|n| (FRAME * n, n)).collect();
+        let mut line = Line::new(arrivals);
+        line.ppm = ppm;
+        let mut skewed = line.play(Duration::ZERO, FRAME * packets);
+        skewed.drain(..100);
+        let stats = line.buffer.stats();
+        assert!(stats.delay <= Duration::from_millis(60), "{ppm} ppm: {stats:?}");
+        assert!(stats.dropped + stats.concealed <= 12, "{ppm} ppm: {stats:?}");
+    }
+}
+
+#[test]
+fn a_pause_ends_in_silence_and_the_stream_is_taken_up_again() {
+    let arrivals =
+        (0..100u32).map(|n| (FRAME * n + if n < 50 { Duration::ZERO } else { FRAME * 100 }, n)).collect();
+    let mut line = Line::new(arrivals);
+    let played = line.play(Duration::ZERO, FRAME * 210);
+    let silent = played.iter().filter(|(at, p)| *p == Playout::Silence && *at > FRAME * 60).count();
+    assert!(silent > 100, "{silent}");
+    assert!(delays(&played).iter().any(|(n, _)| *n == 99));
+}
+
+#[test]
+fn a_far_jump_and_a_flood_stay_within_the_bound() {
+    let mut line = Line::clean(10, Duration::ZERO);
+    line.play(Duration::ZERO, FRAME * 10);
+    for n in (1000..1500u32).chain(40_000..40_500) {
+        line.buffer.insert(line.start + FRAME * 10, n as u16, n * 960, &n.to_be_bytes());
+        assert!(line.buffer.len() <= JitterConfig::default().capacity);
+    }
+    assert_eq!(line.buffer.insert(line.start, 1, 1, &[]), Inserted::Refused);
+    assert_eq!(line.buffer.insert(line.start, 1, 1, &[0; MAX_PAYLOAD + 1]), Inserted::Refused);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// Whatever the network does, no packet is decoded twice or out of order, and the bound holds.
+    #[test]
+    fn nothing_is_played_twice(
+        network in proptest::collection::vec((0u64..400, 0u8..10, any::<bool>()), 50..300),
+        phase in 0u64..20,
+    ) {
+        let mut arrivals = Vec::new();
+        for (n, (delay, fate, twice)) in network.iter().enumerate() {
+            let at = FRAME * n as u32 + Duration::from_millis(if *fate < 7 { delay / 10 } else { *delay });
+            if *fate > 0 {
+                arrivals.push((at, n as u32));
+                if *twice {
+                    arrivals.push((at + Duration::from_millis(delay / 2), n as u32));
+                }
+            }
+        }
+        let mut line = Line::new(arrivals);
+        let played = line.play(Duration::from_millis(phase), FRAME * 330);
+        let mut seen = HashSet::new();
+        let mut last = None;
+        for (n, _) in delays(&played) {
+            prop_assert!(seen.insert(n), "packet {} twice", n);
+            prop_assert!(last < Some(n), "packet {} after {:?}", n, last);
+            last = Some(n);
+        }
+        prop_assert!(line.buffer.len() <= JitterConfig::default().capacity);
+        let stats = line.buffer.stats();
+        prop_assert_eq!(stats.played as usize, seen.len());
+    }
+}

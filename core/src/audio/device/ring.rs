@@ -1,0 +1,76 @@
+//! Rings between a device's callback and the voice thread. A callback touches nothing else: no lock, no
+//! allocation, no log.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+
+use cpal::{FromSample, Sample};
+use rtrb::{Consumer, Producer, RingBuffer};
+
+/// What a callback reports besides samples.
+#[derive(Debug, Default)]
+pub(super) struct Flags {
+    /// The stream is over.
+    pub(super) lost: AtomicBool,
+    /// Frames of the largest callback so far.
+    pub(super) largest: AtomicUsize,
+}
+
+/// A ring for `samples` samples, with flags for both ends.
+pub(super) fn ring(samples: usize) -> (Producer<f32>, Consumer<f32>, Arc<Flags>) {
+    let (producer, consumer) = RingBuffer::new(samples);
+    (producer, consumer, Arc::default())
+}
+
+/// The body of a recording callback: mixes the channels and pushes. When the ring is full, because nobody
+/// reads, new samples are lost.
+pub(super) fn record<T>(data: &[T], channels: usize, ring: &mut Producer<f32>, flags: &Flags)
+where
+    T: Sample + Copy,
+    f32: FromSample<T>,
+{
+    let channels = channels.max(1);
+    flags.largest.fetch_max(data.len() / channels, Relaxed);
+    for frame in data.chunks_exact(channels) {
+        let sum: f32 = frame.iter().map(|sample| f32::from_sample(*sample)).sum();
+        if ring.push(sum / channels as f32).is_err() {
+            return;
+        }
+    }
+}
+
+/// The body of a playing callback: the same sample on all channels, silence when the ring is empty.
+pub(super) fn play<T>(data: &mut [T], channels: usize, ring: &mut Consumer<f32>, flags: &Flags)
+where
+    T: Sample + FromSample<f32>,
+{
+    let channels = channels.max(1);
+    flags.largest.fetch_max(data.len() / channels, Relaxed);
+    for frame in data.chunks_mut(channels) {
+        frame.fill(T::from_sample(ring.pop().unwrap_or(0.0)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn channels_are_mixed_and_a_full_ring_loses_the_new() {
+        let (mut producer, mut consumer, flags) = ring(3);
+        record(&[i16::MAX, 0, 0, i16::MIN, 0, 0, i16::MAX, i16::MAX], 2, &mut producer, &flags);
+        let heard: Vec<f32> = std::iter::from_fn(|| consumer.pop().ok()).collect();
+        assert_eq!(heard.len(), 3);
+        assert!((heard[0] - 0.5).abs() < 0.001 && (heard[1] + 0.5).abs() < 0.001 && heard[2] == 0.0);
+        assert_eq!(flags.largest.load(Relaxed), 4);
+    }
+
+    #[test]
+    fn an_empty_ring_plays_silence() {
+        let (mut producer, mut consumer, flags) = ring(8);
+        producer.push(1.0).unwrap();
+        let mut out = [7u8; 4];
+        play(&mut out, 2, &mut consumer, &flags);
+        assert_eq!(out, [255, 255, 128, 128]);
+    }
+}

@@ -1,0 +1,257 @@
+//! A device's stream as source or sink.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+use cpal::traits::{DeviceTrait, StreamTrait};
+use cpal::{
+    BufferSize, Device, Error, ErrorKind, FromSample, SampleFormat, SizedSample, Stream, StreamConfig,
+    SupportedStreamConfig,
+};
+use rtrb::{Consumer, Producer};
+
+use super::ring::{Flags, play, record, ring};
+use crate::audio::resample::Resampler;
+use crate::audio::{AudioError, AudioSink, AudioSource, BLOCK_LEN, Block, SAMPLE_RATE};
+
+/// Hard cap of a ring, as a part of a second: 200 ms. What is more is lost.
+const RING_PART: u32 = 5;
+/// When more than this has piled up in a recording, it is cut to [`KEEP_BLOCKS`]: old voice is of no use.
+const MAX_BLOCKS: usize = 8;
+const KEEP_BLOCKS: usize = 2;
+
+/// A recording device.
+pub(super) struct DeviceSource {
+    name: String,
+    /// Recording stops when it is dropped.
+    _stream: Stream,
+    ring: Consumer<f32>,
+    flags: Arc<Flags>,
+    resampler: Resampler,
+    ready: VecDeque<f32>,
+    piece: Vec<f32>,
+}
+
+impl DeviceSource {
+    /// Opens `device` at 48 kHz if it can, else at its own rate.
+    pub(super) fn open(device: &Device, supported: &SupportedStreamConfig) -> Result<DeviceSource, Error> {
+        for_each_config(supported, |config| {
+            let (producer, consumer, flags) = ring((config.sample_rate / RING_PART) as usize);
+            let resampler =
+                Resampler::new(config.sample_rate, SAMPLE_RATE, false).ok_or(ErrorKind::UnsupportedConfig)?;
+            let stream = build_input(device, supported.sample_format(), config, producer, &flags)?;
+            Ok(DeviceSource {
+                name: super::name(device),
+                _stream: stream,
+                ring: consumer,
+                flags,
+                resampler,
+                ready: VecDeque::new(),
+                piece: Vec::new(),
+            })
+        })
+    }
+}
+
+impl AudioSource for DeviceSource {
+    fn start(&mut self, now: Instant) -> Result<Instant, AudioError> {
+        self._stream
+            .play()
+            .map_err(|error| AudioError::Device { name: self.name.clone(), reason: error.to_string() })?;
+        while self.ring.pop().is_ok() {}
+        Ok(now)
+    }
+
+    fn read(&mut self, _now: Instant, block: &mut Block) -> Result<bool, AudioError> {
+        if self.flags.lost.load(Relaxed) {
+            return Err(lost(&self.name));
+        }
+        self.piece.clear();
+        while let Ok(sample) = self.ring.pop() {
+            self.piece.push(sample);
+        }
+        let ready = &mut self.ready;
+        self.resampler.push(&self.piece, |made| ready.extend(made));
+        if self.ready.len() > MAX_BLOCKS * BLOCK_LEN {
+            self.ready.drain(..self.ready.len() - KEEP_BLOCKS * BLOCK_LEN);
+        }
+        if self.ready.len() < BLOCK_LEN {
+            return Ok(false);
+        }
+        for (to, from) in block.iter_mut().zip(self.ready.drain(..BLOCK_LEN)) {
+            *to = from;
+        }
+        Ok(true)
+    }
+}
+
+/// A playing device.
+pub(super) struct DeviceSink {
+    name: String,
+    /// Playing stops when it is dropped.
+    _stream: Stream,
+    ring: Producer<f32>,
+    flags: Arc<Flags>,
+    resampler: Resampler,
+    rate: u32,
+}
+
+impl DeviceSink {
+    /// Opens `device` at 48 kHz if it can, else at its own rate.
+    pub(super) fn open(device: &Device, supported: &SupportedStreamConfig) -> Result<DeviceSink, Error> {
+        for_each_config(supported, |config| {
+            let (producer, consumer, flags) = ring((config.sample_rate / RING_PART) as usize);
+            let resampler =
+                Resampler::new(SAMPLE_RATE, config.sample_rate, false).ok_or(ErrorKind::UnsupportedConfig)?;
+            let stream = build_output(device, supported.sample_format(), config, consumer, &flags)?;
+            Ok(DeviceSink {
+                name: super::name(device),
+                _stream: stream,
+                ring: producer,
+                flags,
+                resampler,
+                rate: config.sample_rate,
+            })
+        })
+    }
+
+    /// Device samples per block.
+    fn block(&self) -> usize {
+        (self.rate / 100).max(1) as usize
+    }
+}
+
+impl AudioSink for DeviceSink {
+    fn start(&mut self, now: Instant) -> Result<Instant, AudioError> {
+        self._stream
+            .play()
+            .map_err(|error| AudioError::Device { name: self.name.clone(), reason: error.to_string() })?;
+        Ok(now)
+    }
+
+    /// Enough for the largest callback seen and one block on top, since callbacks come in bursts.
+    fn wanted(&mut self, _now: Instant) -> usize {
+        let capacity = self.ring.buffer().capacity();
+        let filled = capacity - self.ring.slots();
+        let level = (self.flags.largest.load(Relaxed) + self.block()).max(2 * self.block()).min(capacity);
+        level.saturating_sub(filled).div_ceil(self.block())
+    }
+
+    fn write(&mut self, block: &Block) -> Result<(), AudioError> {
+        if self.flags.lost.load(Relaxed) {
+            return Err(lost(&self.name));
+        }
+        let ring = &mut self.ring;
+        self.resampler.push(block, |made| {
+            for sample in made {
+                // Beyond the hard cap samples are lost.
+                if ring.push(*sample).is_err() {
+                    break;
+                }
+            }
+        });
+        Ok(())
+    }
+}
+
+fn lost(name: &str) -> AudioError {
+    AudioError::Device { name: name.to_owned(), reason: "it went away".to_owned() }
+}
+
+/// Tries 48 kHz before the device's own rate, and blocks of 10 ms before the device's own size.
+fn for_each_config<T>(
+    supported: &SupportedStreamConfig,
+    open: impl Fn(StreamConfig) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let base = supported.config();
+    let mut last = Error::new(ErrorKind::UnsupportedConfig);
+    for rate in [SAMPLE_RATE, base.sample_rate] {
+        for buffer_size in [BufferSize::Fixed(rate / 100), BufferSize::Default] {
+            match open(StreamConfig { sample_rate: rate, buffer_size, ..base }) {
+                Ok(opened) => return Ok(opened),
+                Err(error) => last = error,
+            }
+        }
+    }
+    Err(last)
+}
+
+fn build_input(
+    device: &Device,
+    format: SampleFormat,
+    config: StreamConfig,
+    ring: Producer<f32>,
+    flags: &Arc<Flags>,
+) -> Result<Stream, Error> {
+    match format {
+        SampleFormat::F32 => input::<f32>(device, config, ring, flags),
+        SampleFormat::I16 => input::<i16>(device, config, ring, flags),
+        SampleFormat::I32 => input::<i32>(device, config, ring, flags),
+        SampleFormat::U8 => input::<u8>(device, config, ring, flags),
+        // cpal's enum, which may grow; these four cover what PulseAudio, PipeWire and ALSA default to.
+        _ => Err(ErrorKind::UnsupportedConfig.into()),
+    }
+}
+
+fn build_output(
+    device: &Device,
+    format: SampleFormat,
+    config: StreamConfig,
+    ring: Consumer<f32>,
+    flags: &Arc<Flags>,
+) -> Result<Stream, Error> {
+    match format {
+        SampleFormat::F32 => output::<f32>(device, config, ring, flags),
+        SampleFormat::I16 => output::<i16>(device, config, ring, flags),
+        SampleFormat::I32 => output::<i32>(device, config, ring, flags),
+        SampleFormat::U8 => output::<u8>(device, config, ring, flags),
+        _ => Err(ErrorKind::UnsupportedConfig.into()),
+    }
+}
+
+fn input<T>(
+    device: &Device,
+    config: StreamConfig,
+    mut ring: Producer<f32>,
+    flags: &Arc<Flags>,
+) -> Result<Stream, Error>
+where
+    T: SizedSample + Send + 'static,
+    f32: FromSample<T>,
+{
+    let (channels, in_callback) = (usize::from(config.channels), flags.clone());
+    let on_data =
+        move |data: &[T], _: &cpal::InputCallbackInfo| record(data, channels, &mut ring, &in_callback);
+    device.build_input_stream(config, on_data, on_error(flags), None)
+}
+
+fn output<T>(
+    device: &Device,
+    config: StreamConfig,
+    mut ring: Consumer<f32>,
+    flags: &Arc<Flags>,
+) -> Result<Stream, Error>
+where
+    T: SizedSample + FromSample<f32> + Send + 'static,
+{
+    let (channels, in_callback) = (usize::from(config.channels), flags.clone());
+    let on_data =
+        move |data: &mut [T], _: &cpal::OutputCallbackInfo| play(data, channels, &mut ring, &in_callback);
+    device.build_output_stream(config, on_data, on_error(flags), None)
+}
+
+/// A stream survives overruns and changes of route; anything that ends it is noted for the voice thread.
+fn on_error(flags: &Arc<Flags>) -> impl FnMut(Error) + Send + 'static + use<> {
+    let flags = flags.clone();
+    move |error| {
+        let survives = matches!(
+            error.kind(),
+            ErrorKind::Xrun | ErrorKind::DeviceChanged | ErrorKind::RealtimeDenied | ErrorKind::BackendError
+        );
+        if !survives {
+            flags.lost.store(true, Relaxed);
+        }
+    }
+}

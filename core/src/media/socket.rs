@@ -1,0 +1,361 @@
+//! The UDP socket under QUIC.
+//!
+//! quinn believes that it talks to one constant address, [`PEER`]. Where its packets really go is the current
+//! [`Path`], which only [`MediaSocket::set_path`] changes. Incoming packets are told apart by their first byte
+//! (RFC 9443 section 3): STUN goes to the ICE agent, QUIC to quinn, but only from addresses that have proved
+//! themselves by an authenticated STUN message; everything else is dropped. quinn's own endpoint task does the
+//! reading, so the socket needs no task.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
+use quinn::{AsyncUdpSocket, UdpPoller};
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
+
+use super::types::Path;
+
+/// The address that QUIC believes to talk to (from TEST-NET-1, RFC 5737, which never appears on a network).
+pub(super) const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 1);
+/// Packets that a leg sends and takes through the tunnel: a handshake needs about six, keeping a connection
+/// alive for a minute of ringing about thirty.
+pub(super) const TUNNEL_LIMIT: u32 = 64;
+/// Largest tunnel packet in bytes; QUIC sends 1200 there.
+pub(super) const TUNNEL_MTU: usize = 1_500;
+/// Addresses that may have proved themselves at a time; a peer behind a few NATs shows three or four.
+const MAX_AUTHENTICATED: usize = 32;
+/// Errors in a row that are swallowed before other tasks get their turn.
+const MAX_ERRORS: usize = 32;
+/// A UDP datagram with receive offload can be as long as this.
+const RECEIVE_BUFFER: usize = 65_536;
+
+/// A STUN message from the network.
+#[derive(Debug)]
+pub(super) struct StunIn {
+    pub(super) source: SocketAddr,
+    /// The address that it was sent to.
+    pub(super) local: SocketAddr,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// One address family.
+#[derive(Debug)]
+struct Half {
+    io: UdpSocket,
+    state: UdpSocketState,
+    bound: SocketAddr,
+}
+
+#[derive(Debug)]
+struct Inner {
+    path: Path,
+    authenticated: VecDeque<SocketAddr>,
+    /// QUIC packets for quinn: from the tunnel, or left over from a batch.
+    ready: VecDeque<Vec<u8>>,
+    waker: Option<Waker>,
+    tunnel_sent: u32,
+    tunnel_received: u32,
+    buffer: Vec<u8>,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(super) struct MediaSocket {
+    halves: Vec<Half>,
+    inner: Mutex<Inner>,
+    stun: mpsc::Sender<StunIn>,
+    tunnel: mpsc::Sender<Vec<u8>>,
+    bytes_sent: AtomicU64,
+    bytes_received: AtomicU64,
+    refused: AtomicU64,
+}
+
+impl MediaSocket {
+    /// Binds one socket, or one per address family if `bind` is not given and IPv6 exists. STUN messages go to
+    /// `stun`, packets for the tunnel to `tunnel`; when those are full, packets are dropped as a network would.
+    pub(super) fn bind(
+        bind: Option<IpAddr>,
+        stun: mpsc::Sender<StunIn>,
+        tunnel: mpsc::Sender<Vec<u8>>,
+    ) -> io::Result<Arc<MediaSocket>> {
+        let halves = match bind {
+            Some(ip) => vec![Half::bind(ip)?],
+            None => {
+                let mut halves = vec![Half::bind(Ipv4Addr::UNSPECIFIED.into())?];
+                halves.extend(Half::bind(Ipv6Addr::UNSPECIFIED.into()).ok());
+                halves
+            }
+        };
+        let inner = Inner {
+            path: Path::Tunnel,
+            authenticated: VecDeque::new(),
+            ready: VecDeque::new(),
+            waker: None,
+            tunnel_sent: 0,
+            tunnel_received: 0,
+            buffer: vec![0; RECEIVE_BUFFER],
+        };
+        Ok(Arc::new(MediaSocket {
+            halves,
+            inner: Mutex::new(inner),
+            stun,
+            tunnel,
+            bytes_sent: AtomicU64::new(0),
+            bytes_received: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+        }))
+    }
+
+    /// The addresses bound, one per family.
+    pub(super) fn bound(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        self.halves.iter().map(|half| half.bound)
+    }
+
+    /// The way that QUIC packets take.
+    pub(super) fn path(&self) -> Path {
+        self.lock().path
+    }
+
+    /// Changes it. Callers must have the word of ICE or of signed signalling for it.
+    pub(super) fn set_path(&self, path: Path) {
+        self.lock().path = path;
+    }
+
+    /// From now on QUIC packets from `address` are let in. Only for senders of authenticated STUN.
+    pub(super) fn let_in(&self, address: SocketAddr) {
+        let mut inner = self.lock();
+        if !inner.authenticated.contains(&address) {
+            if inner.authenticated.len() == MAX_AUTHENTICATED {
+                inner.authenticated.pop_front();
+            }
+            inner.authenticated.push_back(address);
+        }
+    }
+
+    /// Takes a QUIC packet that signed signalling has carried here.
+    pub(super) fn tunnel_in(&self, packet: Vec<u8>) {
+        let mut inner = self.lock();
+        if packet.len() > TUNNEL_MTU || !is_quic(&packet) || inner.tunnel_received >= TUNNEL_LIMIT {
+            self.refused.fetch_add(1, Relaxed);
+            return;
+        }
+        inner.tunnel_received += 1;
+        inner.ready.push_back(packet);
+        if let Some(waker) = inner.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Sends a STUN message, from `local` if given. Lost if the kernel refuses it, as any packet may be.
+    pub(super) fn send_stun(&self, local: Option<IpAddr>, remote: SocketAddr, bytes: &[u8]) {
+        let transmit =
+            Transmit { destination: remote, ecn: None, contents: bytes, segment_size: None, src_ip: local };
+        // A full send buffer or an ICMP error reported late is not worth more than the next retransmission.
+        let _ = self.send(&transmit);
+    }
+
+    /// UDP payload bytes sent and received, and packets refused.
+    pub(super) fn counters(&self) -> (u64, u64, u64) {
+        (self.bytes_sent.load(Relaxed), self.bytes_received.load(Relaxed), self.refused.load(Relaxed))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Nothing panics while holding it; if something did, the fields are still consistent.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn half_for(&self, remote: SocketAddr) -> Option<usize> {
+        self.halves.iter().position(|half| half.bound.is_ipv4() == remote.is_ipv4())
+    }
+
+    fn send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        let Some(half) = self.half_for(transmit.destination) else { return Ok(()) };
+        let half = &self.halves[half];
+        let source = transmit.src_ip.filter(|_| half.bound.ip().is_unspecified());
+        let transmit = Transmit { src_ip: source, ..transmit.clone() };
+        // `try_send` rather than `send`: the latter logs addresses.
+        half.io.try_io(Interest::WRITABLE, || half.state.try_send((&half.io).into(), &transmit))?;
+        self.bytes_sent.fetch_add(transmit.contents.len() as u64, Relaxed);
+        Ok(())
+    }
+
+    fn send_tunnel(&self, inner: &mut Inner, packet: &[u8]) {
+        if inner.tunnel_sent < TUNNEL_LIMIT && self.tunnel.try_send(packet.to_vec()).is_ok() {
+            inner.tunnel_sent += 1;
+        }
+    }
+
+    /// Reads one batch from `half` and sorts it: QUIC to `inner.ready`, STUN to the agent.
+    fn poll_half(&self, half: &Half, inner: &mut Inner, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        for _ in 0..MAX_ERRORS {
+            std::task::ready!(half.io.poll_recv_ready(cx))?;
+            let mut meta = [RecvMeta::default()];
+            let received = half.io.try_io(Interest::READABLE, || {
+                let mut slices = [IoSliceMut::new(&mut inner.buffer)];
+                half.state.recv((&half.io).into(), &mut slices, &mut meta)
+            });
+            // Would block, or an ICMP error for an earlier packet: whoever sent that does not decide about
+            // this call.
+            if received.is_err() {
+                continue;
+            }
+            let local = SocketAddr::new(meta[0].dst_ip.unwrap_or(half.bound.ip()), half.bound.port());
+            self.sort(inner, &meta[0], local);
+            return Poll::Ready(Ok(()));
+        }
+        // Something is broken for the moment: let other tasks run before trying again.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn sort(&self, inner: &mut Inner, meta: &RecvMeta, local: SocketAddr) {
+        let buffer = std::mem::take(&mut inner.buffer);
+        let source = SocketAddr::new(meta.addr.ip().to_canonical(), meta.addr.port());
+        let known = inner.authenticated.contains(&source);
+        self.bytes_received.fetch_add(meta.len as u64, Relaxed);
+        for packet in buffer[..meta.len.min(buffer.len())].chunks(meta.stride.max(1)) {
+            if is_stun(packet) {
+                // When the agent is busy the message is lost and will be repeated.
+                let _ = self.stun.try_send(StunIn { source, local, bytes: packet.to_vec() });
+            } else if known && is_quic(packet) {
+                inner.ready.push_back(packet.to_vec());
+            } else {
+                self.refused.fetch_add(1, Relaxed);
+            }
+        }
+        inner.buffer = buffer;
+    }
+}
+
+impl Half {
+    fn bind(ip: IpAddr) -> io::Result<Half> {
+        let domain = if ip.is_ipv4() { socket2::Domain::IPV4 } else { socket2::Domain::IPV6 };
+        let socket = socket2::Socket::new(domain, socket2::Type::DGRAM, Some(socket2::Protocol::UDP))?;
+        if ip.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        socket.set_nonblocking(true)?;
+        socket.bind(&SocketAddr::new(ip, 0).into())?;
+        let socket = std::net::UdpSocket::from(socket);
+        let state = UdpSocketState::new((&socket).into())?;
+        let io = UdpSocket::from_std(socket)?;
+        let bound = io.local_addr()?;
+        Ok(Half { io, state, bound })
+    }
+}
+
+impl AsyncUdpSocket for MediaSocket {
+    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+        Box::pin(Poller { socket: self, writable: None })
+    }
+
+    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        let mut inner = self.lock();
+        match inner.path {
+            Path::Tunnel => {
+                self.send_tunnel(&mut inner, transmit.contents);
+                Ok(())
+            }
+            Path::Direct { local, remote } => {
+                drop(inner);
+                let transmit = Transmit { destination: remote, src_ip: Some(local.ip()), ..transmit.clone() };
+                match self.send(&transmit) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
+                    // Unreachable for the moment is a lost packet to QUIC, not the end of the connection.
+                    Ok(()) | Err(_) => Ok(()),
+                }
+            }
+        }
+    }
+
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        let mut inner = self.lock();
+        loop {
+            if let Some(packet) = inner.ready.pop_front() {
+                let (Some(buffer), Some(meta)) = (bufs.first_mut(), meta.first_mut()) else {
+                    return Poll::Ready(Ok(0));
+                };
+                let length = packet.len().min(buffer.len());
+                buffer[..length].copy_from_slice(&packet[..length]);
+                *meta = RecvMeta { addr: PEER, len: length, stride: length, ecn: None, dst_ip: None };
+                return Poll::Ready(Ok(1));
+            }
+            let mut any = false;
+            for half in &self.halves {
+                match self.poll_half(half, &mut inner, cx) {
+                    Poll::Ready(Ok(())) => any = true,
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending => {}
+                }
+            }
+            if !any {
+                inner.waker = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.halves.first().map(|half| half.bound).ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
+    /// Switches quinn's search for a larger MTU off: packets stay at 1200 bytes, which every path carries.
+    fn may_fragment(&self) -> bool {
+        true
+    }
+}
+
+type Writable = Pin<Box<dyn Future<Output = io::Result<()>> + Send + Sync>>;
+
+/// Waits until the socket of the current path takes packets again.
+struct Poller {
+    socket: Arc<MediaSocket>,
+    writable: Option<Writable>,
+}
+
+impl UdpPoller for Poller {
+    fn poll_writable(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let half = match self.socket.path() {
+            Path::Tunnel => return Poll::Ready(Ok(())),
+            Path::Direct { remote, .. } => self.socket.half_for(remote),
+        };
+        let Some(half) = half else { return Poll::Ready(Ok(())) };
+        let socket = self.socket.clone();
+        let writable = self
+            .writable
+            .get_or_insert_with(|| Box::pin(async move { socket.halves[half].io.writable().await }));
+        let result = std::task::ready!(writable.as_mut().poll(cx));
+        self.writable = None;
+        Poll::Ready(result)
+    }
+}
+
+impl std::fmt::Debug for Poller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Poller").finish_non_exhaustive()
+    }
+}
+
+/// RFC 9443 section 3: first byte 0 to 3, and the magic cookie (RFC 8489 section 5).
+fn is_stun(packet: &[u8]) -> bool {
+    packet.len() >= 20 && packet[0] < 4 && packet[4..8] == [0x21, 0x12, 0xa4, 0x42]
+}
+
+/// RFC 9443 section 3: 64 to 127 with a short header, 192 to 255 with a long one. 64 to 79 would be TURN
+/// channels on a TURN client's socket; ours are told apart by the relay's address.
+fn is_quic(packet: &[u8]) -> bool {
+    packet.first().is_some_and(|first| first & 0x40 != 0)
+}

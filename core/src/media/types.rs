@@ -1,0 +1,236 @@
+//! What goes into a leg and what comes out of it.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use crate::audio::{AudioError, DeviceSpec};
+
+/// Default of [`MediaConfig::idle_timeout`].
+const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Which end of the call this is. The caller is the controlling ICE agent and the QUIC client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// This end dialled.
+    Caller,
+    /// This end was rung.
+    Callee,
+}
+
+/// Where voice comes from and goes to.
+#[derive(Debug, Clone, Default)]
+pub struct AudioConfig {
+    /// Microphone.
+    pub mic: DeviceSpec,
+    /// Loudspeaker.
+    pub speaker: DeviceSpec,
+}
+
+/// How a leg works.
+#[derive(Debug, Clone)]
+pub struct MediaConfig {
+    /// Which end this is.
+    pub role: Role,
+    /// STUN servers (RFC 8489) that tell how others see our address; the first four are asked.
+    pub stun_servers: Vec<SocketAddr>,
+    /// Whether the other end may learn our addresses from the start. Otherwise nothing is sent to it but tunnel
+    /// packets until [`MediaLeg::disclose`](super::MediaLeg::disclose).
+    pub disclose: bool,
+    /// Address to bind instead of all.
+    pub bind: Option<IpAddr>,
+    /// Whether loopback addresses are candidates even if there are others. Without any other address, or when
+    /// bound to a loopback address, they always are.
+    pub allow_loopback: bool,
+    /// Without a packet of the other end for this long the leg fails. 15 s unless there is a reason; below 6 s
+    /// it would fail while it rings, when packets are few.
+    pub idle_timeout: Duration,
+    /// Sound.
+    pub audio: AudioConfig,
+}
+
+impl MediaConfig {
+    /// A leg that shows its addresses, without STUN servers, on the default devices.
+    pub fn new(role: Role) -> MediaConfig {
+        MediaConfig {
+            role,
+            stun_servers: Vec::new(),
+            disclose: true,
+            bind: None,
+            allow_loopback: false,
+            idle_timeout: IDLE_TIMEOUT,
+            audio: AudioConfig::default(),
+        }
+    }
+}
+
+/// The way that QUIC packets take at present. A relayed way joins with the media relay.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Path {
+    /// Handed to the owner of the leg, who carries them through signalling. Keys only, never voice.
+    Tunnel,
+    /// From a local address straight to the other end.
+    Direct {
+        /// Our address.
+        local: SocketAddr,
+        /// Its address.
+        remote: SocketAddr,
+    },
+}
+
+impl Path {
+    /// Whether voice may take it.
+    pub fn carries_voice(&self) -> bool {
+        match self {
+            Path::Tunnel => false,
+            Path::Direct { .. } => true,
+        }
+    }
+
+    /// The name that events use.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Path::Tunnel => "tunnel",
+            Path::Direct { .. } => "direct",
+        }
+    }
+}
+
+/// Without addresses: those are for the two parties only, not for logs.
+impl fmt::Debug for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What a leg reports to its owner.
+#[derive(Clone)]
+pub enum MediaEvent {
+    /// Our candidates in SDP form (RFC 8839 section 5.1), to be told to the other end. Only after disclosure.
+    Candidates(Vec<String>),
+    /// A QUIC packet of at most 1500 bytes to be carried to the other end's
+    /// [`tunnel`](super::MediaLeg::tunnel). At most [`TUNNEL_LIMIT`](super::socket) of them come.
+    Tunnel(Vec<u8>),
+    /// The keys are agreed and both certificates are the ones that signalling told.
+    Connected {
+        /// TLS exporter with label `offhook verification`, the same at both ends.
+        exporter: [u8; 32],
+        /// The way in use.
+        path: Path,
+    },
+    /// The way changed.
+    PathChanged(Path),
+    /// A frame of the control stream.
+    Control(Vec<u8>),
+    /// The voice runs. Sample `i` of the microphone is spoken at `mic_epoch_ns + i / 48 kHz`, sample `i` of
+    /// the loudspeaker is heard at `speaker_epoch_ns + i / 48 kHz`, in nanoseconds of CLOCK_MONOTONIC.
+    AudioStarted {
+        /// When the first sample was spoken.
+        mic_epoch_ns: u64,
+        /// When the first sample is heard.
+        speaker_epoch_ns: u64,
+    },
+    /// The first sound of the other end is heard at this time.
+    FirstAudio {
+        /// Nanoseconds of CLOCK_MONOTONIC.
+        at_ns: u64,
+    },
+    /// A device went away; the leg goes on with the default one, or without.
+    DeviceLost(String),
+    /// The leg has failed and is over.
+    Failed(MediaError),
+    /// The other end closed the media.
+    Closed,
+}
+
+/// Without addresses, packets and keys.
+impl fmt::Debug for MediaEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            MediaEvent::Candidates(lines) => write!(f, "Candidates({})", lines.len()),
+            MediaEvent::Tunnel(packet) => write!(f, "Tunnel({} bytes)", packet.len()),
+            MediaEvent::Connected { exporter: _, path } => write!(f, "Connected({path:?})"),
+            MediaEvent::PathChanged(path) => write!(f, "PathChanged({path:?})"),
+            MediaEvent::Control(frame) => write!(f, "Control({} bytes)", frame.len()),
+            MediaEvent::AudioStarted { .. } => f.write_str("AudioStarted"),
+            MediaEvent::FirstAudio { .. } => f.write_str("FirstAudio"),
+            MediaEvent::DeviceLost(what) => write!(f, "DeviceLost({what})"),
+            MediaEvent::Failed(error) => write!(f, "Failed({error:?})"),
+            MediaEvent::Closed => f.write_str("Closed"),
+        }
+    }
+}
+
+/// Why a leg could not start, or ended.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum MediaError {
+    /// No UDP socket.
+    #[error("cannot open a UDP socket: {0}")]
+    Bind(std::io::ErrorKind),
+    /// The leg was not started within a tokio runtime.
+    #[error("media need a tokio runtime")]
+    NoRuntime,
+    /// No certificate or TLS configuration could be made.
+    #[error("cannot prepare the keys of the call")]
+    Keys,
+    /// The other end has another certificate than signalling told: somebody is in between.
+    #[error("the other end's key is not the one it announced")]
+    PeerKey,
+    /// The handshake failed for another reason.
+    #[error("the other end does not speak the media protocol")]
+    Handshake,
+    /// Nothing was heard for the idle time-out.
+    #[error("the connection to the other end was lost")]
+    Lost,
+    /// Microphone or loudspeaker.
+    #[error(transparent)]
+    Audio(#[from] AudioError),
+}
+
+/// How the media do. Times are those of the last report, counts are since the start.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct MediaStats {
+    /// The way in use.
+    pub path: Path,
+    /// Round-trip time as QUIC measures it; zero until connected.
+    pub rtt: Duration,
+    /// RTP packets sent.
+    pub packets_sent: u64,
+    /// RTP packets received.
+    pub packets_received: u64,
+    /// RTP packets that never came; negative when some came twice.
+    pub packets_lost: i64,
+    /// Share of our packets that the other end missed since its last report, 0 to 1.
+    pub remote_loss: f32,
+    /// Interarrival jitter (RFC 3550 section 6.4.1).
+    pub jitter: Duration,
+    /// Delay that the jitter buffer adds.
+    pub buffer_delay: Duration,
+    /// Share of frames that had to be concealed, 0 to 1.
+    pub concealed: f64,
+    /// UDP payload bytes sent, everything included.
+    pub bytes_sent: u64,
+    /// UDP payload bytes received.
+    pub bytes_received: u64,
+    /// Packets that were dropped because they came from an address that never proved itself.
+    pub refused: u64,
+}
+
+impl Default for MediaStats {
+    fn default() -> MediaStats {
+        MediaStats {
+            path: Path::Tunnel,
+            rtt: Duration::ZERO,
+            packets_sent: 0,
+            packets_received: 0,
+            packets_lost: 0,
+            remote_loss: 0.0,
+            jitter: Duration::ZERO,
+            buffer_delay: Duration::ZERO,
+            concealed: 0.0,
+            bytes_sent: 0,
+            bytes_received: 0,
+            refused: 0,
+        }
+    }
+}

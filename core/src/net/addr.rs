@@ -1,0 +1,276 @@
+//! Multiaddrs: what is private, what is relayed, who is at the end; and the two names of a key.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use libp2p::identity::ed25519;
+use libp2p::multiaddr::Protocol;
+use libp2p::{Multiaddr, PeerId};
+use offhook_proto::identity::TerminalId;
+use offhook_proto::number::NodeAddr;
+use thiserror::Error;
+
+/// Why a text is not an address of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum AddrError {
+    /// Not a multiaddr.
+    #[error("not a multiaddr such as /ip4/203.0.113.7/udp/4001/quic-v1/p2p/12D3Koo…")]
+    Syntax,
+    /// An entry point must say whom to expect there.
+    #[error("the address must end in /p2p/ID, or be a /dnsaddr/NAME")]
+    NoPeer,
+    /// Offhook nodes have Ed25519 keys.
+    #[error("the node's key is not an Ed25519 key")]
+    KeyType,
+}
+
+/// Parses the text of an address.
+pub(super) fn parse(addr: &NodeAddr) -> Result<Multiaddr, AddrError> {
+    addr.as_str().parse().map_err(|_| AddrError::Syntax)
+}
+
+/// The text of an address; `None` when it is longer than a record may carry.
+pub(super) fn text(addr: &Multiaddr) -> Option<NodeAddr> {
+    addr.to_string().parse().ok()
+}
+
+/// The PeerId of an Ed25519 key: identity multihash of its protobuf encoding (libp2p peer-ids specification).
+/// `None` when the bytes are no point on the curve.
+pub(super) fn peer_of(terminal: &TerminalId) -> Option<PeerId> {
+    let key = ed25519::PublicKey::try_from_bytes(terminal.as_bytes()).ok()?;
+    Some(libp2p::identity::PublicKey::from(key).to_peer_id())
+}
+
+/// The key inside a PeerId; `None` unless it is an inlined Ed25519 key.
+pub(super) fn terminal_of(peer: &PeerId) -> Option<TerminalId> {
+    /// Multihash code 0 (identity), length 36, then protobuf: field 1 = 1 (Ed25519), field 2 = 32 bytes.
+    const PREFIX: [u8; 6] = [0x00, 0x24, 0x08, 0x01, 0x12, 0x20];
+    let bytes = peer.to_bytes();
+    let key: [u8; 32] = bytes.strip_prefix(&PREFIX)?.try_into().ok()?;
+    Some(TerminalId::from_bytes(key))
+}
+
+/// The peer at the end of the address: the last `/p2p`, if the address ends in it.
+pub(super) fn last_peer(addr: &Multiaddr) -> Option<PeerId> {
+    match addr.iter().last() {
+        Some(Protocol::P2p(peer)) => Some(peer),
+        Some(_) | None => None,
+    }
+}
+
+/// Whether the address leads through a relay.
+pub(super) fn is_relayed(addr: &Multiaddr) -> bool {
+    addr.iter().any(|part| matches!(part, Protocol::P2pCircuit))
+}
+
+/// The relay of a relayed address and how to reach it.
+pub(super) fn relay_of(addr: &Multiaddr) -> Option<(PeerId, Multiaddr)> {
+    let before: Multiaddr = addr.iter().take_while(|part| !matches!(part, Protocol::P2pCircuit)).collect();
+    (is_relayed(addr)).then(|| last_peer(&before).map(|peer| (peer, before))).flatten()
+}
+
+/// Without the trailing `/p2p`.
+pub(super) fn without_peer(mut addr: Multiaddr) -> Multiaddr {
+    if last_peer(&addr).is_some() {
+        addr.pop();
+    }
+    addr
+}
+
+/// The IP address that the address begins with.
+pub(super) fn ip_of(addr: &Multiaddr) -> Option<IpAddr> {
+    match addr.iter().next() {
+        Some(Protocol::Ip4(ip)) => Some(IpAddr::V4(ip)),
+        Some(Protocol::Ip6(ip)) => Some(IpAddr::V6(ip)),
+        Some(_) | None => None,
+    }
+}
+
+/// Whether anybody on the internet could use the address: a global IP address or a DNS name. For a relayed
+/// address this speaks of the relay.
+pub(super) fn is_public(addr: &Multiaddr) -> bool {
+    match addr.iter().next() {
+        Some(Protocol::Ip4(ip)) => is_global_v4(ip),
+        Some(Protocol::Ip6(ip)) => is_global_v6(ip),
+        Some(Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) | Protocol::Dnsaddr(_)) => true,
+        Some(_) | None => false,
+    }
+}
+
+/// Whether the address is of use on this host only.
+pub(super) fn is_loopback(addr: &Multiaddr) -> bool {
+    ip_of(addr).is_some_and(|ip| ip.is_loopback())
+}
+
+/// Whether the address is a wildcard, multicast or otherwise no address of one host.
+pub(super) fn is_unusable(addr: &Multiaddr) -> bool {
+    ip_of(addr).is_some_and(|ip| ip.is_unspecified() || ip.is_multicast())
+}
+
+/// Outside the special-purpose ranges of RFC 6890 that no stranger can reach.
+fn is_global_v4(ip: Ipv4Addr) -> bool {
+    let [a, b, ..] = ip.octets();
+    let shared = a == 100 && (64..128).contains(&b); // RFC 6598
+    let benchmark = a == 198 && (b == 18 || b == 19); // RFC 2544
+    let reserved = a == 0 || a >= 240;
+    !(ip.is_private()
+        || ip.is_loopback()
+        || ip.is_link_local()
+        || ip.is_multicast()
+        || ip.is_broadcast()
+        || shared
+        || benchmark
+        || reserved)
+}
+
+/// Inside 2000::/3 (RFC 4291), which leaves out unique local, link-local and loopback addresses.
+fn is_global_v6(ip: Ipv6Addr) -> bool {
+    match ip.to_ipv4_mapped() {
+        Some(v4) => is_global_v4(v4),
+        None => ip.segments()[0] & 0xe000 == 0x2000,
+    }
+}
+
+/// Whom a stranger's deeds are counted against: one customer's usual share of the address space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Source {
+    /// An IPv4 /24.
+    V4([u8; 3]),
+    /// An IPv6 /64.
+    V6([u16; 4]),
+    /// Behind a relay, address unknown: all of them share one.
+    Relayed,
+    /// This node itself.
+    Local,
+}
+
+impl Source {
+    /// The /24 or /64 of an address.
+    pub(super) fn of(ip: IpAddr) -> Self {
+        match ip {
+            IpAddr::V4(ip) => {
+                let [a, b, c, _] = ip.octets();
+                Self::V4([a, b, c])
+            }
+            IpAddr::V6(ip) => match ip.to_ipv4_mapped() {
+                Some(v4) => Self::of(IpAddr::V4(v4)),
+                None => {
+                    let [a, b, c, d, ..] = ip.segments();
+                    Self::V6([a, b, c, d])
+                }
+            },
+        }
+    }
+
+    /// For the disk.
+    pub(super) fn to_bytes(self) -> Vec<u8> {
+        match self {
+            Self::V4(net) => [&[4], &net[..]].concat(),
+            Self::V6(net) => {
+                std::iter::once(6).chain(net.iter().flat_map(|part| part.to_be_bytes())).collect()
+            }
+            Self::Relayed => vec![1],
+            Self::Local => vec![0],
+        }
+    }
+
+    /// From the disk.
+    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        match bytes {
+            [4, a, b, c] => Some(Self::V4([*a, *b, *c])),
+            [6, rest @ ..] if rest.len() == 8 => {
+                let part = |i: usize| u16::from_be_bytes([rest[2 * i], rest[2 * i + 1]]);
+                Some(Self::V6([part(0), part(1), part(2), part(3)]))
+            }
+            [1] => Some(Self::Relayed),
+            [0] => Some(Self::Local),
+            _ => None,
+        }
+    }
+
+    /// The source that a connection's remote address belongs to.
+    pub(super) fn of_addr(addr: &Multiaddr) -> Self {
+        match ip_of(addr) {
+            Some(ip) if !is_relayed(addr) => Self::of(ip),
+            Some(_) | None => Self::Relayed,
+        }
+    }
+}
+
+/// Keeps public addresses; private and loopback ones only where permitted, and loopback only where there is
+/// nothing else.
+pub(super) fn usable(addrs: Vec<Multiaddr>, allow_private: bool) -> Vec<Multiaddr> {
+    let addrs: Vec<_> = addrs.into_iter().filter(|addr| !is_unusable(addr)).collect();
+    if addrs.iter().any(is_public) || !allow_private {
+        return addrs.into_iter().filter(is_public).collect();
+    }
+    if addrs.iter().all(is_loopback) {
+        return addrs;
+    }
+    addrs.into_iter().filter(|addr| !is_loopback(addr)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addr(text: &str) -> Multiaddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_key_and_its_peer_id_name_each_other() {
+        let key = libp2p::identity::Keypair::ed25519_from_bytes([7; 32]).unwrap();
+        let terminal = terminal_of(&key.public().to_peer_id()).unwrap();
+        assert_eq!(terminal.as_bytes(), &key.public().try_into_ed25519().unwrap().to_bytes());
+        assert_eq!(peer_of(&terminal), Some(key.public().to_peer_id()));
+    }
+
+    #[test]
+    fn sources_survive_the_disk() {
+        let v6 = Source::of("2a01:4f8:1:2:3::4".parse().unwrap());
+        for source in [Source::of("192.0.2.7".parse().unwrap()), v6, Source::Relayed, Source::Local] {
+            assert_eq!(Source::from_bytes(&source.to_bytes()), Some(source));
+        }
+        assert_eq!(Source::from_bytes(&[9, 9]), None);
+    }
+
+    #[test]
+    fn special_ranges_are_not_public() {
+        for private in [
+            "/ip4/10.1.2.3/udp/1/quic-v1",
+            "/ip4/100.64.0.1/udp/1/quic-v1",
+            "/ip4/192.168.1.1/tcp/1",
+            "/ip4/127.0.0.1/tcp/1",
+            "/ip4/169.254.1.1/tcp/1",
+            "/ip4/0.0.0.0/tcp/1",
+            "/ip6/fe80::1/tcp/1",
+            "/ip6/fd00::1/tcp/1",
+            "/ip6/::1/tcp/1",
+            "/ip6/::ffff:10.0.0.1/tcp/1",
+        ] {
+            assert!(!is_public(&addr(private)), "{private}");
+        }
+        for public in ["/ip4/8.8.8.8/tcp/1", "/ip6/2a01::1/tcp/1", "/dns/example.org/tcp/1"] {
+            assert!(is_public(&addr(public)), "{public}");
+        }
+    }
+
+    #[test]
+    fn usable_prefers_public_then_lan_then_loopback() {
+        let (public, lan, lo) =
+            (addr("/ip4/8.8.8.8/tcp/1"), addr("/ip4/10.0.0.1/tcp/1"), addr("/ip4/127.0.0.1/tcp/1"));
+        assert_eq!(usable(vec![lo.clone(), lan.clone(), public.clone()], true), [public.clone()]);
+        assert_eq!(usable(vec![lo.clone(), lan.clone()], true), [lan.clone()]);
+        assert_eq!(usable(vec![lo.clone()], true), [lo.clone()]);
+        assert_eq!(usable(vec![lo, lan], false), []);
+    }
+
+    #[test]
+    fn a_relayed_address_names_its_relay() {
+        let relay = libp2p::identity::Keypair::generate_ed25519().public().to_peer_id();
+        let base = addr(&format!("/ip4/8.8.8.8/udp/1/quic-v1/p2p/{relay}"));
+        let relayed = base.clone().with(Protocol::P2pCircuit);
+        assert_eq!(relay_of(&relayed), Some((relay, base.clone())));
+        assert_eq!(relay_of(&base), None);
+    }
+}

@@ -1,0 +1,217 @@
+//! The swarm: which transports and protocols, with which limits.
+
+use std::net::SocketAddr;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::time::Duration;
+
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig};
+use libp2p::core::upgrade::Version;
+use libp2p::dns::{ResolverConfig, ResolverOpts};
+use libp2p::identity::Keypair;
+use libp2p::request_response::{self, ProtocolSupport};
+use libp2p::swarm::NetworkBehaviour;
+use libp2p::swarm::behaviour::toggle::Toggle;
+use libp2p::{
+    PeerId, StreamProtocol, Swarm, SwarmBuilder, connection_limits, identify, kad, mdns, noise, ping, relay,
+    tcp, yamux,
+};
+use prometheus_client::registry::Registry;
+
+use super::codec::{self, Codec};
+use super::config::{NetConfig, Role};
+use super::gate::Gate;
+use super::handle::NetError;
+use super::store::Records;
+
+/// The DHT's protocol name; a network of its own.
+pub(super) const KAD: StreamProtocol = StreamProtocol::new("/offhook/kad/1");
+
+/// The relay protocol's name (circuit relay v2), by which identify tells that a peer relays.
+pub(super) const RELAY_HOP: &str = "/libp2p/circuit/relay/0.2.0/hop";
+
+/// How many peers a query asks at a time. libp2p's 3 makes a full query through 20 holders take 7 rounds.
+const PARALLELISM: NonZeroUsize = NonZeroUsize::new(8).unwrap();
+
+/// A query that has not ended by then is given up.
+const QUERY_TIME: Duration = Duration::from_secs(8);
+
+/// QUIC connections are kept alive through NATs (UDP mappings live 30 s and more) and given up when silent.
+const QUIC_KEEP_ALIVE: Duration = Duration::from_secs(20);
+const QUIC_IDLE: Duration = Duration::from_secs(60);
+
+/// A connection without any use is closed. Longer than the pause between publishing and reading back.
+const IDLE: Duration = Duration::from_secs(15);
+
+/// A signalling request without an answer has failed.
+const REQUEST_TIME: Duration = Duration::from_secs(8);
+
+/// Streams of the signalling protocol open at a time on one connection, both directions together.
+const STREAMS: usize = 128;
+
+/// The DHT's self-maintenance: one look-up of the own key and a few random ones.
+const BOOTSTRAP_INTERVAL: Duration = Duration::from_secs(3_600);
+
+/// Every protocol that a node speaks.
+#[derive(NetworkBehaviour)]
+pub(super) struct Behaviour {
+    pub(super) gate: Gate,
+    pub(super) limits: connection_limits::Behaviour,
+    pub(super) identify: identify::Behaviour,
+    pub(super) ping: ping::Behaviour,
+    pub(super) kad: kad::Behaviour<Records>,
+    pub(super) signal: request_response::Behaviour<Codec>,
+    pub(super) relay_client: relay::client::Behaviour,
+    pub(super) relay_server: Toggle<relay::Behaviour>,
+    pub(super) mdns: Toggle<mdns::tokio::Behaviour>,
+}
+
+/// Builds the swarm; nothing is listened on or dialled yet.
+pub(super) fn swarm(
+    config: &NetConfig,
+    key: Keypair,
+    records: Records,
+    registry: &mut Registry,
+) -> Result<Swarm<Behaviour>, NetError> {
+    let (dns, dns_options) = resolver(config.dns);
+    let id = key.public().to_peer_id();
+    let mdns = config
+        .mdns
+        .then(|| mdns::tokio::Behaviour::new(mdns::Config::default(), id))
+        .transpose()
+        .map_err(NetError::Mdns)?;
+    let transport = NetError::transport;
+    let Ok(builder) = SwarmBuilder::with_existing_identity(key)
+        .with_tokio()
+        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
+        .map_err(transport)?
+        .with_quic_config(|mut quic| {
+            quic.keep_alive_interval = QUIC_KEEP_ALIVE;
+            quic.max_idle_timeout = u32::try_from(QUIC_IDLE.as_millis()).unwrap_or(u32::MAX);
+            // Nothing bulky is ever sent: records and sealed packets.
+            quic.max_stream_data = 64 * 1024;
+            quic.max_connection_data = 1024 * 1024;
+            quic
+        })
+        .with_dns_config(dns, dns_options)
+        .with_relay_client(noise::Config::new, yamux::Config::default)
+        .map_err(transport)?
+        .with_bandwidth_metrics(registry)
+        .with_behaviour(|key, relay_client| behaviour(config, key, records, relay_client, mdns));
+    let swarm = builder
+        .with_swarm_config(|swarm| {
+            swarm
+                // One round trip per request: the first message travels with the protocol's name.
+                .with_substream_upgrade_protocol_override(Version::V1Lazy)
+                .with_idle_connection_timeout(IDLE)
+                .with_smart_dial()
+        })
+        .with_connection_timeout(Duration::from_secs(5))
+        .build();
+    Ok(swarm)
+}
+
+fn behaviour(
+    config: &NetConfig,
+    key: &Keypair,
+    records: Records,
+    relay_client: relay::client::Behaviour,
+    mdns: Option<mdns::tokio::Behaviour>,
+) -> Behaviour {
+    let id = key.public().to_peer_id();
+    let limits = &config.limits;
+    let connections = connection_limits::ConnectionLimits::default()
+        .with_max_pending_incoming(Some((limits.connections / 4).max(32)))
+        .with_max_pending_outgoing(Some(256))
+        .with_max_established_incoming(Some(limits.connections))
+        .with_max_established_outgoing(Some(limits.connections.max(256)))
+        .with_max_established_per_peer(Some(4));
+    // Listen addresses are never told: a terminal behind a relay lists its relayed addresses only, a serving
+    // node the external ones.
+    let identify = identify::Config::new("offhook/1".to_owned(), key.public())
+        .with_agent_version(concat!("offhook/", env!("CARGO_PKG_VERSION")).to_owned())
+        .with_hide_listen_addrs(true)
+        .with_interval(Duration::from_secs(3_600))
+        .with_cache_size(256);
+    let requests = request_response::Config::default()
+        .with_request_timeout(REQUEST_TIME)
+        .with_max_concurrent_streams(STREAMS);
+    // QUIC notices a dead peer itself; this is for TCP.
+    let ping = ping::Config::new().with_interval(Duration::from_secs(150));
+    Behaviour {
+        gate: Gate::new(limits.connections_per_ip),
+        limits: connection_limits::Behaviour::new(connections),
+        identify: identify::Behaviour::new(identify),
+        ping: ping::Behaviour::new(ping),
+        kad: kademlia(id, config.role, records),
+        signal: request_response::Behaviour::with_codec(
+            Codec,
+            [(codec::PROTOCOL, ProtocolSupport::Full)],
+            requests,
+        ),
+        relay_client,
+        relay_server: config.role.serves().then(|| relay::Behaviour::new(id, relay_limits(config))).into(),
+        mdns: mdns.into(),
+    }
+}
+
+fn kademlia(id: PeerId, role: Role, records: Records) -> kad::Behaviour<Records> {
+    let mut config = kad::Config::new(KAD);
+    config
+        .set_query_timeout(QUERY_TIME)
+        .set_parallelism(PARALLELISM)
+        .set_record_filtering(kad::StoreInserts::FilterBoth)
+        .set_caching(kad::Caching::Disabled)
+        // The signed expiry counts, and owners publish anew themselves; serving nodes hand records on hourly to
+        // whoever is closest by then, unless somebody did it in that hour.
+        .set_record_ttl(None)
+        .set_publication_interval(None)
+        .set_replication_interval(role.serves().then(|| Duration::from_secs(3_600)))
+        .set_provider_publication_interval(None)
+        .set_periodic_bootstrap_interval(Some(BOOTSTRAP_INTERVAL));
+    let mut kad = kad::Behaviour::with_config(id, records, config);
+    // By hand, because the automatic mode believes whoever claims to see us at a public address.
+    kad.set_mode(Some(if role.serves() { kad::Mode::Server } else { kad::Mode::Client }));
+    kad
+}
+
+/// libp2p's defaults (128 reservations, 16 circuits of 2 minutes) are for strangers; here terminals live on it.
+/// Circuits are the last resort for signalling and carry nothing else: small, but long enough for a call's
+/// set-up.
+fn relay_limits(config: &NetConfig) -> relay::Config {
+    const fn rate(limit: u32) -> NonZeroU32 {
+        match NonZeroU32::new(limit) {
+            Some(limit) => limit,
+            None => NonZeroU32::MIN,
+        }
+    }
+    let per_ip = rate(config.limits.connections_per_ip);
+    relay::Config {
+        max_reservations: config.limits.registered,
+        max_reservations_per_peer: 4,
+        reservation_duration: Duration::from_secs(3_600),
+        reservation_rate_limiters: Vec::new(),
+        max_circuits: config.limits.registered.max(16),
+        max_circuits_per_peer: 16,
+        max_circuit_duration: Duration::from_secs(600),
+        max_circuit_bytes: 1 << 20,
+        circuit_src_rate_limiters: Vec::new(),
+    }
+    .reservation_rate_per_peer(rate(30), Duration::from_secs(10))
+    .reservation_rate_per_ip(per_ip, Duration::from_secs(1))
+    .circuit_src_per_peer(rate(30), Duration::from_secs(10))
+    .circuit_src_per_ip(per_ip, Duration::from_secs(1))
+}
+
+/// The system's resolver, or the one configured. A host without name servers can still use IP addresses.
+fn resolver(server: Option<SocketAddr>) -> (ResolverConfig, ResolverOpts) {
+    let Some(server) = server else {
+        return hickory_resolver::system_conf::read_system_conf()
+            .unwrap_or_else(|_| (ResolverConfig::from_name_servers(Vec::new()), ResolverOpts::default()));
+    };
+    let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
+        connection.port = server.port();
+        connection
+    });
+    let server = NameServerConfig::new(server.ip(), true, connections.into());
+    (ResolverConfig::from_name_servers(vec![server]), ResolverOpts::default())
+}

@@ -1,0 +1,85 @@
+//! Single steps that tasks ask of the driver.
+
+use libp2p::{Multiaddr, PeerId};
+use offhook_proto::identity::SignedCert;
+use offhook_proto::number::RecordKey;
+use offhook_proto::record::CheckedSet;
+use offhook_proto::wire::UnixMillis;
+use tokio::sync::{mpsc, oneshot};
+
+use super::client::RequestError;
+use super::codec::{Request, Response};
+use super::store::Refused;
+
+/// A step. Every reply channel may be dropped: then nobody is interested any more.
+pub(super) enum Command {
+    /// Send a request, connecting first if that takes no more than trying `addrs`.
+    Request {
+        to: PeerId,
+        addrs: Vec<Multiaddr>,
+        request: Request,
+        reply: oneshot::Sender<Result<Response, RequestError>>,
+    },
+    /// Keep the connection to a peer for some minutes, because answers will come through it.
+    Linger(PeerId),
+    /// Ask the DHT for records. The query ends when the receiver is dropped.
+    Get { key: RecordKey, answers: mpsc::Sender<DhtAnswer> },
+    /// Find the nodes closest to a key.
+    Closest { key: RecordKey, reply: oneshot::Sender<Vec<Holder>> },
+    /// Put a record set to nodes, without waiting for their answers.
+    Put { key: RecordKey, value: Vec<u8>, to: Vec<PeerId> },
+    /// What is held here.
+    Local { key: RecordKey, reply: oneshot::Sender<Option<(CheckedSet, UnixMillis)>> },
+    /// Hold one of this node's own record sets.
+    Own { key: RecordKey, value: Vec<u8>, reply: oneshot::Sender<Result<(), Refused>> },
+    /// Whom to ask beside the DHT.
+    Neighbours(oneshot::Sender<Neighbours>),
+    /// Keep connections to these directories, instead of the ones named before.
+    Keep(Vec<Multiaddr>),
+    /// Register with this certificate from now on.
+    Certificate(Box<SignedCert>),
+    /// Close everything.
+    Shutdown(oneshot::Sender<()>),
+}
+
+/// A node that a record belongs on.
+#[derive(Clone, Debug)]
+pub(super) struct Holder {
+    pub(super) peer: PeerId,
+    pub(super) addrs: Vec<Multiaddr>,
+}
+
+/// What a query brings.
+pub(super) enum DhtAnswer {
+    /// One node's record set, unchecked.
+    Record(Vec<u8>),
+    /// The query is over.
+    End {
+        /// Whether it ran to its natural end.
+        complete: bool,
+        /// How many nodes answered.
+        answered: usize,
+    },
+}
+
+/// Nodes known without the DHT.
+#[derive(Default)]
+pub(super) struct Neighbours {
+    /// Directories and servers that this terminal is registered with, connected.
+    pub(super) directories: Vec<Holder>,
+    /// Other connected peers that speak the signalling protocol.
+    pub(super) connected: Vec<Holder>,
+    /// Peers on the local network.
+    pub(super) lan: Vec<Holder>,
+    /// All connected peers.
+    pub(super) peers: Vec<PeerId>,
+    /// Whether the DHT's routing table is not empty.
+    pub(super) dht: bool,
+}
+
+impl Neighbours {
+    /// Whether there is a connection to the peer.
+    pub(super) fn is_connected(&self, peer: &PeerId) -> bool {
+        self.peers.contains(peer)
+    }
+}

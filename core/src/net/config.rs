@@ -1,0 +1,196 @@
+//! What a [`Net`](super::Net) is told when it starts.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use offhook_proto::identity::SignedCert;
+use offhook_proto::number::NodeAddr;
+
+/// What a node does for others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// A telephone: asks the DHT (client mode), stores only its own records, is reached through directories.
+    #[default]
+    Terminal,
+    /// A publicly reachable terminal that also stores records, passes signalling on and answers STUN, with
+    /// small limits. Needs an external address.
+    Server,
+    /// A directory node: the same with large limits.
+    Directory,
+}
+
+impl Role {
+    /// Whether the node stores records and passes signalling on for others.
+    pub fn serves(self) -> bool {
+        match self {
+            Self::Terminal => false,
+            Self::Server | Self::Directory => true,
+        }
+    }
+}
+
+/// Configuration of a [`Net`](super::Net).
+#[derive(Clone)]
+pub struct NetConfig {
+    /// Seed of the terminal's Ed25519 key, which is also the libp2p key (its public half is the PeerId).
+    pub terminal_seed: [u8; 32],
+    /// The terminal's certificate, shown to directories to be registered there. `None` for directories.
+    pub cert: Option<SignedCert>,
+    /// Addresses to listen on, e.g. `/ip4/0.0.0.0/udp/4001/quic-v1`. Empty: any port, QUIC and TCP, IPv4 and,
+    /// where the host has it, IPv6.
+    pub listen: Vec<NodeAddr>,
+    /// Addresses under which others reach this node. A serving node without any uses what it listens on.
+    pub external: Vec<NodeAddr>,
+    /// Entry points: multiaddrs ending in `/p2p/ID`, or `/dnsaddr/NAME`. Not hard-coded anywhere.
+    pub entry: Vec<NodeAddr>,
+    /// What this node does for others.
+    pub role: Role,
+    /// Whether to look for and answer peers on the local network (RFC 6762).
+    pub mdns: bool,
+    /// Whether a terminal publishes its own addresses beside the relayed ones: its user's choice.
+    pub publish_direct: bool,
+    /// Whether private and loopback addresses of others are used and own ones published. `None`: only while
+    /// no public address is configured (`entry`, `external`), as in a laboratory or a LAN of its own.
+    pub allow_private: Option<bool>,
+    /// Directory for `net.sqlite` (records held, peers remembered). `None`: memory only.
+    pub data: Option<PathBuf>,
+    /// Where to answer STUN binding requests (RFC 8489), e.g. `0.0.0.0:3478`.
+    pub stun: Option<SocketAddr>,
+    /// Name server to ask instead of the system's ones.
+    pub dns: Option<SocketAddr>,
+    /// Bounds on what strangers can make this node hold or do.
+    pub limits: Limits,
+}
+
+impl NetConfig {
+    /// A terminal's defaults: no entry point, any port, nothing persistent, no mDNS.
+    pub fn new(terminal_seed: [u8; 32], role: Role) -> Self {
+        Self {
+            terminal_seed,
+            cert: None,
+            listen: Vec::new(),
+            external: Vec::new(),
+            entry: Vec::new(),
+            role,
+            mdns: false,
+            publish_direct: false,
+            allow_private: None,
+            data: None,
+            stun: None,
+            dns: None,
+            limits: Limits::for_role(role),
+        }
+    }
+}
+
+impl fmt::Debug for NetConfig {
+    /// Without the seed.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NetConfig")
+            .field("listen", &self.listen)
+            .field("external", &self.external)
+            .field("entry", &self.entry)
+            .field("role", &self.role)
+            .field("mdns", &self.mdns)
+            .field("allow_private", &self.allow_private)
+            .field("data", &self.data)
+            .field("stun", &self.stun)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Bounds on everything a stranger can grow. What happens at each bound is said beside it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections accepted; further ones are refused.
+    pub connections: u32,
+    /// Connections accepted from one IPv4 address or IPv6 /64; further ones are refused.
+    pub connections_per_ip: u32,
+    /// Terminals registered at a time; further ones are told that it is full and use another directory.
+    pub registered: usize,
+    /// Keys held for others. When full, the source (/24 or /64) that holds most gives way with its key that was
+    /// refreshed longest ago, unless the newcomer's source would then hold more than it: then it is refused.
+    pub records: usize,
+    /// Bytes of all records held for others, same rule.
+    pub record_bytes: usize,
+    /// Keys held that were first brought by one /24 or /64. Beyond it, that source's own key that was refreshed
+    /// longest ago gives way.
+    pub records_per_source: usize,
+    /// Records whose slow proof waits to be checked; beyond it the sender is told to come again.
+    pub proof_queue: usize,
+    /// The same per /24 or /64.
+    pub proof_queue_per_source: usize,
+    /// Signalling packets per second that one peer may have passed on (bursts: ten seconds' worth).
+    pub forward_per_peer: u32,
+    /// The same per /24 or /64.
+    pub forward_per_source: u32,
+    /// Packets on their way to a terminal at a time, from one peer.
+    pub in_flight_per_peer: usize,
+    /// Packets on their way at a time, altogether.
+    pub in_flight: usize,
+    /// `Find` and `Store` requests per second from one /24 or /64 (bursts: ten seconds' worth).
+    pub queries_per_source: u32,
+    /// STUN requests per second answered to one IPv4 address or IPv6 /64; more are dropped.
+    pub stun_per_source: u32,
+    /// Look-ups of this node's own that run at a time; further ones wait.
+    pub lookups: usize,
+    /// How long a look-up runs at most.
+    pub lookup_time: Duration,
+}
+
+impl Limits {
+    /// The defaults of a role.
+    pub fn for_role(role: Role) -> Self {
+        let server = Self {
+            connections: 512,
+            connections_per_ip: 128,
+            registered: 64,
+            records: 20_000,
+            record_bytes: 32 << 20,
+            records_per_source: 2_000,
+            proof_queue: 512,
+            proof_queue_per_source: 32,
+            forward_per_peer: 30,
+            forward_per_source: 100,
+            in_flight_per_peer: 128,
+            in_flight: 1_024,
+            queries_per_source: 50,
+            stun_per_source: 20,
+            lookups: 16,
+            lookup_time: Duration::from_secs(4),
+        };
+        match role {
+            Role::Terminal => Self {
+                connections: 128,
+                connections_per_ip: 32,
+                registered: 0,
+                records: 0,
+                record_bytes: 0,
+                records_per_source: 0,
+                proof_queue: 0,
+                proof_queue_per_source: 0,
+                queries_per_source: 20,
+                ..server
+            },
+            Role::Server => server,
+            Role::Directory => Self {
+                connections: 20_000,
+                connections_per_ip: 2_048,
+                registered: 10_000,
+                records: 200_000,
+                record_bytes: 512 << 20,
+                records_per_source: 20_000,
+                proof_queue: 4_096,
+                proof_queue_per_source: 128,
+                forward_per_source: 1_000,
+                in_flight: 16_384,
+                queries_per_source: 500,
+                stun_per_source: 100,
+                ..server
+            },
+        }
+    }
+}

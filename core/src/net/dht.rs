@@ -1,0 +1,168 @@
+//! Kademlia's events and this node's queries.
+
+use libp2p::PeerId;
+use libp2p::kad::{self, GetClosestPeersError, GetRecordOk, ProgressStep, QueryId, QueryResult, QueryStats};
+use offhook_proto::number::RecordKey;
+use tokio::sync::{mpsc, oneshot};
+use tracing::{debug, trace};
+
+use super::command::{DhtAnswer, Holder};
+use super::driver::Driver;
+use super::status::wall_clock;
+use super::store::Offer;
+
+/// Queries of tasks that run at a time; further ones end at once.
+const MAX_QUERIES: usize = 64;
+
+/// A query and who waits for it.
+pub(super) enum Query {
+    Get(mpsc::Sender<DhtAnswer>),
+    Closest(oneshot::Sender<Vec<Holder>>),
+}
+
+impl Driver {
+    pub(super) fn start_get(&mut self, key: RecordKey, answers: mpsc::Sender<DhtAnswer>) {
+        if self.queries.len() >= MAX_QUERIES {
+            return; // The dropped sender tells.
+        }
+        let id = self.swarm.behaviour_mut().kad.get_record(kad::RecordKey::new(&key.0));
+        self.queries.insert(id, Query::Get(answers));
+    }
+
+    pub(super) fn start_closest(&mut self, key: RecordKey, reply: oneshot::Sender<Vec<Holder>>) {
+        if self.queries.len() >= MAX_QUERIES {
+            return;
+        }
+        let id = self.swarm.behaviour_mut().kad.get_closest_peers(key.0.to_vec());
+        self.queries.insert(id, Query::Closest(reply));
+    }
+
+    pub(super) fn start_put(&mut self, key: RecordKey, value: Vec<u8>, to: Vec<PeerId>) {
+        let record = kad::Record::new(key.0.to_vec(), value);
+        // Whether it is held is found out by reading back: the reply to a put comes before anything is checked.
+        self.swarm.behaviour_mut().kad.put_record_to(record, to.into_iter(), kad::Quorum::One);
+    }
+
+    /// Ends queries in which nobody is interested any more.
+    pub(super) fn tick_queries(&mut self) {
+        let abandoned: Vec<_> = self
+            .queries
+            .iter()
+            .filter(|(_, query)| match query {
+                Query::Get(answers) => answers.is_closed(),
+                Query::Closest(reply) => reply.is_closed(),
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        for id in abandoned {
+            self.finish_query(id);
+        }
+    }
+
+    fn finish_query(&mut self, id: QueryId) {
+        self.queries.remove(&id);
+        if let Some(mut query) = self.swarm.behaviour_mut().kad.query_mut(&id) {
+            query.finish();
+        }
+    }
+
+    pub(super) fn on_kad(&mut self, event: kad::Event) {
+        match event {
+            kad::Event::InboundRequest { request } => self.on_kad_request(request),
+            kad::Event::OutboundQueryProgressed { id, result, stats, step } => {
+                self.on_progress(id, result, &stats, &step);
+            }
+            kad::Event::RoutingUpdated { .. } => self.dirty = true,
+            kad::Event::ModeChanged { new_mode } => debug!(%new_mode, "kad mode"),
+            // Peers enter the routing table by their connections and by identify.
+            kad::Event::UnroutablePeer { .. }
+            | kad::Event::RoutablePeer { .. }
+            | kad::Event::PendingRoutablePeer { .. } => {}
+        }
+    }
+
+    fn on_kad_request(&mut self, request: kad::InboundRequest) {
+        match request {
+            kad::InboundRequest::PutRecord { source, record: Some(record), .. } => {
+                self.on_kad_put(source, record);
+            }
+            // Answered by the store through libp2p itself; provider records are refused there.
+            kad::InboundRequest::PutRecord { record: None, .. }
+            | kad::InboundRequest::FindNode { .. }
+            | kad::InboundRequest::GetRecord { .. }
+            | kad::InboundRequest::GetProvider { .. }
+            | kad::InboundRequest::AddProvider { .. } => {}
+        }
+    }
+
+    fn on_kad_put(&mut self, from: PeerId, record: kad::Record) {
+        let Ok(key) = record.key.as_ref().try_into().map(RecordKey) else { return };
+        let source = self.peers.source(&from);
+        if !self.config.role.serves() || !self.service.permit_query(source) {
+            return self.metrics.count("kad_put", "busy");
+        }
+        let metrics = self.metrics.clone();
+        let reply = Box::new(move |result: Result<(), super::store::Refused>| match result {
+            Ok(()) => metrics.count("kad_put", "ok"),
+            Err(error) => {
+                debug!(%error, "put refused");
+                metrics.count("kad_put", "refused");
+            }
+        });
+        let offer = Offer { key, bytes: record.value, source, own: false, reply };
+        self.records().offer(offer, wall_clock());
+    }
+
+    fn on_progress(&mut self, id: QueryId, result: QueryResult, stats: &QueryStats, step: &ProgressStep) {
+        match result {
+            QueryResult::GetRecord(result) => self.on_get_progress(id, result, stats, step),
+            QueryResult::GetClosestPeers(result) => {
+                let peers = match result {
+                    Ok(found) => found.peers,
+                    Err(GetClosestPeersError::Timeout { peers, .. }) => peers,
+                };
+                if let Some(Query::Closest(reply)) = self.queries.remove(&id) {
+                    let holder = |info: kad::PeerInfo| Holder { peer: info.peer_id, addrs: info.addrs };
+                    let _ = reply.send(peers.into_iter().map(holder).collect());
+                }
+            }
+            QueryResult::Bootstrap(result) => trace!(ok = result.is_ok(), "bootstrap"),
+            QueryResult::PutRecord(result) => trace!(ok = result.is_ok(), "put"),
+            QueryResult::RepublishRecord(result) => trace!(ok = result.is_ok(), "republish"),
+            // Never started here.
+            QueryResult::GetProviders(_)
+            | QueryResult::StartProviding(_)
+            | QueryResult::RepublishProvider(_) => {}
+        }
+    }
+
+    fn on_get_progress(
+        &mut self,
+        id: QueryId,
+        result: kad::GetRecordResult,
+        stats: &QueryStats,
+        step: &ProgressStep,
+    ) {
+        let Some(Query::Get(answers)) = self.queries.get(&id) else { return };
+        let complete = match result {
+            Ok(GetRecordOk::FoundRecord(found)) => {
+                // The own store is asked apart from this; a reader too slow for so many copies loses some.
+                if found.peer.is_some() {
+                    let _ = answers.try_send(DhtAnswer::Record(found.record.value));
+                }
+                true
+            }
+            Ok(GetRecordOk::FinishedWithNoAdditionalRecord { .. }) => true,
+            Err(kad::GetRecordError::NotFound { .. }) => true,
+            Err(kad::GetRecordError::Timeout { .. }) => false,
+        };
+        let closed = answers.is_closed();
+        if step.last {
+            let answered = stats.num_successes() as usize;
+            let _ = answers.try_send(DhtAnswer::End { complete, answered });
+            self.queries.remove(&id);
+        } else if closed {
+            self.finish_query(id);
+        }
+    }
+}

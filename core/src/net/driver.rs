@@ -1,0 +1,349 @@
+//! The task that owns the swarm: takes commands, dispatches events to the modules that understand them.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use libp2p::core::ConnectedPoint;
+use libp2p::kad::QueryId;
+use libp2p::request_response::ResponseChannel;
+use libp2p::swarm::SwarmEvent;
+use libp2p::{Multiaddr, PeerId, Swarm};
+use offhook_proto::identity::SignedCert;
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::{debug, trace};
+
+use super::addr;
+use super::behaviour::{Behaviour, BehaviourEvent};
+use super::codec::Response;
+use super::command::{Command, Neighbours};
+use super::config::NetConfig;
+use super::dht::Query;
+use super::event::NetEvent;
+use super::links::Links;
+use super::metrics::Metrics;
+use super::peers::Peers;
+use super::requests::Requests;
+use super::service::Service;
+use super::status::{NetStatus, wall_clock};
+use super::store::{Disk, Offer, Records};
+
+/// How often deadlines are looked at.
+const TICK: Duration = Duration::from_millis(500);
+
+/// Expired records are dropped this often.
+const SWEEP: Duration = Duration::from_secs(60);
+
+/// How long a connection is kept for answers after something was sent through it: a call may ring 45 seconds
+/// and its ends may talk through nothing but signalling for a while.
+const LINGER: Duration = Duration::from_secs(180);
+
+/// Peers kept for that reason at a time; the others' connections close when idle.
+const MAX_LINGERING: usize = 4_096;
+
+/// Results that other tasks hand back.
+pub(super) enum Inner {
+    /// The store's proof has been run.
+    Proved(bool),
+    /// An answer that had to wait.
+    Respond(ResponseChannel<Response>, Response),
+}
+
+/// See the [module](self).
+pub(super) struct Driver {
+    pub(super) swarm: Swarm<Behaviour>,
+    pub(super) config: NetConfig,
+    pub(super) cert: Option<SignedCert>,
+    pub(super) allow_private: bool,
+    pub(super) events: mpsc::Sender<NetEvent>,
+    pub(super) peers: Peers,
+    pub(super) links: Links,
+    pub(super) requests: Requests,
+    pub(super) queries: HashMap<QueryId, Query>,
+    pub(super) service: Service,
+    pub(super) lan: HashMap<PeerId, Vec<Multiaddr>>,
+    pub(super) listen: Vec<Multiaddr>,
+    /// Own addresses that identify tells: configured, or those of a serving node's listeners.
+    pub(super) external: Vec<Multiaddr>,
+    pub(super) disk: Option<Disk>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) inner: mpsc::UnboundedSender<Inner>,
+    pub(super) status: watch::Sender<NetStatus>,
+    pub(super) lingering: HashMap<PeerId, Instant>,
+    /// Peers written to disk in this run.
+    pub(super) remembered: HashSet<PeerId>,
+    /// Whether the status has to be made anew.
+    pub(super) dirty: bool,
+    swept: Instant,
+}
+
+/// What [`Driver::new`] is given.
+pub(super) struct Parts {
+    pub(super) swarm: Swarm<Behaviour>,
+    pub(super) config: NetConfig,
+    pub(super) allow_private: bool,
+    pub(super) events: mpsc::Sender<NetEvent>,
+    pub(super) links: Links,
+    pub(super) disk: Option<Disk>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) inner: mpsc::UnboundedSender<Inner>,
+    pub(super) status: watch::Sender<NetStatus>,
+}
+
+impl Driver {
+    pub(super) fn new(parts: Parts) -> Self {
+        let Parts { swarm, config, allow_private, events, links, disk, metrics, inner, status } = parts;
+        Self {
+            swarm,
+            cert: config.cert.clone(),
+            allow_private,
+            events,
+            peers: Peers::default(),
+            links,
+            requests: Requests::default(),
+            queries: HashMap::new(),
+            service: Service::new(&config.limits),
+            lan: HashMap::new(),
+            listen: Vec::new(),
+            external: Vec::new(),
+            disk,
+            metrics,
+            inner,
+            status,
+            lingering: HashMap::new(),
+            remembered: HashSet::new(),
+            dirty: true,
+            swept: Instant::now(),
+            config,
+        }
+    }
+
+    /// Runs until told to stop or until nobody can give commands any more.
+    pub(super) async fn run(
+        mut self,
+        mut commands: mpsc::Receiver<Command>,
+        mut inner: mpsc::UnboundedReceiver<Inner>,
+    ) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let done = loop {
+            tokio::select! {
+                event = self.swarm.select_next_some() => self.on_swarm_event(event),
+                command = commands.recv() => match command {
+                    None => break None,
+                    Some(Command::Shutdown(done)) => break Some(done),
+                    Some(command) => self.on_command(command),
+                },
+                Some(result) = inner.recv() => self.on_inner(result),
+                _ = tick.tick() => self.on_tick(Instant::now()),
+            }
+            self.pump_proofs();
+            if self.dirty {
+                self.dirty = false;
+                self.update_status();
+            }
+        };
+        self.stop(done).await;
+    }
+
+    async fn stop(mut self, done: Option<oneshot::Sender<()>>) {
+        let peers: Vec<_> = self.peers.iter().map(|(peer, _)| *peer).collect();
+        for peer in peers {
+            // Fails only for peers that have gone already.
+            let _ = self.swarm.disconnect_peer_id(peer);
+        }
+        // The farewells leave with the next turns of the swarm.
+        let farewell = async {
+            while self.swarm.connected_peers().next().is_some() {
+                self.swarm.select_next_some().await;
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_millis(500), farewell).await;
+        if let Some(disk) = &self.disk {
+            disk.flush().await;
+        }
+        if let Some(done) = done {
+            let _ = done.send(());
+        }
+    }
+
+    fn on_swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::Behaviour(event) => self.on_behaviour_event(event),
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                let remote = remote_addr(&endpoint);
+                let first = self.peers.connected(peer_id, connection_id, remote.clone());
+                self.dirty = true;
+                self.refresh_hold(peer_id);
+                self.flush_waiting(peer_id);
+                self.on_link_connected(peer_id, connection_id, remote, first);
+            }
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, .. } => {
+                self.dirty = true;
+                if self.peers.disconnected(&peer_id, connection_id).is_some() {
+                    self.service.disconnected(&peer_id);
+                    self.refresh_hold(peer_id);
+                    self.on_link_disconnected(peer_id, Instant::now());
+                }
+            }
+            SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
+                debug!(%error, "cannot connect");
+                self.on_link_dial_error(connection_id, &error, Instant::now());
+                if let Some(peer) = peer_id {
+                    self.on_dial_failed(peer);
+                }
+            }
+            SwarmEvent::NewListenAddr { address, .. } => self.on_listening(address),
+            SwarmEvent::ExpiredListenAddr { address, .. } => self.on_not_listening(&[address]),
+            SwarmEvent::ListenerClosed { listener_id, addresses, reason } => {
+                debug!(?reason, "listener closed");
+                self.on_not_listening(&addresses);
+                self.on_reservation_lost(listener_id, Instant::now());
+            }
+            SwarmEvent::ListenerError { error, .. } => debug!(%error, "listener"),
+            SwarmEvent::ExternalAddrConfirmed { .. } | SwarmEvent::ExternalAddrExpired { .. } => {
+                self.dirty = true;
+            }
+            SwarmEvent::IncomingConnectionError { error, .. } => trace!(%error, "incoming connection failed"),
+            SwarmEvent::IncomingConnection { .. }
+            | SwarmEvent::Dialing { .. }
+            // What others claim to see is no more than a hint; reachability is configured.
+            | SwarmEvent::NewExternalAddrCandidate { .. }
+            | SwarmEvent::NewExternalAddrOfPeer { .. } => {}
+            // The enum may grow; what a later libp2p adds is seen here first.
+            _ => trace!("an unknown kind of swarm event"),
+        }
+    }
+
+    fn on_behaviour_event(&mut self, event: BehaviourEvent) {
+        match event {
+            BehaviourEvent::Gate(never) | BehaviourEvent::Limits(never) => match never {},
+            BehaviourEvent::Identify(event) => self.on_identify(event),
+            BehaviourEvent::Ping(event) => self.on_ping(event),
+            BehaviourEvent::Kad(event) => self.on_kad(event),
+            BehaviourEvent::Signal(event) => self.on_signal(event),
+            BehaviourEvent::RelayClient(event) => self.on_relay_client(event),
+            BehaviourEvent::RelayServer(event) => self.on_relay_server(event),
+            BehaviourEvent::Mdns(event) => self.on_mdns(event),
+        }
+    }
+
+    fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Request { to, addrs, request, reply } => self.request(to, addrs, request, reply.into()),
+            Command::Linger(peer) => self.linger(peer, Instant::now()),
+            Command::Get { key, answers } => self.start_get(key, answers),
+            Command::Closest { key, reply } => self.start_closest(key, reply),
+            Command::Put { key, value, to } => self.start_put(key, value, to),
+            Command::Local { key, reply } => {
+                let _ = reply.send(self.records().find(&key, wall_clock()));
+            }
+            Command::Own { key, value, reply } => {
+                let reply = Box::new(move |result| {
+                    // Whoever asked may have given up.
+                    let _ = reply.send(result);
+                });
+                let source = addr::Source::Local;
+                self.records().offer(Offer { key, bytes: value, source, own: true, reply }, wall_clock());
+            }
+            Command::Neighbours(reply) => {
+                let _ = reply.send(self.neighbours());
+            }
+            Command::Keep(addrs) => self.keep_links(addrs),
+            Command::Certificate(cert) => {
+                self.cert = Some(*cert);
+                self.register_everywhere();
+            }
+            // Taken by the loop itself.
+            Command::Shutdown(done) => drop(done),
+        }
+    }
+
+    fn on_inner(&mut self, result: Inner) {
+        match result {
+            Inner::Proved(valid) => self.records().proved(valid, wall_clock()),
+            Inner::Respond(channel, response) => self.respond(channel, response),
+        }
+    }
+
+    fn on_tick(&mut self, now: Instant) {
+        self.tick_links(now);
+        self.tick_queries();
+        let over: Vec<_> =
+            self.lingering.iter().filter(|(_, until)| **until <= now).map(|(peer, _)| *peer).collect();
+        for peer in over {
+            self.lingering.remove(&peer);
+            self.refresh_hold(peer);
+        }
+        if now.saturating_duration_since(self.swept) >= SWEEP {
+            self.swept = now;
+            self.records().sweep(wall_clock());
+            self.dirty = true;
+        }
+    }
+
+    /// Starts the store's next proof if there is one and none is running.
+    fn pump_proofs(&mut self) {
+        let Some(task) = self.records().next_proof(wall_clock()) else { return };
+        let inner = self.inner.clone();
+        tokio::task::spawn_blocking(move || {
+            // The driver may have stopped meanwhile.
+            let _ = inner.send(Inner::Proved(task.run()));
+        });
+    }
+
+    pub(super) fn records(&mut self) -> &mut Records {
+        self.swarm.behaviour_mut().kad.store_mut()
+    }
+
+    /// Keeps the connection to a peer for a while.
+    pub(super) fn linger(&mut self, peer: PeerId, now: Instant) {
+        if self.lingering.len() < MAX_LINGERING || self.lingering.contains_key(&peer) {
+            self.lingering.insert(peer, now + LINGER);
+            self.refresh_hold(peer);
+        }
+    }
+
+    /// Holds the connection to a peer exactly as long as there is a reason.
+    pub(super) fn refresh_hold(&mut self, peer: PeerId) {
+        let hold = self.links.wants(&peer)
+            || self.service.is_registered(&peer)
+            || self.lingering.contains_key(&peer);
+        let gate = &mut self.swarm.behaviour_mut().gate;
+        if hold { gate.hold(peer) } else { gate.release(&peer) }
+    }
+
+    /// Tells the owner, without waiting; `false` if the channel is full or closed.
+    pub(super) fn tell(&self, event: NetEvent) -> bool {
+        self.events.try_send(event).is_ok()
+    }
+
+    fn neighbours(&mut self) -> Neighbours {
+        let mut neighbours = Neighbours { dht: self.dht_nodes() > 0, ..Neighbours::default() };
+        for (peer, state) in self.peers.iter() {
+            neighbours.peers.push(*peer);
+            let holder = super::command::Holder { peer: *peer, addrs: Vec::new() };
+            if self.links.is_up(peer) {
+                neighbours.directories.push(holder);
+            } else if state.signal {
+                neighbours.connected.push(holder);
+            }
+        }
+        for (peer, addrs) in &self.lan {
+            neighbours.lan.push(super::command::Holder { peer: *peer, addrs: addrs.clone() });
+        }
+        neighbours
+    }
+
+    pub(super) fn dht_nodes(&mut self) -> usize {
+        self.swarm.behaviour_mut().kad.kbuckets().map(|bucket| bucket.num_entries()).sum()
+    }
+}
+
+fn remote_addr(endpoint: &ConnectedPoint) -> Multiaddr {
+    match endpoint {
+        ConnectedPoint::Dialer { address, .. } => address.clone(),
+        ConnectedPoint::Listener { send_back_addr, .. } => send_back_addr.clone(),
+    }
+}

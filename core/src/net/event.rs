@@ -1,0 +1,38 @@
+//! What the network tells its owner unasked.
+
+use offhook_proto::identity::TerminalId;
+use offhook_proto::number::NodeAddr;
+
+/// An event from the network. The channel is bounded; packets that find it full are answered with "busy".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NetEvent {
+    /// A signalling packet arrived. It is neither opened nor verified.
+    Signal {
+        /// Who sent it, in the words of the node that passed it on: a hint for replies, the sealed packet
+        /// itself says who signed it.
+        from: TerminalId,
+        /// The connected node it came through; `from` itself when it came straight.
+        via: TerminalId,
+        /// The sealed packet, at most [`MAX_BLOB`](super::MAX_BLOB) bytes.
+        blob: Vec<u8>,
+    },
+    /// What [`Net::addresses`](super::Net::addresses) returns has changed: publish anew.
+    AddressesChanged,
+    /// An entry point is connected, and registered there if this is a terminal.
+    EntryUp {
+        /// As configured, or as remembered.
+        addr: NodeAddr,
+        /// Its key.
+        node: TerminalId,
+    },
+    /// The connection to an entry point is lost; it is being tried again.
+    EntryDown {
+        /// As configured, or as remembered.
+        addr: NodeAddr,
+    },
+    /// A listener is up.
+    Listening {
+        /// The address, without `/p2p`.
+        addr: NodeAddr,
+    },
+}

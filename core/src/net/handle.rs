@@ -1,0 +1,309 @@
+//! The network's handle: what the rest of the program calls.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use libp2p::Multiaddr;
+use libp2p::identity::Keypair;
+use offhook_proto::identity::{SignedCert, TerminalId};
+use offhook_proto::number::{NodeAddr, RecordKey};
+use offhook_proto::record::RecordSet;
+use prometheus_client::registry::Registry;
+use thiserror::Error;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+
+use super::addr::{self, AddrError};
+use super::behaviour;
+use super::client::Client;
+use super::command::Command;
+use super::config::NetConfig;
+use super::driver::{Driver, Parts};
+use super::event::NetEvent;
+use super::links::Links;
+use super::lookup::Lookup;
+use super::metrics::Metrics;
+use super::publish::{self, PublishError, Published};
+use super::signal::{self, GoodWays, SignalError, SignalTarget};
+use super::status::{NetStatus, wall_clock};
+use super::store::{Disk, Loaded, Records, Verdicts};
+use super::stun::Stun;
+
+/// Commands and events that may wait.
+const COMMANDS: usize = 256;
+const EVENTS: usize = 256;
+
+/// Packets on their way out at a time; further ones wait.
+const SIGNALS: usize = 256;
+
+/// Where a node listens that isn't told: any port, QUIC first.
+const LISTEN: [&str; 4] =
+    ["/ip4/0.0.0.0/udp/0/quic-v1", "/ip4/0.0.0.0/tcp/0", "/ip6/::/udp/0/quic-v1", "/ip6/::/tcp/0"];
+
+/// Why the network doesn't start.
+#[derive(Debug, Error)]
+pub enum NetError {
+    /// An address in the configuration.
+    #[error("{addr}: {error}")]
+    Addr {
+        /// The address.
+        addr: NodeAddr,
+        /// What is wrong with it.
+        error: AddrError,
+    },
+    /// A listener. Usually the port is taken.
+    #[error("cannot listen on {addr}: {reason}")]
+    Listen {
+        /// Where.
+        addr: NodeAddr,
+        /// The system's words.
+        reason: String,
+    },
+    /// The STUN server's socket.
+    #[error("cannot answer STUN on {addr}: {error}")]
+    Stun {
+        /// Where.
+        addr: SocketAddr,
+        /// The system's error.
+        error: std::io::Error,
+    },
+    /// The data directory or its database.
+    #[error("cannot open the record store: {0}")]
+    Store(#[from] sqlx::Error),
+    /// Multicast DNS.
+    #[error("cannot look for peers on the local network: {0}")]
+    Mdns(std::io::Error),
+    /// Encryption could not be set up.
+    #[error("cannot set up the transport: {0}")]
+    Transport(String),
+}
+
+impl NetError {
+    pub(super) fn transport(error: impl std::fmt::Display) -> Self {
+        Self::Transport(error.to_string())
+    }
+}
+
+/// A running network. Clones share it; it stops when the last one is dropped or by [`Net::shutdown`].
+#[derive(Clone)]
+pub struct Net {
+    client: Client,
+    id: TerminalId,
+    status: watch::Receiver<NetStatus>,
+    lookups: Arc<Semaphore>,
+    signals: Arc<Semaphore>,
+    good_ways: GoodWays,
+    limits: super::config::Limits,
+    metrics: Arc<Metrics>,
+    _stun: Option<Arc<Stun>>,
+}
+
+impl Net {
+    /// Starts listening and connecting. Returns as soon as the sockets are bound; the rest is told by events, of
+    /// which the receiver must be read.
+    ///
+    /// # Errors
+    /// A [`NetError`]; nothing runs then.
+    pub async fn start(config: NetConfig) -> Result<(Self, mpsc::Receiver<NetEvent>), NetError> {
+        let entry = entry_points(&config)?;
+        let external = parse_all(&config.external)?;
+        let public = entry.iter().map(|(_, addr)| addr).chain(&external).any(addr::is_public);
+        let allow_private = config.allow_private.unwrap_or(!public);
+        let mut seed = config.terminal_seed;
+        let key = Keypair::ed25519_from_bytes(&mut seed).map_err(NetError::transport)?;
+        let id = addr::terminal_of(&key.public().to_peer_id())
+            .ok_or_else(|| NetError::Transport("no Ed25519 key".to_owned()))?;
+        let (disk, loaded) = open(&config).await?;
+        let remembered = loaded.peers.iter().filter_map(|addr| addr.parse::<Multiaddr>().ok()).collect();
+        let verdicts = Verdicts::default();
+        let records = Records::new(&config.limits, verdicts.clone(), disk.clone(), loaded, wall_clock());
+        let mut registry = Registry::default();
+        let mut swarm = behaviour::swarm(&config, key, records, &mut registry)?;
+        let metrics = Arc::new(Metrics::new(registry));
+        let stun = match config.stun.filter(|_| config.role.serves()) {
+            Some(addr) => Some(Arc::new(
+                Stun::start(addr, config.limits.stun_per_source, metrics.clone())
+                    .await
+                    .map_err(|error| NetError::Stun { addr, error })?,
+            )),
+            None => None,
+        };
+        // Before dialling anybody: otherwise connections leave from other ports than those listened on.
+        listen(&config, &mut swarm)?;
+        let (commands, inbox) = mpsc::channel(COMMANDS);
+        let (events, receiver) = mpsc::channel(EVENTS);
+        let (inner, inner_inbox) = mpsc::unbounded_channel();
+        let (status_sender, status) = watch::channel(NetStatus::default());
+        let net = Self {
+            client: Client { commands, verdicts },
+            id,
+            status,
+            lookups: Arc::new(Semaphore::new(config.limits.lookups)),
+            signals: Arc::new(Semaphore::new(SIGNALS)),
+            good_ways: GoodWays::default(),
+            limits: config.limits.clone(),
+            metrics: metrics.clone(),
+            _stun: stun,
+        };
+        let links = Links::new(entry, remembered, Instant::now());
+        let parts = Parts {
+            swarm,
+            config,
+            allow_private,
+            events,
+            links,
+            disk,
+            metrics,
+            inner,
+            status: status_sender,
+        };
+        tokio::spawn(Driver::new(parts).run(inbox, inner_inbox));
+        Ok((net, receiver))
+    }
+
+    /// This node's key, which is its PeerId.
+    pub fn id(&self) -> TerminalId {
+        self.id
+    }
+
+    /// Publishes this terminal's records: to the nodes closest to the key and to the directories. Judged by reading
+    /// back, so it takes a second or so; never wait for it in a call.
+    ///
+    /// # Errors
+    /// A [`PublishError`]. The records are held here all the same, unless they are invalid.
+    pub async fn publish(&self, key: RecordKey, set: RecordSet) -> Result<Published, PublishError> {
+        publish::publish(&self.client, key, set.encode()).await
+    }
+
+    /// Asks whether the records published are still held where they belong, and changes nothing.
+    ///
+    /// # Errors
+    /// A [`PublishError`], [`PublishError::NotHeld`] if nobody serves them.
+    pub async fn held(&self, key: RecordKey, set: &RecordSet) -> Result<Published, PublishError> {
+        publish::held(&self.client, key, &set.encode()).await
+    }
+
+    /// Looks a number up. At most [`Limits::lookups`](super::Limits::lookups) run at a time; further ones wait.
+    pub fn lookup(&self, key: RecordKey) -> Lookup {
+        let lookups = self.lookups.clone();
+        let permit = async move { lookups.acquire_owned().await.ok() };
+        Lookup::start(self.client.clone(), key, self.limits.lookup_time, permit)
+    }
+
+    /// Delivers a sealed packet to a terminal by whichever way is first. Returns when the terminal has acknowledged
+    /// it, after 5 seconds at most. The same packet may arrive twice.
+    ///
+    /// # Errors
+    /// A [`SignalError`].
+    pub async fn signal(&self, target: SignalTarget, blob: Vec<u8>) -> Result<(), SignalError> {
+        // The semaphore is never closed.
+        let Ok(_permit) = self.signals.acquire().await else { return Err(SignalError::Stopped) };
+        signal::signal(&self.client, &self.good_ways, target, blob).await
+    }
+
+    /// Keeps connections to these directories, at most 8, so that a packet to their terminals needs no set-up. They
+    /// replace the ones named before.
+    pub async fn keep(&self, directories: Vec<NodeAddr>) {
+        let addrs = directories.iter().filter_map(|addr| addr::parse(addr).ok());
+        let addrs = addrs.map(|addr| addr::relay_of(&addr).map_or(addr, |(_, relay)| relay)).collect();
+        // A stopped network keeps nothing.
+        let _ = self.client.commands.send(Command::Keep(addrs)).await;
+    }
+
+    /// Registers with a new certificate from now on.
+    pub async fn set_cert(&self, cert: SignedCert) {
+        let _ = self.client.commands.send(Command::Certificate(Box::new(cert))).await;
+    }
+
+    /// Addresses to publish, with `/p2p`: relayed ones by default, direct ones of a public node.
+    pub fn addresses(&self) -> Vec<NodeAddr> {
+        self.status.borrow().addresses.clone()
+    }
+
+    /// Directories that pass packets on to this terminal, with `/p2p`.
+    pub fn routes(&self) -> Vec<NodeAddr> {
+        self.status.borrow().routes.clone()
+    }
+
+    /// STUN servers of the directories connected.
+    pub fn stun_servers(&self) -> Vec<SocketAddr> {
+        self.status.borrow().stun_servers.clone()
+    }
+
+    /// A snapshot of everything.
+    pub fn status(&self) -> NetStatus {
+        self.status.borrow().clone()
+    }
+
+    /// The snapshot as it changes.
+    pub fn watch(&self) -> watch::Receiver<NetStatus> {
+        self.status.clone()
+    }
+
+    /// Counters in the OpenMetrics text format.
+    pub fn metrics(&self) -> String {
+        self.metrics.text()
+    }
+
+    /// Closes every connection and finishes writing. Idempotent.
+    pub async fn shutdown(&self) {
+        let (done, stopped) = oneshot::channel();
+        if self.client.commands.send(Command::Shutdown(done)).await.is_ok() {
+            // A driver that was stopping already drops the sender.
+            let _ = stopped.await;
+        }
+    }
+}
+
+async fn open(config: &NetConfig) -> Result<(Option<Disk>, Loaded), NetError> {
+    match &config.data {
+        Some(dir) => {
+            let (disk, loaded) = Disk::open(dir).await?;
+            Ok((Some(disk), loaded))
+        }
+        None => Ok((None, Loaded::default())),
+    }
+}
+
+fn parse_all(addrs: &[NodeAddr]) -> Result<Vec<Multiaddr>, NetError> {
+    let parse =
+        |addr: &NodeAddr| addr::parse(addr).map_err(|error| NetError::Addr { addr: addr.clone(), error });
+    addrs.iter().map(parse).collect()
+}
+
+/// The entry points, each with a peer to expect, or a `dnsaddr` that names it.
+fn entry_points(config: &NetConfig) -> Result<Vec<(NodeAddr, Multiaddr)>, NetError> {
+    let parsed = parse_all(&config.entry)?;
+    let mut entry = Vec::new();
+    for (name, addr) in config.entry.iter().zip(parsed) {
+        let error = match addr::last_peer(&addr) {
+            Some(peer) if addr::terminal_of(&peer).is_none() => Some(AddrError::KeyType),
+            Some(_) => None,
+            None if name.as_str().starts_with("/dnsaddr/") => None,
+            None => Some(AddrError::NoPeer),
+        };
+        if let Some(error) = error {
+            return Err(NetError::Addr { addr: name.clone(), error });
+        }
+        entry.push((name.clone(), addr));
+    }
+    Ok(entry)
+}
+
+/// Listens where told; otherwise wherever the host can, which may lack IPv6.
+fn listen(config: &NetConfig, swarm: &mut libp2p::Swarm<behaviour::Behaviour>) -> Result<(), NetError> {
+    for (addr, name) in parse_all(&config.listen)?.into_iter().zip(&config.listen) {
+        swarm
+            .listen_on(addr)
+            .map_err(|error| NetError::Listen { addr: name.clone(), reason: error.to_string() })?;
+    }
+    if config.listen.is_empty() {
+        for addr in LISTEN {
+            let parsed = addr.parse().map_err(NetError::transport)?;
+            if let Err(error) = swarm.listen_on(parsed) {
+                tracing::debug!(%error, addr, "cannot listen");
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,69 @@
+//! What peers say of themselves (identify), and whether they still answer (ping).
+
+use libp2p::{Multiaddr, PeerId, identify, ping};
+use tracing::{debug, trace};
+
+use super::addr;
+use super::behaviour::{KAD, RELAY_HOP};
+use super::codec::PROTOCOL;
+use super::driver::Driver;
+use super::status::wall_clock;
+
+/// Addresses taken from one peer.
+const MAX_ADDRS: usize = 16;
+
+/// Peers written to disk in one run beside the entry points.
+const MAX_REMEMBERED: usize = 32;
+
+/// Protocols looked at of one peer.
+const MAX_PROTOCOLS: usize = 64;
+
+impl Driver {
+    pub(super) fn on_identify(&mut self, event: identify::Event) {
+        match event {
+            identify::Event::Received { peer_id, info, .. } => self.on_identified(peer_id, info),
+            identify::Event::Error { error, .. } => trace!(%error, "identify"),
+            identify::Event::Sent { .. } | identify::Event::Pushed { .. } => {}
+        }
+    }
+
+    fn on_identified(&mut self, peer: PeerId, info: identify::Info) {
+        let listed: Vec<Multiaddr> =
+            info.listen_addrs.into_iter().filter(|addr| !addr::is_relayed(addr)).take(MAX_ADDRS).collect();
+        let usable = addr::usable(listed, self.allow_private);
+        let speaks = |name: &str| info.protocols.iter().take(MAX_PROTOCOLS).any(|p| p.as_ref() == name);
+        let Some(state) = self.peers.get_mut(&peer) else { return };
+        state.dht = speaks(KAD.as_ref());
+        state.signal = speaks(PROTOCOL.as_ref());
+        state.relay = speaks(RELAY_HOP);
+        state.addrs.clone_from(&usable);
+        let (dht, signal) = (state.dht, state.signal);
+        if dht {
+            for addr in &usable {
+                self.swarm.behaviour_mut().kad.add_address(&peer, addr.clone());
+            }
+        }
+        if dht && signal {
+            self.remember(peer, &usable);
+        }
+        self.on_link_identified(peer);
+    }
+
+    /// Serving nodes are worth coming back to in the next run: the entry points, and some of the others.
+    fn remember(&mut self, peer: PeerId, addrs: &[Multiaddr]) {
+        let Some(disk) = &self.disk else { return };
+        let wanted = self.links.wants(&peer) || self.remembered.len() < MAX_REMEMBERED;
+        let addr = addrs.first().filter(|_| wanted).and_then(|addr| addr.clone().with_p2p(peer).ok());
+        if let Some(addr) = addr {
+            self.remembered.insert(peer);
+            disk.remember(addr.to_string(), wall_clock());
+        }
+    }
+
+    pub(super) fn on_ping(&mut self, event: ping::Event) {
+        if let Err(error) = event.result {
+            debug!(%error, "ping");
+            self.swarm.close_connection(event.connection);
+        }
+    }
+}

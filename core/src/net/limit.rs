@@ -1,0 +1,113 @@
+//! Token buckets, so that nobody gets more than a share.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::time::{Duration, Instant};
+
+/// A bucket holds ten seconds' worth of its rate.
+const BURST_SECONDS: u32 = 10;
+
+/// Buckets kept at a time. Beyond it full buckets are thrown away (they lose nothing); if none is full, all
+/// unknown keys share one bucket.
+const MAX_BUCKETS: usize = 16_384;
+
+/// One token bucket per key.
+pub(super) struct Limiter<K> {
+    rate: f64,
+    burst: f64,
+    buckets: HashMap<K, Bucket>,
+    overflow: Bucket,
+    swept: Option<Instant>,
+}
+
+#[derive(Clone, Copy)]
+struct Bucket {
+    tokens: f64,
+    at: Option<Instant>,
+}
+
+impl Bucket {
+    fn take(&mut self, rate: f64, burst: f64, now: Instant) -> bool {
+        let passed = self.at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        self.tokens = (self.tokens + passed.as_secs_f64() * rate).min(burst);
+        self.at = Some(now);
+        let enough = self.tokens >= 1.0;
+        if enough {
+            self.tokens -= 1.0;
+        }
+        enough
+    }
+}
+
+impl<K: Eq + Hash> Limiter<K> {
+    /// Permits `per_second` events per second and key in the long run.
+    pub(super) fn new(per_second: u32) -> Self {
+        let burst = f64::from(per_second * BURST_SECONDS);
+        Self {
+            rate: f64::from(per_second),
+            burst,
+            buckets: HashMap::new(),
+            overflow: Bucket { tokens: burst, at: None },
+            swept: None,
+        }
+    }
+
+    /// Whether `key` may do one more thing now.
+    pub(super) fn permit(&mut self, key: K, now: Instant) -> bool {
+        if let Some(bucket) = self.buckets.get_mut(&key) {
+            return bucket.take(self.rate, self.burst, now);
+        }
+        if self.buckets.len() >= MAX_BUCKETS {
+            self.sweep(now);
+        }
+        if self.buckets.len() >= MAX_BUCKETS {
+            return self.overflow.take(self.rate, self.burst, now);
+        }
+        let bucket = self.buckets.entry(key).or_insert(Bucket { tokens: self.burst, at: None });
+        bucket.take(self.rate, self.burst, now)
+    }
+
+    /// Throws away buckets that would be full again; at most once a second, because it looks at all of them.
+    fn sweep(&mut self, now: Instant) {
+        if self.swept.is_some_and(|at| now.saturating_duration_since(at) < Duration::from_secs(1)) {
+            return;
+        }
+        self.swept = Some(now);
+        let (rate, burst) = (self.rate, self.burst);
+        self.buckets.retain(|_, bucket| {
+            let passed = bucket.at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+            bucket.tokens + passed.as_secs_f64() * rate < burst
+        });
+        self.buckets.shrink_to(MAX_BUCKETS / 4);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_then_the_rate() {
+        let mut limiter = Limiter::new(2);
+        let start = Instant::now();
+        let burst = (0..100).filter(|_| limiter.permit("a", start)).count();
+        assert_eq!(burst, 20);
+        let later = start + Duration::from_secs(3);
+        assert_eq!((0..100).filter(|_| limiter.permit("a", later)).count(), 6);
+        assert!(limiter.permit("b", later));
+    }
+
+    #[test]
+    fn a_flood_of_keys_stays_bounded_and_spares_known_ones() {
+        let mut limiter = Limiter::new(1);
+        let start = Instant::now();
+        assert!(limiter.permit(u64::MAX, start));
+        let granted = (0..100_000).filter(|key| limiter.permit(*key, start)).count();
+        assert!(limiter.buckets.len() <= MAX_BUCKETS);
+        assert!(granted <= MAX_BUCKETS + 10);
+        assert!(limiter.permit(u64::MAX, start));
+        let later = start + Duration::from_secs(60);
+        assert!(limiter.permit(200_000, later), "full buckets make room");
+        assert!(limiter.buckets.len() < MAX_BUCKETS);
+    }
+}

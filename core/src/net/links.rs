@@ -1,0 +1,444 @@
+//! Links: entry points, remembered peers and kept directories, connected again whenever they are lost.
+//!
+//! ```text
+//!            dial            connected                 Welcome (terminals)
+//!   Idle ----------> Dialing ----------> Up ------------------------------> registered
+//!    ^                 |                  |                                     |
+//!    '--- back-off ----'<----- lost ------'<----------------- lost -------------'
+//! ```
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use libp2p::core::transport::ListenerId;
+use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p::swarm::{ConnectionId, DialError};
+use libp2p::{Multiaddr, PeerId};
+use offhook_proto::number::NodeAddr;
+use tracing::{debug, info};
+
+use super::addr;
+use super::client::RequestError;
+use super::codec::{Request, Response};
+use super::config::Role;
+use super::driver::Driver;
+use super::event::NetEvent;
+use super::requests::Asker;
+
+/// First and longest pause between attempts; each is drawn from the upper half of its length.
+const BACKOFF_MIN: Duration = Duration::from_millis(500);
+const BACKOFF_MAX: Duration = Duration::from_secs(60);
+
+/// A directory that was full is asked again after this.
+const REGISTER_AGAIN: Duration = Duration::from_secs(60);
+
+/// Kept directories at a time; further ones are not kept.
+const MAX_KEPT: usize = 8;
+
+/// Remembered peers tried at a time, while no entry point is up.
+const MAX_REMEMBERED: usize = 3;
+
+/// How long the configured entry points have before remembered peers are tried.
+const REMEMBERED_AFTER: Duration = Duration::from_secs(3);
+
+/// A remembered peer that fails this often in a row makes room for another.
+const REMEMBERED_TRIES: u32 = 2;
+
+/// STUN servers taken from one directory's welcome.
+const MAX_STUN: usize = 4;
+
+/// Why a link exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Configured.
+    Entry,
+    /// Was connected in an earlier run.
+    Remembered,
+    /// The engine wants it, for a contact's sake; not registered there.
+    Kept,
+}
+
+/// See the [module](self)'s diagram.
+pub(super) enum State {
+    Idle { until: Instant },
+    Dialing { connection: ConnectionId },
+    Up,
+}
+
+/// A node this one stays connected with.
+pub(super) struct Link {
+    pub(super) name: NodeAddr,
+    addr: Multiaddr,
+    pub(super) peer: Option<PeerId>,
+    kind: Kind,
+    pub(super) state: State,
+    failures: u32,
+    pub(super) registered: bool,
+    register_again: Option<Instant>,
+    /// Its address in use, ending in `/p2p`. What relayed addresses begin with.
+    pub(super) base: Option<Multiaddr>,
+    pub(super) stun: Vec<SocketAddr>,
+    pub(super) reservation: Option<ListenerId>,
+    pub(super) reserve_again: Option<Instant>,
+}
+
+impl Link {
+    fn new(name: NodeAddr, addr: Multiaddr, kind: Kind, now: Instant) -> Self {
+        Self {
+            name,
+            peer: addr::last_peer(&addr),
+            addr,
+            kind,
+            state: State::Idle { until: now },
+            failures: 0,
+            registered: false,
+            register_again: None,
+            base: None,
+            stun: Vec::new(),
+            reservation: None,
+            reserve_again: None,
+        }
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        match self.state {
+            State::Up => true,
+            State::Idle { .. } | State::Dialing { .. } => false,
+        }
+    }
+
+    /// Whether a terminal wants to be reached through it.
+    pub(super) fn is_home(&self) -> bool {
+        match self.kind {
+            Kind::Entry | Kind::Remembered => true,
+            Kind::Kept => false,
+        }
+    }
+
+    fn back_off(&mut self, now: Instant) {
+        let longest = BACKOFF_MIN.saturating_mul(1 << self.failures.min(16)).min(BACKOFF_MAX);
+        self.failures = self.failures.saturating_add(1);
+        let pause = longest.mul_f64(rand::random_range(0.5..1.0));
+        self.state = State::Idle { until: now + pause };
+        self.registered = false;
+        self.register_again = None;
+        self.reservation = None;
+        self.reserve_again = None;
+    }
+}
+
+/// All links.
+pub(super) struct Links {
+    pub(super) all: Vec<Link>,
+    /// Addresses of remembered peers that haven't been tried in this run, the one seen last first.
+    remembered: Vec<Multiaddr>,
+    alone_since: Instant,
+}
+
+impl Links {
+    /// Links to the entry points; the remembered peers wait for their turn.
+    pub(super) fn new(entry: Vec<(NodeAddr, Multiaddr)>, remembered: Vec<Multiaddr>, now: Instant) -> Self {
+        let all = entry.into_iter().map(|(name, addr)| Link::new(name, addr, Kind::Entry, now)).collect();
+        Self { all, remembered, alone_since: now }
+    }
+
+    /// Whether a connection to the peer is to be kept.
+    pub(super) fn wants(&self, peer: &PeerId) -> bool {
+        self.all.iter().any(|link| link.peer.as_ref() == Some(peer))
+    }
+
+    /// Whether the peer is an entry point that is up.
+    pub(super) fn is_up(&self, peer: &PeerId) -> bool {
+        self.all.iter().any(|link| link.is_home() && link.is_up() && link.peer.as_ref() == Some(peer))
+    }
+
+    /// Whether the peer passes packets on to this terminal.
+    pub(super) fn is_registered(&self, peer: &PeerId) -> bool {
+        self.all.iter().any(|link| link.registered && link.peer.as_ref() == Some(peer))
+    }
+}
+
+impl Driver {
+    /// Dials what is due, registers and reserves again, and turns to remembered peers.
+    pub(super) fn tick_links(&mut self, now: Instant) {
+        self.try_remembered(now);
+        for index in 0..self.links.all.len() {
+            let link = &mut self.links.all[index];
+            let due = |at: &mut Option<Instant>| at.take_if(|at| *at <= now).is_some();
+            let (register, reserve) = (due(&mut link.register_again), due(&mut link.reserve_again));
+            match link.state {
+                State::Idle { until } if until <= now => self.dial_link(index, now),
+                State::Up if register => self.register(index),
+                State::Up if reserve => self.reserve(index),
+                State::Idle { .. } | State::Dialing { .. } | State::Up => {}
+            }
+        }
+    }
+
+    fn dial_link(&mut self, index: usize, now: Instant) {
+        let link = &mut self.links.all[index];
+        let options = match link.peer {
+            Some(peer) if peer == *self.swarm.local_peer_id() => {
+                self.links.all.remove(index);
+                return;
+            }
+            Some(peer) if self.peers.contains(&peer) => {
+                let remote = self.peers.get(&peer).and_then(|state| state.direct()).cloned();
+                return self.link_up(index, peer, remote);
+            }
+            Some(peer) => {
+                self.swarm.behaviour_mut().kad.add_address(&peer, link.addr.clone());
+                DialOpts::peer_id(peer)
+                    .condition(PeerCondition::DisconnectedAndNotDialing)
+                    .addresses(vec![link.addr.clone()])
+                    .build()
+            }
+            None => DialOpts::unknown_peer_id().address(link.addr.clone()).build(),
+        };
+        let connection = options.connection_id();
+        match self.swarm.dial(options) {
+            Ok(()) => self.links.all[index].state = State::Dialing { connection },
+            // Somebody else is dialling it.
+            Err(DialError::DialPeerConditionFalse(_)) => {
+                self.links.all[index].state = State::Idle { until: now + BACKOFF_MIN };
+            }
+            Err(error) => {
+                debug!(%error, "cannot dial the entry point");
+                self.links.all[index].back_off(now);
+            }
+        }
+    }
+
+    pub(super) fn on_link_connected(
+        &mut self,
+        peer: PeerId,
+        connection: ConnectionId,
+        remote: Multiaddr,
+        first: bool,
+    ) {
+        let index = self.links.all.iter().position(|link| match &link.state {
+            State::Dialing { connection: mine } if *mine == connection => true,
+            State::Idle { .. } | State::Dialing { .. } => link.peer == Some(peer) && first,
+            State::Up => false,
+        });
+        if let Some(index) = index
+            && !addr::is_relayed(&remote)
+        {
+            self.link_up(index, peer, Some(remote));
+        }
+    }
+
+    fn link_up(&mut self, index: usize, peer: PeerId, remote: Option<Multiaddr>) {
+        let twice =
+            self.links.all.iter().enumerate().any(|(other, link)| {
+                other != index && link.is_up() && link.is_home() && link.peer == Some(peer)
+            });
+        let link = &mut self.links.all[index];
+        if twice {
+            // Two names of one node: the second one is of no use while the first works.
+            link.state = State::Idle { until: Instant::now() + BACKOFF_MAX };
+            return;
+        }
+        link.state = State::Up;
+        link.failures = 0;
+        link.peer = Some(peer);
+        // What was configured is what others can use too; a dnsaddr alone doesn't say which of its nodes it is.
+        let configured = addr::last_peer(&link.addr).is_some();
+        let base = if configured { Some(link.addr.clone()) } else { remote };
+        link.base = base.and_then(|base| base.with_p2p(peer).ok());
+        if let Some(base) = link.base.clone() {
+            self.swarm.behaviour_mut().kad.add_address(&peer, base);
+        }
+        self.refresh_hold(peer);
+        self.dirty = true;
+        if self.links.all[index].is_home() {
+            self.register(index);
+        }
+    }
+
+    pub(super) fn on_link_dial_error(&mut self, connection: ConnectionId, error: &DialError, now: Instant) {
+        let index = self.links.all.iter().position(|link| match &link.state {
+            State::Dialing { connection: mine } => *mine == connection,
+            State::Idle { .. } | State::Up => false,
+        });
+        let Some(index) = index else { return };
+        let link = &mut self.links.all[index];
+        link.back_off(now);
+        let spent = link.kind == Kind::Remembered && link.failures >= REMEMBERED_TRIES;
+        if spent || matches!(error, DialError::LocalPeerId { .. }) {
+            self.links.all.remove(index);
+        }
+    }
+
+    pub(super) fn on_link_disconnected(&mut self, peer: PeerId, now: Instant) {
+        for index in 0..self.links.all.len() {
+            let link = &mut self.links.all[index];
+            if link.peer != Some(peer) || !link.is_up() {
+                continue;
+            }
+            let (home, name) = (link.is_home(), link.name.clone());
+            link.back_off(now);
+            self.dirty = true;
+            if home {
+                info!("entry point lost");
+                self.links.alone_since = now;
+                self.tell(NetEvent::EntryDown { addr: name });
+            }
+        }
+    }
+
+    /// Registers with the link's node, or just greets it where there is nothing to register.
+    fn register(&mut self, index: usize) {
+        let link = &self.links.all[index];
+        let Some(peer) = link.peer else { return };
+        let request = match (&self.cert, self.config.role) {
+            (Some(cert), Role::Terminal) => Request::Register { cert: cert.clone() },
+            (Some(_) | None, Role::Terminal | Role::Server | Role::Directory) => Request::Hello,
+        };
+        self.request(peer, Vec::new(), request, Asker::Link);
+    }
+
+    /// The certificate has changed.
+    pub(super) fn register_everywhere(&mut self) {
+        for index in 0..self.links.all.len() {
+            if self.links.all[index].is_home() && self.links.all[index].is_up() {
+                self.register(index);
+            }
+        }
+    }
+
+    /// The answer to [`Driver::register`].
+    pub(super) fn on_registered(&mut self, peer: PeerId, result: Result<Response, RequestError>) {
+        let terminal = self.config.role == Role::Terminal && self.cert.is_some();
+        let remote = self.peers.get(&peer).and_then(|state| state.direct()).and_then(addr::ip_of);
+        let found = self.links.all.iter_mut().find(|link| link.peer == Some(peer) && link.is_up());
+        let Some(link) = found else { return };
+        self.dirty = true;
+        match result {
+            Ok(Response::Welcome { stun, stun_port, .. }) => {
+                link.stun = stun_servers(&stun, stun_port, remote);
+                let news = link.registered != terminal || !terminal;
+                link.registered = terminal;
+                let (addr, node) = (link.name.clone(), addr::terminal_of(&peer));
+                if let Some(node) = node.filter(|_| news) {
+                    self.tell(NetEvent::EntryUp { addr, node });
+                }
+            }
+            Ok(Response::Busy) | Err(RequestError::Busy | RequestError::Timeout) => {
+                link.register_again = Some(Instant::now() + REGISTER_AGAIN);
+            }
+            // A node of the DHT that takes no terminals, or one of another kind altogether.
+            Ok(
+                Response::Refused { .. }
+                | Response::Delivered
+                | Response::NotConnected
+                | Response::Found { .. }
+                | Response::Stored,
+            )
+            | Err(RequestError::Broken | RequestError::Unreachable | RequestError::Stopped) => {
+                debug!("the entry point does not register terminals");
+                link.register_again = Some(Instant::now() + BACKOFF_MAX * 10);
+            }
+        }
+    }
+
+    /// Replaces the kept directories.
+    pub(super) fn keep_links(&mut self, addrs: Vec<Multiaddr>) {
+        let now = Instant::now();
+        let wanted: Vec<_> = addrs
+            .into_iter()
+            .filter(|addr| addr::last_peer(addr).is_some() && !addr::is_relayed(addr))
+            .filter(|addr| self.allow_private || addr::is_public(addr))
+            .take(MAX_KEPT)
+            .collect();
+        let gone: Vec<_> = self
+            .links
+            .all
+            .extract_if(.., |link| link.kind == Kind::Kept && !wanted.contains(&link.addr))
+            .filter_map(|link| link.peer)
+            .collect();
+        for peer in gone {
+            self.refresh_hold(peer);
+        }
+        for addr in wanted {
+            let known =
+                self.links.all.iter().any(|link| link.addr == addr || link.peer == addr::last_peer(&addr));
+            if let Some(name) = addr::text(&addr).filter(|_| !known) {
+                self.links.all.push(Link::new(name, addr, Kind::Kept, now));
+            }
+        }
+        self.dirty = true;
+    }
+
+    /// With no entry point up for a while, tries peers of earlier runs.
+    fn try_remembered(&mut self, now: Instant) {
+        let up = self.links.all.iter().any(|link| link.is_home() && link.is_up());
+        let waiting = now.saturating_duration_since(self.links.alone_since) < REMEMBERED_AFTER
+            && self.links.all.iter().any(|link| link.kind == Kind::Entry);
+        let trying = self.links.all.iter().filter(|link| link.kind == Kind::Remembered).count();
+        if up || waiting || trying >= MAX_REMEMBERED || self.links.remembered.is_empty() {
+            return;
+        }
+        let addr = self.links.remembered.remove(0);
+        if let Some(name) = addr::text(&addr)
+            && !addr::last_peer(&addr).is_some_and(|peer| self.links.wants(&peer))
+        {
+            self.links.all.push(Link::new(name, addr, Kind::Remembered, now));
+        }
+    }
+
+    /// The host's addresses have changed: what failed before may work now.
+    pub(super) fn hurry_links(&mut self, now: Instant) {
+        for link in &mut self.links.all {
+            if let State::Idle { until } = &mut link.state {
+                *until = now.min(*until);
+            }
+        }
+    }
+}
+
+/// STUN servers named in a welcome; a bare port means the address the directory was reached under.
+fn stun_servers(named: &[String], port: Option<u16>, remote: Option<IpAddr>) -> Vec<SocketAddr> {
+    let named = named.iter().filter_map(|text| text.parse::<SocketAddr>().ok());
+    let implied = port.zip(remote).map(|(port, ip)| SocketAddr::new(ip, port));
+    let mut servers: Vec<_> = implied.into_iter().chain(named).filter(|addr| addr.port() != 0).collect();
+    let mut seen = Vec::new();
+    servers.retain(|server| {
+        !seen.contains(server) && {
+            seen.push(*server);
+            true
+        }
+    });
+    servers.truncate(MAX_STUN);
+    servers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_a_minute() {
+        let now = Instant::now();
+        let addr: Multiaddr = "/ip4/127.0.0.1/tcp/1".parse().unwrap();
+        let mut link = Link::new(addr::text(&addr).unwrap(), addr, Kind::Entry, now);
+        let mut pauses = Vec::new();
+        for _ in 0..12 {
+            link.back_off(now);
+            let State::Idle { until } = link.state else { panic!("not idle") };
+            pauses.push(until - now);
+        }
+        assert!(pauses[0] >= BACKOFF_MIN / 2 && pauses[0] <= BACKOFF_MIN);
+        assert!(pauses[3] >= BACKOFF_MIN * 4 && pauses[3] <= BACKOFF_MIN * 8);
+        assert!(pauses.iter().all(|pause| *pause <= BACKOFF_MAX));
+        assert!(pauses[11] >= BACKOFF_MAX / 2);
+    }
+
+    #[test]
+    fn stun_servers_come_from_port_and_list_once() {
+        let named = ["192.0.2.1:3478".to_owned(), "nonsense".to_owned(), "192.0.2.9:3478".to_owned()];
+        let servers = stun_servers(&named, Some(3478), Some("192.0.2.1".parse().unwrap()));
+        assert_eq!(servers, ["192.0.2.1:3478".parse().unwrap(), "192.0.2.9:3478".parse().unwrap()]);
+        assert_eq!(stun_servers(&[], None, None), []);
+    }
+}

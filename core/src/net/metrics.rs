@@ -1,0 +1,95 @@
+//! Counters for Prometheus. One registry per [`Net`](super::Net).
+
+use std::sync::{Mutex, PoisonError};
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// What a request of the signalling protocol came to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct Outcome {
+    /// `register`, `forward`, `deliver`, `find`, `store`, `kad_put`.
+    pub(super) request: &'static str,
+    /// `ok`, `not_found`, `refused`, `busy`, `failed`.
+    pub(super) result: &'static str,
+}
+
+/// The counters and gauges.
+pub(super) struct Metrics {
+    registry: Mutex<Registry>,
+    /// Requests answered.
+    pub(super) requests: Family<Outcome, Counter>,
+    /// Bytes of sealed packets passed on.
+    pub(super) forwarded_bytes: Counter,
+    /// STUN binding requests answered and dropped.
+    pub(super) stun_answered: Counter,
+    pub(super) stun_dropped: Counter,
+    pub(super) peers: Gauge,
+    pub(super) records: Gauge,
+    pub(super) record_bytes: Gauge,
+    pub(super) proofs_waiting: Gauge,
+    pub(super) registered: Gauge,
+    pub(super) dht_nodes: Gauge,
+    pub(super) requests_open: Gauge,
+}
+
+impl Metrics {
+    /// Registers everything in `registry`, which may hold more already.
+    pub(super) fn new(mut registry: Registry) -> Self {
+        let requests = Family::default();
+        registry.register("offhook_requests", "Signalling and DHT requests by outcome", requests.clone());
+        let mut counter = |name: &str, help: &str| {
+            let counter = Counter::default();
+            registry.register(name, help, counter.clone());
+            counter
+        };
+        let forwarded_bytes =
+            counter("offhook_forwarded_bytes", "Bytes of sealed signalling packets passed on");
+        let stun_answered = counter("offhook_stun_answered", "STUN binding requests answered");
+        let stun_dropped = counter("offhook_stun_dropped", "STUN datagrams dropped: limited or malformed");
+        let mut gauge = |name: &str, help: &str| {
+            let gauge = Gauge::default();
+            registry.register(name, help, gauge.clone());
+            gauge
+        };
+        let peers = gauge("offhook_peers", "Peers connected");
+        let records = gauge("offhook_records", "Keys held");
+        let record_bytes = gauge("offhook_record_bytes", "Bytes of records held for others");
+        let proofs_waiting = gauge("offhook_proofs_waiting", "Records waiting for their slow proof");
+        let registered = gauge("offhook_registered", "Terminals registered here");
+        let dht_nodes = gauge("offhook_dht_nodes", "Nodes in the routing table");
+        let requests_open = gauge("offhook_requests_open", "Requests to other nodes without an answer yet");
+        Self {
+            registry: Mutex::new(registry),
+            requests,
+            forwarded_bytes,
+            stun_answered,
+            stun_dropped,
+            peers,
+            records,
+            record_bytes,
+            proofs_waiting,
+            registered,
+            dht_nodes,
+            requests_open,
+        }
+    }
+
+    /// Counts an answered request.
+    pub(super) fn count(&self, request: &'static str, result: &'static str) {
+        self.requests.get_or_create(&Outcome { request, result }).inc();
+    }
+
+    /// Everything in the OpenMetrics text format.
+    pub(super) fn text(&self) -> String {
+        let mut out = String::new();
+        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        // Writing to a String cannot fail.
+        let _ = text::encode(&mut out, &registry);
+        out
+    }
+}

@@ -1,0 +1,376 @@
+//! What this node does for others on their request: register, pass on, find, store.
+//!
+//! Everybody answers `Hello`, `Deliver` and `Find`; the rest only serving nodes. Nobody gets more than their share
+//! ([`Limits`](super::Limits)), and every answer comes at once, except where it has to be waited for: a packet's
+//! acknowledgement, a proof, the disk.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Instant;
+
+use libp2p::PeerId;
+use libp2p::request_response::ResponseChannel;
+use offhook_proto::identity::{SignedCert, TerminalId};
+use offhook_proto::number::RecordKey;
+use tracing::debug;
+
+use super::addr::{self, Source};
+use super::client::RequestError;
+use super::codec::{MAX_ADDR, Refusal, Request, Response};
+use super::config::Limits;
+use super::driver::{Driver, Inner};
+use super::event::NetEvent;
+use super::limit::Limiter;
+use super::requests::Asker;
+use super::signal::MAX_BLOB;
+use super::status::wall_clock;
+use super::store::{Offer, Refused};
+
+/// Ways back remembered: which directory passed on for which terminal. The oldest half is forgotten when full.
+const MAX_WAYS: usize = 4_096;
+
+/// STUN servers told to others.
+const MAX_STUN: usize = 4;
+
+/// The service's memory.
+pub(super) struct Service {
+    registered: HashSet<PeerId>,
+    max_registered: usize,
+    per_peer: Limiter<PeerId>,
+    per_source: Limiter<Source>,
+    queries: Limiter<Source>,
+    deliveries: Limiter<TerminalId>,
+    in_flight: HashMap<PeerId, usize>,
+    in_flight_total: usize,
+    max_in_flight: usize,
+    max_in_flight_per_peer: usize,
+    /// Terminals whose packets came through another directory, and which.
+    ways: HashMap<PeerId, (PeerId, Instant)>,
+}
+
+impl Service {
+    pub(super) fn new(limits: &Limits) -> Self {
+        Self {
+            registered: HashSet::new(),
+            max_registered: limits.registered,
+            per_peer: Limiter::new(limits.forward_per_peer),
+            per_source: Limiter::new(limits.forward_per_source),
+            queries: Limiter::new(limits.queries_per_source),
+            deliveries: Limiter::new(limits.forward_per_peer),
+            in_flight: HashMap::new(),
+            in_flight_total: 0,
+            max_in_flight: limits.in_flight,
+            max_in_flight_per_peer: limits.in_flight_per_peer,
+            ways: HashMap::new(),
+        }
+    }
+
+    pub(super) fn is_registered(&self, peer: &PeerId) -> bool {
+        self.registered.contains(peer)
+    }
+
+    pub(super) fn registered(&self) -> usize {
+        self.registered.len()
+    }
+
+    pub(super) fn disconnected(&mut self, peer: &PeerId) {
+        self.registered.remove(peer);
+    }
+
+    /// Whether the source may ask or store one more thing.
+    pub(super) fn permit_query(&mut self, source: Source) -> bool {
+        self.queries.permit(source, Instant::now())
+    }
+
+    /// Counts a packet on its way; `false` when too many are.
+    fn depart(&mut self, peer: PeerId) -> bool {
+        let mine = self.in_flight.entry(peer).or_default();
+        if *mine >= self.max_in_flight_per_peer || self.in_flight_total >= self.max_in_flight {
+            return false;
+        }
+        *mine += 1;
+        self.in_flight_total += 1;
+        true
+    }
+
+    fn arrive(&mut self, peer: PeerId) {
+        if let Some(mine) = self.in_flight.get_mut(&peer) {
+            *mine -= 1;
+            self.in_flight_total -= 1;
+            if *mine == 0 {
+                self.in_flight.remove(&peer);
+            }
+        }
+    }
+
+    fn remember_way(&mut self, terminal: PeerId, directory: PeerId, now: Instant) {
+        if self.ways.len() >= MAX_WAYS && !self.ways.contains_key(&terminal) {
+            let mut ages: Vec<_> = self.ways.values().map(|(_, at)| *at).collect();
+            ages.sort_unstable();
+            let middle = ages[ages.len() / 2];
+            self.ways.retain(|_, (_, at)| *at > middle);
+        }
+        self.ways.insert(terminal, (directory, now));
+    }
+}
+
+impl Driver {
+    /// Answers a request, now or later.
+    pub(super) fn serve(&mut self, peer: PeerId, request: Request, channel: ResponseChannel<Response>) {
+        match request {
+            Request::Hello => {
+                let welcome = self.welcome(&peer);
+                self.respond(channel, welcome);
+            }
+            Request::Register { cert } => {
+                let response = self.on_register(peer, &cert);
+                self.count("register", &response);
+                self.respond(channel, response);
+            }
+            Request::Forward { to, blob, next, origin } => {
+                self.on_forward(peer, Parcel { to, blob, next, origin }, channel);
+            }
+            Request::Deliver { blob, origin } => {
+                let response = self.on_deliver(peer, blob, origin);
+                self.count("deliver", &response);
+                self.respond(channel, response);
+            }
+            Request::Find { key } => {
+                let response = self.on_find(&peer, RecordKey(key));
+                self.count("find", &response);
+                self.respond(channel, response);
+            }
+            Request::Store { key, set } => self.on_store(peer, RecordKey(key), set, channel),
+        }
+    }
+
+    pub(super) fn respond(&mut self, channel: ResponseChannel<Response>, response: Response) {
+        if self.swarm.behaviour_mut().signal.send_response(channel, response).is_err() {
+            debug!("the asker has gone");
+        }
+    }
+
+    fn count(&self, request: &'static str, response: &Response) {
+        let result = match response {
+            Response::Welcome { .. } | Response::Delivered | Response::Stored => "ok",
+            Response::Found { set: Some(_), .. } => "ok",
+            Response::Found { set: None, .. } | Response::NotConnected => "not_found",
+            Response::Refused { .. } => "refused",
+            Response::Busy => "busy",
+        };
+        self.metrics.count(request, result);
+    }
+
+    fn welcome(&self, peer: &PeerId) -> Response {
+        let port = self.config.stun.map(|stun| stun.port()).filter(|_| self.config.role.serves());
+        let ips = self.external.iter().filter_map(addr::ip_of);
+        let mut stun: Vec<_> = ips.filter_map(|ip| port.map(|port| (ip, port))).collect();
+        stun.sort_unstable();
+        stun.dedup();
+        let text = |(ip, port)| std::net::SocketAddr::new(ip, port).to_string();
+        let observed = self.peers.get(peer).and_then(|state| state.direct()).map(ToString::to_string);
+        Response::Welcome {
+            stun: stun.into_iter().take(MAX_STUN).map(text).collect(),
+            stun_port: port,
+            observed: observed.filter(|text| text.len() <= MAX_ADDR),
+        }
+    }
+
+    fn on_register(&mut self, peer: PeerId, cert: &SignedCert) -> Response {
+        if !self.config.role.serves() {
+            return Response::Refused { reason: Refusal::NotServing };
+        }
+        let valid = cert.verify(wall_clock()).is_ok_and(|cert| addr::peer_of(&cert.terminal) == Some(peer));
+        if !valid {
+            return Response::Refused { reason: Refusal::Invalid };
+        }
+        let service = &mut self.service;
+        if !service.registered.contains(&peer) && service.registered.len() >= service.max_registered {
+            return Response::Busy;
+        }
+        service.registered.insert(peer);
+        self.refresh_hold(peer);
+        self.dirty = true;
+        self.welcome(&peer)
+    }
+
+    fn on_forward(&mut self, peer: PeerId, parcel: Parcel, channel: ResponseChannel<Response>) {
+        let response = match self.plan(peer, &parcel) {
+            Ok(plan) => {
+                let now = Instant::now();
+                match parcel.origin.as_ref().and_then(addr::peer_of) {
+                    Some(origin) => self.service.remember_way(origin, peer, now),
+                    // Answers will come back through the asker's own connection.
+                    None => self.linger(peer, now),
+                }
+                self.metrics.forwarded_bytes.inc_by(parcel.blob.len() as u64);
+                return self.pass_on(peer, parcel, plan, channel);
+            }
+            Err(response) => response,
+        };
+        self.count("forward", &response);
+        self.respond(channel, response);
+    }
+
+    /// Where a packet goes, or why it goes nowhere. Counts it as departed.
+    fn plan(&mut self, peer: PeerId, parcel: &Parcel) -> Result<Plan, Response> {
+        if !self.config.role.serves() {
+            return Err(Response::Refused { reason: Refusal::NotServing });
+        }
+        let target = addr::peer_of(&parcel.to).filter(|_| parcel.blob.len() <= MAX_BLOB);
+        let target = target.ok_or(Response::Refused { reason: Refusal::Invalid })?;
+        let (now, source) = (Instant::now(), self.peers.source(&peer));
+        // A directory that passes on for its terminals has its whole source's share.
+        let mine = parcel.origin.is_some() || self.service.per_peer.permit(peer, now);
+        if !mine || !self.service.per_source.permit(source, now) {
+            return Err(Response::Busy);
+        }
+        // A packet is passed from one directory to another once only, so it cannot go round.
+        let first = parcel.origin.is_none();
+        let way = self.service.ways.get(&target).map(|(directory, _)| *directory).filter(|_| first);
+        let next = parcel.next.as_deref().filter(|_| first);
+        let plan = if target != peer && self.peers.contains(&target) {
+            Plan::Deliver(target)
+        } else if let Some(next) = next.and_then(|next| self.next_hop(next)) {
+            Plan::Next(next)
+        } else if let Some(directory) = way.filter(|way| *way != peer && self.peers.contains(way)) {
+            Plan::Next((directory, Vec::new()))
+        } else {
+            return Err(Response::NotConnected);
+        };
+        if self.service.depart(peer) { Ok(plan) } else { Err(Response::Busy) }
+    }
+
+    /// The directory named as next hop. Private addresses aren't dialled for strangers.
+    fn next_hop(&self, next: &str) -> Option<Hop> {
+        let next: libp2p::Multiaddr = next.parse().ok().filter(|_| next.len() <= MAX_ADDR)?;
+        let next = addr::relay_of(&next).map_or(next, |(_, relay)| relay);
+        let peer = addr::last_peer(&next).filter(|peer| peer != self.swarm.local_peer_id())?;
+        let permitted = self.allow_private || addr::is_public(&next);
+        (permitted || self.peers.contains(&peer)).then(|| (peer, vec![next]))
+    }
+
+    fn pass_on(&mut self, peer: PeerId, parcel: Parcel, plan: Plan, channel: ResponseChannel<Response>) {
+        let Parcel { to, blob, origin, .. } = parcel;
+        let origin = origin.or_else(|| addr::terminal_of(&peer));
+        let asker = Asker::Forward { channel, from: peer };
+        match plan {
+            Plan::Deliver(target) => {
+                self.request(target, Vec::new(), Request::Deliver { blob, origin }, asker);
+            }
+            Plan::Next((directory, addrs)) => {
+                self.linger(directory, Instant::now());
+                self.request(directory, addrs, Request::Forward { to, blob, next: None, origin }, asker);
+            }
+        }
+    }
+
+    /// The next node has answered, or not.
+    pub(super) fn forwarded(
+        &mut self,
+        from: PeerId,
+        channel: ResponseChannel<Response>,
+        result: Result<Response, RequestError>,
+    ) {
+        self.service.arrive(from);
+        let response = match result {
+            Ok(response @ (Response::Delivered | Response::Busy | Response::NotConnected)) => response,
+            Ok(
+                Response::Welcome { .. }
+                | Response::Found { .. }
+                | Response::Stored
+                | Response::Refused { .. },
+            )
+            | Err(RequestError::Unreachable | RequestError::Timeout | RequestError::Broken) => {
+                Response::NotConnected
+            }
+            Err(RequestError::Busy | RequestError::Stopped) => Response::Busy,
+        };
+        self.count("forward", &response);
+        self.respond(channel, response);
+    }
+
+    fn on_deliver(&mut self, peer: PeerId, blob: Vec<u8>, origin: Option<TerminalId>) -> Response {
+        let Some(via) = addr::terminal_of(&peer).filter(|_| blob.len() <= MAX_BLOB) else {
+            return Response::Refused { reason: Refusal::Invalid };
+        };
+        let from = origin.unwrap_or(via);
+        // The nodes that this terminal chose to be reached through are believed about whose packets they bring;
+        // anybody else is counted as one sender, whatever names it gives.
+        let (now, trusted) = (Instant::now(), self.links.is_registered(&peer));
+        let counted = if trusted { from } else { via };
+        let permitted = self.service.deliveries.permit(counted, now)
+            && (trusted || self.service.per_source.permit(self.peers.source(&peer), now));
+        if !permitted || !self.tell(NetEvent::Signal { from, via, blob }) {
+            return Response::Busy;
+        }
+        // The answer will go back the same way.
+        self.linger(peer, now);
+        Response::Delivered
+    }
+
+    fn on_find(&mut self, peer: &PeerId, key: RecordKey) -> Response {
+        let source = self.peers.source(peer);
+        if !self.service.permit_query(source) {
+            return Response::Busy;
+        }
+        match self.records().find(&key, wall_clock()) {
+            Some((set, since)) => Response::Found { set: Some(set.to_set().encode()), since: Some(since) },
+            None => Response::Found { set: None, since: None },
+        }
+    }
+
+    fn on_store(&mut self, peer: PeerId, key: RecordKey, set: Vec<u8>, channel: ResponseChannel<Response>) {
+        let source = self.peers.source(&peer);
+        let refusal = match (self.config.role.serves(), self.service.permit_query(source)) {
+            (false, _) => Some(Response::Refused { reason: Refusal::NotServing }),
+            (true, false) => Some(Response::Busy),
+            (true, true) => None,
+        };
+        if let Some(response) = refusal {
+            self.count("store", &response);
+            return self.respond(channel, response);
+        }
+        let (inner, metrics) = (self.inner.clone(), self.metrics.clone());
+        let reply = Box::new(move |result: Result<(), Refused>| {
+            let (response, name) = stored(result);
+            metrics.count("store", name);
+            // The driver may have stopped meanwhile.
+            let _ = inner.send(Inner::Respond(channel, response));
+        });
+        self.records().offer(Offer { key, bytes: set, source, own: false, reply }, wall_clock());
+    }
+}
+
+/// A packet to pass on.
+struct Parcel {
+    to: TerminalId,
+    blob: Vec<u8>,
+    next: Option<String>,
+    origin: Option<TerminalId>,
+}
+
+/// A directory and how to reach it.
+type Hop = (PeerId, Vec<libp2p::Multiaddr>);
+
+/// How to pass a packet on.
+enum Plan {
+    Deliver(PeerId),
+    Next(Hop),
+}
+
+fn stored(result: Result<(), Refused>) -> (Response, &'static str) {
+    use offhook_proto::record::RecordError;
+    match result {
+        Ok(()) => (Response::Stored, "ok"),
+        Err(Refused::Full | Refused::Disk) => (Response::Busy, "busy"),
+        Err(Refused::Record(RecordError::Incumbent)) => {
+            (Response::Refused { reason: Refusal::Incumbent }, "refused")
+        }
+        Err(Refused::Record(RecordError::Stale)) => (Response::Refused { reason: Refusal::Stale }, "refused"),
+        Err(Refused::Record(error)) => {
+            debug!(%error, "store refused");
+            (Response::Refused { reason: Refusal::Invalid }, "refused")
+        }
+        Err(Refused::Proof) => (Response::Refused { reason: Refusal::Invalid }, "refused"),
+    }
+}

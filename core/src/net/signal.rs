@@ -1,0 +1,278 @@
+//! Getting a sealed packet to a terminal by whichever way is first.
+//!
+//! The ways, in the order in which they are tried, each starting when the one before has failed or after a short
+//! head start: a connection to the terminal itself; a connected directory of its own; another of its directories,
+//! or its own address, connecting first; its directory by way of ours. The callee drops what comes twice.
+
+use std::collections::HashMap;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::stream::{FuturesUnordered, StreamExt};
+use libp2p::{Multiaddr, PeerId};
+use offhook_proto::identity::TerminalId;
+use offhook_proto::number::NodeAddr;
+use thiserror::Error;
+use tracing::debug;
+
+use super::addr;
+use super::client::{Client, RequestError};
+use super::codec::{Request, Response};
+use super::command::Command;
+
+/// Longest sealed packet in bytes.
+pub const MAX_BLOB: usize = 8 * 1024;
+
+/// Addresses of a target looked at.
+const MAX_ADDRS: usize = 16;
+
+/// Ways tried.
+const MAX_WAYS: usize = 8;
+
+/// The head start of a way before the next one is tried too.
+const HEAD_START: Duration = Duration::from_millis(200);
+
+/// After this the packet is undeliverable.
+const GIVE_UP: Duration = Duration::from_secs(5);
+
+/// Ways that worked, remembered for terminals written to lately.
+const MAX_REMEMBERED: usize = 256;
+const REMEMBERED_FOR: Duration = Duration::from_secs(300);
+
+/// Whom this node may connect to for a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Any of the target's addresses: whoever runs those nodes learns this host's address. For numbers that the user
+    /// dialled.
+    Open,
+    /// Only nodes connected already; what is further away is left to this terminal's own directories. For answers to
+    /// strangers, who could else name a node of theirs and see who connects.
+    Discreet,
+}
+
+/// Where a packet is to go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignalTarget {
+    /// The terminal.
+    pub terminal: TerminalId,
+    /// Its addresses, relayed or direct, and addresses of directories through which it is reached.
+    pub addrs: Vec<NodeAddr>,
+    /// The node that the last packet from it came through.
+    pub via: Option<TerminalId>,
+    /// Whom this node may connect to for it.
+    pub reach: Reach,
+}
+
+/// Why a packet was not delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum SignalError {
+    /// Every way failed: the terminal is off, or its directories are.
+    #[error("the terminal cannot be reached")]
+    NotReachable,
+    /// A node on the way, or the terminal, has too much to do.
+    #[error("too much is on its way to the terminal")]
+    Busy,
+    /// Longer than [`MAX_BLOB`].
+    #[error("a packet of {0} bytes is too long")]
+    TooLong(usize),
+    /// This side has been shut down.
+    #[error("the network is shut down")]
+    Stopped,
+}
+
+/// One way to the target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Way {
+    /// The node to send to.
+    node: PeerId,
+    /// How to reach it, if it isn't connected.
+    addrs: Vec<Multiaddr>,
+    /// Whether the node is the target itself, passes on to it, or passes on to another directory.
+    hop: Hop,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Hop {
+    Straight,
+    Directory,
+    Next(String),
+}
+
+/// Ways that worked lately.
+#[derive(Clone, Default)]
+pub(super) struct GoodWays {
+    ways: Arc<Mutex<HashMap<TerminalId, (Way, Instant)>>>,
+}
+
+impl GoodWays {
+    fn get(&self, terminal: &TerminalId, now: Instant) -> Option<Way> {
+        let ways = self.ways.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = |(_, at): &&(Way, Instant)| now.saturating_duration_since(*at) < REMEMBERED_FOR;
+        ways.get(terminal).filter(fresh).map(|(way, _)| way.clone())
+    }
+
+    fn set(&self, terminal: TerminalId, way: Option<Way>, now: Instant) {
+        let mut ways = self.ways.lock().unwrap_or_else(PoisonError::into_inner);
+        match way {
+            Some(way) => {
+                if ways.len() >= MAX_REMEMBERED {
+                    ways.retain(|_, (_, at)| now.saturating_duration_since(*at) < REMEMBERED_FOR / 10);
+                }
+                if ways.len() < MAX_REMEMBERED {
+                    ways.insert(terminal, (way, now));
+                }
+            }
+            None => {
+                ways.remove(&terminal);
+            }
+        }
+    }
+}
+
+/// Delivers a packet; returns when the terminal has acknowledged it.
+pub(super) async fn signal(
+    client: &Client,
+    good: &GoodWays,
+    target: SignalTarget,
+    blob: Vec<u8>,
+) -> Result<(), SignalError> {
+    if blob.len() > MAX_BLOB {
+        return Err(SignalError::TooLong(blob.len()));
+    }
+    let mut ways = ways(client, &target).await;
+    if let Some(way) = good.get(&target.terminal, Instant::now())
+        && let Some(index) = ways.iter().position(|known| known.node == way.node && known.hop == way.hop)
+    {
+        ways.swap(0, index);
+    }
+    ways.truncate(MAX_WAYS);
+    let race = race(client, target.terminal, ways.into(), &blob);
+    let outcome = tokio::time::timeout(GIVE_UP, race).await.unwrap_or(Err(SignalError::NotReachable));
+    match outcome {
+        Ok(way) => {
+            // Answers come back over the connection to that node.
+            let _ = client.commands.send(Command::Linger(way.node)).await;
+            good.set(target.terminal, Some(way), Instant::now());
+            Ok(())
+        }
+        Err(error) => {
+            good.set(target.terminal, None, Instant::now());
+            Err(error)
+        }
+    }
+}
+
+/// Tries the ways one after another, each with a head start; the first delivery wins.
+async fn race(
+    client: &Client,
+    to: TerminalId,
+    mut ways: VecDeque<Way>,
+    blob: &[u8],
+) -> Result<Way, SignalError> {
+    let mut running = FuturesUnordered::new();
+    let mut worst = SignalError::NotReachable;
+    loop {
+        if let Some(way) = ways.pop_front() {
+            running.push(try_way(client, to, way, blob.to_vec()));
+        } else if running.is_empty() {
+            return Err(worst);
+        }
+        let head_start = async {
+            if ways.is_empty() {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(HEAD_START).await;
+        };
+        tokio::select! {
+            Some(result) = running.next() => match result {
+                Ok(way) => return Ok(way),
+                Err(SignalError::Stopped) => return Err(SignalError::Stopped),
+                Err(SignalError::Busy) => worst = SignalError::Busy,
+                Err(SignalError::NotReachable | SignalError::TooLong(_)) => {}
+            },
+            () = head_start => {}
+        }
+    }
+}
+
+async fn try_way(client: &Client, to: TerminalId, way: Way, blob: Vec<u8>) -> Result<Way, SignalError> {
+    let request = match &way.hop {
+        Hop::Straight => Request::Deliver { blob, origin: None },
+        Hop::Directory => Request::Forward { to, blob, next: None, origin: None },
+        Hop::Next(next) => Request::Forward { to, blob, next: Some(next.clone()), origin: None },
+    };
+    match client.request(way.node, way.addrs.clone(), request, GIVE_UP).await {
+        Ok(Response::Delivered) => Ok(way),
+        Ok(Response::Busy) | Err(RequestError::Busy) => Err(SignalError::Busy),
+        Ok(
+            Response::Welcome { .. }
+            | Response::NotConnected
+            | Response::Found { .. }
+            | Response::Stored
+            | Response::Refused { .. },
+        ) => Err(SignalError::NotReachable),
+        Err(RequestError::Stopped) => Err(SignalError::Stopped),
+        Err(error @ (RequestError::Unreachable | RequestError::Timeout | RequestError::Broken)) => {
+            debug!(%error, "a way to the terminal failed");
+            Err(SignalError::NotReachable)
+        }
+    }
+}
+
+/// The ways to a target, best first.
+async fn ways(client: &Client, target: &SignalTarget) -> Vec<Way> {
+    let Some(peer) = addr::peer_of(&target.terminal) else { return Vec::new() };
+    let neighbours = client.neighbours().await;
+    let connected = |peer: &PeerId| neighbours.is_connected(peer);
+    let mut ways = Vec::new();
+    let mut add = |node: PeerId, addrs: Vec<Multiaddr>, hop: Hop| {
+        let same = |way: &&mut Way| way.node == node && way.hop == hop;
+        match ways.iter_mut().find(same) {
+            Some(way) => way.addrs.extend(addrs),
+            None => ways.push(Way { node, addrs, hop }),
+        }
+    };
+    if connected(&peer) {
+        add(peer, Vec::new(), Hop::Straight);
+    }
+    if let Some(via) = target.via.as_ref().and_then(addr::peer_of).filter(|via| *via != peer) {
+        add(via, Vec::new(), Hop::Directory);
+    }
+    let addrs: Vec<_> =
+        target.addrs.iter().take(MAX_ADDRS).filter_map(|addr| addr::parse(addr).ok()).collect();
+    let relays: Vec<_> = addrs.iter().filter_map(|addr| directory_of(addr, &peer)).collect();
+    for (relay, _) in relays.iter().filter(|(relay, _)| connected(relay)) {
+        add(*relay, Vec::new(), Hop::Directory);
+    }
+    if target.reach == Reach::Open {
+        for (relay, addr) in relays.iter().filter(|(relay, _)| !connected(relay)) {
+            add(*relay, vec![addr.clone()], Hop::Directory);
+        }
+        for addr in addrs.iter().filter(|addr| !addr::is_relayed(addr) && addr::last_peer(addr) == Some(peer))
+        {
+            add(peer, vec![addr.clone()], Hop::Straight);
+        }
+    }
+    for (relay, addr) in relays.iter().filter(|(relay, _)| !connected(relay)).take(2) {
+        for own in neighbours.directories.iter().filter(|own| own.peer != *relay).take(2) {
+            add(own.peer, Vec::new(), Hop::Next(addr.to_string()));
+        }
+    }
+    // The last resort: a circuit through a relay that doesn't speak our protocol.
+    if target.reach == Reach::Open {
+        for addr in addrs.iter().filter(|addr| addr::is_relayed(addr)) {
+            add(peer, vec![addr.clone()], Hop::Straight);
+        }
+    }
+    ways
+}
+
+/// The directory that an address of the target leads through: the relay of a relayed address, or the node itself
+/// where a directory is named as a route.
+fn directory_of(addr: &Multiaddr, target: &PeerId) -> Option<(PeerId, Multiaddr)> {
+    addr::relay_of(addr).or_else(|| {
+        let node = addr::last_peer(addr).filter(|node| node != target)?;
+        Some((node, addr.clone()))
+    })
+}

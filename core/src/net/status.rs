@@ -1,0 +1,142 @@
+//! What the network tells when asked, without asking the driver: a snapshot that the driver keeps up to date.
+
+use std::net::SocketAddr;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use libp2p::Multiaddr;
+use libp2p::multiaddr::Protocol;
+use offhook_proto::identity::TerminalId;
+use offhook_proto::number::NodeAddr;
+use offhook_proto::wire::UnixMillis;
+use prometheus_client::metrics::gauge::Gauge;
+
+use super::addr;
+use super::driver::Driver;
+use super::event::NetEvent;
+
+/// The host's clock. Used wherever a signed time is compared.
+pub(super) fn wall_clock() -> UnixMillis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// A snapshot of the network's state.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NetStatus {
+    /// Addresses listened on, without `/p2p`.
+    pub listen: Vec<NodeAddr>,
+    /// Addresses to publish, with `/p2p`: relayed ones by default, direct ones of a public node.
+    pub addresses: Vec<NodeAddr>,
+    /// Directories this terminal is registered with, with `/p2p`.
+    pub routes: Vec<NodeAddr>,
+    /// STUN servers of those directories.
+    pub stun_servers: Vec<SocketAddr>,
+    /// Entry points and kept directories.
+    pub links: Vec<LinkStatus>,
+    /// Peers connected.
+    pub peers: usize,
+    /// Nodes in the DHT's routing table.
+    pub dht_nodes: usize,
+    /// Keys held, own ones included.
+    pub records: usize,
+    /// Terminals registered here.
+    pub registered: usize,
+}
+
+/// The state of one entry point or kept directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkStatus {
+    /// As configured, remembered or named by a contact.
+    pub addr: NodeAddr,
+    /// Its key, once known.
+    pub node: Option<TerminalId>,
+    /// Whether it is connected.
+    pub up: bool,
+    /// Whether this terminal is registered there.
+    pub registered: bool,
+}
+
+/// Addresses published at most, and of one directory.
+const MAX_PUBLISHED: usize = 8;
+
+impl Driver {
+    /// Makes the snapshot anew and tells the owner when the addresses to publish have changed.
+    pub(super) fn update_status(&mut self) {
+        let text = |addrs: Vec<Multiaddr>| addrs.iter().filter_map(addr::text).collect::<Vec<_>>();
+        let registered = || self.links.all.iter().filter(|link| link.registered);
+        let mut stun_servers: Vec<_> =
+            self.links.all.iter().flat_map(|link| link.stun.iter().copied()).collect();
+        stun_servers.dedup();
+        let routes = text(registered().filter_map(|link| link.base.clone()).collect());
+        let links = self.links.all.iter().map(|link| LinkStatus {
+            addr: link.name.clone(),
+            node: link.peer.as_ref().and_then(addr::terminal_of),
+            up: link.is_up(),
+            registered: link.registered,
+        });
+        let mut status = NetStatus {
+            listen: text(self.listen.clone()),
+            addresses: text(self.publishable()),
+            routes,
+            stun_servers,
+            links: links.collect(),
+            peers: self.peers.len(),
+            registered: self.service.registered(),
+            ..NetStatus::default()
+        };
+        status.dht_nodes = self.dht_nodes();
+        let (records, bytes, proofs) = self.records().totals();
+        status.records = records;
+        self.gauge(&status, bytes, proofs);
+        let changed = self.status.borrow().addresses != status.addresses;
+        self.status.send_if_modified(|held| {
+            let modified = *held != status;
+            *held = status;
+            modified
+        });
+        if changed {
+            self.tell(NetEvent::AddressesChanged);
+        }
+    }
+
+    fn gauge(&self, status: &NetStatus, record_bytes: usize, proofs: usize) {
+        let set = |gauge: &Gauge, value: usize| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        set(&self.metrics.peers, status.peers);
+        set(&self.metrics.records, status.records);
+        set(&self.metrics.record_bytes, record_bytes);
+        set(&self.metrics.proofs_waiting, proofs);
+        set(&self.metrics.registered, status.registered);
+        set(&self.metrics.dht_nodes, status.dht_nodes);
+        set(&self.metrics.requests_open, self.requests_open());
+    }
+
+    /// The addresses to publish: those of a public node are its own; a terminal's lead through the directories it is
+    /// registered with. Only a terminal without any entry point, or whose user wants it so, publishes its own.
+    fn publishable(&self) -> Vec<Multiaddr> {
+        let me = *self.swarm.local_peer_id();
+        let own =
+            |addrs: Vec<Multiaddr>| addrs.into_iter().filter_map(|addr| addr.with_p2p(me).ok()).collect();
+        let relayed: Vec<Multiaddr> = self
+            .links
+            .all
+            .iter()
+            .filter(|link| link.registered)
+            .filter_map(|link| link.base.clone())
+            .filter(|base| self.allow_private || addr::is_public(base))
+            .map(|base| base.with(Protocol::P2pCircuit).with(Protocol::P2p(me)))
+            .take(MAX_PUBLISHED)
+            .collect();
+        let direct = self.config.role.serves() || self.config.publish_direct;
+        let mut addrs: Vec<Multiaddr> = match (direct, relayed.is_empty()) {
+            (true, _) if !self.external.is_empty() => own(self.external.clone()),
+            (true, _) => own(addr::usable(self.listen.clone(), self.allow_private)),
+            (false, true) if self.links.all.is_empty() => {
+                own(addr::usable(self.listen.clone(), self.allow_private || self.config.mdns))
+            }
+            (false, _) => Vec::new(),
+        };
+        addrs.extend(relayed);
+        addrs.truncate(MAX_PUBLISHED);
+        addrs
+    }
+}

@@ -1,0 +1,210 @@
+//! `net.sqlite`: the records held and the peers to come back to. One writer task, group commit.
+//!
+//! Write-ahead log with `synchronous = FULL`: a transaction that has been reported as written survives a kill
+//! or a power cut. Only verified records get here.
+
+use std::path::Path;
+use std::time::Duration;
+
+use offhook_proto::number::RecordKey;
+use offhook_proto::wire::UnixMillis;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection, Row};
+use tokio::sync::{mpsc, oneshot};
+use tracing::{error, warn};
+
+/// Writes that may wait. Beyond it the network waits for the disk.
+const QUEUE: usize = 1_024;
+
+/// Most writes in one transaction.
+const BATCH: usize = 256;
+
+/// Peers remembered; those seen longest ago are forgotten first.
+const MAX_PEERS: i64 = 64;
+
+/// What a stored row says.
+pub(super) struct Stored {
+    pub(super) key: RecordKey,
+    pub(super) value: Vec<u8>,
+    pub(super) source: Vec<u8>,
+    pub(super) since: UnixMillis,
+    pub(super) own: bool,
+}
+
+/// Something to write.
+pub(super) enum Write {
+    Record(Stored),
+    Remove(RecordKey),
+    Peer {
+        addr: String,
+        at: UnixMillis,
+    },
+    /// Nothing, but tell when everything before it is on disk.
+    Flush,
+}
+
+/// Called when the write is on disk (`true`) or has failed.
+pub(in crate::net) type Done = Box<dyn FnOnce(bool) + Send>;
+
+/// The writer's inbox.
+#[derive(Clone)]
+pub(in crate::net) struct Disk {
+    queue: mpsc::Sender<(Write, Option<Done>)>,
+}
+
+/// What was on disk.
+#[derive(Default)]
+pub(in crate::net) struct Loaded {
+    pub(super) records: Vec<Stored>,
+    /// Addresses of peers, the one seen last first.
+    pub(in crate::net) peers: Vec<String>,
+}
+
+impl Disk {
+    /// Opens or creates `net.sqlite` in `dir`, reads it, and starts the writer.
+    pub(in crate::net) async fn open(dir: &Path) -> Result<(Self, Loaded), sqlx::Error> {
+        let options = SqliteConnectOptions::new()
+            .filename(dir.join("net.sqlite"))
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(Duration::from_secs(5))
+            .pragma("cache_size", "-256")
+            .disable_statement_logging();
+        let mut connection = options.connect().await?;
+        create(&mut connection).await?;
+        let loaded = load(&mut connection).await?;
+        let (queue, inbox) = mpsc::channel(QUEUE);
+        tokio::spawn(write_all(connection, inbox));
+        Ok((Self { queue }, loaded))
+    }
+
+    /// Queues a write without waiting. A full queue loses it, and says so to `done`.
+    pub(super) fn write(&self, write: Write, done: Option<Done>) {
+        if let Err(error) = self.queue.try_send((write, done)) {
+            warn!("the record store's disk is too slow; a write is lost");
+            let (_, done) = match error {
+                mpsc::error::TrySendError::Full(item) | mpsc::error::TrySendError::Closed(item) => item,
+            };
+            if let Some(done) = done {
+                done(false);
+            }
+        }
+    }
+
+    /// Remembers that a peer was reached at `addr`.
+    pub(in crate::net) fn remember(&self, addr: String, at: UnixMillis) {
+        self.write(Write::Peer { addr, at }, None);
+    }
+
+    /// Waits until everything queued so far is on disk.
+    pub(in crate::net) async fn flush(&self) {
+        let (sender, receiver) = oneshot::channel();
+        let done: Done = Box::new(move |_| {
+            // Whoever asked may have gone.
+            let _ = sender.send(());
+        });
+        if self.queue.send((Write::Flush, Some(done))).await.is_ok() {
+            let _ = receiver.await;
+        }
+    }
+}
+
+async fn create(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    let tables = "
+        CREATE TABLE IF NOT EXISTS records (
+            key BLOB PRIMARY KEY, value BLOB NOT NULL, source BLOB NOT NULL, since INTEGER NOT NULL,
+            own INTEGER NOT NULL
+        ) WITHOUT ROWID;
+        CREATE TABLE IF NOT EXISTS peers (addr TEXT PRIMARY KEY, seen INTEGER NOT NULL) WITHOUT ROWID;";
+    sqlx::raw_sql(tables).execute(connection).await?;
+    Ok(())
+}
+
+async fn load(connection: &mut SqliteConnection) -> Result<Loaded, sqlx::Error> {
+    let rows =
+        sqlx::query("SELECT key, value, source, since, own FROM records").fetch_all(&mut *connection).await?;
+    let mut records = Vec::with_capacity(rows.len());
+    for row in rows {
+        let key: Vec<u8> = row.try_get(0)?;
+        // A key of another length is not ours; the row is left alone.
+        let Ok(key) = key.try_into() else { continue };
+        let since: i64 = row.try_get(3)?;
+        records.push(Stored {
+            key: RecordKey(key),
+            value: row.try_get(1)?,
+            source: row.try_get(2)?,
+            since: UnixMillis(since.unsigned_abs()),
+            own: row.try_get(4)?,
+        });
+    }
+    let peers = sqlx::query_scalar("SELECT addr FROM peers ORDER BY seen DESC LIMIT ?")
+        .bind(MAX_PEERS)
+        .fetch_all(&mut *connection)
+        .await?;
+    Ok(Loaded { records, peers })
+}
+
+/// Writes batches until every sender has gone. After an error the batch is reported as not written.
+async fn write_all(mut connection: SqliteConnection, mut inbox: mpsc::Receiver<(Write, Option<Done>)>) {
+    let mut batch = Vec::new();
+    while inbox.recv_many(&mut batch, BATCH).await > 0 {
+        let (writes, done): (Vec<_>, Vec<_>) = batch.drain(..).unzip();
+        let written = match write_batch(&mut connection, writes).await {
+            Ok(()) => true,
+            Err(error) => {
+                error!(%error, "cannot write the record store");
+                false
+            }
+        };
+        for done in done.into_iter().flatten() {
+            done(written);
+        }
+    }
+    if let Err(error) = connection.close().await {
+        warn!(%error, "closing the record store");
+    }
+}
+
+async fn write_batch(connection: &mut SqliteConnection, batch: Vec<Write>) -> Result<(), sqlx::Error> {
+    if batch.iter().all(|write| matches!(write, Write::Flush)) {
+        return Ok(());
+    }
+    let mut transaction = connection.begin().await?;
+    for write in &batch {
+        write_one(&mut transaction, write).await?;
+    }
+    transaction.commit().await
+}
+
+async fn write_one(connection: &mut SqliteConnection, write: &Write) -> Result<(), sqlx::Error> {
+    match write {
+        Write::Record(row) => {
+            let since = i64::try_from(row.since.0).unwrap_or(i64::MAX);
+            sqlx::query("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?)")
+                .bind(&row.key.0[..])
+                .bind(&row.value[..])
+                .bind(&row.source[..])
+                .bind(since)
+                .bind(row.own)
+                .execute(connection)
+                .await?;
+        }
+        Write::Remove(key) => {
+            sqlx::query("DELETE FROM records WHERE key = ?").bind(&key.0[..]).execute(connection).await?;
+        }
+        Write::Peer { addr, at } => {
+            let at = i64::try_from(at.0).unwrap_or(i64::MAX);
+            sqlx::query("INSERT OR REPLACE INTO peers VALUES (?, ?)")
+                .bind(addr)
+                .bind(at)
+                .execute(&mut *connection)
+                .await?;
+            let forget =
+                "DELETE FROM peers WHERE addr NOT IN (SELECT addr FROM peers ORDER BY seen DESC LIMIT ?)";
+            sqlx::query(forget).bind(MAX_PEERS).execute(connection).await?;
+        }
+        Write::Flush => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! A STUN server: answers binding requests (RFC 8489 section 6.3.1) and nothing else.
+//!
+//! An answer is 12 or 24 bytes longer than the smallest request, so it amplifies nothing worth a spoofed source;
+//! and each address gets a bounded number of answers per second.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use stun_types::attribute::XorMappedAddress;
+use stun_types::message::{BINDING, Message, MessageClass, MessageWrite, MessageWriteExt, MessageWriteVec};
+use tokio::net::UdpSocket;
+use tokio::task::JoinHandle;
+use tracing::debug;
+
+use super::limit::Limiter;
+use super::metrics::Metrics;
+
+/// Longest request looked at, in bytes. Binding requests with every attribute clients send are far shorter.
+const MAX_REQUEST: usize = 548;
+
+/// A running STUN server.
+pub(super) struct Stun {
+    task: JoinHandle<()>,
+}
+
+impl Stun {
+    /// Binds the socket and starts answering.
+    pub(super) async fn start(
+        listen: SocketAddr,
+        per_source: u32,
+        metrics: Arc<Metrics>,
+    ) -> std::io::Result<Self> {
+        let socket = UdpSocket::bind(listen).await?;
+        let task = tokio::spawn(serve(socket, per_source, metrics));
+        Ok(Self { task })
+    }
+}
+
+impl Drop for Stun {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn serve(socket: UdpSocket, per_source: u32, metrics: Arc<Metrics>) {
+    let mut limiter = Limiter::new(per_source);
+    let mut buffer = [0; MAX_REQUEST + 1];
+    loop {
+        // ICMP errors of earlier answers appear here; they are no reason to stop.
+        let Ok((length, from)) = socket.recv_from(&mut buffer).await else { continue };
+        let answer = limiter
+            .permit(host(from.ip()), Instant::now())
+            .then(|| answer(&buffer[..length], from))
+            .flatten();
+        match answer {
+            Some(answer) => match socket.send_to(&answer, from).await {
+                Ok(_) => metrics.stun_answered.inc(),
+                Err(error) => {
+                    debug!(%error, "STUN answer");
+                    metrics.stun_dropped.inc()
+                }
+            },
+            None => metrics.stun_dropped.inc(),
+        };
+    }
+}
+
+/// One IPv4 address or IPv6 /64.
+fn host(ip: IpAddr) -> [u8; 8] {
+    let mut host = [0; 8];
+    match ip {
+        IpAddr::V4(ip) => host[4..].copy_from_slice(&ip.octets()),
+        IpAddr::V6(ip) => host.copy_from_slice(&ip.octets()[..8]),
+    }
+    host
+}
+
+/// The success response with the sender's address; nothing to what is no well-formed binding request.
+fn answer(request: &[u8], from: SocketAddr) -> Option<Vec<u8>> {
+    if request.len() > MAX_REQUEST {
+        return None;
+    }
+    let request = Message::from_bytes(request).ok()?;
+    if !request.has_method(BINDING) || !request.has_class(MessageClass::Request) {
+        return None;
+    }
+    let mapped = SocketAddr::new(from.ip().to_canonical(), from.port());
+    let mut response = Message::builder_success(&request, MessageWriteVec::new());
+    let address = XorMappedAddress::new(mapped, request.transaction_id());
+    response.add_attribute(&address).ok()?;
+    Some(response.finish())
+}

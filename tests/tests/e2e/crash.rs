@@ -1,0 +1,122 @@
+//! Nothing stored is lost or torn by `kill -9`, whenever it comes.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use offhook_tests::call::STEP;
+use offhook_tests::phone::{Account, Directory, DirectoryPlan, PASSWORD, Terminal, TerminalPlan, offhook};
+use offhook_tests::program::{Process, binary};
+
+use crate::{Outcome, exit};
+
+/// Moments at which programs are killed, spread over what their work takes.
+fn moments(count: u32, longest: Duration) -> impl Iterator<Item = Duration> {
+    (0..count).map(move |i| longest * i / count)
+}
+
+/// Starts `offhook`, tells it passwords, kills it after this time.
+fn killed_after(home: &std::path::Path, arguments: &[&str], stdin: &str, after: Duration) -> Outcome {
+    let mut command = Command::new(binary("offhook")?);
+    command.arg("--home").arg(home).args(arguments).stdin(Stdio::piped());
+    let mut process = Process::start("offhook", command, None)?;
+    // It may have been quick or refuse its input: both are ends like any other here.
+    let _ = process.send(stdin.trim_end());
+    process.close_stdin();
+    // Time is the input of this test: the kill has to come at any moment of the work.
+    std::thread::sleep(after);
+    process.kill();
+    Ok(())
+}
+
+#[test]
+fn an_account_survives_being_killed_while_its_password_changes() -> Outcome {
+    let account = Account::create("ada")?;
+    let change = ["account", "password", "ada", "--password-stdin"];
+    let mut current = PASSWORD.to_owned();
+    let time = {
+        let start = std::time::Instant::now();
+        let (code, said) =
+            exit(&offhook(account.home(), None, &change, &format!("{current}\nfirst change now\n"))?);
+        assert_eq!(code, 0, "{said}");
+        current = "first change now".to_owned();
+        start.elapsed()
+    };
+    for (round, after) in moments(24, time + time / 4).enumerate() {
+        let next = format!("password number {round}");
+        killed_after(account.home(), &change, &format!("{current}\n{next}\n"), after)?;
+        // Exactly one of the two opens the account; never none, never both.
+        let opens = |password: &str| -> Result<bool, Box<dyn std::error::Error>> {
+            let (code, said) =
+                exit(&offhook(account.home(), None, &change, &format!("{password}\n{password}\n"))?);
+            assert!([0, 4].contains(&code), "after {after:?}: {code} {said}");
+            Ok(code == 0)
+        };
+        let (old, new) = (opens(&current)?, opens(&next)?);
+        assert!(old != new, "after {after:?}: old password {old}, new password {new}");
+        if new {
+            current = next;
+        }
+        let (code, said) = exit(&account.offhook(None, &["account", "list", "--json"])?);
+        assert_eq!(code, 0, "after {after:?}: {said}");
+        assert!(said.contains("ada"), "after {after:?}: {said}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_home_survives_being_killed_while_an_account_is_made() -> Outcome {
+    let account = Account::create("ada")?;
+    let arguments = ["account", "new", "bob", "--password-stdin"];
+    for after in moments(12, Duration::from_secs(3)) {
+        killed_after(account.home(), &arguments, PASSWORD, after)?;
+        let (code, said) = exit(&account.offhook(None, &["account", "list", "--json"])?);
+        assert_eq!(code, 0, "after {after:?}: {said}");
+        assert!(said.contains("ada"), "after {after:?}: {said}");
+        if said.contains("bob") {
+            // It is listed, so it is whole.
+            let change = ["account", "password", "bob", "--password-stdin"];
+            let same = format!("{PASSWORD}\n{PASSWORD}\n");
+            let (code, said) = exit(&offhook(account.home(), None, &change, &same)?);
+            assert_eq!(code, 0, "after {after:?}: {said}");
+            return Ok(());
+        }
+    }
+    // Never finished in time on this machine: then it must work undisturbed.
+    let (code, said) = exit(&offhook(account.home(), None, &arguments, &format!("{PASSWORD}\n"))?);
+    assert_eq!(code, 0, "{said}");
+    Ok(())
+}
+
+/// Contacts and settings of a terminal that is killed while it runs, again and again.
+#[test]
+fn a_terminal_keeps_its_contacts_through_kills() -> Outcome {
+    let directory = Directory::start(None, DirectoryPlan::default())?;
+    let plan = TerminalPlan { entry: directory.addresses.clone(), ..TerminalPlan::default() };
+    let [ada, bob] = Account::create_all(["ada", "bob"])?;
+    let mut ada = Terminal::start(ada, None, plan)?;
+    for round in 0..5 {
+        let name = format!("Bob {round}");
+        let (code, said) = exit(&wait_until_it_takes(&ada, &["contact", "add", &bob.number, &name])?);
+        assert_eq!(code, 0, "{said}");
+        ada.restart(None)?;
+        let (code, said) = exit(&ada.account.offhook(None, &["contact", "list", "--json"])?);
+        assert_eq!(code, 0, "{said}");
+        assert!(said.contains(&name), "{name} is gone: {said}");
+    }
+    Ok(())
+}
+
+/// A terminal that has just been started opens its control socket a moment later.
+fn wait_until_it_takes(
+    terminal: &Terminal,
+    arguments: &[&str],
+) -> Result<std::process::Output, Box<dyn std::error::Error>> {
+    let end = std::time::Instant::now() + STEP;
+    loop {
+        let output = terminal.account.offhook(None, arguments)?;
+        if output.status.success() || std::time::Instant::now() > end {
+            return Ok(output);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}

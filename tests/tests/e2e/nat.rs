@@ -1,0 +1,186 @@
+//! Calls between terminals behind real NATs, over links with delay and loss.
+
+use std::time::Duration;
+
+use offhook_tests::call::{Call, STEP, hang_up, ring};
+use offhook_tests::lab::{Host, Impairment, Lab, Nat, Pair};
+use offhook_tests::phone::{Account, Directory, DirectoryPlan, Terminal, TerminalPlan};
+use offhook_tests::program::Event;
+use offhook_tests::speech;
+
+use crate::Outcome;
+
+const TALK: Duration = Duration::from_secs(6);
+
+/// What counts as having been heard.
+const HEARD: f64 = 0.7;
+
+/// The backbone of everything: a number, two NATs, a directory, speech both ways, nothing of it through the directory.
+#[test]
+fn two_terminals_behind_nats_talk_and_the_directory_carries_none_of_it() -> Outcome {
+    let pair = Pair::new("talk", Nat::PortRestricted, Nat::PortRestricted, 25)?;
+    let folder = tempfile::tempdir()?;
+    let directory = Directory::start(Some(&pair.directory), DirectoryPlan::default())?;
+    let [ada, bob] = Account::create_all(["ada", "bob"])?;
+    let plan = |mic: std::path::PathBuf, name: &str| {
+        TerminalPlan::speaking(&directory.addresses, &mic, &folder.path().join(name))
+    };
+    let mut ada = Terminal::online(ada, Some(&pair.a), plan(speech::a(), "ada.wav"))?;
+    let mut bob = Terminal::online(bob, Some(&pair.b), plan(speech::b(), "bob.wav"))?;
+
+    let call = Call::place(&mut ada, &mut bob)?;
+    assert_eq!(call.path, "direct");
+    let (public_a, public_b) = (pair.a.public(), pair.b.public());
+    let media = || pair.lab.flow_bytes(public_a, public_b) + pair.lab.flow_bytes(public_b, public_a);
+    let (before, media_before) = (pair.directory.link().counters(), media());
+    let until = call.talk(&ada, &bob, TALK)?;
+    let through_directory = pair.directory.link().counters().since(&before).bytes();
+    let direct = media() - media_before;
+    // 50 packets a second both ways with at least 40 bytes of headers and sound each.
+    assert!(direct > 6 * 50 * 2 * 40, "{direct} bytes went directly");
+    // Keep-alives only: less than a tenth of what one direction of the quietest voice needs.
+    assert!(through_directory < 6 * 50 * 40 / 2, "{through_directory} bytes went through the directory");
+    hang_up(&mut ada, &mut bob)?;
+    let (by_ada, by_bob) = call.judge(&ada, &bob, until)?;
+    assert!(by_ada.heard >= HEARD, "{by_ada:?}");
+    assert!(by_bob.heard >= HEARD, "{by_bob:?}");
+    Ok(())
+}
+
+#[test]
+fn speech_survives_loss_and_jitter() -> Outcome {
+    let pair = Pair::new("loss", Nat::PortRestricted, Nat::PortRestricted, 25)?;
+    let folder = tempfile::tempdir()?;
+    let directory = Directory::start(Some(&pair.directory), DirectoryPlan::default())?;
+    let [ada, bob] = Account::create_all(["ada", "bob"])?;
+    let plan = |mic: std::path::PathBuf, name: &str| {
+        TerminalPlan::speaking(&directory.addresses, &mic, &folder.path().join(name))
+    };
+    let mut ada = Terminal::online(ada, Some(&pair.a), plan(speech::a(), "ada.wav"))?;
+    let mut bob = Terminal::online(bob, Some(&pair.b), plan(speech::b(), "bob.wav"))?;
+    let worse = Impairment::delay_ms(25).with_loss(0.03).with_jitter(Duration::from_millis(10), true);
+    pair.router_a.link().set(&worse);
+    pair.router_b.link().set(&worse);
+    let call = Call::place(&mut ada, &mut bob)?;
+    let until = call.talk(&ada, &bob, TALK)?;
+    hang_up(&mut ada, &mut bob)?;
+    let (by_ada, by_bob) = call.judge(&ada, &bob, until)?;
+    assert!(by_ada.heard >= HEARD, "{by_ada:?}");
+    assert!(by_bob.heard >= HEARD, "{by_bob:?}");
+    Ok(())
+}
+
+/// Hosts behind one NAT of each kind; carrier-grade pairs too.
+fn hosts(lab: &Lab) -> Result<Vec<(&'static str, Host)>, Box<dyn std::error::Error>> {
+    let access = Impairment::delay_ms(10);
+    let behind = |name, nat| lab.router(&format!("r-{name}"), nat, access.clone())?.host(name);
+    let carrier = lab.carrier("carrier", Nat::PortRestricted, access.clone())?;
+    Ok(vec![
+        ("public", lab.host("public", access.clone())?),
+        ("firewall", behind("firewall", Nat::Firewall)?),
+        ("full-cone", behind("full-cone", Nat::FullCone)?),
+        ("restricted", behind("restricted", Nat::AddressRestricted)?),
+        ("port-restricted", behind("port-restr", Nat::PortRestricted)?),
+        ("rejecting", behind("rejecting", Nat::PortRestrictedReject)?),
+        ("symmetric", behind("symmetric", Nat::Symmetric)?),
+        ("carrier-grade", carrier.router("home", Nat::PortRestricted)?.host("cgnat")?),
+    ])
+}
+
+/// Every combination that can be pierced without a relay, by one caller and one callee that move from host to host.
+#[test]
+fn calls_go_directly_through_every_pair_of_nats_that_can_be_pierced() -> Outcome {
+    let lab = Lab::new("matrix")?;
+    let directory_host = lab.host("dir", Impairment::delay_ms(5))?;
+    let directory = Directory::start(Some(&directory_host), DirectoryPlan::default())?;
+    let hosts = hosts(&lab)?;
+    let host = |name: &str| hosts.iter().find(|(known, _)| *known == name).map(|(_, host)| host);
+    let [ada, bob] = Account::create_all(["ada", "bob"])?;
+    let pairs = [
+        ("public", "port-restricted"),
+        ("port-restricted", "public"),
+        ("firewall", "firewall"),
+        ("full-cone", "symmetric"),
+        ("symmetric", "restricted"),
+        ("rejecting", "rejecting"),
+        ("carrier-grade", "port-restricted"),
+    ];
+    let mic = speech::a();
+    let plan = |mic: &std::path::Path| TerminalPlan {
+        entry: directory.addresses.clone(),
+        mic: Some(mic.to_owned()),
+        ..TerminalPlan::default()
+    };
+    for (caller, callee) in pairs {
+        let mut ada = Terminal::online(ada.fresh_copy()?, host(caller), plan(&mic))?;
+        let mut bob = Terminal::online(bob.fresh_copy()?, host(callee), plan(&mic))?;
+        let call =
+            Call::place(&mut ada, &mut bob).map_err(|error| format!("{caller} calls {callee}: {error}"))?;
+        assert_eq!(call.path, "direct", "{caller} calls {callee}");
+        hang_up(&mut ada, &mut bob)?;
+    }
+    Ok(())
+}
+
+/// Without a media relay two symmetric NATs can't be pierced: said within 8 s of the answer, and nobody hangs.
+#[test]
+fn a_call_that_finds_no_path_ends_and_says_so() -> Outcome {
+    let pair = Pair::new("nopath", Nat::Symmetric, Nat::Symmetric, 10)?;
+    let directory = Directory::start(Some(&pair.directory), DirectoryPlan::default())?;
+    let [ada, bob] = Account::create_all(["ada", "bob"])?;
+    let plan = TerminalPlan { entry: directory.addresses.clone(), ..TerminalPlan::default() };
+    let mut ada = Terminal::online(ada, Some(&pair.a), plan.clone())?;
+    let mut bob = Terminal::online(bob, Some(&pair.b), plan)?;
+    ring(&mut ada, &mut bob)?;
+    let answered = bob.process.send("answer")?;
+    for terminal in [&ada, &bob] {
+        let ended = terminal.process.wait("ended", STEP)?;
+        assert_eq!(ended.text("reason"), "failed", "{}", ended.value);
+        assert!(ended.ms_since(answered) < 10_000.0, "{}", ended.value);
+    }
+    Ok(())
+}
+
+/// A stranger whose call is declined has learnt no address: nothing was sent between the two routers.
+#[test]
+fn a_declined_stranger_learns_no_address() -> Outcome {
+    let pair = Pair::new("declined", Nat::PortRestricted, Nat::PortRestricted, 10)?;
+    let directory = Directory::start(Some(&pair.directory), DirectoryPlan::default())?;
+    let [ada, bob] = Account::create_all(["ada", "bob"])?;
+    let plan = TerminalPlan { entry: directory.addresses.clone(), ..TerminalPlan::default() };
+    let mut ada = Terminal::online(ada, Some(&pair.a), plan.clone())?;
+    let mut bob = Terminal::online(bob, Some(&pair.b), plan)?;
+    ring(&mut ada, &mut bob)?;
+    // Long enough for any connectivity check that were under way to have crossed.
+    ada.process
+        .never("a direct path", Duration::from_secs(1), |event: &Event| event.text("path") == "direct")?;
+    bob.process.send("reject")?;
+    let ended = ada.process.wait("ended", STEP)?;
+    assert_eq!(ended.text("reason"), "declined");
+    let (a, b) = (pair.a.public(), pair.b.public());
+    assert_eq!((pair.lab.flow_bytes(a, b), pair.lab.flow_bytes(b, a)), (0, 0));
+    for (terminal, other) in [(&ada, &pair.b), (&bob, &pair.a)] {
+        for address in [other.public().to_string(), other.address().to_string()] {
+            assert!(!terminal.process.transcript().contains(&address), "{address} was said");
+            assert!(!holds(terminal.account.home(), address.as_bytes())?, "{address} was stored");
+        }
+    }
+    Ok(())
+}
+
+/// Whether any file below a folder holds these bytes.
+fn holds(folder: &std::path::Path, bytes: &[u8]) -> std::io::Result<bool> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        let found = if kind.is_dir() {
+            holds(&entry.path(), bytes)?
+        } else {
+            kind.is_file() && std::fs::read(entry.path())?.windows(bytes.len()).any(|window| window == bytes)
+        };
+        if found {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}

@@ -1,0 +1,155 @@
+//! The network without its comfortable parts: no directory, dead directories, no entry point, a LAN alone.
+
+use std::time::Duration;
+
+use offhook_tests::call::{Call, STEP, hang_up, ring};
+use offhook_tests::lab::{Impairment, Lab, Nat, Pair};
+use offhook_tests::phone::{Account, Directory, DirectoryPlan, READY, Terminal, TerminalPlan};
+use offhook_tests::speech;
+
+use crate::Outcome;
+
+/// Three terminals, one of them publicly reachable and known to the others; nobody runs a directory.
+#[test]
+fn terminals_call_each_other_without_any_directory() -> Outcome {
+    let lab = Lab::new("nodir")?;
+    let access = Impairment::delay_ms(10);
+    let public = lab.host("cy", access.clone())?;
+    let home_a = lab.router("nata", Nat::PortRestricted, access.clone())?.host("a")?;
+    let home_b = lab.router("natb", Nat::PortRestricted, access)?.host("b")?;
+    let [ada, bob, cy] = Account::create_all(["ada", "bob", "cy"])?;
+
+    let address = format!("/ip4/{}/udp/4001/quic-v1", public.address());
+    let extra = ["--server", "--listen", &address, "--external", &address].map(str::to_owned).to_vec();
+    let cy = Terminal::start(cy, Some(&public), TerminalPlan { extra, ..TerminalPlan::default() })?;
+    let (code, link) = crate::exit(&wait_for_link(&cy, &public)?);
+    assert_eq!(code, 0, "{link}");
+    let via = link.trim().split("via=").nth(1).and_then(|rest| rest.split('&').next());
+    let entry = percent_decoded(via.ok_or_else(|| format!("the link names no entry point: {link}"))?);
+    assert!(entry.contains("/p2p/"), "{entry}");
+
+    let plan = TerminalPlan { entry: vec![entry], ..TerminalPlan::default() };
+    let mut ada = Terminal::online(ada, Some(&home_a), plan.clone())?;
+    let mut bob = Terminal::online(bob, Some(&home_b), plan)?;
+    let call = Call::place(&mut ada, &mut bob)?;
+    assert_eq!(call.path, "direct");
+    hang_up(&mut ada, &mut bob)?;
+    Ok(())
+}
+
+/// The link names an entry point as soon as the terminal listens.
+fn wait_for_link(
+    terminal: &Terminal,
+    host: &offhook_tests::lab::Host,
+) -> Result<std::process::Output, Box<dyn std::error::Error>> {
+    let end = std::time::Instant::now() + READY;
+    loop {
+        let output = terminal.account.offhook(Some(host), &["link", "--no-qr"])?;
+        let complete = String::from_utf8_lossy(&output.stdout).contains("via=");
+        if complete || std::time::Instant::now() > end {
+            return Ok(output);
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn percent_decoded(text: &str) -> String {
+    text.replace("%2F", "/").replace("%2f", "/")
+}
+
+#[test]
+fn a_lan_without_internet_is_enough() -> Outcome {
+    let lab = Lab::new("lan")?;
+    let router = lab.router("home", Nat::PortRestricted, Impairment::cut())?;
+    let (host_a, host_b) = (router.host("a")?, router.host("b")?);
+    let [ada, bob] = Account::create_all(["ada", "bob"])?;
+    let extra = vec!["--allow-private".to_owned()];
+    let plan = TerminalPlan { mdns: true, extra, ..TerminalPlan::default() };
+    let mut ada = Terminal::start(ada, Some(&host_a), plan.clone())?;
+    let mut bob = Terminal::start(bob, Some(&host_b), plan)?;
+    ada.process.wait("online", READY)?;
+    bob.process.wait("online", READY)?;
+    let call = Call::place(&mut ada, &mut bob)?;
+    assert_eq!(call.path, "direct");
+    hang_up(&mut ada, &mut bob)?;
+    Ok(())
+}
+
+#[test]
+fn a_call_goes_on_when_the_directory_dies() -> Outcome {
+    let pair = Pair::new("dies", Nat::PortRestricted, Nat::PortRestricted, 10)?;
+    let folder = tempfile::tempdir()?;
+    let mut directory = Directory::start(Some(&pair.directory), DirectoryPlan::default())?;
+    let [ada, bob] = Account::create_all(["ada", "bob"])?;
+    let entry = directory.addresses.clone();
+    let plan =
+        |mic: std::path::PathBuf, name: &str| TerminalPlan::speaking(&entry, &mic, &folder.path().join(name));
+    let mut ada = Terminal::online(ada, Some(&pair.a), plan(speech::a(), "ada.wav"))?;
+    let mut bob = Terminal::online(bob, Some(&pair.b), plan(speech::b(), "bob.wav"))?;
+    let call = Call::place(&mut ada, &mut bob)?;
+    directory.process.kill();
+    let until = call.talk(&ada, &bob, Duration::from_secs(6))?;
+    // Signalling goes on over the media connection: both ends still notice the end of the call.
+    hang_up(&mut ada, &mut bob)?;
+    let (by_ada, by_bob) = call.judge(&ada, &bob, until)?;
+    assert!(by_ada.heard >= 0.7 && by_bob.heard >= 0.7, "{by_ada:?} {by_bob:?}");
+    Ok(())
+}
+
+/// Three directories; the one that both ends came in through dies before the call.
+#[test]
+fn a_number_is_found_through_the_dht_when_its_directory_is_dead() -> Outcome {
+    let lab = Lab::new("dead")?;
+    let access = Impairment::delay_ms(5);
+    let hosts =
+        [lab.host("d0", access.clone())?, lab.host("d1", access.clone())?, lab.host("d2", access.clone())?];
+    let mut first = Directory::start(Some(&hosts[0]), DirectoryPlan::default())?;
+    let known = DirectoryPlan { entry: vec![first.address()], ..DirectoryPlan::default() };
+    let second = Directory::start(Some(&hosts[1]), known.clone())?;
+    let third = Directory::start(Some(&hosts[2]), known)?;
+    let [ada, bob] = Account::create_all(["ada", "bob"])?;
+    let plan = |other: &Directory| TerminalPlan {
+        entry: vec![first.address(), other.address()],
+        ..TerminalPlan::default()
+    };
+    let (plan_a, plan_b) = (plan(&second), plan(&third));
+    let home_a = lab.router("nata", Nat::PortRestricted, access.clone())?.host("a")?;
+    let home_b = lab.router("natb", Nat::PortRestricted, access)?.host("b")?;
+    let mut ada = Terminal::online(ada, Some(&home_a), plan_a)?;
+    let mut bob = Terminal::online(bob, Some(&home_b), plan_b)?;
+    first.process.kill();
+    ring(&mut ada, &mut bob)?;
+    Ok(())
+}
+
+#[test]
+fn a_terminal_remembers_how_to_get_in() -> Outcome {
+    let directory = Directory::start(None, DirectoryPlan::default())?;
+    let plan = TerminalPlan { entry: directory.addresses.clone(), ..TerminalPlan::default() };
+    let mut ada = Terminal::online(Account::create("ada")?, None, plan)?;
+    ada.process.terminate(STEP)?;
+    ada.plan.entry.clear();
+    ada.restart(None)?;
+    ada.process.wait("online", READY)?;
+    Ok(())
+}
+
+#[test]
+fn a_terminal_comes_back_when_its_directory_does() -> Outcome {
+    let pair = Pair::new("back", Nat::PortRestricted, Nat::PortRestricted, 5)?;
+    let mut directory = Directory::start(Some(&pair.directory), DirectoryPlan::default())?;
+    let [ada, bob] = Account::create_all(["ada", "bob"])?;
+    let plan = TerminalPlan { entry: directory.addresses.clone(), ..TerminalPlan::default() };
+    let mut ada = Terminal::online(ada, Some(&pair.a), plan.clone())?;
+    let mut bob = Terminal::online(bob, Some(&pair.b), plan)?;
+    let before = directory.address();
+    directory.process.kill();
+    bob.process.wait("offline", READY)?;
+    ada.process.wait("offline", READY)?;
+    directory.restart(Some(&pair.directory))?;
+    assert_eq!(directory.address(), before, "a directory keeps its key and address");
+    bob.process.wait("online", READY)?;
+    ada.process.wait("online", READY)?;
+    ring(&mut ada, &mut bob)?;
+    Ok(())
+}
