@@ -1,6 +1,7 @@
 //! Tests of the dialog on a virtual clock.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::disallowed_methods, reason = "the virtual clock has to begin somewhere")]
 
 use proptest::prelude::*;
 

@@ -320,6 +320,25 @@ fn a_held_call_is_taken_when_our_leg_to_its_terminal_fails() {
     assert_eq!(world.ended(2, call_id(LOW)), Some((EndReason::AnsweredElsewhere, EndedBy::Elsewhere)));
 }
 
+/// Somebody else answers while it is held: its caller hears busy, and hears it at once.
+#[test]
+fn a_held_call_is_busy_when_ours_is_answered() {
+    let mut world = World::new(3, &[(0, 0), (1, 0), (1, 1)], &CallConfig::default());
+    world.filter = Some(|_, from, packet| {
+        let to_first = packet.to == Party::get(1, 0).local.terminal;
+        from == ALICE && to_first && packet.call == call_id(LOW)
+    });
+    world.dial_as(ALICE, call_id(LOW), 1);
+    world.run_ms(600);
+    world.dial_as(BOB, call_id(HIGH), 0);
+    world.run_ms(1000);
+    world.act(2, Act::Accept { call: call_id(LOW) });
+    world.run_ms(500);
+    assert_eq!(world.state(ALICE, call_id(LOW)), Some(CallState::Active));
+    assert_eq!(world.ended(BOB, call_id(HIGH)), Some((EndReason::Busy, EndedBy::Remote)));
+    assert_eq!(world.rings(ALICE), 0);
+}
+
 #[test]
 fn giving_up_in_glare_lets_the_other_call_ring() {
     let mut world = two();
