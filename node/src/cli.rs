@@ -77,7 +77,10 @@ Examples:
     /// End the call
     Hangup(CallArg),
     /// Send a text message
-    #[command(after_help = "Example:\n  offhook text 4821 0937 5562 See you at five")]
+    #[command(
+        override_usage = "offhook text [OPTIONS] NUMBER MESSAGE...",
+        after_help = "Example:\n  offhook text 4821 0937 5562 See you at five"
+    )]
     Text(Box<TextArgs>),
     /// Is a number there, and on line?
     Lookup(Box<LookupArgs>),
@@ -167,11 +170,12 @@ pub enum AccountCmd {
 pub enum ContactCmd {
     /// Give a number a name
     #[command(
+        override_usage = "offhook contact add [OPTIONS] NUMBER NAME...",
         after_help = "Examples:\n  offhook contact add 4821 0937 5562 Ada\n  offhook contact add 'offhook:482109375562?key=...' Ada"
     )]
     Add {
         /// Number or invitation link, then the name
-        #[arg(required = true, num_args = 2.., value_name = "NUMBER NAME")]
+        #[arg(required = true, num_args = 1.., value_name = "NUMBER NAME")]
         words: Vec<String>,
     },
     /// List the contacts
@@ -284,7 +288,7 @@ pub struct DialArgs {
 #[derive(Debug, Args)]
 pub struct TextArgs {
     /// Number, contact or invitation link, then the message
-    #[arg(required = true, num_args = 2.., value_name = "NUMBER MESSAGE")]
+    #[arg(required = true, num_args = 1.., value_name = "NUMBER MESSAGE")]
     pub words: Vec<String>,
     /// Network flags.
     #[command(flatten)]
