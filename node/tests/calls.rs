@@ -1,6 +1,9 @@
 //! Two built terminals on this machine, worked through their control sockets: one is the entry point of the
 //! other. What is checked is the command line; the calls themselves are tested in `tests/`.
 
+// In a test a panic is the report.
+#![allow(clippy::unwrap_used)]
+
 use serde_json::Value;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
