@@ -125,14 +125,14 @@ fn pair() -> (Terminal, Terminal) {
         "--external",
         &addr,
         "--ring-timeout",
-        "3",
+        "6",
         "--metrics",
         "127.0.0.1:0",
     ];
     let entry = Terminal::start("ada", &flags);
     let link = entry.json(&["link"])["link"].as_str().unwrap().to_owned();
     let via = link.split("via=").nth(1).expect("an entry point").split('&').next().unwrap();
-    let other = Terminal::start("bob", &["--entry", via, "--ring-timeout", "3"]);
+    let other = Terminal::start("bob", &["--entry", via, "--ring-timeout", "6"]);
     other.program.wait("\"online\"");
     (entry, other)
 }
