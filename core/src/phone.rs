@@ -14,7 +14,7 @@
 //!     .speaker(DeviceSpec::Default)
 //!     .build()
 //!     .await?;
-//! let call = phone.dial("4821 0937 5562").await?;
+//! let call = phone.dial("4821 0937 5567").await?;
 //! let why = call.ended().await;
 //! println!("the call is over: {}", why.code());
 //! phone.shutdown().await;

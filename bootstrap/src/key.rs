@@ -1,0 +1,94 @@
+//! The directory's key: made at the first start, kept in a file of its own that only its owner reads.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// Name of the file in the data folder.
+const FILE: &str = "directory.key";
+
+/// Why the key cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// The file cannot be read or written.
+    #[error("{path}: {source}", path = path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The file is not a key.
+    #[error("{path} is damaged: it must hold 32 bytes; restore it from a backup, or remove it to become a new directory", path = path.display())]
+    Damaged {
+        /// Which.
+        path: PathBuf,
+    },
+}
+
+/// The seed of the directory's key; made and flushed to disk if there is none.
+///
+/// # Errors
+/// [`KeyError`]. A damaged key is never replaced: whoever knows the directory knows it by its key.
+pub fn load_or_make(folder: &Path) -> Result<[u8; 32], KeyError> {
+    let path = folder.join(FILE);
+    let failed = |source| KeyError::Io { path: path.clone(), source };
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
+    match File::open(&path) {
+        Ok(file) => read(file, &path),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            make(folder, &path).map_err(failed)?;
+            read(File::open(&path).map_err(failed)?, &path)
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+fn read(file: File, path: &Path) -> Result<[u8; 32], KeyError> {
+    let mut bytes = Vec::new();
+    file.take(33).read_to_end(&mut bytes).map_err(|source| KeyError::Io { path: path.to_owned(), source })?;
+    bytes.try_into().map_err(|_| KeyError::Damaged { path: path.to_owned() })
+}
+
+/// Written beside and linked into place, so that a kill at any moment leaves no key or a whole one, and two
+/// processes that start at once agree on one.
+fn make(folder: &Path, path: &Path) -> std::io::Result<()> {
+    let draft = folder.join(format!("{FILE}.{}", std::process::id()));
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+    let seed: [u8; 32] = rand::random();
+    file.write_all(&seed)?;
+    file.sync_all()?;
+    let linked = match std::fs::hard_link(&draft, path) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    };
+    std::fs::remove_file(&draft)?;
+    File::open(folder)?.sync_all()?;
+    linked
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_key_is_made_once_and_only_its_owner_reads_it() {
+        let folder = tempfile::tempdir().expect("folder");
+        let data = folder.path().join("data");
+        let first = load_or_make(&data).expect("key");
+        assert_eq!(load_or_make(&data).expect("key"), first);
+        let mode = std::fs::metadata(data.join(FILE)).expect("file").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(std::fs::read_dir(&data).expect("folder").count(), 1);
+    }
+
+    #[test]
+    fn a_damaged_key_is_never_replaced() {
+        let folder = tempfile::tempdir().expect("folder");
+        std::fs::write(folder.path().join(FILE), [1; 31]).expect("written");
+        assert!(matches!(load_or_make(folder.path()), Err(KeyError::Damaged { .. })));
+        assert_eq!(std::fs::read(folder.path().join(FILE)).expect("file").len(), 31);
+    }
+}
