@@ -19,7 +19,12 @@ const LONGEST: Duration = Duration::from_millis(600);
 
 /// Publishes for everybody in turn until the directory is gone; answers the last sequence of each that was
 /// acknowledged.
-fn publish(node: &Node, peer: libp2p::PeerId, people: &[Person], stop: &AtomicBool) -> HashMap<[u8; 32], u64> {
+fn publish(
+    node: &Node,
+    peer: libp2p::PeerId,
+    people: &[Person],
+    stop: &AtomicBool,
+) -> HashMap<[u8; 32], u64> {
     let mut acknowledged = HashMap::new();
     for person in people.iter().cycle() {
         let seq = now();
@@ -44,8 +49,10 @@ fn publish(node: &Node, peer: libp2p::PeerId, people: &[Person], stop: &AtomicBo
 fn acknowledged_records_survive_kill_9() -> Outcome {
     let people = people([1, 2, 3]);
     let issuer = DirectoryKey::from_seed([77; 32]);
-    let (first, second) =
-        (people[0].with_chosen("ada@example.org", &issuer), people[1].with_chosen("ada@example.org", &issuer));
+    let (first, second) = (
+        people[0].with_chosen("ada@example.org", &issuer),
+        people[1].with_chosen("ada@example.org", &issuer),
+    );
     let mut directory = Directory::start(None, DirectoryPlan::default())?;
     let mut acknowledged: HashMap<[u8; 32], u64> = HashMap::new();
     let mut writes = 0;

@@ -10,7 +10,9 @@ use offhook_proto::signalling::{Opened, open};
 use offhook_tests::call::{STEP, ring};
 use offhook_tests::hostile::person::{ago, now};
 use offhook_tests::hostile::wire::{self, Answer};
-use offhook_tests::hostile::{Flaw, Gang, HostileError, Manner, Node, Outgoing, Person, Protocol, Wrong, crawl, flaws};
+use offhook_tests::hostile::{
+    Flaw, Gang, HostileError, Manner, Node, Outgoing, Person, Protocol, Wrong, crawl, flaws,
+};
 use offhook_tests::phone::{Account, Directory, DirectoryPlan, Terminal, TerminalPlan};
 
 use crate::{Outcome, address, nodes, people, until};
@@ -108,7 +110,8 @@ fn bad_records_are_refused_where_they_arrive() -> Outcome {
 /// A directory gives a number to one account and then, corrupted, to another: nodes keep the first.
 fn incumbents_stay(attack: &Attack, first: &Person, second: &Person) -> Outcome {
     let issuer = DirectoryKey::from_seed([77; 32]);
-    let (first, second) = (first.with_chosen("ada@example.org", &issuer), second.with_chosen("ada@example.org", &issuer));
+    let (first, second) =
+        (first.with_chosen("ada@example.org", &issuer), second.with_chosen("ada@example.org", &issuer));
     assert_eq!(first.key, second.key);
     let there = [address("/ip4/127.0.0.1/tcp/5")];
     let right = first.set(ago(Duration::from_secs(60)), &there).encode();
@@ -125,7 +128,12 @@ fn incumbents_stay(attack: &Attack, first: &Person, second: &Person) -> Outcome 
 }
 
 /// A node for each flaw that serves it, and a few that answer nonsense or never; all in the DHT of the directory.
-fn liars(gang: &Gang, directory: &Directory, key: &[u8; 32], flaws: &[Flaw]) -> Result<Vec<Node>, HostileError> {
+fn liars(
+    gang: &Gang,
+    directory: &Directory,
+    key: &[u8; 32],
+    flaws: &[Flaw],
+) -> Result<Vec<Node>, HostileError> {
     let rude = |answer: Outgoing| -> Manner {
         Arc::new(move |protocol, _| (protocol == Protocol::Signal).then(|| answer.clone()))
     };
@@ -151,7 +159,11 @@ fn liars(gang: &Gang, directory: &Directory, key: &[u8; 32], flaws: &[Flaw]) -> 
 }
 
 /// The terminal of a person made by hand, on line at a directory.
-fn terminal_of(gang: &Gang, person: &Person, directory: &Directory) -> Result<Node, Box<dyn std::error::Error>> {
+fn terminal_of(
+    gang: &Gang,
+    person: &Person,
+    directory: &Directory,
+) -> Result<Node, Box<dyn std::error::Error>> {
     let node = gang.node_of(person.terminal.seed(), None)?;
     let peer = node.meet(&directory.address())?;
     let answer = node.ask(peer, wire::register(&person.cert()))?;
@@ -183,12 +195,13 @@ fn bad_records_are_ignored_where_they_are_read() -> Outcome {
     // A caller that asks some of the liars as its entry points, and the others as nodes of the DHT.
     let mut entry = vec![directory.address()];
     entry.extend(liars.iter().rev().take(5).map(|liar| liar.addresses[0].clone()));
-    let mut caller = Terminal::online(Account::create("ada")?, None, TerminalPlan { entry, ..TerminalPlan::default() })?;
+    let mut caller =
+        Terminal::online(Account::create("ada")?, None, TerminalPlan { entry, ..TerminalPlan::default() })?;
     let number: Number = caller.number().parse()?;
     caller.process.send(&format!("dial {}", victim.number))?;
-    let invite = home.evidence.wait(STEP, |seen| {
-        seen.packets.iter().find_map(|packet| opened_by(&victim, &packet.blob))
-    });
+    let invite = home
+        .evidence
+        .wait(STEP, |seen| seen.packets.iter().find_map(|packet| opened_by(&victim, &packet.blob)));
     let invite = invite.ok_or_else(|| format!("no invite came\n{}", caller.process.transcript()))?;
     assert!(invite.intro.is_some_and(|intro| intro.number == number), "the caller says who it is");
     let asked = liars.iter().filter(|liar| liar.evidence.look().asked_for.contains(&victim.key.0)).count();
@@ -279,7 +292,10 @@ fn old_records_at_five_of_twenty_holders_do_not_stop_a_call() -> Outcome {
     // Through an honest node, and through hostile ones, whose word comes first.
     let ways: [(&str, Vec<String>); 2] = [
         ("honest", vec![honest[7].address()]),
-        ("hostile", hostile.iter().map(|node| node.addresses[0].clone()).chain([honest[8].address()]).collect()),
+        (
+            "hostile",
+            hostile.iter().map(|node| node.addresses[0].clone()).chain([honest[8].address()]).collect(),
+        ),
     ];
     for (name, entry) in ways {
         let plan = TerminalPlan { entry, ..TerminalPlan::default() };
