@@ -205,7 +205,9 @@ impl Engine {
 
     /// The account's invitation link, with its first directories as entry points.
     fn link(&self) -> String {
-        let via: Vec<NodeAddr> = self.net.routes().into_iter().take(2).collect();
+        // The directories that know us; else ourselves, if we are an entry point to others.
+        let own = self.net.addresses().into_iter().filter(|addr| !addr.is_relayed());
+        let via: Vec<NodeAddr> = self.net.routes().into_iter().chain(own).take(2).collect();
         let key = Some(self.account.identity().fingerprint());
         Invitation { number: self.account.number().clone(), key, via }.to_string()
     }

@@ -5,7 +5,7 @@ use crate::config::Context;
 use crate::console::{self, HELP, Input};
 use crate::control::{ControlSocket, Limits};
 use crate::exit::{Failure, Outcome};
-use crate::output::Printer;
+use crate::output::{Printer, Teller};
 use crate::signals::Interrupts;
 use crate::telephone::{Telephone, resolved, unexpected};
 use crate::{metrics, own, text};
@@ -73,7 +73,7 @@ async fn greet(phone: &Phone, printer: Printer) -> Result<u64, Failure> {
         return Ok(0);
     }
     let event = TimedEvent { t_ns: monotonic_ns(), event: Event::Online { number: status.number } };
-    printer.event(&event);
+    Teller::new(printer).event(&event);
     Ok(event.t_ns)
 }
 
@@ -92,10 +92,11 @@ async fn show(
     told_on_line: u64,
     printer: Printer,
 ) -> Outcome {
+    let mut teller = Teller::new(printer);
     while let Some(event) = events.next().await {
         let told = matches!(event.event, Event::Online { .. }) && event.t_ns <= told_on_line;
         if !told {
-            printer.event(&event);
+            teller.event(&event);
         }
     }
     Err(Failure::failed("The telephone ended by itself."))
