@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn the_code_is_square_and_fits_a_terminal() {
-        let link = format!("offhook:482109375562?key={}&via={}", "a".repeat(26), "b".repeat(120));
+        let link = format!("offhook:482109375567?key={}&via={}", "a".repeat(26), "b".repeat(120));
         let code = qr(&link, false).unwrap();
         let lines: Vec<_> = code.lines().collect();
         let width = lines[0].chars().count();
