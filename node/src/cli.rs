@@ -335,10 +335,9 @@ mod tests {
     fn switches_can_be_taken_back() {
         let parse = |flags: &[&str]| {
             let words = ["offhook", "run"].iter().chain(flags);
-            match Cli::try_parse_from(words).unwrap().command {
-                Cmd::Run(args) => args.network,
-                other => unreachable!("{other:?}"),
-            }
+            let command = Cli::try_parse_from(words).unwrap().command;
+            let Cmd::Run(args) = command else { unreachable!("{command:?}") };
+            args.network
         };
         assert_eq!(parse(&["--server"]).server, Some(true));
         assert_eq!(parse(&["--server=false"]).server, Some(false));

@@ -14,10 +14,11 @@ use std::io::IsTerminal as _;
 /// Prints the invitation link and its QR code.
 pub async fn print(context: &Context, printer: Printer, no_qr: bool) -> Outcome {
     let (link, whole) = match running(context).await? {
-        Some(remote) => match remote.execute(Command::Link).await? {
-            Reply::Link { link } => (link, true),
-            other => return Err(unexpected(&other).into()),
-        },
+        Some(remote) => {
+            let reply = remote.execute(Command::Link).await?;
+            let Reply::Link { link } = reply else { return Err(unexpected(&reply).into()) };
+            (link, true)
+        }
         None => (from_file(context).await?, false),
     };
     if printer.json() {
