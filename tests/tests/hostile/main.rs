@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::wildcard_enum_match_arm)]
 
 mod crash;
+mod flood;
+mod privacy;
 mod records;
 
 use std::time::{Duration, Instant};
