@@ -164,7 +164,7 @@ fn garbage_and_half_messages_leave_memory_bounded() -> Outcome {
         })
     });
     let mut scene = Scene::start(Some(manner))?;
-    let crowd = nodes(&scene.gang, 24)?;
+    let crowd = nodes(&scene.gang, std::env::var("CROWD").map_or(24, |c| c.parse().unwrap()))?;
     let mut peer = None;
     for node in &crowd {
         peer = Some(node.meet(&scene.directory.address())?);

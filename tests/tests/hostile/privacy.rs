@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use libp2p::PeerId;
-use offhook_proto::identity::TerminalCert;
+use offhook_proto::identity::{DirectoryKey, TerminalCert};
 use offhook_proto::number::{Number, RecordKey};
 use offhook_proto::record;
 use offhook_proto::signalling::{
@@ -86,7 +86,7 @@ fn snoop(node: &Node, scene: &Scene) -> Anyhow<Vec<PeerId>> {
 fn a_crawler_never_sees_a_terminals_address() -> Outcome {
     let scene = Scene::start("crawl", &[])?;
     let gang = Gang::new(Some(&scene.stranger))?;
-    let crawler = gang.node()?;
+    let crawler = gang.client()?;
     let terminals = snoop(&crawler, &scene)?;
     assert!(!terminals.is_empty(), "the terminal was met through its relay");
     // What a terminal answers when asked over the relay.
@@ -108,7 +108,7 @@ fn a_crawler_sees_an_address_that_its_owner_publishes() -> Outcome {
     let address = "/ip4/0.0.0.0/udp/4001/quic-v1";
     let scene = Scene::start("open", &["--publish-address=true", "--listen", address])?;
     let gang = Gang::new(Some(&scene.stranger))?;
-    let crawler = gang.node()?;
+    let crawler = gang.client()?;
     snoop(&crawler, &scene)?;
     let seen = crawler.evidence.look();
     assert!(!seen.mentions(scene.home.public()).is_empty(), "a published address is seen");
@@ -127,8 +127,7 @@ struct Stranger {
 }
 
 impl Stranger {
-    fn start(gang: &Gang, scene: &Scene) -> Anyhow<Self> {
-        let person = Person::mine(1);
+    fn start(gang: &Gang, scene: &Scene, person: Person) -> Anyhow<Self> {
         let node = gang.node_of(person.terminal.seed(), None)?;
         let directory = node.meet(&scene.directory.address())?;
         assert_eq!(node.ask(directory, wire::register(&person.cert()))?, Answer::Welcome);
@@ -167,6 +166,17 @@ impl Stranger {
         Ok(())
     }
 
+    /// Calls, and offers candidates of its own, unasked, so that the terminal might try them out.
+    fn invite(&mut self, scene: &Scene) -> Outcome {
+        let offer = MediaOffer {
+            ice_ufrag: "evil".to_owned(),
+            ice_pwd: "no password is long enough".to_owned(),
+            fingerprint: [9; 32],
+            codecs: vec![Codec::Opus],
+        };
+        self.say(scene, 0, Some(Message::Invite { offer, candidates: vec![candidate(scene)] }))
+    }
+
     /// The next packet, opened.
     fn next(&mut self) -> Anyhow<Packet> {
         let blob = self.node.evidence.wait(STEP, |seen| seen.packets.get(self.seen).cloned());
@@ -178,16 +188,26 @@ impl Stranger {
 
     /// Packets up to the first whose message fits, all of them.
     fn until(&mut self, fits: impl Fn(&Message) -> bool) -> Anyhow<Vec<Packet>> {
+        self.until_packet(|packet| packet.message.as_ref().is_some_and(&fits))
+    }
+
+    /// Packets up to the first that fits, all of them.
+    fn until_packet(&mut self, fits: impl Fn(&Packet) -> bool) -> Anyhow<Vec<Packet>> {
         let mut packets = Vec::new();
         loop {
             let packet = self.next()?;
-            let found = packet.message.as_ref().is_some_and(&fits);
+            let found = fits(&packet);
             packets.push(packet);
             if found {
                 return Ok(packets);
             }
         }
     }
+}
+
+/// The stranger's host as an ICE candidate.
+fn candidate(scene: &Scene) -> String {
+    format!("candidate:1 1 UDP 2130706431 {} 9 typ host", scene.stranger.public())
 }
 
 /// Where the address occurs in what was said.
@@ -202,22 +222,13 @@ fn told(packets: &[Packet], address: Ipv4Addr) -> Vec<String> {
 fn a_declined_stranger_never_sees_a_terminals_address() -> Outcome {
     let mut scene = Scene::start("decline", &[])?;
     let gang = Gang::new(Some(&scene.stranger))?;
-    let mut stranger = Stranger::start(&gang, &scene)?;
-    let offer = MediaOffer {
-        ice_ufrag: "evil".to_owned(),
-        ice_pwd: "no password is long enough".to_owned(),
-        fingerprint: [9; 32],
-        codecs: vec![Codec::Opus],
-    };
-    // Candidates of its own, unasked, so that the terminal might try them out.
-    let own = format!("candidate:1 1 UDP 2130706431 {} 9 typ host", scene.stranger.public());
-    stranger.say(&scene, 0, Some(Message::Invite { offer, candidates: vec![own.clone()] }))?;
+    let mut stranger = Stranger::start(&gang, &scene, Person::mine(1))?;
+    stranger.invite(&scene)?;
     scene.bob.process.wait("incoming", STEP)?;
     let mut packets = stranger.until(|message| matches!(message, Message::Ringing { .. }))?;
-    stranger.say(&scene, 1, Some(Message::Candidates { list: vec![own] }))?;
-    // What the callee's QUIC says through the tunnel is looked at too: it answers what looks like the first packet.
-    stranger.say(&scene, 1, Some(Message::Text { id: offhook_proto::signalling::TextId::from_bytes([4; 16]), body: "Are you there?".to_owned() }))?;
-    scene.bob.process.wait("text", STEP)?;
+    stranger.say(&scene, 1, Some(Message::Candidates { list: vec![candidate(&scene)] }))?;
+    // It has seen them; what it says from now on it says knowing them.
+    packets.extend(stranger.until_packet(|packet| packet.ack >= 2)?);
     scene.bob.process.send("reject")?;
     let declined = |message: &Message| matches!(message, Message::Reject { reason: RejectReason::Declined });
     packets.extend(stranger.until(declined)?);
@@ -252,5 +263,25 @@ fn nothing_passes_between_a_caller_and_a_terminal_that_declines() -> Outcome {
         event.name() == "ended" && event.text("reason") == "declined"
     })?;
     scene.assert_no_packets();
+    Ok(())
+}
+
+/// Anybody can issue chosen numbers in any directory's name. Unless a terminal knows that directory's key, such a number
+/// says nothing about who calls.
+#[test]
+fn nobody_rings_under_a_number_of_somebody_elses_directory() -> Outcome {
+    let scene = Scene::start("name", &[])?;
+    let gang = Gang::new(Some(&scene.stranger))?;
+    let plain = Person::mine(1);
+    let made_up = DirectoryKey::from_seed([66; 32]);
+    let mut impostor = Stranger::start(&gang, &scene, plain.with_chosen("police@example.org", &made_up))?;
+    impostor.invite(&scene)?;
+    // Whoever calls next in an honest name rings; packets are dealt with in order.
+    let mut honest = Stranger::start(&gang, &scene, Person::mine(2))?;
+    honest.call = CallId::from_bytes([5; 16]);
+    honest.invite(&scene)?;
+    let ring = scene.bob.process.wait("incoming", STEP)?;
+    assert_eq!(ring.text("number"), honest.person.number.canonical());
+    scene.bob.process.never("another ring", Duration::from_secs(1), |event| event.name() == "incoming")?;
     Ok(())
 }
