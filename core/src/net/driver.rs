@@ -160,7 +160,10 @@ impl Driver {
             }
         };
         let _ = tokio::time::timeout(Duration::from_millis(500), farewell).await;
-        if let Some(disk) = &self.disk {
+        let Self { swarm, disk, .. } = self;
+        // Closes the sockets.
+        drop(swarm);
+        if let Some(disk) = disk {
             disk.flush().await;
         }
         if let Some(done) = done {
@@ -245,6 +248,7 @@ impl Driver {
                     let _ = reply.send(result);
                 });
                 let source = addr::Source::Local;
+                self.dirty = true;
                 self.records().offer(Offer { key, bytes: value, source, own: true, reply }, wall_clock());
             }
             Command::Neighbours(reply) => {
@@ -262,7 +266,10 @@ impl Driver {
 
     fn on_inner(&mut self, result: Inner) {
         match result {
-            Inner::Proved(valid) => self.records().proved(valid, wall_clock()),
+            Inner::Proved(valid) => {
+                self.dirty = true;
+                self.records().proved(valid, wall_clock());
+            }
             Inner::Respond(channel, response) => self.respond(channel, response),
         }
     }
@@ -293,6 +300,7 @@ impl Driver {
         });
     }
 
+    /// The store; whoever asks for it may change it.
     pub(super) fn records(&mut self) -> &mut Records {
         self.swarm.behaviour_mut().kad.store_mut()
     }

@@ -82,6 +82,17 @@ impl NetError {
     pub(super) fn transport(error: impl std::fmt::Display) -> Self {
         Self::Transport(error.to_string())
     }
+
+    /// libp2p leaves the system's words to the sources of its errors.
+    fn listen(addr: &NodeAddr, error: &dyn std::error::Error) -> Self {
+        let mut reason = error.to_string();
+        let mut source = error.source();
+        while let Some(error) = source {
+            reason = if reason.is_empty() { error.to_string() } else { format!("{reason}: {error}") };
+            source = error.source();
+        }
+        Self::Listen { addr: addr.clone(), reason }
+    }
 }
 
 /// A running network. Clones share it; it stops when the last one is dropped or by [`Net::shutdown`].
@@ -295,7 +306,7 @@ fn listen(config: &NetConfig, swarm: &mut libp2p::Swarm<behaviour::Behaviour>) -
     for (addr, name) in parse_all(&config.listen)?.into_iter().zip(&config.listen) {
         swarm
             .listen_on(addr)
-            .map_err(|error| NetError::Listen { addr: name.clone(), reason: error.to_string() })?;
+            .map_err(|error| NetError::listen(name, &error))?;
     }
     if config.listen.is_empty() {
         for addr in LISTEN {

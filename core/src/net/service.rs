@@ -337,6 +337,7 @@ impl Driver {
             // The driver may have stopped meanwhile.
             let _ = inner.send(Inner::Respond(channel, response));
         });
+        self.dirty = true;
         self.records().offer(Offer { key, bytes: set, source, own: false, reply }, wall_clock());
     }
 }
