@@ -1,11 +1,24 @@
 //! Offhook, a telephone network without an operator, as a library.
 //!
 //! Everybody has a number; a DHT knows where it is; voice and text go straight between two computers.
+//! Start with [`phone::Phone::builder`]; `examples/caller.rs` and `examples/callee.rs` are whole programs.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`phone`] | handles: a telephone and its calls |
+//! | [`api`] | commands, replies, events and errors, as data |
+//! | [`storage`] | accounts and what they keep |
+//! | [`audio`] | devices, files, the codec |
+//! | [`net`] | the network: also what a directory is made of |
+//! | [`media`] | the media of one call |
+//! | [`proto`] | the pure protocol underneath |
 
 pub mod api;
 pub mod audio;
+mod engine;
 pub mod media;
 pub mod net;
+pub mod phone;
 pub mod storage;
 
 pub use offhook_proto as proto;

@@ -14,7 +14,7 @@
 //!     .speaker(DeviceSpec::Default)
 //!     .build()
 //!     .await?;
-//! let call = phone.dial("4821 0937 5562").await?;
+//! let call = phone.dial("4821 0937 5567").await?;
 //! let why = call.ended().await;
 //! println!("the call is over: {}", why.code());
 //! phone.shutdown().await;
@@ -50,17 +50,16 @@ pub enum AnswerMode {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PhoneError {
-    /// No account is there to use.
-    #[error("there is no account yet; make one with `offhook account new`")]
-    NoAccount,
-    /// The account's files could not be used.
+    /// The account is not there, or its files could not be used.
     #[error(transparent)]
     Storage(#[from] StorageError),
     /// The network could not be started.
     #[error(transparent)]
     Net(#[from] NetError),
     /// An entry point or listening address is not one.
-    #[error("`{0}` is not an address that Offhook understands (a multiaddr such as /ip4/192.0.2.1/udp/4001/quic-v1/p2p/…)")]
+    #[error(
+        "`{0}` is not an address that Offhook understands (a multiaddr such as /ip4/192.0.2.1/udp/4001/quic-v1/p2p/…)"
+    )]
     Address(String),
 }
 
@@ -68,8 +67,7 @@ impl PhoneError {
     /// The same error in the API's vocabulary.
     pub fn to_api(&self) -> ApiError {
         let code = match self {
-            Self::NoAccount => ErrorCode::NoAccount,
-            Self::Storage(_) => ErrorCode::Storage,
+            Self::Storage(error) => error.code(),
             Self::Net(_) => ErrorCode::Network,
             Self::Address(_) => ErrorCode::BadInput,
         };
@@ -336,11 +334,9 @@ impl Call {
     /// Wait until the call's state is one for which `wanted` is true, or the call is over.
     pub async fn until(&mut self, wanted: impl Fn(&CallState) -> bool) -> CallState {
         let done = |s: &CallState| wanted(s) || matches!(s, CallState::Ended(_));
-        match self.state.wait_for(done).await {
-            Ok(state) => state.clone(),
-            // The sender goes when the call is forgotten, after its end.
-            Err(_) => self.state(),
-        }
+        let reached = self.state.wait_for(done).await.map(|state| state.clone());
+        // The sender goes when the call is forgotten, after its end.
+        reached.unwrap_or_else(|_| self.state())
     }
 
     /// Wait for the end.

@@ -58,7 +58,8 @@ impl Exit {
             EndReason::Blocked => Self::Blocked,
             EndReason::KeyChanged => Self::KeyChanged,
             EndReason::Cancelled => Self::Interrupted,
-            EndReason::AnsweredElsewhere => Self::Failed,
+            // Of a dialled call neither comes: it is the other one that is merged into it.
+            EndReason::AnsweredElsewhere | EndReason::Merged => Self::Failed,
             EndReason::Failed(_) if answered => Self::MediaFailed,
             EndReason::Failed(_) => Self::Failed,
         }
@@ -66,7 +67,8 @@ impl Exit {
 
     fn of_code(code: ErrorCode) -> Self {
         match code {
-            ErrorCode::BadInput => Self::BadInput,
+            ErrorCode::BadInput | ErrorCode::UnknownDirectory => Self::BadInput,
+            ErrorCode::WrongNumber => Self::WrongNumber,
             ErrorCode::NoAccount => Self::NoAccount,
             ErrorCode::AccountExists => Self::AccountExists,
             ErrorCode::WrongPassword => Self::WrongPassword,

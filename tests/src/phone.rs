@@ -31,7 +31,7 @@ pub struct Directory {
 /// How a directory is started.
 #[derive(Clone, Debug, Default)]
 pub struct DirectoryPlan {
-    /// Port, UDP and TCP; `None` is 4001 in the lab and any free one on loopback.
+    /// Port, UDP and TCP; `None` is 4001 in the lab, where it is the least, and any free one on loopback.
     pub port: Option<u16>,
     /// Other directories and nodes to enter the network through.
     pub entry: Vec<String>,
@@ -90,7 +90,8 @@ impl Directory {
             command.args(["--entry", entry]);
         }
         match host {
-            Some(host) => command.args(["--stun", &format!("{}:3478", host.address())]),
+            // Several on one host: a port each, from STUN's own (RFC 8489) up.
+            Some(host) => command.args(["--stun", &format!("{}:{}", host.address(), port - PORT + 3478)]),
             None => command.args(["--stun", "127.0.0.1:0", "--allow-private"]),
         };
         command.args(["--http", "127.0.0.1:0"]).args(&plan.extra);

@@ -35,7 +35,8 @@ fn licences() -> Outcome {
 /// Builds the fuzz targets with coverage instrumentation and runs each for some seconds.
 ///
 /// This is what `cargo fuzz --sanitizer none` does, on the stable compiler: safe Rust has little to gain from the address
-/// sanitizer, and a panic is found without it. The corpus grows in `fuzz/corpus`, crashes are kept in `fuzz/artifacts`.
+/// sanitizer, and a panic is found without it. `fuzz/seeds` is where each target begins, its corpus grows in
+/// `fuzz/corpus`, and what made it panic is kept in `fuzz/artifacts`.
 pub fn fuzz(seconds: u32, only: Option<&str>) -> Outcome {
     let folder = root().join("fuzz");
     let targets = fuzz_targets(&folder)?;
@@ -56,7 +57,7 @@ pub fn fuzz(seconds: u32, only: Option<&str>) -> Outcome {
         "-Ccodegen-units=1",
     ];
     // An explicit target keeps the flags away from build scripts and macros.
-    run(cargo(&["build", "--manifest-path", "fuzz/Cargo.toml", "--bins", "--target", &host])
+    run(cargo(&["build", "--manifest-path", "fuzz/Cargo.toml", "--release", "--bins", "--target", &host])
         .env("RUSTFLAGS", flags.join(" "))
         .env("CARGO_TARGET_DIR", folder.join("target")))?;
     for name in chosen {
@@ -66,12 +67,13 @@ pub fn fuzz(seconds: u32, only: Option<&str>) -> Outcome {
             std::fs::create_dir_all(path).map_err(|error| format!("{}: {error}", path.display()))?;
         }
         let binary: PathBuf =
-            [folder.join("target"), host.clone().into(), "debug".into(), name.into()].iter().collect();
+            [folder.join("target"), host.clone().into(), "release".into(), name.into()].iter().collect();
         let prefix = format!("-artifact_prefix={}/", artifacts.display());
         run(Command::new(binary)
             .args([&prefix, &format!("-max_total_time={seconds}"), "-print_final_stats=0", "-verbosity=0"])
             .args(["-timeout=10", "-rss_limit_mb=1024"])
-            .arg(&corpus))
+            .arg(&corpus)
+            .args(Some(folder.join("seeds").join(name)).filter(|seeds| seeds.is_dir())))
         .map_err(|error| format!("{error}\nThe input is in {}", artifacts.display()))?;
     }
     Ok(())

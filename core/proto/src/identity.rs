@@ -1,7 +1,7 @@
 //! Keys of accounts and terminals, and the certificates that bind them.
 //!
-//! An account owns an Ed25519 identity key and an X25519 mailbox key. Every terminal owns an Ed25519 key of its
-//! own, the same one that makes its libp2p peer id, and an X25519 key to which signalling is sealed. A
+//! An account owns an Ed25519 identity key and an X25519 mailbox key. Every terminal owns an Ed25519 key of
+//! its own, the same one that makes its libp2p peer id, and an X25519 key to which signalling is sealed. A
 //! [`SignedCert`] says in the identity's name that a terminal belongs to the account.
 //!
 //! Secret keys are erased from memory when dropped and have no `Debug`:

@@ -4,8 +4,8 @@
 //! [`proof`](crate::proof)), the last is a check digit. A *chosen* number is any word in any script, `ada`,
 //! `홍길동`, `1004`, `☎7`, issued by a directory; its full form is `ada@NAME`.
 //!
-//! Both parse from whatever people type or paste ([`Number`]'s `FromStr`) and have one canonical form. `Debug`
-//! never shows a number, only `Display` and serde do.
+//! Both parse from whatever people type or paste ([`Number`]'s `FromStr`) and have one canonical form.
+//! `Debug` never shows a number, only `Display` and serde do.
 
 mod check_digit;
 mod digits;
@@ -91,8 +91,8 @@ impl Number {
         if number.canonical() == text { Ok(number) } else { Err(NumberError::NotCanonical) }
     }
 
-    /// Where the number's records lie: `directory` is the key of the directory that issued a chosen number and
-    /// plays no part for a plain one. `None` for a chosen number without a directory.
+    /// Where the number's records lie: `directory` is the key of the directory that issued a chosen number
+    /// and plays no part for a plain one. `None` for a chosen number without a directory.
     #[must_use]
     pub fn record_key(&self, directory: Option<&DirectoryId>) -> Option<RecordKey> {
         match self {
@@ -124,9 +124,9 @@ impl fmt::Debug for Number {
 impl FromStr for Number {
     type Err = NumberError;
 
-    /// Parses what people type, paste or click: digits with blanks, dashes, dots or parentheses between them, in
-    /// any script's digits; words; `offhook:` and `tel:` URIs (RFC 3966). The query of an `offhook:` link is
-    /// passed over; [`Invitation`] reads it.
+    /// Parses what people type, paste or click: digits with blanks, dashes, dots or parentheses between them,
+    /// in any script's digits; words; `offhook:` and `tel:` URIs (RFC 3966). The query of an `offhook:` link
+    /// is passed over; [`Invitation`] reads it.
     fn from_str(text: &str) -> Result<Self, NumberError> {
         parse::typed(text)
     }
@@ -260,8 +260,8 @@ impl ChosenNumber {
         Ok(Self { name: self.name.clone(), directory: Some(normalise::directory(directory)?) })
     }
 
-    /// What the eye sees (UTS 39 section 4): two names with equal skeletons look alike, and a directory issues only
-    /// one of them.
+    /// What the eye sees (UTS 39 section 4): two names with equal skeletons look alike, and a directory
+    /// issues only one of them.
     #[must_use]
     pub fn skeleton(&self) -> String {
         normalise::skeleton(&self.name)

@@ -1,8 +1,9 @@
 //! The slow hash that makes plain numbers dear, and the proofs of both kinds of numbers.
 //!
-//! A plain number follows from an identity key and a nonce by Argon2id (RFC 9106). Only one nonce in 256 gives a
-//! number, so that making one costs about 256 hashes and checking one costs a single hash. The cost doesn't *protect* a
-//! number from a patient attacker, incumbency and pinning do; it keeps the network from being flooded with numbers.
+//! A plain number follows from an identity key and a nonce by Argon2id (RFC 9106). Only one nonce in 256
+//! gives a number, so that making one costs about 256 hashes and checking one costs a single hash. The cost
+//! doesn't *protect* a number from a patient attacker, incumbency and pinning do; it keeps the network from
+//! being flooded with numbers.
 
 mod chosen;
 
@@ -71,8 +72,8 @@ impl Miner {
         (output[0] == 0).then(|| PlainNumber::from_index(u64::from_be_bytes(digits)))
     }
 
-    /// The first nonce in `nonces` that gives a number. Short ranges let the caller stop, show progress, or share
-    /// the work among threads; the chance of a range of 256 is 63 %.
+    /// The first nonce in `nonces` that gives a number. Short ranges let the caller stop, show progress, or
+    /// share the work among threads; the chance of a range of 256 is 63 %.
     #[must_use]
     pub fn mine(&mut self, identity: &IdentityId, nonces: Range<u64>) -> Option<(PlainProof, PlainNumber)> {
         for nonce in nonces {
@@ -109,8 +110,9 @@ pub enum NumberProof {
     /// For a plain number.
     #[n(0)]
     Plain(#[n(0)] PlainProof),
-    /// For a chosen number: the directory's certificate, and a nonce that gives the identity some plain number.
-    /// The second makes it dear to flood the network with chosen numbers of directories made up for it.
+    /// For a chosen number: the directory's certificate, and a nonce that gives the identity some plain
+    /// number. The second makes it dear to flood the network with chosen numbers of directories made up for
+    /// it.
     #[n(1)]
     Chosen(#[n(0)] SignedChosenCert, #[n(1)] PlainProof),
 }
@@ -136,9 +138,9 @@ pub enum ProofError {
 }
 
 impl NumberProof {
-    /// Checks all but the slow hash: that the proof is of the number's kind and that the directory's certificate is
-    /// good for this number and identity at the time `at`. Returns the record key of the number and what
-    /// is left to do.
+    /// Checks all but the slow hash: that the proof is of the number's kind and that the directory's
+    /// certificate is good for this number and identity at the time `at`. Returns the record key of the
+    /// number and what is left to do.
     ///
     /// # Errors
     /// A [`ProofError`].

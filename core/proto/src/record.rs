@@ -1,12 +1,13 @@
 //! Signed records of the DHT: account and terminal records as a mergeable set.
 //!
-//! Under a number's [`RecordKey`](crate::number::RecordKey) lies one [`RecordSet`]: the account record, signed by the
-//! identity, and one terminal record per terminal, signed by it. What arrives passes [`check`], which turns bytes into a
-//! [`CheckedSet`], then the slow proof ([`CheckedSet::proof_task`]), and is then merged with what is held by [`merge`].
+//! Under a number's [`RecordKey`](crate::number::RecordKey) lies one [`RecordSet`]: the account record,
+//! signed by the identity, and one terminal record per terminal, signed by it. What arrives passes [`check`],
+//! which turns bytes into a [`CheckedSet`], then the slow proof ([`CheckedSet::proof_task`]), and is then
+//! merged with what is held by [`merge`].
 //!
-//! The holder of a number keeps it: an account record of another identity is refused for as long as the held one is valid
-//! ([`RecordError::Incumbent`]). The expiry of a chosen number's certificate frees nothing; it only keeps the identity from
-//! signing newer account records.
+//! The holder of a number keeps it: an account record of another identity is refused for as long as the held
+//! one is valid ([`RecordError::Incumbent`]). The expiry of a chosen number's certificate frees nothing; it
+//! only keeps the identity from signing newer account records.
 
 mod check;
 mod choice;
@@ -30,7 +31,8 @@ use crate::number::{NodeAddr, Number};
 use crate::proof::{NumberProof, ProofError};
 use crate::wire::{self, UnixMillis, domain};
 
-/// Most bytes of an encoded set: libp2p's Kademlia packets hold 16 KiB, the rest is left to the protocol around it.
+/// Most bytes of an encoded set: libp2p's Kademlia packets hold 16 KiB, the rest is left to the protocol
+/// around it.
 pub const MAX_SET_BYTES: usize = 12 * 1024;
 /// Most bytes of one encoded envelope.
 pub const MAX_ENVELOPE_BYTES: usize = 4 * 1024;
@@ -78,8 +80,8 @@ pub struct AccountRecord {
 }
 
 impl AccountRecord {
-    /// Signs the record. `key` is the one whose public half is `identity`; whether the record keeps the limits is for
-    /// [`check`] to say.
+    /// Signs the record. `key` is the one whose public half is `identity`; whether the record keeps the
+    /// limits is for [`check`] to say.
     #[must_use]
     pub fn sign(&self, key: &IdentityKey) -> SignedAccount {
         SignedAccount(key.sign(domain::ACCOUNT_RECORD, &wire::encode(self)))
@@ -108,15 +110,16 @@ pub struct TerminalRecord {
 }
 
 impl TerminalRecord {
-    /// Signs the record. `key` is the one that `cert` is for; whether the record keeps the limits is for [`check`] to say.
+    /// Signs the record. `key` is the one that `cert` is for; whether the record keeps the limits is for
+    /// [`check`] to say.
     #[must_use]
     pub fn sign(&self, key: &TerminalKey) -> SignedTerminal {
         SignedTerminal(key.sign(domain::TERMINAL_RECORD, &wire::encode(self)))
     }
 }
 
-/// Why records are refused. All but [`RecordError::Stale`], [`RecordError::NoAccount`] and the untimely ones (see
-/// [`RecordError::is_misbehaviour`]) mean that whoever offered them is at fault.
+/// Why records are refused. All but [`RecordError::Stale`], [`RecordError::NoAccount`] and the untimely ones
+/// (see [`RecordError::is_misbehaviour`]) mean that whoever offered them is at fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum RecordError {
     /// The set is longer than [`MAX_SET_BYTES`].

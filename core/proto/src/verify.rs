@@ -1,7 +1,7 @@
 //! Words and digits that two people compare by voice.
 //!
-//! Both ends of a call derive the same text from the secret that only they share (the TLS exporter, RFC 8446 section
-//! 7.5) and from both identity keys. If it is the same on both screens, nobody sits in between.
+//! Both ends of a call derive the same text from the secret that only they share (the TLS exporter, RFC 8446
+//! section 7.5) and from both identity keys. If it is the same on both screens, nobody sits in between.
 
 use sha2::{Digest, Sha256};
 

@@ -109,8 +109,8 @@ pub struct BadSignature;
 
 /// A signed envelope: CBOR map {0: payload, 1: signature}, both byte strings.
 ///
-/// The Ed25519 signature (RFC 8032) covers `domain || 0x00 || payload`. The payload is kept as it was received
-/// and never encoded anew, so that fields which this version doesn't know stay signed.
+/// The Ed25519 signature (RFC 8032) covers `domain || 0x00 || payload`. The payload is kept as it was
+/// received and never encoded anew, so that fields which this version doesn't know stay signed.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 #[cbor(map)]
 pub struct Signed {

@@ -45,7 +45,12 @@ pub fn devices() -> Vec<DeviceInfo> {
     for device in host.devices().into_iter().flatten() {
         let Ok(id) = device.id() else { continue };
         let mut add = |kind, default: &Option<DeviceId>| {
-            let info = DeviceInfo { id: id.to_string(), name: name(&device), kind, default: default.as_ref() == Some(&id) };
+            let info = DeviceInfo {
+                id: id.to_string(),
+                name: name(&device),
+                kind,
+                default: default.as_ref() == Some(&id),
+            };
             if found.len() < MAX_DEVICES && !found.contains(&info) {
                 found.push(info);
             }
@@ -95,7 +100,9 @@ fn host(id: Option<&DeviceId>) -> Option<Host> {
     // The sound server's own list is short and clean, and it shares its devices with other programs.
     ids.sort_by_key(|id| if id.name().eq_ignore_ascii_case("pulseaudio") { 0 } else { 1 });
     let wanted = id.map(|id| id.host());
-    ids.into_iter().filter(|id| wanted.is_none_or(|wanted| wanted == *id)).find_map(|id| cpal::host_from_id(id).ok())
+    ids.into_iter()
+        .filter(|id| wanted.is_none_or(|wanted| wanted == *id))
+        .find_map(|id| cpal::host_from_id(id).ok())
 }
 
 fn name(device: &Device) -> String {

@@ -178,9 +178,7 @@ pub(crate) fn open_source(spec: &DeviceSpec) -> Result<Box<dyn AudioSource>, Aud
         DeviceSpec::Id(id) => device::open_source(Some(id)),
         DeviceSpec::File(path) => Ok(Box::new(wav::WavSource::open(path)?)),
         DeviceSpec::None => Ok(Box::new(Nothing::default())),
-        DeviceSpec::Custom(device) => {
-            device.0.source().ok_or_else(|| AudioError::NoDevice("custom".into()))
-        }
+        DeviceSpec::Custom(device) => device.0.source().ok_or_else(|| AudioError::NoDevice("custom".into())),
     }
 }
 
@@ -199,11 +197,12 @@ pub(crate) fn open_sink(spec: &DeviceSpec) -> Result<Box<dyn AudioSink>, AudioEr
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
     start: Option<Instant>,
-    blocks: u32,
+    /// Blocks that were taken or given.
+    pub(crate) blocks: u32,
 }
 
 impl Pace {
-    fn start(&mut self, now: Instant) -> Instant {
+    pub(crate) fn start(&mut self, now: Instant) -> Instant {
         self.start = Some(now);
         self.blocks = 0;
         now
@@ -215,16 +214,18 @@ impl Pace {
     }
 
     /// Whether the next block is over at `now`; if so it is counted.
-    fn take_spoken(&mut self, now: Instant) -> bool {
+    pub(crate) fn take_spoken(&mut self, now: Instant) -> bool {
         let spoken = self.next_start().is_some_and(|start| start + BLOCK_TIME <= now);
         self.blocks += u32::from(spoken);
         spoken
     }
 
     /// Blocks that have begun by `now` and were not counted yet.
-    fn begun(&self, now: Instant) -> usize {
+    pub(crate) fn begun(&self, now: Instant) -> usize {
         match self.next_start() {
-            Some(start) if start <= now => 1 + (now - start).as_micros() as usize / BLOCK_TIME.as_micros() as usize,
+            Some(start) if start <= now => {
+                1 + (now - start).as_micros() as usize / BLOCK_TIME.as_micros() as usize
+            }
             Some(_) | None => 0,
         }
     }

@@ -1,11 +1,11 @@
 //! One channel from one sample rate to another, in a stream.
 
 use rubato::audioadapter_buffers::direct::InterleavedSlice;
-use rubato::{Fft, FixedSync, Resampler as _};
+use rubato::{Fft, FixedSync, Resampler as _, WindowFunction};
 
 use super::BLOCK_LEN;
 
-/// Converts what is pushed into it; makes about 10 ms of output at a time.
+/// Converts what is pushed into it, in pieces of 10 ms of output or a little more.
 pub(super) struct Resampler {
     /// `None` when both rates are the same.
     inner: Option<Fft<f32>>,
@@ -19,10 +19,15 @@ impl Resampler {
     /// From `from` to `to` Hz. With `aligned` the filter's delay is cut off at the beginning, so that output
     /// sample `i` is spoken at `i / to`; a live stream keeps it instead. `None` if the rates are unusable.
     pub(super) fn new(from: u32, to: u32, aligned: bool) -> Option<Resampler> {
-        let mut resampler =
-            Resampler { inner: None, input: Vec::new(), output: Vec::new(), skip: 0 };
+        let mut resampler = Resampler { inner: None, input: Vec::new(), output: Vec::new(), skip: 0 };
         if from != to {
-            let inner = Fft::new(from as usize, to as usize, BLOCK_LEN, 1, FixedSync::Output).ok()?;
+            // The filter's delay is half a piece: with an even number of input samples it is a whole number on
+            // both sides, so that cutting it off leaves nothing over.
+            let step = 2 * to as usize / gcd(from, to).max(1) as usize;
+            let piece = step * BLOCK_LEN.div_ceil(step.max(1));
+            let window = WindowFunction::BlackmanHarris2;
+            let inner =
+                Fft::new_custom(from as usize, to as usize, piece, 1, 1, window, FixedSync::Output).ok()?;
             resampler.skip = if aligned { inner.output_delay() } else { 0 };
             resampler.output = vec![0.0; inner.output_frames_max()];
             resampler.inner = Some(inner);
@@ -39,9 +44,10 @@ impl Resampler {
             let need = inner.input_frames_next();
             let Some(input) = self.input.get(used..used + need) else { break };
             let frames = self.output.len();
-            let (Ok(input), Ok(mut output)) =
-                (InterleavedSlice::new(input, 1, need), InterleavedSlice::new_mut(&mut self.output, 1, frames))
-            else {
+            let (Ok(input), Ok(mut output)) = (
+                InterleavedSlice::new(input, 1, need),
+                InterleavedSlice::new_mut(&mut self.output, 1, frames),
+            ) else {
                 break;
             };
             let Ok((taken, made)) = inner.process_into_buffer(&input, &mut output, None) else { break };
@@ -52,6 +58,10 @@ impl Resampler {
         }
         self.input.drain(..used);
     }
+}
+
+fn gcd(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 #[cfg(test)]

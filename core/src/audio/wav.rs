@@ -112,8 +112,12 @@ pub(super) struct WavSink {
 impl WavSink {
     /// Creates the file, or empties it.
     pub(super) fn create(path: &Path) -> Result<WavSink, AudioError> {
-        let spec =
-            WavSpec { channels: 1, sample_rate: SAMPLE_RATE, bits_per_sample: 16, sample_format: SampleFormat::Int };
+        let spec = WavSpec {
+            channels: 1,
+            sample_rate: SAMPLE_RATE,
+            bits_per_sample: 16,
+            sample_format: SampleFormat::Int,
+        };
         let mut writer = WavWriter::create(path, spec).map_err(|error| failed(path, error))?;
         writer.flush().map_err(|error| failed(path, error))?;
         Ok(WavSink { path: path.to_owned(), writer, pace: Pace::default() })

@@ -28,6 +28,8 @@ pub(super) struct CallView {
     pub exporter: Option<[u8; 32]>,
     /// The leg that carries it, once connected.
     pub leg: Option<LegId>,
+    /// Why the engine itself ended it: a changed or disputed key.
+    pub refused: Option<api::EndReason>,
     /// Where it stands.
     pub state: watch::Sender<CallState>,
 }
@@ -50,6 +52,7 @@ impl CallViews {
             answered: None,
             leg: None,
             exporter: None,
+            refused: None,
             state: watch::Sender::new(first),
         };
         self.calls.insert(call, view);
@@ -82,12 +85,6 @@ impl CallViews {
         }
     }
 
-    /// Talking time so far, milliseconds.
-    pub fn talked_ms(&self, call: &CallId) -> u64 {
-        let answered = self.calls.get(call).and_then(|c| c.answered);
-        answered.map_or(0, |t| t.elapsed().as_millis() as u64)
-    }
-
     /// Calls that have not ended, oldest first.
     pub fn live(&self) -> impl Iterator<Item = (&CallId, &CallView)> {
         let mut live: Vec<_> =
@@ -97,7 +94,11 @@ impl CallViews {
     }
 
     /// The call that a command means: the one it names, or else the oldest live one for which `fits`.
-    pub fn pick(&self, named: Option<&CallRef>, fits: impl Fn(&CallView) -> bool) -> Result<CallId, ApiError> {
+    pub fn pick(
+        &self,
+        named: Option<&CallRef>,
+        fits: impl Fn(&CallView) -> bool,
+    ) -> Result<CallId, ApiError> {
         let none = || ApiError::new(ErrorCode::NoCall, "there is no such call");
         match named {
             Some(text) => {

@@ -1,12 +1,12 @@
 //! Commands of the API, each in its own function.
 
-use super::{Engine, wall};
+use super::{Engine, now, wall};
 use crate::api::{ApiError, CallRef, Command, Contact, ErrorCode, Reply, VerifyResult};
 use crate::storage::{MessageEntry, MessageState, PinCheck, StorageError};
+use offhook_proto::call::CallError;
 use offhook_proto::number::{Invitation, NodeAddr, Number};
 use offhook_proto::signalling::{CallId, MAX_TEXT_BYTES, RejectReason, TextId};
 use offhook_proto::verify::verification;
-use std::time::Instant;
 use tokio::sync::oneshot;
 
 /// How long a key is held down, milliseconds (RFC 4733, section 2.5.1.2 wants at least 40).
@@ -22,7 +22,11 @@ pub(super) struct Dialled {
 }
 
 impl Engine {
-    pub(super) async fn execute(&mut self, command: Command, reply: oneshot::Sender<Result<Reply, ApiError>>) {
+    pub(super) async fn execute(
+        &mut self,
+        command: Command,
+        reply: oneshot::Sender<Result<Reply, ApiError>>,
+    ) {
         if let Command::Lookup { number } = &command {
             // Takes its time in a task that answers by itself.
             return self.look_up(number, reply);
@@ -63,9 +67,7 @@ impl Engine {
         let call = new_call_id();
         let contact = self.is_contact(&dialled.number).await?;
         let number = dialled.number.clone();
-        if !self.calls.dial(Instant::now(), wall(), call, number.clone(), contact) {
-            return Err(ApiError::new(ErrorCode::Busy, "there is a call already"));
-        }
+        self.calls.dial(now(), call, number.clone(), contact).map_err(call_error)?;
         self.views.begin(call, number, true, wall());
         self.search(call, dialled).await?;
         Ok(Reply::Call { call: call.to_string() })
@@ -73,19 +75,19 @@ impl Engine {
 
     fn answer(&mut self, call: Option<&CallRef>) -> Result<Reply, ApiError> {
         let call = self.views.pick(call, |v| v.rings_here())?;
-        self.calls.accept(Instant::now(), wall(), call);
+        self.calls.accept(now(), call).map_err(call_error)?;
         Ok(Reply::Done)
     }
 
     fn reject(&mut self, call: Option<&CallRef>) -> Result<Reply, ApiError> {
         let call = self.views.pick(call, |v| v.rings_here())?;
-        self.calls.reject(Instant::now(), wall(), call, RejectReason::Declined);
+        self.calls.reject(now(), call, RejectReason::Declined).map_err(call_error)?;
         Ok(Reply::Done)
     }
 
     fn hang_up(&mut self, call: Option<&CallRef>) -> Result<Reply, ApiError> {
         let call = self.views.pick(call, |_| true)?;
-        self.calls.hang_up(Instant::now(), wall(), call);
+        self.calls.hang_up(now(), call).map_err(call_error)?;
         Ok(Reply::Done)
     }
 
@@ -108,14 +110,12 @@ impl Engine {
         let in_call = self.views.live().find(|(_, v)| v.is_active() && v.number == dialled.number);
         if let Some((call, _)) = in_call {
             let call = *call;
-            if self.calls.text(Instant::now(), wall(), call, id, body.clone()).is_ok() {
+            if self.calls.text(now(), call, id, body.clone()).is_ok() {
                 return Ok(Reply::Message { id: id.to_string() });
             }
         }
         let dialog = new_call_id();
-        self.calls
-            .text_to(Instant::now(), wall(), dialog, dialled.number.clone(), id, body)
-            .map_err(|e| ApiError::new(ErrorCode::Busy, e.to_string()))?;
+        self.calls.text_to(now(), dialog, dialled.number.clone(), id, body).map_err(call_error)?;
         self.search(dialog, dialled).await?;
         Ok(Reply::Message { id: id.to_string() })
     }
@@ -128,27 +128,21 @@ impl Engine {
         }
         let call = self.views.pick(call, |v| v.is_active())?;
         for digit in keys {
-            self.calls
-                .dtmf(Instant::now(), wall(), call, digit, DTMF_MS)
-                .map_err(|e| ApiError::new(ErrorCode::Busy, e.to_string()))?;
+            self.calls.dtmf(now(), call, digit, DTMF_MS).map_err(call_error)?;
         }
         Ok(Reply::Done)
     }
 
     fn hold(&mut self, call: Option<&CallRef>, on: bool) -> Result<Reply, ApiError> {
         let call = self.views.pick(call, |v| v.is_active())?;
-        self.calls
-            .hold(Instant::now(), wall(), call, on)
-            .map_err(|e| ApiError::new(ErrorCode::Busy, e.to_string()))?;
+        self.calls.hold(now(), call, on).map_err(call_error)?;
         self.legs.of_call(&call).for_each(|media| media.set_hold(on));
         Ok(Reply::Done)
     }
 
     fn mute(&mut self, call: Option<&CallRef>, on: bool) -> Result<Reply, ApiError> {
         let call = self.views.pick(call, |v| v.is_active())?;
-        self.calls
-            .mute(Instant::now(), wall(), call, on)
-            .map_err(|e| ApiError::new(ErrorCode::Busy, e.to_string()))?;
+        self.calls.mute(now(), call, on).map_err(call_error)?;
         self.legs.of_call(&call).for_each(|media| media.set_mute(on));
         Ok(Reply::Done)
     }
@@ -159,7 +153,8 @@ impl Engine {
         let view = self.views.get(&call).ok_or_else(not_yet)?;
         let exporter = view.exporter.ok_or_else(not_yet)?;
         let number = view.number.clone();
-        let peer = self.calls.peer_identity(&call).ok_or_else(not_yet)?;
+        let leg = self.calls.leg_of(call).ok_or_else(not_yet)?;
+        let peer = self.calls.peer_of(&leg).ok_or_else(not_yet)?.identity;
         if confirm {
             self.account.set_verified(&number, true).await.map_err(|e| e.to_api())?;
         }
@@ -233,6 +228,16 @@ impl Engine {
     pub(super) async fn is_contact(&self, number: &Number) -> Result<bool, ApiError> {
         Ok(self.account.contact(number).await.map_err(|e| e.to_api())?.is_some())
     }
+}
+
+fn call_error(error: CallError) -> ApiError {
+    let code = match error {
+        CallError::UnknownCall | CallError::UnknownLeg | CallError::WrongState => ErrorCode::NoCall,
+        CallError::TooMany | CallError::QueueFull => ErrorCode::Busy,
+        CallError::Duplicate | CallError::OtherIdentity => ErrorCode::Internal,
+        CallError::Limit(_) => ErrorCode::BadInput,
+    };
+    ApiError::new(code, error.to_string())
 }
 
 fn new_call_id() -> CallId {

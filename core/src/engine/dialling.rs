@@ -1,12 +1,13 @@
 //! From what was dialled to terminals: the cache, the look-up, and the choice of the right key.
 
 use super::commands::Dialled;
-use super::{Engine, Internal, wall};
+use super::{Engine, Internal, now, wall};
 use crate::api::{self, ApiError, ErrorCode, Event, LookupResult, Reply};
 use crate::net::{LookupEvent, Net};
-use offhook_proto::call::{LookupEnd, Peer};
+use crate::storage::{AccountStore, StorageError};
+use offhook_proto::call::{LegId, LookupEnd, Peer};
 use offhook_proto::identity::IdentityId;
-use offhook_proto::number::{Number, RecordKey};
+use offhook_proto::number::{NodeAddr, Number, RecordKey};
 use offhook_proto::record::{Candidate, CheckedSet, Choice, Pin, check, choose_identity};
 use offhook_proto::signalling::CallId;
 use offhook_proto::wire::UnixMillis;
@@ -16,6 +17,9 @@ use tokio::task::AbortHandle;
 
 /// How long `lookup` waits for the first valid record.
 const LOOKUP_TIME: Duration = Duration::from_secs(5);
+
+/// How long a look-up waits for a first connection.
+const CONNECT_TIME: Duration = Duration::from_secs(3);
 
 /// A look-up for a call or a text message.
 #[derive(Debug)]
@@ -51,8 +55,11 @@ impl Engine {
             Some(known) => Some(known.identity.map_or(Pin::Fingerprint(known.fingerprint), Pin::Key)),
             None => link.as_ref().and_then(|l| l.key).map(Pin::Fingerprint),
         };
-        if let Some(link) = link {
-            self.net.enter(link.via);
+        if let Some(link) = link
+            && !link.via.is_empty()
+        {
+            self.link_entries = link.via;
+            self.keep_routes().await;
         }
         let search = Search { number: number.clone(), pin, candidates: Vec::new(), chosen: None, job: None };
         self.searches.insert(call, search);
@@ -83,11 +90,11 @@ impl Engine {
     pub(super) async fn on_lookup(&mut self, news: LookupNews) {
         let LookupNews { call, event } = news;
         match event {
-            LookupEvent::Found { set, first_seen, .. } => {
-                self.on_set(call, &set, first_seen);
+            LookupEvent::Found { set, since, .. } => {
+                self.on_set(call, &set, since);
                 self.remember_record(&call, &set);
             }
-            LookupEvent::Finished { complete } => self.on_lookup_finished(call, complete),
+            LookupEvent::Finished { complete, .. } => self.on_lookup_finished(call, complete),
         }
     }
 
@@ -119,7 +126,10 @@ impl Engine {
                 seal: terminal.certificate().seal,
                 routes: terminal.addrs.clone(),
             };
-            self.calls.found(Instant::now(), wall(), call, peer);
+            self.legs.set_open(LegId { call, terminal: peer.terminal });
+            if let Err(error) = self.calls.found(now(), call, peer) {
+                tracing::debug!(%error, "a terminal is not rung");
+            }
         }
     }
 
@@ -127,8 +137,7 @@ impl Engine {
     fn disputed(&mut self, call: CallId) {
         let sentence = "two keys claim this number, and nothing tells which is the right one; ask for an invitation link";
         self.emit(Event::Error { code: ErrorCode::NumberDisputed, message: sentence.into() });
-        self.stop_search(&call);
-        self.calls.refuse(Instant::now(), wall(), call);
+        self.refuse(call, api::EndReason::Failed(sentence.into()));
     }
 
     /// The pinned key is not among those that have the number.
@@ -141,8 +150,23 @@ impl Engine {
         if let Some(first) = offered.first() {
             self.key_changed(&search.number, pinned, *first);
         }
+        self.refuse(call, api::EndReason::KeyChanged);
+    }
+
+    /// End a call or text for a reason that only the engine knows.
+    fn refuse(&mut self, call: CallId, reason: api::EndReason) {
         self.stop_search(&call);
-        self.calls.refuse(Instant::now(), wall(), call);
+        let ended = match self.views.get_mut(&call) {
+            Some(view) => {
+                view.refused = Some(reason);
+                self.calls.hang_up(now(), call)
+            }
+            // A text: nobody may get it.
+            None => self.calls.lookup_finished(now(), call, LookupEnd::NoTerminal),
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "what was to be refused is over");
+        }
     }
 
     fn on_lookup_finished(&mut self, call: CallId, complete: bool) {
@@ -152,7 +176,9 @@ impl Engine {
             (true, false) => LookupEnd::Failed,
             (false, _) => LookupEnd::Complete,
         };
-        self.calls.lookup_finished(Instant::now(), wall(), call, end);
+        if let Err(error) = self.calls.lookup_finished(now(), call, end) {
+            tracing::debug!(%error, "a look-up ended after its call");
+        }
         self.stop_search(&call);
     }
 
@@ -168,14 +194,19 @@ impl Engine {
             return;
         }
         let (number, bytes) = (search.number.clone(), set.to_set().encode());
-        self.keep("a record", move |account| async move { account.cache_record(&number, &bytes).await });
+        let routes: Vec<NodeAddr> = set.terminals.iter().flat_map(|t| t.addrs.iter().cloned()).collect();
+        let (net, first) = (self.net.clone(), self.link_entries.clone());
+        self.keep("a record", move |account| async move {
+            account.cache_record(&number, &bytes).await?;
+            account.set_routes(&number, &routes).await?;
+            keep_routes(&account, &net, first).await
+        });
     }
 
     /// Keep connections to the directories of the contacts used last, so that calling them is quick.
     pub(super) async fn keep_routes(&self) {
-        match self.account.contact_routes().await {
-            Ok(contacts) => self.net.keep(contacts.into_iter().flat_map(|(_, routes)| routes).collect()),
-            Err(error) => tracing::error!(%error, "the contacts' directories could not be read"),
+        if let Err(error) = keep_routes(&self.account, &self.net, self.link_entries.clone()).await {
+            tracing::error!(%error, "the contacts' directories could not be read");
         }
     }
 
@@ -196,8 +227,16 @@ impl Engine {
     }
 }
 
+async fn keep_routes(account: &AccountStore, net: &Net, first: Vec<NodeAddr>) -> Result<(), StorageError> {
+    let contacts = account.contact_routes().await?;
+    let routes = contacts.into_iter().flat_map(|(_, routes)| routes);
+    net.keep(first.into_iter().chain(routes).collect()).await;
+    Ok(())
+}
+
 /// Tell the engine what a look-up finds.
 async fn follow(net: Net, key: RecordKey, call: CallId, internal: tokio::sync::mpsc::Sender<Internal>) {
+    some_peer(&net).await;
     let mut lookup = net.lookup(key);
     while let Some(event) = lookup.next().await {
         if internal.send(Internal::Lookup(LookupNews { call, event })).await.is_err() {
@@ -206,7 +245,15 @@ async fn follow(net: Net, key: RecordKey, call: CallId, internal: tokio::sync::m
     }
 }
 
+/// Wait a moment for a first connection: a telephone that was started to dial has none yet.
+async fn some_peer(net: &Net) {
+    let mut status = net.watch();
+    // Without any peer after that, the look-up says so.
+    let _ = tokio::time::timeout(CONNECT_TIME, status.wait_for(|s| s.peers > 0)).await;
+}
+
 async fn look_up_now(net: Net, key: RecordKey, number: Number) -> Result<Reply, ApiError> {
+    some_peer(&net).await;
     let started = Instant::now();
     let mut lookup = net.lookup(key);
     let first = async {
@@ -226,7 +273,7 @@ async fn look_up_now(net: Net, key: RecordKey, number: Number) -> Result<Reply, 
                     }
                     found.get_or_insert(result);
                 }
-                LookupEvent::Finished { complete } => return found.ok_or(complete),
+                LookupEvent::Finished { complete, .. } => return found.ok_or(complete),
             }
         }
         found.ok_or(false)
@@ -234,9 +281,10 @@ async fn look_up_now(net: Net, key: RecordKey, number: Number) -> Result<Reply, 
     match tokio::time::timeout(LOOKUP_TIME, first).await {
         Ok(Ok(result)) => Ok(Reply::Lookup(result)),
         Ok(Err(true)) => Err(ApiError::new(ErrorCode::WrongNumber, "nobody has this number")),
-        Ok(Err(false)) | Err(_) => {
-            Err(ApiError::new(ErrorCode::Offline, "the number could not be looked up: no connection to the network"))
-        }
+        Ok(Err(false)) | Err(_) => Err(ApiError::new(
+            ErrorCode::Offline,
+            "the number could not be looked up: no connection to the network",
+        )),
     }
 }
 

@@ -1,12 +1,13 @@
 //! What arrives: sealed packets are opened and verified, callers classified, and handed to the call machine.
 
-use super::{Engine, Internal, wall};
+use super::outputs::introduction;
+use super::{Engine, Internal, now, wall};
 use crate::api::Event;
 use crate::net::NetEvent;
 use offhook_proto::call::{Caller, LegId};
 use offhook_proto::identity::{IdentityId, TerminalId};
 use offhook_proto::number::Number;
-use offhook_proto::signalling::{self, Opened, VerifiedIntro};
+use offhook_proto::signalling::{self, Opened, RejectReason, VerifiedIntro};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
@@ -43,20 +44,9 @@ impl Proofs {
     fn learn(&mut self, number: Number, identity: IdentityId) {
         if !self.knows(&number, &identity) {
             self.known.push_back((number, identity));
-            self.known.truncate_front(PROOFS_KNOWN);
-        }
-    }
-}
-
-/// Keep the newest.
-trait TruncateFront {
-    fn truncate_front(&mut self, keep: usize);
-}
-
-impl<T> TruncateFront for VecDeque<T> {
-    fn truncate_front(&mut self, keep: usize) {
-        while self.len() > keep {
-            self.pop_front();
+            while self.known.len() > PROOFS_KNOWN {
+                self.known.pop_front();
+            }
         }
     }
 }
@@ -73,6 +63,7 @@ impl Engine {
         match event {
             NetEvent::Signal { via, blob, .. } => self.on_blob(blob, Some(via)).await,
             NetEvent::AddressesChanged => {
+                self.calls.set_intro(introduction(&self.account, self.net.routes()));
                 self.publisher.now(Instant::now());
                 self.publish_if_due(Instant::now());
             }
@@ -84,7 +75,7 @@ impl Engine {
             }
             NetEvent::EntryDown { .. } => {
                 tracing::info!("the connection to an entry point is lost");
-                if self.net.status().entries_up() == 0 {
+                if !self.net.status().links.iter().any(|l| l.up) {
                     self.set_offline();
                 }
             }
@@ -150,11 +141,14 @@ impl Engine {
         let mut caller = Caller::Stranger;
         if let Some(intro) = &opened.intro {
             caller = self.classify(intro).await;
+            if caller == Caller::Contact {
+                self.legs.set_open(leg);
+            }
         }
         if let Some(via) = via {
             self.legs.heard_through(leg, via);
         }
-        self.calls.handle_packet(Instant::now(), wall(), opened, caller);
+        self.calls.handle_packet(now(), opened, caller);
     }
 
     /// What the user's books say about a caller.
@@ -170,7 +164,7 @@ impl Engine {
             && pin.fingerprint != intro.identity.fingerprint()
         {
             self.key_changed(&intro.number, pin.fingerprint, intro.identity);
-            return Caller::KeyChanged;
+            return Caller::Refused(RejectReason::KeyChanged);
         }
         match self.account.contact(&intro.number).await {
             Ok(Some(_)) => Caller::Contact,

@@ -1,18 +1,22 @@
 //! The legs of calls: for each (call, terminal) its media and the way its packets came last.
 
-use super::{Engine, wall};
+use super::{Engine, Internal, now};
 use crate::api::{Event, PathKind};
 use crate::media::{MediaEvent, MediaLeg, MediaStats, Path};
-use offhook_proto::call::LegId;
+use crate::net::Reach;
+use offhook_proto::call::{CallError, LegId};
 use offhook_proto::identity::TerminalId;
 use offhook_proto::signalling::{CallId, Packet};
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::Duration;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{StreamExt, StreamMap};
 
 /// Media events of one leg that may wait for the engine; the leg waits beyond that.
 pub(super) const MEDIA_QUEUE: usize = 64;
+
+/// How long a closed media connection waits for its `bye`.
+const BYE_TIME: Duration = Duration::from_secs(2);
 
 /// Legs remembered. The call machine has far fewer at a time; older ones only lose the hint of their last way.
 const MAX_LEGS: usize = 1024;
@@ -23,6 +27,8 @@ struct Leg {
     media: Option<MediaLeg>,
     /// The node through which the last packet came.
     via: Option<TerminalId>,
+    /// Whether connecting to the other side's nodes gives nothing away: this user dialled, or it is a contact.
+    open: bool,
     /// Whether the media connection is up.
     connected: bool,
     /// Its path, once one that can carry sound was found.
@@ -72,6 +78,16 @@ impl Legs {
     /// The node through which the last packet of the leg came.
     pub fn via(&self, leg: &LegId) -> Option<TerminalId> {
         self.legs.get(leg).and_then(|l| l.via)
+    }
+
+    /// This user dialled the terminal, or it is a contact's: nodes that it names may be connected to.
+    pub fn set_open(&mut self, leg: LegId) {
+        self.entry(leg).open = true;
+    }
+
+    /// Whom packets of the leg may be brought to.
+    pub fn reach(&self, leg: &LegId) -> Reach {
+        if self.legs.get(leg).is_some_and(|l| l.open) { Reach::Open } else { Reach::Discreet }
     }
 
     pub fn set_media(&mut self, leg: LegId, media: MediaLeg, events: ReceiverStream<MediaEvent>) {
@@ -142,11 +158,10 @@ impl Legs {
 impl Engine {
     /// An event of a leg's media.
     pub(super) async fn on_media(&mut self, leg: LegId, event: MediaEvent) {
-        let now = Instant::now();
         let call = self.calls.call_of(&leg).unwrap_or(leg.call).to_string();
         match event {
-            MediaEvent::Candidates(list) => self.calls.local_candidates(now, wall(), leg, list),
-            MediaEvent::Tunnel(data) => self.calls.send_tunnel(now, wall(), leg, data),
+            MediaEvent::Candidates(list) => ignore_late(self.calls.local_candidates(now(), leg, list)),
+            MediaEvent::Tunnel(data) => ignore_late(self.calls.tunnel(now(), leg, data)),
             MediaEvent::Connected { exporter, path } => self.on_media_connected(leg, exporter, path),
             MediaEvent::PathChanged(path) => self.on_path(leg, path),
             MediaEvent::Control(blob) => self.on_blob(blob, None).await,
@@ -159,22 +174,32 @@ impl Engine {
                 tracing::info!(%error, "media failed");
                 self.media_gone(leg);
             }
-            MediaEvent::Closed => self.media_gone(leg),
+            MediaEvent::Closed => self.expect_bye(leg),
         }
     }
 
+    /// The other end closed the media connection. Its `bye` may be on its way by signalling: only if none
+    /// comes has the call been lost.
+    fn expect_bye(&mut self, leg: LegId) {
+        let internal = self.internal.clone();
+        self.jobs.spawn(async move {
+            tokio::time::sleep(BYE_TIME).await;
+            // An error means that the engine has ended.
+            let _ = internal.send(Internal::MediaClosed(leg)).await;
+        });
+    }
+
     /// The media connection of a leg ended by itself.
-    fn media_gone(&mut self, leg: LegId) {
+    pub(super) fn media_gone(&mut self, leg: LegId) {
         let was_ready = self.legs.path(&leg).is_some();
         if let Some(known) = self.legs.legs.get_mut(&leg) {
             known.connected = false;
             known.path = None;
         }
-        let now = Instant::now();
         if was_ready {
-            self.calls.media_lost(now, wall(), leg);
+            self.calls.media_lost(now(), leg);
         } else {
-            self.calls.media_failed(now, wall(), leg);
+            self.calls.media_failed(now(), leg);
         }
     }
 
@@ -196,10 +221,17 @@ impl Engine {
             return;
         }
         if known.path.replace(kind).is_none() {
-            self.calls.media_ready(Instant::now(), wall(), leg);
+            self.calls.media_ready(now(), leg);
         } else if let Some(call) = self.calls.call_of(&leg) {
             self.emit(Event::Path { call: call.to_string(), path: kind });
         }
+    }
+}
+
+/// Media of a leg that is over may still report things.
+fn ignore_late(result: Result<(), CallError>) {
+    if let Err(error) = result {
+        tracing::debug!(%error, "media of a leg that is over");
     }
 }
 

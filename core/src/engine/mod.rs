@@ -7,7 +7,6 @@
 
 mod calls;
 mod commands;
-mod contacts;
 mod dialling;
 mod inbound;
 mod legs;
@@ -17,14 +16,15 @@ mod status;
 
 use crate::api::{ApiError, CallRef, Command, Event, Reply, TimedEvent, monotonic_ns};
 use crate::audio::DeviceSpec;
-use crate::net::{Net, NetConfig, NetEvent};
+use crate::net::{Net, NetConfig, NetEvent, Role};
 use crate::phone::{AnswerMode, CallState, PhoneBuilder, PhoneError};
 use crate::storage::{AccountStore, Home};
 use calls::CallViews;
 use dialling::Search;
 use inbound::Proofs;
 use legs::Legs;
-use offhook_proto::call::{CallConfig, Calls};
+use offhook_proto::call::{CallConfig, Calls, LegId, Now};
+use offhook_proto::number::NodeAddr;
 use offhook_proto::signalling::CallId;
 use offhook_proto::wire::UnixMillis;
 use publish::Publisher;
@@ -54,7 +54,8 @@ pub(crate) enum Request {
 enum Internal {
     Lookup(dialling::LookupNews),
     Proven(inbound::Proven),
-    SendFailed(offhook_proto::call::LegId),
+    SendFailed(LegId),
+    MediaClosed(LegId),
     Published(Result<usize, crate::net::PublishError>),
 }
 
@@ -63,10 +64,10 @@ pub(crate) async fn start(
     settings: PhoneBuilder,
     events: broadcast::Sender<TimedEvent>,
 ) -> Result<mpsc::Sender<Request>, PhoneError> {
-    let home = Home::open(&settings.home).await?;
+    let home = Home::open(&settings.home)?;
     let id = match &settings.account {
-        Some(id) => id.clone(),
-        None => home.current().await?.ok_or(PhoneError::NoAccount)?,
+        Some(id) => id.parse()?,
+        None => home.current().await?,
     };
     let account = home.open_account(&id).await?;
     let (net, net_events) = Net::start(net_config(&settings, &account)?).await?;
@@ -82,6 +83,11 @@ fn wall() -> UnixMillis {
     UnixMillis(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64))
 }
 
+/// Both clocks.
+fn now() -> Now {
+    Now { instant: Instant::now(), wall: wall() }
+}
+
 pub(crate) struct Engine {
     account: AccountStore,
     net: Net,
@@ -90,9 +96,10 @@ pub(crate) struct Engine {
     views: CallViews,
     legs: Legs,
     searches: BTreeMap<CallId, Search>,
+    /// Entry points named by the invitation link dialled last.
+    link_entries: Vec<NodeAddr>,
     proofs: Proofs,
     publisher: Publisher,
-    contacts: contacts::ContactBook,
     mic: DeviceSpec,
     speaker: DeviceSpec,
     answer: AnswerMode,
@@ -111,9 +118,8 @@ impl Engine {
         events: broadcast::Sender<TimedEvent>,
     ) -> Result<Self, PhoneError> {
         let (internal, internal_rx) = mpsc::channel(INTERNAL_QUEUE);
-        let contacts = contacts::ContactBook::load(&account).await?;
         let config = CallConfig { ring_timeout: settings.ring_timeout, ..CallConfig::default() };
-        let calls = Calls::new(config, outputs::local_party(&account));
+        let calls = Calls::new(config, outputs::local_party(&account, net.routes()));
         Ok(Self {
             account,
             net,
@@ -122,9 +128,9 @@ impl Engine {
             views: CallViews::default(),
             legs: Legs::new(),
             searches: BTreeMap::new(),
+            link_entries: Vec::new(),
             proofs: Proofs::default(),
             publisher: Publisher::new(Instant::now()),
-            contacts,
             mic: settings.mic,
             speaker: settings.speaker,
             answer: settings.answer,
@@ -140,6 +146,7 @@ impl Engine {
     async fn run(mut self, mut requests: mpsc::Receiver<Request>, mut net_events: mpsc::Receiver<NetEvent>) {
         // Taken once: `new` put it there.
         let Some(mut internal) = self.internal_rx.take() else { return };
+        self.keep_routes().await;
         while !self.stopping {
             let timer = self.next_timeout();
             tokio::select! {
@@ -152,7 +159,7 @@ impl Engine {
                     None => self.stopping = true,
                 },
                 Some(result) = internal.recv() => self.on_internal(result).await,
-                Some((leg, event)) = self.legs.next_event() => self.on_media(leg, event),
+                Some((leg, event)) = self.legs.next_event() => self.on_media(leg, event).await,
                 () = tokio::time::sleep_until(timer.into()) => self.on_timeout(),
             }
             self.drain().await;
@@ -162,13 +169,15 @@ impl Engine {
 
     fn next_timeout(&self) -> Instant {
         let idle = Instant::now() + std::time::Duration::from_secs(60);
-        [self.calls.poll_timeout(), self.publisher.poll_timeout()].into_iter().flatten().fold(idle, Instant::min)
+        [self.calls.poll_timeout(), self.publisher.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .fold(idle, Instant::min)
     }
 
     fn on_timeout(&mut self) {
-        let now = Instant::now();
-        self.calls.handle_timeout(now, wall());
-        self.publish_if_due(now);
+        self.calls.handle_timeout(now());
+        self.publish_if_due(Instant::now());
     }
 
     async fn on_internal(&mut self, result: Internal) {
@@ -176,6 +185,7 @@ impl Engine {
             Internal::Lookup(news) => self.on_lookup(news).await,
             Internal::Proven(proven) => self.on_proven(proven).await,
             Internal::SendFailed(leg) => self.on_send_failed(leg),
+            Internal::MediaClosed(leg) => self.media_gone(leg),
             Internal::Published(result) => self.on_published(result),
         }
     }
@@ -196,7 +206,7 @@ impl Engine {
     /// Hang up everything, tell the peers, close the network and the account.
     async fn shut_down(mut self, mut requests: mpsc::Receiver<Request>) {
         requests.close();
-        self.calls.hang_up_all(Instant::now(), wall());
+        self.calls.hang_up_all(now());
         self.drain().await;
         self.legs.close_all().await;
         self.jobs.close();
@@ -214,18 +224,18 @@ impl Engine {
 }
 
 fn net_config(settings: &PhoneBuilder, account: &AccountStore) -> Result<NetConfig, PhoneError> {
-    use crate::net::Role;
-    use offhook_proto::number::NodeAddr;
     let parse = |addrs: &[String]| -> Result<Vec<NodeAddr>, PhoneError> {
         addrs.iter().map(|a| a.parse().map_err(|_| PhoneError::Address(a.clone()))).collect()
     };
-    let mut config = NetConfig::new(*account.terminal_key().seed(), account.cert().clone(), account.data_dir());
+    let role = if settings.server { Role::Server } else { Role::Terminal };
+    let mut config = NetConfig::new(*account.terminal_key().seed(), role);
+    config.cert = Some(account.cert().clone());
+    config.data = Some(account.data_dir().to_owned());
     config.listen = parse(&settings.listen)?;
     config.external = parse(&settings.external)?;
     config.entry = parse(&settings.entry)?;
-    config.role = if settings.server { Role::Server } else { Role::Terminal };
     config.mdns = settings.mdns;
-    config.publish_address = settings.publish_address;
-    config.allow_private = settings.allow_private;
+    config.publish_direct = settings.publish_address;
+    config.allow_private = settings.allow_private.then_some(true);
     Ok(config)
 }

@@ -2,29 +2,37 @@
 
 use super::calls::end_reason;
 use super::legs::MEDIA_QUEUE;
-use super::{Engine, Internal, wall};
+use super::{Engine, Internal, now, wall};
 use crate::api::{self, Event};
-use crate::media::{AudioConfig, MediaConfig, MediaLeg};
+use crate::media::{self, AudioConfig, MediaConfig, MediaLeg};
 use crate::net::SignalTarget;
 use crate::phone::{AnswerMode, CallState};
 use crate::storage::{AccountStore, CallEntry, MessageEntry, MessageState};
-use offhook_proto::call::{CallEvent, Direction, EndedBy, LegId, LocalParty, Output, Peer, Role, TextFailure};
+use offhook_proto::call::{
+    CallEvent, Direction, EndedBy, LegId, LocalParty, Output, Peer, Role, TextFailure,
+};
 use offhook_proto::identity::IdentityId;
-use offhook_proto::number::Number;
-use offhook_proto::signalling::{self, CallId, Packet, RejectReason, TextId};
+use offhook_proto::number::{NodeAddr, Number};
+use offhook_proto::signalling::{self, CallId, Introduction, MAX_ROUTES, Packet, TextId};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 /// How this terminal presents itself to others.
-pub(super) fn local_party(account: &AccountStore) -> LocalParty {
-    LocalParty {
-        terminal: account.terminal_key().public(),
-        identity: account.identity(),
+pub(super) fn local_party(account: &AccountStore, routes: Vec<NodeAddr>) -> LocalParty {
+    LocalParty { terminal: account.terminal_key().public(), intro: introduction(account, routes) }
+}
+
+/// What others are told with the first packet.
+pub(super) fn introduction(account: &AccountStore, mut routes: Vec<NodeAddr>) -> Introduction {
+    routes.truncate(MAX_ROUTES);
+    Introduction {
         number: account.number().clone(),
         proof: account.proof().clone(),
+        identity: account.identity(),
         cert: account.cert().clone(),
+        routes,
     }
 }
 
@@ -34,7 +42,7 @@ impl Engine {
         while let Some(output) = self.calls.poll_output() {
             match output {
                 Output::Transmit { leg, peer, packet } => self.transmit(leg, &peer, packet),
-                Output::PrepareMedia { leg, role, disclose } => self.prepare_media(leg, role, disclose).await,
+                Output::PrepareMedia { leg, role, disclose } => self.prepare_media(leg, role, disclose),
                 Output::RemoteOffer { leg, offer } => self.with_media(&leg, |m| m.set_remote(offer)),
                 Output::RemoteCandidates { leg, list } => {
                     self.with_media(&leg, |m| m.add_remote_candidates(list));
@@ -73,8 +81,12 @@ impl Engine {
         if self.legs.send_on_connection(&leg, &packet, &blob) {
             return;
         }
-        let mut target = SignalTarget::new(peer.terminal, peer.routes.clone());
-        target.via = self.legs.via(&leg);
+        let target = SignalTarget {
+            terminal: peer.terminal,
+            addrs: peer.routes.clone(),
+            via: self.legs.via(&leg),
+            reach: self.legs.reach(&leg),
+        };
         let (net, internal) = (self.net.clone(), self.internal.clone());
         self.jobs.spawn(async move {
             if let Err(error) = net.signal(target, blob).await {
@@ -88,13 +100,13 @@ impl Engine {
     pub(super) fn on_send_failed(&mut self, leg: LegId) {
         // While the media connection is up, the other side is there whatever the directories say.
         if !self.legs.is_connected(&leg) {
-            self.calls.send_failed(Instant::now(), wall(), leg);
+            self.calls.send_failed(now(), leg);
         }
     }
 
-    async fn prepare_media(&mut self, leg: LegId, role: Role, disclose: bool) {
+    fn prepare_media(&mut self, leg: LegId, role: Role, disclose: bool) {
         let config = MediaConfig {
-            role,
+            role: media_role(role),
             stun_servers: self.net.stun_servers(),
             disclose,
             bind: None,
@@ -102,23 +114,27 @@ impl Engine {
             audio: AudioConfig { mic: self.mic.clone(), speaker: self.speaker.clone() },
         };
         let (tx, rx) = mpsc::channel(MEDIA_QUEUE);
-        match MediaLeg::start(config, tx).await {
+        match MediaLeg::start(config, tx) {
             Ok(media) => {
                 let offer = media.offer();
                 self.legs.set_media(leg, media, ReceiverStream::new(rx));
-                self.calls.set_offer(Instant::now(), wall(), leg, offer);
+                if let Err(error) = self.calls.set_offer(now(), leg, offer) {
+                    tracing::debug!(%error, "a leg was over before its media were prepared");
+                }
             }
             Err(error) => {
                 tracing::warn!(%error, "media could not be prepared");
                 self.emit(Event::Error { code: api::ErrorCode::Audio, message: error.to_string() });
-                self.calls.media_failed(Instant::now(), wall(), leg);
+                self.calls.media_failed(now(), leg);
             }
         }
     }
 
     async fn on_call_event(&mut self, event: CallEvent) {
         match event {
-            CallEvent::Searching { call, number } => self.emit(Event::Searching { call: call.to_string(), number }),
+            CallEvent::Searching { call, number } => {
+                self.emit(Event::Searching { call: call.to_string(), number })
+            }
             CallEvent::Found { call, terminals } => {
                 self.views.set(&call, CallState::Inviting);
                 self.emit(Event::Found { call: call.to_string(), terminals });
@@ -167,7 +183,9 @@ impl Engine {
         };
         self.emit(Event::Incoming { call: call.to_string(), number, name, contact });
         if self.answer == AnswerMode::Auto {
-            self.calls.accept(Instant::now(), wall(), call);
+            if let Err(error) = self.calls.accept(now(), call) {
+                tracing::debug!(%error, "a call was over before it could be answered");
+            }
         }
     }
 
@@ -183,7 +201,14 @@ impl Engine {
     }
 
     /// Keep a text, then show it. The machine acknowledges it only after this returns.
-    async fn on_text(&mut self, call: Option<CallId>, from: Number, identity: IdentityId, id: TextId, body: String) {
+    async fn on_text(
+        &mut self,
+        call: Option<CallId>,
+        from: Number,
+        identity: IdentityId,
+        id: TextId,
+        body: String,
+    ) {
         let entry = MessageEntry {
             id: id.to_string(),
             number: from.clone(),
@@ -193,7 +218,9 @@ impl Engine {
         };
         self.pin(from.clone(), identity);
         match self.account.message_add(&entry).await {
-            Ok(true) => self.emit(Event::Text { from, body, call: call.map(|c| c.to_string()), id: id.to_string() }),
+            Ok(true) => {
+                self.emit(Event::Text { from, body, call: call.map(|c| c.to_string()), id: id.to_string() })
+            }
             Ok(false) => tracing::debug!("a repeated text is not shown again"),
             Err(error) => {
                 tracing::error!(%error, "a text could not be kept");
@@ -213,6 +240,7 @@ impl Engine {
     ) {
         let duration_ms = duration.map_or(0, |d| d.as_millis() as u64);
         let started = self.views.get(&call).map_or_else(wall, |v| v.began);
+        let reason = self.views.get(&call).and_then(|v| v.refused.clone()).unwrap_or(reason);
         self.views.set(&call, CallState::Ended(reason.clone()));
         self.stop_search(&call);
         let entry = CallEntry {
@@ -251,10 +279,12 @@ impl Engine {
             }
         });
     }
+}
 
-    /// Refuse a call that rings here, whatever the user does.
-    pub(super) fn refuse(&mut self, call: CallId, reason: RejectReason) {
-        self.calls.reject(Instant::now(), wall(), call, reason);
+fn media_role(role: Role) -> media::Role {
+    match role {
+        Role::Caller => media::Role::Caller,
+        Role::Callee => media::Role::Callee,
     }
 }
 

@@ -198,7 +198,9 @@ impl Ice {
     pub(super) fn poll_output(&mut self) -> Option<IceOutput> {
         while let Some(event) = self.agent.poll_event() {
             match event {
-                IceAgentEvent::NominatedSend { source, destination, .. } => self.nominate(source, destination),
+                IceAgentEvent::NominatedSend { source, destination, .. } => {
+                    self.nominate(source, destination)
+                }
                 IceAgentEvent::IceRestart(_)
                 | IceAgentEvent::IceConnectionStateChange(_)
                 | IceAgentEvent::DiscoveredRecv { .. } => {}

@@ -70,7 +70,8 @@ impl MediaLeg {
         }
         let (stun_tx, stun) = mpsc::channel(STUN_QUEUE);
         let (tunnel_tx, tunnel) = mpsc::channel(super::socket::TUNNEL_LIMIT as usize);
-        let socket = MediaSocket::bind(config.bind, stun_tx, tunnel_tx).map_err(|error| MediaError::Bind(error.kind()))?;
+        let socket = MediaSocket::bind(config.bind, stun_tx, tunnel_tx)
+            .map_err(|error| MediaError::Bind(error.kind()))?;
         let endpoint = quinn::Endpoint::new_with_abstract_socket(
             quic::endpoint_config(),
             None,
@@ -82,7 +83,8 @@ impl MediaLeg {
         let (hosts, allow_loopback) = host_addresses(&config, &socket);
         let ice = Ice::new(config.role, allow_loopback);
         let (ice_ufrag, ice_pwd) = ice.credentials();
-        let offer = MediaOffer { ice_ufrag, ice_pwd, fingerprint: identity.fingerprint, codecs: vec![Codec::Opus] };
+        let offer =
+            MediaOffer { ice_ufrag, ice_pwd, fingerprint: identity.fingerprint, codecs: vec![Codec::Opus] };
         let link = Arc::new(VoiceLink::new(socket.clone()));
         let (voice_tx, voice_events) = mpsc::channel(VOICE_QUEUE);
         let voice = Voice::spawn(&config.audio, link.clone(), voice_tx)?;
@@ -92,6 +94,7 @@ impl MediaLeg {
         let cancel = CancellationToken::new();
         let run = Run {
             role: config.role,
+            idle_timeout: config.idle_timeout,
             socket: socket.clone(),
             endpoint,
             identity,
@@ -203,6 +206,7 @@ struct Inputs {
 
 struct Run {
     role: Role,
+    idle_timeout: Duration,
     socket: Arc<MediaSocket>,
     endpoint: quinn::Endpoint,
     identity: Identity,
@@ -285,7 +289,9 @@ impl Run {
         }
         while let Some(output) = self.ice.poll_output() {
             match output {
-                IceOutput::Transmit { local, remote, bytes } => self.socket.send_stun(Some(local), remote, &bytes),
+                IceOutput::Transmit { local, remote, bytes } => {
+                    self.socket.send_stun(Some(local), remote, &bytes)
+                }
                 IceOutput::Genuine(address) => self.socket.let_in(address),
                 IceOutput::Path(path) => self.on_path(path).await,
             }
@@ -331,7 +337,7 @@ impl Run {
         self.ice.set_remote(offer.ice_ufrag, offer.ice_pwd, Instant::now());
         match self.role {
             Role::Caller => self.connect().await,
-            Role::Callee => match self.identity.server(offer.fingerprint) {
+            Role::Callee => match self.identity.server(offer.fingerprint, self.idle_timeout) {
                 Ok(config) => {
                     self.endpoint.set_server_config(Some(config));
                     Flow::Go
@@ -385,7 +391,11 @@ impl Run {
     }
 
     fn begin_handshake(&mut self) -> bool {
-        let Some(config) = self.pinned.and_then(|pinned| self.identity.client(pinned).ok()) else { return false };
+        let Some(config) =
+            self.pinned.and_then(|pinned| self.identity.client(pinned, self.idle_timeout).ok())
+        else {
+            return false;
+        };
         if self.handshakes.len() < MAX_HANDSHAKES {
             self.handshakes.spawn(session::connect(self.endpoint.clone(), config));
         }

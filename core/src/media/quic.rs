@@ -19,8 +19,6 @@ use super::types::MediaError;
 const ALPN: &[u8] = b"offhook-media/1";
 /// Name in the certificates; the fingerprint alone counts.
 pub(super) const SERVER_NAME: &str = "offhook";
-/// Without a packet for this long the connection is over.
-pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 /// First guess of the round-trip time: a lost handshake packet is repeated after three times this. 333 ms by
 /// default (RFC 9002 section 6.2.2), which cost a second on lossy paths.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
@@ -55,7 +53,7 @@ impl Identity {
     }
 
     /// TLS and transport of the caller, who talks to the owner of the certificate `pinned` only.
-    pub(super) fn client(&self, pinned: [u8; 32]) -> Result<quinn::ClientConfig, MediaError> {
+    pub(super) fn client(&self, pinned: [u8; 32], idle: Duration) -> Result<quinn::ClientConfig, MediaError> {
         let pin = Pin::new(pinned);
         let mut tls = rustls::ClientConfig::builder_with_provider(pin.provider.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])
@@ -68,12 +66,12 @@ impl Identity {
         tls.resumption = rustls::client::Resumption::disabled();
         let tls = QuicClientConfig::try_from(tls).map_err(|_| MediaError::Keys)?;
         let mut config = quinn::ClientConfig::new(Arc::new(tls));
-        config.transport_config(transport()?);
+        config.transport_config(transport(idle)?);
         Ok(config)
     }
 
     /// The same for the callee.
-    pub(super) fn server(&self, pinned: [u8; 32]) -> Result<quinn::ServerConfig, MediaError> {
+    pub(super) fn server(&self, pinned: [u8; 32], idle: Duration) -> Result<quinn::ServerConfig, MediaError> {
         let pin = Pin::new(pinned);
         let mut tls = rustls::ServerConfig::builder_with_provider(pin.provider.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])
@@ -85,7 +83,7 @@ impl Identity {
         tls.send_tls13_tickets = 0;
         let tls = QuicServerConfig::try_from(tls).map_err(|_| MediaError::Keys)?;
         let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls));
-        config.transport_config(transport()?);
+        config.transport_config(transport(idle)?);
         // The peer's address is virtual and constant, so there is nothing to migrate to.
         config.migration(false);
         config.max_incoming(super::session::MAX_HANDSHAKES);
@@ -110,10 +108,10 @@ pub(super) fn endpoint_config() -> quinn::EndpointConfig {
     config
 }
 
-fn transport() -> Result<Arc<quinn::TransportConfig>, MediaError> {
+fn transport(idle: Duration) -> Result<Arc<quinn::TransportConfig>, MediaError> {
     let mut config = quinn::TransportConfig::default();
     config
-        .max_idle_timeout(Some(IDLE_TIMEOUT.try_into().map_err(|_| MediaError::Keys)?))
+        .max_idle_timeout(Some(idle.try_into().map_err(|_| MediaError::Keys)?))
         // The session keeps the connection alive itself: seldom through the tunnel, often on a direct path.
         .keep_alive_interval(None)
         .initial_rtt(INITIAL_RTT)

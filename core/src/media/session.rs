@@ -57,9 +57,13 @@ pub(super) enum SessionEvent {
 }
 
 /// The caller's handshake.
-pub(super) async fn connect(endpoint: quinn::Endpoint, config: quinn::ClientConfig) -> Result<Established, Attempt> {
-    let connecting =
-        endpoint.connect_with(config, PEER, SERVER_NAME).map_err(|_| Attempt::Refused(MediaError::Handshake))?;
+pub(super) async fn connect(
+    endpoint: quinn::Endpoint,
+    config: quinn::ClientConfig,
+) -> Result<Established, Attempt> {
+    let connecting = endpoint
+        .connect_with(config, PEER, SERVER_NAME)
+        .map_err(|_| Attempt::Refused(MediaError::Handshake))?;
     let connection = connecting.await.map_err(|error| attempt(&error))?;
     let (mut send, receive) = connection.open_bi().await.map_err(|error| attempt(&error))?;
     // A stream is noticed by its first bytes: an empty frame.
@@ -143,7 +147,11 @@ async fn write_control(mut send: SendStream, mut queue: mpsc::Receiver<Vec<u8>>)
     }
 }
 
-async fn read_control(connection: quinn::Connection, mut receive: RecvStream, events: mpsc::Sender<SessionEvent>) {
+async fn read_control(
+    connection: quinn::Connection,
+    mut receive: RecvStream,
+    events: mpsc::Sender<SessionEvent>,
+) {
     loop {
         let mut length = [0; 2];
         if receive.read_exact(&mut length).await.is_err() {
@@ -165,7 +173,11 @@ async fn read_control(connection: quinn::Connection, mut receive: RecvStream, ev
     }
 }
 
-async fn read_datagrams(connection: quinn::Connection, events: mpsc::Sender<SessionEvent>, voice: VoiceInbox) {
+async fn read_datagrams(
+    connection: quinn::Connection,
+    events: mpsc::Sender<SessionEvent>,
+    voice: VoiceInbox,
+) {
     let error = loop {
         match connection.read_datagram().await {
             Ok(datagram) => voice.push(datagram),

@@ -266,8 +266,7 @@ impl AsyncUdpSocket for MediaSocket {
             }
             Path::Direct { local, remote } => {
                 drop(inner);
-                let transmit =
-                    Transmit { destination: remote, src_ip: Some(local.ip()), ..transmit.clone() };
+                let transmit = Transmit { destination: remote, src_ip: Some(local.ip()), ..transmit.clone() };
                 match self.send(&transmit) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
                     // Unreachable for the moment is a lost packet to QUIC, not the end of the connection.
@@ -335,9 +334,9 @@ impl UdpPoller for Poller {
         };
         let Some(half) = half else { return Poll::Ready(Ok(())) };
         let socket = self.socket.clone();
-        let writable = self.writable.get_or_insert_with(|| {
-            Box::pin(async move { socket.halves[half].io.writable().await })
-        });
+        let writable = self
+            .writable
+            .get_or_insert_with(|| Box::pin(async move { socket.halves[half].io.writable().await }));
         let result = std::task::ready!(writable.as_mut().poll(cx));
         self.writable = None;
         Poll::Ready(result)
@@ -360,4 +359,3 @@ fn is_stun(packet: &[u8]) -> bool {
 fn is_quic(packet: &[u8]) -> bool {
     packet.first().is_some_and(|first| first & 0x40 != 0)
 }
-

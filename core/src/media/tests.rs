@@ -1,0 +1,160 @@
+//! Two legs on loopback, with the test in the place of signalling.
+
+mod hostile;
+pub(super) mod score;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path as FilePath, PathBuf};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::*;
+use crate::audio::DeviceSpec;
+
+/// Nothing that these tests wait for takes a tenth of it, even on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+const EVENTS: usize = 64;
+const GLANCE: Duration = Duration::from_millis(20);
+
+pub(super) fn speech(name: &str) -> PathBuf {
+    FilePath::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data").join(name)
+}
+
+fn on_loopback(role: Role) -> MediaConfig {
+    MediaConfig {
+        bind: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        audio: AudioConfig { mic: DeviceSpec::None, speaker: DeviceSpec::None },
+        ..MediaConfig::new(role)
+    }
+}
+
+/// One end, with what it reported.
+struct End {
+    leg: MediaLeg,
+    events: mpsc::Receiver<MediaEvent>,
+    log: Vec<MediaEvent>,
+}
+
+impl End {
+    fn start(config: MediaConfig) -> End {
+        let (sender, events) = mpsc::channel(EVENTS);
+        End { leg: MediaLeg::start(config, sender).unwrap(), events, log: Vec::new() }
+    }
+
+    fn find<T>(&self, pick: impl Fn(&MediaEvent) -> Option<T>) -> Option<T> {
+        self.log.iter().find_map(pick)
+    }
+}
+
+/// Two ends and what is between them.
+struct Call {
+    ends: [End; 2],
+    /// Whether tunnel packets are carried.
+    tunnel: bool,
+    /// Whether candidates are carried.
+    candidates: bool,
+    carried: [usize; 2],
+}
+
+impl Call {
+    /// Both ends know each other's offer.
+    fn new(caller: MediaConfig, callee: MediaConfig) -> Call {
+        let ends = [End::start(caller), End::start(callee)];
+        let [a, b] = &ends;
+        b.leg.set_remote(a.leg.offer());
+        a.leg.set_remote(b.leg.offer());
+        Call { ends, tunnel: true, candidates: true, carried: [0, 0] }
+    }
+
+    /// Carries messages until `done`.
+    async fn run(&mut self, what: &str, mut done: impl FnMut(&[End; 2]) -> bool) {
+        let all = async {
+            while !done(&self.ends) {
+                let [a, b] = &mut self.ends;
+                let (from, event) = tokio::select! {
+                    Some(event) = a.events.recv() => (0, event),
+                    Some(event) = b.events.recv() => (1, event),
+                    () = tokio::time::sleep(GLANCE) => continue, // statistics come without an event
+                };
+                let to = &self.ends[1 - from].leg;
+                match &event {
+                    MediaEvent::Tunnel(packet) if self.tunnel => {
+                        self.carried[from] += 1;
+                        to.tunnel(packet.clone());
+                    }
+                    MediaEvent::Candidates(lines) if self.candidates => {
+                        to.add_remote_candidates(lines.clone())
+                    }
+                    _ => {}
+                }
+                self.ends[from].log.push(event);
+            }
+        };
+        let in_time = timeout(PATIENCE, all).await.is_ok();
+        assert!(in_time, "{what} did not happen; {:?} | {:?}", self.ends[0].log, self.ends[1].log);
+    }
+
+    async fn close(self) {
+        let [a, b] = self.ends;
+        a.leg.close().await;
+        b.leg.close().await;
+    }
+}
+
+fn exporter(end: &End) -> Option<[u8; 32]> {
+    end.find(|event| match event {
+        MediaEvent::Connected { exporter, .. } => Some(*exporter),
+        _ => None,
+    })
+}
+
+fn is_direct(end: &End) -> bool {
+    end.leg.stats().borrow().path.carries_voice()
+}
+
+fn epochs(end: &End) -> Option<(u64, u64)> {
+    end.find(|event| match event {
+        MediaEvent::AudioStarted { mic_epoch_ns, speaker_epoch_ns } => {
+            Some((*mic_epoch_ns, *speaker_epoch_ns))
+        }
+        _ => None,
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn speech_from_a_file_arrives_in_a_file_at_the_other_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let heard = [directory.path().join("a.wav"), directory.path().join("b.wav")];
+    let said = [speech("speech-a.wav"), speech("speech-b.wav")];
+    let [caller, callee] = [Role::Caller, Role::Callee].map(|role| {
+        let n = usize::from(role == Role::Callee);
+        let audio = AudioConfig {
+            mic: DeviceSpec::File(said[n].clone()),
+            speaker: DeviceSpec::File(heard[n].clone()),
+        };
+        MediaConfig { audio, ..on_loopback(role) }
+    });
+    let mut call = Call::new(caller, callee);
+    call.run("connecting", |ends| ends.iter().all(|end| exporter(end).is_some() && is_direct(end))).await;
+    assert_eq!(exporter(&call.ends[0]), exporter(&call.ends[1]));
+    call.ends.iter().for_each(|end| end.leg.start_audio());
+    let seconds = 6;
+    call.run("talking", |ends| {
+        ends.iter().all(|end| end.leg.stats().borrow().packets_received >= seconds * 50)
+    })
+    .await;
+    let epochs = [0, 1].map(|n| epochs(&call.ends[n]).unwrap());
+    let stats = [0, 1].map(|n| *call.ends[n].leg.stats().borrow());
+    call.close().await;
+    for n in 0..2 {
+        let (mic, speaker) = (epochs[n].0, epochs[1 - n].1);
+        let score = score::compare(&said[n], mic, &heard[1 - n], speaker);
+        println!("m2e_ms={:.1} correlation={:.3} {:?}", score.delay_ms, score.correlation, stats[1 - n]);
+        assert!(score.correlation > 0.8, "{score:?}");
+        assert!((26.0..120.0).contains(&score.delay_ms), "{score:?}");
+        let own = score::compare(&said[1 - n], epochs[1 - n].0, &heard[1 - n], speaker);
+        assert!(own.correlation < 0.3, "nobody hears himself: {own:?}");
+    }
+}

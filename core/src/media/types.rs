@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use crate::audio::{AudioError, DeviceSpec};
 
+/// Default of [`MediaConfig::idle_timeout`].
+const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
+
 /// Which end of the call this is. The caller is the controlling ICE agent and the QUIC client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
@@ -39,6 +42,9 @@ pub struct MediaConfig {
     /// Whether loopback addresses are candidates even if there are others. Without any other address, or when
     /// bound to a loopback address, they always are.
     pub allow_loopback: bool,
+    /// Without a packet of the other end for this long the leg fails. 15 s unless there is a reason; below 6 s
+    /// it would fail while it rings, when packets are few.
+    pub idle_timeout: Duration,
     /// Sound.
     pub audio: AudioConfig,
 }
@@ -52,6 +58,7 @@ impl MediaConfig {
             disclose: true,
             bind: None,
             allow_loopback: false,
+            idle_timeout: IDLE_TIMEOUT,
             audio: AudioConfig::default(),
         }
     }
@@ -97,7 +104,7 @@ impl fmt::Debug for Path {
 }
 
 /// What a leg reports to its owner.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub enum MediaEvent {
     /// Our candidates in SDP form (RFC 8839 section 5.1), to be told to the other end. Only after disclosure.
     Candidates(Vec<String>),
@@ -134,6 +141,24 @@ pub enum MediaEvent {
     Failed(MediaError),
     /// The other end closed the media.
     Closed,
+}
+
+/// Without addresses, packets and keys.
+impl fmt::Debug for MediaEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            MediaEvent::Candidates(lines) => write!(f, "Candidates({})", lines.len()),
+            MediaEvent::Tunnel(packet) => write!(f, "Tunnel({} bytes)", packet.len()),
+            MediaEvent::Connected { exporter: _, path } => write!(f, "Connected({path:?})"),
+            MediaEvent::PathChanged(path) => write!(f, "PathChanged({path:?})"),
+            MediaEvent::Control(frame) => write!(f, "Control({} bytes)", frame.len()),
+            MediaEvent::AudioStarted { .. } => f.write_str("AudioStarted"),
+            MediaEvent::FirstAudio { .. } => f.write_str("FirstAudio"),
+            MediaEvent::DeviceLost(what) => write!(f, "DeviceLost({what})"),
+            MediaEvent::Failed(error) => write!(f, "Failed({error:?})"),
+            MediaEvent::Closed => f.write_str("Closed"),
+        }
+    }
 }
 
 /// Why a leg could not start, or ended.

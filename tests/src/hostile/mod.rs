@@ -16,6 +16,16 @@
 //! | | `a_spoofed_packet_moves_no_call` | forged UDP from elsewhere changes no path |
 //! | `hostile_crash` | `acknowledged_records_survive_kill_9` | a directory killed at any moment still serves what it acknowledged |
 
+mod driver;
+mod evidence;
+mod flaws;
+mod node;
 pub mod person;
+mod stream;
+pub mod wire;
 
+pub use evidence::{Evidence, Identified, Packet, Seen, in_bytes};
+pub use flaws::{Flaw, Wrong, flaws};
+pub use node::{Flood, Gang, HostileError, Manner, Node, Protocol, Tally, crawl};
 pub use person::Person;
+pub use stream::Outgoing;

@@ -7,7 +7,7 @@ use offhook_tests::call::STEP;
 use offhook_tests::phone::{Account, Directory, DirectoryPlan, PASSWORD, Terminal, TerminalPlan, offhook};
 use offhook_tests::program::{Process, binary};
 
-use crate::{KNOWN, Outcome, exit};
+use crate::{Outcome, exit};
 
 /// Moments at which programs are killed, spread over what their work takes.
 fn moments(count: u32, longest: Duration) -> impl Iterator<Item = Duration> {
@@ -85,34 +85,6 @@ fn a_home_survives_being_killed_while_an_account_is_made() -> Outcome {
     let (code, said) = exit(&offhook(account.home(), None, &arguments, &format!("{PASSWORD}\n"))?);
     assert_eq!(code, 0, "{said}");
     Ok(())
-}
-
-/// A directory that said "stored" still has the record after any kill: the number stays known (unreachable, not wrong).
-#[test]
-fn a_directory_keeps_acknowledged_records_through_kills() -> Outcome {
-    let mut directory =
-        Directory::start(None, DirectoryPlan { port: Some(free_port()?), ..DirectoryPlan::default() })?;
-    let plan = TerminalPlan { entry: directory.addresses.clone(), ..TerminalPlan::default() };
-    let asking = Account::create("ada")?;
-    let mut ada = Terminal::online(asking, None, plan.clone())?;
-    let bob = Account::create("bob")?;
-    for _ in 0..5 {
-        // `online` means published and read back. The kill follows at once.
-        let mut bob = Terminal::online(bob.fresh_copy()?, None, plan.clone())?;
-        directory.process.kill();
-        bob.process.kill();
-        directory.restart(None)?;
-        ada.process.wait("online", 3 * STEP)?;
-        ada.process.forget();
-        ada.process.send(&format!("dial {}", bob.number()))?;
-        let ended = ada.process.wait("ended", 2 * KNOWN)?;
-        assert_eq!(ended.text("reason"), "unreachable", "{}", ended.value);
-    }
-    Ok(())
-}
-
-fn free_port() -> std::io::Result<u16> {
-    Ok(std::net::UdpSocket::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 /// Contacts and settings of a terminal that is killed while it runs, again and again.

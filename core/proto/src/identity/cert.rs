@@ -8,14 +8,15 @@ use thiserror::Error;
 use super::{IdentityId, IdentityKey, SealPublic, TerminalId};
 use crate::wire::{self, MAX_CLOCK_AHEAD, Signed, UnixMillis, domain};
 
-/// How long a certificate is valid: 13 months, counted as 396 days. A yearly renewal fits in with a month to spare.
+/// How long a certificate is valid: 13 months, counted as 396 days. A yearly renewal fits in with a month to
+/// spare.
 pub const CERT_LIFETIME: Duration = Duration::from_secs(396 * 86_400);
 
 /// Most bytes that an encoded certificate may have. One of version 1 has about 200.
 pub const MAX_CERT_BYTES: usize = 512;
 
-/// What a terminal's certificate says: `terminal` belongs to the account of `identity`, and signalling for it is
-/// sealed to `seal`, between the two times.
+/// What a terminal's certificate says: `terminal` belongs to the account of `identity`, and signalling for it
+/// is sealed to `seal`, between the two times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 #[cbor(map)]
 pub struct TerminalCert {
@@ -86,7 +87,8 @@ impl SignedCert {
         )
     }
 
-    /// Signs exactly what `cert` says. For a shorter validity than usual; [`SignedCert::verify`] judges the rest.
+    /// Signs exactly what `cert` says. For a shorter validity than usual; [`SignedCert::verify`] judges the
+    /// rest.
     #[must_use]
     pub fn issue_exact(key: &IdentityKey, cert: &TerminalCert) -> Self {
         Self(key.sign(domain::TERMINAL_CERT, &wire::encode(cert)))

@@ -27,7 +27,8 @@ macro_rules! public_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         ///
-        /// `Debug` shows the first four bytes only; [`Display`](fmt::Display) and serde use 64 hexadecimal digits.
+        /// `Debug` shows the first four bytes only; [`Display`](fmt::Display) and serde use 64 hexadecimal
+        /// digits.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
         #[cbor(transparent)]
         pub struct $name(#[cbor(n(0), with = "minicbor::bytes")] [u8; 32]);
@@ -109,8 +110,8 @@ impl IdentityId {
     }
 }
 
-/// What precedes an Ed25519 key in a libp2p peer id: the identity multihash (code 0, 36 bytes) of the protobuf
-/// message {1: key type 1 = Ed25519, 2: 32 bytes} (libp2p specification, peer-ids).
+/// What precedes an Ed25519 key in a libp2p peer id: the identity multihash (code 0, 36 bytes) of the
+/// protobuf message {1: key type 1 = Ed25519, 2: 32 bytes} (libp2p specification, peer-ids).
 const PEER_ID_PREFIX: [u8; 6] = [0x00, 0x24, 0x08, 0x01, 0x12, 0x20];
 
 impl TerminalId {
@@ -139,8 +140,8 @@ impl TerminalId {
     }
 }
 
-/// The first 16 bytes of the SHA-256 of an identity key: 26 characters of base32 (RFC 4648 section 6, lower case,
-/// no padding). Finding another key with the same fingerprint takes 2^128 tries.
+/// The first 16 bytes of the SHA-256 of an identity key: 26 characters of base32 (RFC 4648 section 6, lower
+/// case, no padding). Finding another key with the same fingerprint takes 2^128 tries.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 #[cbor(transparent)]
 pub struct Fingerprint(#[cbor(n(0), with = "minicbor::bytes")] [u8; 16]);

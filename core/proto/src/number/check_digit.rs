@@ -1,5 +1,5 @@
-//! The check digit of H. Michael Damm ("Total anti-symmetrische Quasigruppen", 2004): finds every single wrong
-//! digit and every transposition of neighbours.
+//! The check digit of H. Michael Damm ("Total anti-symmetrische Quasigruppen", 2004): finds every single
+//! wrong digit and every transposition of neighbours.
 
 /// A totally anti-symmetric quasigroup of order ten with zeros on its diagonal (Damm's example).
 const QUASIGROUP: [[u8; 10]; 10] = [

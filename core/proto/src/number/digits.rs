@@ -20,30 +20,35 @@ pub(super) fn value(c: char) -> Option<u8> {
     u8::try_from(code - zero).ok().filter(|value| *value < 10)
 }
 
-/// Signs that structure a row of digits and mean nothing: blanks, dashes, dots, parentheses (RFC 3966 section 5.1.1
-/// calls them visual separators; here with what other scripts and word processors write for them).
+/// Signs that structure a row of digits and mean nothing: blanks, dashes, dots, parentheses (RFC 3966 section
+/// 5.1.1 calls them visual separators; here with what other scripts and word processors write for them).
 pub(super) fn is_separator(c: char) -> bool {
     c.is_whitespace()
         || is_invisible(c)
         || matches!(
             c,
+            // dashes
             '-' | '\u{2010}'
-                ..='\u{2015}' | '\u{2212}' | '\u{fe58}' | '\u{fe63}' | '\u{ff0d}' | '\u{30fc}' // dashes
-            | '.' | '\u{b7}' | '\u{2022}' | '\u{2024}' | '\u{2027}' | '\u{3002}' | '\u{30fb}' | '\u{ff0e}' | '\u{ff61}' // dots
-            | '(' | ')' | '\u{ff08}' | '\u{ff09}' | '\u{fe59}' | '\u{fe5a}'
-        ) // parentheses
+                ..='\u{2015}' | '\u{2212}' | '\u{30fc}' | '\u{fe58}' | '\u{fe63}' | '\u{ff0d}'
+            // dots
+            | '.' | '\u{b7}' | '\u{2022}' | '\u{2024}' | '\u{2027}' | '\u{3002}' | '\u{30fb}' | '\u{ff0e}'
+            | '\u{ff61}'
+            // parentheses
+            | '(' | ')' | '\u{fe59}' | '\u{fe5a}' | '\u{ff08}' | '\u{ff09}'
+        )
 }
 
 /// Format characters that come along with pasted text and that nobody sees: soft hyphen, zero-width space,
-/// directional marks, embeddings and isolates, word joiner, byte order mark. The joiners U+200C and U+200D are
-/// not among them, as they are part of the spelling in some scripts.
+/// directional marks, embeddings and isolates, word joiner, byte order mark. The joiners U+200C and U+200D
+/// are not among them, as they are part of the spelling in some scripts.
 pub(super) fn is_invisible(c: char) -> bool {
     matches!(c,
         '\u{ad}' | '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}'
         | '\u{2060}'..='\u{2064}' | '\u{2066}'..='\u{206f}' | '\u{feff}')
 }
 
-/// Characters that choose between renderings of the one before, as emoji keyboards add them unasked: `☎\u{fe0f}`.
+/// Characters that choose between renderings of the one before, as emoji keyboards add them unasked:
+/// `☎\u{fe0f}`.
 pub(super) fn is_variation_selector(c: char) -> bool {
     matches!(c, '\u{180b}'..='\u{180d}' | '\u{180f}' | '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}')
 }

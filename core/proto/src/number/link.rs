@@ -16,7 +16,8 @@ pub const MAX_VIA: usize = 8;
 
 /// What an invitation link says: whom to dial, who must answer, and where to enter the network.
 ///
-/// A bare number, or a `tel:` URI, parses as an invitation that says nothing more, so that whoever dials can take either.
+/// A bare number, or a `tel:` URI, parses as an invitation that says nothing more, so that whoever dials can
+/// take either.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Invitation {
     /// Whom to dial.
@@ -101,7 +102,8 @@ impl fmt::Display for Invitation {
     }
 }
 
-/// %-encodes all but what may stand both in the path and in the query of a URI (RFC 3986 sections 3.3 and 3.4).
+/// %-encodes all but what may stand both in the path and in the query of a URI (RFC 3986 sections 3.3 and
+/// 3.4).
 fn percent_encode(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {

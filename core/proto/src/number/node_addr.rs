@@ -15,8 +15,8 @@ pub const MAX_NODE_ADDR_BYTES: usize = 256;
 
 /// A libp2p multiaddr as text, `/ip4/192.0.2.1/udp/4001/quic-v1/p2p/12D3KooW…`.
 ///
-/// The syntax is checked only so far that nothing else can hide in it: a multiaddr library has the last word where it is
-/// dialled. `Debug` shows the protocols and leaves the values out; `Display` and serde show all.
+/// The syntax is checked only so far that nothing else can hide in it: a multiaddr library has the last word
+/// where it is dialled. `Debug` shows the protocols and leaves the values out; `Display` and serde show all.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeAddr(String);
 

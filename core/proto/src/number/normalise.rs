@@ -1,10 +1,10 @@
 //! The normal form of chosen numbers.
 //!
-//! The frame is RFC 8264 (PRECIS): its free-form class decides which characters are letters, digits and symbols in
-//! use, with the contextual rules for joiners and its bidi rule. Its ready profiles don't fit: user names know no symbols and
-//! nicknames permit blanks. So the steps are our own: variation selectors are removed, then NFKC and case
-//! folding are applied until nothing changes, decimal digits of any script become ASCII digits, and what is left is
-//! checked.
+//! The frame is RFC 8264 (PRECIS): its free-form class decides which characters are letters, digits and
+//! symbols in use, with the contextual rules for joiners and its bidi rule. Its ready profiles don't fit:
+//! user names know no symbols and nicknames permit blanks. So the steps are our own: variation selectors are
+//! removed, then NFKC and case folding are applied until nothing changes, decimal digits of any script become
+//! ASCII digits, and what is left is checked.
 
 use precis_core::profile::Rules;
 use precis_core::{DerivedPropertyValue, FreeformClass, StringClass};
@@ -55,8 +55,8 @@ pub(super) fn name(typed: &str) -> Result<String, NumberError> {
     Ok(folded)
 }
 
-/// The normal form of a directory's DNS name: labels of letters, digits and inner hyphens (RFC 1123 section 2.1), in
-/// lower case, without the root's dot. Names in other scripts are written in their `xn--` form.
+/// The normal form of a directory's DNS name: labels of letters, digits and inner hyphens (RFC 1123 section
+/// 2.1), in lower case, without the root's dot. Names in other scripts are written in their `xn--` form.
 pub(super) fn directory(typed: &str) -> Result<String, NumberError> {
     if typed.len() > parse::MAX_TYPED_BYTES {
         return Err(NumberError::TooLong);
@@ -96,7 +96,8 @@ fn fold_to_rest(text: &str) -> Result<String, NumberError> {
 }
 
 /// One round of NFKC, case folding and digit folding. A character is folded as the lower case of its upper
-/// case, which equals Unicode's full case folding but for letters that look like others anyway (`ı` becomes `i`).
+/// case, which equals Unicode's full case folding but for letters that look like others anyway (`ı` becomes
+/// `i`).
 fn fold(text: &str) -> String {
     text.nfkc()
         .flat_map(char::to_uppercase)
@@ -121,8 +122,8 @@ fn check_characters(name: &str) -> Result<(), Refusal> {
     check_context(name)
 }
 
-/// Whether PRECIS's free-form class permits the character. Its tables are those of Unicode 6.3; what was assigned later is judged
-/// by its general category in the same way (RFC 8264 section 8).
+/// Whether PRECIS's free-form class permits the character. Its tables are those of Unicode 6.3; what was
+/// assigned later is judged by its general category in the same way (RFC 8264 section 8).
 fn is_in_use(c: char) -> bool {
     match FreeformClass::default().get_value_from_char(c) {
         DerivedPropertyValue::PValid
@@ -141,8 +142,9 @@ fn is_in_use(c: char) -> bool {
     }
 }
 
-/// The contextual rules for joiners and some punctuation (RFC 5892 appendix A). Characters later than Unicode 6.3 take part in none of
-/// them, so they are replaced by one that is permitted everywhere before the class judges the whole.
+/// The contextual rules for joiners and some punctuation (RFC 5892 appendix A). Characters later than Unicode
+/// 6.3 take part in none of them, so they are replaced by one that is permitted everywhere before the class
+/// judges the whole.
 fn check_context(name: &str) -> Result<(), Refusal> {
     let class = FreeformClass::default();
     let known: String = name

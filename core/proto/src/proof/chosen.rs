@@ -51,8 +51,8 @@ impl SignedChosenCert {
     /// Checks size, signature, and that the certificate was valid at the time `at`.
     ///
     /// # Errors
-    /// [`ProofError::Malformed`], [`ProofError::BadSignature`], [`ProofError::Kind`] if it names no chosen number in
-    /// its full form, [`ProofError::Untimely`].
+    /// [`ProofError::Malformed`], [`ProofError::BadSignature`], [`ProofError::Kind`] if it names no chosen
+    /// number in its full form, [`ProofError::Untimely`].
     pub fn verify(&self, at: UnixMillis) -> Result<ChosenCert, ProofError> {
         if self.0.encoded_len() > MAX_CHOSEN_CERT_BYTES {
             return Err(ProofError::Malformed);

@@ -5,8 +5,8 @@ use crate::identity::{DirectoryKey, IdentityKey};
 use crate::number::NumberError;
 use crate::wire;
 
-/// An identity whose number was mined once, so that no other test has to. The vectors were computed a second time with
-/// Python's `cryptography` (OpenSSL's Argon2id).
+/// An identity whose number was mined once, so that no other test has to. The vectors were computed a second
+/// time with Python's `cryptography` (OpenSSL's Argon2id).
 pub(crate) struct Vector {
     seed: u8,
     nonce: u64,

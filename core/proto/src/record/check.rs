@@ -10,10 +10,11 @@ use super::{
 use crate::number::{Number, RecordKey};
 use crate::wire::{self, BadSignature, MAX_CLOCK_AHEAD, Signed, UnixMillis, domain};
 
-/// Checks a record set that somebody offers or serves under `key`: all but the slow proof, cheap things first.
+/// Checks a record set that somebody offers or serves under `key`: all but the slow proof, cheap things
+/// first.
 ///
-/// Terminal records that are sound but untimely (expired, or from a clock far ahead) are left out, because a terminal that
-/// went off must not hide the others. Everything else refuses the whole set.
+/// Terminal records that are sound but untimely (expired, or from a clock far ahead) are left out, because a
+/// terminal that went off must not hide the others. Everything else refuses the whole set.
 ///
 /// # Errors
 /// A [`RecordError`]; an untimely one only if nothing else is left in the set.
@@ -42,7 +43,8 @@ pub fn check(key: &RecordKey, bytes: &[u8], now: UnixMillis) -> Result<CheckedSe
     Ok(CheckedSet { key: *key, account, terminals })
 }
 
-/// Newest first, so that whoever takes the first few takes those most likely alive; the order is the same everywhere.
+/// Newest first, so that whoever takes the first few takes those most likely alive; the order is the same
+/// everywhere.
 pub(super) fn sort(terminals: &mut [Checked<TerminalRecord>]) {
     terminals.sort_by(|a, b| b.seq.cmp(&a.seq).then_with(|| a.terminal().cmp(&b.terminal())));
 }

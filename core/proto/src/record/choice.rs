@@ -28,8 +28,8 @@ impl Pin {
 pub struct Candidate {
     /// The identity.
     pub identity: IdentityId,
-    /// When the caller's own directories first saw it with the number; the earliest if several did, `None` if none did.
-    /// What other nodes claim doesn't count.
+    /// When the caller's own directories first saw it with the number; the earliest if several did, `None` if
+    /// none did. What other nodes claim doesn't count.
     pub first_seen: Option<UnixMillis>,
 }
 
@@ -51,8 +51,8 @@ pub enum Choice {
     Nobody,
 }
 
-/// Chooses among identities with valid account records for one number: a pinned key wins; then the one that the caller's
-/// directories have known longest; otherwise nothing rings and the caller is told.
+/// Chooses among identities with valid account records for one number: a pinned key wins; then the one that
+/// the caller's directories have known longest; otherwise nothing rings and the caller is told.
 #[must_use]
 pub fn choose_identity(pinned: Option<&Pin>, candidates: &[Candidate]) -> Choice {
     let mut identities: Vec<IdentityId> = candidates.iter().map(|candidate| candidate.identity).collect();

@@ -22,16 +22,18 @@ const SET_OVERHEAD: usize = 4;
 
 /// Merges the set `offered` into the set `held`, both of one key.
 ///
-/// Of the account record and of every terminal's record the one with the highest sequence stays. What has expired goes, and so do
-/// terminals that the account record revokes or doesn't know. If that is more than [`MAX_TERMINALS`] or
-/// [`MAX_SET_BYTES`] permit, the newest terminal records stay. The order in which sets arrive makes no
-/// difference, as long as all are of one identity and fit in [`MAX_SET_BYTES`]; of two identities the one held stays.
+/// Of the account record and of every terminal's record the one with the highest sequence stays. What has
+/// expired goes, and so do terminals that the account record revokes or doesn't know. If that is more than
+/// [`MAX_TERMINALS`] or [`MAX_SET_BYTES`] permit, the newest terminal records stay. The order in which sets
+/// arrive makes no difference, as long as all are of one identity and fit in [`MAX_SET_BYTES`]; of two
+/// identities the one held stays.
 ///
 /// # Errors
-/// [`RecordError::Incumbent`] if another identity holds the number, [`RecordError::NoAccount`] if neither set has an account
-/// record, [`RecordError::WrongKey`] or [`RecordError::OtherIdentity`] if an offered terminal isn't the account's, and if the
-/// offer brings nothing new but something that had to be turned down, the reason:
-/// [`RecordError::Stale`], [`RecordError::Revoked`], [`RecordError::Expired`] or [`RecordError::TooManyTerminals`].
+/// [`RecordError::Incumbent`] if another identity holds the number, [`RecordError::NoAccount`] if neither set
+/// has an account record, [`RecordError::WrongKey`] or [`RecordError::OtherIdentity`] if an offered terminal
+/// isn't the account's, and if the offer brings nothing new but something that had to be turned down, the
+/// reason: [`RecordError::Stale`], [`RecordError::Revoked`], [`RecordError::Expired`] or
+/// [`RecordError::TooManyTerminals`].
 pub fn merge(
     held: Option<&CheckedSet>,
     offered: &CheckedSet,
@@ -103,7 +105,8 @@ fn merge_terminals(
     for terminal in &offered.terminals {
         match belongs(terminal, account) {
             Ok(()) => {}
-            // With an account record of its own in the set, it was newer knowledge of ours that turned it down.
+            // With an account record of its own in the set, it was newer knowledge of ours that turned it
+            // down.
             Err(reason) if reason == RecordError::Revoked || offered.account.is_some() => {
                 tally.turned_down = Some(reason);
                 continue;
@@ -129,8 +132,8 @@ fn merge_terminals(
     Ok(kept)
 }
 
-/// The newest terminal records, as many as the limits permit; one that is too long for the room left makes way for shorter
-/// ones after it.
+/// The newest terminal records, as many as the limits permit; one that is too long for the room left makes
+/// way for shorter ones after it.
 fn keep_newest(
     mut terminals: Vec<Checked<TerminalRecord>>,
     account: &Checked<AccountRecord>,

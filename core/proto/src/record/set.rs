@@ -20,8 +20,8 @@ pub struct SignedAccount(#[n(0)] pub(super) Signed);
 #[cbor(transparent)]
 pub struct SignedTerminal(#[n(0)] pub(super) Signed);
 
-/// The value of the DHT under a number's key: CBOR map {0: account record, 1: terminal records}. Nothing in it
-/// has been checked.
+/// The value of the DHT under a number's key: CBOR map {0: account record, 1: terminal records}. Nothing in
+/// it has been checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Encode, Decode)]
 #[cbor(map)]
 pub struct RecordSet {
@@ -54,8 +54,8 @@ impl RecordSet {
 
 /// A kind of record, with what checking it brings to light.
 pub trait Record {
-    /// For an account record the slow part of its proof, which is still to be done; for a terminal record the content
-    /// of its certificate.
+    /// For an account record the slow part of its proof, which is still to be done; for a terminal record the
+    /// content of its certificate.
     type Evidence;
 }
 
@@ -67,7 +67,8 @@ impl Record for TerminalRecord {
     type Evidence = TerminalCert;
 }
 
-/// A record that has passed [`check`](super::check), with the envelope in which it came. Dereferences to the record.
+/// A record that has passed [`check`](super::check), with the envelope in which it came. Dereferences to the
+/// record.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Checked<T: Record> {
     pub(super) record: T,
@@ -161,8 +162,8 @@ impl CheckedSet {
         }
     }
 
-    /// What of it is still valid at `now`; `None` if that is nothing. Without its account record, a terminal record says
-    /// nothing either, unless it came without one.
+    /// What of it is still valid at `now`; `None` if that is nothing. Without its account record, a terminal
+    /// record says nothing either, unless it came without one.
     #[must_use]
     pub fn pruned(&self, now: UnixMillis) -> Option<Self> {
         let account = self.account.clone().filter(|account| now <= account.expires);
@@ -178,8 +179,8 @@ impl CheckedSet {
     }
 }
 
-/// What decides between two records of one signer: the sequence; and between two of the same millisecond, of which an
-/// honest signer makes only one, the bytes, so that every node keeps the same one.
+/// What decides between two records of one signer: the sequence; and between two of the same millisecond, of
+/// which an honest signer makes only one, the bytes, so that every node keeps the same one.
 pub(super) fn rank(seq: UnixMillis, envelope: &Signed) -> (UnixMillis, &Signed) {
     (seq, envelope)
 }

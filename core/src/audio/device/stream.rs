@@ -39,7 +39,8 @@ impl DeviceSource {
     pub(super) fn open(device: &Device, supported: &SupportedStreamConfig) -> Result<DeviceSource, Error> {
         for_each_config(supported, |config| {
             let (producer, consumer, flags) = ring((config.sample_rate / RING_PART) as usize);
-            let resampler = Resampler::new(config.sample_rate, SAMPLE_RATE, false).ok_or(ErrorKind::UnsupportedConfig)?;
+            let resampler =
+                Resampler::new(config.sample_rate, SAMPLE_RATE, false).ok_or(ErrorKind::UnsupportedConfig)?;
             let stream = build_input(device, supported.sample_format(), config, producer, &flags)?;
             Ok(DeviceSource {
                 name: super::name(device),
@@ -56,7 +57,9 @@ impl DeviceSource {
 
 impl AudioSource for DeviceSource {
     fn start(&mut self, now: Instant) -> Result<Instant, AudioError> {
-        self._stream.play().map_err(|error| AudioError::Device { name: self.name.clone(), reason: error.to_string() })?;
+        self._stream
+            .play()
+            .map_err(|error| AudioError::Device { name: self.name.clone(), reason: error.to_string() })?;
         while self.ring.pop().is_ok() {}
         Ok(now)
     }
@@ -100,7 +103,8 @@ impl DeviceSink {
     pub(super) fn open(device: &Device, supported: &SupportedStreamConfig) -> Result<DeviceSink, Error> {
         for_each_config(supported, |config| {
             let (producer, consumer, flags) = ring((config.sample_rate / RING_PART) as usize);
-            let resampler = Resampler::new(SAMPLE_RATE, config.sample_rate, false).ok_or(ErrorKind::UnsupportedConfig)?;
+            let resampler =
+                Resampler::new(SAMPLE_RATE, config.sample_rate, false).ok_or(ErrorKind::UnsupportedConfig)?;
             let stream = build_output(device, supported.sample_format(), config, consumer, &flags)?;
             Ok(DeviceSink {
                 name: super::name(device),
@@ -121,7 +125,9 @@ impl DeviceSink {
 
 impl AudioSink for DeviceSink {
     fn start(&mut self, now: Instant) -> Result<Instant, AudioError> {
-        self._stream.play().map_err(|error| AudioError::Device { name: self.name.clone(), reason: error.to_string() })?;
+        self._stream
+            .play()
+            .map_err(|error| AudioError::Device { name: self.name.clone(), reason: error.to_string() })?;
         Ok(now)
     }
 
@@ -205,22 +211,34 @@ fn build_output(
     }
 }
 
-fn input<T>(device: &Device, config: StreamConfig, mut ring: Producer<f32>, flags: &Arc<Flags>) -> Result<Stream, Error>
+fn input<T>(
+    device: &Device,
+    config: StreamConfig,
+    mut ring: Producer<f32>,
+    flags: &Arc<Flags>,
+) -> Result<Stream, Error>
 where
     T: SizedSample + Send + 'static,
     f32: FromSample<T>,
 {
     let (channels, in_callback) = (usize::from(config.channels), flags.clone());
-    let on_data = move |data: &[T], _: &cpal::InputCallbackInfo| record(data, channels, &mut ring, &in_callback);
+    let on_data =
+        move |data: &[T], _: &cpal::InputCallbackInfo| record(data, channels, &mut ring, &in_callback);
     device.build_input_stream(config, on_data, on_error(flags), None)
 }
 
-fn output<T>(device: &Device, config: StreamConfig, mut ring: Consumer<f32>, flags: &Arc<Flags>) -> Result<Stream, Error>
+fn output<T>(
+    device: &Device,
+    config: StreamConfig,
+    mut ring: Consumer<f32>,
+    flags: &Arc<Flags>,
+) -> Result<Stream, Error>
 where
     T: SizedSample + FromSample<f32> + Send + 'static,
 {
     let (channels, in_callback) = (usize::from(config.channels), flags.clone());
-    let on_data = move |data: &mut [T], _: &cpal::OutputCallbackInfo| play(data, channels, &mut ring, &in_callback);
+    let on_data =
+        move |data: &mut [T], _: &cpal::OutputCallbackInfo| play(data, channels, &mut ring, &in_callback);
     device.build_output_stream(config, on_data, on_error(flags), None)
 }
 

@@ -10,7 +10,8 @@ use offhook_proto::rtp::{
 };
 
 use crate::audio::{
-    AudioError, AudioSink, AudioSource, BLOCK_LEN, BLOCK_TIME, Block, FRAME, Nothing, VoiceDecoder, VoiceEncoder,
+    AudioError, AudioSink, AudioSource, BLOCK_LEN, BLOCK_TIME, Block, FRAME, Nothing, VoiceDecoder,
+    VoiceEncoder,
 };
 
 /// How often we report what we receive. RFC 3550 section 6.2 would allow 5 s; the sender's error correction
@@ -173,7 +174,11 @@ impl VoiceEngine {
     }
 
     /// Takes another microphone, after the last was lost.
-    pub(super) fn set_source(&mut self, mut source: Box<dyn AudioSource>, now: Instant) -> Result<(), AudioError> {
+    pub(super) fn set_source(
+        &mut self,
+        mut source: Box<dyn AudioSource>,
+        now: Instant,
+    ) -> Result<(), AudioError> {
         source.start(now)?;
         self.outgoing.source = source;
         Ok(())
@@ -335,3 +340,6 @@ impl Incoming {
         first
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,7 +21,8 @@ struct Recipe {
 }
 
 impl Recipe {
-    /// What is revoked only ever grows: the newer an account record is, the more of the last terminals it revokes.
+    /// What is revoked only ever grows: the newer an account record is, the more of the last terminals it
+    /// revokes.
     fn revoked(account: u32) -> Vec<TerminalId> {
         (account..3).filter_map(|i| u8::try_from(11 - i).ok()).map(terminal_id).collect()
     }

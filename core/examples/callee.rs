@@ -9,7 +9,7 @@ use futures::StreamExt;
 use offhook::api::Event;
 use offhook::audio::DeviceSpec;
 use offhook::phone::{CallState, Phone};
-use offhook::storage::{Home, NewAccount};
+use offhook::storage::{Home, NewAccount, Password};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -17,9 +17,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let [home, entry, speech, heard] = args.as_slice() else {
         return Err("usage: callee HOME ENTRY SPEECH.wav HEARD.wav".into());
     };
-    if Home::open(home).await?.accounts().await?.is_empty() {
-        let account = NewAccount::new("callee", "correct horse battery staple")?;
-        Home::open(home).await?.create_account(account, |_tries| {}).await?;
+    let accounts = Home::open(home)?;
+    if accounts.accounts().await?.is_empty() {
+        let password = Password::new("correct horse battery staple")?;
+        accounts.create_account(NewAccount { id: "callee".parse()?, password }, |_tries| {}).await?;
     }
     let phone = Phone::builder(home)
         .entry([entry.clone()])

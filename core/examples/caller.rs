@@ -7,7 +7,7 @@
 use offhook::api::Command;
 use offhook::audio::DeviceSpec;
 use offhook::phone::{CallState, Phone};
-use offhook::storage::{Home, NewAccount};
+use offhook::storage::{Home, NewAccount, Password};
 use std::time::Duration;
 
 #[tokio::main]
@@ -16,9 +16,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let [home, entry, number, speech, heard] = args.as_slice() else {
         return Err("usage: caller HOME ENTRY NUMBER SPEECH.wav HEARD.wav".into());
     };
-    if Home::open(home).await?.accounts().await?.is_empty() {
-        let account = NewAccount::new("caller", "correct horse battery staple")?;
-        Home::open(home).await?.create_account(account, |_tries| {}).await?;
+    let accounts = Home::open(home)?;
+    if accounts.accounts().await?.is_empty() {
+        let password = Password::new("correct horse battery staple")?;
+        accounts.create_account(NewAccount { id: "caller".parse()?, password }, |_tries| {}).await?;
     }
     let phone = Phone::builder(home)
         .entry([entry.clone()])

@@ -1,0 +1,60 @@
+//! How well and how late speech arrives, by cross-correlation of files.
+
+use std::path::Path;
+
+use crate::audio::{BLOCK_LEN, BLOCK_TIME, DeviceSpec, open_source};
+
+/// Rate at which files are compared: 0.125 ms per sample.
+const RATE: i64 = 8_000;
+const DECIMATE: usize = 6;
+/// Delays that are looked at, in samples: -20 to 300 ms.
+const LAGS: std::ops::Range<i64> = -RATE / 50..RATE * 3 / 10;
+
+#[derive(Debug)]
+pub(in crate::media) struct Score {
+    pub(in crate::media) correlation: f64,
+    /// Mouth to ear.
+    pub(in crate::media) delay_ms: f64,
+}
+
+/// A whole file as a microphone would say it.
+pub(in crate::media) fn read(path: &Path) -> Vec<f32> {
+    let seconds =
+        hound::WavReader::open(path).map(|wav| wav.duration() / wav.spec().sample_rate + 1).unwrap();
+    let mut source = open_source(&DeviceSpec::File(path.to_owned())).unwrap();
+    let start = source.start(std::time::Instant::now()).unwrap();
+    let (mut samples, mut block) = (Vec::new(), [0.0; BLOCK_LEN]);
+    for _ in 0..seconds * 100 {
+        source.read(start + BLOCK_TIME * (seconds * 100 + 1), &mut block).unwrap();
+        samples.extend_from_slice(&block);
+    }
+    samples
+}
+
+fn lower(samples: &[f32]) -> Vec<f64> {
+    samples.chunks(DECIMATE).map(|six| f64::from(six.iter().sum::<f32>()) / DECIMATE as f64).collect()
+}
+
+/// Compares two files: what was said from `mic_ns` on with what was heard from `speaker_ns` on.
+pub(super) fn compare(said: &Path, mic_ns: u64, heard: &Path, speaker_ns: u64) -> Score {
+    compare_samples(&read(said), &read(heard), speaker_ns as i64 - mic_ns as i64)
+}
+
+/// The same for samples at 48 kHz; `later_ns` is how much later the hearing began than the speaking.
+pub(in crate::media) fn compare_samples(said: &[f32], heard: &[f32], later_ns: i64) -> Score {
+    let (said, heard) = (lower(said), lower(heard));
+    let offset = later_ns * RATE / 1_000_000_000;
+    let at_lag = |lag: i64| {
+        let (mut product, mut said_power, mut heard_power) = (0.0, 0.0, 0.0);
+        for (i, h) in heard.iter().enumerate() {
+            let s = usize::try_from(i as i64 + offset - lag).ok().and_then(|i| said.get(i)).unwrap_or(&0.0);
+            product += s * h;
+            said_power += s * s;
+            heard_power += h * h;
+        }
+        product / (said_power * heard_power).sqrt().max(1e-9)
+    };
+    let scores = LAGS.map(|lag| (at_lag(lag), lag));
+    let (correlation, lag) = scores.max_by(|a, b| a.0.total_cmp(&b.0)).unwrap();
+    Score { correlation, delay_ms: lag as f64 * 1_000.0 / RATE as f64 }
+}

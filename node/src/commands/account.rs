@@ -1,0 +1,149 @@
+//! `offhook account ...`
+
+use crate::cli::AccountCmd;
+use crate::config::Context;
+use crate::exit::{Failure, Outcome};
+use crate::output::Printer;
+use crate::password::Source;
+use crate::text;
+use offhook::storage::{AccountId, AccountSummary, NewAccount, StorageError};
+use serde_json::{Value, json};
+use std::io::{IsTerminal as _, Write as _};
+
+/// Does what the command says.
+pub async fn execute(context: &Context, printer: Printer, command: AccountCmd) -> Outcome {
+    let home = &context.home;
+    match command {
+        AccountCmd::New { id, password_stdin } => create(context, printer, &id, password_stdin).await,
+        AccountCmd::List => list(context, printer).await,
+        AccountCmd::Use { id } => {
+            let id = id.parse()?;
+            home.use_account(&id).await?;
+            done(context, printer, &id, &format!("The current account is {id}.")).await
+        }
+        AccountCmd::Password { id, password_stdin } => {
+            let id = id.parse()?;
+            let source = Source::new(password_stdin);
+            let old = source.current("Old password: ")?;
+            // Before anybody thinks up and types a new one.
+            home.unlock(&id, &old).await?;
+            let new = source.new_password()?;
+            home.change_password(&id, &old, &new).await?;
+            done(context, printer, &id, &format!("The password of {id} is changed.")).await
+        }
+        AccountCmd::Rename { id, new_id, password_stdin } => {
+            let (id, new_id): (AccountId, AccountId) = (id.parse()?, new_id.parse()?);
+            let password = Source::new(password_stdin).current("Password: ")?;
+            home.rename(&id, &password, &new_id).await?;
+            done(
+                context,
+                printer,
+                &new_id,
+                &format!("{id} is now called {new_id}. The number stays the same."),
+            )
+            .await
+        }
+        AccountCmd::Renew { id, password_stdin } => {
+            let id = id.parse()?;
+            let password = Source::new(password_stdin).current("Password: ")?;
+            home.recertify(&id, &password).await?;
+            let told = "is renewed for 13 months. A running terminal takes it up when it is started again.";
+            done(context, printer, &id, &format!("The certificate of {id} {told}")).await
+        }
+    }
+}
+
+async fn create(context: &Context, printer: Printer, id: &str, password_stdin: bool) -> Outcome {
+    let id: AccountId = id.parse()?;
+    // Before anybody thinks up and types a password.
+    if context.home.accounts().await?.iter().any(|account| account.id == id) {
+        return Err(StorageError::AccountExists(id.to_string()).into());
+    }
+    let password = Source::new(password_stdin).new_password()?;
+    let mut progress = Progress::new();
+    let new = NewAccount { id, password };
+    let account = context.home.create_account(new, |tries| progress.show(tries)).await;
+    progress.clear();
+    let account = account?;
+    if printer.json() {
+        printer.value(&value(&account));
+        return Ok(());
+    }
+    printer.line(&format!(
+        "The account {} is ready.\n\n  number  {}\n  key     {}\n\n\
+         Everybody who knows the number can call it while `offhook run` is running.\n\
+         `offhook link` prints an invitation to give away. Nobody can restore a forgotten password.",
+        account.id,
+        account.number,
+        text::fingerprint(&account.fingerprint.to_string())
+    ));
+    Ok(())
+}
+
+async fn list(context: &Context, printer: Printer) -> Outcome {
+    let accounts = context.home.accounts().await?;
+    if printer.json() {
+        accounts.iter().for_each(|account| printer.value(&value(account)));
+        return Ok(());
+    }
+    if accounts.is_empty() {
+        printer.line("No accounts yet. Make one with `offhook account new ID`.");
+    }
+    let widest = accounts.iter().map(|account| account.id.as_str().chars().count()).max().unwrap_or(0);
+    for account in &accounts {
+        let mark = if account.current { '*' } else { ' ' };
+        printer.line(&format!("{mark} {:<widest$}  {}", account.id.as_str(), account.number));
+    }
+    Ok(())
+}
+
+/// Says what was done, or shows the account as it is now.
+async fn done(context: &Context, printer: Printer, id: &AccountId, sentence: &str) -> Outcome {
+    if !printer.json() {
+        printer.line(sentence);
+        return Ok(());
+    }
+    let accounts = context.home.accounts().await?;
+    let account = accounts.iter().find(|account| account.id == *id);
+    printer.value(&value(account.ok_or_else(|| Failure::from(StorageError::NoAccount(id.to_string())))?));
+    Ok(())
+}
+
+fn value(account: &AccountSummary) -> Value {
+    json!({
+        "id": account.id.as_str(),
+        "number": account.number,
+        "fingerprint": account.fingerprint,
+        "current": account.current,
+        "certificate_until": account.cert_until,
+    })
+}
+
+/// How the search for a number goes, on one line of a terminal; in a log, only that it began.
+struct Progress {
+    terminal: bool,
+    begun: bool,
+}
+
+impl Progress {
+    fn new() -> Self {
+        Self { terminal: std::io::stderr().is_terminal(), begun: false }
+    }
+
+    fn show(&mut self, tries: u64) {
+        let mut err = std::io::stderr().lock();
+        // Progress that can't be shown is no reason to stop.
+        let _ = match (self.terminal, self.begun) {
+            (true, _) => write!(err, "\rLooking for a number … {tries} tried (about 256 are needed)"),
+            (false, false) => writeln!(err, "Looking for a number …"),
+            (false, true) => Ok(()),
+        };
+        self.begun = true;
+    }
+
+    fn clear(&self) {
+        if self.terminal && self.begun {
+            let _ = write!(std::io::stderr(), "\r\u{1b}[2K");
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! `offhook dial`: one call from the shell, through the running terminal or with a telephone of its own.
+
+use super::run::{MAX_LINE, carry_out};
+use super::running;
+use crate::cli::DialArgs;
+use crate::config::Context;
+use crate::console::{self, HELP, Input};
+use crate::exit::{Exit, Failure, Outcome};
+use crate::output::Printer;
+use crate::own;
+use crate::signals::Interrupts;
+use crate::telephone::{Telephone, resolved, unexpected};
+use futures::StreamExt as _;
+use offhook::api::{CallRef, Command, EndReason, Event, Reply, TimedEvent};
+use std::time::Duration;
+use tokio::io::Stdin;
+use tokio::time::timeout;
+use tokio_util::codec::{FramedRead, LinesCodec};
+
+/// How long the end of a call that was hung up may take to come about.
+const TO_END: Duration = Duration::from_secs(5);
+
+/// Dials and stays until the call is over.
+pub async fn dial(context: &Context, printer: Printer, args: &DialArgs) -> Outcome {
+    let number = args.number.join(" ");
+    let interrupts = Interrupts::new()?;
+    if let Some(remote) = running(context).await? {
+        if args.sound.mic.is_some() || args.sound.speaker.is_some() {
+            printer.remark("The running terminal makes the call, with its own microphone and loudspeaker.");
+        }
+        return call(&remote, printer, number, interrupts).await;
+    }
+    let settings = context.settings(&args.network, &args.sound, args.ring_timeout)?;
+    refuse_mistyped(&number)?;
+    let phone = own::start_on_line(context, &settings).await?;
+    let outcome = call(&phone, printer, number, interrupts).await;
+    phone.shutdown().await;
+    outcome
+}
+
+/// A mistyped number is told before anything is started. A word may be a contact: that is found out later.
+fn refuse_mistyped(typed: &str) -> Result<(), Failure> {
+    if typed.contains(char::is_alphabetic) && !typed.contains(':') {
+        return Ok(());
+    }
+    let parsed = typed.parse::<offhook::proto::number::Invitation>();
+    parsed.map(drop).map_err(|error| Failure::bad_input(error.to_string()))
+}
+
+async fn call(
+    telephone: &impl Telephone,
+    printer: Printer,
+    number: String,
+    mut interrupts: Interrupts,
+) -> Outcome {
+    let mut events = telephone.events();
+    let reply = telephone.execute(resolved(telephone, Command::Dial { number }).await?).await?;
+    let Reply::Call { call } = reply else { return Err(unexpected(&reply).into()) };
+    let mut progress = Progress { call: call.clone(), printer, answered: false };
+    let mut lines = Some(FramedRead::new(tokio::io::stdin(), LinesCodec::new_with_max_length(MAX_LINE)));
+    loop {
+        tokio::select! {
+            event = events.next() => match event {
+                Some(event) => if let Some(outcome) = progress.event(&event) { return outcome },
+                None => return Err(Failure::failed("The terminal ended during the call.")),
+            },
+            () = interrupts.next() => break,
+            line = next_line(&mut lines) => match line.as_deref().map(console::parse) {
+                Some(Ok(Input::Quit)) => break,
+                Some(Ok(Input::Command(command))) => carry_out(telephone, command, printer).await,
+                Some(Ok(Input::Help)) => printer.line(HELP),
+                Some(Ok(Input::Empty)) => {}
+                Some(Err(sentence)) => printer.complaint(&sentence),
+                // A script without input goes on listening.
+                None => lines = None,
+            },
+        }
+    }
+    match telephone.execute(Command::Hangup { call: Some(call) }).await {
+        Ok(_) => {}
+        // It was over already; its end is among the events.
+        Err(error) => tracing::debug!(%error, "hanging up"),
+    }
+    let end = async {
+        while let Some(event) = events.next().await {
+            if let Some(outcome) = progress.event(&event) {
+                return outcome;
+            }
+        }
+        Err(Failure::silent(Exit::Interrupted))
+    };
+    tokio::select! {
+        end = timeout(TO_END, end) => end.unwrap_or(Err(Failure::silent(Exit::Interrupted))),
+        () = interrupts.next() => Err(Failure::silent(Exit::Interrupted)),
+    }
+}
+
+/// How the call goes.
+struct Progress {
+    call: CallRef,
+    printer: Printer,
+    answered: bool,
+}
+
+impl Progress {
+    /// Shows an event if it belongs to the call; gives the outcome when the call is over.
+    fn event(&mut self, event: &TimedEvent) -> Option<Outcome> {
+        let key_changed = matches!(event.event, Event::KeyChanged { .. });
+        if event.event.call() != Some(self.call.as_str()) && !key_changed {
+            return None;
+        }
+        self.printer.event(event);
+        match &event.event {
+            Event::Accepted { .. } => {
+                self.answered = true;
+                None
+            }
+            Event::Ended { reason, .. } => Some(self.outcome(reason)),
+            _ => None,
+        }
+    }
+
+    fn outcome(&self, reason: &EndReason) -> Outcome {
+        match Exit::of_call(reason, self.answered) {
+            Exit::Ok => Ok(()),
+            // The event has said it in words.
+            exit => Err(Failure::silent(exit)),
+        }
+    }
+}
+
+/// The next line of standard input; `None` at its end or when it is no text.
+async fn next_line(lines: &mut Option<FramedRead<Stdin, LinesCodec>>) -> Option<String> {
+    match lines {
+        Some(lines) => lines.next().await.and_then(Result::ok),
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use offhook::api::Side;
+    use offhook::proto::number::{Number, PlainNumber};
+
+    fn feed(progress: &mut Progress, event: Event) -> Option<Outcome> {
+        progress.event(&TimedEvent { t_ns: 0, event })
+    }
+
+    fn ended(call: &str, reason: EndReason) -> Event {
+        let number = Number::Plain(PlainNumber::from_index(1));
+        Event::Ended { call: call.into(), number, reason, by: Side::Remote, duration_ms: 0 }
+    }
+
+    #[test]
+    fn mistyped_numbers_are_refused_at_once() {
+        let right = Number::Plain(PlainNumber::from_index(1)).to_string();
+        assert!(refuse_mistyped(&right).is_ok());
+        assert!(refuse_mistyped("Bob of the hill").is_ok(), "perhaps a contact");
+        let wrong = format!("{}{}", &right[..right.len() - 1], if right.ends_with('0') { 1 } else { 0 });
+        for bad in [&wrong, "", "offhook:", "offhook:1?key=x"] {
+            let failure = refuse_mistyped(bad).unwrap_err();
+            assert_eq!(failure.exit, Exit::BadInput, "{bad}");
+            assert!(failure.message.ends_with('.'), "{}", failure.message);
+        }
+    }
+
+    #[test]
+    fn the_outcome_is_that_of_ones_own_call() {
+        let new = || Progress { call: "mine".into(), printer: Printer::new(true), answered: false };
+        let mut progress = new();
+        assert_eq!(feed(&mut progress, ended("other", EndReason::Busy)), None);
+        assert_eq!(feed(&mut progress, Event::Ringing { call: "mine".into() }), None);
+        let busy = feed(&mut progress, ended("mine", EndReason::Busy)).unwrap();
+        assert_eq!(busy.unwrap_err().exit, Exit::Busy);
+
+        let mut progress = new();
+        assert_eq!(feed(&mut progress, Event::Accepted { call: "mine".into() }), None);
+        let failed = feed(&mut progress, ended("mine", EndReason::Failed("no path".into()))).unwrap();
+        assert_eq!(failed.unwrap_err().exit, Exit::MediaFailed);
+        assert_eq!(feed(&mut progress, ended("mine", EndReason::HungUp)), Some(Ok(())));
+    }
+}

@@ -1,0 +1,157 @@
+//! Lines of the control socket.
+
+use offhook::api::{ApiError, Command, ErrorCode, Reply, TimedEvent};
+use serde::{Deserialize, Serialize};
+
+/// What a client sends.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Request {
+    /// For the telephone.
+    Command(Command),
+    /// Tell events from now on.
+    Subscribe,
+}
+
+/// What a server sends.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
+    /// To the oldest unanswered request.
+    Reply(Result<Reply, ApiError>),
+    /// Something happened.
+    Event(TimedEvent),
+}
+
+/// Requests that are no commands of the telephone.
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case")]
+enum SocketRequest {
+    Subscribe,
+}
+
+/// A refusal, in the shape of a reply.
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "snake_case")]
+enum Refusal {
+    Error(ApiError),
+}
+
+/// Reads a client's line.
+pub fn parse_request(line: &str) -> Result<Request, ApiError> {
+    if serde_json::from_str::<SocketRequest>(line).is_ok() {
+        return Ok(Request::Subscribe);
+    }
+    serde_json::from_str(line)
+        .map(Request::Command)
+        .map_err(|error| ApiError::new(ErrorCode::BadInput, format!("Not a command: {error}.")))
+}
+
+/// Writes a client's line.
+pub fn request_line(request: &Request) -> String {
+    match request {
+        Request::Command(command) => json(command),
+        Request::Subscribe => json(&SocketRequest::Subscribe),
+    }
+}
+
+/// Reads a server's line.
+pub fn parse_answer(line: &str) -> Result<Answer, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Kind {
+        event: Option<serde::de::IgnoredAny>,
+    }
+    if serde_json::from_str::<Kind>(line)?.event.is_some() {
+        return serde_json::from_str(line).map(Answer::Event);
+    }
+    if let Ok(Refusal::Error(error)) = serde_json::from_str(line) {
+        return Ok(Answer::Reply(Err(error)));
+    }
+    serde_json::from_str(line).map(|reply| Answer::Reply(Ok(reply)))
+}
+
+/// Writes a reply or refusal.
+pub fn reply_line(reply: &Result<Reply, ApiError>) -> String {
+    match reply {
+        Ok(reply) => json(reply),
+        Err(error) => json(&Refusal::Error(error.clone())),
+    }
+}
+
+/// Writes an event.
+pub fn event_line(event: &TimedEvent) -> String {
+    json(event)
+}
+
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("the API's types have string keys and no failing serialiser")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use offhook::api::{EndReason, Event, LookupResult, PathKind, Side};
+    use offhook::proto::number::{Number, PlainNumber};
+
+    fn number() -> Number {
+        Number::Plain(PlainNumber::from_index(7))
+    }
+
+    #[test]
+    fn events_come_through_whole() {
+        let ended = |reason| Event::Ended {
+            call: "c".into(),
+            number: number(),
+            reason,
+            by: Side::Remote,
+            duration_ms: 12,
+        };
+        let events = [
+            Event::Offline,
+            Event::Online { number: number() },
+            Event::Connected { call: "c".into(), path: PathKind::Direct },
+            Event::Dtmf { call: "c".into(), digit: '#' },
+            Event::TextFailed { id: "i".into(), reason: EndReason::Unreachable },
+            Event::Error { code: ErrorCode::Audio, message: "m".into() },
+            ended(EndReason::HungUp),
+            ended(EndReason::Failed("what".into())),
+        ];
+        for event in events {
+            let timed = TimedEvent { t_ns: u64::MAX - 1, event };
+            let line = event_line(&timed);
+            assert!(!line.contains('\n'));
+            assert_eq!(parse_answer(&line).unwrap(), Answer::Event(timed), "{line}");
+        }
+    }
+
+    #[test]
+    fn replies_and_refusals_come_through_whole() {
+        let lookup = LookupResult { number: number(), fingerprint: "f".into(), terminals: 1, found_ms: 9 };
+        let replies = [
+            Ok(Reply::Done),
+            Ok(Reply::Call { call: "c".into() }),
+            Ok(Reply::Lookup(lookup)),
+            Ok(Reply::Contacts { contacts: Vec::new() }),
+            Err(ApiError::new(ErrorCode::NoCall, "There is no call.")),
+        ];
+        for reply in replies {
+            let line = reply_line(&reply);
+            assert_eq!(parse_answer(&line).unwrap(), Answer::Reply(reply), "{line}");
+        }
+    }
+
+    #[test]
+    fn requests_come_through_and_garbage_is_refused() {
+        for request in [
+            Request::Subscribe,
+            Request::Command(Command::Status),
+            Request::Command(Command::Text { number: "ada".into(), body: "line\nbreak".into() }),
+        ] {
+            assert_eq!(parse_request(&request_line(&request)).unwrap(), request);
+        }
+        for garbage in
+            ["", "null", "[]", "{}", "hello", r#"{"command":"fly"}"#, r#"{"command":7}"#, "{\"command\":"]
+        {
+            assert_eq!(parse_request(garbage).unwrap_err().code, ErrorCode::BadInput, "{garbage}");
+            assert!(parse_answer(garbage).is_err(), "{garbage}");
+        }
+    }
+}
