@@ -54,6 +54,8 @@ pub(super) enum Inner {
 pub(super) struct Driver {
     pub(super) swarm: Swarm<Behaviour>,
     pub(super) config: NetConfig,
+    /// Where STUN is answered.
+    pub(super) stun_port: Option<u16>,
     pub(super) cert: Option<SignedCert>,
     pub(super) allow_private: bool,
     pub(super) events: mpsc::Sender<NetEvent>,
@@ -82,6 +84,7 @@ pub(super) struct Driver {
 pub(super) struct Parts {
     pub(super) swarm: Swarm<Behaviour>,
     pub(super) config: NetConfig,
+    pub(super) stun_port: Option<u16>,
     pub(super) allow_private: bool,
     pub(super) events: mpsc::Sender<NetEvent>,
     pub(super) links: Links,
@@ -93,9 +96,11 @@ pub(super) struct Parts {
 
 impl Driver {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { swarm, config, allow_private, events, links, disk, metrics, inner, status } = parts;
+        let Parts { swarm, config, stun_port, allow_private, events, links, disk, metrics, inner, status } =
+            parts;
         Self {
             swarm,
+            stun_port,
             cert: config.cert.clone(),
             allow_private,
             events,

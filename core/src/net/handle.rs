@@ -106,7 +106,7 @@ pub struct Net {
     good_ways: GoodWays,
     limits: super::config::Limits,
     metrics: Arc<Metrics>,
-    _stun: Option<Arc<Stun>>,
+    stun: Option<Arc<Stun>>,
 }
 
 impl Net {
@@ -154,11 +154,13 @@ impl Net {
             good_ways: GoodWays::default(),
             limits: config.limits.clone(),
             metrics: metrics.clone(),
-            _stun: stun,
+            stun,
         };
         let links = Links::new(entry, remembered, Instant::now());
+        let stun_port = net.stun.as_ref().map(|stun| stun.addr.port());
         let parts = Parts {
             swarm,
+            stun_port,
             config,
             allow_private,
             events,
@@ -241,9 +243,19 @@ impl Net {
         self.status.borrow().stun_servers.clone()
     }
 
+    /// Where this node answers STUN requests, if it does.
+    pub fn stun_addr(&self) -> Option<SocketAddr> {
+        self.stun.as_ref().map(|stun| stun.addr)
+    }
+
     /// A snapshot of everything.
     pub fn status(&self) -> NetStatus {
         self.status.borrow().clone()
+    }
+
+    /// Whether it has not been shut down.
+    pub fn is_running(&self) -> bool {
+        !self.client.commands.is_closed()
     }
 
     /// The snapshot as it changes.

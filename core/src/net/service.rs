@@ -161,7 +161,7 @@ impl Driver {
     }
 
     fn welcome(&self, peer: &PeerId) -> Response {
-        let port = self.config.stun.map(|stun| stun.port()).filter(|_| self.config.role.serves());
+        let port = self.stun_port;
         let ips = self.external.iter().filter_map(addr::ip_of);
         let mut stun: Vec<_> = ips.filter_map(|ip| port.map(|port| (ip, port))).collect();
         stun.sort_unstable();

@@ -1,0 +1,26 @@
+//! The directory node: a first contact, a keeper of records, a relay for signalling, a STUN server.
+//!
+//! The binary `offhook-directory` is thin over [`Directory`], which a program or a test can run as well:
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), offhook_bootstrap::DirectoryError> {
+//! use offhook_bootstrap::{Directory, Settings};
+//!
+//! let directory = Directory::bind(&Settings::default()).await?;
+//! println!("{:?}", directory.addresses());
+//! directory.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
+
+mod cli;
+mod directory;
+mod http;
+mod key;
+mod run;
+mod settings;
+
+pub use cli::main;
+pub use directory::{Directory, DirectoryError};
+pub use key::KeyError;
+pub use settings::{HttpAddr, LogFormat, Settings, SettingsError};
