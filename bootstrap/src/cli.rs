@@ -11,7 +11,7 @@ use crate::settings::{Settings, SettingsError};
 /// The directory node of the Offhook telephone network: a first contact for terminals, a keeper of the records that
 /// say where numbers are, a relay for call set-up and a STUN server. It owns nobody: any terminal may use any directory.
 #[derive(Parser, Debug)]
-#[command(name = "offhook-directory", version, max_term_width = 110)]
+#[command(name = "offhook-directory", version, max_term_width = 110, after_help = EXAMPLES)]
 struct Cli {
     /// TOML file with settings; flags and environment go before it
     #[arg(long, short, global = true, env = "OFFHOOK_DIRECTORY_CONFIG", value_name = "FILE")]
@@ -20,6 +20,14 @@ struct Cli {
     #[command(subcommand)]
     command: Command,
 }
+
+const EXAMPLES: &str = "Examples:
+  offhook-directory run --external /ip4/203.0.113.7/udp/4001/quic-v1
+  offhook-directory run --config /etc/offhook/directory.toml
+  offhook-directory config --config /etc/offhook/directory.toml
+
+Every setting is a flag, an environment variable or a key of the TOML file, in this order of precedence; see
+`offhook-directory run --help` and docs/directory.md.";
 
 #[derive(Subcommand, Debug)]
 enum Command {
@@ -45,9 +53,9 @@ pub fn main() -> ExitCode {
         Command::Run { json, settings } => {
             effective(config, *settings).map_err(Failure::from).and_then(|settings| run::run(&settings, json))
         }
-        Command::Config { settings } => {
-            effective(config, *settings).map_err(Failure::from).and_then(|settings| run::print_config(&settings))
-        }
+        Command::Config { settings } => effective(config, *settings)
+            .map_err(Failure::from)
+            .and_then(|settings| run::print_config(&settings)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -73,5 +81,37 @@ pub(crate) struct Failure {
 impl From<SettingsError> for Failure {
     fn from(error: SettingsError) -> Self {
         Self { code: 2, sentence: error.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn lists_repeat_and_a_bare_switch_is_true() {
+        let line = [
+            "x",
+            "config",
+            "--entry",
+            "/dnsaddr/a",
+            "--entry",
+            "/dnsaddr/b",
+            "--allow-private",
+            "--http",
+            "none",
+        ];
+        let Command::Config { settings } = Cli::try_parse_from(line).unwrap().command else {
+            panic!("`config` was typed")
+        };
+        assert_eq!(settings.entry.unwrap().len(), 2);
+        assert_eq!((settings.allow_private, settings.mdns), (Some(true), None));
+        assert!(Cli::try_parse_from(["x", "run", "--listen", "nonsense"]).is_err());
     }
 }

@@ -42,7 +42,7 @@ impl Directory {
     /// A [`DirectoryError`]; nothing runs then.
     pub async fn bind(settings: &Settings) -> Result<Self, DirectoryError> {
         let settings = settings.clone().or(Settings::defaults());
-        let seed = key::load_or_create(&settings.data_dir())?;
+        let seed = key::load_or_make(&settings.data_dir())?;
         let (net, events) = Net::start(settings.net_config(seed)).await?;
         let http = match settings.http.and_then(|http| http.0) {
             Some(addr) => Some(Http::bind(addr, net.clone()).await?),

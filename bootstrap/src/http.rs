@@ -19,7 +19,9 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 
 /// The address is taken, or not ours.
 #[derive(Debug, Error)]
-#[error("cannot serve /metrics and /health on {addr}: {error}; choose another address with --http, or \"none\"")]
+#[error(
+    "cannot serve /metrics and /health on {addr}: {error}; choose another address with --http, or \"none\""
+)]
 pub struct HttpError {
     addr: SocketAddr,
     error: std::io::Error,

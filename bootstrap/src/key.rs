@@ -1,85 +1,81 @@
-//! The directory's key: 32 bytes in hex, readable by its owner only. It is the node's PeerId; whoever has it can
-//! pose as this directory.
+//! The directory's key: made at the first start, kept in a file of its own that only its owner reads.
 
-use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use thiserror::Error;
+/// Name of the file in the data folder.
+const FILE: &str = "directory.key";
 
-/// Why there is no key.
-#[derive(Debug, Error)]
+/// Why the key cannot be had.
+#[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    /// The file or its folder.
-    #[error("{path}: {error}")]
+    /// The file cannot be read or written.
+    #[error("{path}: {source}", path = path.display())]
     Io {
-        /// The file.
+        /// Which.
         path: PathBuf,
-        /// The system's error.
-        error: std::io::Error,
+        /// What the system says.
+        source: std::io::Error,
     },
     /// Others may read it.
-    #[error("{0} may be read by others; run: chmod 600 {0}")]
-    Exposed(PathBuf),
-    /// Something else is in it.
-    #[error("{0} is not a key: 64 hex digits expected")]
-    Malformed(PathBuf),
-    /// The system gives no random numbers.
-    #[error("no random numbers: {0}")]
-    Random(String),
+    #[error("{path} may be read by others, who could pose as this directory; run: chmod 600 {path}", path = path.display())]
+    Exposed {
+        /// Which.
+        path: PathBuf,
+    },
+    /// The file is not a key.
+    #[error("{path} is damaged: it must hold 32 bytes; restore it from a backup, or remove it to become a new directory", path = path.display())]
+    Damaged {
+        /// Which.
+        path: PathBuf,
+    },
 }
 
-/// Reads the key in `dir`, or makes one, and the folder too.
+/// The seed of the directory's key; made and flushed to disk if there is none.
 ///
 /// # Errors
-/// A [`KeyError`].
-pub fn load_or_create(dir: &Path) -> Result<[u8; 32], KeyError> {
-    let path = dir.join("key");
-    let io = |error| KeyError::Io { path: path.clone(), error };
-    std::fs::create_dir_all(dir).map_err(io)?;
-    match std::fs::read_to_string(&path) {
-        Ok(text) => {
-            let mode = std::fs::metadata(&path).map_err(io)?.permissions().mode();
-            if mode & 0o077 != 0 {
-                return Err(KeyError::Exposed(path));
-            }
-            parse(text.trim()).ok_or(KeyError::Malformed(path))
+/// [`KeyError`]. A damaged key is never replaced: whoever knows the directory knows it by its key.
+pub fn load_or_make(folder: &Path) -> Result<[u8; 32], KeyError> {
+    let path = folder.join(FILE);
+    let failed = |source| KeyError::Io { path: path.clone(), source };
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
+    match File::open(&path) {
+        Ok(file) => read(file, &path),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            make(folder, &path).map_err(failed)?;
+            read(File::open(&path).map_err(failed)?, &path)
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => create(dir, &path),
-        Err(error) => Err(io(error)),
+        Err(error) => Err(failed(error)),
     }
 }
 
-/// Writes a new key beside its place and moves it there, so that a kill leaves a whole one or none.
-fn create(dir: &Path, path: &Path) -> Result<[u8; 32], KeyError> {
-    let io = |error| KeyError::Io { path: path.to_owned(), error };
-    let mut seed = [0; 32];
-    rand::TryRng::try_fill_bytes(&mut rand::rngs::SysRng, &mut seed)
-        .map_err(|error| KeyError::Random(error.to_string()))?;
-    let hex: String = seed.iter().map(|byte| format!("{byte:02x}")).collect();
-    let draft = dir.join("key.new");
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&draft)
-        .map_err(io)?;
-    writeln!(file, "{hex}").and_then(|()| file.sync_all()).map_err(io)?;
-    std::fs::rename(&draft, path).map_err(io)?;
-    std::fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(io)?;
-    Ok(seed)
+fn read(file: File, path: &Path) -> Result<[u8; 32], KeyError> {
+    let failed = |source| KeyError::Io { path: path.to_owned(), source };
+    if file.metadata().map_err(failed)?.permissions().mode() & 0o077 != 0 {
+        return Err(KeyError::Exposed { path: path.to_owned() });
+    }
+    let mut bytes = Vec::new();
+    file.take(33).read_to_end(&mut bytes).map_err(failed)?;
+    bytes.try_into().map_err(|_| KeyError::Damaged { path: path.to_owned() })
 }
 
-fn parse(text: &str) -> Option<[u8; 32]> {
-    if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
-    }
-    let mut seed = [0; 32];
-    for (byte, at) in seed.iter_mut().zip((0..64).step_by(2)) {
-        *byte = u8::from_str_radix(text.get(at..at + 2)?, 16).ok()?;
-    }
-    Some(seed)
+/// Written beside and linked into place, so that a kill at any moment leaves no key or a whole one, and two
+/// processes that start at once agree on one.
+fn make(folder: &Path, path: &Path) -> std::io::Result<()> {
+    let draft = folder.join(format!("{FILE}.{}", std::process::id()));
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+    let seed: [u8; 32] = rand::random();
+    file.write_all(&seed)?;
+    file.sync_all()?;
+    let linked = match std::fs::hard_link(&draft, path) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    };
+    std::fs::remove_file(&draft)?;
+    File::open(folder)?.sync_all()?;
+    linked
 }
 
 #[cfg(test)]
@@ -87,27 +83,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_made_once_and_for_its_owner_only() {
-        let dir = tempfile::tempdir().unwrap();
-        let inner = dir.path().join("a/b");
-        let first = load_or_create(&inner).unwrap();
-        assert_eq!(load_or_create(&inner).unwrap(), first);
-        let mode = std::fs::metadata(inner.join("key")).unwrap().permissions().mode();
+    fn a_key_is_made_once_and_only_its_owner_reads_it() {
+        let folder = tempfile::tempdir().expect("folder");
+        let data = folder.path().join("data");
+        let first = load_or_make(&data).expect("key");
+        assert_eq!(load_or_make(&data).expect("key"), first);
+        let mode = std::fs::metadata(data.join(FILE)).expect("file").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        assert_ne!(load_or_create(&dir.path().join("c")).unwrap(), first);
+        assert_eq!(std::fs::read_dir(&data).expect("folder").count(), 1);
     }
 
     #[test]
-    fn an_exposed_or_damaged_key_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        load_or_create(dir.path()).unwrap();
-        let path = dir.path().join("key");
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(matches!(load_or_create(dir.path()), Err(KeyError::Exposed(_))));
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-        for damaged in ["", "abc", &"z".repeat(64), &"é".repeat(32)] {
-            std::fs::write(&path, damaged).unwrap();
-            assert!(matches!(load_or_create(dir.path()), Err(KeyError::Malformed(_))), "{damaged}");
-        }
+    fn a_damaged_key_is_never_replaced() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join(FILE);
+        std::fs::write(&path, [1; 31]).expect("written");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("changed");
+        assert!(matches!(load_or_make(folder.path()), Err(KeyError::Damaged { .. })));
+        assert_eq!(std::fs::read(folder.path().join(FILE)).expect("file").len(), 31);
+    }
+    #[test]
+    fn a_key_that_others_may_read_is_refused() {
+        let folder = tempfile::tempdir().expect("folder");
+        load_or_make(folder.path()).expect("key");
+        let path = folder.path().join(FILE);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).expect("changed");
+        assert!(matches!(load_or_make(folder.path()), Err(KeyError::Exposed { .. })));
     }
 }

@@ -93,10 +93,9 @@ fn print_line(line: &str) {
 
 fn start_log(settings: &Settings) -> Result<(), Failure> {
     let filter = settings.log.clone().unwrap_or_default();
-    let filter = EnvFilter::builder().parse(&filter).map_err(|error| Failure {
-        code: 2,
-        sentence: format!("\"{filter}\" is no log filter: {error}"),
-    })?;
+    let filter = EnvFilter::builder()
+        .parse(&filter)
+        .map_err(|error| Failure { code: 2, sentence: format!("\"{filter}\" is no log filter: {error}") })?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match settings.log_format.unwrap_or_default() {
         LogFormat::Text => log.init(),

@@ -18,6 +18,9 @@ const STUN_PORT: u16 = 3478;
 /// The port of `/metrics` and `/health`.
 const HTTP_PORT: u16 = 9464;
 
+/// A larger file than this has no settings in it, bytes.
+const MAX_FILE: u64 = 64 * 1024;
+
 /// Why the settings can't be used.
 #[derive(Debug, Error)]
 pub enum SettingsError {
@@ -29,6 +32,9 @@ pub enum SettingsError {
         /// The system's error.
         error: std::io::Error,
     },
+    /// The file is far too large.
+    #[error("{0} is larger than 64 KiB: these are no settings")]
+    TooLarge(PathBuf),
     /// The file is not what it should be; the message says where.
     #[error("{path}: {error}")]
     Syntax {
@@ -94,7 +100,7 @@ pub struct Settings {
     pub mdns: Option<bool>,
 
     /// What to log: error, warn, info, debug or trace, or a filter such as "info,offhook=debug"
-    #[arg(long, env = "OFFHOOK_DIRECTORY_LOG", value_name = "FILTER")]
+    #[arg(long, env = "OFFHOOK_LOG", value_name = "FILTER")]
     pub log: Option<String>,
 
     /// How to log, on standard error
@@ -150,8 +156,11 @@ impl Settings {
     /// # Errors
     /// A [`SettingsError`].
     pub fn from_file(path: &Path) -> Result<Self, SettingsError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| SettingsError::Read { path: path.to_owned(), error })?;
+        let failed = |error| SettingsError::Read { path: path.to_owned(), error };
+        if std::fs::metadata(path).map_err(failed)?.len() > MAX_FILE {
+            return Err(SettingsError::TooLarge(path.to_owned()));
+        }
+        let text = std::fs::read_to_string(path).map_err(failed)?;
         toml::from_str(&text)
             .map_err(|error| SettingsError::Syntax { path: path.to_owned(), error: Box::new(error) })
     }

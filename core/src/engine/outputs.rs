@@ -106,12 +106,11 @@ impl Engine {
 
     fn prepare_media(&mut self, leg: LegId, role: Role, disclose: bool) {
         let config = MediaConfig {
-            role: media_role(role),
             stun_servers: self.net.stun_servers(),
             disclose,
-            bind: None,
             allow_loopback: self.allow_private,
             audio: AudioConfig { mic: self.mic.clone(), speaker: self.speaker.clone() },
+            ..MediaConfig::new(media_role(role))
         };
         let (tx, rx) = mpsc::channel(MEDIA_QUEUE);
         match MediaLeg::start(config, tx) {

@@ -316,9 +316,7 @@ fn entry_points(config: &NetConfig) -> Result<Vec<(NodeAddr, Multiaddr)>, NetErr
 /// Listens where told; otherwise wherever the host can, which may lack IPv6.
 fn listen(config: &NetConfig, swarm: &mut libp2p::Swarm<behaviour::Behaviour>) -> Result<(), NetError> {
     for (addr, name) in parse_all(&config.listen)?.into_iter().zip(&config.listen) {
-        swarm
-            .listen_on(addr)
-            .map_err(|error| NetError::listen(name, &error))?;
+        swarm.listen_on(addr).map_err(|error| NetError::listen(name, &error))?;
     }
     if config.listen.is_empty() {
         for addr in LISTEN {

@@ -132,9 +132,9 @@ async fn send_all(swarm: &mut Swarm<Behaviour>, to: PeerId, requests: Vec<Vec<u8
                     answered += 1;
                     open -= 1;
                 }
-                SwarmEvent::Behaviour(BehaviourEvent::Raw(
-                    request_response::Event::OutboundFailure { .. },
-                )) => {
+                SwarmEvent::Behaviour(BehaviourEvent::Raw(request_response::Event::OutboundFailure {
+                    ..
+                })) => {
                     failed += 1;
                     open -= 1;
                 }
@@ -243,9 +243,12 @@ async fn a_node_that_serves_forged_records_fools_nobody() {
         let last = found.sets.last().expect("the good record is found");
         assert_eq!(last.account.as_ref().unwrap().record().identity, alice.identity.public());
         assert!(!last.terminals.is_empty());
-        assert!(found.sets.iter().all(|set| {
-            set.account.as_ref().unwrap().record().identity == alice.identity.public()
-        }));
+        assert!(
+            found
+                .sets
+                .iter()
+                .all(|set| { set.account.as_ref().unwrap().record().identity == alice.identity.public() })
+        );
         // With the hostile node alone nothing is found, and nothing is believed.
         let carol = terminal(&Party::new(6 + n as u8), &entry[1..]).await;
         carol.until("the hostile node", |status| status.links.iter().any(|link| link.up)).await;

@@ -62,7 +62,9 @@ async fn a_crawler_that_reads_the_dht_and_calls_sees_no_address() {
         while !(identified && closest && found) {
             match swarm.select_next_some().await {
                 SwarmEvent::Behaviour(CrawlerEvent::Identify(identify::Event::Received {
-                    peer_id, info, ..
+                    peer_id,
+                    info,
+                    ..
                 })) => {
                     if peer_id.to_string() == peer {
                         identified = true;
@@ -80,7 +82,8 @@ async fn a_crawler_that_reads_the_dht_and_calls_sees_no_address() {
                     }
                 }
                 SwarmEvent::Behaviour(CrawlerEvent::Kad(kad::Event::OutboundQueryProgressed {
-                    result, ..
+                    result,
+                    ..
                 })) => match result {
                     kad::QueryResult::GetClosestPeers(result) => {
                         closest = true;

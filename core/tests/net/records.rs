@@ -40,7 +40,13 @@ async fn wrong_number_and_no_network_are_told_apart() {
     assert!(found.sets.is_empty() && !found.complete, "{found:?}");
 
     // A directory that is gone says nothing about any number.
-    let lost = terminal(&Party::new(3), &["/ip4/127.0.0.1/udp/9/quic-v1/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN".parse().unwrap()]).await;
+    let lost = terminal(
+        &Party::new(3),
+        &["/ip4/127.0.0.1/udp/9/quic-v1/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN"
+            .parse()
+            .unwrap()],
+    )
+    .await;
     let found = lost.find(Party::new(1).key()).await;
     assert!(found.sets.is_empty() && !found.complete, "{found:?}");
     assert!(started.elapsed() < PATIENCE);
@@ -72,7 +78,10 @@ async fn the_incumbent_keeps_the_number() {
     let result = node.net.publish(alice.key(), mallory.set(now(), &[])).await;
     assert_eq!(result, Err(PublishError::Proof), "refused by the claimant's own node already");
     let found = node.find(alice.key()).await;
-    assert_eq!(found.sets.last().unwrap().account.as_ref().unwrap().record().identity, alice.identity.public());
+    assert_eq!(
+        found.sets.last().unwrap().account.as_ref().unwrap().record().identity,
+        alice.identity.public()
+    );
 }
 
 #[tokio::test]

@@ -146,7 +146,9 @@ async fn answer_txt(socket: UdpSocket, text: String) {
     while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
         let query = &buffer[..length];
         // The question ends four bytes after the name's closing zero.
-        let Some(end) = query[12..].iter().position(|byte| *byte == 0).map(|at| 12 + at + 5) else { continue };
+        let Some(end) = query[12..].iter().position(|byte| *byte == 0).map(|at| 12 + at + 5) else {
+            continue;
+        };
         let mut reply = query[..2].to_vec();
         reply.extend([0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]);
         reply.extend(&query[12..end]);

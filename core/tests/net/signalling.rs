@@ -3,7 +3,7 @@
 use offhook::net::{MAX_BLOB, NetEvent, Reach, SignalError, SignalTarget};
 use offhook::proto::record::CheckedSet;
 
-use crate::common::{PATIENCE, directory, loopback, online, terminal, Node};
+use crate::common::{Node, PATIENCE, directory, loopback, online, terminal};
 use crate::fixture::Party;
 
 /// How a caller reaches the first terminal of a set.
@@ -27,7 +27,10 @@ async fn a_directory_passes_a_packet_on_and_the_answer_back() {
     let found = bob_node.find(alice.key()).await;
     bob_node.net.signal(target_of(found.sets.last().unwrap()), b"invite".to_vec()).await.unwrap();
     let packet = alice_node.packet().await;
-    assert_eq!((packet.from, packet.via, &packet.blob[..]), (bob.terminal.public(), directory.net.id(), &b"invite"[..]));
+    assert_eq!(
+        (packet.from, packet.via, &packet.blob[..]),
+        (bob.terminal.public(), directory.net.id(), &b"invite"[..])
+    );
     let back = SignalTarget {
         terminal: packet.from,
         addrs: Vec::new(),
@@ -109,7 +112,8 @@ async fn straight_to_a_terminal_with_an_address_of_its_own() {
     let packet = server.packet().await;
     assert_eq!((packet.from, packet.via), (bob.terminal.public(), bob.terminal.public()));
     // Nobody connects to a stranger's address to answer.
-    let back = SignalTarget { terminal: packet.from, addrs: vec![], via: Some(packet.via), reach: Reach::Discreet };
+    let back =
+        SignalTarget { terminal: packet.from, addrs: vec![], via: Some(packet.via), reach: Reach::Discreet };
     server.net.signal(back, b"answer".to_vec()).await.unwrap();
     assert_eq!(bob_node.packet().await.blob, b"answer");
     let stranger = terminal(&Party::new(2), &[]).await;

@@ -125,7 +125,8 @@ fn two_terminals_of_one_account_are_merged() {
     assert_eq!(offer(&mut records, &two, &two.set(t, &[addr(2)]), HERE), Ok(()));
     assert_eq!(records.find(&one.key(), now()).unwrap().0.terminals.len(), 2);
     // A terminal record alone is enough once the account record is held.
-    let alone = RecordSet { account: None, terminals: vec![one.record(t.plus(Duration::from_millis(5)), &[])] };
+    let alone =
+        RecordSet { account: None, terminals: vec![one.record(t.plus(Duration::from_millis(5)), &[])] };
     assert_eq!(offer(&mut records, &one, &alone, HERE), Ok(()));
     let stranger = Party::new(3);
     let alone = RecordSet { account: None, terminals: vec![stranger.record(t, &[])] };
