@@ -33,8 +33,8 @@ async fn serve(settings: &Settings, json: bool) -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| failed(&error))?;
     let directory = Directory::bind(settings).await.map_err(|error| refused(&error))?;
     info!(peer_id = directory.id().to_peer_id(), "directory");
-    let printer = tokio::spawn(print_addresses(directory.watch(), json));
     print_ready(&directory, json);
+    let printer = tokio::spawn(print_addresses(directory.watch(), json));
     tokio::select! {
         _ = interrupt.recv() => info!("interrupted"),
         _ = terminate.recv() => info!("terminated"),
