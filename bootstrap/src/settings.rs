@@ -142,7 +142,7 @@ impl Settings {
             http: Some(HttpAddr(Some(SocketAddr::from(([127, 0, 0, 1], HTTP_PORT))))),
             allow_private: None,
             mdns: Some(false),
-            log: Some("info".to_owned()),
+            log: Some("offhook=info,offhook_bootstrap=info,libp2p_kad=error,warn".to_owned()),
             log_format: Some(LogFormat::Text),
             connections: Some(limits.connections),
             registered: Some(limits.registered),

@@ -34,7 +34,11 @@ async fn main() -> Result<(), Failure> {
     let known = |net: &Net| net.status().dht_nodes;
     tokio::time::sleep(Duration::from_secs(5)).await;
     let table: usize = running.iter().map(known).sum();
-    println!("nodes={nodes} kb_per_node={} table={}", (memory_kb() - empty) / u64::from(nodes), table / nodes as usize);
+    println!(
+        "nodes={nodes} kb_per_node={} table={}",
+        (memory_kb() - empty) / u64::from(nodes),
+        table / nodes as usize
+    );
 
     let account = Account::make()?;
     let publisher = start(Role::Terminal, 10_000, Some(account.cert()), &entry[..1]).await?;
@@ -146,7 +150,10 @@ impl Account {
             seq,
             expires: seq.plus(Duration::from_secs(3_600)),
         };
-        RecordSet { account: Some(account.sign(&self.identity)), terminals: vec![terminal.sign(&self.terminal)] }
+        RecordSet {
+            account: Some(account.sign(&self.identity)),
+            terminals: vec![terminal.sign(&self.terminal)],
+        }
     }
 }
 

@@ -22,6 +22,7 @@ use clap::Parser as _;
 use cli::Cli;
 use exit::{Exit, Failure};
 use output::Printer;
+use std::io::IsTerminal as _;
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
@@ -56,9 +57,11 @@ fn threads() -> usize {
     std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 4))
 }
 
-/// `OFFHOOK_LOG` says how much, in the syntax of tracing (`debug`, `offhook=trace`). Nothing but warnings
-/// without it.
+/// `OFFHOOK_LOG` says how much, in the syntax of tracing (`debug`, `offhook=trace`). Without it only our own
+/// warnings: what the libraries warn of is everyday life on a network.
 fn log_to_stderr() {
-    let filter = EnvFilter::try_from_env("OFFHOOK_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let quiet = || EnvFilter::new("error,offhook=warn,offhook_node=warn");
+    let filter = EnvFilter::try_from_env("OFFHOOK_LOG").unwrap_or_else(|_| quiet());
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
 }

@@ -3,8 +3,9 @@
 use crate::control::protocol;
 use crate::exit::Failure;
 use crate::text;
-use offhook::api::{ApiError, Event, Reply, TimedEvent};
+use offhook::api::{ApiError, CallRef, Event, PathKind, Reply, TimedEvent};
 use serde::Serialize;
+use std::collections::HashMap;
 use std::io::{IsTerminal as _, Write as _};
 
 /// Prints in the form that the user chose.
@@ -22,17 +23,6 @@ impl Printer {
     /// Whether it prints JSON.
     pub fn json(self) -> bool {
         self.json
-    }
-
-    /// An event: one line. A ring also rings the bell of a terminal.
-    pub fn event(self, event: &TimedEvent) {
-        if self.json {
-            return self.value(event);
-        }
-        if let Some(line) = text::event(&event.event) {
-            let bell = matches!(event.event, Event::Incoming { .. }) && std::io::stdout().is_terminal();
-            self.line(&format!("{line}{}", if bell { "\u{7}" } else { "" }));
-        }
     }
 
     /// A reply: the table or sentence that was asked for, or nothing.
@@ -75,7 +65,7 @@ impl Printer {
 
     /// One sentence on standard error.
     pub fn complaint(self, sentence: &str) {
-        self.remark(&format!("offhook: {sentence}"));
+        self.remark(&format!("offhook: {}", text::sentence(sentence)));
     }
 
     /// The end of a command that failed.
@@ -87,5 +77,62 @@ impl Printer {
             self.value(&failure.to_json());
         }
         self.complaint(&failure.message);
+    }
+}
+
+/// Prints events, for people without those that tell nothing new.
+#[derive(Debug)]
+pub struct Teller {
+    printer: Printer,
+    /// How each connected call's packets travel, as last told.
+    paths: HashMap<CallRef, PathKind>,
+}
+
+impl Teller {
+    /// A teller that has told nothing yet.
+    pub fn new(printer: Printer) -> Self {
+        Self { printer, paths: HashMap::new() }
+    }
+
+    /// Tells an event: one line. A ring also rings the bell of a terminal.
+    pub fn event(&mut self, event: &TimedEvent) {
+        let news = self.is_news(&event.event);
+        if self.printer.json() {
+            return self.printer.value(event);
+        }
+        let Some(line) = news.then(|| text::event(&event.event)).flatten() else { return };
+        let bell = matches!(event.event, Event::Incoming { .. }) && std::io::stdout().is_terminal();
+        self.printer.line(&format!("{line}{}", if bell { "\u{7}" } else { "" }));
+    }
+
+    /// Packets change between equal paths, and find one before the call is connected: only programs care.
+    fn is_news(&mut self, event: &Event) -> bool {
+        if let Event::Path { call, path } = event {
+            let told = self.paths.get_mut(call);
+            return told.is_some_and(|told| std::mem::replace(told, *path) != *path);
+        }
+        if let Event::Connected { call, path } = event {
+            self.paths.insert(call.clone(), *path);
+        }
+        if let Event::Ended { call, .. } = event {
+            self.paths.remove(call);
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_told_when_it_is_another() {
+        let mut teller = Teller::new(Printer::new(false));
+        let path = |path| Event::Path { call: "c".into(), path };
+        assert!(!teller.is_news(&path(PathKind::Direct)), "not connected yet");
+        assert!(teller.is_news(&Event::Connected { call: "c".into(), path: PathKind::Relayed }));
+        assert!(!teller.is_news(&path(PathKind::Relayed)));
+        assert!(teller.is_news(&path(PathKind::Direct)));
+        assert!(!teller.is_news(&path(PathKind::Direct)));
     }
 }

@@ -38,7 +38,7 @@ pub fn event(event: &Event) -> Option<String> {
             format!("The sound device {device} is gone; the call goes on with another.")
         }
         Event::Ended { reason, by, duration_ms, .. } => ended(reason, *by, *duration_ms),
-        Event::Error { message, .. } => message.clone(),
+        Event::Error { message, .. } => sentence(message),
     };
     Some(line)
 }
@@ -116,6 +116,15 @@ fn caller(name: Option<&str>, number: &Number) -> String {
         Some(name) => format!("{} ({number})", printable(name)),
         None => number.to_string(),
     }
+}
+
+/// A message from anywhere as a sentence: with a capital at its beginning and a stop at its end.
+pub fn sentence(message: &str) -> String {
+    let message = message.trim();
+    let mut letters = message.chars();
+    let first = letters.next().map(|first| first.to_uppercase().collect::<String>()).unwrap_or_default();
+    let stop = if message.ends_with(['.', '!', '?', '…']) { "" } else { "." };
+    format!("{first}{}{stop}", letters.as_str())
 }
 
 /// A fingerprint in groups of four, to be compared by eye.
@@ -257,6 +266,13 @@ mod tests {
         let line = event(&text).unwrap();
         assert!(!line.contains(['\u{1b}', '\n', '\u{202e}']), "{line:?}");
         assert!(line.ends_with("a\u{fffd}[2Jb\u{fffd}\u{fffd}c"));
+    }
+
+    #[test]
+    fn messages_become_sentences() {
+        assert_eq!(sentence("there is no such call"), "There is no such call.");
+        assert_eq!(sentence("Off line!"), "Off line!");
+        assert_eq!(sentence("`x` is none"), "`x` is none.");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::cli::{LookupArgs, TextArgs};
 use crate::config::Context;
 use crate::console::split_number;
 use crate::exit::{Exit, Failure, Outcome, text_outcome};
-use crate::output::Printer;
+use crate::output::{Printer, Teller};
 use crate::telephone::{Telephone, resolved, unexpected};
 use futures::StreamExt as _;
 use offhook::api::{Command, Reply};
@@ -40,7 +40,7 @@ async fn send(telephone: &impl Telephone, printer: Printer, number: &str, body: 
         while let Some(event) = events.next().await {
             if let Some(outcome) = text_outcome(&event.event, &id) {
                 if printer.json() || outcome.is_ok() {
-                    printer.event(&event);
+                    Teller::new(printer).event(&event);
                 }
                 return outcome;
             }

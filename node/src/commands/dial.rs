@@ -6,7 +6,7 @@ use crate::cli::DialArgs;
 use crate::config::Context;
 use crate::console::{self, HELP, Input};
 use crate::exit::{Exit, Failure, Outcome};
-use crate::output::Printer;
+use crate::output::{Printer, Teller};
 use crate::own;
 use crate::signals::Interrupts;
 use crate::telephone::{Telephone, resolved, unexpected};
@@ -56,7 +56,7 @@ async fn call(
     let mut events = telephone.events();
     let reply = telephone.execute(resolved(telephone, Command::Dial { number }).await?).await?;
     let Reply::Call { call } = reply else { return Err(unexpected(&reply).into()) };
-    let mut progress = Progress { call: call.clone(), printer, answered: false };
+    let mut progress = Progress { call: call.clone(), teller: Teller::new(printer), answered: false };
     let mut lines = Some(FramedRead::new(tokio::io::stdin(), LinesCodec::new_with_max_length(MAX_LINE)));
     loop {
         tokio::select! {
@@ -98,7 +98,7 @@ async fn call(
 /// How the call goes.
 struct Progress {
     call: CallRef,
-    printer: Printer,
+    teller: Teller,
     answered: bool,
 }
 
@@ -109,23 +109,18 @@ impl Progress {
         if event.event.call() != Some(self.call.as_str()) && !key_changed {
             return None;
         }
-        self.printer.event(event);
-        match &event.event {
-            Event::Accepted { .. } => {
-                self.answered = true;
-                None
-            }
-            Event::Ended { reason, .. } => Some(self.outcome(reason)),
-            _ => None,
+        self.teller.event(event);
+        if let Event::Accepted { .. } = event.event {
+            self.answered = true;
         }
+        let Event::Ended { reason, .. } = &event.event else { return None };
+        Some(self.outcome(reason))
     }
 
     fn outcome(&self, reason: &EndReason) -> Outcome {
-        match Exit::of_call(reason, self.answered) {
-            Exit::Ok => Ok(()),
-            // The event has said it in words.
-            exit => Err(Failure::silent(exit)),
-        }
+        let exit = Exit::of_call(reason, self.answered);
+        // The event has said it in words.
+        if exit == Exit::Ok { Ok(()) } else { Err(Failure::silent(exit)) }
     }
 }
 
@@ -167,7 +162,8 @@ mod tests {
 
     #[test]
     fn the_outcome_is_that_of_ones_own_call() {
-        let new = || Progress { call: "mine".into(), printer: Printer::new(true), answered: false };
+        let new =
+            || Progress { call: "mine".into(), teller: Teller::new(Printer::new(true)), answered: false };
         let mut progress = new();
         assert_eq!(feed(&mut progress, ended("other", EndReason::Busy)), None);
         assert_eq!(feed(&mut progress, Event::Ringing { call: "mine".into() }), None);

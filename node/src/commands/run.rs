@@ -5,7 +5,7 @@ use crate::config::Context;
 use crate::console::{self, HELP, Input};
 use crate::control::{ControlSocket, Limits};
 use crate::exit::{Failure, Outcome};
-use crate::output::Printer;
+use crate::output::{Printer, Teller};
 use crate::signals::Interrupts;
 use crate::telephone::{Telephone, resolved, unexpected};
 use crate::{metrics, own, text};
@@ -57,10 +57,8 @@ pub async fn run(context: &Context, printer: Printer, args: &RunArgs) -> Outcome
 /// Says who this is. Gives the time of the state that was told, if that was on line: the event of the same
 /// news need not be shown again.
 async fn greet(phone: &Phone, printer: Printer) -> Result<u64, Failure> {
-    let status = match phone.execute(Command::Status).await? {
-        Reply::Status(status) => status,
-        other => return Err(unexpected(&other).into()),
-    };
+    let reply = phone.execute(Command::Status).await?;
+    let Reply::Status(status) = reply else { return Err(unexpected(&reply).into()) };
     if !printer.json() {
         let version = env!("CARGO_PKG_VERSION");
         printer.line(&format!("Offhook {version}: {}, number {}.", status.account, status.number));
@@ -73,7 +71,7 @@ async fn greet(phone: &Phone, printer: Printer) -> Result<u64, Failure> {
         return Ok(0);
     }
     let event = TimedEvent { t_ns: monotonic_ns(), event: Event::Online { number: status.number } };
-    printer.event(&event);
+    Teller::new(printer).event(&event);
     Ok(event.t_ns)
 }
 
@@ -92,10 +90,11 @@ async fn show(
     told_on_line: u64,
     printer: Printer,
 ) -> Outcome {
+    let mut teller = Teller::new(printer);
     while let Some(event) = events.next().await {
         let told = matches!(event.event, Event::Online { .. }) && event.t_ns <= told_on_line;
         if !told {
-            printer.event(&event);
+            teller.event(&event);
         }
     }
     Err(Failure::failed("The telephone ended by itself."))

@@ -1,0 +1,236 @@
+//! Two built terminals on this machine, worked through their control sockets: one is the entry point of the
+//! other. What is checked is the command line; the calls themselves are tested in `tests/`.
+
+// In a test a panic is the report.
+#![allow(clippy::unwrap_used)]
+
+use serde_json::Value;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// For what takes milliseconds on an idle machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn offhook(home: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_offhook"));
+    command.env("OFFHOOK_HOME", home).args(args).stdin(Stdio::null());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// A program whose output lines are read as they come. Killed when dropped.
+struct Running {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Running {
+    fn start(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        let (tx, lines) = channel();
+        std::thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|line| tx.send(line)));
+        Self { child, lines }
+    }
+
+    /// The next line with this word in it.
+    #[track_caller]
+    fn wait(&self, word: &str) -> String {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(line) if line.contains(word) => return line,
+                Ok(_) => {}
+                Err(error) => unreachable!("{word} did not come: {error}"),
+            }
+        }
+    }
+
+    fn interrupt(&self) {
+        let done = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status().unwrap();
+        assert!(done.success());
+    }
+
+    fn exit_code(&mut self) -> i32 {
+        self.child.wait().unwrap().code().unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has usually ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+struct Terminal {
+    home: TempDir,
+    number: String,
+    program: Running,
+}
+
+impl Terminal {
+    fn start(id: &str, flags: &[&str]) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let mut new = offhook(home.path(), &["--json", "account", "new", id, "--password-stdin"]);
+        let mut child = new.stdin(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(b"password\n").unwrap();
+        let made: Value = serde_json::from_slice(&child.wait_with_output().unwrap().stdout).unwrap();
+        let fixed = ["--json", "run", "--no-mdns", "--allow-private", "--mic", "none", "--speaker", "none"];
+        let program = Running::start(offhook(home.path(), &[&fixed[..], flags].concat()));
+        let terminal = Self { home, number: made["number"].as_str().unwrap().to_owned(), program };
+        let start = Instant::now();
+        while terminal.code(&["status"]) == 6 {
+            assert!(start.elapsed() < PATIENCE, "{id} does not start");
+        }
+        terminal
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        offhook(self.home.path(), args).output().unwrap()
+    }
+
+    fn code(&self, args: &[&str]) -> i32 {
+        self.run(args).status.code().unwrap()
+    }
+
+    #[track_caller]
+    fn json(&self, args: &[&str]) -> Value {
+        let output = self.run(&[&["--json"], args].concat());
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// `offhook dial`, through the running terminal.
+    fn dial(&self, number: &str) -> Running {
+        Running::start(offhook(self.home.path(), &["dial", number]))
+    }
+}
+
+/// The entry point and the other one, which is on line.
+fn pair() -> (Terminal, Terminal) {
+    let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let addr = format!("/ip4/127.0.0.1/udp/{port}/quic-v1");
+    let flags = [
+        "--server",
+        "--listen",
+        &addr,
+        "--external",
+        &addr,
+        "--ring-timeout",
+        "6",
+        "--metrics",
+        "127.0.0.1:0",
+    ];
+    let entry = Terminal::start("ada", &flags);
+    let link = entry.json(&["link"])["link"].as_str().unwrap().to_owned();
+    let via = link.split("via=").nth(1).expect("an entry point").split('&').next().unwrap();
+    let other = Terminal::start("bob", &["--entry", via, "--ring-timeout", "6"]);
+    other.program.wait("\"online\"");
+    (entry, other)
+}
+
+#[test]
+fn calls_are_made_answered_and_ended_from_the_shell() {
+    let (ada, bob) = pair();
+
+    let mut dial = bob.dial(&ada.number);
+    ada.program.wait("\"incoming\"");
+    assert_eq!(ada.code(&["answer"]), 0);
+    dial.wait("Connected");
+    ada.program.wait("\"connected\"");
+    let words = |terminal: &Terminal| terminal.json(&["verify"])["words"].clone();
+    assert_eq!(words(&ada), words(&bob));
+    assert_eq!(words(&ada).as_array().unwrap().len(), 6);
+    let status = bob.json(&["status"]);
+    assert_eq!((status["account"].as_str(), status["online"].as_bool()), (Some("bob"), Some(true)));
+    assert_eq!(status["calls"][0]["state"].as_str(), Some("active"));
+    assert_eq!(ada.code(&["text", &bob.number, "hello", "there"]), 0);
+    assert!(bob.program.wait("\"text\"").contains("hello there"));
+    assert_eq!(ada.code(&["hangup"]), 0);
+    dial.wait("the other end hung up after");
+    assert_eq!(dial.exit_code(), 0);
+    assert_eq!(bob.code(&["hangup"]), 1, "nothing left to hang up");
+
+    let mut dial = bob.dial(&ada.number);
+    ada.program.wait("\"incoming\"");
+    assert_eq!(ada.code(&["reject"]), 0);
+    dial.wait("declined");
+    assert_eq!(dial.exit_code(), 11);
+
+    let mut dial = bob.dial(&ada.number);
+    dial.wait("nobody answers");
+    assert_eq!(dial.exit_code(), 12);
+    ada.program.wait("\"ended\"");
+
+    let mut dial = bob.dial(&ada.number);
+    dial.wait("It rings");
+    dial.interrupt();
+    dial.wait("given up");
+    assert_eq!(dial.exit_code(), 130);
+}
+
+#[test]
+fn the_running_terminal_serves_every_command() {
+    let (ada, mut bob) = pair();
+    // Contacts are the running terminal's; a name stands for its number.
+    assert_eq!(bob.code(&["contact", "add", &ada.number, "Ada"]), 0);
+    assert_eq!(bob.json(&["contact", "list"])["contacts"][0]["name"].as_str(), Some("Ada"));
+    assert_eq!(bob.json(&["lookup", "ada"])["number"].as_str(), Some(ada.number.as_str()));
+    assert_eq!(bob.code(&["text", "Ada", "hi"]), 0);
+    assert!(ada.program.wait("\"text\"").contains("hi"));
+    assert_eq!(bob.code(&["contact", "remove", "ada"]), 0);
+
+    // Nobody has this number; it is well formed.
+    let unknown = bob.run(&["lookup", "0000 0000 0013"]);
+    assert_eq!(unknown.status.code(), Some(14), "{}", String::from_utf8_lossy(&unknown.stderr));
+    let mut dial = bob.dial("0000 0000 0013");
+    dial.wait("nobody has this number");
+    assert_eq!(dial.exit_code(), 14);
+    assert_eq!(bob.code(&["dial", "0000 0000 0014"]), 2, "mistyped");
+    assert_eq!(bob.code(&["dial", &bob.number]), 2, "oneself");
+
+    // One terminal a home, one program an account.
+    assert_eq!(bob.code(&["run"]), 8);
+    assert_eq!(bob.code(&["status", "--account", "bob"]), 0);
+    assert_eq!(bob.code(&["status", "--account", "eve"]), 2);
+
+    bob.program.interrupt();
+    assert_eq!(bob.program.exit_code(), 0);
+    assert_eq!(bob.code(&["status"]), 6);
+    assert!(!bob.home.path().join("control.sock").exists());
+    assert_ne!(ada.code(&["lookup", &bob.number]), 14, "off line is not a wrong number");
+}
+
+#[test]
+fn metrics_and_health_are_served() {
+    let (mut ada, _bob) = pair();
+    let mut err = BufReader::new(ada.program.child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("/metrics") {
+        line.clear();
+        assert!(err.read_line(&mut line).unwrap() > 0);
+    }
+    let addr = line.trim().trim_start_matches("Metrics at http://").trim_end_matches("/metrics").to_owned();
+    let get = |path: &str| {
+        let mut stream = TcpStream::connect(&addr).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let metrics = get("/metrics");
+    assert!(
+        metrics.starts_with("HTTP/1.1 200") && metrics.contains("# TYPE") && metrics.contains("# EOF"),
+        "{metrics}"
+    );
+    assert!(get("/health").starts_with("HTTP/1.1 "));
+    assert!(get("/else").starts_with("HTTP/1.1 404"));
+}
