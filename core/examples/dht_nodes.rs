@@ -32,7 +32,7 @@ async fn main() -> Result<(), Failure> {
         running.push(net);
     }
     let known = |net: &Net| net.status().dht_nodes;
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
     let table: usize = running.iter().map(known).sum();
     println!(
         "nodes={nodes} kb_per_node={} table={}",

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use offhook::net::Role;
 use stun_types::attribute::XorMappedAddress;
-use stun_types::message::{BINDING, Message, MessageWrite, MessageWriteExt, MessageWriteVec, TransactionId};
+use stun_types::message::{BINDING, Message, MessageWrite, MessageWriteVec, TransactionId};
 use tokio::net::UdpSocket;
 
 use crate::common::{Node, loopback, terminal};
