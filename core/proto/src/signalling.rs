@@ -27,7 +27,7 @@ pub use limits::{
     LimitError, MAX_CANDIDATE_BYTES, MAX_CANDIDATES, MAX_CODECS, MAX_DTMF_MS, MAX_ROUTES, MAX_TEXT_BYTES,
     MAX_TUNNEL_BYTES,
 };
-pub use seal::{MAX_BLOB_BYTES, OpenError, Opened, SealError, VerifiedIntro, open, seal};
+pub use seal::{MAX_BLOB_BYTES, OpenError, Opened, SealError, VerifiedIntro, open, open_envelope, seal};
 
 /// Names one call (or one text message sent outside of a call). 16 random bytes chosen by the caller.
 ///
