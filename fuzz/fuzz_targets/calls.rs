@@ -66,7 +66,7 @@ enum Input {
     Text { call: u8, id: u8 },
     Dtmf { call: u8 },
     Hold { call: u8 },
-    Packet { from: u8, call: u8, seq: u8, ack: u8, age: i32, intro: u8, caller: u8, kind: u8, what: u8 },
+    Packet(AnyPacket),
     SetOffer { leg: Leg },
     Candidates { leg: Leg, count: u8 },
     Tunnel { leg: Leg },
@@ -76,6 +76,19 @@ enum Input {
     SendFailed { leg: Leg },
     Time { ms: u16 },
     Timer,
+}
+
+#[derive(Arbitrary, Debug)]
+struct AnyPacket {
+    from: u8,
+    call: u8,
+    seq: u8,
+    ack: u8,
+    age: i32,
+    intro: u8,
+    caller: u8,
+    kind: u8,
+    what: u8,
 }
 
 #[derive(Arbitrary, Clone, Copy, Debug)]
@@ -181,36 +194,23 @@ impl World {
             Input::Hold { call } => {
                 let _ = calls.hold(now, call_id(call), true);
             }
-            Input::Packet { from, call, seq, ack, age, intro, caller, kind, what } => {
-                let sender = who(from);
-                let known = calls.knows(&call_id(call), &sender.peer.terminal);
-                // 0: none; 1: somebody else's; otherwise its own.
-                let intro = match intro {
-                    0 if known => None,
-                    1 => Some(who(from.wrapping_add(1))),
-                    _ => Some(sender),
-                };
-                let message = message(kind, what, self.hash);
-                let unnumbered = matches!(message, Some(Message::Tunnel { .. }));
-                let packet = Packet {
-                    call: call_id(call),
-                    from: sender.peer.terminal,
-                    to: self.me,
-                    seq: if unnumbered { 0 } else { u32::from(seq % 40) },
-                    ack: u32::from(ack % 40),
-                    time: UnixMillis(now.wall.0.saturating_add_signed(i64::from(age))),
-                    intro: intro.map(|party| Arc::clone(&party.intro)),
-                    message,
-                };
-                if packet.check().is_err() {
-                    return;
-                }
-                let payload_hash = packet.payload_hash();
-                let intro = intro.map(|party| Arc::clone(&party.verified));
-                let callers = [Caller::Contact, Caller::Stranger, Caller::Refused(RejectReason::Blocked)];
-                let caller = callers[usize::from(caller % 3)];
-                calls.handle_packet(now, Opened { packet, payload_hash, intro }, caller);
-            }
+            Input::Packet(packet) => self.packet(packet),
+            Input::SetOffer { .. }
+            | Input::Candidates { .. }
+            | Input::Tunnel { .. }
+            | Input::MediaReady { .. }
+            | Input::MediaFailed { .. }
+            | Input::MediaLost { .. }
+            | Input::SendFailed { .. } => self.media(&input),
+            Input::Time { ms } => self.pass(Duration::from_millis(ms.into())),
+            Input::Timer => self.next_timer(),
+        }
+        self.drain();
+    }
+
+    fn media(&mut self, input: &Input) {
+        let (now, calls) = (self.now, &mut self.calls);
+        match *input {
             Input::SetOffer { leg: id } => {
                 let _ = calls.set_offer(now, leg(id), offer());
             }
@@ -225,10 +225,41 @@ impl World {
             Input::MediaFailed { leg: id } => calls.media_failed(now, leg(id)),
             Input::MediaLost { leg: id } => calls.media_lost(now, leg(id)),
             Input::SendFailed { leg: id } => calls.send_failed(now, leg(id)),
-            Input::Time { ms } => self.pass(Duration::from_millis(ms.into())),
-            Input::Timer => self.next_timer(),
+            _ => {}
         }
-        self.drain();
+    }
+
+    fn packet(&mut self, packet: AnyPacket) {
+        let AnyPacket { from, call, seq, ack, age, intro, caller, kind, what } = packet;
+        let (now, calls) = (self.now, &mut self.calls);
+        let sender = who(from);
+        let known = calls.knows(&call_id(call), &sender.peer.terminal);
+        // 0: none; 1: somebody else's; otherwise its own.
+        let intro = match intro {
+            0 if known => None,
+            1 => Some(who(from.wrapping_add(1))),
+            _ => Some(sender),
+        };
+        let message = message(kind, what, self.hash);
+        let unnumbered = matches!(message, Some(Message::Tunnel { .. }));
+        let packet = Packet {
+            call: call_id(call),
+            from: sender.peer.terminal,
+            to: self.me,
+            seq: if unnumbered { 0 } else { u32::from(seq % 40) },
+            ack: u32::from(ack % 40),
+            time: UnixMillis(now.wall.0.saturating_add_signed(i64::from(age))),
+            intro: intro.map(|party| Arc::clone(&party.intro)),
+            message,
+        };
+        if packet.check().is_err() {
+            return;
+        }
+        let payload_hash = packet.payload_hash();
+        let intro = intro.map(|party| Arc::clone(&party.verified));
+        let callers = [Caller::Contact, Caller::Stranger, Caller::Refused(RejectReason::Blocked)];
+        let caller = callers[usize::from(caller % 3)];
+        calls.handle_packet(now, Opened { packet, payload_hash, intro }, caller);
     }
 
     fn pass(&mut self, time: Duration) {

@@ -2,7 +2,7 @@
 //!
 //! Two terminals exchange [`Packet`]s. A packet belongs to one *dialog*, which is named by a [`CallId`] and the
 //! two terminals; [`crate::dialog`] numbers, acknowledges and repeats what is in it. On the wire a packet is
-//! signed by its sender's terminal key and sealed to its receiver ([`seal`], [`open`]), so whoever passes it on
+//! signed by its sender's terminal key and sealed to its receiver ([`seal()`], [`open`]), so whoever passes it on
 //! learns nothing but the receiver.
 //!
 //! Unknown fields are ignored. A message of an unknown kind is acknowledged and otherwise ignored, so a later
