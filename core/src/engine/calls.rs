@@ -7,7 +7,6 @@ use offhook_proto::number::Number;
 use offhook_proto::signalling::CallId;
 use offhook_proto::wire::UnixMillis;
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Instant;
 use tokio::sync::watch;
 
 /// Ended calls whose last state is still told to those who ask.
@@ -22,8 +21,6 @@ pub(super) struct CallView {
     pub outgoing: bool,
     /// When it began, for the history.
     pub began: UnixMillis,
-    /// When it was answered.
-    pub answered: Option<Instant>,
     /// Exporter of the media connection, for the verification words.
     pub exporter: Option<[u8; 32]>,
     /// The leg that carries it, once connected.
@@ -49,7 +46,6 @@ impl CallViews {
             number,
             outgoing,
             began,
-            answered: None,
             leg: None,
             exporter: None,
             refused: None,

@@ -2,6 +2,7 @@
 
 use super::{Engine, now, wall};
 use crate::api::{ApiError, CallRef, Command, Contact, ErrorCode, Reply, VerifyResult};
+use crate::media::MediaLeg;
 use crate::storage::{MessageEntry, MessageState, PinCheck, StorageError};
 use offhook_proto::call::CallError;
 use offhook_proto::number::{Invitation, NodeAddr, Number};
@@ -136,15 +137,21 @@ impl Engine {
     fn hold(&mut self, call: Option<&CallRef>, on: bool) -> Result<Reply, ApiError> {
         let call = self.views.pick(call, |v| v.is_active())?;
         self.calls.hold(now(), call, on).map_err(call_error)?;
-        self.legs.of_call(&call).for_each(|media| media.set_hold(on));
+        self.with_call_media(call, |media| media.set_hold(on));
         Ok(Reply::Done)
     }
 
     fn mute(&mut self, call: Option<&CallRef>, on: bool) -> Result<Reply, ApiError> {
         let call = self.views.pick(call, |v| v.is_active())?;
         self.calls.mute(now(), call, on).map_err(call_error)?;
-        self.legs.of_call(&call).for_each(|media| media.set_mute(on));
+        self.with_call_media(call, |media| media.set_mute(on));
         Ok(Reply::Done)
+    }
+
+    fn with_call_media(&self, call: CallId, act: impl FnOnce(&MediaLeg)) {
+        if let Some(media) = self.calls.leg_of(call).as_ref().and_then(|leg| self.legs.media(leg)) {
+            act(media);
+        }
     }
 
     async fn verify(&mut self, call: Option<&CallRef>, confirm: bool) -> Result<Reply, ApiError> {

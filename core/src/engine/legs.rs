@@ -6,7 +6,7 @@ use crate::media::{MediaEvent, MediaLeg, MediaStats, Path};
 use crate::net::Reach;
 use offhook_proto::call::{CallError, LegId};
 use offhook_proto::identity::TerminalId;
-use offhook_proto::signalling::{CallId, Packet};
+use offhook_proto::signalling::Packet;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio_stream::wrappers::ReceiverStream;
@@ -98,11 +98,6 @@ impl Legs {
     /// The leg's media, if it is there.
     pub fn media(&self, leg: &LegId) -> Option<&MediaLeg> {
         self.legs.get(leg).and_then(|l| l.media.as_ref())
-    }
-
-    /// Media of every leg of a call.
-    pub fn of_call<'a>(&'a self, call: &'a CallId) -> impl Iterator<Item = &'a MediaLeg> + 'a {
-        self.legs.iter().filter(move |(id, _)| id.call == *call).filter_map(|(_, l)| l.media.as_ref())
     }
 
     /// What is measured on the leg.

@@ -204,8 +204,8 @@ impl Engine {
     }
 
     /// Hang up everything, tell the peers, close the network and the account.
-    async fn shut_down(mut self, mut requests: mpsc::Receiver<Request>) {
-        requests.close();
+    /// Dropping `requests` last is what [`Phone::shutdown`](crate::phone::Phone::shutdown) waits for.
+    async fn shut_down(mut self, requests: mpsc::Receiver<Request>) {
         self.calls.hang_up_all(now());
         self.drain().await;
         self.legs.close_all().await;
@@ -214,6 +214,7 @@ impl Engine {
         let _ = tokio::time::timeout(std::time::Duration::from_secs(2), self.jobs.wait()).await;
         self.net.shutdown().await;
         self.account.close().await;
+        drop(requests);
     }
 
     /// Tell every subscriber.

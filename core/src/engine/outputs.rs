@@ -15,7 +15,7 @@ use offhook_proto::identity::IdentityId;
 use offhook_proto::number::{NodeAddr, Number};
 use offhook_proto::signalling::{self, CallId, Introduction, MAX_ROUTES, Packet, TextId};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -191,7 +191,6 @@ impl Engine {
     fn on_call_connected(&mut self, call: CallId, leg: LegId) {
         self.views.set(&call, CallState::Active);
         if let Some(view) = self.views.get_mut(&call) {
-            view.answered.get_or_insert_with(Instant::now);
             view.leg = Some(leg);
         }
         if let Some(path) = self.legs.path(&leg) {
