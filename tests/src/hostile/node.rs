@@ -91,6 +91,14 @@ impl Gang {
         self.start(Keypair::generate_ed25519(), None, false)
     }
 
+    /// The same with the key of this seed.
+    ///
+    /// # Errors
+    /// When it can't listen.
+    pub fn client_of(&self, seed: &[u8; 32]) -> Result<Node, HostileError> {
+        self.start(key_of(seed)?, None, false)
+    }
+
     /// A node with the key of this seed: that of a [`Person`](super::Person)'s terminal, say.
     ///
     /// # Errors
@@ -120,6 +128,10 @@ impl Gang {
         let addresses = addresses.into_iter().map(|addr| format!("{addr}/p2p/{peer}")).collect();
         Ok(Node { peer, addresses, evidence, served, commands })
     }
+}
+
+fn key_of(seed: &[u8; 32]) -> Result<Keypair, HostileError> {
+    Keypair::ed25519_from_bytes(*seed).map_err(|error| HostileError::Start(error.to_string()))
 }
 
 impl Drop for Gang {

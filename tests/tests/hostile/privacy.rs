@@ -128,7 +128,7 @@ struct Stranger {
 
 impl Stranger {
     fn start(gang: &Gang, scene: &Scene, person: Person) -> Anyhow<Self> {
-        let node = gang.node_of(person.terminal.seed(), None)?;
+        let node = gang.client_of(person.terminal.seed())?;
         let directory = node.meet(&scene.directory.address())?;
         assert_eq!(node.ask(directory, wire::register(&person.cert()))?, Answer::Welcome);
         let (_, bytes) = node.held_by(directory, &scene.key.0)?;
@@ -139,7 +139,12 @@ impl Stranger {
 
     /// Its own node, as the route through which it wants to be answered.
     fn routes(&self, scene: &Scene) -> Vec<offhook_proto::number::NodeAddr> {
-        self.node.addresses.iter().chain(&scene.directory.addresses).map(|addr| addr.parse().unwrap()).collect()
+        self.node
+            .addresses
+            .iter()
+            .chain(&scene.directory.addresses)
+            .map(|addr| addr.parse().unwrap())
+            .collect()
     }
 
     fn say(&mut self, scene: &Scene, ack: u32, message: Option<Message>) -> Outcome {
@@ -162,7 +167,10 @@ impl Stranger {
             message,
         };
         let blob = seal(&packet, &self.person.terminal, &self.to.seal, [u8::try_from(self.sent)?; 32])?;
-        assert_eq!(self.node.ask(self.directory, wire::forward(&self.to.terminal, &blob, None))?, Answer::Delivered);
+        assert_eq!(
+            self.node.ask(self.directory, wire::forward(&self.to.terminal, &blob, None))?,
+            Answer::Delivered
+        );
         Ok(())
     }
 
@@ -235,7 +243,9 @@ fn a_declined_stranger_never_sees_a_terminals_address() -> Outcome {
     stranger.say(&scene, 2, None)?;
     scene.bob.process.wait("ended", STEP)?;
     for packet in &packets {
-        if let Some(Message::Ringing { candidates, .. } | Message::Candidates { list: candidates }) = &packet.message {
+        if let Some(Message::Ringing { candidates, .. } | Message::Candidates { list: candidates }) =
+            &packet.message
+        {
             assert!(candidates.is_empty(), "candidates for a stranger: {candidates:?}");
         }
     }
