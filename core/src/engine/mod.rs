@@ -29,6 +29,7 @@ use offhook_proto::signalling::CallId;
 use offhook_proto::wire::UnixMillis;
 use publish::Publisher;
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
@@ -238,5 +239,7 @@ fn net_config(settings: &PhoneBuilder, account: &AccountStore) -> Result<NetConf
     config.mdns = settings.mdns;
     config.publish_direct = settings.publish_address;
     config.allow_private = settings.allow_private.then_some(true);
+    // Those who enter through this terminal learn from it how their NATs map them; it tells them the port.
+    config.stun = settings.server.then_some(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
     Ok(config)
 }
