@@ -242,9 +242,10 @@ impl Driver {
         link.state = State::Up;
         link.failures = 0;
         link.peer = Some(peer);
-        // What was configured is what others can use too; a dnsaddr alone doesn't say which of its nodes it is.
-        let configured = addr::last_peer(&link.addr).is_some();
-        let base = if configured { Some(link.addr.clone()) } else { remote };
+        // What was configured is what others can use too; a dnsaddr only says where to look. What is behind it is
+        // told by identify.
+        let named = |addr: &&Multiaddr| !addr::is_dnsaddr(addr);
+        let base = Some(&link.addr).filter(named).or(remote.as_ref().filter(named)).cloned();
         link.base = base.and_then(|base| base.with_p2p(peer).ok());
         if let Some(base) = link.base.clone() {
             self.swarm.behaviour_mut().kad.add_address(&peer, base);
