@@ -7,6 +7,7 @@
 //! reading, so the socket needs no task.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::future::Future;
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -38,7 +39,6 @@ const MAX_ERRORS: usize = 32;
 const RECEIVE_BUFFER: usize = 65_536;
 
 /// A STUN message from the network.
-#[derive(Debug)]
 pub(super) struct StunIn {
     pub(super) source: SocketAddr,
     /// The address that it was sent to.
@@ -47,14 +47,12 @@ pub(super) struct StunIn {
 }
 
 /// One address family.
-#[derive(Debug)]
 struct Half {
     io: UdpSocket,
     state: UdpSocketState,
     bound: SocketAddr,
 }
 
-#[derive(Debug)]
 struct Inner {
     path: Path,
     authenticated: VecDeque<SocketAddr>,
@@ -67,7 +65,6 @@ struct Inner {
 }
 
 /// See the module's documentation.
-#[derive(Debug)]
 pub(super) struct MediaSocket {
     halves: Vec<Half>,
     inner: Mutex<Inner>,
@@ -235,6 +232,13 @@ impl MediaSocket {
     }
 }
 
+/// quinn asks for it; addresses are not for logs.
+impl fmt::Debug for MediaSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MediaSocket").field("path", &self.path()).finish_non_exhaustive()
+    }
+}
+
 impl Half {
     fn bind(ip: IpAddr) -> io::Result<Half> {
         let domain = if ip.is_ipv4() { socket2::Domain::IPV4 } else { socket2::Domain::IPV6 };
@@ -343,8 +347,8 @@ impl UdpPoller for Poller {
     }
 }
 
-impl std::fmt::Debug for Poller {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Poller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Poller").finish_non_exhaustive()
     }
 }

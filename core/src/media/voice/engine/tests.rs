@@ -125,7 +125,7 @@ fn speech_arrives_soon_and_whole_on_a_clean_network() {
             let network: Network = Box::new(move |_| Some(Duration::from_millis(one_way)));
             let talk = talk(Duration::from_millis(phase), network, every_tick);
             println!("one_way_ms={one_way} phase_ms={phase} {:?}", talk.score);
-            assert!(talk.score.correlation > 0.8, "{:?}", talk.score);
+            assert!(talk.score.correlation > 0.95, "{:?}", talk.score);
             assert!(talk.score.delay_ms < limit, "{:?}", talk.score);
             assert_eq!((talk.listener.lost, talk.listener.concealed), (0, 0.0));
             let first = talk.first_audio.unwrap().as_millis() as u64;
