@@ -79,15 +79,12 @@ impl Call {
                     () = tokio::time::sleep(GLANCE) => continue, // statistics come without an event
                 };
                 let to = &self.ends[1 - from].leg;
-                match &event {
-                    MediaEvent::Tunnel(packet) if self.tunnel => {
-                        self.carried[from] += 1;
-                        to.tunnel(packet.clone());
-                    }
-                    MediaEvent::Candidates(lines) if self.candidates => {
-                        to.add_remote_candidates(lines.clone())
-                    }
-                    _ => {}
+                if let (true, MediaEvent::Tunnel(packet)) = (self.tunnel, &event) {
+                    self.carried[from] += 1;
+                    to.tunnel(packet.clone());
+                }
+                if let (true, MediaEvent::Candidates(lines)) = (self.candidates, &event) {
+                    to.add_remote_candidates(lines.clone());
                 }
                 self.ends[from].log.push(event);
             }
@@ -104,9 +101,9 @@ impl Call {
 }
 
 fn exporter(end: &End) -> Option<[u8; 32]> {
-    end.find(|event| match event {
-        MediaEvent::Connected { exporter, .. } => Some(*exporter),
-        _ => None,
+    end.find(|event| {
+        let MediaEvent::Connected { exporter, .. } = event else { return None };
+        Some(*exporter)
     })
 }
 
@@ -115,11 +112,9 @@ fn is_direct(end: &End) -> bool {
 }
 
 fn epochs(end: &End) -> Option<(u64, u64)> {
-    end.find(|event| match event {
-        MediaEvent::AudioStarted { mic_epoch_ns, speaker_epoch_ns } => {
-            Some((*mic_epoch_ns, *speaker_epoch_ns))
-        }
-        _ => None,
+    end.find(|event| {
+        let MediaEvent::AudioStarted { mic_epoch_ns, speaker_epoch_ns } = event else { return None };
+        Some((*mic_epoch_ns, *speaker_epoch_ns))
     })
 }
 

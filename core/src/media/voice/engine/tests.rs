@@ -202,7 +202,7 @@ fn garbage_is_only_dropped() {
     };
     for n in 0..2_000u16 {
         let at = now + Duration::from_millis(u64::from(n));
-        let noise: Vec<u8> = (0..n % 200).map(|i| (i * 31 ^ n) as u8).collect();
+        let noise: Vec<u8> = (0..n % 200).map(|i| ((i * 31) ^ n) as u8).collect();
         engine.receive(at, &noise);
         engine.receive(at, &packet(&noise, n, u32::from(n / 100)));
         engine.tick(at, &mut |_| {});
