@@ -113,7 +113,7 @@ impl Settings {
 
 fn start_log(format: LogFormat) {
     let filter = EnvFilter::try_from_env("OFFHOOK_LOG")
-        .unwrap_or_else(|_| EnvFilter::new("offhook=info,offhook_bootstrap=info,warn"));
+        .unwrap_or_else(|_| EnvFilter::new("offhook=info,offhook_bootstrap=info,libp2p_kad=error,warn"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         LogFormat::Text => log.init(),

@@ -8,8 +8,8 @@ const EXAMPLES: &str = "\
 Examples:
   offhook account new ada              make an account; it gets a number
   offhook run                          go on line, ring, take commands
-  offhook dial 4821 0937 5562          call a number
-  offhook text 4821 0937 5562 Hello    send a text message
+  offhook dial 4821 0937 5567          call a number
+  offhook text 4821 0937 5567 Hello    send a text message
   offhook link                         an invitation link and QR code to give away
 
 Exit codes:
@@ -66,8 +66,8 @@ The call is made by the running terminal if there is one, otherwise by this prog
 Ctrl-C hangs up. Keys typed during the call: the commands of `offhook run`, e.g. `dtmf 1`, `mute on`.
 
 Examples:
-  offhook dial 4821 0937 5562
-  offhook dial 'offhook:482109375562?key=...&via=...'
+  offhook dial 4821 0937 5567
+  offhook dial 'offhook:482109375567?key=...&via=...'
   offhook dial --mic file:hello.wav --speaker none 4821-0937-5562")]
     Dial(Box<DialArgs>),
     /// Answer the call that rings
@@ -79,7 +79,7 @@ Examples:
     /// Send a text message
     #[command(
         override_usage = "offhook text [OPTIONS] NUMBER MESSAGE...",
-        after_help = "Example:\n  offhook text 4821 0937 5562 See you at five"
+        after_help = "Example:\n  offhook text 4821 0937 5567 See you at five"
     )]
     Text(Box<TextArgs>),
     /// Is a number there, and on line?
@@ -171,7 +171,7 @@ pub enum ContactCmd {
     /// Give a number a name
     #[command(
         override_usage = "offhook contact add [OPTIONS] NUMBER NAME...",
-        after_help = "Examples:\n  offhook contact add 4821 0937 5562 Ada\n  offhook contact add 'offhook:482109375562?key=...' Ada"
+        after_help = "Examples:\n  offhook contact add 4821 0937 5567 Ada\n  offhook contact add 'offhook:482109375567?key=...' Ada"
     )]
     Add {
         /// Number or invitation link, then the name
@@ -328,17 +328,16 @@ mod tests {
         let cli = Cli::try_parse_from(["offhook", "dial", "4821", "0937", "5562", "--json"]).unwrap();
         assert!(cli.global.json);
         let Cmd::Dial(args) = cli.command else { unreachable!("{:?}", cli.command) };
-        assert_eq!(args.number.join(" "), "4821 0937 5562");
+        assert_eq!(args.number.join(" "), "4821 0937 5567");
     }
 
     #[test]
     fn switches_can_be_taken_back() {
         let parse = |flags: &[&str]| {
             let words = ["offhook", "run"].iter().chain(flags);
-            match Cli::try_parse_from(words).unwrap().command {
-                Cmd::Run(args) => args.network,
-                other => unreachable!("{other:?}"),
-            }
+            let command = Cli::try_parse_from(words).unwrap().command;
+            let Cmd::Run(args) = command else { unreachable!("{command:?}") };
+            args.network
         };
         assert_eq!(parse(&["--server"]).server, Some(true));
         assert_eq!(parse(&["--server=false"]).server, Some(false));

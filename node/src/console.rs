@@ -92,7 +92,7 @@ fn split_word(text: &str) -> (&str, &str) {
     }
 }
 
-/// Takes a number off the front of a text: a plain number may be typed in groups (`4821 0937 5562 hello`),
+/// Takes a number off the front of a text: a plain number may be typed in groups (`4821 0937 5567 hello`),
 /// everything else ends at the first blank.
 pub fn split_number(text: &str) -> (&str, &str) {
     let text = text.trim();
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn words_become_commands() {
-        assert_eq!(command(" dial 4821 0937 5562 "), Command::Dial { number: "4821 0937 5562".into() });
+        assert_eq!(command(" dial 4821 0937 5567 "), Command::Dial { number: "4821 0937 5567".into() });
         assert_eq!(command("answer"), Command::Answer { call: None });
         assert_eq!(command("hangup 00ff"), Command::Hangup { call: Some("00ff".into()) });
         assert_eq!(command("dtmf 12#"), Command::Dtmf { call: None, digits: "12#".into() });
@@ -168,15 +168,15 @@ mod tests {
 
     #[test]
     fn numbers_in_groups_are_told_from_the_text_behind_them() {
-        assert_eq!(split_number("4821 0937 5562 see  you"), ("4821 0937 5562", "see  you"));
-        assert_eq!(split_number("482109375562 5 o'clock"), ("482109375562", "5 o'clock"));
-        assert_eq!(split_number("4821 0937 5562 1234"), ("4821 0937 5562", "1234"));
+        assert_eq!(split_number("4821 0937 5567 see  you"), ("4821 0937 5567", "see  you"));
+        assert_eq!(split_number("482109375567 5 o'clock"), ("482109375567", "5 o'clock"));
+        assert_eq!(split_number("4821 0937 5567 1234"), ("4821 0937 5567", "1234"));
         assert_eq!(split_number("(4821) 0937-5562 hi"), ("(4821) 0937-5562", "hi"));
         assert_eq!(split_number("４８２１ ０９３７ ５５６２ hi"), ("４８２１ ０９３７ ５５６２", "hi"));
         assert_eq!(split_number("ada hello"), ("ada", "hello"));
-        assert_eq!(split_number("offhook:482109375562?key=a hello"), ("offhook:482109375562?key=a", "hello"));
+        assert_eq!(split_number("offhook:482109375567?key=a hello"), ("offhook:482109375567?key=a", "hello"));
         assert_eq!(split_number("1004 hello"), ("1004", "hello"));
-        assert_eq!(split_number("4821093755621 hi"), ("4821093755621", "hi"));
+        assert_eq!(split_number("4821093755671 hi"), ("4821093755671", "hi"));
         assert_eq!(split_number(""), ("", ""));
     }
 

@@ -145,10 +145,8 @@ impl From<ApiError> for Failure {
 
 impl From<StorageError> for Failure {
     fn from(error: StorageError) -> Self {
-        let exit = match error {
-            StorageError::InUse(_) => Exit::InUse,
-            ref other => Exit::of_code(other.code()),
-        };
+        let in_use = matches!(error, StorageError::InUse(_));
+        let exit = if in_use { Exit::InUse } else { Exit::of_code(error.code()) };
         Self::new(exit, error.to_string())
     }
 }
@@ -158,17 +156,17 @@ pub type Outcome = Result<(), Failure>;
 
 /// Whether an event ends the wait for the text message `id`, and how.
 pub fn text_outcome(event: &Event, id: &str) -> Option<Outcome> {
-    match event {
-        Event::TextDelivered { id: delivered } if delivered == id => Some(Ok(())),
-        Event::TextFailed { id: failed, reason } if failed == id => {
-            let exit = match Exit::of_call(reason, false) {
-                Exit::Ok | Exit::Interrupted => Exit::Failed,
-                other => other,
-            };
-            Some(Err(Failure::new(exit, format!("Not delivered: {}.", crate::text::reason(reason)))))
-        }
-        _ => None,
+    if let Event::TextDelivered { id: delivered } = event
+        && delivered == id
+    {
+        return Some(Ok(()));
     }
+    let Event::TextFailed { id: failed, reason } = event else { return None };
+    let exit = Exit::of_call(reason, false);
+    // A message is neither hung up nor interrupted.
+    let exit = if matches!(exit, Exit::Ok | Exit::Interrupted) { Exit::Failed } else { exit };
+    let message = format!("Not delivered: {}.", crate::text::reason(reason));
+    (failed == id).then(|| Err(Failure::new(exit, message)))
 }
 
 #[cfg(test)]

@@ -107,18 +107,17 @@ impl Teller {
 
     /// Packets change between equal paths, and find one before the call is connected: only programs care.
     fn is_news(&mut self, event: &Event) -> bool {
-        match event {
-            Event::Connected { call, path } => self.paths.insert(call.clone(), *path).is_none(),
-            Event::Path { call, path } => match self.paths.get_mut(call) {
-                Some(told) => std::mem::replace(told, *path) != *path,
-                None => false,
-            },
-            Event::Ended { call, .. } => {
-                self.paths.remove(call);
-                true
-            }
-            _ => true,
+        if let Event::Path { call, path } = event {
+            let told = self.paths.get_mut(call);
+            return told.is_some_and(|told| std::mem::replace(told, *path) != *path);
         }
+        if let Event::Connected { call, path } = event {
+            self.paths.insert(call.clone(), *path);
+        }
+        if let Event::Ended { call, .. } = event {
+            self.paths.remove(call);
+        }
+        true
     }
 }
 

@@ -81,10 +81,9 @@ pub async fn start_on_line(context: &Context, settings: &Settings) -> Result<Pho
 }
 
 async fn is_on_line(phone: &Phone) -> Result<bool, Failure> {
-    match phone.execute(Command::Status).await? {
-        Reply::Status(status) => Ok(status.online),
-        other => Err(crate::telephone::unexpected(&other).into()),
-    }
+    let reply = phone.execute(Command::Status).await?;
+    let Reply::Status(status) = reply else { return Err(crate::telephone::unexpected(&reply).into()) };
+    Ok(status.online)
 }
 
 fn device(text: &str) -> Result<DeviceSpec, Failure> {
@@ -92,8 +91,5 @@ fn device(text: &str) -> Result<DeviceSpec, Failure> {
 }
 
 fn failure(error: PhoneError) -> Failure {
-    match error {
-        PhoneError::Storage(error) => error.into(),
-        other => other.to_api().into(),
-    }
+    if let PhoneError::Storage(error) = error { error.into() } else { error.to_api().into() }
 }

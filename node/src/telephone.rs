@@ -30,13 +30,27 @@ pub async fn resolve(telephone: &impl Telephone, typed: &str) -> Result<String, 
 }
 
 /// Replaces a contact's name in a command by the contact's number.
-pub async fn resolved(telephone: &impl Telephone, command: Command) -> Result<Command, ApiError> {
-    Ok(match command {
-        Command::Dial { number } => Command::Dial { number: resolve(telephone, &number).await? },
-        Command::Lookup { number } => Command::Lookup { number: resolve(telephone, &number).await? },
-        Command::Text { number, body } => Command::Text { number: resolve(telephone, &number).await?, body },
-        other => other,
-    })
+pub async fn resolved(telephone: &impl Telephone, mut command: Command) -> Result<Command, ApiError> {
+    match &mut command {
+        Command::Dial { number } | Command::Lookup { number } | Command::Text { number, .. } => {
+            *number = resolve(telephone, number).await?;
+        }
+        Command::Answer { .. }
+        | Command::Reject { .. }
+        | Command::Hangup { .. }
+        | Command::Dtmf { .. }
+        | Command::Hold { .. }
+        | Command::Mute { .. }
+        | Command::Status
+        | Command::Verify { .. }
+        | Command::Contacts
+        | Command::ContactAdd { .. }
+        | Command::ContactRemove { .. }
+        | Command::ContactConfirm { .. }
+        | Command::Link
+        | Command::Shutdown => {}
+    }
+    Ok(command)
 }
 
 /// For a reply of another kind than the command has.

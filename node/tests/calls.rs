@@ -1,6 +1,9 @@
 //! Two built terminals on this machine, worked through their control sockets: one is the entry point of the
 //! other. What is checked is the command line; the calls themselves are tested in `tests/`.
 
+// In a test a panic is the report.
+#![allow(clippy::unwrap_used)]
+
 use serde_json::Value;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -122,14 +125,14 @@ fn pair() -> (Terminal, Terminal) {
         "--external",
         &addr,
         "--ring-timeout",
-        "3",
+        "6",
         "--metrics",
         "127.0.0.1:0",
     ];
     let entry = Terminal::start("ada", &flags);
     let link = entry.json(&["link"])["link"].as_str().unwrap().to_owned();
     let via = link.split("via=").nth(1).expect("an entry point").split('&').next().unwrap();
-    let other = Terminal::start("bob", &["--entry", via, "--ring-timeout", "3"]);
+    let other = Terminal::start("bob", &["--entry", via, "--ring-timeout", "6"]);
     other.program.wait("\"online\"");
     (entry, other)
 }

@@ -59,6 +59,7 @@ mod texts;
 mod timers;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -236,7 +237,6 @@ pub struct Load {
 }
 
 /// The call machine. See the head of the module.
-#[derive(Debug)]
 pub struct Calls {
     config: CallConfig,
     terminal: TerminalId,
@@ -392,6 +392,7 @@ impl Calls {
         self.sweep(now);
     }
 
+    /// Sends what the dialogs have queued.
     fn flush(&mut self) {
         for (id, leg) in &mut self.legs {
             while let Some(frame) = leg.dialog.poll_frame() {
@@ -413,7 +414,17 @@ impl Calls {
     }
 }
 
+impl fmt::Debug for Calls {
+    /// How much there is; what is in it is private.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Calls").field(&self.load()).finish()
+    }
+}
+
 fn chosen_leg(wire: CallId, call: &Call) -> Option<LegId> {
     let terminal = call.chosen.filter(|_| call.state.is_answered())?;
     Some(LegId { call: wire, terminal })
 }
+
+#[cfg(test)]
+mod tests;

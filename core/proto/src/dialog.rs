@@ -168,6 +168,13 @@ impl Dialog {
         received
     }
 
+    /// Forgets what was not acknowledged: nobody needs it any more.
+    pub fn abandon(&mut self) {
+        self.unacked.clear();
+        self.outbox.clear();
+        self.resend_at = None;
+    }
+
     /// Every message that we sent has arrived, and nothing is missing between those that we received.
     #[must_use]
     pub fn is_idle(&self) -> bool {
@@ -312,3 +319,6 @@ impl Rtt {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("the other side does not answer")]
 pub struct Dead;
+
+#[cfg(test)]
+mod tests;

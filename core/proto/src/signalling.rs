@@ -504,3 +504,6 @@ wire_code!(RejectReason {
 wire_code!(CancelReason {
     Cancelled = 0, AnsweredElsewhere = 1, DeclinedElsewhere = 2, NoAnswer = 3, Glare = 4, Failed = 5,
 });
+
+#[cfg(test)]
+mod tests;

@@ -36,9 +36,12 @@ pub(super) async fn open(path: &Path) -> Result<SqlitePool, StorageError> {
         .test_before_acquire(false)
         .connect_with(options(path))
         .await?;
-    MIGRATIONS.run(&pool).await.map_err(|error| match error {
-        MigrateError::VersionMissing(_) | MigrateError::VersionTooNew(..) => StorageError::NewerVersion,
-        other => StorageError::Database(Box::new(other)),
+    MIGRATIONS.run(&pool).await.map_err(|error| {
+        if matches!(error, MigrateError::VersionMissing(_) | MigrateError::VersionTooNew(..)) {
+            StorageError::NewerVersion
+        } else {
+            StorageError::Database(Box::new(error))
+        }
     })?;
     Ok(pool)
 }

@@ -266,7 +266,7 @@ async fn history_messages_and_settings_come_back() {
     let call = |n: u64, reason: EndReason| CallEntry {
         call: format!("{n:032x}"),
         number: number(n),
-        outgoing: n % 2 == 0,
+        outgoing: n.is_multiple_of(2),
         started: UnixMillis(1_000 + n),
         duration_ms: n,
         reason,

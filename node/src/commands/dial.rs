@@ -110,22 +110,17 @@ impl Progress {
             return None;
         }
         self.teller.event(event);
-        match &event.event {
-            Event::Accepted { .. } => {
-                self.answered = true;
-                None
-            }
-            Event::Ended { reason, .. } => Some(self.outcome(reason)),
-            _ => None,
+        if let Event::Accepted { .. } = event.event {
+            self.answered = true;
         }
+        let Event::Ended { reason, .. } = &event.event else { return None };
+        Some(self.outcome(reason))
     }
 
     fn outcome(&self, reason: &EndReason) -> Outcome {
-        match Exit::of_call(reason, self.answered) {
-            Exit::Ok => Ok(()),
-            // The event has said it in words.
-            exit => Err(Failure::silent(exit)),
-        }
+        let exit = Exit::of_call(reason, self.answered);
+        // The event has said it in words.
+        if exit == Exit::Ok { Ok(()) } else { Err(Failure::silent(exit)) }
     }
 }
 

@@ -14,10 +14,11 @@ use std::io::IsTerminal as _;
 /// Prints the invitation link and its QR code.
 pub async fn print(context: &Context, printer: Printer, no_qr: bool) -> Outcome {
     let (link, whole) = match running(context).await? {
-        Some(remote) => match remote.execute(Command::Link).await? {
-            Reply::Link { link } => (link, true),
-            other => return Err(unexpected(&other).into()),
-        },
+        Some(remote) => {
+            let reply = remote.execute(Command::Link).await?;
+            let Reply::Link { link } = reply else { return Err(unexpected(&reply).into()) };
+            (link, true)
+        }
         None => (from_file(context).await?, false),
     };
     if printer.json() {
@@ -63,7 +64,7 @@ mod tests {
 
     #[test]
     fn the_code_is_square_and_fits_a_terminal() {
-        let link = format!("offhook:482109375562?key={}&via={}", "a".repeat(26), "b".repeat(120));
+        let link = format!("offhook:482109375567?key={}&via={}", "a".repeat(26), "b".repeat(120));
         let code = qr(&link, false).unwrap();
         let lines: Vec<_> = code.lines().collect();
         let width = lines[0].chars().count();

@@ -57,10 +57,8 @@ pub async fn run(context: &Context, printer: Printer, args: &RunArgs) -> Outcome
 /// Says who this is. Gives the time of the state that was told, if that was on line: the event of the same
 /// news need not be shown again.
 async fn greet(phone: &Phone, printer: Printer) -> Result<u64, Failure> {
-    let status = match phone.execute(Command::Status).await? {
-        Reply::Status(status) => status,
-        other => return Err(unexpected(&other).into()),
-    };
+    let reply = phone.execute(Command::Status).await?;
+    let Reply::Status(status) = reply else { return Err(unexpected(&reply).into()) };
     if !printer.json() {
         let version = env!("CARGO_PKG_VERSION");
         printer.line(&format!("Offhook {version}: {}, number {}.", status.account, status.number));

@@ -4,6 +4,7 @@ use crate::telephone::Telephone;
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 use offhook::api::{ApiError, Command, ErrorCode, Reply, TimedEvent};
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::io::AsyncWriteExt as _;
@@ -36,11 +37,13 @@ impl Remote {
     pub async fn connect(socket: &Path) -> Result<Option<Self>, Failure> {
         let stream = match UnixStream::connect(socket).await {
             Ok(stream) => stream,
-            Err(error) => match error.kind() {
-                // No socket, or one that a killed program left behind.
-                std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => return Ok(None),
-                _ => return Err(Failure::failed(format!("{} can't be opened: {error}.", socket.display()))),
-            },
+            // No socket, or one that a killed program left behind.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+                return Ok(None);
+            }
+            Err(error) => {
+                return Err(Failure::failed(format!("{} can't be opened: {error}.", socket.display())));
+            }
         };
         let (input, out) = stream.into_split();
         let (reply_in, replies) = mpsc::channel(4);

@@ -25,14 +25,15 @@ struct Recorder {
 impl Telephone for Recorder {
     async fn execute(&self, command: Command) -> Result<Reply, ApiError> {
         self.asked.lock().unwrap().push(command.clone());
-        match command {
-            Command::Dial { .. } => Ok(Reply::Call { call: "c1".into() }),
-            Command::Lookup { .. } => {
-                self.go_on.notified().await;
-                Err(ApiError::new(ErrorCode::Offline, "Off line."))
-            }
-            _ => Ok(Reply::Done),
+        if let Command::Dial { .. } = command {
+            return Ok(Reply::Call { call: "c1".into() });
         }
+        if let Command::Lookup { .. } = command {
+            self.go_on.notified().await;
+            return Err(ApiError::new(ErrorCode::Offline, "Off line."));
+        }
+        assert_ne!(command, Command::Shutdown, "is the server's own affair");
+        Ok(Reply::Done)
     }
 
     fn events(&self) -> BoxStream<'static, TimedEvent> {
@@ -75,10 +76,8 @@ async fn hear(stream: &mut BufReader<UnixStream>) -> Answer {
 }
 
 fn refusal(answer: Answer) -> ErrorCode {
-    match answer {
-        Answer::Reply(Err(error)) => error.code,
-        other => unreachable!("{other:?}"),
-    }
+    let Answer::Reply(Err(error)) = answer else { unreachable!("{answer:?}") };
+    error.code
 }
 
 #[tokio::test]

@@ -1,20 +1,20 @@
-//! A hostile node, for the tests in `tests/tests/hostile_*.rs`: accounts made by hand whose every key is known
+//! A hostile node, for the tests in `tests/tests/hostile`: accounts made by hand whose every key is known
 //! ([`Person`]), record sets that are wrong in one way each, and a libp2p node that can send any bytes at all.
 //!
 //! It speaks the protocols as `docs/protocol.md` describes them, with encoders of its own where the library's would not
 //! let it lie. What the tests show:
 //!
-//! | file | test | claim |
+//! | module | test | claim |
 //! |---|---|---|
-//! | `hostile_records` | `bad_records_are_refused_where_they_arrive` | forged, replayed, expired, future, oversized and incumbent-violating records, put or stored: refused, never served |
+//! | `records` | `bad_records_are_refused_where_they_arrive` | forged, replayed, expired, future, oversized and incumbent-violating records, put or stored: refused, never served |
 //! | | `bad_records_are_ignored_where_they_are_read` | the same, served to a caller: it finds the right one and turns to nobody else |
 //! | | `old_records_at_five_of_twenty_holders_do_not_stop_a_call` | 20 DHT servers, 5 of which replay an older record: it rings |
-//! | `hostile_flood` | `garbage_and_half_messages_leave_memory_bounded` | garbage, half messages, endless streams at terminal and directory: memory stays bounded, calls still get through |
+//! | `flood` | `garbage_and_half_messages_leave_memory_bounded` | garbage, half messages, endless streams at terminal and directory: memory stays bounded, calls still get through |
 //! | | `a_flood_of_invites_leaves_room_for_a_proper_call` | invites by many identities as fast as they go: likewise |
-//! | `hostile_privacy` | `a_crawler_never_sees_a_terminals_address` | reads the whole DHT, identifies every node it meets |
+//! | `privacy` | `a_crawler_never_sees_a_terminals_address` | reads the whole DHT, identifies every node it meets |
 //! | | `a_declined_stranger_never_sees_a_terminals_address` | nor does a stranger whose call rings and is declined |
 //! | | `a_spoofed_packet_moves_no_call` | forged UDP from elsewhere changes no path |
-//! | `hostile_crash` | `acknowledged_records_survive_kill_9` | a directory killed at any moment still serves what it acknowledged |
+//! | `crash` | `acknowledged_records_survive_kill_9` | a directory killed at any moment still serves what it acknowledged |
 
 mod driver;
 mod evidence;

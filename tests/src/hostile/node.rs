@@ -203,6 +203,21 @@ impl Node {
         self.served.peers.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
     }
 
+    /// The same for a node that is known by its address.
+    ///
+    /// # Errors
+    /// When that is none, or says not whose.
+    pub fn recommend_at(&self, address: &str) -> Result<(), HostileError> {
+        let addr: Multiaddr =
+            address.parse().map_err(|_| HostileError::Start(format!("{address}: no address")))?;
+        let Some(libp2p::multiaddr::Protocol::P2p(peer)) = addr.iter().last() else {
+            return Err(HostileError::Start(format!("{address}: no peer")));
+        };
+        let entry = KadPeer { id: peer.to_bytes(), addrs: vec![addr.to_vec()] };
+        self.served.peers.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
+        Ok(())
+    }
+
     /// Connects; answers the other end's peer id.
     ///
     /// # Errors

@@ -117,7 +117,9 @@ fn calls_go_directly_through_every_pair_of_nats_that_can_be_pierced() -> Outcome
         let call =
             Call::place(&mut ada, &mut bob).map_err(|error| format!("{caller} calls {callee}: {error}"))?;
         assert_eq!(call.path, "direct", "{caller} calls {callee}");
-        hang_up(&mut ada, &mut bob)?;
+        hang_up(&mut ada, &mut bob).map_err(|error| format!("{caller} calls {callee}: {error}"))?;
+        ada.process.terminate(STEP)?;
+        bob.process.terminate(STEP)?;
     }
     Ok(())
 }

@@ -88,7 +88,10 @@ impl Calls {
             call.search_deadline = call.search_deadline.map(|at| at.max(now.instant + SEARCH_GRACE));
         }
         let (app, terminals, disclose) = (call.id, call.found, call.contact);
-        let mut leg = Leg::new(Arc::new(peer), Role::Caller, LegState::Preparing, Arc::clone(&self.intro));
+        let number = call.number.clone();
+        let intro = Arc::clone(&self.intro);
+        let mut leg = Leg::new(Arc::new(peer), number, Role::Caller, LegState::Preparing, intro);
+        leg.contact = disclose;
         leg.media = Media::Pending;
         leg.disclosed = disclose;
         self.legs.insert(id, leg);
@@ -164,8 +167,18 @@ impl Calls {
         let Some(call) = self.calls.get(&wire) else { return };
         let reason = call.verdict.unwrap_or(EndReason::Unreachable);
         let by = match reason {
-            EndReason::Unreachable | EndReason::WrongNumber | EndReason::Failed(_) => EndedBy::Network,
-            EndReason::HungUp
+            EndReason::Unreachable
+            | EndReason::WrongNumber
+            | EndReason::Failed(
+                Failure::Lookup
+                | Failure::NoMediaPath
+                | Failure::MediaLost
+                | Failure::Media
+                | Failure::SignallingLost
+                | Failure::NotConfirmed,
+            ) => EndedBy::Network,
+            EndReason::Failed(Failure::Remote | Failure::Clock | Failure::Protocol)
+            | EndReason::HungUp
             | EndReason::Declined
             | EndReason::Busy
             | EndReason::NoAnswer

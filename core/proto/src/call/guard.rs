@@ -72,7 +72,7 @@ pub(super) struct Remembered {
     pub peer: Arc<Peer>,
     /// Our last word, if the end came from us.
     pub farewell: Option<(u32, Message)>,
-    /// What was received.
+    /// What was received. It stays as it is: what comes later nobody has read.
     pub ack: u32,
     until: Instant,
     answers: u8,
@@ -83,26 +83,17 @@ impl Remembered {
         Self { peer, farewell, ack, until: now + REMEMBER, answers: 0 }
     }
 
-    /// What to answer to a message numbered `seq`: number and message, and the acknowledgement to send along.
-    /// `None` if enough was said.
+    /// What to answer to a message: number and message. `None` if enough was said.
     ///
-    /// A text is never acknowledged here, because nobody has read it. Nor is a final message answered by another
-    /// one: two terminals that both remember the call would go on for ever.
-    pub fn answer(&mut self, seq: u32, message: Option<&Message>) -> Option<(u32, Option<Message>, u32)> {
+    /// A final message is not answered by another one: two terminals that both remember the call would go on for
+    /// ever.
+    pub fn answer(&mut self, message: Option<&Message>) -> Option<(u32, Option<Message>)> {
         if self.answers >= MAX_ANSWERS {
             return None;
         }
         self.answers += 1;
-        if !matches!(message, Some(Message::Text { .. })) {
-            self.ack = self.ack.max(seq);
-        }
-        if message.is_some_and(Message::is_final) {
-            return Some((0, None, self.ack));
-        }
-        Some(match &self.farewell {
-            Some((seq, farewell)) => (*seq, Some(farewell.clone()), self.ack),
-            None => (0, None, self.ack),
-        })
+        let last_word = self.farewell.clone().filter(|_| !message.is_some_and(Message::is_final));
+        Some(last_word.map_or((0, None), |(seq, farewell)| (seq, Some(farewell))))
     }
 }
 

@@ -1,6 +1,6 @@
 //! What happens in an answered call, and hanging up.
 
-use super::event::{CallEvent, EndReason, EndedBy, LegId};
+use super::event::{CallEvent, EndReason, EndedBy, LegId, Role};
 use super::leg::LegState;
 use super::state::CallState;
 use super::{CallError, Calls, Now};
@@ -90,10 +90,12 @@ impl Calls {
         Ok((id, seq))
     }
 
-    /// A text, key or notice of the other side. Before the answer there is nothing of the kind.
+    /// A text, key or notice of the other side. Before the answer there is nothing of the kind, but a callee that
+    /// has answered may write before it hears that another terminal was first, and is told that it arrived.
     pub(super) fn in_call_message(&mut self, id: LegId, message: Message) {
         let Some(leg) = self.legs.get(&id) else { return };
-        if leg.state != LegState::Chosen && !leg.was_chosen {
+        let late = leg.state == LegState::Closing && leg.role == Role::Caller;
+        if leg.state != LegState::Chosen && !leg.was_chosen && !late {
             return;
         }
         let call = self.calls.get(&id.call).map(|call| call.id);

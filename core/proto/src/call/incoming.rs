@@ -34,8 +34,14 @@ impl Calls {
             seal: intro.cert.seal,
             routes: intro.routes.clone(),
         };
-        let mut leg = Leg::new(Arc::new(peer), Role::Callee, LegState::Early, Arc::clone(&self.intro));
-        leg.caller = Some((intro.number.clone(), caller));
+        let number = intro.number.clone();
+        let mut leg =
+            Leg::new(Arc::new(peer), number, Role::Callee, LegState::Early, Arc::clone(&self.intro));
+        (leg.contact, leg.refusal) = match caller {
+            Caller::Contact => (true, None),
+            Caller::Stranger => (false, None),
+            Caller::Refused(reason) => (false, Some(reason)),
+        };
         leg.deadline = Some(now.instant + LINGER);
         self.legs.insert(id, leg);
         if matches!(caller, Caller::Refused(RejectReason::Expired)) {
@@ -48,7 +54,7 @@ impl Calls {
     /// Keeps the number of dialogs whose first message is still missing in bounds: the oldest goes.
     fn limit_early(&mut self, now: Now) {
         for contacts in [false, true] {
-            let early = |leg: &Leg| leg.state == LegState::Early && leg.is_contact() == contacts;
+            let early = |leg: &Leg| leg.state == LegState::Early && leg.contact == contacts;
             let over = self.legs.values().filter(|leg| early(leg)).count().saturating_sub(MAX_EARLY);
             for _ in 0..over {
                 let legs = self.legs.iter().filter(|(_, leg)| early(leg));
@@ -85,13 +91,10 @@ impl Calls {
 
     fn on_invite(&mut self, now: Now, id: LegId) {
         let Some(leg) = self.legs.get_mut(&id) else { return };
-        let Some((number, caller)) = leg.caller.clone() else { return };
-        let identity = leg.peer.identity;
-        let contact = match caller {
-            Caller::Refused(reason) => return self.refuse(now, id, reason),
-            Caller::Contact => true,
-            Caller::Stranger => false,
-        };
+        if let Some(reason) = leg.refusal {
+            return self.refuse(now, id, reason);
+        }
+        let (number, identity, contact) = (leg.number.clone(), leg.peer.identity, leg.contact);
         leg.state = LegState::Preparing;
         leg.deadline = None;
         let ring_deadline = now.instant + self.config.ring_timeout;

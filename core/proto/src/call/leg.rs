@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Caller;
 use super::event::{LegId, Peer, Role};
 use crate::dialog::{Dialog, Frame, GIVE_UP};
 use crate::identity::TerminalId;
 use crate::number::Number;
-use crate::signalling::{Introduction, MAX_CANDIDATES, MediaOffer, Message, Packet, TextId};
+use crate::signalling::{Introduction, MAX_CANDIDATES, MediaOffer, Message, Packet, RejectReason, TextId};
 
 /// Candidates of one side that wait, to be sent or to be shown to the media connection.
 pub(super) const MAX_PENDING_CANDIDATES: usize = 64;
@@ -57,7 +56,6 @@ pub(super) enum Media {
     Ready,
 }
 
-#[derive(Debug)]
 pub(super) struct Leg {
     pub peer: Arc<Peer>,
     pub role: Role,
@@ -65,8 +63,12 @@ pub(super) struct Leg {
     pub dialog: Dialog,
     /// Ours; the same in all packets, so that repetitions of an invite have one hash.
     pub intro: Arc<Introduction>,
-    /// The other side's number and the engine's judgement, for incoming dialogs.
-    pub caller: Option<(Number, Caller)>,
+    /// The other side's.
+    pub number: Number,
+    /// The other side is a contact.
+    pub contact: bool,
+    /// Incoming: whatever begins with the first message is to be refused.
+    pub refusal: Option<RejectReason>,
     /// The other side has introduced itself as whom we look for.
     pub identified: bool,
     pub media: Media,
@@ -99,14 +101,22 @@ pub(super) struct Leg {
 }
 
 impl Leg {
-    pub fn new(peer: Arc<Peer>, role: Role, state: LegState, intro: Arc<Introduction>) -> Self {
+    pub fn new(
+        peer: Arc<Peer>,
+        number: Number,
+        role: Role,
+        state: LegState,
+        intro: Arc<Introduction>,
+    ) -> Self {
         Self {
             peer,
             role,
             state,
             dialog: Dialog::new(),
             intro,
-            caller: None,
+            number,
+            contact: false,
+            refusal: None,
             identified: false,
             media: Media::Absent,
             audio: false,
@@ -147,14 +157,7 @@ impl Leg {
 
     /// The other side is trusted with a place of its own: we called it, or it is a contact.
     pub fn is_trusted(&self) -> bool {
-        match &self.caller {
-            None | Some((_, Caller::Contact)) => true,
-            Some((_, Caller::Stranger | Caller::Refused(_))) => false,
-        }
-    }
-
-    pub fn is_contact(&self) -> bool {
-        matches!(&self.caller, Some((_, Caller::Contact)))
+        self.role == Role::Caller || self.contact
     }
 
     /// The packet for a frame of the dialog.

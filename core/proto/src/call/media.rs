@@ -96,7 +96,8 @@ impl Calls {
         self.media_broken(now, leg, Failure::Media, Failure::NoMediaPath);
     }
 
-    /// The media connection of a leg was up and is gone.
+    /// The media connection of a leg was up and is gone. Ends the call, or before the answer the leg: so a
+    /// connection that was made while it rings must not time out before the ringing does.
     pub fn media_lost(&mut self, now: Now, leg: LegId) {
         self.media_broken(now, leg, Failure::Media, Failure::MediaLost);
     }
@@ -121,23 +122,27 @@ impl Calls {
     /// The callee speaks before the caller's confirmation: at its end the accept is its own, and waiting would
     /// cost a round trip. If another terminal won, the cancel stops it.
     pub(super) fn try_connect(&mut self, now: Now, wire: CallId) {
-        let Some(call) = self.calls.get_mut(&wire) else { return };
+        let Some(call) = self.calls.get(&wire) else { return };
+        let confirmed = call.confirmed;
         let (CallState::Connecting, Some(terminal)) = (call.state, call.chosen) else { return };
         let id = LegId { call: wire, terminal };
         let Some(leg) = self.legs.get_mut(&id) else { return };
         if leg.media != Media::Ready || leg.state != LegState::Chosen {
             return;
         }
-        if !std::mem::replace(&mut leg.audio, true) {
+        let start = !std::mem::replace(&mut leg.audio, true);
+        let agreed = leg.role == Role::Caller || confirmed;
+        if start {
+            // The accept (or the confirmation) goes first.
+            self.flush();
             self.outputs.push_back(Output::StartAudio { leg: id });
         }
-        if leg.role == Role::Caller || call.confirmed {
-            call.state = CallState::Active;
-            call.connected_at = Some(now.instant);
-            call.media_deadline = None;
-            let app = call.id;
-            self.event(CallEvent::Connected { call: app, leg: id });
-        }
+        let Some(call) = self.calls.get_mut(&wire).filter(|_| agreed) else { return };
+        call.state = CallState::Active;
+        call.connected_at = Some(now.instant);
+        call.media_deadline = None;
+        let app = call.id;
+        self.event(CallEvent::Connected { call: app, leg: id });
     }
 
     /// From now on our addresses may be shown to the other side.

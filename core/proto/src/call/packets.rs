@@ -37,6 +37,12 @@ impl Calls {
         if leg.state == LegState::Early && !is_fresh(now, &packet) {
             return;
         }
+        if let (LegState::Text, Some(Message::Reject { reason })) = (leg.state, &packet.message) {
+            // Before its acknowledgement is looked at: refused is not delivered.
+            let reason = *reason;
+            self.text_rejected(now, id, reason);
+            return;
+        }
         let (message, datagram) = match packet.message {
             Some(Message::Tunnel { data }) => (None, Some(data)),
             message => (message, None),
@@ -63,13 +69,10 @@ impl Calls {
         let Some(leg) = self.legs.get(&id) else { return };
         match leg.state {
             LegState::Early => self.first_message(now, id, message),
-            LegState::Text => {
-                if let Message::Reject { reason } = message {
-                    self.text_rejected(now, id, reason);
-                }
-            }
+            // A refusal never comes here, and there is nothing else to say about a text.
+            LegState::Text => {}
             LegState::Closing => {
-                if let (true, Message::Text { .. }) = (leg.was_chosen, &message) {
+                if matches!(message, Message::Text { .. }) {
                     self.in_call_message(id, message);
                 }
             }
@@ -164,8 +167,8 @@ impl Calls {
         if packet.seq == 0 {
             return;
         }
-        let Some((seq, message, ack)) = entry.answer(packet.seq, packet.message.as_ref()) else { return };
-        let peer = Arc::clone(&entry.peer);
+        let Some((seq, message)) = entry.answer(packet.message.as_ref()) else { return };
+        let (peer, ack) = (Arc::clone(&entry.peer), entry.ack);
         let answer = Packet {
             call: id.call,
             from: self.terminal,
@@ -203,6 +206,9 @@ impl Calls {
             if let Ok(seq) = leg.dialog.send(now.instant, now.wall, message.clone()) {
                 leg.farewell = Some((seq, message));
             }
+        } else if leg.texts.is_empty() {
+            // The other side has ended it and needs nothing else of what is still on its way.
+            leg.dialog.abandon();
         }
         leg.was_chosen = leg.state == LegState::Chosen;
         leg.state = LegState::Closing;

@@ -79,7 +79,6 @@ impl CallState {
 }
 
 /// One call, under its id on the wire in [`Calls`](super::Calls).
-#[derive(Debug)]
 pub(super) struct Call {
     /// Its id towards the application.
     pub id: CallId,

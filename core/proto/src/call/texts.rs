@@ -5,13 +5,12 @@ use std::time::Instant;
 
 use super::event::{CallEvent, LegId, Peer, Role, TextFailure};
 use super::leg::{Leg, LegState};
-use super::{CallError, Caller, Calls, LookupEnd, MAX_LEGS, Now};
+use super::{CallError, Calls, LookupEnd, MAX_LEGS, Now};
 use crate::identity::IdentityId;
 use crate::number::Number;
 use crate::signalling::{CallId, Message, RejectReason, TextId};
 
 /// A text message of ours that is under way.
-#[derive(Debug)]
 pub(super) struct Outstanding {
     pub deadline: Instant,
     /// Outside of a call: its dialogs.
@@ -19,7 +18,6 @@ pub(super) struct Outstanding {
 }
 
 /// A text message that is sent outside of a call, to every terminal of the receiver.
-#[derive(Debug)]
 pub(super) struct TextCall {
     text: TextId,
     body: String,
@@ -109,7 +107,8 @@ impl Calls {
         text.identity = Some(peer.identity);
         text.found += 1;
         let message = Message::Text { id: text.text, body: text.body.clone() };
-        let mut leg = Leg::new(Arc::new(peer), Role::Caller, LegState::Text, Arc::clone(&self.intro));
+        let (number, intro) = (text.number.clone(), Arc::clone(&self.intro));
+        let mut leg = Leg::new(Arc::new(peer), number, Role::Caller, LegState::Text, intro);
         let seq = leg.dialog.send(now.instant, now.wall, message).map_err(|_| CallError::QueueFull)?;
         leg.texts.insert(seq, text.text);
         self.legs.insert(id, leg);
@@ -211,11 +210,7 @@ impl Calls {
     /// A text that somebody sends outside of a call. Nothing is kept of it but what drops repetitions.
     pub(super) fn text_arrived(&mut self, now: Now, id: LegId, text: TextId, body: String) {
         let Some(leg) = self.legs.get(&id) else { return };
-        let refused = match &leg.caller {
-            Some((_, Caller::Refused(reason))) => Some(*reason),
-            Some((_, Caller::Contact | Caller::Stranger)) | None => None,
-        };
-        if let Some(reason) = refused {
+        if let Some(reason) = leg.refusal {
             self.refuse(now, id, reason);
             return;
         }
@@ -225,10 +220,7 @@ impl Calls {
 
     pub(super) fn show_text(&mut self, id: LegId, call: Option<CallId>, text: TextId, body: String) {
         let Some(leg) = self.legs.get(&id) else { return };
-        let identity = leg.peer.identity;
-        let known = self.calls.get(&id.call).map(|call| (call.number.clone(), call.contact));
-        let introduced = leg.caller.clone().map(|(number, caller)| (number, caller == Caller::Contact));
-        let Some((from, contact)) = known.or(introduced) else { return };
+        let (from, identity, contact) = (leg.number.clone(), leg.peer.identity, leg.contact);
         self.event(CallEvent::Text { call, from, identity, contact, id: text, body });
     }
 }

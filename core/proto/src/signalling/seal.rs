@@ -142,6 +142,11 @@ pub fn seal(
     }
     packet.check()?;
     let envelope = wire::encode(&from.sign(domain::SIGNAL, &packet.payload()));
+    seal_bytes(&envelope, to, seed)
+}
+
+/// Seals any bytes as an envelope.
+pub(super) fn seal_bytes(envelope: &[u8], to: &SealPublic, seed: [u8; 32]) -> Result<Vec<u8>, SealError> {
     if HEADER_BYTES + envelope.len() + TAG_BYTES > MAX_BLOB_BYTES {
         return Err(SealError::TooLarge);
     }
@@ -153,7 +158,7 @@ pub fn seal(
             &OpModeS::Base,
             &receiver,
             INFO,
-            &envelope,
+            envelope,
             &[VERSION],
             &mut rng,
         )

@@ -1,0 +1,635 @@
+//! Terminals on a virtual network with a virtual clock, and the watch over what they do.
+//!
+//! The network loses, repeats, delays and reorders packets, and says that a terminal is not connected, as a seeded
+//! generator decides. Media connections are simulated by what the machine sees of them. [`Watch`] checks with
+//! every output what must never happen.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::party::{Party, WALL};
+use crate::call::{
+    CallConfig, CallError, CallEvent, CallState, Caller, Calls, EndReason, EndedBy, LegId, LookupEnd, Now,
+    Output, Role, TextFailure,
+};
+use crate::signalling::{CallId, Codec, MediaOffer, Message, Opened, Packet, RejectReason, TextId};
+use crate::wire::UnixMillis;
+
+/// SplitMix64 (Steele et al. 2014): small, seeded, good enough to draw schedules.
+#[derive(Clone, Debug)]
+pub(super) struct Rng(u64);
+
+impl Rng {
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.next() % end.max(1)
+    }
+
+    /// True with a probability of `permille` / 1000.
+    pub fn chance(&mut self, permille: u64) -> bool {
+        self.below(1000) < permille
+    }
+
+    pub fn ms(&mut self, from: u64, to: u64) -> Duration {
+        Duration::from_millis(from + self.below(to - from + 1))
+    }
+
+    pub fn bytes(&mut self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&self.next().to_be_bytes());
+        bytes[8..].copy_from_slice(&self.next().to_be_bytes());
+        bytes
+    }
+}
+
+/// How the network behaves. Probabilities in permille.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Weather {
+    pub loss: u64,
+    pub duplicate: u64,
+    /// One way, milliseconds.
+    pub delay: (u64, u64),
+    /// A packet meets "not connected" although the terminal is there.
+    pub refuse: u64,
+    /// The media connection of a leg cannot be made.
+    pub no_media: u64,
+    /// Our own media cannot be prepared.
+    pub no_device: u64,
+}
+
+impl Weather {
+    pub const FINE: Self =
+        Self { loss: 0, duplicate: 0, delay: (20, 20), refuse: 0, no_media: 0, no_device: 0 };
+}
+
+/// What is going to happen.
+#[derive(Clone, Debug)]
+pub(super) enum Happening {
+    Packet { to: usize, from: usize, packet: Box<Packet> },
+    SendFailed { at: usize, leg: LegId },
+    SetOffer { at: usize, leg: LegId },
+    Candidates { at: usize, leg: LegId },
+    MediaReady { at: usize, leg: LegId },
+    MediaFailed { at: usize, leg: LegId },
+    MediaLost { at: usize, leg: LegId },
+    Found { at: usize, call: CallId, account: usize, terminal: usize },
+    LookupFinished { at: usize, call: CallId, end: LookupEnd },
+    User { at: usize, act: Act },
+}
+
+/// What a user does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Act {
+    Dial { account: usize },
+    Accept { call: CallId },
+    Reject { call: CallId },
+    HangUp { call: CallId },
+    Text { call: CallId },
+    TextTo { account: usize },
+    Dtmf { call: CallId },
+    Hold { call: CallId },
+}
+
+/// What the world knows of a leg's media at one terminal.
+#[derive(Debug, Default)]
+struct MediaEnd {
+    role: Option<Role>,
+    disclosed: bool,
+    remote_offer: bool,
+    ready_at: Option<Duration>,
+    stopped: bool,
+    audio: bool,
+    audio_at: Option<Duration>,
+}
+
+/// What the application of one terminal has seen.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// Calls that are announced and not ended.
+    pub live: BTreeSet<CallId>,
+    pub accepted: BTreeSet<CallId>,
+    pub connected: BTreeSet<CallId>,
+    pub ended: BTreeMap<CallId, (EndReason, EndedBy)>,
+    pub events: Vec<CallEvent>,
+    pub texts: Vec<TextId>,
+    pub text_results: BTreeMap<TextId, Result<(), TextFailure>>,
+    pub texts_sent: BTreeSet<TextId>,
+}
+
+pub(super) struct Terminal {
+    pub calls: Calls,
+    pub party: &'static Party,
+    pub account: usize,
+    pub seen: Seen,
+    media: BTreeMap<LegId, MediaEnd>,
+    /// Legs of which a verified accept came in (caller) or went out (callee).
+    accepts: BTreeSet<LegId>,
+    /// Difference of the wall clock to the true time, milliseconds.
+    pub skew: i64,
+    /// Packets to it vanish; after a while they meet "not connected".
+    pub dead: bool,
+    /// Datagrams that came through the tunnel.
+    pub tunnelled: usize,
+    woken: (Duration, u32),
+}
+
+impl Terminal {
+    pub fn media_all_stopped(&self) -> bool {
+        self.media.values().all(|end| end.stopped)
+    }
+}
+
+pub(super) struct World {
+    pub start: Instant,
+    pub time: Duration,
+    pub rng: Rng,
+    pub weather: Weather,
+    pub terminals: Vec<Terminal>,
+    /// Packets sent, kind by kind, for tests that look at the wire.
+    pub sent: Vec<(usize, Packet)>,
+    pub record: bool,
+    /// Packets that the filter returns true for are lost.
+    pub filter: Option<fn(&World, usize, &Packet) -> bool>,
+    /// Accounts that are contacts of each other.
+    pub contacts: bool,
+    /// Everybody refuses everybody.
+    pub refusal: Option<RejectReason>,
+    pub users: bool,
+    /// Print what happens.
+    pub trace: bool,
+    queue: BinaryHeap<Reverse<(Duration, u64)>>,
+    happenings: BTreeMap<u64, Happening>,
+    order: u64,
+}
+
+impl World {
+    /// A world of terminals (account, terminal), in fine weather.
+    pub fn new(seed: u64, terminals: &[(usize, usize)], config: &CallConfig) -> Self {
+        let terminals = terminals
+            .iter()
+            .map(|(account, terminal)| {
+                let party = Party::get(*account, *terminal);
+                Terminal {
+                    calls: Calls::new(config.clone(), party.local.clone()),
+                    party,
+                    account: *account,
+                    seen: Seen::default(),
+                    media: BTreeMap::new(),
+                    accepts: BTreeSet::new(),
+                    skew: 0,
+                    dead: false,
+                    tunnelled: 0,
+                    woken: (Duration::ZERO, 0),
+                }
+            })
+            .collect();
+        Self {
+            start: Instant::now(),
+            time: Duration::ZERO,
+            rng: Rng::new(seed),
+            weather: Weather::FINE,
+            terminals,
+            sent: Vec::new(),
+            record: false,
+            filter: None,
+            contacts: true,
+            refusal: None,
+            users: false,
+            trace: false,
+            queue: BinaryHeap::new(),
+            happenings: BTreeMap::new(),
+            order: 0,
+        }
+    }
+
+    pub fn now(&self, at: usize) -> Now {
+        let millis = i64::try_from(WALL.0).unwrap() + i64::try_from(self.time.as_millis()).unwrap();
+        let wall = UnixMillis(u64::try_from(millis + self.terminals[at].skew).unwrap());
+        Now { instant: self.start + self.time, wall }
+    }
+
+    pub fn schedule(&mut self, after: Duration, happening: Happening) {
+        self.order += 1;
+        self.queue.push(Reverse((self.time + after, self.order)));
+        self.happenings.insert(self.order, happening);
+    }
+
+    pub fn act(&mut self, at: usize, act: Act) {
+        self.happen(Happening::User { at, act });
+    }
+
+    /// Lets things happen until `end`, or until nothing is left to happen.
+    pub fn run_until(&mut self, end: Duration) {
+        loop {
+            let timer = self.next_timer();
+            let queued = self.queue.peek().map(|Reverse((time, _))| *time);
+            let next = [timer.map(|(time, _)| time), queued].into_iter().flatten().min();
+            let Some(next) = next.filter(|next| *next <= end) else { break };
+            self.time = self.time.max(next);
+            match timer {
+                Some((time, at)) if time <= next => self.wake(at),
+                Some(_) | None => {
+                    let Some(Reverse((_, order))) = self.queue.pop() else { continue };
+                    if let Some(happening) = self.happenings.remove(&order) {
+                        self.happen(happening);
+                    }
+                }
+            }
+        }
+        self.time = self.time.max(end);
+    }
+
+    pub fn run_for(&mut self, time: Duration) {
+        self.run_until(self.time + time);
+    }
+
+    pub fn run_ms(&mut self, ms: u64) {
+        self.run_for(Duration::from_millis(ms));
+    }
+
+    fn next_timer(&self) -> Option<(Duration, usize)> {
+        let timers = self.terminals.iter().enumerate().filter_map(|(at, terminal)| {
+            let time = terminal.calls.poll_timeout()?;
+            Some((time.saturating_duration_since(self.start), at))
+        });
+        timers.min()
+    }
+
+    fn wake(&mut self, at: usize) {
+        let (last, count) = self.terminals[at].woken;
+        let count = if last == self.time { count + 1 } else { 0 };
+        assert!(count < 10, "timers of terminal {at} never advance");
+        self.terminals[at].woken = (self.time, count);
+        let now = self.now(at);
+        self.terminals[at].calls.handle_timeout(now);
+        self.drain(at);
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        let at = match &happening {
+            Happening::Packet { to, .. } => *to,
+            Happening::SendFailed { at, .. }
+            | Happening::SetOffer { at, .. }
+            | Happening::Candidates { at, .. }
+            | Happening::MediaReady { at, .. }
+            | Happening::MediaFailed { at, .. }
+            | Happening::MediaLost { at, .. }
+            | Happening::Found { at, .. }
+            | Happening::LookupFinished { at, .. }
+            | Happening::User { at, .. } => *at,
+        };
+        let now = self.now(at);
+        if self.trace {
+            println!("{:>7} ms  {happening:?}", self.time.as_millis());
+        }
+        match happening {
+            Happening::Packet { to, from, packet } => self.deliver(to, from, *packet),
+            Happening::SendFailed { leg, .. } => self.terminals[at].calls.send_failed(now, leg),
+            Happening::SetOffer { leg, .. } => ignore(self.terminals[at].calls.set_offer(now, leg, offer())),
+            Happening::Candidates { leg, .. } => {
+                let list = vec!["candidate:1 1 udp 1 192.0.2.1 9 typ host".to_owned(); 3];
+                ignore(self.terminals[at].calls.local_candidates(now, leg, list));
+            }
+            Happening::MediaReady { leg, .. } => self.terminals[at].calls.media_ready(now, leg),
+            Happening::MediaFailed { leg, .. } => self.terminals[at].calls.media_failed(now, leg),
+            Happening::MediaLost { leg, .. } => self.terminals[at].calls.media_lost(now, leg),
+            Happening::Found { call, account, terminal, .. } => {
+                let peer = Party::get(account, terminal).peer.clone();
+                ignore(self.terminals[at].calls.found(now, call, peer));
+            }
+            Happening::LookupFinished { call, end, .. } => {
+                ignore(self.terminals[at].calls.lookup_finished(now, call, end));
+            }
+            Happening::User { act, .. } => self.user_acts(at, act),
+        }
+        self.drain(at);
+    }
+
+    fn deliver(&mut self, to: usize, from: usize, packet: Packet) {
+        let leg = LegId { call: packet.call, terminal: packet.from };
+        let accept = matches!(packet.message, Some(Message::Accept { .. }));
+        let opened: Opened = self.terminals[from].party.opened(packet);
+        let known = self.terminals[to].calls.knows(&leg.call, &leg.terminal);
+        if opened.intro.is_none() && !known {
+            return;
+        }
+        if accept {
+            self.terminals[to].accepts.insert(leg);
+        }
+        let friend = if self.contacts { Caller::Contact } else { Caller::Stranger };
+        let caller = self.refusal.map_or(friend, Caller::Refused);
+        let now = self.now(to);
+        self.terminals[to].calls.handle_packet(now, opened, caller);
+    }
+
+    pub fn drain(&mut self, at: usize) {
+        let mut outputs = 0;
+        while let Some(output) = self.terminals[at].calls.poll_output() {
+            outputs += 1;
+            assert!(outputs < 200, "one input makes hundreds of outputs");
+            self.carry_out(at, output);
+        }
+        let load = self.terminals[at].calls.load();
+        assert!(load.legs <= 128 && load.calls <= 16 && load.remembered <= 512, "bounds: {load:?}");
+    }
+
+    fn carry_out(&mut self, at: usize, output: Output) {
+        if self.trace {
+            match &output {
+                Output::Transmit { packet, .. } => println!("{:>12} {at} sends {packet:?}", ""),
+                other => println!("{:>12} {at} {other:?}", ""),
+            }
+        }
+        match output {
+            Output::Transmit { leg, packet, .. } => self.transmit(at, leg, packet),
+            Output::PrepareMedia { leg, role, disclose } => {
+                let end = MediaEnd { role: Some(role), disclosed: disclose, ..MediaEnd::default() };
+                assert!(self.terminals[at].media.insert(leg, end).is_none(), "media prepared twice");
+                let delay = self.rng.ms(0, 15);
+                let fails = self.rng.chance(self.weather.no_device);
+                self.schedule(
+                    delay,
+                    if fails { Happening::MediaFailed { at, leg } } else { Happening::SetOffer { at, leg } },
+                );
+                if disclose {
+                    self.schedule(delay + Duration::from_millis(5), Happening::Candidates { at, leg });
+                }
+            }
+            Output::RemoteOffer { leg, .. } => {
+                let end = self.open_media(at, leg);
+                assert!(!std::mem::replace(&mut end.remote_offer, true), "two offers on a leg");
+                self.media_may_connect(at, leg);
+            }
+            Output::RemoteCandidates { leg, .. } => {
+                assert!(self.open_media(at, leg).disclosed, "connectivity checks would show our address");
+            }
+            Output::Disclose { leg } => {
+                let end = self.open_media(at, leg);
+                assert!(!std::mem::replace(&mut end.disclosed, true), "disclosed twice");
+                self.schedule(Duration::from_millis(5), Happening::Candidates { at, leg });
+                self.media_may_connect(at, leg);
+            }
+            Output::Tunnel { leg, .. } => {
+                self.open_media(at, leg);
+                self.terminals[at].tunnelled += 1;
+            }
+            Output::StartAudio { leg } => self.start_audio(at, leg),
+            Output::StopMedia { leg } => self.stop_media(at, leg),
+            Output::Event(event) => self.event(at, event),
+        }
+    }
+
+    fn open_media(&mut self, at: usize, leg: LegId) -> &mut MediaEnd {
+        let end = self.terminals[at].media.get_mut(&leg).expect("media were prepared before");
+        assert!(!end.stopped, "media were stopped before");
+        end
+    }
+
+    fn start_audio(&mut self, at: usize, leg: LegId) {
+        assert!(self.terminals[at].accepts.contains(&leg), "audio before the accept");
+        let time = self.time;
+        let end = self.open_media(at, leg);
+        assert!(end.ready_at.is_some(), "audio without media");
+        assert!(!std::mem::replace(&mut end.audio, true), "audio started twice");
+        end.audio_at = Some(time);
+        let caller = end.role == Some(Role::Caller);
+        let media = &self.terminals[at].media;
+        let winners = media.iter().filter(|(id, end)| id.call == leg.call && end.audio).count();
+        assert!(!caller || winners == 1, "two winners of a fork");
+    }
+
+    fn stop_media(&mut self, at: usize, leg: LegId) {
+        self.open_media(at, leg).stopped = true;
+        let (other, mirror) = self.mirror(at, leg);
+        let Some(other) = other else { return };
+        // The other end's media notice sooner or later that this one is gone.
+        if self.terminals[other].media.get(&mirror).is_some_and(|end| !end.stopped && end.ready_at.is_some())
+        {
+            let delay = self.rng.ms(30, 6000);
+            self.schedule(delay, Happening::MediaLost { at: other, leg: mirror });
+        }
+    }
+
+    /// The other end of a leg: which terminal, and what the leg is called there.
+    fn mirror(&self, at: usize, leg: LegId) -> (Option<usize>, LegId) {
+        let other = self.terminals.iter().position(|terminal| terminal.party.local.terminal == leg.terminal);
+        (other, LegId { call: leg.call, terminal: self.terminals[at].party.local.terminal })
+    }
+
+    /// Both ends know each other's parameters and may show their addresses: the connection comes up, or not.
+    fn media_may_connect(&mut self, at: usize, leg: LegId) {
+        let (Some(other), mirror) = self.mirror(at, leg) else { return };
+        let open = |end: &MediaEnd| end.remote_offer && end.disclosed && !end.stopped;
+        let here = self.terminals[at].media.get(&leg).is_some_and(open);
+        let there = self.terminals[other].media.get(&mirror).is_some_and(open);
+        if !here || !there || self.rng.chance(self.weather.no_media) {
+            return;
+        }
+        for (at, leg) in [(at, leg), (other, mirror)] {
+            let delay = self.rng.ms(20, 400);
+            let ready_at = Some(self.time + delay);
+            if let Some(end) = self.terminals[at].media.get_mut(&leg) {
+                end.ready_at = ready_at;
+            }
+            self.schedule(delay, Happening::MediaReady { at, leg });
+        }
+    }
+
+    fn transmit(&mut self, at: usize, leg: LegId, packet: Packet) {
+        packet.check().expect("what the machine sends is within the limits");
+        self.check_privacy(at, leg, &packet);
+        if matches!(packet.message, Some(Message::Accept { .. })) {
+            self.terminals[at].accepts.insert(leg);
+        }
+        if self.record {
+            self.sent.push((at, packet.clone()));
+        }
+        let to = self.terminals.iter().position(|terminal| terminal.party.local.terminal == packet.to);
+        let Some(to) = to.filter(|to| !self.terminals[*to].dead) else {
+            let delay = self.rng.ms(50, 300);
+            self.schedule(delay, Happening::SendFailed { at, leg });
+            return;
+        };
+        if self.filter.is_some_and(|lost| lost(self, at, &packet)) || self.rng.chance(self.weather.loss) {
+            return;
+        }
+        if self.rng.chance(self.weather.refuse) {
+            let delay = self.rng.ms(20, 200);
+            self.schedule(delay, Happening::SendFailed { at, leg });
+            return;
+        }
+        let packet = Box::new(packet);
+        if self.rng.chance(self.weather.duplicate) {
+            let delay = self.rng.ms(self.weather.delay.0, self.weather.delay.1 * 2 + 500);
+            self.schedule(delay, Happening::Packet { to, from: at, packet: packet.clone() });
+        }
+        let delay = self.rng.ms(self.weather.delay.0, self.weather.delay.1);
+        self.schedule(delay, Happening::Packet { to, from: at, packet });
+    }
+
+    /// No candidate leaves a terminal before its address may be shown.
+    fn check_privacy(&self, at: usize, leg: LegId, packet: &Packet) {
+        let shows = match &packet.message {
+            Some(Message::Invite { candidates, .. } | Message::Ringing { candidates, .. }) => {
+                !candidates.is_empty()
+            }
+            Some(Message::Candidates { .. }) => true,
+            Some(_) | None => false,
+        };
+        let disclosed = self.terminals[at].media.get(&leg).is_some_and(|end| end.disclosed);
+        assert!(!shows || disclosed, "a candidate shows our address");
+    }
+
+    fn event(&mut self, at: usize, event: CallEvent) {
+        let seen = &mut self.terminals[at].seen;
+        match &event {
+            CallEvent::Searching { call, .. } | CallEvent::Incoming { call, .. } => {
+                assert!(!seen.ended.contains_key(call) && seen.live.insert(*call), "announced twice");
+            }
+            CallEvent::Found { call, .. } | CallEvent::Ringing { call } => {
+                assert!(seen.live.contains(call) && !seen.accepted.contains(call), "{event:?}");
+            }
+            CallEvent::Accepted { call } => {
+                assert!(seen.live.contains(call) && seen.accepted.insert(*call), "{event:?}");
+            }
+            CallEvent::Connected { call, .. } => {
+                assert!(seen.accepted.contains(call) && seen.connected.insert(*call), "{event:?}");
+            }
+            CallEvent::Dtmf { call, .. }
+            | CallEvent::RemoteHold { call, .. }
+            | CallEvent::RemoteMute { call, .. } => {
+                assert!(seen.accepted.contains(call) && seen.live.contains(call), "{event:?}");
+            }
+            CallEvent::Text { id, .. } => {
+                assert!(!seen.texts.contains(id), "a text arrived twice");
+                seen.texts.push(*id);
+            }
+            CallEvent::TextDelivered { id } => {
+                assert!(seen.text_results.insert(*id, Ok(())).is_none(), "two results of a text");
+                let id = *id;
+                let arrived = self.terminals.iter().any(|terminal| terminal.seen.texts.contains(&id));
+                assert!(arrived, "a text was delivered that nobody has");
+            }
+            CallEvent::TextFailed { id, reason } => {
+                assert!(seen.text_results.insert(*id, Err(*reason)).is_none(), "two results of a text");
+            }
+            CallEvent::Ended { call, reason, by, duration, .. } => {
+                assert!(seen.live.remove(call), "ended twice, or never begun: {event:?}");
+                assert_eq!(duration.is_some(), seen.connected.contains(call));
+                seen.ended.insert(*call, (*reason, *by));
+            }
+        }
+        self.terminals[at].seen.events.push(event.clone());
+        if self.users {
+            self.user_hears(at, &event);
+        }
+    }
+
+    /// The call that began to ring last at a terminal.
+    pub fn incoming(&self, at: usize) -> Option<CallId> {
+        self.terminals[at].seen.events.iter().rev().find_map(|event| match event {
+            CallEvent::Incoming { call, .. } => Some(*call),
+            _ => None,
+        })
+    }
+
+    /// How often it began to ring at a terminal.
+    pub fn rings(&self, at: usize) -> usize {
+        self.terminals[at]
+            .seen
+            .events
+            .iter()
+            .filter(|event| matches!(event, CallEvent::Incoming { .. }))
+            .count()
+    }
+
+    /// Where a call stands that the application knows.
+    pub fn state(&self, at: usize, call: CallId) -> Option<CallState> {
+        self.terminals[at].calls.state(call)
+    }
+
+    /// How a call ended.
+    pub fn ended(&self, at: usize, call: CallId) -> Option<(EndReason, EndedBy)> {
+        self.terminals[at].seen.ended.get(&call).copied()
+    }
+
+    /// When audio started at a terminal, in order.
+    pub fn audio(&self, at: usize) -> Vec<Duration> {
+        let mut times: Vec<_> = self.terminals[at].media.values().filter_map(|end| end.audio_at).collect();
+        times.sort();
+        times
+    }
+
+    /// Kinds of the messages that a terminal sent, repetitions included, without mere acknowledgements.
+    pub fn kinds(&self, from: usize) -> Vec<&'static str> {
+        let sent = self.sent.iter().filter(|(at, _)| *at == from);
+        sent.filter_map(|(_, packet)| packet.message.as_ref().map(Message::kind)).collect()
+    }
+
+    /// Gives a terminal a packet as if it had arrived.
+    pub fn inject(&mut self, to: usize, from: &Party, packet: Packet, caller: Caller) {
+        let now = self.now(to);
+        self.terminals[to].calls.handle_packet(now, from.opened(packet), caller);
+        self.drain(to);
+    }
+
+    /// Nothing is left to do at any terminal.
+    pub fn assert_idle(&self) {
+        for (at, terminal) in self.terminals.iter().enumerate() {
+            assert!(terminal.calls.is_idle(), "terminal {at}: {:?}", terminal.calls.load());
+            assert_eq!(terminal.calls.poll_timeout(), None);
+            assert!(terminal.seen.live.is_empty() && terminal.media_all_stopped());
+        }
+    }
+}
+
+/// A packet by hand.
+pub(super) fn craft(from: &Party, to: &Party, call: CallId, seq: u32, message: Message) -> Packet {
+    Packet {
+        call,
+        from: from.local.terminal,
+        to: to.local.terminal,
+        seq,
+        ack: 0,
+        time: WALL,
+        intro: Some(Arc::new(from.local.intro.clone())),
+        message: Some(message),
+    }
+}
+
+pub(super) fn invite() -> Message {
+    Message::Invite { offer: offer(), candidates: Vec::new() }
+}
+
+pub(super) fn call_id(byte: u8) -> CallId {
+    CallId::from_bytes([byte; 16])
+}
+
+/// Inputs may come too late; that they change nothing then is what the invariants show.
+pub(super) fn ignore(result: Result<(), CallError>) {
+    if let Err(error) = result {
+        assert!(!matches!(error, CallError::Limit(_)), "{error}");
+    }
+}
+
+pub(super) fn offer() -> MediaOffer {
+    MediaOffer {
+        ice_ufrag: "ufrag".to_owned(),
+        ice_pwd: "password-of-22-characters".to_owned(),
+        fingerprint: [7; 32],
+        codecs: vec![Codec::Opus],
+    }
+}

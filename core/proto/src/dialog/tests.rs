@@ -1,0 +1,271 @@
+//! Tests of the dialog on a virtual clock.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::disallowed_methods, reason = "the virtual clock has to begin somewhere")]
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::signalling::{CancelReason, MediaOffer};
+
+const WALL: UnixMillis = UnixMillis(1);
+
+fn hold(on: bool) -> Message {
+    Message::Hold { on }
+}
+
+fn digit(n: u32) -> Message {
+    Message::Dtmf { digit: char::from_digit(n % 10, 10).unwrap(), duration_ms: u16::try_from(n).unwrap() }
+}
+
+fn frames(dialog: &mut Dialog) -> Vec<Frame> {
+    std::iter::from_fn(|| dialog.poll_frame()).collect()
+}
+
+fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+#[test]
+fn messages_are_numbered_and_acknowledged() {
+    let now = Instant::now();
+    let (mut a, mut b) = (Dialog::new(), Dialog::new());
+    assert_eq!(a.send(now, WALL, hold(true)), Ok(1));
+    assert_eq!(a.send(now, UnixMillis(2), hold(false)), Ok(2));
+    let sent = frames(&mut a);
+    assert_eq!(sent.len(), 2);
+    assert_eq!(sent[1], Frame { seq: 2, ack: 0, time: UnixMillis(2), message: Some(hold(false)) });
+    for frame in sent {
+        let received = b.receive(now, WALL, frame.seq, frame.ack, frame.message);
+        assert_eq!(received.messages.len(), 1);
+    }
+    let acks = frames(&mut b);
+    assert_eq!(acks, [Frame { seq: 0, ack: 2, time: WALL, message: None }]);
+    assert!(!a.is_acked() && !a.is_idle());
+    assert_eq!(a.receive(now, WALL, 0, 2, None).acked, [1, 2]);
+    assert!(a.is_acked() && a.is_idle() && a.poll_timeout().is_none() && frames(&mut a).is_empty());
+}
+
+#[test]
+fn an_acknowledgement_goes_along_with_an_answer() {
+    let now = Instant::now();
+    let mut b = Dialog::new();
+    b.receive(now, WALL, 1, 0, Some(hold(true)));
+    b.send(now, WALL, hold(false)).unwrap();
+    let sent = frames(&mut b);
+    assert_eq!(sent.len(), 1);
+    assert_eq!((sent[0].seq, sent[0].ack), (1, 1));
+}
+
+#[test]
+fn an_invite_has_the_same_frame_every_time() {
+    let now = Instant::now();
+    let offer = MediaOffer {
+        ice_ufrag: "u".repeat(4),
+        ice_pwd: "p".repeat(22),
+        fingerprint: [0; 32],
+        codecs: vec![crate::signalling::Codec::Opus],
+    };
+    let mut a = Dialog::new();
+    a.send(now, UnixMillis(5), Message::Invite { offer, candidates: Vec::new() }).unwrap();
+    let first = frames(&mut a);
+    a.receive(now + ms(300), UnixMillis(300), 1, 0, Some(hold(true)));
+    a.handle_timeout(now + ms(400), UnixMillis(400)).unwrap();
+    let second = frames(&mut a);
+    assert_eq!(first[0], second[0]);
+    assert_eq!(second[1], Frame { seq: 0, ack: 1, time: UnixMillis(400), message: None });
+}
+
+#[test]
+fn what_comes_out_of_order_waits_its_turn() {
+    let now = Instant::now();
+    let mut b = Dialog::new();
+    assert_eq!(b.receive(now, WALL, 3, 0, Some(digit(3))).messages, []);
+    assert_eq!(b.receive(now, WALL, 2, 0, None).messages, [], "an unknown kind");
+    assert_eq!(frames(&mut b)[0].ack, 0);
+    assert!(!b.is_idle());
+    let received = b.receive(now, WALL, 1, 0, Some(digit(1)));
+    assert_eq!(received.messages, [digit(1), digit(3)]);
+    assert_eq!(b.received(), 3);
+    for seq in 1..4 {
+        assert_eq!(b.receive(now, WALL, seq, 0, Some(digit(9))), Received::default(), "a repetition");
+        assert_eq!(frames(&mut b)[0].ack, 3, "is acknowledged again");
+    }
+}
+
+#[test]
+fn a_final_message_overtakes() {
+    let now = Instant::now();
+    let mut b = Dialog::new();
+    let cancel = Message::Cancel { reason: CancelReason::Cancelled };
+    let received = b.receive(now, WALL, 2, 0, Some(cancel.clone()));
+    assert_eq!((received.urgent, received.messages), (Some(cancel.clone()), vec![]));
+    assert_eq!(frames(&mut b)[0].ack, 0, "the acknowledgement stays true");
+    assert_eq!(b.receive(now, WALL, 2, 0, Some(cancel)), Received::default(), "once");
+    assert_eq!(b.receive(now, WALL, 1, 0, Some(digit(1))).messages, [digit(1)]);
+    assert_eq!(b.received(), 2);
+}
+
+#[test]
+fn repetitions_back_off_until_the_other_side_is_given_up() {
+    let start = Instant::now();
+    let mut a = Dialog::new();
+    a.send(start, WALL, hold(true)).unwrap();
+    frames(&mut a);
+    let mut times = Vec::new();
+    let death = loop {
+        let at = a.poll_timeout().unwrap();
+        if a.handle_timeout(at, WALL).is_err() {
+            break at;
+        }
+        assert_eq!(frames(&mut a).len(), 1);
+        times.push((at - start).as_millis());
+    };
+    assert_eq!(times, [400, 1200, 2800, 4800, 6800]);
+    assert_eq!(death - start, GIVE_UP);
+    assert_eq!(a.handle_timeout(death + ms(1), WALL), Err(Dead), "it stays dead");
+}
+
+#[test]
+fn a_sign_of_life_delays_the_end_but_not_for_ever() {
+    let start = Instant::now();
+    let mut a = Dialog::new();
+    a.send(start, WALL, hold(true)).unwrap();
+    let mut now = start;
+    let death = loop {
+        now += ms(500);
+        a.receive(now, WALL, 0, 0, None);
+        if a.handle_timeout(now, WALL).is_err() {
+            break now;
+        }
+    };
+    assert_eq!(death - start, GIVE_UP_UNACKED);
+}
+
+#[test]
+fn the_pause_follows_the_round_trip() {
+    let mut now = Instant::now();
+    let mut a = Dialog::new();
+    for _ in 0..20 {
+        let seq = a.send(now, WALL, hold(true)).unwrap();
+        now += ms(100);
+        a.receive(now, WALL, 0, seq, None);
+    }
+    a.send(now, WALL, hold(true)).unwrap();
+    assert_eq!(a.poll_timeout().unwrap() - now, MIN_RTO, "100 ms and little variation");
+
+    let mut b = Dialog::new();
+    let seq = b.send(now, WALL, hold(true)).unwrap();
+    b.receive(now + ms(390), WALL, 0, seq, None);
+    b.send(now, WALL, hold(true)).unwrap();
+    assert_eq!(b.poll_timeout().unwrap() - now, ms(390 + 4 * 195));
+
+    let mut c = Dialog::new();
+    let seq = c.send(now, WALL, hold(true)).unwrap();
+    c.handle_timeout(now + ms(400), WALL).unwrap();
+    c.receive(now + ms(410), WALL, 0, seq, None);
+    c.send(now, WALL, hold(true)).unwrap();
+    assert_eq!(
+        c.poll_timeout().unwrap() - now,
+        INITIAL_RTO,
+        "Karn's rule: a repeated message measures nothing"
+    );
+}
+
+#[test]
+fn windows_are_bounded() {
+    let now = Instant::now();
+    let mut a = Dialog::new();
+    for _ in 0..SEND_WINDOW {
+        a.send(now, WALL, hold(true)).unwrap();
+    }
+    assert_eq!(a.send(now, WALL, hold(true)), Err(QueueFull));
+    for _ in 0..RESERVED {
+        a.send(now, WALL, Message::Bye).unwrap();
+    }
+    assert_eq!(a.send(now, WALL, Message::Bye), Err(QueueFull));
+    assert_eq!(frames(&mut a).len(), SEND_WINDOW + RESERVED);
+    a.handle_timeout(now + INITIAL_RTO, WALL).unwrap();
+    assert_eq!(frames(&mut a).len(), REPEAT_AT_ONCE);
+
+    let mut b = Dialog::new();
+    for seq in [RECEIVE_WINDOW + 1, u32::MAX, RECEIVE_WINDOW + 2] {
+        b.receive(now, WALL, seq, u32::MAX, Some(hold(true)));
+        assert_eq!(frames(&mut b)[0].ack, 0);
+        assert!(b.is_idle(), "too far ahead");
+    }
+    assert!(usize::try_from(RECEIVE_WINDOW).unwrap() >= SEND_WINDOW + RESERVED);
+}
+
+#[test]
+fn acknowledging_what_was_never_sent_changes_nothing() {
+    let now = Instant::now();
+    let mut a = Dialog::new();
+    a.send(now, WALL, hold(true)).unwrap();
+    assert!(a.receive(now, WALL, 0, 2, None).acked.is_empty());
+    assert_eq!(a.unacked(), 1);
+}
+
+#[test]
+fn what_nobody_needs_any_more_is_not_repeated() {
+    let now = Instant::now();
+    let mut a = Dialog::new();
+    a.send(now, WALL, hold(true)).unwrap();
+    a.receive(now, WALL, 1, 0, Some(Message::Bye));
+    a.abandon();
+    assert!(a.is_idle() && a.poll_timeout().is_none());
+    assert_eq!(frames(&mut a), [Frame { seq: 0, ack: 1, time: WALL, message: None }]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// Whatever a lossy, repeating, reordering network does, every message arrives once and in order.
+    #[test]
+    fn everything_arrives_once_and_in_order(
+        fates in proptest::collection::vec((0_u8..10, 0_u64..400), 1..600),
+        count in 1_u32..28,
+    ) {
+        let start = Instant::now();
+        let mut ends = [Dialog::new(), Dialog::new()];
+        for n in 1..=count {
+            for end in &mut ends {
+                end.send(start, WALL, digit(n)).unwrap();
+            }
+        }
+        let mut fates = fates.into_iter();
+        let mut wire: Vec<(Instant, usize, Frame)> = Vec::new();
+        let mut arrived = [Vec::new(), Vec::new()];
+        let mut now = start;
+        while !ends.iter().all(Dialog::is_idle) {
+            for (to, end) in [(1, 0), (0, 1)] {
+                while let Some(frame) = ends[end].poll_frame() {
+                    // Fate 0-2: lost; 3: twice; then the network is good.
+                    let (fate, delay) = fates.next().unwrap_or((9, 1));
+                    let copies = match fate { 0..=2 => 0, 3 => 2, _ => 1 };
+                    for copy in 0..copies {
+                        wire.push((now + ms(delay + copy * 150), to, frame.clone()));
+                    }
+                }
+            }
+            wire.sort_by_key(|(at, ..)| *at);
+            let timers = ends.iter().filter_map(Dialog::poll_timeout);
+            let Some(next) = timers.chain(wire.first().map(|(at, ..)| *at)).min() else { break };
+            now = now.max(next);
+            if wire.first().is_some_and(|(at, ..)| *at <= now) {
+                let (_, to, frame) = wire.remove(0);
+                arrived[to].extend(ends[to].receive(now, WALL, frame.seq, frame.ack, frame.message).messages);
+            } else if ends.iter_mut().any(|end| end.handle_timeout(now, WALL).is_err()) {
+                // So many losses in a row that one end gave up: what arrived must still be a beginning.
+                break;
+            }
+        }
+        let all: Vec<_> = (1..=count).map(digit).collect();
+        for received in &arrived {
+            prop_assert!(all.starts_with(received));
+        }
+        if ends.iter().all(Dialog::is_idle) {
+            prop_assert_eq!(&arrived, &[all.clone(), all]);
+        }
+    }
+}
