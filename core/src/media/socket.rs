@@ -3,8 +3,8 @@
 //! quinn believes that it talks to one constant address, [`PEER`]. Where its packets really go is the current
 //! [`Path`], which only [`MediaSocket::set_path`] changes. Incoming packets are told apart by their first byte
 //! (RFC 9443 section 3): STUN goes to the ICE agent, QUIC to quinn, but only from addresses that have proved
-//! themselves by an authenticated STUN message; everything else is dropped. quinn's own endpoint task does the
-//! reading, so the socket needs no task.
+//! themselves by an authenticated STUN message; everything else is dropped, QUIC after a moment's grace. quinn's
+//! own endpoint task does the reading, so the socket needs no task.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -15,6 +15,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
 use quinn::{AsyncUdpSocket, UdpPoller};
@@ -33,6 +34,10 @@ pub(super) const TUNNEL_LIMIT: u32 = 64;
 pub(super) const TUNNEL_MTU: usize = 1_500;
 /// Addresses that may have proved themselves at a time; a peer behind a few NATs shows three or four.
 const MAX_AUTHENTICATED: usize = 32;
+/// QUIC packets from unknown addresses that are kept for a moment, since the STUN message that proves the
+/// address may have come just before and be still with the agent. A lost handshake packet costs 300 ms.
+const MAX_HELD: usize = 8;
+const HOLD: Duration = Duration::from_millis(100);
 /// Errors in a row that are swallowed before other tasks get their turn.
 const MAX_ERRORS: usize = 32;
 /// A UDP datagram with receive offload can be as long as this.
@@ -58,6 +63,8 @@ struct Inner {
     authenticated: VecDeque<SocketAddr>,
     /// QUIC packets for quinn: from the tunnel, or left over from a batch.
     ready: VecDeque<Vec<u8>>,
+    /// When a packet came, from where, and the packet.
+    held: VecDeque<(Instant, SocketAddr, Vec<u8>)>,
     waker: Option<Waker>,
     tunnel_sent: u32,
     tunnel_received: u32,
@@ -95,6 +102,7 @@ impl MediaSocket {
             path: Path::Tunnel,
             authenticated: VecDeque::new(),
             ready: VecDeque::new(),
+            held: VecDeque::new(),
             waker: None,
             tunnel_sent: 0,
             tunnel_received: 0,
@@ -134,6 +142,14 @@ impl MediaSocket {
                 inner.authenticated.pop_front();
             }
             inner.authenticated.push_back(address);
+            self.expire(&mut inner);
+            let (genuine, rest): (VecDeque<_>, _) =
+                inner.held.drain(..).partition(|(_, source, _)| *source == address);
+            inner.held = rest;
+            inner.ready.extend(genuine.into_iter().map(|(_, _, packet)| packet));
+            if let Some(waker) = inner.waker.take() {
+                waker.wake();
+            }
         }
     }
 
@@ -161,6 +177,7 @@ impl MediaSocket {
 
     /// UDP payload bytes sent and received, and packets refused.
     pub(super) fn counters(&self) -> (u64, u64, u64) {
+        self.expire(&mut self.lock());
         (self.bytes_sent.load(Relaxed), self.bytes_received.load(Relaxed), self.refused.load(Relaxed))
     }
 
@@ -213,6 +230,22 @@ impl MediaSocket {
         Poll::Pending
     }
 
+    fn hold(&self, inner: &mut Inner, source: SocketAddr, packet: &[u8]) {
+        if inner.held.len() == MAX_HELD {
+            inner.held.pop_front();
+            self.refused.fetch_add(1, Relaxed);
+        }
+        inner.held.push_back((Instant::now(), source, packet.to_vec()));
+    }
+
+    /// Refuses what has been held long enough.
+    fn expire(&self, inner: &mut Inner) {
+        while inner.held.front().is_some_and(|(at, ..)| at.elapsed() >= HOLD) {
+            inner.held.pop_front();
+            self.refused.fetch_add(1, Relaxed);
+        }
+    }
+
     fn sort(&self, inner: &mut Inner, meta: &RecvMeta, local: SocketAddr) {
         let buffer = std::mem::take(&mut inner.buffer);
         let source = SocketAddr::new(meta.addr.ip().to_canonical(), meta.addr.port());
@@ -224,6 +257,8 @@ impl MediaSocket {
                 let _ = self.stun.try_send(StunIn { source, local, bytes: packet.to_vec() });
             } else if known && is_quic(packet) {
                 inner.ready.push_back(packet.to_vec());
+            } else if is_quic(packet) {
+                self.hold(inner, source, packet);
             } else {
                 self.refused.fetch_add(1, Relaxed);
             }
