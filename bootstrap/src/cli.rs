@@ -1,148 +1,86 @@
-//! Arguments, logs and signals of `offhook-directory`.
+//! The command line.
 
-use crate::config::{Config, ConfigError, Partial};
-use crate::node::{Directory, DirectoryError};
-use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
-/// The Offhook directory: a first contact, a relay for signalling, a keeper of records. It owns nobody.
-#[derive(Debug, Parser)]
-#[command(version, about, after_help = EXAMPLES)]
-pub struct Arguments {
+use clap::{Parser, Subcommand};
+
+use crate::run;
+use crate::settings::{Settings, SettingsError};
+
+/// The directory node of the Offhook telephone network: a first contact for terminals, a keeper of the records that
+/// say where numbers are, a relay for call set-up and a STUN server. It owns nobody: any terminal may use any directory.
+#[derive(Parser, Debug)]
+#[command(name = "offhook-directory", version, max_term_width = 110, after_help = EXAMPLES)]
+struct Cli {
+    /// TOML file with settings; flags and environment go before it
+    #[arg(long, short, global = true, env = "OFFHOOK_DIRECTORY_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+
     #[command(subcommand)]
-    command: Subcommands,
+    command: Command,
 }
 
 const EXAMPLES: &str = "Examples:
-  offhook-directory run --data /var/lib/offhook-directory --external /ip4/192.0.2.7/udp/4001/quic-v1
-  offhook-directory run --config /etc/offhook-directory.toml
-  offhook-directory config --config /etc/offhook-directory.toml
+  offhook-directory run --external /ip4/203.0.113.7/udp/4001/quic-v1
+  offhook-directory run --config /etc/offhook/directory.toml
+  offhook-directory config --config /etc/offhook/directory.toml
 
-Every setting is a flag, an environment variable OFFHOOK_DIRECTORY_… or a key of the TOML file, in this order of
-precedence.";
+Every setting is a flag, an environment variable or a key of the TOML file, in this order of precedence; see
+`offhook-directory run --help` and docs/directory.md.";
 
-#[derive(Debug, Subcommand)]
-enum Subcommands {
-    /// Run until SIGINT or SIGTERM. Prints its multiaddrs, one a line, QUIC and TCP.
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Run the directory until SIGINT or SIGTERM; prints its multiaddrs, one a line
     Run {
-        #[command(flatten)]
-        settings: Settings,
-        /// How to write the log on standard error.
-        #[arg(long, env = "OFFHOOK_DIRECTORY_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
-        log_format: LogFormat,
-        /// Print what happens as JSON lines.
+        /// Print JSON objects, one a line
         #[arg(long)]
         json: bool,
+        #[command(flatten)]
+        settings: Box<Settings>,
     },
-    /// Print the settings in force, as TOML.
+    /// Print the settings in effect, as a TOML file
     Config {
         #[command(flatten)]
-        settings: Settings,
+        settings: Box<Settings>,
     },
 }
 
-#[derive(Debug, Args)]
-struct Settings {
-    /// TOML file with settings.
-    #[arg(long, env = "OFFHOOK_DIRECTORY_CONFIG", value_name = "FILE")]
-    config: Option<PathBuf>,
-    #[command(flatten)]
-    flags: Partial,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum LogFormat {
-    /// Lines for people.
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
-/// Why the program ends with an error.
-#[derive(Debug, thiserror::Error)]
-pub enum CliError {
-    /// The settings.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The node.
-    #[error(transparent)]
-    Directory(#[from] DirectoryError),
-    /// Signals cannot be waited for.
-    #[error("cannot wait for signals: {0}")]
-    Signals(std::io::Error),
-}
-
-impl CliError {
-    /// 2 for what the user typed, 1 for the rest.
-    pub fn exit_code(&self) -> ExitCode {
-        match self {
-            Self::Config(_) | Self::Directory(DirectoryError::Address(_)) => ExitCode::from(2),
-            Self::Directory(_) | Self::Signals(_) => ExitCode::FAILURE,
+/// Reads the arguments and does what they say. The whole program.
+pub fn main() -> ExitCode {
+    let Cli { config, command } = Cli::parse();
+    let result = match command {
+        Command::Run { json, settings } => {
+            effective(config, *settings).map_err(Failure::from).and_then(|settings| run::run(&settings, json))
+        }
+        Command::Config { settings } => effective(config, *settings)
+            .map_err(Failure::from)
+            .and_then(|settings| run::print_config(&settings)),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("offhook-directory: {}", failure.sentence);
+            ExitCode::from(failure.code)
         }
     }
 }
 
-/// Do what the arguments say.
-///
-/// # Errors
-/// [`CliError`], with a sentence for people.
-pub async fn run(arguments: Arguments) -> Result<(), CliError> {
-    match arguments.command {
-        Subcommands::Run { settings, log_format, json } => {
-            start_log(log_format);
-            run_node(&settings.resolve()?, json).await
-        }
-        Subcommands::Config { settings } => {
-            let config = settings.resolve()?;
-            // The settings are strings, numbers and lists: always TOML.
-            print!("{}", toml::to_string_pretty(&config).unwrap_or_default());
-            Ok(())
-        }
-    }
+/// Flag before environment (clap sees to that), before file, before default.
+fn effective(config: Option<PathBuf>, flags: Settings) -> Result<Settings, SettingsError> {
+    let file = config.as_deref().map(Settings::from_file).transpose()?.unwrap_or_default();
+    Ok(flags.or(file).or(Settings::defaults()))
 }
 
-impl Settings {
-    fn resolve(self) -> Result<Config, ConfigError> {
-        let file = self.config.as_deref().map(Partial::read).transpose()?.unwrap_or_default();
-        Ok(self.flags.over(file))
-    }
+/// A failure as the shell sees it: 1 when the directory can't run, 2 when it was told something wrong.
+pub(crate) struct Failure {
+    pub(crate) code: u8,
+    pub(crate) sentence: String,
 }
 
-fn start_log(format: LogFormat) {
-    let filter = EnvFilter::try_from_env("OFFHOOK_LOG")
-        .unwrap_or_else(|_| EnvFilter::new("offhook=info,offhook_bootstrap=info,libp2p_kad=error,warn"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
-    }
-}
-
-async fn run_node(config: &Config, json: bool) -> Result<(), CliError> {
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(CliError::Signals)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(CliError::Signals)?;
-    let mut directory = Directory::bind(config).await?;
-    say(json, "http", &format!("http://{}", directory.http_addr()));
-    loop {
-        tokio::select! {
-            Some(address) = directory.next_address() => say(json, "listening", &address),
-            _ = interrupt.recv() => break,
-            _ = terminate.recv() => break,
-        }
-    }
-    tracing::info!("shutting down");
-    directory.shutdown().await;
-    Ok(())
-}
-
-fn say(json: bool, event: &str, address: &str) {
-    if json {
-        println!("{}", serde_json::json!({ "event": event, "address": address }));
-    } else {
-        println!("{event} {address}");
+impl From<SettingsError> for Failure {
+    fn from(error: SettingsError) -> Self {
+        Self { code: 2, sentence: error.to_string() }
     }
 }
 
@@ -153,18 +91,27 @@ mod tests {
 
     #[test]
     fn the_arguments_are_consistent() {
-        Arguments::command().debug_assert();
+        Cli::command().debug_assert();
     }
 
     #[test]
     fn lists_repeat_and_a_bare_switch_is_true() {
-        let line = ["x", "config", "--entry", "/dnsaddr/a", "--entry", "/dnsaddr/b", "--allow-private"];
-        let Subcommands::Config { settings } = Arguments::try_parse_from(line).expect("parsed").command
-        else {
-            unreachable!("`config` was typed")
+        let line = [
+            "x",
+            "config",
+            "--entry",
+            "/dnsaddr/a",
+            "--entry",
+            "/dnsaddr/b",
+            "--allow-private",
+            "--http",
+            "none",
+        ];
+        let Command::Config { settings } = Cli::try_parse_from(line).unwrap().command else {
+            panic!("`config` was typed")
         };
-        let config = settings.resolve().expect("settings");
-        assert_eq!(config.entry, ["/dnsaddr/a", "/dnsaddr/b"]);
-        assert_eq!(config.allow_private, Some(true));
+        assert_eq!(settings.entry.unwrap().len(), 2);
+        assert_eq!((settings.allow_private, settings.mdns), (Some(true), None));
+        assert!(Cli::try_parse_from(["x", "run", "--listen", "nonsense"]).is_err());
     }
 }

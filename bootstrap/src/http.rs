@@ -1,43 +1,88 @@
-//! `/health` and `/metrics`.
+//! `/metrics` for Prometheus and `/health` for whoever restarts what is sick.
 
+use std::net::SocketAddr;
+
+use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use axum::{Json, Router};
 use offhook::net::Net;
-use std::future::Future;
-use std::net::SocketAddr;
+use thiserror::Error;
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tracing::warn;
 
-/// Serve on `listener` until `stop` is ready.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    net: Net,
-    stop: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
-    let app = Router::new().route("/health", get(health)).route("/metrics", get(metrics)).with_state(net);
-    axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>())
-        .with_graceful_shutdown(stop)
-        .await
+/// The content type of the OpenMetrics text format.
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The address is taken, or not ours.
+#[derive(Debug, Error)]
+#[error(
+    "cannot serve /metrics and /health on {addr}: {error}; choose another address with --http, or \"none\""
+)]
+pub struct HttpError {
+    addr: SocketAddr,
+    error: std::io::Error,
 }
 
-/// 200 while the node listens, 503 otherwise; with a few figures for people.
-async fn health(State(net): State<Net>) -> impl IntoResponse {
-    let status = net.status();
-    let up = !status.listen.is_empty();
-    let code = if up { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let body = serde_json::json!({
-        "status": if up { "ok" } else { "not listening" },
-        "peers": status.peers,
-        "terminals": status.registered,
-        "records": status.records,
-        "dht_nodes": status.dht_nodes,
-    });
-    (code, Json(body))
+/// The running server.
+pub(crate) struct Http {
+    addr: SocketAddr,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Http {
+    pub(crate) async fn bind(addr: SocketAddr, net: Net) -> Result<Self, HttpError> {
+        let failed = |error| HttpError { addr, error };
+        let listener = TcpListener::bind(addr).await.map_err(failed)?;
+        let addr = listener.local_addr().map_err(failed)?;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let router =
+            Router::new().route("/metrics", get(metrics)).route("/health", get(health)).with_state(net);
+        let serve = axum::serve(listener, router).with_graceful_shutdown(async {
+            // A dropped sender stops it too.
+            let _ = stopped.await;
+        });
+        let task = tokio::spawn(async move {
+            if let Err(error) = serve.await {
+                warn!(%error, "the HTTP server has stopped");
+            }
+        });
+        Ok(Self { addr, stop, task })
+    }
+
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    pub(crate) async fn stop(self) {
+        let _ = self.stop.send(());
+        // Connections that are kept open without a request need not be waited for.
+        let abort = self.task.abort_handle();
+        if tokio::time::timeout(std::time::Duration::from_secs(1), self.task).await.is_err() {
+            abort.abort();
+        }
+    }
 }
 
 async fn metrics(State(net): State<Net>) -> impl IntoResponse {
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], net.metrics())
+    ([(header::CONTENT_TYPE, OPENMETRICS)], net.metrics())
+}
+
+/// 200 while the node listens, 503 before and after.
+async fn health(State(net): State<Net>) -> impl IntoResponse {
+    let status = net.status();
+    let healthy = !status.listen.is_empty() && net.is_running();
+    let code = if healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let body = serde_json::json!({
+        "status": if healthy { "ok" } else { "down" },
+        "peers": status.peers,
+        "dht_nodes": status.dht_nodes,
+        "records": status.records,
+        "registered": status.registered,
+    });
+    (code, [(header::CONTENT_TYPE, "application/json")], body.to_string())
 }

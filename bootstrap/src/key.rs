@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Name of the file in the data folder.
@@ -18,6 +18,12 @@ pub enum KeyError {
         path: PathBuf,
         /// What the system says.
         source: std::io::Error,
+    },
+    /// Others may read it.
+    #[error("{path} may be read by others, who could pose as this directory; run: chmod 600 {path}", path = path.display())]
+    Exposed {
+        /// Which.
+        path: PathBuf,
     },
     /// The file is not a key.
     #[error("{path} is damaged: it must hold 32 bytes; restore it from a backup, or remove it to become a new directory", path = path.display())]
@@ -46,8 +52,12 @@ pub fn load_or_make(folder: &Path) -> Result<[u8; 32], KeyError> {
 }
 
 fn read(file: File, path: &Path) -> Result<[u8; 32], KeyError> {
+    let failed = |source| KeyError::Io { path: path.to_owned(), source };
+    if file.metadata().map_err(failed)?.permissions().mode() & 0o077 != 0 {
+        return Err(KeyError::Exposed { path: path.to_owned() });
+    }
     let mut bytes = Vec::new();
-    file.take(33).read_to_end(&mut bytes).map_err(|source| KeyError::Io { path: path.to_owned(), source })?;
+    file.take(33).read_to_end(&mut bytes).map_err(failed)?;
     bytes.try_into().map_err(|_| KeyError::Damaged { path: path.to_owned() })
 }
 
@@ -71,7 +81,6 @@ fn make(folder: &Path, path: &Path) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn a_key_is_made_once_and_only_its_owner_reads_it() {
@@ -87,8 +96,18 @@ mod tests {
     #[test]
     fn a_damaged_key_is_never_replaced() {
         let folder = tempfile::tempdir().expect("folder");
-        std::fs::write(folder.path().join(FILE), [1; 31]).expect("written");
+        let path = folder.path().join(FILE);
+        std::fs::write(&path, [1; 31]).expect("written");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("changed");
         assert!(matches!(load_or_make(folder.path()), Err(KeyError::Damaged { .. })));
         assert_eq!(std::fs::read(folder.path().join(FILE)).expect("file").len(), 31);
+    }
+    #[test]
+    fn a_key_that_others_may_read_is_refused() {
+        let folder = tempfile::tempdir().expect("folder");
+        load_or_make(folder.path()).expect("key");
+        let path = folder.path().join(FILE);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).expect("changed");
+        assert!(matches!(load_or_make(folder.path()), Err(KeyError::Exposed { .. })));
     }
 }

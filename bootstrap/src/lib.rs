@@ -1,17 +1,26 @@
-//! The directory node as a library: what `offhook-directory` runs.
+//! The directory node: a first contact, a keeper of records, a relay for signalling, a STUN server.
 //!
-//! A directory makes the network easier to enter and owns nobody: it serves the DHT, passes signalling on to the
-//! terminals registered with it, answers STUN and relays libp2p circuits for signalling. It carries no media.
+//! The binary `offhook-directory` is thin over [`Directory`], which a program or a test can run as well:
 //!
-//! ```text
-//!   cli      arguments, logs, signals
-//!   config   flag > environment > file > default
-//!   node     Directory::{bind, shutdown}: key, network, HTTP
-//!   http     /health, /metrics
+//! ```no_run
+//! # async fn example() -> Result<(), offhook_bootstrap::DirectoryError> {
+//! use offhook_bootstrap::{Directory, Settings};
+//!
+//! let directory = Directory::bind(&Settings::default()).await?;
+//! println!("{:?}", directory.addresses());
+//! directory.shutdown().await;
+//! # Ok(())
+//! # }
 //! ```
 
-pub mod cli;
-pub mod config;
+mod cli;
+mod directory;
 mod http;
-pub mod key;
-pub mod node;
+mod key;
+mod run;
+mod settings;
+
+pub use cli::main;
+pub use directory::{Directory, DirectoryError};
+pub use key::KeyError;
+pub use settings::{HttpAddr, LogFormat, Settings, SettingsError};

@@ -2,7 +2,7 @@
 //!
 //! Two terminals exchange [`Packet`]s. A packet belongs to one *dialog*, which is named by a [`CallId`] and the
 //! two terminals; [`crate::dialog`] numbers, acknowledges and repeats what is in it. On the wire a packet is
-//! signed by its sender's terminal key and sealed to its receiver ([`seal`], [`open`]), so whoever passes it on
+//! signed by its sender's terminal key and sealed to its receiver ([`seal()`], [`open`]), so whoever passes it on
 //! learns nothing but the receiver.
 //!
 //! Unknown fields are ignored. A message of an unknown kind is acknowledged and otherwise ignored, so a later
@@ -27,7 +27,7 @@ pub use limits::{
     LimitError, MAX_CANDIDATE_BYTES, MAX_CANDIDATES, MAX_CODECS, MAX_DTMF_MS, MAX_ROUTES, MAX_TEXT_BYTES,
     MAX_TUNNEL_BYTES,
 };
-pub use seal::{MAX_BLOB_BYTES, OpenError, Opened, SealError, VerifiedIntro, open, seal};
+pub use seal::{MAX_BLOB_BYTES, OpenError, Opened, SealError, VerifiedIntro, open, open_envelope, seal};
 
 /// Names one call (or one text message sent outside of a call). 16 random bytes chosen by the caller.
 ///

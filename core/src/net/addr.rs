@@ -96,6 +96,16 @@ pub(super) fn is_public(addr: &Multiaddr) -> bool {
     }
 }
 
+/// Whether the address is a name behind which other addresses are found.
+pub(super) fn is_dnsaddr(addr: &Multiaddr) -> bool {
+    matches!(addr.iter().next(), Some(Protocol::Dnsaddr(_)))
+}
+
+/// Whether the address is a QUIC one.
+pub(super) fn is_quic(addr: &Multiaddr) -> bool {
+    addr.iter().any(|part| matches!(part, Protocol::QuicV1))
+}
+
 /// Whether the address is of use on this host only.
 pub(super) fn is_loopback(addr: &Multiaddr) -> bool {
     ip_of(addr).is_some_and(|ip| ip.is_loopback())

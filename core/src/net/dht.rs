@@ -110,6 +110,7 @@ impl Driver {
             }
         });
         let offer = Offer { key, bytes: record.value, source, own: false, reply };
+        self.dirty = true;
         self.records().offer(offer, wall_clock());
     }
 

@@ -54,6 +54,8 @@ pub(super) enum Inner {
 pub(super) struct Driver {
     pub(super) swarm: Swarm<Behaviour>,
     pub(super) config: NetConfig,
+    /// Where STUN is answered.
+    pub(super) stun_port: Option<u16>,
     pub(super) cert: Option<SignedCert>,
     pub(super) allow_private: bool,
     pub(super) events: mpsc::Sender<NetEvent>,
@@ -82,6 +84,7 @@ pub(super) struct Driver {
 pub(super) struct Parts {
     pub(super) swarm: Swarm<Behaviour>,
     pub(super) config: NetConfig,
+    pub(super) stun_port: Option<u16>,
     pub(super) allow_private: bool,
     pub(super) events: mpsc::Sender<NetEvent>,
     pub(super) links: Links,
@@ -93,9 +96,11 @@ pub(super) struct Parts {
 
 impl Driver {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { swarm, config, allow_private, events, links, disk, metrics, inner, status } = parts;
+        let Parts { swarm, config, stun_port, allow_private, events, links, disk, metrics, inner, status } =
+            parts;
         Self {
             swarm,
+            stun_port,
             cert: config.cert.clone(),
             allow_private,
             events,
@@ -160,7 +165,10 @@ impl Driver {
             }
         };
         let _ = tokio::time::timeout(Duration::from_millis(500), farewell).await;
-        if let Some(disk) = &self.disk {
+        let Self { swarm, disk, .. } = self;
+        // Closes the sockets.
+        drop(swarm);
+        if let Some(disk) = disk {
             disk.flush().await;
         }
         if let Some(done) = done {
@@ -245,6 +253,7 @@ impl Driver {
                     let _ = reply.send(result);
                 });
                 let source = addr::Source::Local;
+                self.dirty = true;
                 self.records().offer(Offer { key, bytes: value, source, own: true, reply }, wall_clock());
             }
             Command::Neighbours(reply) => {
@@ -262,7 +271,10 @@ impl Driver {
 
     fn on_inner(&mut self, result: Inner) {
         match result {
-            Inner::Proved(valid) => self.records().proved(valid, wall_clock()),
+            Inner::Proved(valid) => {
+                self.dirty = true;
+                self.records().proved(valid, wall_clock());
+            }
             Inner::Respond(channel, response) => self.respond(channel, response),
         }
     }
@@ -293,6 +305,7 @@ impl Driver {
         });
     }
 
+    /// The store; whoever asks for it may change it.
     pub(super) fn records(&mut self) -> &mut Records {
         self.swarm.behaviour_mut().kad.store_mut()
     }

@@ -82,6 +82,17 @@ impl NetError {
     pub(super) fn transport(error: impl std::fmt::Display) -> Self {
         Self::Transport(error.to_string())
     }
+
+    /// libp2p leaves the system's words to the sources of its errors.
+    fn listen(addr: &NodeAddr, error: &dyn std::error::Error) -> Self {
+        let mut reason = error.to_string();
+        let mut source = error.source();
+        while let Some(error) = source {
+            reason = if reason.is_empty() { error.to_string() } else { format!("{reason}: {error}") };
+            source = error.source();
+        }
+        Self::Listen { addr: addr.clone(), reason }
+    }
 }
 
 /// A running network. Clones share it; it stops when the last one is dropped or by [`Net::shutdown`].
@@ -95,7 +106,9 @@ pub struct Net {
     good_ways: GoodWays,
     limits: super::config::Limits,
     metrics: Arc<Metrics>,
-    _stun: Option<Arc<Stun>>,
+    /// No entry point is configured: a network of its own, as on a LAN, or its first node.
+    no_entry: bool,
+    stun: Option<Arc<Stun>>,
 }
 
 impl Net {
@@ -143,11 +156,14 @@ impl Net {
             good_ways: GoodWays::default(),
             limits: config.limits.clone(),
             metrics: metrics.clone(),
-            _stun: stun,
+            no_entry: config.entry.is_empty(),
+            stun,
         };
         let links = Links::new(entry, remembered, Instant::now());
+        let stun_port = net.stun.as_ref().map(|stun| stun.addr.port());
         let parts = Parts {
             swarm,
+            stun_port,
             config,
             allow_private,
             events,
@@ -172,7 +188,13 @@ impl Net {
     /// # Errors
     /// A [`PublishError`]. The records are held here all the same, unless they are invalid.
     pub async fn publish(&self, key: RecordKey, set: RecordSet) -> Result<Published, PublishError> {
-        publish::publish(&self.client, key, set.encode()).await
+        match publish::publish(&self.client, key, set.encode()).await {
+            // Where no entry point is configured, whoever looks for this terminal asks it itself.
+            Err(PublishError::Offline) if self.no_entry => {
+                Ok(Published { holders: 0, asked: 0, directories: 0 })
+            }
+            result => result,
+        }
     }
 
     /// Asks whether the records published are still held where they belong, and changes nothing.
@@ -230,9 +252,19 @@ impl Net {
         self.status.borrow().stun_servers.clone()
     }
 
+    /// Where this node answers STUN requests, if it does.
+    pub fn stun_addr(&self) -> Option<SocketAddr> {
+        self.stun.as_ref().map(|stun| stun.addr)
+    }
+
     /// A snapshot of everything.
     pub fn status(&self) -> NetStatus {
         self.status.borrow().clone()
+    }
+
+    /// Whether it has not been shut down.
+    pub fn is_running(&self) -> bool {
+        !self.client.commands.is_closed()
     }
 
     /// The snapshot as it changes.
@@ -293,9 +325,7 @@ fn entry_points(config: &NetConfig) -> Result<Vec<(NodeAddr, Multiaddr)>, NetErr
 /// Listens where told; otherwise wherever the host can, which may lack IPv6.
 fn listen(config: &NetConfig, swarm: &mut libp2p::Swarm<behaviour::Behaviour>) -> Result<(), NetError> {
     for (addr, name) in parse_all(&config.listen)?.into_iter().zip(&config.listen) {
-        swarm
-            .listen_on(addr)
-            .map_err(|error| NetError::Listen { addr: name.clone(), reason: error.to_string() })?;
+        swarm.listen_on(addr).map_err(|error| NetError::listen(name, &error))?;
     }
     if config.listen.is_empty() {
         for addr in LISTEN {

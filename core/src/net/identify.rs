@@ -30,7 +30,9 @@ impl Driver {
     fn on_identified(&mut self, peer: PeerId, info: identify::Info) {
         let listed: Vec<Multiaddr> =
             info.listen_addrs.into_iter().filter(|addr| !addr::is_relayed(addr)).take(MAX_ADDRS).collect();
-        let usable = addr::usable(listed, self.allow_private);
+        let mut usable = addr::usable(listed, self.allow_private);
+        // QUIC first: one round trip less, and the first one is what is remembered and published.
+        usable.sort_by_key(|addr| !addr::is_quic(addr));
         let speaks = |name: &str| info.protocols.iter().take(MAX_PROTOCOLS).any(|p| p.as_ref() == name);
         let Some(state) = self.peers.get_mut(&peer) else { return };
         state.dht = speaks(KAD.as_ref());

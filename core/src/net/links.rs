@@ -162,6 +162,9 @@ impl Driver {
     /// Dials what is due, registers and reserves again, and turns to remembered peers.
     pub(super) fn tick_links(&mut self, now: Instant) {
         self.try_remembered(now);
+        // A contact's record or a link may name this very node.
+        let me = *self.swarm.local_peer_id();
+        self.links.all.retain(|link| link.peer != Some(me));
         for index in 0..self.links.all.len() {
             let link = &mut self.links.all[index];
             let due = |at: &mut Option<Instant>| at.take_if(|at| *at <= now).is_some();
@@ -178,10 +181,6 @@ impl Driver {
     fn dial_link(&mut self, index: usize, now: Instant) {
         let link = &mut self.links.all[index];
         let options = match link.peer {
-            Some(peer) if peer == *self.swarm.local_peer_id() => {
-                self.links.all.remove(index);
-                return;
-            }
             Some(peer) if self.peers.contains(&peer) => {
                 let remote = self.peers.get(&peer).and_then(|state| state.direct()).cloned();
                 return self.link_up(index, peer, remote);
@@ -242,9 +241,10 @@ impl Driver {
         link.state = State::Up;
         link.failures = 0;
         link.peer = Some(peer);
-        // What was configured is what others can use too; a dnsaddr alone doesn't say which of its nodes it is.
-        let configured = addr::last_peer(&link.addr).is_some();
-        let base = if configured { Some(link.addr.clone()) } else { remote };
+        // What was configured is what others can use too; a dnsaddr only says where to look. What is behind it is
+        // told by identify.
+        let named = |addr: &&Multiaddr| !addr::is_dnsaddr(addr);
+        let base = Some(&link.addr).filter(named).or(remote.as_ref().filter(named)).cloned();
         link.base = base.and_then(|base| base.with_p2p(peer).ok());
         if let Some(base) = link.base.clone() {
             self.swarm.behaviour_mut().kad.add_address(&peer, base);
@@ -367,6 +367,8 @@ impl Driver {
                 self.links.all.push(Link::new(name, addr, Kind::Kept, now));
             }
         }
+        // At once: somebody may be waiting to dial.
+        self.tick_links(now);
         self.dirty = true;
     }
 

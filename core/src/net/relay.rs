@@ -24,6 +24,12 @@ impl Driver {
     pub(super) fn on_link_identified(&mut self, peer: PeerId) {
         let found = self.links.all.iter().position(|link| link.is_home() && link.peer == Some(peer));
         if let Some(index) = found {
+            let listed = self.peers.get(&peer).and_then(|state| state.addrs.first()).cloned();
+            let link = &mut self.links.all[index];
+            if link.base.is_none() {
+                link.base = listed.and_then(|addr| addr.with_p2p(peer).ok());
+                self.dirty = true;
+            }
             self.reserve(index);
         }
     }

@@ -161,7 +161,7 @@ impl Driver {
     }
 
     fn welcome(&self, peer: &PeerId) -> Response {
-        let port = self.config.stun.map(|stun| stun.port()).filter(|_| self.config.role.serves());
+        let port = self.stun_port;
         let ips = self.external.iter().filter_map(addr::ip_of);
         let mut stun: Vec<_> = ips.filter_map(|ip| port.map(|port| (ip, port))).collect();
         stun.sort_unstable();
@@ -337,6 +337,7 @@ impl Driver {
             // The driver may have stopped meanwhile.
             let _ = inner.send(Inner::Respond(channel, response));
         });
+        self.dirty = true;
         self.records().offer(Offer { key, bytes: set, source, own: false, reply }, wall_clock());
     }
 }

@@ -22,6 +22,8 @@ const MAX_REQUEST: usize = 548;
 /// A running STUN server.
 pub(super) struct Stun {
     task: JoinHandle<()>,
+    /// Where it answers.
+    pub(super) addr: SocketAddr,
 }
 
 impl Stun {
@@ -32,8 +34,9 @@ impl Stun {
         metrics: Arc<Metrics>,
     ) -> std::io::Result<Self> {
         let socket = UdpSocket::bind(listen).await?;
+        let addr = socket.local_addr()?;
         let task = tokio::spawn(serve(socket, per_source, metrics));
-        Ok(Self { task })
+        Ok(Self { task, addr })
     }
 }
 

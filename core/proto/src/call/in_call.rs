@@ -13,13 +13,7 @@ impl Calls {
     /// [`CallError::UnknownCall`].
     pub fn hang_up(&mut self, now: Now, call: CallId) -> Result<(), CallError> {
         let wire = self.wire_id(call).ok_or(CallError::UnknownCall)?;
-        let state = self.calls.get(&wire).ok_or(CallError::UnknownCall)?.state;
-        let reason = match state {
-            CallState::Searching | CallState::Inviting | CallState::Ringing => EndReason::Cancelled,
-            CallState::Alerting | CallState::Held => EndReason::Declined,
-            CallState::Connecting | CallState::Active => EndReason::HungUp,
-        };
-        self.end(now, wire, reason, EndedBy::Local);
+        self.end_by_user(now, wire);
         self.finish(now);
         Ok(())
     }
@@ -27,15 +21,22 @@ impl Calls {
     /// Ends all calls, as before the program exits. Their last messages are in the outputs; whoever can wait
     /// goes on driving the machine until [`Calls::is_idle`].
     pub fn hang_up_all(&mut self, now: Now) {
-        // One after the other: ending a call may let one ring that was held.
-        while let Some(call) = self.calls.values().map(|call| (call.exposed, call.id)).max() {
-            let wire = self.calls.iter().find(|(_, known)| known.id == call.1).map(|(wire, _)| *wire);
-            let Some(wire) = wire else { return };
-            let alerting = self.calls.get(&wire).is_some_and(|call| !call.state.is_engaged());
-            let reason = if alerting { EndReason::Declined } else { EndReason::Cancelled };
-            self.end(now, wire, reason, EndedBy::Local);
+        // All of them before anything is settled, or a held call would begin to ring when ours is gone.
+        let calls: Vec<CallId> = self.calls.keys().copied().collect();
+        for wire in calls {
+            self.end_by_user(now, wire);
         }
         self.finish(now);
+    }
+
+    fn end_by_user(&mut self, now: Now, wire: CallId) {
+        let Some(call) = self.calls.get(&wire) else { return };
+        let reason = match call.state {
+            CallState::Searching | CallState::Inviting | CallState::Ringing => EndReason::Cancelled,
+            CallState::Alerting | CallState::Held => EndReason::Declined,
+            CallState::Connecting | CallState::Active => EndReason::HungUp,
+        };
+        self.end(now, wire, reason, EndedBy::Local);
     }
 
     /// Presses a key of the dial pad for `duration_ms` milliseconds, 40 to 6000.

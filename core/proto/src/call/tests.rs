@@ -6,6 +6,7 @@
 
 mod basics;
 mod bounds;
+mod chance;
 mod failures;
 mod party;
 mod races;

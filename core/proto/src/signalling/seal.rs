@@ -184,8 +184,20 @@ pub fn open(
     known: &dyn Fn(&CallId, &TerminalId) -> bool,
     now: UnixMillis,
 ) -> Result<Opened, OpenError> {
-    let envelope = unseal(blob, me)?;
-    let signed: Signed = wire::decode(&envelope, MAX_BLOB_BYTES).map_err(|_| OpenError::Malformed)?;
+    open_envelope(&unseal(blob, me)?, my_id, known, now)
+}
+
+/// The second half of [`open`]: verifies an envelope that has been unsealed.
+///
+/// # Errors
+/// See [`OpenError`].
+pub fn open_envelope(
+    envelope: &[u8],
+    my_id: &TerminalId,
+    known: &dyn Fn(&CallId, &TerminalId) -> bool,
+    now: UnixMillis,
+) -> Result<Opened, OpenError> {
+    let signed: Signed = wire::decode(envelope, MAX_BLOB_BYTES).map_err(|_| OpenError::Malformed)?;
     let packet: Packet =
         wire::decode(signed.payload_unverified(), MAX_BLOB_BYTES).map_err(|_| OpenError::Malformed)?;
     packet.check()?;

@@ -169,7 +169,8 @@ fn blobs_for_others_damaged_or_of_other_versions_are_refused() {
 #[test]
 fn forged_packets_are_refused() {
     let (alice, bob, mallory) = (Sender::new(1), Sender::new(11), Sender::new(21));
-    let open_raw = |signed: &Signed| open_by(&bob, &seal_raw(&wire::encode(signed), &bob.seal.public()));
+    let open_raw =
+        |signed: &Signed| open_envelope(&wire::encode(signed), &bob.key.public(), &|_, _| false, NOW);
     let packet = alice.packet(&bob, Some(Message::Bye));
     let by_mallory = mallory.key.sign(wire::domain::SIGNAL, &packet.payload());
     assert_eq!(open_raw(&by_mallory).unwrap_err(), OpenError::Signature);
@@ -326,6 +327,23 @@ fn later_versions_are_understood_as_far_as_possible() {
     assert_eq!((unknown.seq, unknown.message), (1, None));
     let reason = read(Later::Reject { reason: 99, comment: "later".to_owned() }).message;
     assert_eq!(reason, Some(Message::Reject { reason: RejectReason::Other(99) }));
+}
+
+/// The encoding of version 1, byte for byte. These files are also where the fuzzer begins.
+#[test]
+fn version_1_of_packets_stays_as_it_is() {
+    let seeds: [(&[u8], usize); 4] = [
+        (include_bytes!("../../../../fuzz/seeds/packet/invite"), 0),
+        (include_bytes!("../../../../fuzz/seeds/packet/ringing"), 1),
+        (include_bytes!("../../../../fuzz/seeds/packet/reject"), 4),
+        (include_bytes!("../../../../fuzz/seeds/packet/text"), 9),
+    ];
+    let (alice, bob) = (Sender::new(1), Sender::new(11));
+    for (bytes, message) in seeds {
+        let packet = alice.packet(&bob, Some(messages().swap_remove(message)));
+        assert_eq!(packet.payload(), bytes);
+        assert_eq!(wire::decode::<Packet>(bytes, MAX_BLOB_BYTES), Ok(packet));
+    }
 }
 
 #[test]

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::basics::connect;
+use super::chance::Rng;
 use super::party::{Party, WALL};
-use super::world::{Act, Rng, World, call_id, craft, invite};
+use super::world::{Act, World, call_id, craft, invite};
 use crate::call::{CallConfig, CallError, CallState, Caller, Calls, EndReason, EndedBy, LegId, Now, Output};
 use crate::identity::{IdentityId, TerminalId};
 use crate::signalling::{CallId, Message, Opened, Packet, VerifiedIntro};

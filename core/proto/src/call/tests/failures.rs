@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::basics::connect;
+use super::chance::Weather;
 use super::party::{Party, WALL};
-use super::world::{Act, Weather, World, call_id, craft, ignore, invite, offer};
+use super::world::{Act, World, call_id, craft, ignore, invite, offer};
 use crate::call::{
     CallConfig, CallError, CallEvent, CallState, Caller, EndReason, EndedBy, Failure, LegId, LookupEnd,
 };

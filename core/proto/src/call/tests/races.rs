@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::basics::connect;
+use super::chance::{Rng, Weather};
 use super::party::Party;
-use super::world::{Act, Rng, Weather, World, call_id, craft, invite};
+use super::world::{Act, World, call_id, craft, invite};
 use crate::call::{CallConfig, CallEvent, CallState, Caller, Direction, EndReason, EndedBy, glare_winner};
 use crate::signalling::{CallId, Message};
 

@@ -22,7 +22,8 @@
 
 use std::time::Duration;
 
-use super::world::{Act, Happening, Rng, Weather, World};
+use super::chance::{Rng, Weather};
+use super::world::{Act, Happening, World};
 use crate::call::{CallConfig, CallState};
 
 /// Schedules of each of the eight tests below: more than 100,000 together.

@@ -1,0 +1,102 @@
+//! A directory node as a library.
+
+use std::net::SocketAddr;
+
+use offhook::net::{Net, NetError, NetEvent, NetStatus};
+use offhook_proto::identity::TerminalId;
+use offhook_proto::number::NodeAddr;
+use thiserror::Error;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tracing::{debug, info};
+
+use crate::http::{Http, HttpError};
+use crate::key::{self, KeyError};
+use crate::settings::Settings;
+
+/// Why a directory doesn't start.
+#[derive(Debug, Error)]
+pub enum DirectoryError {
+    /// Its key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// Its listeners or its store.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// Its HTTP server.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+}
+
+/// A running directory node.
+pub struct Directory {
+    net: Net,
+    http: Option<Http>,
+    log: JoinHandle<()>,
+}
+
+impl Directory {
+    /// Binds all sockets, with a new key if there is none yet, and starts to serve.
+    ///
+    /// # Errors
+    /// A [`DirectoryError`]; nothing runs then.
+    pub async fn bind(settings: &Settings) -> Result<Self, DirectoryError> {
+        let settings = settings.clone().or(Settings::defaults());
+        let seed = key::load_or_make(&settings.data_dir())?;
+        let (net, events) = Net::start(settings.net_config(seed)).await?;
+        let http = match settings.http.and_then(|http| http.0) {
+            Some(addr) => Some(Http::bind(addr, net.clone()).await?),
+            None => None,
+        };
+        let log = tokio::spawn(log(events));
+        Ok(Self { net, http, log })
+    }
+
+    /// The directory's key, which is its PeerId.
+    pub fn id(&self) -> TerminalId {
+        self.net.id()
+    }
+
+    /// Addresses to give to others, each ending in `/p2p/ID`. Empty until the listeners are up: see
+    /// [`Directory::watch`].
+    pub fn addresses(&self) -> Vec<NodeAddr> {
+        self.net.addresses()
+    }
+
+    /// The node's state as it changes.
+    pub fn watch(&self) -> watch::Receiver<NetStatus> {
+        self.net.watch()
+    }
+
+    /// Where HTTP is served.
+    pub fn http_addr(&self) -> Option<SocketAddr> {
+        self.http.as_ref().map(Http::addr)
+    }
+
+    /// Where STUN is answered.
+    pub fn stun_addr(&self) -> Option<SocketAddr> {
+        self.net.stun_addr()
+    }
+
+    /// Says farewell to everybody and finishes writing.
+    pub async fn shutdown(self) {
+        if let Some(http) = self.http {
+            http.stop().await;
+        }
+        self.net.shutdown().await;
+        self.log.abort();
+    }
+}
+
+/// Takes the network's events, so that the channel never fills. Packets to the directory itself mean nothing.
+async fn log(mut events: mpsc::Receiver<NetEvent>) {
+    while let Some(event) = events.recv().await {
+        match event {
+            NetEvent::Listening { addr } => info!(%addr, "listening"),
+            NetEvent::EntryUp { node, .. } => info!(node = %node.to_peer_id(), "entry point connected"),
+            NetEvent::EntryDown { .. } => info!("entry point lost"),
+            NetEvent::AddressesChanged => debug!("addresses changed"),
+            NetEvent::Signal { .. } => debug!("a packet for the directory itself"),
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! `offhook-directory run` and `config`.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::info;
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::Failure;
+use crate::directory::{Directory, DirectoryError};
+use crate::settings::{LogFormat, Settings};
+
+/// Prints the settings in effect.
+pub(crate) fn print_config(settings: &Settings) -> Result<(), Failure> {
+    let text = toml::to_string(settings).map_err(|error| failed(&error))?;
+    print!("{text}");
+    Ok(())
+}
+
+/// Runs a directory until it is told to stop.
+pub(crate) fn run(settings: &Settings, json: bool) -> Result<(), Failure> {
+    start_log(settings)?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| failed(&error))?;
+    runtime.block_on(serve(settings, json))
+}
+
+async fn serve(settings: &Settings, json: bool) -> Result<(), Failure> {
+    // Before anything is bound, so that an early signal is not missed.
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| failed(&error))?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| failed(&error))?;
+    let directory = Directory::bind(settings).await.map_err(|error| refused(&error))?;
+    info!(peer_id = directory.id().to_peer_id(), "directory");
+    print_ready(&directory, json);
+    let printer = tokio::spawn(print_addresses(directory.watch(), json));
+    tokio::select! {
+        _ = interrupt.recv() => info!("interrupted"),
+        _ = terminate.recv() => info!("terminated"),
+    }
+    printer.abort();
+    tokio::select! {
+        () = directory.shutdown() => {}
+        // Whoever asks twice is in a hurry.
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+/// Prints each address once, as soon as it is there.
+async fn print_addresses(mut watch: tokio::sync::watch::Receiver<offhook::net::NetStatus>, json: bool) {
+    let mut printed = BTreeSet::new();
+    loop {
+        let addresses = watch.borrow_and_update().addresses.clone();
+        for addr in addresses {
+            if printed.insert(addr.clone()) {
+                print_line(&if json {
+                    json!({ "event": "listening", "addr": addr.as_str() }).to_string()
+                } else {
+                    addr.to_string()
+                });
+            }
+        }
+        if watch.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn print_ready(directory: &Directory, json: bool) {
+    let (http, stun) = (directory.http_addr(), directory.stun_addr());
+    let id = directory.id().to_peer_id();
+    if json {
+        let ready = json!({ "event": "ready", "peer_id": id, "http": http, "stun": stun });
+        print_line(&ready.to_string());
+        return;
+    }
+    print_line(&format!("directory {id}"));
+    if let Some(http) = http {
+        print_line(&format!("metrics http://{http}/metrics"));
+    }
+    if let Some(stun) = stun {
+        print_line(&format!("stun {stun}"));
+    }
+}
+
+/// A reader that has gone is no reason to stop serving.
+fn print_line(line: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+fn start_log(settings: &Settings) -> Result<(), Failure> {
+    let filter = settings.log.clone().unwrap_or_default();
+    let filter = EnvFilter::builder()
+        .parse(&filter)
+        .map_err(|error| Failure { code: 2, sentence: format!("\"{filter}\" is no log filter: {error}") })?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match settings.log_format.unwrap_or_default() {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+    Ok(())
+}
+
+fn failed(error: &dyn std::error::Error) -> Failure {
+    Failure { code: 1, sentence: error.to_string() }
+}
+
+/// Wrong addresses and keys are the operator's to correct; the rest is the system's.
+fn refused(error: &DirectoryError) -> Failure {
+    use offhook::net::NetError;
+    let code = match error {
+        DirectoryError::Net(NetError::Addr { .. }) | DirectoryError::Key(_) => 2,
+        DirectoryError::Net(
+            NetError::Listen { .. }
+            | NetError::Stun { .. }
+            | NetError::Store(_)
+            | NetError::Mdns(_)
+            | NetError::Transport(_),
+        )
+        | DirectoryError::Http(_) => 1,
+    };
+    Failure { code, sentence: error.to_string() }
+}

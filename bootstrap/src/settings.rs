@@ -1,0 +1,305 @@
+//! Settings: one type for flags, environment, file and defaults; the first of them that says something counts.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use clap::{Args, ValueEnum};
+use offhook::net::{Limits, NetConfig, Role};
+use offhook_proto::number::NodeAddr;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use thiserror::Error;
+
+/// The libp2p port where nothing else is said, UDP and TCP.
+const PORT: u16 = 4001;
+/// STUN's port (RFC 8489 section 8.6).
+const STUN_PORT: u16 = 3478;
+/// The port of `/metrics` and `/health`.
+const HTTP_PORT: u16 = 9464;
+
+/// A larger file than this has no settings in it, bytes.
+const MAX_FILE: u64 = 64 * 1024;
+
+/// Why the settings can't be used.
+#[derive(Debug, Error)]
+pub enum SettingsError {
+    /// The file named can't be read.
+    #[error("cannot read {path}: {error}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        error: std::io::Error,
+    },
+    /// The file is far too large.
+    #[error("{0} is larger than 64 KiB: these are no settings")]
+    TooLarge(PathBuf),
+    /// The file is not what it should be; the message says where.
+    #[error("{path}: {error}")]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// Line, column and reason.
+        error: Box<toml::de::Error>,
+    },
+}
+
+/// Everything that can be set. What is `None` is left to the next source, in the end to [`Settings::defaults`].
+#[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Settings {
+    /// Folder of the key and the records
+    ///
+    /// Default: $STATE_DIRECTORY (set by systemd), or ~/.local/share/offhook-directory.
+    #[arg(long, env = "OFFHOOK_DIRECTORY_DATA", value_name = "DIR")]
+    pub data: Option<PathBuf>,
+
+    /// Multiaddr to listen on; repeat, or separate by commas
+    #[arg(long, env = "OFFHOOK_DIRECTORY_LISTEN", value_name = "MULTIADDR", value_delimiter = ',')]
+    pub listen: Option<Vec<NodeAddr>>,
+
+    /// Multiaddr under which others reach this node, where that is not what it listens on
+    #[arg(long, env = "OFFHOOK_DIRECTORY_EXTERNAL", value_name = "MULTIADDR", value_delimiter = ',')]
+    pub external: Option<Vec<NodeAddr>>,
+
+    /// Another directory to enter the network through: a multiaddr ending in /p2p/ID, or /dnsaddr/NAME
+    #[arg(long, env = "OFFHOOK_DIRECTORY_ENTRY", value_name = "MULTIADDR", value_delimiter = ',')]
+    pub entry: Option<Vec<NodeAddr>>,
+
+    /// Address on which STUN requests are answered
+    #[arg(long, env = "OFFHOOK_DIRECTORY_STUN", value_name = "IP:PORT")]
+    pub stun: Option<SocketAddr>,
+
+    /// Address of /metrics and /health, or "none"
+    #[arg(long, env = "OFFHOOK_DIRECTORY_HTTP", value_name = "IP:PORT")]
+    pub http: Option<HttpAddr>,
+
+    /// Use and tell private and loopback addresses: for a LAN or a laboratory of its own
+    ///
+    /// Default: only while neither --external nor --entry names a public address.
+    #[arg(
+        long,
+        env = "OFFHOOK_DIRECTORY_ALLOW_PRIVATE",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub allow_private: Option<bool>,
+
+    /// Be found by terminals on the local network (multicast DNS)
+    #[arg(
+        long,
+        env = "OFFHOOK_DIRECTORY_MDNS",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub mdns: Option<bool>,
+
+    /// What to log: error, warn, info, debug or trace, or a filter such as "info,offhook=debug"
+    #[arg(long, env = "OFFHOOK_LOG", value_name = "FILTER")]
+    pub log: Option<String>,
+
+    /// How to log, on standard error
+    #[arg(long, env = "OFFHOOK_DIRECTORY_LOG_FORMAT", value_enum, value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+
+    /// Most connections at a time
+    #[arg(long, env = "OFFHOOK_DIRECTORY_CONNECTIONS", value_name = "N")]
+    pub connections: Option<u32>,
+
+    /// Most terminals registered at a time
+    #[arg(long, env = "OFFHOOK_DIRECTORY_REGISTERED", value_name = "N")]
+    pub registered: Option<usize>,
+
+    /// Most numbers whose records are held
+    #[arg(long, env = "OFFHOOK_DIRECTORY_RECORDS", value_name = "N")]
+    pub records: Option<usize>,
+
+    /// Most megabytes of records held
+    #[arg(long, env = "OFFHOOK_DIRECTORY_RECORD_MB", value_name = "MB")]
+    pub record_mb: Option<usize>,
+}
+
+impl Settings {
+    /// What counts where nobody says anything else.
+    pub fn defaults() -> Self {
+        let limits = Limits::for_role(Role::Directory);
+        let wildcard = |template: [&str; 2]| template.map(|addr| addr.replace("PORT", &PORT.to_string()));
+        let listen = [
+            wildcard(["/ip4/0.0.0.0/udp/PORT/quic-v1", "/ip4/0.0.0.0/tcp/PORT"]),
+            wildcard(["/ip6/::/udp/PORT/quic-v1", "/ip6/::/tcp/PORT"]),
+        ];
+        Self {
+            data: Some(default_data()),
+            listen: Some(listen.iter().flatten().filter_map(|addr| addr.parse().ok()).collect()),
+            external: Some(Vec::new()),
+            entry: Some(Vec::new()),
+            stun: Some(SocketAddr::from(([0, 0, 0, 0], STUN_PORT))),
+            http: Some(HttpAddr(Some(SocketAddr::from(([127, 0, 0, 1], HTTP_PORT))))),
+            allow_private: None,
+            mdns: Some(false),
+            log: Some("offhook=info,offhook_bootstrap=info,libp2p_kad=error,warn".to_owned()),
+            log_format: Some(LogFormat::Text),
+            connections: Some(limits.connections),
+            registered: Some(limits.registered),
+            records: Some(limits.records),
+            record_mb: Some(limits.record_bytes >> 20),
+        }
+    }
+
+    /// Reads a TOML file. Unknown keys are errors, because a mistyped one would be a silent default.
+    ///
+    /// # Errors
+    /// A [`SettingsError`].
+    pub fn from_file(path: &Path) -> Result<Self, SettingsError> {
+        let failed = |error| SettingsError::Read { path: path.to_owned(), error };
+        if std::fs::metadata(path).map_err(failed)?.len() > MAX_FILE {
+            return Err(SettingsError::TooLarge(path.to_owned()));
+        }
+        let text = std::fs::read_to_string(path).map_err(failed)?;
+        toml::from_str(&text)
+            .map_err(|error| SettingsError::Syntax { path: path.to_owned(), error: Box::new(error) })
+    }
+
+    /// These settings, and `other`'s where these say nothing.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            data: self.data.or(other.data),
+            listen: self.listen.or(other.listen),
+            external: self.external.or(other.external),
+            entry: self.entry.or(other.entry),
+            stun: self.stun.or(other.stun),
+            http: self.http.or(other.http),
+            allow_private: self.allow_private.or(other.allow_private),
+            mdns: self.mdns.or(other.mdns),
+            log: self.log.or(other.log),
+            log_format: self.log_format.or(other.log_format),
+            connections: self.connections.or(other.connections),
+            registered: self.registered.or(other.registered),
+            records: self.records.or(other.records),
+            record_mb: self.record_mb.or(other.record_mb),
+        }
+    }
+
+    /// The folder of the key and the records.
+    pub fn data_dir(&self) -> PathBuf {
+        self.data.clone().unwrap_or_else(default_data)
+    }
+
+    /// The network's configuration. `self` need not be complete.
+    pub fn net_config(&self, seed: [u8; 32]) -> NetConfig {
+        let settings = self.clone().or(Self::defaults());
+        let mut config = NetConfig::new(seed, Role::Directory);
+        config.listen = settings.listen.unwrap_or_default();
+        config.external = settings.external.unwrap_or_default();
+        config.entry = settings.entry.unwrap_or_default();
+        config.stun = settings.stun;
+        config.allow_private = settings.allow_private;
+        config.mdns = settings.mdns.unwrap_or_default();
+        let limits = &mut config.limits;
+        limits.connections = settings.connections.unwrap_or(limits.connections);
+        limits.registered = settings.registered.unwrap_or(limits.registered);
+        limits.records = settings.records.unwrap_or(limits.records);
+        limits.record_bytes = settings.record_mb.map_or(limits.record_bytes, |mb| mb.saturating_mul(1 << 20));
+        config.data = settings.data;
+        config
+    }
+}
+
+/// systemd's state directory, the user's data folder, or the current folder.
+fn default_data() -> PathBuf {
+    let env = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    env("STATE_DIRECTORY")
+        .or_else(|| env("XDG_DATA_HOME").map(|home| home.join("offhook-directory")))
+        .or_else(|| env("HOME").map(|home| home.join(".local/share/offhook-directory")))
+        .unwrap_or_else(|| PathBuf::from("offhook-directory"))
+}
+
+/// How logs are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// One line each, for people.
+    #[default]
+    Text,
+    /// One JSON object each.
+    Json,
+}
+
+/// Where HTTP is served: an address, or nowhere (`none`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HttpAddr(pub Option<SocketAddr>);
+
+impl FromStr for HttpAddr {
+    type Err = std::net::AddrParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "none" {
+            return Ok(Self(None));
+        }
+        text.parse().map(|addr| Self(Some(addr)))
+    }
+}
+
+impl fmt::Display for HttpAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(addr) => addr.fmt(f),
+            None => f.write_str("none"),
+        }
+    }
+}
+
+impl Serialize for HttpAddr {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for HttpAddr {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_source_that_speaks_counts() {
+        let flags = Settings { records: Some(1), ..Settings::default() };
+        let file: Settings = toml::from_str("records = 2\nconnections = 3\nhttp = \"none\"").unwrap();
+        let effective = flags.or(file).or(Settings::defaults());
+        assert_eq!((effective.records, effective.connections), (Some(1), Some(3)));
+        assert_eq!(effective.http, Some(HttpAddr(None)));
+        assert_eq!(effective.registered, Settings::defaults().registered);
+        assert_eq!(effective.net_config([1; 32]).limits.records, 1);
+    }
+
+    #[test]
+    fn what_is_printed_can_be_read_again() {
+        let settings = Settings::defaults();
+        let text = toml::to_string(&settings).unwrap();
+        assert_eq!(toml::from_str::<Settings>(&text).unwrap(), settings);
+    }
+
+    #[test]
+    fn a_mistyped_key_is_an_error() {
+        assert!(toml::from_str::<Settings>("conections = 3").is_err());
+        assert!(toml::from_str::<Settings>("listen = [\"nonsense\"]").is_err());
+    }
+
+    #[test]
+    fn defaults_are_complete_but_for_the_automatic_one() {
+        let defaults = Settings::defaults();
+        assert_eq!(defaults.listen.as_ref().map(Vec::len), Some(4));
+        assert_eq!(defaults.allow_private, None);
+        assert!(defaults.data.is_some() && defaults.record_mb.is_some());
+    }
+}

@@ -1,0 +1,228 @@
+//! The binary as a process: what it prints, what it serves over HTTP, how it stops, and what a kill leaves.
+
+#[path = "../../core/tests/net/fixture.rs"]
+mod fixture;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use fixture::{PARTIES, Party, now};
+use offhook::net::{LookupEvent, Net, NetConfig, NetEvent, Role};
+use offhook_proto::number::NodeAddr;
+use tokio::sync::mpsc;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+struct Process {
+    child: Child,
+    lines: std::io::Lines<BufReader<ChildStdout>>,
+}
+
+impl Process {
+    fn start(data: &std::path::Path, listen: &str, json: bool) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_offhook-directory"));
+        command.args(["run", "--listen", listen, "--stun", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data"]);
+        command.arg(data).stdout(Stdio::piped()).stderr(Stdio::null());
+        if json {
+            command.arg("--json");
+        }
+        let mut child = command.spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, lines }
+    }
+
+    /// The next line that starts so; what follows.
+    fn line(&mut self, start: &str) -> String {
+        loop {
+            let line = self.lines.next().expect("a program that runs").unwrap();
+            if let Some(rest) = line.strip_prefix(start) {
+                return rest.trim().to_owned();
+            }
+        }
+    }
+
+    fn addr(&mut self) -> NodeAddr {
+        format!("/ip4{}", self.line("/ip4")).parse().unwrap()
+    }
+
+    fn signal(&self, signal: &str) {
+        let kill = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
+        assert!(kill.success());
+    }
+
+    /// The exit status, once it has ended.
+    fn end(&mut self) -> Option<i32> {
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(started.elapsed() < PATIENCE, "it does not end");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn get(addr: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(addr).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+async fn terminal(party: &Party, entry: &NodeAddr) -> (Net, mpsc::Receiver<NetEvent>) {
+    let mut config = NetConfig::new(*party.terminal.seed(), Role::Terminal);
+    config.cert = Some(party.cert(now()));
+    config.listen = vec!["/ip4/127.0.0.1/udp/0/quic-v1".parse().unwrap()];
+    config.entry = vec![entry.clone()];
+    Net::start(config).await.unwrap()
+}
+
+async fn registered(net: &Net) {
+    let mut watch = net.watch();
+    let wait = watch.wait_for(|status| !status.routes.is_empty());
+    tokio::time::timeout(PATIENCE, wait).await.expect("registered").expect("runs");
+}
+
+#[tokio::test]
+async fn it_prints_serves_and_stops() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut process = Process::start(dir.path(), "/ip4/127.0.0.1/udp/0/quic-v1", false);
+    let id = process.line("directory ");
+    let http = process.line("metrics http://").replace("/metrics", "");
+    let entry = process.addr();
+    assert!(entry.as_str().ends_with(&format!("/p2p/{id}")));
+    let alice = Party::new(0);
+    let (net, _events) = terminal(&alice, &entry).await;
+    registered(&net).await;
+    net.publish(alice.key(), alice.set(now(), &net.addresses())).await.unwrap();
+
+    let health = get(&http, "/health");
+    assert!(health.starts_with("HTTP/1.1 200") && health.contains("\"status\":\"ok\""), "{health}");
+    assert!(health.contains("\"registered\":1") && health.contains("\"records\":1"), "{health}");
+    let metrics = get(&http, "/metrics");
+    for needed in [
+        "application/openmetrics-text",
+        "libp2p_bandwidth_bytes_total{",
+        "offhook_requests_total{request=\"register\",result=\"ok\"} 1",
+        "offhook_requests_total{request=\"store\",result=\"ok\"} 1",
+        "offhook_registered 1",
+        "# EOF",
+    ] {
+        assert!(metrics.contains(needed), "{needed} is missing in {metrics}");
+    }
+    assert!(get(&http, "/nothing").starts_with("HTTP/1.1 404"));
+    process.signal("-TERM");
+    assert_eq!(process.end(), Some(0));
+}
+
+#[test]
+fn scripts_get_json_and_the_key_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let mut process = Process::start(dir.path(), "/ip4/127.0.0.1/tcp/0", true);
+        let ready: serde_json::Value = serde_json::from_str(&format!("{{{}", process.line("{"))).unwrap();
+        assert_eq!(ready["event"], "ready");
+        assert!(ready["stun"].as_str().unwrap().starts_with("127.0.0.1:"));
+        ids.push(ready["peer_id"].clone());
+        let listening: serde_json::Value = serde_json::from_str(&format!("{{{}", process.line("{"))).unwrap();
+        assert_eq!(listening["event"], "listening");
+        assert!(listening["addr"].as_str().unwrap().contains("/tcp/"));
+        process.signal("-INT");
+        assert_eq!(process.end(), Some(0));
+    }
+    assert_eq!(ids[0], ids[1]);
+}
+
+#[test]
+fn mistakes_end_with_a_sentence_and_status_2() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("settings.toml");
+    std::fs::write(&file, "recods = 1").unwrap();
+    let run = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_offhook-directory"));
+        let output = command.args(args).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, words) = run(&["config", "--config", file.to_str().unwrap()]);
+    assert!(code == Some(2) && words.contains("recods"), "{code:?} {words}");
+    let data = dir.path().to_str().unwrap();
+    let (code, words) = run(&["run", "--data", data, "--http", "none", "--entry", "/ip4/192.0.2.1/tcp/1"]);
+    assert!(code == Some(2) && words.contains("/p2p/ID"), "{code:?} {words}");
+    let (code, _) = run(&["run", "--listen", "nonsense"]);
+    assert_eq!(code, Some(2));
+    // Somebody else has the port.
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let _taken = std::net::UdpSocket::bind(taken).unwrap();
+    let (code, words) = run(&["run", "--data", data, "--http", "none", "--stun", &taken.to_string()]);
+    assert!(code == Some(1) && words.contains("in use"), "{code:?} {words}");
+}
+
+#[test]
+fn the_settings_in_effect_are_printed() {
+    let output = Command::new(env!("CARGO_BIN_EXE_offhook-directory"))
+        .args(["config", "--records", "7"])
+        .env("OFFHOOK_DIRECTORY_CONNECTIONS", "9")
+        .env("OFFHOOK_DIRECTORY_RECORDS", "8")
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("records = 7") && text.contains("connections = 9"), "{text}");
+    assert!(text.contains("http = \"127.0.0.1:9464\""), "{text}");
+}
+
+/// Publishes from all accounts at once and kills the directory after `pause`; whoever was told that the record is held
+/// finds it after the restart.
+#[tokio::test]
+async fn a_kill_at_any_moment_loses_nothing_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut process = Process::start(dir.path(), "/ip4/127.0.0.1/udp/0/quic-v1", false);
+    let entry = process.addr();
+    let (transport, _) = entry.as_str().split_once("/p2p/").unwrap();
+    let mut nets = Vec::new();
+    for n in 0..PARTIES {
+        let party = Party::new(n);
+        let (net, events) = terminal(&party, &entry).await;
+        nets.push((net, events, party));
+    }
+    let mut acknowledged = 0;
+    for round in 0..6u64 {
+        let mut publishing = tokio::task::JoinSet::new();
+        for (net, _, party) in &nets {
+            registered(net).await;
+            let (net, key, set, seq) = (net.clone(), party.key(), party.set(now(), &net.addresses()), now());
+            publishing.spawn(async move { net.publish(key, set).await.is_ok().then_some((key, seq)) });
+        }
+        tokio::time::sleep(Duration::from_millis(10 + 25 * round)).await;
+        process.signal("-KILL");
+        process.end();
+        let held: Vec<_> = publishing.join_all().await.into_iter().flatten().collect();
+        acknowledged += held.len();
+        process = Process::start(dir.path(), transport, false);
+        assert_eq!(process.addr(), entry);
+        let (reader, _events) = terminal(&Party::with_terminal(0, 250), &entry).await;
+        registered(&reader).await;
+        for (key, seq) in held {
+            let mut lookup = reader.lookup(key);
+            let mut newest = None;
+            while let Some(event) = lookup.next().await {
+                if let LookupEvent::Found { set, .. } = event {
+                    newest = newest.max(set.account.as_ref().map(|account| account.record().seq));
+                }
+            }
+            assert!(newest.is_some_and(|newest| newest.0 + 1_000 >= seq.0), "an acknowledged record is lost");
+        }
+    }
+    assert!(acknowledged > 0, "nothing was ever acknowledged");
+}

@@ -1,0 +1,166 @@
+//! What is left when nodes go and come back, and how the first one is found.
+
+use std::net::SocketAddr;
+
+use offhook::net::{NetConfig, NetEvent, Role};
+use offhook::proto::number::NodeAddr;
+use tokio::net::UdpSocket;
+
+use crate::common::{Node, directory, loopback, online, terminal};
+use crate::fixture::{PARTIES, Party, now};
+
+/// A directory with a disk; always the same key.
+fn with_disk(dir: &std::path::Path, listen: Option<&NodeAddr>) -> NetConfig {
+    let mut config = loopback(160, Role::Directory);
+    config.data = Some(dir.to_owned());
+    if let Some(addr) = listen {
+        let (transport, _) = addr.as_str().split_once("/p2p/").unwrap();
+        config.listen = vec![transport.parse().unwrap()];
+    }
+    config
+}
+
+/// Starts a node on a port that its predecessor in this process may not quite have left.
+async fn start_on(config: NetConfig) -> Node {
+    let start = async {
+        loop {
+            match offhook::net::Net::start(config.clone()).await {
+                Ok((net, events)) => return Node { net, events },
+                Err(offhook::net::NetError::Listen { reason, .. }) => {
+                    assert!(reason.contains("in use"), "{reason}");
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    tokio::time::timeout(crate::common::PATIENCE, start).await.expect("the port is free in the end")
+}
+
+#[tokio::test]
+async fn a_directory_comes_back_with_its_records_and_its_terminals() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = Node::start(with_disk(dir.path(), None)).await;
+    let addr = first.addr().await;
+    let entry = [addr.clone()];
+    let alice = Party::new(0);
+    let mut node = online(&alice, &entry).await;
+    first.net.shutdown().await;
+    drop(first);
+    node.until("the loss is noticed", |status| status.routes.is_empty()).await;
+    let second = start_on(with_disk(dir.path(), Some(&addr))).await;
+    assert_eq!(second.addr().await, addr);
+    node.registered(1).await;
+    let mut down_and_up = (false, false);
+    while let Ok(event) = node.events.try_recv() {
+        down_and_up.0 |= matches!(event, NetEvent::EntryDown { .. });
+        down_and_up.1 |= down_and_up.0 && matches!(event, NetEvent::EntryUp { .. });
+    }
+    assert_eq!(down_and_up, (true, true));
+    // Nobody has published since.
+    let bob = terminal(&Party::new(1), &entry).await;
+    bob.registered(1).await;
+    assert!(!bob.find(alice.key()).await.sets.is_empty());
+}
+
+#[tokio::test]
+async fn nothing_acknowledged_is_lost_when_a_directory_is_dropped_at_any_moment() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut acknowledged = Vec::new();
+    for n in 0..PARTIES {
+        let node = Node::start(with_disk(dir.path(), None)).await;
+        let party = Party::new(n);
+        let publisher = online(&party, &[node.addr().await]).await;
+        acknowledged.push(party.key());
+        // Without a word: tasks die where they are, nothing is flushed.
+        drop(node);
+        drop(publisher);
+    }
+    let node = Node::start(with_disk(dir.path(), None)).await;
+    let reader = terminal(&Party::new(0), &[node.addr().await]).await;
+    reader.registered(1).await;
+    for key in acknowledged {
+        assert!(!reader.find(key).await.sets.is_empty(), "an acknowledged record is lost");
+    }
+}
+
+#[tokio::test]
+async fn a_terminal_remembers_whom_it_met() {
+    let directory = directory(161).await;
+    let dir = tempfile::tempdir().unwrap();
+    let party = Party::new(0);
+    let config = |entry: Vec<NodeAddr>| {
+        let mut config = loopback(0, Role::Terminal);
+        config.terminal_seed = *party.terminal.seed();
+        config.cert = Some(party.cert(now()));
+        config.entry = entry;
+        config.data = Some(dir.path().to_owned());
+        config
+    };
+    let node = Node::start(config(vec![directory.addr().await])).await;
+    node.registered(1).await;
+    node.until("identified", |status| status.dht_nodes == 1).await;
+    // A directory is written down when it has told what it is; that is not shown anywhere else.
+    let written = async {
+        loop {
+            let options = sqlx::sqlite::SqliteConnectOptions::new().filename(dir.path().join("net.sqlite"));
+            let mut raw = sqlx::ConnectOptions::connect(&options).await.unwrap();
+            let peers: i64 =
+                sqlx::query_scalar("SELECT count(*) FROM peers").fetch_one(&mut raw).await.unwrap();
+            if peers > 0 {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(crate::common::PATIENCE, written).await.unwrap();
+    node.net.shutdown().await;
+    drop(node);
+    let again = Node::start(config(Vec::new())).await;
+    again.registered(1).await;
+}
+
+#[tokio::test]
+async fn an_entry_point_may_be_a_name() {
+    let directory = directory(162).await;
+    let dns = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let server = dns.local_addr().unwrap();
+    let answer = format!("dnsaddr={}", directory.addr().await);
+    tokio::spawn(answer_txt(dns, answer));
+    let party = Party::new(0);
+    let mut config = loopback(0, Role::Terminal);
+    config.terminal_seed = *party.terminal.seed();
+    config.cert = Some(party.cert(now()));
+    config.entry = vec!["/dnsaddr/entry.offhook.test".parse().unwrap()];
+    config.dns = Some(server);
+    config.allow_private = Some(true);
+    let node = Node::start(config).await;
+    node.registered(1).await;
+    let address = node.net.addresses().remove(0);
+    assert!(address.as_str().starts_with("/ip4/127.0.0.1/udp/"), "{address}");
+}
+
+/// A name server with one TXT record for every name (RFC 1035 section 4).
+async fn answer_txt(socket: UdpSocket, text: String) {
+    let mut buffer = [0; 512];
+    while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
+        let query = &buffer[..length];
+        // The question ends four bytes after the name's closing zero.
+        let Some(end) = query[12..].iter().position(|byte| *byte == 0).map(|at| 12 + at + 5) else {
+            continue;
+        };
+        let mut reply = query[..2].to_vec();
+        reply.extend([0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]);
+        reply.extend(&query[12..end]);
+        // The name of the question, TXT, IN, one minute.
+        reply.extend([0xc0, 12, 0, 16, 0, 1, 0, 0, 0, 60]);
+        reply.extend((text.len() as u16 + 1).to_be_bytes());
+        reply.push(text.len() as u8);
+        reply.extend(text.as_bytes());
+        send(&socket, &reply, from).await;
+    }
+}
+
+async fn send(socket: &UdpSocket, reply: &[u8], to: SocketAddr) {
+    socket.send_to(reply, to).await.unwrap();
+}

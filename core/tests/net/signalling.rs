@@ -1,0 +1,197 @@
+//! Passing packets on.
+
+use offhook::net::{MAX_BLOB, NetEvent, Reach, SignalError, SignalTarget};
+use offhook::proto::record::CheckedSet;
+
+use crate::common::{Node, PATIENCE, directory, loopback, online, terminal};
+use crate::fixture::Party;
+
+/// How a caller reaches the first terminal of a set.
+pub fn target_of(set: &CheckedSet) -> SignalTarget {
+    let terminal = &set.terminals[0];
+    SignalTarget {
+        terminal: terminal.terminal(),
+        addrs: terminal.record().addrs.clone(),
+        via: None,
+        reach: Reach::Open,
+    }
+}
+
+#[tokio::test]
+async fn a_directory_passes_a_packet_on_and_the_answer_back() {
+    let directory = directory(230).await;
+    let entry = [directory.addr().await];
+    let (alice, bob) = (Party::new(0), Party::new(1));
+    let mut alice_node = online(&alice, &entry).await;
+    let mut bob_node = online(&bob, &entry).await;
+    let found = bob_node.find(alice.key()).await;
+    bob_node.net.signal(target_of(found.sets.last().unwrap()), b"invite".to_vec()).await.unwrap();
+    let packet = alice_node.packet().await;
+    assert_eq!(
+        (packet.from, packet.via, &packet.blob[..]),
+        (bob.terminal.public(), directory.net.id(), &b"invite"[..])
+    );
+    let back = SignalTarget {
+        terminal: packet.from,
+        addrs: Vec::new(),
+        via: Some(packet.via),
+        reach: Reach::Discreet,
+    };
+    alice_node.net.signal(back, b"ringing".to_vec()).await.unwrap();
+    assert_eq!(bob_node.packet().await.blob, b"ringing");
+}
+
+#[tokio::test]
+async fn different_directories_whoever_connects() {
+    let (first, second) = (directory(231).await, directory(232).await);
+    let (alice, bob) = (Party::new(0), Party::new(1));
+    let mut alice_node = online(&alice, &[first.addr().await]).await;
+    let mut bob_node = online(&bob, &[second.addr().await]).await;
+    let addrs = alice_node.net.addresses();
+    let to_alice =
+        |reach| SignalTarget { terminal: alice.terminal.public(), addrs: addrs.clone(), via: None, reach };
+    // Bob connects to Alice's directory himself; the answer comes back over that connection.
+    bob_node.net.signal(to_alice(Reach::Open), b"1".to_vec()).await.unwrap();
+    let packet = alice_node.packet().await;
+    assert_eq!((packet.from, packet.via), (bob.terminal.public(), first.net.id()));
+    let to_bob = |via| SignalTarget {
+        terminal: bob.terminal.public(),
+        addrs: Vec::new(),
+        via: Some(via),
+        reach: Reach::Discreet,
+    };
+    alice_node.net.signal(to_bob(packet.via), b"2".to_vec()).await.unwrap();
+    let packet = bob_node.packet().await;
+    assert_eq!((packet.blob, packet.via), (b"2".to_vec(), first.net.id()));
+}
+
+#[tokio::test]
+async fn a_discreet_packet_goes_by_way_of_the_own_directory() {
+    let (first, second) = (directory(233).await, directory(234).await);
+    let (alice, bob) = (Party::new(0), Party::new(1));
+    let mut alice_node = online(&alice, &[first.addr().await]).await;
+    let mut bob_node = online(&bob, &[second.addr().await]).await;
+    let before = first.net.status().peers;
+    let to_alice = SignalTarget {
+        terminal: alice.terminal.public(),
+        addrs: alice_node.net.addresses(),
+        via: None,
+        reach: Reach::Discreet,
+    };
+    bob_node.net.signal(to_alice, b"1".to_vec()).await.unwrap();
+    let packet = alice_node.packet().await;
+    assert_eq!((packet.from, packet.via), (bob.terminal.public(), first.net.id()));
+    // Only Bob's directory has connected there, not Bob.
+    assert_eq!(first.net.status().peers, before + 1);
+    // The answer goes back the way it came, though Alice's directory has no connection to Bob.
+    let to_bob = SignalTarget {
+        terminal: bob.terminal.public(),
+        addrs: Vec::new(),
+        via: Some(packet.via),
+        reach: Reach::Discreet,
+    };
+    alice_node.net.signal(to_bob, b"2".to_vec()).await.unwrap();
+    let packet = bob_node.packet().await;
+    assert_eq!((packet.from, packet.via), (alice.terminal.public(), second.net.id()));
+}
+
+#[tokio::test]
+async fn straight_to_a_terminal_with_an_address_of_its_own() {
+    let mut server = Node::start(loopback(235, offhook::net::Role::Server)).await;
+    let bob = Party::new(1);
+    let mut bob_node = terminal(&bob, &[]).await;
+    let target = SignalTarget {
+        terminal: server.net.id(),
+        addrs: server.net.addresses(),
+        via: None,
+        reach: Reach::Open,
+    };
+    server.addr().await;
+    let target = SignalTarget { addrs: server.net.addresses(), ..target };
+    bob_node.net.signal(target.clone(), b"hello".to_vec()).await.unwrap();
+    let packet = server.packet().await;
+    assert_eq!((packet.from, packet.via), (bob.terminal.public(), bob.terminal.public()));
+    // Nobody connects to a stranger's address to answer.
+    let back =
+        SignalTarget { terminal: packet.from, addrs: vec![], via: Some(packet.via), reach: Reach::Discreet };
+    server.net.signal(back, b"answer".to_vec()).await.unwrap();
+    assert_eq!(bob_node.packet().await.blob, b"answer");
+    let stranger = terminal(&Party::new(2), &[]).await;
+    let discreet = SignalTarget { reach: Reach::Discreet, ..target };
+    assert_eq!(stranger.net.signal(discreet, b"x".to_vec()).await, Err(SignalError::NotReachable));
+    assert_eq!(stranger.net.status().peers, 0);
+}
+
+#[tokio::test]
+async fn nobody_there_and_too_long() {
+    let directory = directory(236).await;
+    let entry = [directory.addr().await];
+    let alice = Party::new(0);
+    let node = online(&alice, &entry).await;
+    let absent = SignalTarget {
+        terminal: Party::new(5).terminal.public(),
+        addrs: vec![format!("{}/p2p-circuit", entry[0]).parse().unwrap()],
+        via: None,
+        reach: Reach::Open,
+    };
+    let started = std::time::Instant::now();
+    assert_eq!(node.net.signal(absent.clone(), b"x".to_vec()).await, Err(SignalError::NotReachable));
+    assert!(started.elapsed() < std::time::Duration::from_secs(5));
+    let long = vec![0; MAX_BLOB + 1];
+    assert_eq!(node.net.signal(absent, long).await, Err(SignalError::TooLong(MAX_BLOB + 1)));
+}
+
+#[tokio::test]
+async fn a_flood_is_bounded_and_others_still_get_through() {
+    let directory = directory(237).await;
+    let entry = [directory.addr().await];
+    let (alice, mallory, bob) = (Party::new(0), Party::new(1), Party::new(2));
+    let mut alice_node = online(&alice, &entry).await;
+    let mallory_node = online(&mallory, &entry).await;
+    let bob_node = online(&bob, &entry).await;
+    let to_alice = SignalTarget {
+        terminal: alice.terminal.public(),
+        addrs: alice_node.net.addresses(),
+        via: None,
+        reach: Reach::Open,
+    };
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..3_000 {
+        let (net, target) = (mallory_node.net.clone(), to_alice.clone());
+        tasks.spawn(async move { net.signal(target, vec![0; 4_000]).await });
+    }
+    let results = tasks.join_all().await;
+    assert!(results.iter().any(|result| *result == Err(SignalError::Busy)), "nothing was refused");
+    // The channel is full of the flood; the owner reads, and then Bob gets through.
+    let mut flood = 0;
+    while let Ok(event) = alice_node.events.try_recv() {
+        flood += usize::from(matches!(event, NetEvent::Signal { .. }));
+    }
+    assert!(flood <= 600, "{flood} packets of the flood came through");
+    let deliver = async {
+        while bob_node.net.signal(to_alice.clone(), b"a proper call".to_vec()).await.is_err() {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, deliver).await.expect("Bob gets through");
+    loop {
+        if alice_node.packet().await.blob == b"a proper call" {
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn kept_directories_are_connected_but_not_registered_with() {
+    let (home, contacts) = (directory(238).await, directory(239).await);
+    let alice = Party::new(0);
+    let node = online(&alice, &[home.addr().await]).await;
+    node.net.keep(vec![contacts.addr().await]).await;
+    let up = |status: &offhook::net::NetStatus| status.links.iter().filter(|link| link.up).count() == 2;
+    node.until("the kept directory", up).await;
+    assert_eq!(node.net.routes().len(), 1);
+    assert_eq!(contacts.net.status().registered, 0);
+    assert_eq!(home.net.status().registered, 1);
+    node.net.keep(Vec::new()).await;
+    node.until("it is let go", |status| status.links.len() == 1).await;
+}

@@ -1,0 +1,328 @@
+//! The call machine: any inputs in any order, from the user, the look-up, media and hostile terminals.
+#![no_main]
+
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
+
+use libfuzzer_sys::arbitrary::{self, Arbitrary, Unstructured};
+use libfuzzer_sys::fuzz_target;
+use offhook_proto::call::{
+    CallConfig, CallEvent, Caller, Calls, LegId, LocalParty, LookupEnd, Now, Output, Peer,
+};
+use offhook_proto::identity::{IdentityKey, SealKey, SignedCert, TerminalId, TerminalKey};
+use offhook_proto::number::{Number, PlainNumber};
+use offhook_proto::proof::{NumberProof, PlainProof};
+use offhook_proto::signalling::{
+    CallId, CancelReason, Codec, Introduction, MediaOffer, Message, Opened, Packet, RejectReason, TextId,
+    VerifiedIntro,
+};
+use offhook_proto::wire::UnixMillis;
+
+const WALL: UnixMillis = UnixMillis(1_800_000_000_000);
+
+struct Party {
+    intro: Arc<Introduction>,
+    verified: Arc<VerifiedIntro>,
+    peer: Peer,
+}
+
+static PARTIES: LazyLock<Vec<Party>> = LazyLock::new(|| (0..4).map(party).collect());
+
+fn party(n: u8) -> Party {
+    // The last two are terminals of one account.
+    let identity = IdentityKey::from_seed([n.min(2); 32]);
+    let terminal = TerminalKey::from_seed([n + 10; 32]).public();
+    let seal = SealKey::from_seed([n; 32]).public();
+    let intro = Introduction {
+        number: Number::Plain(PlainNumber::from_index(u64::from(n.min(2)))),
+        proof: NumberProof::Plain(PlainProof { nonce: 0 }),
+        identity: identity.public(),
+        cert: SignedCert::issue(&identity, terminal, seal, WALL),
+        routes: Vec::new(),
+    };
+    let (record_key, proof) = intro.proof.check(&intro.number, &intro.identity, WALL).expect("same kinds");
+    let verified = VerifiedIntro {
+        number: intro.number.clone(),
+        identity: intro.identity,
+        cert: intro.cert.verify(WALL).expect("just issued"),
+        routes: Vec::new(),
+        record_key,
+        proof,
+    };
+    let peer = Peer { identity: intro.identity, terminal, seal, routes: Vec::new() };
+    Party { intro: Arc::new(intro), verified: Arc::new(verified), peer }
+}
+
+#[derive(Arbitrary, Debug)]
+enum Input {
+    Dial { call: u8, to: u8, contact: bool },
+    TextTo { call: u8, to: u8, id: u8 },
+    Found { call: u8, at: u8 },
+    LookupFinished { call: u8, end: u8 },
+    Accept { call: u8 },
+    Reject { call: u8, reason: u8 },
+    HangUp { call: u8 },
+    HangUpAll,
+    Text { call: u8, id: u8 },
+    Dtmf { call: u8 },
+    Hold { call: u8 },
+    Packet(AnyPacket),
+    SetOffer { leg: Leg },
+    Candidates { leg: Leg, count: u8 },
+    Tunnel { leg: Leg },
+    MediaReady { leg: Leg },
+    MediaFailed { leg: Leg },
+    MediaLost { leg: Leg },
+    SendFailed { leg: Leg },
+    Time { ms: u16 },
+    Timer,
+}
+
+#[derive(Arbitrary, Debug)]
+struct AnyPacket {
+    from: u8,
+    call: u8,
+    seq: u8,
+    ack: u8,
+    age: i32,
+    intro: u8,
+    caller: u8,
+    kind: u8,
+    what: u8,
+}
+
+#[derive(Arbitrary, Clone, Copy, Debug)]
+struct Leg {
+    call: u8,
+    at: u8,
+}
+
+fn who(n: u8) -> &'static Party {
+    &PARTIES[usize::from(n % 4)]
+}
+
+/// Few ids, so that inputs meet.
+fn call_id(n: u8) -> CallId {
+    CallId::from_bytes([n % 6; 16])
+}
+
+fn leg(leg: Leg) -> LegId {
+    LegId { call: call_id(leg.call), terminal: who(leg.at).peer.terminal }
+}
+
+fn offer() -> MediaOffer {
+    let (ice_ufrag, ice_pwd) = ("u".repeat(4), "p".repeat(22));
+    MediaOffer { ice_ufrag, ice_pwd, fingerprint: [0; 32], codecs: vec![Codec::Opus] }
+}
+
+fn message(kind: u8, what: u8, hash: [u8; 32]) -> Option<Message> {
+    let list = vec!["c".to_owned(); usize::from(what % 17)];
+    Some(match kind % 14 {
+        0 => Message::Invite { offer: offer(), candidates: list },
+        1 => Message::Ringing { offer: offer(), candidates: list },
+        2 => Message::Accept { invite_hash: if what == 0 { [0; 32] } else { hash } },
+        3 => Message::Confirm,
+        4 => Message::Reject { reason: RejectReason::from_code(what % 9) },
+        5 => Message::Cancel { reason: CancelReason::from_code(what % 8) },
+        6 => Message::Bye,
+        7 => Message::Candidates { list },
+        8 => Message::Text { id: TextId::from_bytes([what; 16]), body: "text".to_owned() },
+        9 => Message::Dtmf { digit: '1', duration_ms: 100 },
+        10 => Message::Hold { on: what & 1 == 0 },
+        11 => Message::Mute { on: what & 1 == 0 },
+        12 => Message::Tunnel { data: vec![what] },
+        _ => return None,
+    })
+}
+
+struct World {
+    calls: Calls,
+    me: TerminalId,
+    now: Now,
+    /// Of the last invite that was sent.
+    hash: [u8; 32],
+    open_media: usize,
+}
+
+impl World {
+    fn new() -> Self {
+        let me = who(0);
+        let local = LocalParty { terminal: me.peer.terminal, intro: (*me.intro).clone() };
+        let now = Now { instant: Instant::now(), wall: WALL };
+        let calls = Calls::new(CallConfig::default(), local);
+        Self { calls, me: me.peer.terminal, now, hash: [0; 32], open_media: 0 }
+    }
+
+    fn input(&mut self, input: Input) {
+        let now = self.now;
+        let calls = &mut self.calls;
+        match input {
+            Input::Dial { call, to, contact } => {
+                let _ = calls.dial(now, call_id(call), who(to).intro.number.clone(), contact);
+            }
+            Input::TextTo { call, to, id } => {
+                let (number, id) = (who(to).intro.number.clone(), TextId::from_bytes([id; 16]));
+                let _ = calls.text_to(now, call_id(call), number, id, "text".to_owned());
+            }
+            Input::Found { call, at } => {
+                let _ = calls.found(now, call_id(call), who(at).peer.clone());
+            }
+            Input::LookupFinished { call, end } => {
+                let ends =
+                    [LookupEnd::WrongNumber, LookupEnd::NoTerminal, LookupEnd::Complete, LookupEnd::Failed];
+                let _ = calls.lookup_finished(now, call_id(call), ends[usize::from(end % 4)]);
+            }
+            Input::Accept { call } => {
+                let _ = calls.accept(now, call_id(call));
+            }
+            Input::Reject { call, reason } => {
+                let _ = calls.reject(now, call_id(call), RejectReason::from_code(reason % 9));
+            }
+            Input::HangUp { call } => {
+                let _ = calls.hang_up(now, call_id(call));
+            }
+            Input::HangUpAll => {
+                calls.hang_up_all(now);
+                assert_eq!(calls.list().count(), 0);
+            }
+            Input::Text { call, id } => {
+                let _ = calls.text(now, call_id(call), TextId::from_bytes([id; 16]), "text".to_owned());
+            }
+            Input::Dtmf { call } => {
+                let _ = calls.dtmf(now, call_id(call), '#', 100);
+            }
+            Input::Hold { call } => {
+                let _ = calls.hold(now, call_id(call), true);
+            }
+            Input::Packet(packet) => self.packet(packet),
+            Input::SetOffer { .. }
+            | Input::Candidates { .. }
+            | Input::Tunnel { .. }
+            | Input::MediaReady { .. }
+            | Input::MediaFailed { .. }
+            | Input::MediaLost { .. }
+            | Input::SendFailed { .. } => self.media(&input),
+            Input::Time { ms } => self.pass(Duration::from_millis(ms.into())),
+            Input::Timer => self.next_timer(),
+        }
+        self.drain();
+    }
+
+    fn media(&mut self, input: &Input) {
+        let (now, calls) = (self.now, &mut self.calls);
+        match *input {
+            Input::SetOffer { leg: id } => {
+                let _ = calls.set_offer(now, leg(id), offer());
+            }
+            Input::Candidates { leg: id, count } => {
+                let list = vec!["candidate".to_owned(); usize::from(count % 40)];
+                let _ = calls.local_candidates(now, leg(id), list);
+            }
+            Input::Tunnel { leg: id } => {
+                let _ = calls.tunnel(now, leg(id), vec![1]);
+            }
+            Input::MediaReady { leg: id } => calls.media_ready(now, leg(id)),
+            Input::MediaFailed { leg: id } => calls.media_failed(now, leg(id)),
+            Input::MediaLost { leg: id } => calls.media_lost(now, leg(id)),
+            Input::SendFailed { leg: id } => calls.send_failed(now, leg(id)),
+            _ => {}
+        }
+    }
+
+    fn packet(&mut self, packet: AnyPacket) {
+        let AnyPacket { from, call, seq, ack, age, intro, caller, kind, what } = packet;
+        let (now, calls) = (self.now, &mut self.calls);
+        let sender = who(from);
+        let known = calls.knows(&call_id(call), &sender.peer.terminal);
+        // 0: none; 1: somebody else's; otherwise its own.
+        let intro = match intro {
+            0 if known => None,
+            1 => Some(who(from.wrapping_add(1))),
+            _ => Some(sender),
+        };
+        let message = message(kind, what, self.hash);
+        let unnumbered = matches!(message, Some(Message::Tunnel { .. }));
+        let packet = Packet {
+            call: call_id(call),
+            from: sender.peer.terminal,
+            to: self.me,
+            seq: if unnumbered { 0 } else { u32::from(seq % 40) },
+            ack: u32::from(ack % 40),
+            time: UnixMillis(now.wall.0.saturating_add_signed(i64::from(age))),
+            intro: intro.map(|party| Arc::clone(&party.intro)),
+            message,
+        };
+        if packet.check().is_err() {
+            return;
+        }
+        let payload_hash = packet.payload_hash();
+        let intro = intro.map(|party| Arc::clone(&party.verified));
+        let callers = [Caller::Contact, Caller::Stranger, Caller::Refused(RejectReason::Blocked)];
+        let caller = callers[usize::from(caller % 3)];
+        calls.handle_packet(now, Opened { packet, payload_hash, intro }, caller);
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now.instant += time;
+        self.now.wall = self.now.wall.plus(time);
+        self.calls.handle_timeout(self.now);
+    }
+
+    fn next_timer(&mut self) {
+        if let Some(timer) = self.calls.poll_timeout() {
+            self.pass(timer.saturating_duration_since(self.now.instant));
+        }
+    }
+
+    fn drain(&mut self) {
+        let mut outputs = 0;
+        while let Some(output) = self.calls.poll_output() {
+            outputs += 1;
+            assert!(outputs < 300);
+            match output {
+                Output::Transmit { packet, .. } => {
+                    packet.check().expect("what is sent is within the limits");
+                    if matches!(packet.message, Some(Message::Invite { .. })) {
+                        self.hash = packet.payload_hash();
+                    }
+                }
+                Output::PrepareMedia { .. } => self.open_media += 1,
+                Output::StopMedia { .. } => self.open_media -= 1,
+                Output::Event(CallEvent::Ended { call, .. }) => assert!(self.calls.leg_of(call).is_none()),
+                Output::RemoteOffer { .. }
+                | Output::RemoteCandidates { .. }
+                | Output::Disclose { .. }
+                | Output::Tunnel { .. }
+                | Output::StartAudio { .. }
+                | Output::Event(_) => {}
+            }
+        }
+        let load = self.calls.load();
+        assert!(load.calls <= 10 && load.legs <= 80 && load.remembered <= 512, "{load:?}");
+    }
+
+    /// Everything comes to an end by itself.
+    fn finish(&mut self) {
+        self.calls.hang_up_all(self.now);
+        self.drain();
+        for _ in 0..500 {
+            self.next_timer();
+            self.drain();
+        }
+        assert!(self.calls.is_idle() && self.calls.poll_timeout().is_none());
+        assert_eq!(self.open_media, 0);
+    }
+}
+
+fuzz_target!(|data: &[u8]| {
+    let mut world = World::new();
+    let mut data = Unstructured::new(data);
+    for _ in 0..400 {
+        if data.is_empty() {
+            break;
+        }
+        let Ok(input) = Input::arbitrary(&mut data) else { break };
+        world.input(input);
+    }
+    world.finish();
+});
