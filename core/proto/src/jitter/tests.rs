@@ -1,4 +1,4 @@
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
@@ -205,7 +205,7 @@ proptest! {
         }
         let mut line = Line::new(arrivals);
         let played = line.play(Duration::from_millis(phase), FRAME * 330);
-        let mut seen = HashSet::new();
+        let mut seen = BTreeSet::new();
         let mut last = None;
         for (n, _) in delays(&played) {
             prop_assert!(seen.insert(n), "packet {} twice", n);
