@@ -23,13 +23,14 @@ use calls::CallViews;
 use dialling::Search;
 use inbound::Proofs;
 use legs::Legs;
-use offhook_proto::call::{CallConfig, Calls, LegId, Now};
+use offhook_proto::call::{CallConfig, Calls, LegId, Now, Peer};
 use offhook_proto::number::NodeAddr;
 use offhook_proto::signalling::CallId;
 use offhook_proto::wire::UnixMillis;
 use publish::Publisher;
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
@@ -55,8 +56,7 @@ pub(crate) enum Request {
 enum Internal {
     Lookup(dialling::LookupNews),
     Proven(inbound::Proven),
-    SendFailed(LegId),
-    MediaClosed(LegId),
+    SendFailed(LegId, Arc<Peer>),
     Published(Result<usize, crate::net::PublishError>),
 }
 
@@ -185,8 +185,7 @@ impl Engine {
         match result {
             Internal::Lookup(news) => self.on_lookup(news).await,
             Internal::Proven(proven) => self.on_proven(proven).await,
-            Internal::SendFailed(leg) => self.on_send_failed(leg),
-            Internal::MediaClosed(leg) => self.media_gone(leg),
+            Internal::SendFailed(leg, peer) => self.on_send_failed(leg, &peer),
             Internal::Published(result) => self.on_published(result),
         }
     }
@@ -237,9 +236,9 @@ fn net_config(settings: &PhoneBuilder, account: &AccountStore) -> Result<NetConf
     config.external = parse(&settings.external)?;
     config.entry = parse(&settings.entry)?;
     config.mdns = settings.mdns;
+    // Any port: registered terminals are told which.
+    config.stun = settings.server.then(|| SocketAddr::from(([0, 0, 0, 0], 0)));
     config.publish_direct = settings.publish_address;
     config.allow_private = settings.allow_private.then_some(true);
-    // Those who enter through this terminal learn from it how their NATs map them; it tells them the port.
-    config.stun = settings.server.then_some(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
     Ok(config)
 }
