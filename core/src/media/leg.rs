@@ -1,5 +1,6 @@
 //! One end of a call's media: the public handle, and the task behind it that owns every part.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,6 +37,9 @@ const KEEP_ALIVE_TUNNEL: Duration = Duration::from_secs(5);
 /// How long a closing leg waits for its last packet to leave.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(100);
 
+/// How long the last frames may take to be acknowledged: a round trip, and a loss on it.
+const LAST_WORDS_TIMEOUT: Duration = Duration::from_millis(500);
+
 enum Command {
     SetRemote(MediaOffer),
     Disclose,
@@ -45,11 +49,11 @@ enum Command {
     Mute(bool),
     Hold(bool),
     Control(Vec<u8>),
+    Close,
 }
 
 /// One end of a call's media. All methods return at once; what happens is told by [`MediaEvent`]s. Dropping it
 /// ends everything; [`MediaLeg::close`] does so politely.
-#[derive(Debug)]
 pub struct MediaLeg {
     offer: MediaOffer,
     commands: mpsc::Sender<Command>,
@@ -176,9 +180,13 @@ impl MediaLeg {
         self.stats.clone()
     }
 
-    /// Says good-bye to the other end and waits until everything of the leg has ended.
+    /// Delivers what was given to [`MediaLeg::send_control`], says good-bye to the other end and waits until everything
+    /// of the leg has ended.
     pub async fn close(mut self) {
-        self.cancel.cancel();
+        // Behind the commands given before. If there is no room, the end can't wait for them.
+        if self.commands.try_send(Command::Close).is_err() {
+            self.cancel.cancel();
+        }
         // A panic in the task has been reported by the runtime already.
         let _ = (&mut self.task).await;
     }
@@ -187,6 +195,13 @@ impl MediaLeg {
         if self.commands.try_send(command).is_err() {
             tracing::debug!("media leg is over or takes no more commands");
         }
+    }
+}
+
+/// Without keys and addresses.
+impl fmt::Debug for MediaLeg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MediaLeg").field("path", &self.socket.path()).finish_non_exhaustive()
     }
 }
 
@@ -325,6 +340,7 @@ impl Run {
                     tracing::debug!("control frame goes by signalling only");
                 }
             }
+            Command::Close => return Flow::End,
         }
         Flow::Go
     }
@@ -525,7 +541,10 @@ impl Run {
     async fn shut_down(mut self) {
         self.handshakes.abort_all();
         // Its tasks hold an inbox of the voice thread each.
-        self.session = None;
+        if let Some(session) = self.session.take() {
+            // The last words of a call: the other end may have no other way to hear them.
+            let _ = tokio::time::timeout(LAST_WORDS_TIMEOUT, session.finish()).await;
+        }
         self.endpoint.close(CODE_BYE, b"bye");
         // The good-bye leaves with the endpoint's next step; what the other end answers does not matter.
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.endpoint.wait_idle()).await;
