@@ -11,9 +11,12 @@
 //! | | `old_records_at_five_of_twenty_holders_do_not_stop_a_call` | 20 DHT servers, 5 of which replay an older record: it rings |
 //! | `flood` | `garbage_and_half_messages_leave_memory_bounded` | garbage, half messages, endless streams at terminal and directory: memory stays bounded, calls still get through |
 //! | | `a_flood_of_invites_leaves_room_for_a_proper_call` | invites by many identities as fast as they go: likewise |
-//! | `privacy` | `a_crawler_never_sees_a_terminals_address` | reads the whole DHT, identifies every node it meets |
+//! | `privacy` | `a_crawler_never_sees_a_terminals_address` | reads the whole DHT as a client, identifies every node and terminal it meets |
+//! | | `a_crawler_sees_an_address_that_its_owner_publishes` | the one above would notice |
 //! | | `a_declined_stranger_never_sees_a_terminals_address` | nor does a stranger whose call rings and is declined |
-//! | | `a_spoofed_packet_moves_no_call` | forged UDP from elsewhere changes no path |
+//! | | `nothing_passes_between_a_caller_and_a_terminal_that_declines` | the same with the real program as the stranger |
+//! | | `nobody_rings_under_a_number_of_somebody_elses_directory` | chosen numbers of a made-up directory are refused |
+//! | `media` | `spoofed_packets_move_no_call` | forged UDP in anybody's name changes no path and is never answered |
 //! | `crash` | `acknowledged_records_survive_kill_9` | a directory killed at any moment still serves what it acknowledged |
 
 mod driver;
