@@ -29,6 +29,9 @@ const MAX_ASKED: usize = 8;
 /// How long one of them may take.
 const ASK_TIME: Duration = Duration::from_secs(3);
 
+/// The DHT is asked for its verdict this long before the end.
+const DHT_MARGIN: Duration = Duration::from_secs(1);
+
 /// Keys claimed for one number that are followed; more are noise.
 const MAX_IDENTITIES: usize = 4;
 
@@ -147,7 +150,7 @@ impl Search {
         ] {
             asked.extend(holders.into_iter().take(MAX_ASKED).map(|holder| self.ask(holder, origin)));
         }
-        let mut dht = self.client.get(self.key).await;
+        let mut dht = self.client.get(self.key, time.saturating_sub(DHT_MARGIN)).await;
         let (mut dht_open, mut dht_complete) = (true, false);
         while dht_open || !asked.is_empty() {
             tokio::select! {
@@ -156,7 +159,7 @@ impl Search {
                     Some(DhtAnswer::Record(bytes)) => self.check(bytes, Origin::Dht, None).await,
                     Some(DhtAnswer::End { complete, answered }) => {
                         self.answered += answered;
-                        dht_complete = complete && answered > 0;
+                        dht_complete = complete;
                         dht_open = false;
                     }
                     None => dht_open = false,
@@ -165,8 +168,8 @@ impl Search {
             }
         }
         let in_time = !dht_open && asked.is_empty() || !self.known.is_empty();
-        // A network without a DHT is complete when its directories have spoken.
-        let everybody = (dht_complete || !neighbours.dht) && !self.silent_directory;
+        // Without a DHT the directories have the say.
+        let everybody = dht_complete || (!neighbours.dht && !self.silent_directory);
         let complete = in_time && everybody && self.answered > 0;
         self.emit(LookupEvent::Finished { complete, answered: self.answered }).await;
     }
