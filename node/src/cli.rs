@@ -68,7 +68,7 @@ Ctrl-C hangs up. Keys typed during the call: the commands of `offhook run`, e.g.
 Examples:
   offhook dial 4821 0937 5567
   offhook dial 'offhook:482109375567?key=...&via=...'
-  offhook dial --mic file:hello.wav --speaker none 4821-0937-5562")]
+  offhook dial --mic file:hello.wav --speaker none 4821-0937-5567")]
     Dial(Box<DialArgs>),
     /// Answer the call that rings
     Answer(CallArg),
@@ -325,7 +325,7 @@ mod tests {
 
     #[test]
     fn numbers_may_be_typed_in_groups() {
-        let cli = Cli::try_parse_from(["offhook", "dial", "4821", "0937", "5562", "--json"]).unwrap();
+        let cli = Cli::try_parse_from(["offhook", "dial", "4821", "0937", "5567", "--json"]).unwrap();
         assert!(cli.global.json);
         let Cmd::Dial(args) = cli.command else { unreachable!("{:?}", cli.command) };
         assert_eq!(args.number.join(" "), "4821 0937 5567");

@@ -1,6 +1,6 @@
 //! Opus (RFC 6716) for voice: 48 kHz, one channel, 20 ms frames.
 
-use opus::{Application, Bitrate, Channels, Decoder, Encoder};
+use opus::{Application, Bitrate, Channels, Decoder, Encoder, Signal};
 
 use super::{AudioError, BLOCK_LEN, SAMPLE_RATE};
 
@@ -25,7 +25,10 @@ pub(crate) struct VoiceEncoder {
 impl VoiceEncoder {
     pub(crate) fn new() -> Result<VoiceEncoder, AudioError> {
         let set_up = || {
-            let mut encoder = Encoder::new(SAMPLE_RATE, Channels::Mono, Application::Voip)?;
+            // Opus' VoIP mode differs by a high-pass filter that bends the waveform: speech then correlates by
+            // 0.84 with the original, without it by 0.98 at the same rate. `Voice` chooses the same speech coder.
+            let mut encoder = Encoder::new(SAMPLE_RATE, Channels::Mono, Application::Audio)?;
+            encoder.set_signal(Signal::Voice)?;
             encoder.set_bitrate(Bitrate::Bits(BITRATE))?;
             encoder.set_vbr(true)?;
             encoder.set_complexity(COMPLEXITY)?;

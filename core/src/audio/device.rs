@@ -44,6 +44,9 @@ pub fn devices() -> Vec<DeviceInfo> {
     let mut found = Vec::new();
     for device in host.devices().into_iter().flatten() {
         let Ok(id) = device.id() else { continue };
+        if is_pseudo(&id) {
+            continue;
+        }
         let mut add = |kind, default: &Option<DeviceId>| {
             let info = DeviceInfo {
                 id: id.to_string(),
@@ -105,6 +108,26 @@ fn host(id: Option<&DeviceId>) -> Option<Host> {
         .find_map(|id| cpal::host_from_id(id).ok())
 }
 
+/// ALSA's plug-ins that convert or lead elsewhere. Opening them to see whether they work makes some complain on
+/// standard error by themselves, as JACK's does.
+fn is_pseudo(id: &DeviceId) -> bool {
+    const PLUGINS: [&str; 10] = [
+        "jack",
+        "oss",
+        "null",
+        "speex",
+        "speexrate",
+        "samplerate",
+        "lavrate",
+        "upmix",
+        "vdownmix",
+        "usbstream",
+    ];
+    let text = id.to_string();
+    let plugin = text.strip_prefix("alsa:").map(|pcm| pcm.split(':').next().unwrap_or(pcm));
+    plugin.is_some_and(|plugin| PLUGINS.contains(&plugin))
+}
+
 fn name(device: &Device) -> String {
     device.description().map_or_else(|_| "unnamed".to_owned(), |description| description.name().to_owned())
 }
@@ -134,6 +157,13 @@ mod tests {
                 assert_eq!(error, Some(AudioError::NoDevice(id.to_owned())));
             }
         }
+    }
+
+    #[test]
+    fn plug_ins_are_not_devices() {
+        let pseudo = |id: &str| is_pseudo(&id.parse().unwrap());
+        assert!(pseudo("alsa:jack") && pseudo("alsa:usbstream:CARD=x") && pseudo("alsa:null"));
+        assert!(!pseudo("alsa:default") && !pseudo("alsa:hw:CARD=0,DEV=0") && !pseudo("pulseaudio:null"));
     }
 
     #[test]

@@ -21,12 +21,10 @@ pub(super) struct CallView {
     pub outgoing: bool,
     /// When it began, for the history.
     pub began: UnixMillis,
-    /// Exporter of the media connection, for the verification words.
-    pub exporter: Option<[u8; 32]>,
     /// The leg that carries it, once connected.
     pub leg: Option<LegId>,
-    /// Why the engine itself ended it: a changed or disputed key.
-    pub refused: Option<api::EndReason>,
+    /// How it ended by what only the engine knows: a changed or disputed key, a closed media connection.
+    pub verdict: Option<(api::EndReason, api::Side)>,
     /// Where it stands.
     pub state: watch::Sender<CallState>,
 }
@@ -42,15 +40,8 @@ impl CallViews {
     /// A new call.
     pub fn begin(&mut self, call: CallId, number: Number, outgoing: bool, began: UnixMillis) {
         let first = if outgoing { CallState::Searching } else { CallState::Ringing };
-        let view = CallView {
-            number,
-            outgoing,
-            began,
-            leg: None,
-            exporter: None,
-            refused: None,
-            state: watch::Sender::new(first),
-        };
+        let view =
+            CallView { number, outgoing, began, leg: None, verdict: None, state: watch::Sender::new(first) };
         self.calls.insert(call, view);
     }
 
@@ -89,7 +80,8 @@ impl CallViews {
         live.into_iter()
     }
 
-    /// The call that a command means: the one it names, or else the oldest live one for which `fits`.
+    /// The call that a command means: the one it names, or else the oldest live one for which
+    /// `fits`, one that rings here last.
     pub fn pick(
         &self,
         named: Option<&CallRef>,
@@ -101,7 +93,12 @@ impl CallViews {
                 let id: CallId = text.parse().map_err(|_| none())?;
                 self.live().find(|(c, v)| **c == id && fits(v)).map(|(c, _)| *c).ok_or_else(none)
             }
-            None => self.live().find(|(_, v)| fits(v)).map(|(c, _)| *c).ok_or_else(none),
+            // What the user is in goes before what merely rings.
+            None => {
+                let fitting: Vec<_> = self.live().filter(|(_, v)| fits(v)).collect();
+                let engaged = fitting.iter().find(|(_, v)| !v.rings_here());
+                engaged.or(fitting.first()).map(|(c, _)| **c).ok_or_else(none)
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! Commands of the API, each in its own function.
 
+use super::dialling::record_key;
 use super::{Engine, now, wall};
 use crate::api::{ApiError, CallRef, Command, Contact, ErrorCode, Reply, VerifyResult};
 use crate::media::MediaLeg;
@@ -14,7 +15,7 @@ use tokio::sync::oneshot;
 const DTMF_MS: u16 = 100;
 
 /// Keys in one [`Command::Dtmf`].
-const MAX_DTMF: usize = 32;
+const MAX_DTMF: usize = 24;
 
 /// What a user typed where a number is wanted.
 pub(super) struct Dialled {
@@ -65,6 +66,7 @@ impl Engine {
 
     async fn dial(&mut self, typed: &str) -> Result<Reply, ApiError> {
         let dialled = self.parse_dialled(typed)?;
+        record_key(&dialled.number)?;
         let call = new_call_id();
         let contact = self.is_contact(&dialled.number).await?;
         let number = dialled.number.clone();
@@ -94,6 +96,7 @@ impl Engine {
 
     async fn text(&mut self, typed: &str, body: String) -> Result<Reply, ApiError> {
         let dialled = self.parse_dialled(typed)?;
+        record_key(&dialled.number)?;
         if body.is_empty() || body.len() > MAX_TEXT_BYTES {
             let sentence = format!("a message has 1 to {MAX_TEXT_BYTES} bytes");
             return Err(ApiError::new(ErrorCode::BadInput, sentence));
@@ -125,7 +128,7 @@ impl Engine {
         let good = |c: char| matches!(c, '0'..='9' | '*' | '#' | 'A'..='D');
         let keys: Vec<char> = digits.chars().map(|c| c.to_ascii_uppercase()).collect();
         if keys.is_empty() || keys.len() > MAX_DTMF || !keys.iter().all(|c| good(*c)) {
-            return Err(ApiError::new(ErrorCode::BadInput, "keys are 0 to 9, *, # and A to D, at most 32"));
+            return Err(ApiError::new(ErrorCode::BadInput, "keys are 0 to 9, *, # and A to D, at most 24"));
         }
         let call = self.views.pick(call, |v| v.is_active())?;
         for digit in keys {
@@ -136,15 +139,17 @@ impl Engine {
 
     fn hold(&mut self, call: Option<&CallRef>, on: bool) -> Result<Reply, ApiError> {
         let call = self.views.pick(call, |v| v.is_active())?;
-        self.calls.hold(now(), call, on).map_err(call_error)?;
+        // Here first: what the user does to the own microphone does not depend on the other side.
         self.with_call_media(call, |media| media.set_hold(on));
+        self.calls.hold(now(), call, on).map_err(call_error)?;
         Ok(Reply::Done)
     }
 
     fn mute(&mut self, call: Option<&CallRef>, on: bool) -> Result<Reply, ApiError> {
         let call = self.views.pick(call, |v| v.is_active())?;
-        self.calls.mute(now(), call, on).map_err(call_error)?;
+        // Here first: what the user does to the own microphone does not depend on the other side.
         self.with_call_media(call, |media| media.set_mute(on));
+        self.calls.mute(now(), call, on).map_err(call_error)?;
         Ok(Reply::Done)
     }
 
@@ -157,10 +162,9 @@ impl Engine {
     async fn verify(&mut self, call: Option<&CallRef>, confirm: bool) -> Result<Reply, ApiError> {
         let call = self.views.pick(call, |_| true)?;
         let not_yet = || ApiError::new(ErrorCode::NotConnected, "the call is not connected yet");
-        let view = self.views.get(&call).ok_or_else(not_yet)?;
-        let exporter = view.exporter.ok_or_else(not_yet)?;
-        let number = view.number.clone();
+        let number = self.views.get(&call).ok_or_else(not_yet)?.number.clone();
         let leg = self.calls.leg_of(call).ok_or_else(not_yet)?;
+        let exporter = self.legs.exporter(&leg).ok_or_else(not_yet)?;
         let peer = self.calls.peer_of(&leg).ok_or_else(not_yet)?.identity;
         if confirm {
             self.account.set_verified(&number, true).await.map_err(|e| e.to_api())?;

@@ -158,7 +158,7 @@ impl Engine {
         self.stop_search(&call);
         let ended = match self.views.get_mut(&call) {
             Some(view) => {
-                view.refused = Some(reason);
+                view.verdict = Some((reason, api::Side::Local));
                 self.calls.hang_up(now(), call)
             }
             // A text: nobody may get it.
@@ -256,8 +256,9 @@ async fn look_up_now(net: Net, key: RecordKey, number: Number) -> Result<Reply, 
     some_peer(&net).await;
     let started = Instant::now();
     let mut lookup = net.lookup(key);
+    // Kept when the time runs out: a number without live terminals is a number.
+    let mut found: Option<LookupResult> = None;
     let first = async {
-        let mut found: Option<LookupResult> = None;
         while let Some(event) = lookup.next().await {
             match event {
                 LookupEvent::Found { set, .. } => {
@@ -289,7 +290,7 @@ async fn look_up_now(net: Net, key: RecordKey, number: Number) -> Result<Reply, 
 }
 
 /// The DHT key of a number, if it can be known here.
-fn record_key(number: &Number) -> Result<RecordKey, ApiError> {
+pub(super) fn record_key(number: &Number) -> Result<RecordKey, ApiError> {
     number.record_key(None).ok_or_else(|| {
         let sentence = "the directory of this chosen number is not known here";
         ApiError::new(api::ErrorCode::UnknownDirectory, sentence)

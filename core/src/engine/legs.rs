@@ -1,22 +1,18 @@
 //! The legs of calls: for each (call, terminal) its media and the way its packets came last.
 
-use super::{Engine, Internal, now};
-use crate::api::{Event, PathKind};
+use super::{Engine, now};
+use crate::api::{self, Event, PathKind};
 use crate::media::{MediaEvent, MediaLeg, MediaStats, Path};
 use crate::net::Reach;
 use offhook_proto::call::{CallError, LegId};
 use offhook_proto::identity::TerminalId;
 use offhook_proto::signalling::Packet;
 use std::collections::BTreeMap;
-use std::time::Duration;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{StreamExt, StreamMap};
 
 /// Media events of one leg that may wait for the engine; the leg waits beyond that.
 pub(super) const MEDIA_QUEUE: usize = 64;
-
-/// How long a closed media connection waits for its `bye`.
-const BYE_TIME: Duration = Duration::from_secs(2);
 
 /// Legs remembered. The call machine has far fewer at a time; older ones only lose the hint of their last way.
 const MAX_LEGS: usize = 1024;
@@ -33,6 +29,8 @@ struct Leg {
     connected: bool,
     /// Its path, once one that can carry sound was found.
     path: Option<PathKind>,
+    /// TLS exporter of its media connection, for the verification words.
+    exporter: Option<[u8; 32]>,
     /// Highest message number sent on the media connection: what is not higher is a repetition.
     sent_on_connection: u32,
     /// When the leg was last used, to forget the oldest.
@@ -115,6 +113,11 @@ impl Legs {
         self.legs.get(leg).and_then(|l| l.path)
     }
 
+    /// TLS exporter of the leg's media connection, once it is up.
+    pub fn exporter(&self, leg: &LegId) -> Option<[u8; 32]> {
+        self.legs.get(leg).and_then(|l| l.exporter)
+    }
+
     /// Send a sealed packet on the leg's own connection, if it is up on a path of its own. Answers whether
     /// that suffices: repetitions and last words are to go by signalling as well.
     pub fn send_on_connection(&mut self, leg: &LegId, packet: &Packet, blob: &[u8]) -> bool {
@@ -169,23 +172,22 @@ impl Engine {
                 tracing::info!(%error, "media failed");
                 self.media_gone(leg);
             }
-            MediaEvent::Closed => self.expect_bye(leg),
+            MediaEvent::Closed => self.on_media_closed(leg),
         }
     }
 
-    /// The other end closed the media connection. Its `bye` may be on its way by signalling: only if none
-    /// comes has the call been lost.
-    fn expect_bye(&mut self, leg: LegId) {
-        let internal = self.internal.clone();
-        self.jobs.spawn(async move {
-            tokio::time::sleep(BYE_TIME).await;
-            // An error means that the engine has ended.
-            let _ = internal.send(Internal::MediaClosed(leg)).await;
-        });
+    /// The other end, whose key is pinned, closed the media connection on purpose. In an answered call that is
+    /// its `bye`: the one in signalling may have no way to come any more.
+    fn on_media_closed(&mut self, leg: LegId) {
+        let answered = self.calls.call_of(&leg).filter(|call| self.calls.leg_of(*call) == Some(leg));
+        if let Some(view) = answered.and_then(|call| self.views.get_mut(&call)) {
+            view.verdict.get_or_insert((api::EndReason::HungUp, api::Side::Remote));
+        }
+        self.media_gone(leg);
     }
 
     /// The media connection of a leg ended by itself.
-    pub(super) fn media_gone(&mut self, leg: LegId) {
+    fn media_gone(&mut self, leg: LegId) {
         let was_ready = self.legs.path(&leg).is_some();
         if let Some(known) = self.legs.legs.get_mut(&leg) {
             known.connected = false;
@@ -201,10 +203,7 @@ impl Engine {
     fn on_media_connected(&mut self, leg: LegId, exporter: [u8; 32], path: Path) {
         let Some(known) = self.legs.legs.get_mut(&leg) else { return };
         known.connected = true;
-        let call = self.calls.call_of(&leg).unwrap_or(leg.call);
-        if let Some(view) = self.views.get_mut(&call) {
-            view.exporter = Some(exporter);
-        }
+        known.exporter = Some(exporter);
         self.on_path(leg, path);
     }
 

@@ -23,12 +23,14 @@ use calls::CallViews;
 use dialling::Search;
 use inbound::Proofs;
 use legs::Legs;
-use offhook_proto::call::{CallConfig, Calls, LegId, Now};
+use offhook_proto::call::{CallConfig, Calls, LegId, Now, Peer};
 use offhook_proto::number::NodeAddr;
 use offhook_proto::signalling::CallId;
 use offhook_proto::wire::UnixMillis;
 use publish::Publisher;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
@@ -54,8 +56,7 @@ pub(crate) enum Request {
 enum Internal {
     Lookup(dialling::LookupNews),
     Proven(inbound::Proven),
-    SendFailed(LegId),
-    MediaClosed(LegId),
+    SendFailed(LegId, Arc<Peer>),
     Published(Result<usize, crate::net::PublishError>),
 }
 
@@ -184,8 +185,7 @@ impl Engine {
         match result {
             Internal::Lookup(news) => self.on_lookup(news).await,
             Internal::Proven(proven) => self.on_proven(proven).await,
-            Internal::SendFailed(leg) => self.on_send_failed(leg),
-            Internal::MediaClosed(leg) => self.media_gone(leg),
+            Internal::SendFailed(leg, peer) => self.on_send_failed(leg, &peer),
             Internal::Published(result) => self.on_published(result),
         }
     }
@@ -236,6 +236,8 @@ fn net_config(settings: &PhoneBuilder, account: &AccountStore) -> Result<NetConf
     config.external = parse(&settings.external)?;
     config.entry = parse(&settings.entry)?;
     config.mdns = settings.mdns;
+    // Any port: registered terminals are told which.
+    config.stun = settings.server.then(|| SocketAddr::from(([0, 0, 0, 0], 0)));
     config.publish_direct = settings.publish_address;
     config.allow_private = settings.allow_private.then_some(true);
     Ok(config)

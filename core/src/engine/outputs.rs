@@ -5,7 +5,7 @@ use super::legs::MEDIA_QUEUE;
 use super::{Engine, Internal, now, wall};
 use crate::api::{self, Event};
 use crate::media::{self, AudioConfig, MediaConfig, MediaLeg};
-use crate::net::SignalTarget;
+use crate::net::{SignalError, SignalTarget};
 use crate::phone::{AnswerMode, CallState};
 use crate::storage::{AccountStore, CallEntry, MessageEntry, MessageState};
 use offhook_proto::call::{
@@ -87,19 +87,25 @@ impl Engine {
             via: self.legs.via(&leg),
             reach: self.legs.reach(&leg),
         };
-        let (net, internal) = (self.net.clone(), self.internal.clone());
+        let (net, internal, peer) = (self.net.clone(), self.internal.clone(), peer.clone());
+        let farewell = packet.message.as_ref().is_some_and(|m| m.is_final());
         self.jobs.spawn(async move {
-            if let Err(error) = net.signal(target, blob).await {
-                tracing::debug!(%error, "a packet could not be delivered");
+            let Err(error) = net.signal(target, blob).await else { return };
+            tracing::debug!(%error, "a packet could not be delivered");
+            // Whoever is busy gets it again later; nobody needs to know of a farewell that found nobody.
+            if error == SignalError::NotReachable && !farewell {
                 // An error means that the engine has ended.
-                let _ = internal.send(Internal::SendFailed(leg)).await;
+                let _ = internal.send(Internal::SendFailed(leg, peer)).await;
             }
         });
     }
 
-    pub(super) fn on_send_failed(&mut self, leg: LegId) {
-        // While the media connection is up, the other side is there whatever the directories say.
-        if !self.legs.is_connected(&leg) {
+    /// No route of `tried` leads to the leg's terminal.
+    pub(super) fn on_send_failed(&mut self, leg: LegId, tried: &Peer) {
+        // A newer record may have brought other routes meanwhile. And while the media connection is up, the other
+        // side is there whatever the directories say.
+        let current = self.calls.peer_of(&leg).is_some_and(|peer| peer.routes == tried.routes);
+        if current && !self.legs.is_connected(&leg) {
             self.calls.send_failed(now(), leg);
         }
     }
@@ -146,6 +152,7 @@ impl Engine {
                 self.on_incoming(call, number, identity, contact).await;
             }
             CallEvent::Accepted { call } => {
+                self.pin_peer(call);
                 self.views.set(&call, CallState::Connecting);
                 self.emit(Event::Accepted { call: call.to_string() });
             }
@@ -185,6 +192,15 @@ impl Engine {
             if let Err(error) = self.calls.accept(now(), call) {
                 tracing::debug!(%error, "a call was over before it could be answered");
             }
+        }
+    }
+
+    /// Pin the key of the one who answered, or whose call was answered.
+    fn pin_peer(&mut self, call: CallId) {
+        let peer = self.calls.leg_of(call).and_then(|leg| self.calls.peer_of(&leg).cloned());
+        let number = self.views.get(&call).map(|v| v.number.clone());
+        if let (Some(peer), Some(number)) = (peer, number) {
+            self.pin(number, peer.identity);
         }
     }
 
@@ -238,7 +254,8 @@ impl Engine {
     ) {
         let duration_ms = duration.map_or(0, |d| d.as_millis() as u64);
         let started = self.views.get(&call).map_or_else(wall, |v| v.began);
-        let reason = self.views.get(&call).and_then(|v| v.refused.clone()).unwrap_or(reason);
+        let verdict = self.views.get(&call).and_then(|v| v.verdict.clone());
+        let (reason, by) = verdict.unwrap_or((reason, ended_by(by)));
         self.views.set(&call, CallState::Ended(reason.clone()));
         self.stop_search(&call);
         let entry = CallEntry {
@@ -250,7 +267,7 @@ impl Engine {
             reason: reason.clone(),
         };
         self.keep("a finished call", move |account| async move { account.history_add(&entry).await });
-        self.emit(Event::Ended { call: call.to_string(), number, reason, by: ended_by(by), duration_ms });
+        self.emit(Event::Ended { call: call.to_string(), number, reason, by, duration_ms });
     }
 
     fn mark_message(&mut self, id: TextId, state: MessageState) {

@@ -15,7 +15,6 @@ const MAX_REQUESTS: u32 = 7;
 /// How often an answer is asked for again, which keeps a NAT's mapping (30 s on many) and notices a new one.
 const REFRESH: Duration = Duration::from_secs(15);
 
-#[derive(Debug)]
 struct Transaction {
     server: SocketAddr,
     id: TransactionId,
@@ -24,7 +23,6 @@ struct Transaction {
 }
 
 /// Asks all servers at once and keeps asking.
-#[derive(Debug)]
 pub(super) struct Gatherer {
     transactions: Vec<Transaction>,
 }

@@ -38,7 +38,6 @@ const KEEP_RTO: Duration = Duration::from_millis(1_000);
 const KEEP_RETRANSMITS: usize = 8;
 
 /// What ICE wants done.
-#[derive(Debug)]
 pub(super) enum IceOutput {
     /// Send this STUN message.
     Transmit { local: IpAddr, remote: SocketAddr, bytes: Vec<u8> },
@@ -49,7 +48,6 @@ pub(super) enum IceOutput {
 }
 
 /// See the module's documentation.
-#[derive(Debug)]
 pub(super) struct Ice {
     agent: IceAgent,
     disclosed: bool,

@@ -3,10 +3,11 @@
 //! quinn believes that it talks to one constant address, [`PEER`]. Where its packets really go is the current
 //! [`Path`], which only [`MediaSocket::set_path`] changes. Incoming packets are told apart by their first byte
 //! (RFC 9443 section 3): STUN goes to the ICE agent, QUIC to quinn, but only from addresses that have proved
-//! themselves by an authenticated STUN message; everything else is dropped. quinn's own endpoint task does the
-//! reading, so the socket needs no task.
+//! themselves by an authenticated STUN message; everything else is dropped, QUIC after a moment's grace. quinn's
+//! own endpoint task does the reading, so the socket needs no task.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::future::Future;
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -14,6 +15,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
 use quinn::{AsyncUdpSocket, UdpPoller};
@@ -32,13 +34,16 @@ pub(super) const TUNNEL_LIMIT: u32 = 64;
 pub(super) const TUNNEL_MTU: usize = 1_500;
 /// Addresses that may have proved themselves at a time; a peer behind a few NATs shows three or four.
 const MAX_AUTHENTICATED: usize = 32;
+/// QUIC packets from unknown addresses that are kept for a moment, since the STUN message that proves the
+/// address may have come just before and be still with the agent. A lost handshake packet costs 300 ms.
+const MAX_HELD: usize = 8;
+const HOLD: Duration = Duration::from_millis(100);
 /// Errors in a row that are swallowed before other tasks get their turn.
 const MAX_ERRORS: usize = 32;
 /// A UDP datagram with receive offload can be as long as this.
 const RECEIVE_BUFFER: usize = 65_536;
 
 /// A STUN message from the network.
-#[derive(Debug)]
 pub(super) struct StunIn {
     pub(super) source: SocketAddr,
     /// The address that it was sent to.
@@ -47,19 +52,19 @@ pub(super) struct StunIn {
 }
 
 /// One address family.
-#[derive(Debug)]
 struct Half {
     io: UdpSocket,
     state: UdpSocketState,
     bound: SocketAddr,
 }
 
-#[derive(Debug)]
 struct Inner {
     path: Path,
     authenticated: VecDeque<SocketAddr>,
     /// QUIC packets for quinn: from the tunnel, or left over from a batch.
     ready: VecDeque<Vec<u8>>,
+    /// When a packet came, from where, and the packet.
+    held: VecDeque<(Instant, SocketAddr, Vec<u8>)>,
     waker: Option<Waker>,
     tunnel_sent: u32,
     tunnel_received: u32,
@@ -67,7 +72,6 @@ struct Inner {
 }
 
 /// See the module's documentation.
-#[derive(Debug)]
 pub(super) struct MediaSocket {
     halves: Vec<Half>,
     inner: Mutex<Inner>,
@@ -98,6 +102,7 @@ impl MediaSocket {
             path: Path::Tunnel,
             authenticated: VecDeque::new(),
             ready: VecDeque::new(),
+            held: VecDeque::new(),
             waker: None,
             tunnel_sent: 0,
             tunnel_received: 0,
@@ -137,6 +142,14 @@ impl MediaSocket {
                 inner.authenticated.pop_front();
             }
             inner.authenticated.push_back(address);
+            self.expire(&mut inner);
+            let (genuine, rest): (VecDeque<_>, _) =
+                inner.held.drain(..).partition(|(_, source, _)| *source == address);
+            inner.held = rest;
+            inner.ready.extend(genuine.into_iter().map(|(_, _, packet)| packet));
+            if let Some(waker) = inner.waker.take() {
+                waker.wake();
+            }
         }
     }
 
@@ -164,6 +177,7 @@ impl MediaSocket {
 
     /// UDP payload bytes sent and received, and packets refused.
     pub(super) fn counters(&self) -> (u64, u64, u64) {
+        self.expire(&mut self.lock());
         (self.bytes_sent.load(Relaxed), self.bytes_received.load(Relaxed), self.refused.load(Relaxed))
     }
 
@@ -216,6 +230,22 @@ impl MediaSocket {
         Poll::Pending
     }
 
+    fn hold(&self, inner: &mut Inner, source: SocketAddr, packet: &[u8]) {
+        if inner.held.len() == MAX_HELD {
+            inner.held.pop_front();
+            self.refused.fetch_add(1, Relaxed);
+        }
+        inner.held.push_back((Instant::now(), source, packet.to_vec()));
+    }
+
+    /// Refuses what has been held long enough.
+    fn expire(&self, inner: &mut Inner) {
+        while inner.held.front().is_some_and(|(at, ..)| at.elapsed() >= HOLD) {
+            inner.held.pop_front();
+            self.refused.fetch_add(1, Relaxed);
+        }
+    }
+
     fn sort(&self, inner: &mut Inner, meta: &RecvMeta, local: SocketAddr) {
         let buffer = std::mem::take(&mut inner.buffer);
         let source = SocketAddr::new(meta.addr.ip().to_canonical(), meta.addr.port());
@@ -227,11 +257,20 @@ impl MediaSocket {
                 let _ = self.stun.try_send(StunIn { source, local, bytes: packet.to_vec() });
             } else if known && is_quic(packet) {
                 inner.ready.push_back(packet.to_vec());
+            } else if is_quic(packet) {
+                self.hold(inner, source, packet);
             } else {
                 self.refused.fetch_add(1, Relaxed);
             }
         }
         inner.buffer = buffer;
+    }
+}
+
+/// quinn asks for it; addresses are not for logs.
+impl fmt::Debug for MediaSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MediaSocket").field("path", &self.path()).finish_non_exhaustive()
     }
 }
 
@@ -343,8 +382,8 @@ impl UdpPoller for Poller {
     }
 }
 
-impl std::fmt::Debug for Poller {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Poller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Poller").finish_non_exhaustive()
     }
 }

@@ -109,7 +109,7 @@ pub enum MediaEvent {
     /// Our candidates in SDP form (RFC 8839 section 5.1), to be told to the other end. Only after disclosure.
     Candidates(Vec<String>),
     /// A QUIC packet of at most 1500 bytes to be carried to the other end's
-    /// [`tunnel`](super::MediaLeg::tunnel). At most [`TUNNEL_LIMIT`](super::socket) of them come.
+    /// [`tunnel`](super::MediaLeg::tunnel). At most 64 of them come.
     Tunnel(Vec<u8>),
     /// The keys are agreed and both certificates are the ones that signalling told.
     Connected {
@@ -212,7 +212,8 @@ pub struct MediaStats {
     pub bytes_sent: u64,
     /// UDP payload bytes received.
     pub bytes_received: u64,
-    /// Packets that were dropped because they came from an address that never proved itself.
+    /// Packets that were dropped: from an address that never proved itself, of no known kind, or too many
+    /// through the tunnel.
     pub refused: u64,
 }
 

@@ -106,6 +106,8 @@ pub struct Net {
     good_ways: GoodWays,
     limits: super::config::Limits,
     metrics: Arc<Metrics>,
+    /// No entry point is configured: a network of its own, as on a LAN, or its first node.
+    no_entry: bool,
     stun: Option<Arc<Stun>>,
 }
 
@@ -154,6 +156,7 @@ impl Net {
             good_ways: GoodWays::default(),
             limits: config.limits.clone(),
             metrics: metrics.clone(),
+            no_entry: config.entry.is_empty(),
             stun,
         };
         let links = Links::new(entry, remembered, Instant::now());
@@ -185,7 +188,13 @@ impl Net {
     /// # Errors
     /// A [`PublishError`]. The records are held here all the same, unless they are invalid.
     pub async fn publish(&self, key: RecordKey, set: RecordSet) -> Result<Published, PublishError> {
-        publish::publish(&self.client, key, set.encode()).await
+        match publish::publish(&self.client, key, set.encode()).await {
+            // Where no entry point is configured, whoever looks for this terminal asks it itself.
+            Err(PublishError::Offline) if self.no_entry => {
+                Ok(Published { holders: 0, asked: 0, directories: 0 })
+            }
+            result => result,
+        }
     }
 
     /// Asks whether the records published are still held where they belong, and changes nothing.

@@ -162,6 +162,9 @@ impl Driver {
     /// Dials what is due, registers and reserves again, and turns to remembered peers.
     pub(super) fn tick_links(&mut self, now: Instant) {
         self.try_remembered(now);
+        // A contact's record or a link may name this very node.
+        let me = *self.swarm.local_peer_id();
+        self.links.all.retain(|link| link.peer != Some(me));
         for index in 0..self.links.all.len() {
             let link = &mut self.links.all[index];
             let due = |at: &mut Option<Instant>| at.take_if(|at| *at <= now).is_some();
@@ -178,10 +181,6 @@ impl Driver {
     fn dial_link(&mut self, index: usize, now: Instant) {
         let link = &mut self.links.all[index];
         let options = match link.peer {
-            Some(peer) if peer == *self.swarm.local_peer_id() => {
-                self.links.all.remove(index);
-                return;
-            }
             Some(peer) if self.peers.contains(&peer) => {
                 let remote = self.peers.get(&peer).and_then(|state| state.direct()).cloned();
                 return self.link_up(index, peer, remote);
@@ -368,6 +367,8 @@ impl Driver {
                 self.links.all.push(Link::new(name, addr, Kind::Kept, now));
             }
         }
+        // At once: somebody may be waiting to dial.
+        self.tick_links(now);
         self.dirty = true;
     }
 

@@ -130,7 +130,7 @@ impl Driver {
         let mut addrs: Vec<Multiaddr> = match (direct, relayed.is_empty()) {
             (true, _) if !self.external.is_empty() => own(self.external.clone()),
             (true, _) => own(addr::usable(self.listen.clone(), self.allow_private)),
-            (false, true) if self.links.all.is_empty() => {
+            (false, true) if !self.links.all.iter().any(super::links::Link::is_home) => {
                 own(addr::usable(self.listen.clone(), self.allow_private || self.config.mdns))
             }
             (false, _) => Vec::new(),

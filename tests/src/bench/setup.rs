@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::{BenchError, Report, progress};
-use crate::call::{Call, hang_up};
+use crate::call::{Call, hang_up, ring};
 use crate::lab::{Host, Mesh};
 use crate::phone::{Account, Directory, DirectoryPlan, Terminal, TerminalPlan};
 use crate::score::median;
@@ -17,6 +17,8 @@ const SERVERS: usize = 20;
 const ROUND_TRIP_MS: u64 = 100;
 /// Long enough to measure the delay on a few words.
 const TALK: Duration = Duration::from_secs(5);
+/// It rings for so long before somebody answers, as with the peers measured by phonebench.
+const RINGS: Duration = Duration::from_millis(700);
 
 #[derive(Debug, Default, Serialize)]
 struct Samples {
@@ -106,11 +108,18 @@ fn cold_call(
     samples: &mut Samples,
 ) -> Result<(), BenchError> {
     let mut ada = bench.terminal(ada.fresh_copy()?, &bench.mesh.a, &bench.entry_a, speech::a())?;
-    let call = Call::place(&mut ada, bob)?;
+    let call = rung_call(&mut ada, bob)?;
     samples.cold_ms.push(call.dial_to_ring_ms());
     samples.stranger_audio_ms.push(call.answer_to_audio_ms());
     hang_up(&mut ada, bob)?;
     Ok(())
+}
+
+/// A call that rings for a moment and is then answered.
+fn rung_call(caller: &mut Terminal, callee: &mut Terminal) -> Result<Call, BenchError> {
+    let (dialled_ns, rang_ns) = ring(caller, callee)?;
+    callee.process.never("that it stopped ringing", RINGS, |event| event.name() == "ended")?;
+    Ok(Call::answer(caller, callee, dialled_ns, rang_ns)?)
 }
 
 fn make_contacts(ada: &mut Terminal, bob: &mut Terminal) -> Result<(), BenchError> {
@@ -122,7 +131,7 @@ fn make_contacts(ada: &mut Terminal, bob: &mut Terminal) -> Result<(), BenchErro
 }
 
 fn warm_call(ada: &mut Terminal, bob: &mut Terminal, samples: &mut Samples) -> Result<(), BenchError> {
-    let call = Call::place(ada, bob)?;
+    let call = rung_call(ada, bob)?;
     let until = call.talk(ada, bob, TALK)?;
     hang_up(ada, bob)?;
     let (by_ada, by_bob) = call.judge(ada, bob, until)?;

@@ -113,7 +113,7 @@ impl Reception {
         let lost = expected.saturating_sub(received);
         ReportBlock {
             ssrc,
-            fraction_lost: if expected == 0 { 0 } else { (lost * 256 / expected).min(255) as u8 },
+            fraction_lost: (lost * 256).checked_div(expected).unwrap_or(0).min(255) as u8,
             cumulative_lost: self.lost().clamp(-0x80_0000, 0x7f_ffff) as i32,
             highest_sequence: self.highest.wrapping_sub(0x1_0000) as u32,
             jitter: (self.jitter_x16 / 16).min(u64::from(u32::MAX)) as u32,

@@ -178,6 +178,8 @@ fn for_each_config<T>(
     Err(last)
 }
 
+// The enum is cpal's, and may grow; these four cover what PulseAudio, PipeWire and ALSA default to.
+#[allow(clippy::wildcard_enum_match_arm)]
 fn build_input(
     device: &Device,
     format: SampleFormat,
@@ -190,11 +192,11 @@ fn build_input(
         SampleFormat::I16 => input::<i16>(device, config, ring, flags),
         SampleFormat::I32 => input::<i32>(device, config, ring, flags),
         SampleFormat::U8 => input::<u8>(device, config, ring, flags),
-        // cpal's enum, which may grow; these four cover what PulseAudio, PipeWire and ALSA default to.
         _ => Err(ErrorKind::UnsupportedConfig.into()),
     }
 }
 
+#[allow(clippy::wildcard_enum_match_arm)] // as above
 fn build_output(
     device: &Device,
     format: SampleFormat,

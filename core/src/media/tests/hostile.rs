@@ -84,9 +84,9 @@ async fn before_disclosure_the_keys_are_agreed_and_no_address_is_shown() {
     for end in &call.ends {
         assert!(!end.log.iter().any(|event| matches!(event, MediaEvent::Candidates(_))));
         assert_eq!(end.leg.stats().borrow().bytes_sent, 0, "not a single UDP packet");
-        let path = end.find(|e| match e {
-            MediaEvent::Connected { path, .. } => Some(*path),
-            _ => None,
+        let path = end.find(|event| {
+            let MediaEvent::Connected { path, .. } = event else { return None };
+            Some(*path)
         });
         assert_eq!(path, Some(Path::Tunnel));
     }
@@ -159,9 +159,9 @@ async fn control_frames_keep_their_order_and_their_bound() {
         (0..20u8).for_each(|n| end.leg.send_control(vec![n; usize::from(n) * 400 + 1]));
     }
     let frames = |end: &End| -> Vec<(u8, usize)> {
-        let frame = |event: &MediaEvent| match event {
-            MediaEvent::Control(frame) => Some((frame[0], frame.len())),
-            _ => None,
+        let frame = |event: &MediaEvent| {
+            let MediaEvent::Control(frame) = event else { return None };
+            Some((frame[0], frame.len()))
         };
         end.log.iter().filter_map(frame).collect()
     };

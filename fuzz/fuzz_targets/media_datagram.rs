@@ -1,0 +1,30 @@
+//! RTP and RTCP as they come out of a QUIC datagram.
+#![no_main]
+
+use std::time::Duration;
+
+use libfuzzer_sys::fuzz_target;
+use offhook_proto::rtp::{Frame, MAX_DATAGRAM, MAX_REPORT_BLOCKS, OPUS_CLOCK_HZ, Reception, decode, encode_rtcp, encode_rtp};
+
+fuzz_target!(|data: &[u8]| {
+    let Ok((flow, frame)) = decode(data) else { return };
+    assert!(data.len() <= MAX_DATAGRAM);
+    match frame {
+        Frame::Rtp(packet) => {
+            // What was read says the same again, now without padding, extensions and sources. Payload types
+            // 64 to 95 with a marker look like RTCP (RFC 5761 section 4), but those were not read as RTP.
+            let again = encode_rtp(flow, &packet);
+            assert_eq!(decode(&again), Ok((flow, Frame::Rtp(packet))));
+            let mut reception = Reception::new(OPUS_CLOCK_HZ);
+            reception.on_packet(Duration::ZERO, packet.sequence, packet.timestamp, packet.payload.len());
+            assert_eq!((reception.lost(), reception.received()), (0, 1));
+        }
+        Frame::Rtcp(reports) => {
+            for report in reports {
+                assert!(report.blocks.len() <= MAX_REPORT_BLOCKS);
+                let again = encode_rtcp(flow, &report);
+                assert_eq!(decode(&again), Ok((flow, Frame::Rtcp(vec![report]))));
+            }
+        }
+    }
+});
