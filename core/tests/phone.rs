@@ -1,5 +1,7 @@
 //! The library as an embedder uses it: a directory and telephones in one process, on loopback.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use futures::StreamExt;
 use offhook::api::{Command, EndReason, ErrorCode, Event, Reply};
 use offhook::audio::DeviceSpec;

@@ -50,6 +50,7 @@ pub enum Origin {
 
 /// What a look-up brings.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "events are moved once, and all but the last are finds")]
 pub enum LookupEvent {
     /// Verified records: signatures, expiry, certificates and the slow proof. Each event holds all that is known of
     /// that identity so far. Two events may be of different identities: then two keys claim the number.
