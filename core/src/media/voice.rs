@@ -27,6 +27,8 @@ const INBOX: usize = 256;
 const MAX_BEHIND: Duration = Duration::from_millis(500);
 /// How often a device is looked for again after one was lost.
 const RETRY_DEVICE: Duration = Duration::from_secs(2);
+/// How long the end of the thread is waited for.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
 /// Seconds from 1900, where NTP time begins, to 1970 (RFC 5905 section 6).
 const NTP_TO_UNIX: u64 = 2_208_988_800;
 
@@ -161,11 +163,12 @@ impl Voice {
         *self.shared.stats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends the thread and waits for it, which takes a tick. All inboxes must have been dropped.
+    /// Ends the thread and waits for it, which takes a tick; but not for a device that hangs while it is opened.
+    /// All inboxes must have been dropped.
     pub(super) async fn finish(self) {
         let Voice { inbox, shared: _, done } = self;
         drop(inbox);
-        let _ = done.await;
+        let _ = tokio::time::timeout(FINISH_TIMEOUT, done).await;
     }
 }
 
