@@ -219,7 +219,7 @@ pub enum Event {
     DeviceLost {
         /// The call.
         call: CallRef,
-        /// The device.
+        /// What happened to which device, in words.
         device: String,
     },
     /// The call is over.

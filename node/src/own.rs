@@ -6,7 +6,7 @@ use crate::exit::{Exit, Failure};
 use crate::telephone::Telephone;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
-use offhook::api::{ApiError, Command, Event, Reply, TimedEvent};
+use offhook::api::{ApiError, Command, Reply, TimedEvent};
 use offhook::audio::DeviceSpec;
 use offhook::phone::{AnswerMode, Phone, PhoneError};
 use std::time::Duration;
@@ -14,6 +14,9 @@ use tokio::time::timeout;
 
 /// How long a telephone that lives for one command may take to find the network.
 const TO_GET_ON_LINE: Duration = Duration::from_secs(20);
+
+/// How often a telephone that is getting on line is looked at.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 impl Telephone for Phone {
     async fn execute(&self, command: Command) -> Result<Reply, ApiError> {
@@ -49,22 +52,11 @@ pub async fn start(context: &Context, settings: &Settings) -> Result<Phone, Fail
         .map_err(failure)
 }
 
-/// Starts a telephone for one command and waits until it is on line.
+/// Starts a telephone for one command and waits until it can call: that is when a directory knows it, well before
+/// its own number is published.
 pub async fn start_on_line(context: &Context, settings: &Settings) -> Result<Phone, Failure> {
     let phone = start(context, settings).await?;
-    let mut events = Telephone::events(&phone);
-    let on_line = async {
-        if is_on_line(&phone).await? {
-            return Ok(());
-        }
-        while let Some(event) = events.next().await {
-            if let Event::Online { .. } = event.event {
-                return Ok(());
-            }
-        }
-        Err(Failure::failed("The telephone ended by itself."))
-    };
-    match timeout(TO_GET_ON_LINE, on_line).await {
+    match timeout(TO_GET_ON_LINE, able_to_call(&phone)).await {
         Ok(Ok(())) => Ok(phone),
         Ok(Err(failure)) => {
             phone.shutdown().await;
@@ -80,10 +72,16 @@ pub async fn start_on_line(context: &Context, settings: &Settings) -> Result<Pho
     }
 }
 
-async fn is_on_line(phone: &Phone) -> Result<bool, Failure> {
-    let reply = phone.execute(Command::Status).await?;
-    let Reply::Status(status) = reply else { return Err(crate::telephone::unexpected(&reply).into()) };
-    Ok(status.online)
+async fn able_to_call(phone: &Phone) -> Result<(), Failure> {
+    let mut look = tokio::time::interval(LOOK_AGAIN);
+    loop {
+        look.tick().await;
+        let reply = phone.execute(Command::Status).await?;
+        let Reply::Status(status) = reply else { return Err(crate::telephone::unexpected(&reply).into()) };
+        if status.online || status.directories > 0 {
+            return Ok(());
+        }
+    }
 }
 
 fn device(text: &str) -> Result<DeviceSpec, Failure> {

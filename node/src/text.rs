@@ -35,7 +35,7 @@ pub fn event(event: &Event) -> Option<String> {
             fingerprint(offered)
         ),
         Event::DeviceLost { device, .. } => {
-            format!("The sound device {device} is gone; the call goes on with another.")
+            format!("{} The call goes on with another device, or without.", sentence(device))
         }
         Event::Ended { reason, by, duration_ms, .. } => ended(reason, *by, *duration_ms),
         Event::Error { message, .. } => sentence(message),

@@ -25,6 +25,10 @@ pub const MAX_PAYLOAD: usize = 1_275;
 /// Frames that are concealed in a row before the buffer gives up and asks for silence: 200 ms of 20 ms frames,
 /// after which Opus' concealment has faded out anyway.
 const MAX_WAIT: u32 = 10;
+/// What the delay keeps above the target when a frame is left out, microseconds.
+const MARGIN: i64 = 1_000;
+/// RTP times are kept within this, microseconds: a hundred years.
+const MAX_TIME: i64 = 3_155_760_000_000_000;
 /// How long the delay has to be off before it is corrected, in frames.
 const PATIENCE_DEEP: u32 = 25;
 const PATIENCE_VERY_DEEP: u32 = 5;
@@ -315,8 +319,8 @@ impl JitterBuffer {
     /// Counts for how many frames in a row the delay has been off.
     fn judge(&mut self, delay: i64, target: i64) {
         let frame = self.frame_micros();
-        // A quarter of a frame keeps what is merely rounded up to whole frames from being corrected.
-        self.deep = if delay > target + frame + frame / 4 { self.deep + 1 } else { 0 };
+        // Without one frame the delay must still be the target and a little.
+        self.deep = if delay > target + frame + MARGIN { self.deep + 1 } else { 0 };
         self.shallow = if delay + frame / 2 < target { self.shallow + 1 } else { 0 };
     }
 
@@ -370,11 +374,13 @@ impl JitterBuffer {
 
     fn unwrap_time(&mut self, timestamp: u32) -> i64 {
         let units = match self.timestamps {
-            Some((last, units)) => units + i64::from(timestamp.wrapping_sub(last) as i32),
+            Some((last, units)) => units.saturating_add(i64::from(timestamp.wrapping_sub(last) as i32)),
             None => 0,
         };
         self.timestamps = Some((timestamp, units));
-        units * 1_000_000 / i64::from(self.config.clock_hz)
+        let micros = i128::from(units) * 1_000_000 / i128::from(self.config.clock_hz);
+        // Far from the ends, so that differences of times cannot overflow whatever a sender makes up.
+        i64::try_from(micros).unwrap_or(i64::MAX).clamp(-MAX_TIME, MAX_TIME)
     }
 }
 

@@ -173,6 +173,32 @@ fn a_pause_ends_in_silence_and_the_stream_is_taken_up_again() {
 }
 
 #[test]
+fn one_late_packet_does_not_leave_the_delay_high() {
+    let mut line = Line::clean(600, Duration::from_millis(50));
+    line.arrivals[100].0 += Duration::from_millis(25);
+    let played = line.play(Duration::from_millis(3), Duration::from_secs(12));
+    let (_, first) = delays(&played)[20];
+    let (_, last) = *delays(&played).last().expect("something was played");
+    assert!(last <= first + FRAME / 2, "{first:?} became {last:?}");
+}
+
+#[test]
+fn made_up_timestamps_are_harmless() {
+    #[allow(clippy::disallowed_methods)] // the origin of virtual time; its value is never looked at
+    let start = Instant::now();
+    let mut buffer = JitterBuffer::new(JitterConfig::default());
+    for n in 0..20_000_u32 {
+        let now = start + Duration::from_millis(u64::from(n));
+        buffer.insert(now, n as u16, n.wrapping_mul(0x7fff_ffff), &[1]);
+        buffer.next(now);
+    }
+    assert!(matches!(
+        buffer.next(start + Duration::from_secs(60)),
+        Playout::Silence | Playout::Conceal | Playout::Decode(_)
+    ));
+}
+
+#[test]
 fn a_far_jump_and_a_flood_stay_within_the_bound() {
     let mut line = Line::clean(10, Duration::ZERO);
     line.play(Duration::ZERO, FRAME * 10);
