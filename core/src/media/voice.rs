@@ -29,6 +29,8 @@ const MAX_BEHIND: Duration = Duration::from_millis(500);
 const RETRY_DEVICE: Duration = Duration::from_secs(2);
 /// How long the end of the thread is waited for.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
+/// Priority of the thread, from -20 to 19, where it is granted.
+const NICENESS: i32 = -11;
 /// Seconds from 1900, where NTP time begins, to 1970 (RFC 5905 section 6).
 const NTP_TO_UNIX: u64 = 2_208_988_800;
 
@@ -191,6 +193,8 @@ enum Ended {
 
 impl Thread {
     fn run(&mut self) {
+        // A late frame is heard as a click. Refused to most users, which is no reason not to ask.
+        let _ = rustix::process::nice(NICENESS);
         // Packets that come while nobody listens are dropped.
         while let Ok(input) = self.input.recv() {
             match input {
