@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::phone::Terminal;
-use crate::program::{Event, ProgramError};
+use crate::program::{Event, Process, ProgramError};
 use crate::score::{Score, ScoreError, Track, score};
 
 /// How long any one step of a call may take here; the figures are judged apart from that.
@@ -62,14 +62,16 @@ impl Call {
         rang_ns: u64,
     ) -> Result<Self, ProgramError> {
         let answered_ns = callee.process.send("answer")?;
-        caller.process.wait("accepted", STEP)?;
-        let caller_audio = caller.process.wait("audio_started", STEP)?;
-        let callee_audio = callee.process.wait("audio_started", STEP)?;
-        let caller_heard_ns = caller.process.wait("first_audio", STEP)?.t_ns;
-        let callee_heard_ns = callee.process.wait("first_audio", STEP)?.t_ns;
-        let direct = caller.process.wait_for("that it is connected directly", STEP, |event| {
-            ["connected", "path"].contains(&event.name()) && event.text("path") == "direct"
-        })?;
+        let (caller, callee) = (&caller.process, &callee.process);
+        let both = |error| both_ends(error, &[caller, callee]);
+        caller.wait("accepted", STEP).map_err(both)?;
+        let caller_audio = caller.wait("audio_started", STEP).map_err(both)?;
+        let callee_audio = callee.wait("audio_started", STEP).map_err(both)?;
+        let caller_heard_ns = caller.wait("first_audio", STEP).map_err(both)?.t_ns;
+        let callee_heard_ns = callee.wait("first_audio", STEP).map_err(both)?.t_ns;
+        let is_direct =
+            |event: &Event| ["connected", "path"].contains(&event.name()) && event.text("path") == "direct";
+        let direct = caller.wait_for("that it is connected directly", STEP, is_direct).map_err(both)?;
         let path = direct.text("path").to_owned();
         Ok(Self {
             dialled_ns,
@@ -147,9 +149,20 @@ pub fn ring(caller: &mut Terminal, callee: &mut Terminal) -> Result<(u64, u64), 
     caller.process.forget();
     callee.process.forget();
     let dialled_ns = caller.process.send(&format!("dial {}", callee.number()))?;
-    let incoming = callee.process.wait("incoming", STEP)?;
-    caller.process.wait("ringing", STEP)?;
+    // What went wrong shows at the other end as often as not.
+    let both = |error| both_ends(error, &[&caller.process, &callee.process]);
+    let incoming = callee.process.wait("incoming", STEP).map_err(both)?;
+    caller.process.wait("ringing", STEP).map_err(both)?;
     Ok((dialled_ns, incoming.t_ns))
+}
+
+/// The error of one end, with what both said.
+fn both_ends(error: ProgramError, ends: &[&Process]) -> ProgramError {
+    let said = ends.iter().map(|end| format!("--- {} said\n{}\n", end.name(), end.transcript()));
+    let first = error.to_string();
+    let headline = first.lines().next().unwrap_or_default();
+    let message = format!("{headline}\n{}", said.collect::<String>());
+    ProgramError::Failed { program: "call".to_owned(), message }
 }
 
 /// One end hangs up; both say that the call is over.
@@ -158,10 +171,10 @@ pub fn ring(caller: &mut Terminal, callee: &mut Terminal) -> Result<(u64, u64), 
 /// [`ProgramError::Missing`] when an end does not notice.
 pub fn hang_up(by: &mut Terminal, other: &mut Terminal) -> Result<(), ProgramError> {
     by.process.send("hangup")?;
-    for terminal in [by, other] {
-        terminal.process.wait_for("that the call was hung up", STEP, |event| {
-            event.name() == "ended" && event.text("reason") == "hung_up"
-        })?;
+    let ends = [&by.process, &other.process];
+    for end in ends {
+        let is_over = |event: &Event| event.name() == "ended" && event.text("reason") == "hung_up";
+        end.wait_for("that the call was hung up", STEP, is_over).map_err(|error| both_ends(error, &ends))?;
     }
     Ok(())
 }

@@ -156,6 +156,11 @@ impl Process {
         Ok(Self { name: name.to_owned(), child, stdin, output })
     }
 
+    /// The name given to it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Writes one line to the program; answers the time just before.
     ///
     /// # Errors

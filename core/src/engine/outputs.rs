@@ -39,6 +39,7 @@ pub(super) fn introduction(account: &AccountStore, mut routes: Vec<NodeAddr>) ->
 impl Engine {
     /// Carry out everything that the machine has put out.
     pub(super) async fn drain(&mut self) {
+        let mut ended = Vec::new();
         while let Some(output) = self.calls.poll_output() {
             match output {
                 Output::Transmit { leg, peer, packet } => self.transmit(leg, &peer, packet),
@@ -50,12 +51,15 @@ impl Engine {
                 Output::Disclose { leg } => self.with_media(&leg, MediaLeg::disclose),
                 Output::Tunnel { leg, data } => self.with_media(&leg, |m| m.tunnel(data)),
                 Output::StartAudio { leg } => self.with_media(&leg, MediaLeg::start_audio),
-                Output::StopMedia { leg } => {
-                    if let Some(media) = self.legs.take_media(&leg) {
-                        self.jobs.spawn(async move { media.close().await });
-                    }
-                }
+                Output::StopMedia { leg } => ended.push(leg),
                 Output::Event(event) => self.on_call_event(event).await,
+            }
+        }
+        // Last: what the machine says with the end of a call is to go over the call's own connection too. When the
+        // directories are gone there is no other way.
+        for leg in ended {
+            if let Some(media) = self.legs.take_media(&leg) {
+                self.jobs.spawn(async move { media.close().await });
             }
         }
     }

@@ -37,6 +37,9 @@ const KEEP_ALIVE_TUNNEL: Duration = Duration::from_secs(5);
 /// How long a closing leg waits for its last packet to leave.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(100);
 
+/// How long the last frames may take to be acknowledged: a round trip, and a loss on it.
+const LAST_WORDS_TIMEOUT: Duration = Duration::from_millis(500);
+
 enum Command {
     SetRemote(MediaOffer),
     Disclose,
@@ -46,6 +49,7 @@ enum Command {
     Mute(bool),
     Hold(bool),
     Control(Vec<u8>),
+    Close,
 }
 
 /// One end of a call's media. All methods return at once; what happens is told by [`MediaEvent`]s. Dropping it
@@ -176,9 +180,13 @@ impl MediaLeg {
         self.stats.clone()
     }
 
-    /// Says good-bye to the other end and waits until everything of the leg has ended.
+    /// Delivers what was given to [`MediaLeg::send_control`], says good-bye to the other end and waits until everything
+    /// of the leg has ended.
     pub async fn close(mut self) {
-        self.cancel.cancel();
+        // Behind the commands given before. If there is no room, the end can't wait for them.
+        if self.commands.try_send(Command::Close).is_err() {
+            self.cancel.cancel();
+        }
         // A panic in the task has been reported by the runtime already.
         let _ = (&mut self.task).await;
     }
@@ -332,6 +340,7 @@ impl Run {
                     tracing::debug!("control frame goes by signalling only");
                 }
             }
+            Command::Close => return Flow::End,
         }
         Flow::Go
     }
@@ -532,7 +541,10 @@ impl Run {
     async fn shut_down(mut self) {
         self.handshakes.abort_all();
         // Its tasks hold an inbox of the voice thread each.
-        self.session = None;
+        if let Some(session) = self.session.take() {
+            // The last words of a call: the other end may have no other way to hear them.
+            let _ = tokio::time::timeout(LAST_WORDS_TIMEOUT, session.finish()).await;
+        }
         self.endpoint.close(CODE_BYE, b"bye");
         // The good-bye leaves with the endpoint's next step; what the other end answers does not matter.
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.endpoint.wait_idle()).await;

@@ -109,7 +109,8 @@ fn end_reason(error: &ConnectionError) -> Option<MediaError> {
 pub(super) struct Session {
     pub(super) connection: quinn::Connection,
     control: mpsc::Sender<Vec<u8>>,
-    _tasks: JoinSet<()>,
+    writer: JoinSet<()>,
+    _readers: JoinSet<()>,
 }
 
 impl Session {
@@ -124,11 +125,19 @@ impl Session {
         // Fails only for output of more than 255 hashes.
         let _ = connection.export_keying_material(&mut exporter, EXPORTER_LABEL, &[]);
         let (control, queue) = mpsc::channel(CONTROL_QUEUE);
-        let mut tasks = JoinSet::new();
-        tasks.spawn(write_control(send, queue));
-        tasks.spawn(read_control(connection.clone(), receive, events.clone()));
-        tasks.spawn(read_datagrams(connection.clone(), events, voice));
-        (Session { connection, control, _tasks: tasks }, exporter)
+        let (mut writer, mut readers) = (JoinSet::new(), JoinSet::new());
+        writer.spawn(write_control(send, queue));
+        readers.spawn(read_control(connection.clone(), receive, events.clone()));
+        readers.spawn(read_datagrams(connection.clone(), events, voice));
+        (Session { connection, control, writer, _readers: readers }, exporter)
+    }
+
+    /// Waits until the other end has acknowledged all frames. Ends only with the connection if it never does.
+    pub(super) async fn finish(self) {
+        let Session { connection: _connection, control, mut writer, _readers: _ } = self;
+        drop(control);
+        // A writer that failed has nothing left to wait for.
+        while writer.join_next().await.is_some() {}
     }
 
     /// Sends a frame on the control stream; false if it is too long or too many wait.
@@ -144,6 +153,10 @@ async fn write_control(mut send: SendStream, mut queue: mpsc::Receiver<Vec<u8>>)
         if send.write_all(&length).await.is_err() || send.write_all(&frame).await.is_err() {
             return;
         }
+    }
+    // Fails only if the stream or the connection has been closed: then nothing more can be done.
+    if send.finish().is_ok() {
+        let _ = send.stopped().await;
     }
 }
 

@@ -8,6 +8,7 @@ use futures::StreamExt;
 use libp2p::core::ConnectedPoint;
 use libp2p::kad::QueryId;
 use libp2p::request_response::ResponseChannel;
+use libp2p::swarm::ConnectionId;
 use libp2p::swarm::SwarmEvent;
 use libp2p::{Multiaddr, PeerId, Swarm};
 use offhook_proto::identity::SignedCert;
@@ -150,6 +151,17 @@ impl Driver {
             }
         };
         self.stop(done).await;
+    }
+
+    /// A terminal registers over the connection that it has. Others to the same key are of its former life, before it
+    /// was killed or moved: nobody reads them, but requests would be sent over them in turn until they time out.
+    pub(super) fn leave_older_connections(&mut self, peer: PeerId, alive: ConnectionId) {
+        let older: Vec<ConnectionId> = self.peers.get(&peer).map_or_else(Vec::new, |known| {
+            known.conns.iter().map(|conn| conn.id).filter(|id| *id < alive).collect()
+        });
+        for id in older {
+            self.swarm.close_connection(id);
+        }
     }
 
     async fn stop(mut self, done: Option<oneshot::Sender<()>>) {

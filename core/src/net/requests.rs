@@ -141,7 +141,15 @@ impl Driver {
     pub(super) fn on_signal(&mut self, event: request_response::Event<Request, Response>) {
         use request_response::{Event, Message};
         match event {
-            Event::Message { peer, message: Message::Request { request, channel, .. }, .. } => {
+            Event::Message {
+                peer,
+                connection_id,
+                message: Message::Request { request, channel, .. },
+                ..
+            } => {
+                if matches!(request, Request::Register { .. }) {
+                    self.leave_older_connections(peer, connection_id);
+                }
                 self.serve(peer, request, channel);
             }
             Event::Message { peer, message: Message::Response { request_id, response }, .. } => {

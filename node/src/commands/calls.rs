@@ -1,5 +1,6 @@
 //! `offhook text` and `offhook lookup`.
 
+use super::dial::refuse_mistyped;
 use super::{running, silent_phone};
 use crate::cli::{LookupArgs, TextArgs};
 use crate::config::Context;
@@ -25,6 +26,7 @@ pub async fn text(context: &Context, printer: Printer, args: &TextArgs) -> Outco
     if let Some(remote) = running(context).await? {
         return send(&remote, printer, number, body).await;
     }
+    refuse_mistyped(number)?;
     let phone = silent_phone(context, &args.network).await?;
     let outcome = send(&phone, printer, number, body).await;
     phone.shutdown().await;
@@ -59,6 +61,7 @@ pub async fn lookup(context: &Context, printer: Printer, args: &LookupArgs) -> O
     if let Some(remote) = running(context).await? {
         return look_up(&remote, printer, number).await;
     }
+    refuse_mistyped(&number)?;
     let phone = silent_phone(context, &args.network).await?;
     let outcome = look_up(&phone, printer, number).await;
     phone.shutdown().await;

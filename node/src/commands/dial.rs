@@ -39,7 +39,7 @@ pub async fn dial(context: &Context, printer: Printer, args: &DialArgs) -> Outco
 }
 
 /// A mistyped number is told before anything is started. A word may be a contact: that is found out later.
-fn refuse_mistyped(typed: &str) -> Result<(), Failure> {
+pub(super) fn refuse_mistyped(typed: &str) -> Result<(), Failure> {
     if typed.contains(char::is_alphabetic) && !typed.contains(':') {
         return Ok(());
     }

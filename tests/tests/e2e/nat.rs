@@ -5,7 +5,7 @@ use std::time::Duration;
 use offhook_tests::call::{Call, STEP, hang_up, ring};
 use offhook_tests::lab::{Host, Impairment, Lab, Nat, Pair};
 use offhook_tests::phone::{Account, Directory, DirectoryPlan, Terminal, TerminalPlan};
-use offhook_tests::program::Event;
+use offhook_tests::program::{Event, ProgramError};
 use offhook_tests::speech;
 
 use crate::Outcome;
@@ -114,12 +114,39 @@ fn calls_go_directly_through_every_pair_of_nats_that_can_be_pierced() -> Outcome
     for (caller, callee) in pairs {
         let mut ada = Terminal::online(ada.fresh_copy()?, host(caller), plan(&mic))?;
         let mut bob = Terminal::online(bob.fresh_copy()?, host(callee), plan(&mic))?;
-        let call =
-            Call::place(&mut ada, &mut bob).map_err(|error| format!("{caller} calls {callee}: {error}"))?;
+        let told = |error: ProgramError| {
+            eprintln!("{caller} calls {callee}");
+            error
+        };
+        let call = Call::place(&mut ada, &mut bob).map_err(told)?;
         assert_eq!(call.path, "direct", "{caller} calls {callee}");
-        hang_up(&mut ada, &mut bob).map_err(|error| format!("{caller} calls {callee}: {error}"))?;
+        hang_up(&mut ada, &mut bob).map_err(told)?;
         ada.process.terminate(STEP)?;
         bob.process.terminate(STEP)?;
+    }
+    Ok(())
+}
+
+/// Killed without a farewell, a terminal comes back from another network. Its directory must not send anything to where
+/// it was: that would cost seconds until somebody notices.
+#[test]
+fn a_killed_terminal_is_rung_at_once_where_it_comes_back() -> Outcome {
+    let pair = Pair::new("moved", Nat::PortRestricted, Nat::PortRestricted, 10)?;
+    let elsewhere = pair.lab.router("natc", Nat::PortRestricted, Impairment::delay_ms(10))?.host("c")?;
+    let directory = Directory::start(Some(&pair.directory), DirectoryPlan::default())?;
+    let [ada, bob] = Account::create_all(["ada", "bob"])?;
+    let plan = TerminalPlan { entry: directory.addresses.clone(), ..TerminalPlan::default() };
+    let mut ada = Terminal::online(ada, Some(&pair.a), plan.clone())?;
+    let mut bob = Terminal::online(bob, Some(&pair.b), plan)?;
+    bob.restart(Some(&elsewhere))?;
+    bob.process.wait("online", STEP)?;
+    for _ in 0..6 {
+        let (dialled, rang) = ring(&mut ada, &mut bob)?;
+        // Round trips take 60 ms; a packet sent to the old place is given up after 8 s.
+        assert!(rang - dialled < 4_000_000_000, "it rang after {} ms", (rang - dialled) / 1_000_000);
+        bob.process.send("reject")?;
+        ada.process.wait("ended", STEP)?;
+        bob.process.wait("ended", STEP)?;
     }
     Ok(())
 }
