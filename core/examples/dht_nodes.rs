@@ -35,7 +35,9 @@ async fn idle(entry: NodeAddr, terminals: u32, seconds: u64) -> Result<(), Failu
     let (account, empty) = (Account::make()?, memory_kb());
     let mut running = Vec::new();
     for n in 0..terminals {
-        let net = start(Role::Terminal, 10_000 + n, Some(account.cert(10_000 + n)), std::slice::from_ref(&entry)).await?;
+        let net =
+            start(Role::Terminal, 10_000 + n, Some(account.cert(10_000 + n)), std::slice::from_ref(&entry))
+                .await?;
         wait(&net, |status| !status.addresses.is_empty()).await?;
         running.push(net);
     }
