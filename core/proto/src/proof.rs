@@ -26,6 +26,11 @@ pub const MEMORY_KIB: u32 = 8 * 1024;
 pub const PASSES: u32 = 1;
 /// Lanes; one, so that verifying doesn't need several cores.
 pub const LANES: u32 = 1;
+/// Memory that is asked for at a time, in KiB; only [`MEMORY_KIB`] of it is ever touched. Allocators take blocks of
+/// some megabytes from a heap in which smaller things then settle between two hashes: under a flood of proofs
+/// a terminal's heap grew to 1 GiB. Blocks beyond glibc's `DEFAULT_MMAP_THRESHOLD_MAX` (32 MiB) are mappings of their own
+/// that go back to the system.
+const ASKED_KIB: usize = 33 * 1024;
 /// Salt and version of the hash. Everybody's the same: the identity key makes the input unique.
 const SALT: &[u8; 16] = b"offhook/number/1";
 /// Bytes of output: the first must be zero, the next eight make the digits, the rest is unused.
@@ -52,7 +57,8 @@ impl Miner {
     pub fn new() -> Self {
         let params = Params::new(MEMORY_KIB, PASSES, LANES, Some(OUTPUT))
             .expect("the constants lie within the limits of RFC 9106 section 3.1");
-        let blocks = vec![Block::new(); params.block_count()];
+        let mut blocks = Vec::with_capacity(ASKED_KIB.max(params.block_count()));
+        blocks.resize(params.block_count(), Block::new());
         Self { argon2: Argon2::new(Algorithm::Argon2id, Version::V0x13, params), blocks }
     }
 

@@ -60,6 +60,8 @@ pub(super) struct Plan {
     pub(super) key: Keypair,
     pub(super) address: Ipv4Addr,
     pub(super) manner: Option<Manner>,
+    /// Whether it is a node of the DHT, and not just asks there.
+    pub(super) serves: bool,
     pub(super) evidence: Arc<Evidence>,
     pub(super) served: Arc<Served>,
 }
@@ -108,7 +110,7 @@ pub(super) async fn start(
     plan: Plan,
     commands: mpsc::UnboundedReceiver<Command>,
 ) -> Result<Vec<Multiaddr>, String> {
-    let mut swarm = swarm(plan.key).map_err(|error| error.to_string())?;
+    let mut swarm = swarm(plan.key, plan.serves).map_err(|error| error.to_string())?;
     let mut addresses = Vec::new();
     for listen in [format!("/ip4/{}/udp/0/quic-v1", plan.address), format!("/ip4/{}/tcp/0", plan.address)] {
         let listen: Multiaddr = listen.parse().map_err(|_| "no address".to_owned())?;
@@ -140,13 +142,13 @@ async fn listening(swarm: &mut Swarm<Behaviour>) -> Multiaddr {
     }
 }
 
-fn swarm(key: Keypair) -> Result<Swarm<Behaviour>, Box<dyn std::error::Error>> {
-    let raw = |name: &'static str| {
+fn swarm(key: Keypair, serves: bool) -> Result<Swarm<Behaviour>, Box<dyn std::error::Error>> {
+    let raw = |name: &'static str, support: ProtocolSupport| {
         let config = request_response::Config::default()
             .with_request_timeout(STREAM_TIME)
             .with_max_concurrent_streams(4_096);
         let protocol = StreamProtocol::new(name);
-        request_response::Behaviour::with_codec(Raw, [(protocol, ProtocolSupport::Full)], config)
+        request_response::Behaviour::with_codec(Raw, [(protocol, support)], config)
     };
     let swarm = libp2p::SwarmBuilder::with_existing_identity(key)
         .with_tokio()
@@ -156,8 +158,8 @@ fn swarm(key: Keypair) -> Result<Swarm<Behaviour>, Box<dyn std::error::Error>> {
         .with_behaviour(|key, relay| Behaviour {
             identify: identify::Behaviour::new(identify::Config::new("offhook/1".to_owned(), key.public())),
             ping: ping::Behaviour::new(ping::Config::new()),
-            signal: raw(SIGNAL),
-            kad: raw(KAD),
+            signal: raw(SIGNAL, ProtocolSupport::Full),
+            kad: raw(KAD, if serves { ProtocolSupport::Full } else { ProtocolSupport::Outbound }),
             relay,
         })?
         .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(600)))

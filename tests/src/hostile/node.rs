@@ -80,7 +80,23 @@ impl Gang {
     /// # Errors
     /// When it can't listen.
     pub fn node(&self) -> Result<Node, HostileError> {
-        self.start(Keypair::generate_ed25519(), None)
+        self.start(Keypair::generate_ed25519(), None, true)
+    }
+
+    /// A node that is no part of the DHT: it asks there, but nobody asks it.
+    ///
+    /// # Errors
+    /// When it can't listen.
+    pub fn client(&self) -> Result<Node, HostileError> {
+        self.start(Keypair::generate_ed25519(), None, false)
+    }
+
+    /// The same with the key of this seed.
+    ///
+    /// # Errors
+    /// When it can't listen.
+    pub fn client_of(&self, seed: &[u8; 32]) -> Result<Node, HostileError> {
+        self.start(key_of(seed)?, None, false)
     }
 
     /// A node with the key of this seed: that of a [`Person`](super::Person)'s terminal, say.
@@ -90,10 +106,10 @@ impl Gang {
     pub fn node_of(&self, seed: &[u8; 32], manner: Option<Manner>) -> Result<Node, HostileError> {
         let key =
             Keypair::ed25519_from_bytes(*seed).map_err(|error| HostileError::Start(error.to_string()))?;
-        self.start(key, manner)
+        self.start(key, manner, true)
     }
 
-    fn start(&self, key: Keypair, manner: Option<Manner>) -> Result<Node, HostileError> {
+    fn start(&self, key: Keypair, manner: Option<Manner>, serves: bool) -> Result<Node, HostileError> {
         let Some(runtime) = &self.runtime else { return Err(HostileError::Start("stopped".to_owned())) };
         let peer = key.public().to_peer_id();
         let (evidence, served) = (Arc::new(Evidence::default()), Arc::new(Served::default()));
@@ -102,13 +118,20 @@ impl Gang {
             key,
             address: self.address,
             manner,
+            serves,
             evidence: Arc::clone(&evidence),
             served: Arc::clone(&served),
         };
-        let addresses = runtime.block_on(driver::start(plan, receiver)).map_err(HostileError::Start)?;
+        // On the runtime's own thread: that is where the sockets must be made.
+        let started = runtime.block_on(runtime.spawn(driver::start(plan, receiver)));
+        let addresses = started.map_err(|error| error.to_string()).flatten().map_err(HostileError::Start)?;
         let addresses = addresses.into_iter().map(|addr| format!("{addr}/p2p/{peer}")).collect();
         Ok(Node { peer, addresses, evidence, served, commands })
     }
+}
+
+fn key_of(seed: &[u8; 32]) -> Result<Keypair, HostileError> {
+    Keypair::ed25519_from_bytes(*seed).map_err(|error| HostileError::Start(error.to_string()))
 }
 
 impl Drop for Gang {

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use offhook_proto::identity::{DirectoryKey, IdentityKey, SealKey, SignedCert, TerminalKey};
-use offhook_proto::number::{NodeAddr, Number, RecordKey};
+use offhook_proto::number::{NodeAddr, Number, PlainNumber, RecordKey};
 use offhook_proto::proof::{ChosenCert, Miner, NumberProof, PlainProof, SignedChosenCert};
 use offhook_proto::record::{ACCOUNT_LIFETIME, AccountRecord, RecordSet, TERMINAL_LIFETIME, TerminalRecord};
 use offhook_proto::wire::UnixMillis;
@@ -46,16 +46,24 @@ impl std::fmt::Debug for Person {
 impl Person {
     /// The account of a seed, with the plain number of its first good nonce: some 256 slow hashes.
     pub fn mine(seed: u8) -> Self {
-        let identity = IdentityKey::from_seed([seed; 32]);
+        let unproven = Self::unproven(seed);
         let mut miner = Miner::new();
-        let mined = (0..).step_by(256).find_map(|start| miner.mine(&identity.public(), start..start + 256));
+        let identity = unproven.identity.public();
+        let mined = (0..).step_by(256).find_map(|start| miner.mine(&identity, start..start + 256));
         let (proof, plain) = mined.expect("of 2^64 nonces every 256th gives a number");
+        let (number, key) = (Number::Plain(plain), plain.key());
+        Self { number, proof: NumberProof::Plain(proof), key, ..unproven }
+    }
+
+    /// The account of a seed under a number of its own choice, to which it has no right.
+    pub fn unproven(seed: u8) -> Self {
+        let plain = PlainNumber::from_index(u64::from(seed) * 7_919);
         Self {
-            identity,
+            identity: IdentityKey::from_seed([seed; 32]),
             terminal: TerminalKey::from_seed([seed ^ 0x55; 32]),
             seal: SealKey::from_seed([seed ^ 0xaa; 32]),
             number: Number::Plain(plain),
-            proof: NumberProof::Plain(proof),
+            proof: NumberProof::Plain(PlainProof { nonce: u64::from(seed) }),
             key: plain.key(),
         }
     }

@@ -3,6 +3,8 @@
 //! Signalling is CBOR (`docs/protocol.md`), one message per direction of a stream. Kademlia is libp2p's protobuf with a length in
 //! front (specs/kad-dht).
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use minicbor::{Decoder, Encoder};
 use offhook_proto::identity::{SignedCert, TerminalId};
 use offhook_proto::wire;
@@ -55,6 +57,20 @@ pub fn deliver(blob: &[u8]) -> Vec<u8> {
     request(3, 1, |e| {
         let _ = e.u32(0).and_then(|e| e.bytes(blob));
     })
+}
+
+/// Packets for you, each of which claims to come from somebody else.
+pub fn deliver_in_a_new_name() -> impl Fn(&[u8]) -> Vec<u8> + Send + 'static {
+    let names = AtomicU64::new(0);
+    move |blob| {
+        let mut name = [0; 32];
+        name[..8].copy_from_slice(&names.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+        let origin = wire::encode(&TerminalId::from_bytes(name));
+        request(3, 2, |e| {
+            let _ = e.u32(0).and_then(|e| e.bytes(blob)).and_then(|e| e.u32(1));
+            e.writer_mut().extend(origin);
+        })
+    }
 }
 
 /// Which records do you hold?

@@ -5,6 +5,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::wildcard_enum_match_arm)]
 
 mod crash;
+mod flood;
+mod media;
+mod privacy;
 mod records;
 
 use std::time::{Duration, Instant};
@@ -49,4 +52,17 @@ pub fn until<T: std::fmt::Debug>(
         }
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// Bytes that look like nothing.
+pub fn noise(seed: u64, longest: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    let len = usize::try_from(next()).unwrap_or(0) % longest;
+    std::iter::repeat_with(|| next().to_le_bytes()).flatten().take(len).collect()
 }

@@ -1,0 +1,335 @@
+//! More than anybody should have to bear: garbage, half messages, endless streams, invites by the thousand.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use libp2p::PeerId;
+use offhook_proto::identity::TerminalCert;
+use offhook_proto::number::Number;
+use offhook_proto::record;
+use offhook_proto::signalling::{CallId, Codec, Introduction, MediaOffer, Message, Packet, seal};
+use offhook_tests::call::{STEP, ring};
+use offhook_tests::hostile::person::now;
+use offhook_tests::hostile::wire::{self, Answer, varint};
+use offhook_tests::hostile::{Flood, Gang, Manner, Node, Outgoing, Person, Protocol, Tally};
+use offhook_tests::phone::{Account, Directory, DirectoryPlan, Terminal, TerminalPlan};
+use offhook_tests::program::Process;
+use std::sync::Arc;
+
+use crate::{Outcome, nodes, noise, people};
+
+type Anyhow<T> = Result<T, Box<dyn std::error::Error>>;
+
+const MIB: u64 = 1 << 20;
+
+/// Hostile nodes connected with the directory, each with as many unfinished messages as it gets through.
+const CROWD: usize = 24;
+
+/// How much a directory may grow by one such connection: some hundred streams of signalling and of the DHT, each with
+/// up to 16 KiB of a message that is never finished, and what its transport holds for them.
+const PER_CONNECTION: u64 = 3 * MIB;
+
+/// A directory and two terminals, of which one, the victim, has chosen a hostile node as its second directory.
+struct Scene {
+    directory: Directory,
+    ada: Terminal,
+    bob: Terminal,
+    /// What the victim takes for a directory.
+    evil: Node,
+    /// The victim as a peer.
+    bob_peer: PeerId,
+    /// The victim as a terminal.
+    cert: TerminalCert,
+    gang: Gang,
+}
+
+impl Scene {
+    fn start(manner: Option<Manner>) -> Anyhow<Self> {
+        let directory = Directory::start(None, DirectoryPlan::default())?;
+        let gang = Gang::new(None)?;
+        let evil = gang.node_of(&[211; 32], manner)?;
+        let [ada, bob] = Account::create_all(["ada", "bob"])?;
+        let plan = |entry| TerminalPlan { entry, ..TerminalPlan::default() };
+        let mut ada = Terminal::online(ada, None, plan(vec![directory.address()]))?;
+        let mut bob =
+            Terminal::online(bob, None, plan(vec![directory.address(), evil.addresses[0].clone()]))?;
+        let contact = format!("contact add {} Ada", ada.number());
+        bob.process.send(&contact)?;
+        let seen = evil.evidence.wait(STEP, |seen| seen.connections.first().cloned());
+        let (bob_peer, _) = seen.ok_or("the victim does not connect with its second directory")?;
+        let cert = cert_of(&evil, &directory, bob.number())?;
+        // A first call, so that what a terminal needs for one does not count as growth.
+        ring(&mut ada, &mut bob)?;
+        end(&mut ada, &mut bob)?;
+        Ok(Self { directory, ada, bob, evil, bob_peer, cert, gang })
+    }
+
+    /// Does the work; answers by how much the memory of the directory and the victim grew at most meanwhile.
+    fn growth<T>(&self, work: impl FnOnce() -> T) -> (u64, u64, T) {
+        let before = (self.directory.process.memory(), self.bob.process.memory());
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let watch = scope.spawn(|| {
+                let mut peak = (0, 0);
+                while !over.load(Ordering::Relaxed) {
+                    peak = peak_of(peak, &self.directory.process, &self.bob.process);
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                peak
+            });
+            let result = work();
+            over.store(true, Ordering::Relaxed);
+            let peak = watch.join().unwrap();
+            (peak.0.saturating_sub(before.0), peak.1.saturating_sub(before.1), result)
+        })
+    }
+}
+
+fn peak_of(peak: (u64, u64), directory: &Process, terminal: &Process) -> (u64, u64) {
+    (peak.0.max(directory.memory()), peak.1.max(terminal.memory()))
+}
+
+/// Ends a call that rings.
+fn end(caller: &mut Terminal, callee: &mut Terminal) -> Outcome {
+    caller.process.send("hangup")?;
+    for terminal in [caller, callee] {
+        terminal.process.wait("ended", STEP)?;
+    }
+    Ok(())
+}
+
+/// The certificate of a terminal, from its record.
+fn cert_of(node: &Node, directory: &Directory, number: &str) -> Anyhow<TerminalCert> {
+    let key = number.parse::<Number>()?.record_key(None).unwrap();
+    let peer = node.connect(&directory.address())?;
+    let (_, bytes) = node.held_by(peer, &key.0)?;
+    let set = record::check(&key, &bytes.ok_or("no record is held")?, now())?;
+    Ok(*set.terminals.first().ok_or("no terminal is on line")?.certificate())
+}
+
+/// A request that is well-formed as far as it goes, and its end never comes.
+fn half_of_a_store() -> Outgoing {
+    let mut whole = wire::store(&[7; 32], &[0; 12 * 1024]);
+    whole.truncate(whole.len() - 10);
+    Outgoing::Half(whole)
+}
+
+/// A message of the DHT that promises `promised` bytes and brings a few thousand.
+fn half_of_a_put(promised: u64) -> Outgoing {
+    let mut bytes = Vec::new();
+    varint(&mut bytes, promised);
+    bytes.extend([0; 8 * 1024]);
+    Outgoing::Half(bytes)
+}
+
+/// Four ways to waste somebody's memory, on both protocols.
+fn torment(node: &Node, victim: PeerId, streams: usize, time: Duration) -> Vec<Flood> {
+    let many = |protocol, make: fn(u64) -> Outgoing, count| {
+        node.flood(protocol, victim, (count, streams, time), make)
+    };
+    vec![
+        many(Protocol::Signal, |n| Outgoing::Whole(noise(n, 20_000)), u64::MAX),
+        many(Protocol::Kad, |n| Outgoing::Whole(noise(n, 20_000)), u64::MAX),
+        many(Protocol::Signal, |_| half_of_a_store(), streams as u64),
+        many(Protocol::Kad, |n| half_of_a_put([16_000, 1 << 40][n as usize % 2]), streams as u64),
+        many(Protocol::Signal, |_| Outgoing::Endless(vec![0x5f; 32 * 1024]), streams as u64),
+        many(Protocol::Kad, |_| Outgoing::Endless(vec![0xff; 32 * 1024]), streams as u64),
+    ]
+}
+
+fn join(floods: Vec<Flood>) -> Anyhow<Tally> {
+    let mut total = Tally::default();
+    for flood in floods {
+        total.add(&flood.join()?);
+    }
+    Ok(total)
+}
+
+#[test]
+fn garbage_and_half_messages_leave_memory_bounded() -> Outcome {
+    // Its answers are no better than its questions.
+    let turn = std::sync::atomic::AtomicU64::new(0);
+    let manner: Manner = Arc::new(move |protocol, bytes| {
+        let wanted = protocol == Protocol::Signal && wire::Asked::read(bytes) == wire::Asked::Hello;
+        let n = turn.fetch_add(1, Ordering::Relaxed);
+        (!wanted).then(|| match n % 3 {
+            0 => Outgoing::Whole(noise(n, 20_000)),
+            1 => Outgoing::Half(noise(n, 8_000)),
+            _ => Outgoing::Endless(noise(n, 60_000)),
+        })
+    });
+    let mut scene = Scene::start(Some(manner))?;
+    let crowd = nodes(&scene.gang, CROWD)?;
+    let mut peer = None;
+    for node in &crowd {
+        peer = Some(node.meet(&scene.directory.address())?);
+    }
+    let peer = peer.ok_or("a crowd")?;
+    let time = Duration::from_secs(8);
+    let (directory, terminal, tally) = scene.growth(|| {
+        let mut floods: Vec<Flood> = crowd.iter().flat_map(|node| torment(node, peer, 100, time)).collect();
+        floods.extend(torment(&scene.evil, scene.bob_peer, 100, time));
+        join(floods)
+    });
+    let tally = tally?;
+    println!("{} messages; directory +{} MiB, terminal +{} MiB", tally.sent, directory / MIB, terminal / MIB);
+    assert!(tally.sent > 10_000, "only {} messages: this shows nothing", tally.sent);
+    let most = CROWD as u64 * PER_CONNECTION;
+    assert!(directory < most, "the directory grew by {} MiB", directory / MIB);
+    assert!(terminal < 48 * MIB, "the terminal grew by {} MiB", terminal / MIB);
+    ring(&mut scene.ada, &mut scene.bob)?;
+    end(&mut scene.ada, &mut scene.bob)
+}
+
+/// An invite, sealed to the victim.
+fn invite(from: &Person, to: &TerminalCert, n: u64) -> Vec<u8> {
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&n.to_be_bytes());
+    id[8..].copy_from_slice(&from.key.0[..8]);
+    let intro = Introduction {
+        number: from.number.clone(),
+        proof: from.proof.clone(),
+        identity: from.identity.public(),
+        cert: from.cert(),
+        routes: Vec::new(),
+    };
+    let offer = MediaOffer {
+        ice_ufrag: "evil".to_owned(),
+        ice_pwd: "no password is long enough".to_owned(),
+        fingerprint: [9; 32],
+        codecs: vec![Codec::Opus],
+    };
+    let packet = Packet {
+        call: CallId::from_bytes(id),
+        from: from.terminal.public(),
+        to: to.terminal,
+        seq: 1,
+        ack: 0,
+        time: now(),
+        intro: Some(Arc::new(intro)),
+        message: Some(Message::Invite { offer, candidates: Vec::new() }),
+    };
+    let mut seed = [0; 32];
+    seed[..16].copy_from_slice(&id);
+    seal(&packet, &from.terminal, &to.seal, seed).expect("an invite within its limits")
+}
+
+/// What one attacker sends: its own invites, new ones and repeated ones, and noise in between.
+fn barrage(
+    from: &Person,
+    cert: &TerminalCert,
+    wrap: impl Fn(&[u8]) -> Vec<u8> + Send + 'static,
+) -> impl FnMut(u64) -> Outgoing + Send + 'static {
+    let blobs: Vec<Vec<u8>> = (0..64).map(|n| invite(from, cert, n)).collect();
+    let (from, cert) = (from.clone(), *cert);
+    move |n| {
+        let blob = match n % 8 {
+            0 => invite(&from, &cert, 1_000 + n),
+            1 => noise(n, 8_000),
+            _ => blobs[n as usize % blobs.len()].clone(),
+        };
+        Outgoing::Whole(wrap(&blob))
+    }
+}
+
+/// A million invites, or as many as go in some seconds.
+const INVITES: u64 = 1_000_000;
+
+#[test]
+fn a_flood_of_invites_leaves_room_for_a_proper_call() -> Outcome {
+    let mut scene = Scene::start(None)?;
+    let proven = people([1, 2, 3, 4]);
+    // To make their numbers up cost nothing, to see through each costs a slow hash.
+    let liars: Vec<Person> = (10..42).map(Person::unproven).collect();
+    let attackers: Vec<&Person> = proven.iter().chain(&liars).collect();
+    let crowd: Vec<(Node, &Person)> = attackers
+        .iter()
+        .map(|person| Ok((scene.gang.node_of(person.terminal.seed(), None)?, *person)))
+        .collect::<Anyhow<_>>()?;
+    let mut peer = None;
+    for (node, _) in &crowd {
+        peer = Some(node.meet(&scene.directory.address())?);
+    }
+    let peer = peer.ok_or("a crowd")?;
+    let (time, each) = (Duration::from_secs(12), INVITES / attackers.len() as u64);
+    let (to, cert) = (scene.cert.terminal, scene.cert);
+    let before = (scene.directory.process.memory(), scene.bob.process.memory());
+    let began = Instant::now();
+    let mut floods: Vec<Flood> = crowd
+        .iter()
+        .map(|(node, person)| {
+            let make = barrage(person, &cert, move |blob| wire::forward(&to, blob, None));
+            node.flood(Protocol::Signal, peer, (each, 32, time), make)
+        })
+        .collect();
+    // The second directory brings them without being asked, each time in another name.
+    floods.extend(liars.iter().take(4).map(|person| {
+        let make = barrage(person, &cert, wire::deliver_in_a_new_name());
+        scene.evil.flood(Protocol::Signal, scene.bob_peer, (each, 32, time), make)
+    }));
+    let Scene { directory, bob, ada, .. } = &mut scene;
+    // In the middle of it, a contact calls.
+    let (dialled, rang) = ring_among_others(ada, bob)?;
+    let in_flood = began.elapsed() < time;
+    end_of(ada)?;
+    let mut peak = (0, 0);
+    while began.elapsed() < time {
+        peak = peak_of(peak, &directory.process, &bob.process);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let tally = join(floods)?;
+    let growth = (peak.0.saturating_sub(before.0) / MIB, peak.1.saturating_sub(before.1) / MIB);
+    println!(
+        "{} invites in {:?}, {} delivered, {} busy; a contact's call rang after {} ms{}; directory +{} MiB, terminal +{} MiB",
+        tally.sent,
+        tally.took,
+        tally.of(&Answer::Delivered),
+        tally.of(&Answer::Busy),
+        (rang - dialled) / 1_000_000,
+        if in_flood { ", during the flood" } else { "" },
+        growth.0,
+        growth.1
+    );
+    assert!(tally.sent > 5_000, "only {} invites: this shows nothing", tally.sent);
+    assert!(tally.of(&Answer::Delivered) > 100, "{:?}", tally.answers);
+    assert!(growth.0 < 96 && growth.1 < 48, "grew by {growth:?} MiB");
+
+    // Afterwards the user declines whoever still rings, and then a stranger's call gets through.
+    let rings = decline_all(bob)?;
+    assert!(rings <= 64, "it rang {rings} times in {time:?}");
+    let entry = vec![directory.address()];
+    let mut cy =
+        Terminal::online(Account::create("cy")?, None, TerminalPlan { entry, ..TerminalPlan::default() })?;
+    ring_among_others(&mut cy, bob)?;
+    end_of(&mut cy)
+}
+
+/// Dials until the callee rings for this caller, whoever else rings there.
+fn ring_among_others(caller: &mut Terminal, callee: &mut Terminal) -> Anyhow<(u64, u64)> {
+    let dialled = caller.process.send(&format!("dial {}", callee.number()))?;
+    let number = caller.number().parse::<Number>()?.canonical();
+    let incoming = callee.process.wait_for("the proper caller's ring", STEP, |event| {
+        event.name() == "incoming" && event.text("number") == number
+    })?;
+    caller.process.wait("ringing", STEP)?;
+    Ok((dialled, incoming.t_ns))
+}
+
+fn end_of(caller: &mut Terminal) -> Outcome {
+    caller.process.send("hangup")?;
+    caller.process.wait("ended", STEP)?;
+    Ok(())
+}
+
+/// Declines all calls that ring; answers how many there were altogether.
+fn decline_all(terminal: &mut Terminal) -> Anyhow<usize> {
+    let mut rings = 0;
+    let soon = Duration::from_millis(500);
+    while let Ok(event) = terminal.process.wait("incoming", soon) {
+        rings += 1;
+        let call = event.text("call").to_owned();
+        // It may be over: then the program says so, and that is all.
+        terminal.process.send(&format!("reject {call}"))?;
+    }
+    Ok(rings)
+}

@@ -1,0 +1,297 @@
+//! Who may see where a terminal is.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use libp2p::PeerId;
+use offhook_proto::identity::{DirectoryKey, TerminalCert};
+use offhook_proto::number::{Number, RecordKey};
+use offhook_proto::record;
+use offhook_proto::signalling::{
+    CallId, Codec, Introduction, MediaOffer, Message, Packet, RejectReason, open, seal,
+};
+use offhook_proto::wire as encoding;
+use offhook_tests::call::STEP;
+use offhook_tests::hostile::person::now;
+use offhook_tests::hostile::wire::{self, Answer};
+use offhook_tests::hostile::{Gang, Node, Person, crawl, in_bytes};
+use offhook_tests::lab::{Host, Impairment, Lab};
+use offhook_tests::phone::{Account, Directory, DirectoryPlan, Terminal, TerminalPlan};
+
+use crate::Outcome;
+
+type Anyhow<T> = Result<T, Box<dyn std::error::Error>>;
+
+/// A directory, a terminal on a host without NAT, whose address anybody could use who knew it, and a stranger's
+/// host.
+struct Scene {
+    lab: Lab,
+    stranger: Host,
+    home: Host,
+    _dir: Host,
+    directory: Directory,
+    bob: Terminal,
+    key: RecordKey,
+}
+
+impl Scene {
+    fn start(name: &str, extra: &[&str]) -> Anyhow<Self> {
+        let lab = Lab::new(name)?;
+        let host = |name| lab.host(name, Impairment::delay_ms(2));
+        let (dir, home, stranger) = (host("dir")?, host("home")?, host("stranger")?);
+        let directory = Directory::start(Some(&dir), DirectoryPlan::default())?;
+        let plan = TerminalPlan {
+            entry: vec![directory.address()],
+            extra: extra.iter().map(ToString::to_string).collect(),
+            ..TerminalPlan::default()
+        };
+        let bob = Terminal::online(Account::create("bob")?, Some(&home), plan)?;
+        let key = bob.number().parse::<Number>()?.record_key(None).unwrap();
+        Ok(Self { lab, stranger, home, _dir: dir, directory, bob, key })
+    }
+
+    /// Nothing has passed between the terminal and the stranger.
+    fn assert_no_packets(&self) {
+        let (home, stranger) = (self.home.public(), self.stranger.public());
+        assert_eq!(self.lab.flow_bytes(home, stranger), 0, "the terminal sent packets to the stranger");
+        assert_eq!(self.lab.flow_bytes(stranger, home), 0, "the stranger knew where to send packets");
+    }
+}
+
+/// Reads whatever can be read from outside about a number, and meets every node and terminal it can. Answers the
+/// terminals met.
+fn snoop(node: &Node, scene: &Scene) -> Anyhow<Vec<PeerId>> {
+    let mut keys: Vec<[u8; 32]> = (0..8).map(|n| [n * 32 + 5; 32]).collect();
+    keys.push(scene.key.0);
+    let met = crawl(node, &scene.directory.addresses, &keys)?;
+    let mut terminals = Vec::new();
+    for peer in &met {
+        node.ask(*peer, wire::hello())?;
+        for key in &keys {
+            let (by_kad, by_signal) = node.held_by(*peer, key)?;
+            for bytes in by_kad.into_iter().chain(by_signal) {
+                let set = record::check(&scene.key, &bytes, now())?;
+                for addr in set.terminals.iter().flat_map(|terminal| &terminal.addrs) {
+                    // A terminal listens at its relay, for whoever wants to talk to it through that.
+                    terminals.push(node.meet(addr.as_str())?);
+                }
+            }
+        }
+    }
+    Ok(terminals)
+}
+
+#[test]
+fn a_crawler_never_sees_a_terminals_address() -> Outcome {
+    let scene = Scene::start("crawl", &[])?;
+    let gang = Gang::new(Some(&scene.stranger))?;
+    let crawler = gang.client()?;
+    let terminals = snoop(&crawler, &scene)?;
+    assert!(!terminals.is_empty(), "the terminal was met through its relay");
+    // What a terminal answers when asked over the relay.
+    for terminal in &terminals {
+        crawler.ask(*terminal, wire::hello())?;
+        crawler.ask(*terminal, wire::find(&scene.key.0))?;
+    }
+    let seen = crawler.evidence.look();
+    assert!(seen.identified.iter().any(|identified| terminals.contains(&identified.peer)));
+    assert_eq!(seen.mentions(scene.home.public()), Vec::<String>::new());
+    drop(seen);
+    scene.assert_no_packets();
+    Ok(())
+}
+
+/// That the test above would notice: here the user wants the address published.
+#[test]
+fn a_crawler_sees_an_address_that_its_owner_publishes() -> Outcome {
+    let address = "/ip4/0.0.0.0/udp/4001/quic-v1";
+    let scene = Scene::start("open", &["--publish-address=true", "--listen", address])?;
+    let gang = Gang::new(Some(&scene.stranger))?;
+    let crawler = gang.client()?;
+    snoop(&crawler, &scene)?;
+    let seen = crawler.evidence.look();
+    assert!(!seen.mentions(scene.home.public()).is_empty(), "a published address is seen");
+    Ok(())
+}
+
+/// A stranger who calls by hand, and notes everything that comes back.
+struct Stranger {
+    person: Person,
+    node: Node,
+    directory: PeerId,
+    to: TerminalCert,
+    call: CallId,
+    sent: u32,
+    seen: usize,
+}
+
+impl Stranger {
+    fn start(gang: &Gang, scene: &Scene, person: Person) -> Anyhow<Self> {
+        let node = gang.client_of(person.terminal.seed())?;
+        let directory = node.meet(&scene.directory.address())?;
+        assert_eq!(node.ask(directory, wire::register(&person.cert()))?, Answer::Welcome);
+        let (_, bytes) = node.held_by(directory, &scene.key.0)?;
+        let set = record::check(&scene.key, &bytes.ok_or("no record")?, now())?;
+        let to = *set.terminals.first().ok_or("no terminal")?.certificate();
+        Ok(Self { person, node, directory, to, call: CallId::from_bytes([3; 16]), sent: 0, seen: 0 })
+    }
+
+    /// Its own node, as the route through which it wants to be answered.
+    fn routes(&self, scene: &Scene) -> Vec<offhook_proto::number::NodeAddr> {
+        self.node
+            .addresses
+            .iter()
+            .chain(&scene.directory.addresses)
+            .map(|addr| addr.parse().unwrap())
+            .collect()
+    }
+
+    fn say(&mut self, scene: &Scene, ack: u32, message: Option<Message>) -> Outcome {
+        let intro = Introduction {
+            number: self.person.number.clone(),
+            proof: self.person.proof.clone(),
+            identity: self.person.identity.public(),
+            cert: self.person.cert(),
+            routes: self.routes(scene),
+        };
+        self.sent += u32::from(message.is_some());
+        let packet = Packet {
+            call: self.call,
+            from: self.person.terminal.public(),
+            to: self.to.terminal,
+            seq: if message.is_some() { self.sent } else { 0 },
+            ack,
+            time: now(),
+            intro: Some(Arc::new(intro)),
+            message,
+        };
+        let blob = seal(&packet, &self.person.terminal, &self.to.seal, [u8::try_from(self.sent)?; 32])?;
+        assert_eq!(
+            self.node.ask(self.directory, wire::forward(&self.to.terminal, &blob, None))?,
+            Answer::Delivered
+        );
+        Ok(())
+    }
+
+    /// Calls, and offers candidates of its own, unasked, so that the terminal might try them out.
+    fn invite(&mut self, scene: &Scene) -> Outcome {
+        let offer = MediaOffer {
+            ice_ufrag: "evil".to_owned(),
+            ice_pwd: "no password is long enough".to_owned(),
+            fingerprint: [9; 32],
+            codecs: vec![Codec::Opus],
+        };
+        self.say(scene, 0, Some(Message::Invite { offer, candidates: vec![candidate(scene)] }))
+    }
+
+    /// The next packet, opened.
+    fn next(&mut self) -> Anyhow<Packet> {
+        let blob = self.node.evidence.wait(STEP, |seen| seen.packets.get(self.seen).cloned());
+        let blob = blob.ok_or("nothing more was said")?.blob;
+        self.seen += 1;
+        let me = self.person.terminal.public();
+        Ok(open(&blob, &self.person.seal, &me, &|_, _| true, now())?.packet)
+    }
+
+    /// Packets up to the first whose message fits, all of them.
+    fn until(&mut self, fits: impl Fn(&Message) -> bool) -> Anyhow<Vec<Packet>> {
+        self.until_packet(|packet| packet.message.as_ref().is_some_and(&fits))
+    }
+
+    /// Packets up to the first that fits, all of them.
+    fn until_packet(&mut self, fits: impl Fn(&Packet) -> bool) -> Anyhow<Vec<Packet>> {
+        let mut packets = Vec::new();
+        loop {
+            let packet = self.next()?;
+            let found = fits(&packet);
+            packets.push(packet);
+            if found {
+                return Ok(packets);
+            }
+        }
+    }
+}
+
+/// The stranger's host as an ICE candidate.
+fn candidate(scene: &Scene) -> String {
+    format!("candidate:1 1 UDP 2130706431 {} 9 typ host", scene.stranger.public())
+}
+
+/// Where the address occurs in what was said.
+fn told(packets: &[Packet], address: Ipv4Addr) -> Vec<String> {
+    let leaks = packets.iter().filter_map(|packet| {
+        in_bytes(&encoding::encode(packet), address).map(|how| format!("{how} in {:?}", packet.message))
+    });
+    leaks.collect()
+}
+
+#[test]
+fn a_declined_stranger_never_sees_a_terminals_address() -> Outcome {
+    let mut scene = Scene::start("decline", &[])?;
+    let gang = Gang::new(Some(&scene.stranger))?;
+    let mut stranger = Stranger::start(&gang, &scene, Person::mine(1))?;
+    stranger.invite(&scene)?;
+    scene.bob.process.wait("incoming", STEP)?;
+    let mut packets = stranger.until(|message| matches!(message, Message::Ringing { .. }))?;
+    stranger.say(&scene, 1, Some(Message::Candidates { list: vec![candidate(&scene)] }))?;
+    // It has seen them; what it says from now on it says knowing them.
+    packets.extend(stranger.until_packet(|packet| packet.ack >= 2)?);
+    scene.bob.process.send("reject")?;
+    let declined = |message: &Message| matches!(message, Message::Reject { reason: RejectReason::Declined });
+    packets.extend(stranger.until(declined)?);
+    stranger.say(&scene, 2, None)?;
+    scene.bob.process.wait("ended", STEP)?;
+    for packet in &packets {
+        if let Some(Message::Ringing { candidates, .. } | Message::Candidates { list: candidates }) =
+            &packet.message
+        {
+            assert!(candidates.is_empty(), "candidates for a stranger: {candidates:?}");
+        }
+    }
+    assert_eq!(told(&packets, scene.home.public()), Vec::<String>::new());
+    let seen = stranger.node.evidence.look();
+    assert_eq!(seen.mentions(scene.home.public()), Vec::<String>::new());
+    drop(seen);
+    scene.assert_no_packets();
+    Ok(())
+}
+
+/// The same with the real program as the stranger, which does all that a call needs while it rings.
+#[test]
+fn nothing_passes_between_a_caller_and_a_terminal_that_declines() -> Outcome {
+    let mut scene = Scene::start("real", &[])?;
+    let plan = TerminalPlan { entry: vec![scene.directory.address()], ..TerminalPlan::default() };
+    let mut ada = Terminal::online(Account::create("ada")?, Some(&scene.stranger), plan)?;
+    ada.process.send(&format!("dial {}", scene.bob.number()))?;
+    scene.bob.process.wait("incoming", STEP)?;
+    ada.process.wait("ringing", STEP)?;
+    // While it rings the two bring up their connection by way of the directory: give that its time.
+    ada.process.never("that the call ends", Duration::from_secs(2), |event| event.name() == "ended")?;
+    scene.bob.process.send("reject")?;
+    ada.process.wait_for("that it was declined", STEP, |event| {
+        event.name() == "ended" && event.text("reason") == "declined"
+    })?;
+    scene.assert_no_packets();
+    Ok(())
+}
+
+/// Anybody can issue chosen numbers in any directory's name. Unless a terminal knows that directory's key, such a number
+/// says nothing about who calls.
+#[test]
+fn nobody_rings_under_a_number_of_somebody_elses_directory() -> Outcome {
+    let scene = Scene::start("name", &[])?;
+    let gang = Gang::new(Some(&scene.stranger))?;
+    let plain = Person::mine(1);
+    let made_up = DirectoryKey::from_seed([66; 32]);
+    let mut impostor = Stranger::start(&gang, &scene, plain.with_chosen("police@example.org", &made_up))?;
+    impostor.invite(&scene)?;
+    // Whoever calls next in an honest name rings; packets are dealt with in order.
+    let mut honest = Stranger::start(&gang, &scene, Person::mine(2))?;
+    honest.call = CallId::from_bytes([5; 16]);
+    honest.invite(&scene)?;
+    let ring = scene.bob.process.wait("incoming", STEP)?;
+    assert_eq!(ring.text("number"), honest.person.number.canonical());
+    scene.bob.process.never("another ring", Duration::from_secs(1), |event| event.name() == "incoming")?;
+    Ok(())
+}
