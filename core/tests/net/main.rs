@@ -1,7 +1,6 @@
 //! Several nodes in one process, on loopback: publishing, looking up, passing on, and what hostile nodes try.
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test looks at what it is about")]
-
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod common;
