@@ -1,5 +1,7 @@
 //! The binary as a process: what it prints, what it serves over HTTP, how it stops, and what a kill leaves.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 #[path = "../../core/tests/net/fixture.rs"]
 mod fixture;
 

@@ -5,6 +5,8 @@
 //! cargo run --example callee -- HOME ENTRY SPEECH.wav HEARD.wav
 //! ```
 
+#![allow(clippy::wildcard_enum_match_arm, reason = "a short example looks at a few events only")]
+
 use futures::StreamExt;
 use offhook::api::Event;
 use offhook::audio::DeviceSpec;

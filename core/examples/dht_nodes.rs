@@ -1,8 +1,11 @@
-//! Many nodes of the network in one process, to see what they cost: `dht_nodes NODES LOOK-UPS`.
+//! Many nodes of the network in one process, to see what they cost.
 //!
-//! Starts serving nodes on loopback that enter through the first one, then one terminal that publishes a number and
+//! `dht_nodes dht NODES LOOK-UPS` starts serving nodes on loopback that enter through the first one, then one terminal that publishes a number and
 //! one that looks it up again and again. Prints times, the terminals' stream bytes and the process's memory. On
 //! loopback there is no delay: what is measured is work, and how many round trips it takes is not.
+//!
+//! `dht_nodes idle ENTRY TERMINALS SECONDS` starts terminals that register with a directory and do nothing, and prints
+//! their stream bytes and memory.
 
 use std::time::{Duration, Instant};
 
@@ -18,9 +21,42 @@ type Failure = Box<dyn std::error::Error>;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Failure> {
-    let mut args = std::env::args().skip(1).map(|arg| arg.parse::<u32>());
-    let nodes = args.next().transpose()?.unwrap_or(50);
-    let lookups = args.next().transpose()?.unwrap_or(20);
+    let args: Vec<_> = std::env::args().skip(1).collect();
+    match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["dht", nodes, lookups] => dht(nodes.parse()?, lookups.parse()?).await,
+        ["idle", entry, terminals, seconds] => {
+            idle(entry.parse()?, terminals.parse()?, seconds.parse()?).await
+        }
+        _ => Err("usage: dht_nodes dht NODES LOOK-UPS | idle ENTRY TERMINALS SECONDS".into()),
+    }
+}
+
+async fn idle(entry: NodeAddr, terminals: u32, seconds: u64) -> Result<(), Failure> {
+    let (account, empty) = (Account::make()?, memory_kb());
+    let mut running = Vec::new();
+    for n in 0..terminals {
+        let net =
+            start(Role::Terminal, 10_000 + n, Some(account.cert(10_000 + n)), std::slice::from_ref(&entry))
+                .await?;
+        wait(&net, |status| !status.addresses.is_empty()).await?;
+        running.push(net);
+    }
+    for minute in 0..=seconds / 60 {
+        if minute > 0 {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+        }
+        let per_terminal = memory_kb().saturating_sub(empty) / u64::from(terminals);
+        println!("minute={minute} kb_per_terminal={per_terminal} rss_kb={}", memory_kb());
+        for line in running.iter().take(1).map(Net::metrics).collect::<String>().lines() {
+            if line.contains("bandwidth_bytes_total") {
+                println!("{line}");
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn dht(nodes: u32, lookups: u32) -> Result<(), Failure> {
     let empty = memory_kb();
     let mut running = Vec::new();
     let mut entry = Vec::new();
@@ -41,7 +77,7 @@ async fn main() -> Result<(), Failure> {
     );
 
     let account = Account::make()?;
-    let publisher = start(Role::Terminal, 10_000, Some(account.cert()), &entry[..1]).await?;
+    let publisher = start(Role::Terminal, 10_000, Some(account.cert(10_000)), &entry[..1]).await?;
     wait(&publisher, |status| !status.addresses.is_empty()).await?;
     let started = Instant::now();
     let published = publisher.publish(account.key()?, account.set(publisher.addresses())).await?;
@@ -72,15 +108,19 @@ async fn main() -> Result<(), Failure> {
 }
 
 async fn start(role: Role, n: u32, cert: Option<SignedCert>, entry: &[NodeAddr]) -> Result<Net, Failure> {
-    let mut seed = [7; 32];
-    seed[..4].copy_from_slice(&n.to_be_bytes());
-    let mut config = NetConfig::new(seed, role);
+    let mut config = NetConfig::new(seed(n), role);
     config.listen = vec!["/ip4/127.0.0.1/udp/0/quic-v1".parse()?];
     config.entry = entry.to_vec();
     config.cert = cert;
     let (net, events) = Net::start(config).await?;
     tokio::spawn(drain(events));
     Ok(net)
+}
+
+fn seed(n: u32) -> [u8; 32] {
+    let mut seed = [7; 32];
+    seed[..4].copy_from_slice(&n.to_be_bytes());
+    seed
 }
 
 async fn drain(mut events: mpsc::Receiver<NetEvent>) {
@@ -115,10 +155,7 @@ impl Account {
     fn make() -> Result<Self, Failure> {
         let identity = IdentityKey::from_seed([1; 32]);
         let (proof, number) = Miner::new().mine(&identity.public(), 0..100_000).ok_or("no number")?;
-        // The key that `start` gives node 10,000.
-        let mut seed = [7; 32];
-        seed[..4].copy_from_slice(&10_000u32.to_be_bytes());
-        let terminal = TerminalKey::from_seed(seed);
+        let terminal = TerminalKey::from_seed(seed(10_000));
         Ok(Self { identity, terminal, number: Number::Plain(number), proof: NumberProof::Plain(proof) })
     }
 
@@ -126,9 +163,9 @@ impl Account {
         Ok(self.number.record_key(None).ok_or("a plain number has a key")?)
     }
 
-    fn cert(&self) -> SignedCert {
+    fn cert(&self, n: u32) -> SignedCert {
         let seal = SealKey::from_seed([2; 32]).public();
-        SignedCert::issue(&self.identity, self.terminal.public(), seal, now())
+        SignedCert::issue(&self.identity, TerminalKey::from_seed(seed(n)).public(), seal, now())
     }
 
     fn set(&self, addrs: Vec<NodeAddr>) -> RecordSet {
@@ -145,7 +182,7 @@ impl Account {
         };
         let terminal = TerminalRecord {
             number: self.number.clone(),
-            cert: self.cert(),
+            cert: self.cert(10_000),
             addrs,
             seq,
             expires: seq.plus(Duration::from_secs(3_600)),

@@ -1,6 +1,8 @@
 //! Sound devices for real: a private PulseAudio with a null sink, one call that plays into it and one that
 //! records from its monitor. What is asserted is that speech gets through, never when.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

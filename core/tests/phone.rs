@@ -1,5 +1,8 @@
 //! The library as an embedder uses it: a directory and telephones in one process, on loopback.
 
+#![allow(clippy::wildcard_enum_match_arm, reason = "a test looks at what it is about")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use futures::StreamExt;
 use offhook::api::{Command, EndReason, ErrorCode, Event, Reply};
 use offhook::audio::DeviceSpec;

@@ -104,7 +104,7 @@ pub struct Now {
 pub struct CallConfig {
     /// How long it rings, at either end (each applies its own). Default 45 s.
     pub ring_timeout: Duration,
-    /// From dialling until a first sign of life of some terminal. Default 4.5 s: an end is known within 5 s.
+    /// From dialling until a first sign of life of some terminal. Default 5 s.
     pub search_timeout: Duration,
     /// From the answer until the media connection stands and the call is confirmed. Default 8 s.
     pub media_timeout: Duration,
@@ -129,7 +129,7 @@ impl Default for CallConfig {
     fn default() -> Self {
         Self {
             ring_timeout: Duration::from_secs(45),
-            search_timeout: Duration::from_millis(4_500),
+            search_timeout: Duration::from_secs(5),
             media_timeout: Duration::from_secs(8),
             text_timeout: Duration::from_secs(10),
             max_calls: 1,

@@ -1,8 +1,8 @@
 //! The jitter buffer: turns packets that arrive when they like into one frame whenever playout needs one.
 //!
 //! Contract. Packets go in by [`JitterBuffer::insert`]; each time playout needs the next frame it calls
-//! [`JitterBuffer::next`] and does what the answer says. `now` must never go backwards. No codec, clock or
-//! thread is touched here, so the same buffer runs in real time, in virtual time and in a simulation.
+//! [`JitterBuffer::next`] and does what the answer says. Times of arrivals must not go backwards, nor those of
+//! playouts; playouts may trail, as those of a late thread do. No codec, clock or thread is touched here, so the same buffer runs in real time, in virtual time and in a simulation.
 //!
 //! How the delay is chosen. For each packet the *transit* is its arrival minus its RTP time; only differences
 //! mean anything. The fastest transit of the last seconds is the zero of all delays; the *target* is what the

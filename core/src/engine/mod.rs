@@ -31,7 +31,7 @@ use publish::Publisher;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
 
@@ -119,7 +119,11 @@ impl Engine {
         events: broadcast::Sender<TimedEvent>,
     ) -> Result<Self, PhoneError> {
         let (internal, internal_rx) = mpsc::channel(INTERNAL_QUEUE);
-        let config = CallConfig { ring_timeout: settings.ring_timeout, ..CallConfig::default() };
+        let config = CallConfig {
+            ring_timeout: settings.ring_timeout,
+            search_timeout: SEARCH_TIMEOUT,
+            ..CallConfig::default()
+        };
         let calls = Calls::new(config, outputs::local_party(&account, net.routes()));
         Ok(Self {
             account,
@@ -223,6 +227,9 @@ impl Engine {
         let _ = self.events.send(TimedEvent { t_ns: monotonic_ns(), event });
     }
 }
+
+/// From dialling until some terminal must have answered. An end is to be known, not only decided, within 5 s.
+const SEARCH_TIMEOUT: Duration = Duration::from_millis(4_500);
 
 fn net_config(settings: &PhoneBuilder, account: &AccountStore) -> Result<NetConfig, PhoneError> {
     let parse = |addrs: &[String]| -> Result<Vec<NodeAddr>, PhoneError> {

@@ -192,10 +192,10 @@ impl Engine {
             }
         };
         self.emit(Event::Incoming { call: call.to_string(), number, name, contact });
-        if self.answer == AnswerMode::Auto {
-            if let Err(error) = self.calls.accept(now(), call) {
-                tracing::debug!(%error, "a call was over before it could be answered");
-            }
+        if self.answer == AnswerMode::Auto
+            && let Err(error) = self.calls.accept(now(), call)
+        {
+            tracing::debug!(%error, "a call was over before it could be answered");
         }
     }
 

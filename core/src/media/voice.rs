@@ -27,6 +27,10 @@ const INBOX: usize = 256;
 const MAX_BEHIND: Duration = Duration::from_millis(500);
 /// How often a device is looked for again after one was lost.
 const RETRY_DEVICE: Duration = Duration::from_secs(2);
+/// How long the end of the thread is waited for.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
+/// Priority of the thread, from -20 to 19, where it is granted.
+const NICENESS: i32 = -11;
 /// Seconds from 1900, where NTP time begins, to 1970 (RFC 5905 section 6).
 const NTP_TO_UNIX: u64 = 2_208_988_800;
 
@@ -161,11 +165,12 @@ impl Voice {
         *self.shared.stats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends the thread and waits for it, which takes a tick. All inboxes must have been dropped.
+    /// Ends the thread and waits for it, which takes a tick; but not for a device that hangs while it is opened.
+    /// All inboxes must have been dropped.
     pub(super) async fn finish(self) {
         let Voice { inbox, shared: _, done } = self;
         drop(inbox);
-        let _ = done.await;
+        let _ = tokio::time::timeout(FINISH_TIMEOUT, done).await;
     }
 }
 
@@ -188,6 +193,8 @@ enum Ended {
 
 impl Thread {
     fn run(&mut self) {
+        // A late frame is heard as a click. Refused to most users, which is no reason not to ask.
+        let _ = rustix::process::nice(NICENESS);
         // Packets that come while nobody listens are dropped.
         while let Ok(input) = self.input.recv() {
             match input {

@@ -269,9 +269,12 @@ mod tests {
     fn usable_prefers_public_then_lan_then_loopback() {
         let (public, lan, lo) =
             (addr("/ip4/8.8.8.8/tcp/1"), addr("/ip4/10.0.0.1/tcp/1"), addr("/ip4/127.0.0.1/tcp/1"));
-        assert_eq!(usable(vec![lo.clone(), lan.clone(), public.clone()], true), [public.clone()]);
-        assert_eq!(usable(vec![lo.clone(), lan.clone()], true), [lan.clone()]);
-        assert_eq!(usable(vec![lo.clone()], true), [lo.clone()]);
+        assert_eq!(
+            usable(vec![lo.clone(), lan.clone(), public.clone()], true),
+            std::slice::from_ref(&public)
+        );
+        assert_eq!(usable(vec![lo.clone(), lan.clone()], true), std::slice::from_ref(&lan));
+        assert_eq!(usable(vec![lo.clone()], true), std::slice::from_ref(&lo));
         assert_eq!(usable(vec![lo, lan], false), []);
     }
 

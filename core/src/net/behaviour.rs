@@ -42,6 +42,9 @@ const QUIC_IDLE: Duration = Duration::from_secs(60);
 /// A connection without any use is closed. Longer than the pause between publishing and reading back.
 const IDLE: Duration = Duration::from_secs(15);
 
+/// A connection that has not come about by then has failed. QUIC has sent its first flight three times by then.
+const CONNECT_TIME: Duration = Duration::from_millis(3_500);
+
 /// A signalling request without an answer has failed.
 const REQUEST_TIME: Duration = Duration::from_secs(5);
 
@@ -86,6 +89,7 @@ pub(super) fn swarm(
         .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
         .map_err(transport)?
         .with_quic_config(|mut quic| {
+            quic.handshake_timeout = CONNECT_TIME;
             quic.keep_alive_interval = QUIC_KEEP_ALIVE;
             quic.max_idle_timeout = u32::try_from(QUIC_IDLE.as_millis()).unwrap_or(u32::MAX);
             // Nothing bulky is ever sent: records and sealed packets.
@@ -106,7 +110,7 @@ pub(super) fn swarm(
                 .with_idle_connection_timeout(IDLE)
                 .with_smart_dial()
         })
-        .with_connection_timeout(Duration::from_secs(5))
+        .with_connection_timeout(CONNECT_TIME)
         .build();
     Ok(swarm)
 }
@@ -157,6 +161,8 @@ fn behaviour(
 
 fn kademlia(id: PeerId, role: Role, records: Records) -> kad::Behaviour<Records> {
     let mut config = kad::Config::new(KAD);
+    // No disjoint query paths: libp2p asks 20 nodes on each of them, so a publication would open 60 connections
+    // instead of 20. Against a key surrounded by an attacker's nodes the directories help, which always hold a copy.
     config
         .set_query_timeout(QUERY_TIME)
         .set_parallelism(PARALLELISM)

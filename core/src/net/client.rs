@@ -1,6 +1,6 @@
 //! The driver as tasks see it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use libp2p::{Multiaddr, PeerId};
 use offhook_proto::number::RecordKey;
@@ -62,10 +62,10 @@ impl Client {
     }
 
     /// Starts a query of the DHT.
-    pub(super) async fn get(&self, key: RecordKey) -> mpsc::Receiver<DhtAnswer> {
+    pub(super) async fn get(&self, key: RecordKey, time: Duration) -> mpsc::Receiver<DhtAnswer> {
         let (answers, receiver) = mpsc::channel(ANSWERS);
         // A stopped driver drops the sender, which the receiver sees.
-        let _ = self.commands.send(Command::Get { key, answers }).await;
+        let _ = self.commands.send(Command::Get { key, answers, until: Instant::now() + time }).await;
         receiver
     }
 

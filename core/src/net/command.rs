@@ -1,5 +1,7 @@
 //! Single steps that tasks ask of the driver.
 
+use std::time::Instant;
+
 use libp2p::{Multiaddr, PeerId};
 use offhook_proto::identity::SignedCert;
 use offhook_proto::number::RecordKey;
@@ -22,8 +24,8 @@ pub(super) enum Command {
     },
     /// Keep the connection to a peer for some minutes, because answers will come through it.
     Linger(PeerId),
-    /// Ask the DHT for records. The query ends when the receiver is dropped.
-    Get { key: RecordKey, answers: mpsc::Sender<DhtAnswer> },
+    /// Ask the DHT for records. The query ends when the receiver is dropped, and half a second after `until`.
+    Get { key: RecordKey, answers: mpsc::Sender<DhtAnswer>, until: Instant },
     /// Find the nodes closest to a key.
     Closest { key: RecordKey, reply: oneshot::Sender<Vec<Holder>> },
     /// Put a record set to nodes, without waiting for their answers.
@@ -55,7 +57,7 @@ pub(super) enum DhtAnswer {
     Record(Vec<u8>),
     /// The query is over.
     End {
-        /// Whether it ran to its natural end.
+        /// Whether enough of the nodes asked have answered to say that there is nothing more.
         complete: bool,
         /// How many nodes answered.
         answered: usize,

@@ -253,7 +253,7 @@ impl Driver {
         match command {
             Command::Request { to, addrs, request, reply } => self.request(to, addrs, request, reply.into()),
             Command::Linger(peer) => self.linger(peer, Instant::now()),
-            Command::Get { key, answers } => self.start_get(key, answers),
+            Command::Get { key, answers, until } => self.start_get(key, answers, until),
             Command::Closest { key, reply } => self.start_closest(key, reply),
             Command::Put { key, value, to } => self.start_put(key, value, to),
             Command::Local { key, reply } => {
@@ -293,7 +293,7 @@ impl Driver {
 
     fn on_tick(&mut self, now: Instant) {
         self.tick_links(now);
-        self.tick_queries();
+        self.tick_queries(now);
         let over: Vec<_> =
             self.lingering.iter().filter(|(_, until)| **until <= now).map(|(peer, _)| *peer).collect();
         for peer in over {

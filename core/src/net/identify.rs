@@ -44,6 +44,9 @@ impl Driver {
             for addr in &usable {
                 self.swarm.behaviour_mut().kad.add_address(&peer, addr.clone());
             }
+        } else {
+            // An entry point that is no node of the DHT would count as one that does not answer.
+            self.swarm.behaviour_mut().kad.remove_peer(&peer);
         }
         if dht && signal {
             self.remember(peer, &usable);

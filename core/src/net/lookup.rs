@@ -29,6 +29,9 @@ const MAX_ASKED: usize = 8;
 /// How long one of them may take.
 const ASK_TIME: Duration = Duration::from_secs(3);
 
+/// The DHT is asked for its verdict this long before the end.
+const DHT_MARGIN: Duration = Duration::from_secs(1);
+
 /// Keys claimed for one number that are followed; more are noise.
 const MAX_IDENTITIES: usize = 4;
 
@@ -47,6 +50,7 @@ pub enum Origin {
 
 /// What a look-up brings.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "events are moved once, and all but the last are finds")]
 pub enum LookupEvent {
     /// Verified records: signatures, expiry, certificates and the slow proof. Each event holds all that is known of
     /// that identity so far. Two events may be of different identities: then two keys claim the number.
@@ -147,7 +151,7 @@ impl Search {
         ] {
             asked.extend(holders.into_iter().take(MAX_ASKED).map(|holder| self.ask(holder, origin)));
         }
-        let mut dht = self.client.get(self.key).await;
+        let mut dht = self.client.get(self.key, time.saturating_sub(DHT_MARGIN)).await;
         let (mut dht_open, mut dht_complete) = (true, false);
         while dht_open || !asked.is_empty() {
             tokio::select! {
@@ -156,7 +160,7 @@ impl Search {
                     Some(DhtAnswer::Record(bytes)) => self.check(bytes, Origin::Dht, None).await,
                     Some(DhtAnswer::End { complete, answered }) => {
                         self.answered += answered;
-                        dht_complete = complete && answered > 0;
+                        dht_complete = complete;
                         dht_open = false;
                     }
                     None => dht_open = false,
@@ -165,8 +169,8 @@ impl Search {
             }
         }
         let in_time = !dht_open && asked.is_empty() || !self.known.is_empty();
-        // A network without a DHT is complete when its directories have spoken.
-        let everybody = (dht_complete || !neighbours.dht) && !self.silent_directory;
+        // Without a DHT the directories have the say.
+        let everybody = dht_complete || (!neighbours.dht && !self.silent_directory);
         let complete = in_time && everybody && self.answered > 0;
         self.emit(LookupEvent::Finished { complete, answered: self.answered }).await;
     }

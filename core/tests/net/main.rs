@@ -1,5 +1,8 @@
 //! Several nodes in one process, on loopback: publishing, looking up, passing on, and what hostile nodes try.
 
+#![allow(clippy::wildcard_enum_match_arm, reason = "a test looks at what it is about")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod common;
 mod fixture;
 mod hostile;

@@ -55,7 +55,8 @@ async fn wrong_number_and_no_network_are_told_apart() {
 #[tokio::test]
 async fn publishing_needs_somebody_who_holds_it() {
     let party = Party::new(0);
-    let alone = terminal(&party, &[]).await;
+    let gone = "/ip4/127.0.0.1/udp/9/quic-v1/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
+    let alone = terminal(&party, &[gone.parse().unwrap()]).await;
     let set = party.set(now(), &[]);
     assert_eq!(alone.net.publish(party.key(), set.clone()).await, Err(PublishError::Offline));
     // It is held here all the same.

@@ -164,3 +164,32 @@ async fn answer_txt(socket: UdpSocket, text: String) {
 async fn send(socket: &UdpSocket, reply: &[u8], to: SocketAddr) {
     socket.send_to(reply, to).await.unwrap();
 }
+
+#[tokio::test]
+async fn terminals_of_one_network_find_each_other_by_mdns() {
+    // Nobody serves: both are terminals, and neither knows anybody.
+    let start = |party: Party| async move {
+        let mut config = NetConfig::new(*party.terminal.seed(), Role::Terminal);
+        config.cert = Some(party.cert(now()));
+        config.mdns = true;
+        Node::start(config).await
+    };
+    let (alice, bob) = (Party::new(0), Party::new(1));
+    let mut alice_node = start(Party::new(0)).await;
+    let bob_node = start(Party::new(1)).await;
+    let addrs = alice_node.until("an address", |status| !status.addresses.is_empty()).await.addresses;
+    // Nobody else holds it, but it is held and served here.
+    assert_eq!(alice_node.net.publish(alice.key(), alice.set(now(), &addrs)).await.unwrap().holders, 0);
+    let find = async {
+        loop {
+            let found = bob_node.find(alice.key()).await;
+            if let Some(set) = found.sets.last() {
+                return crate::signalling::target_of(set);
+            }
+        }
+    };
+    let target =
+        tokio::time::timeout(crate::common::PATIENCE, find).await.expect("found on the local network");
+    bob_node.net.signal(target, b"hello".to_vec()).await.unwrap();
+    assert_eq!(alice_node.packet().await.from, bob.terminal.public());
+}

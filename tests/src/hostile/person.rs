@@ -145,7 +145,7 @@ mod tests {
             let bytes = person.set(now(), std::slice::from_ref(&addr)).encode();
             let set = record::check(&person.key, &bytes, now()).unwrap();
             assert!(set.proof_task().unwrap().run());
-            assert_eq!(set.terminals[0].addrs, [addr.clone()]);
+            assert_eq!(set.terminals[0].addrs, std::slice::from_ref(&addr));
         }
     }
 }

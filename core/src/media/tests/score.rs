@@ -1,4 +1,4 @@
-//! How well and how late speech arrives, by cross-correlation of files.
+//! How well and how late speech arrives, by cross-correlation in windows of one second.
 
 use std::path::Path;
 
@@ -9,6 +9,11 @@ const RATE: i64 = 8_000;
 const DECIMATE: usize = 6;
 /// Delays that are looked at, in samples: -20 to 300 ms.
 const LAGS: std::ops::Range<i64> = -RATE / 50..RATE * 3 / 10;
+
+/// Samples per window: one second.
+const WINDOW: usize = RATE as usize;
+/// Mean power above which a window has speech in it (-50 dB).
+const SPEECH: f64 = 1e-5;
 
 #[derive(Debug)]
 pub(in crate::media) struct Score {
@@ -44,9 +49,27 @@ pub(super) fn compare(said: &Path, mic_ns: u64, heard: &Path, speaker_ns: u64) -
 pub(in crate::media) fn compare_samples(said: &[f32], heard: &[f32], later_ns: i64) -> Score {
     let (said, heard) = (lower(said), lower(heard));
     let offset = later_ns * RATE / 1_000_000_000;
+    // Windows, because a jitter buffer may change the delay on the way; the median, because of pauses.
+    let mut windows: Vec<(f64, f64)> = (0..heard.len() / WINDOW)
+        .filter(|n| power(&heard[n * WINDOW..(n + 1) * WINDOW]) > SPEECH)
+        .map(|n| best(&said, &heard, n * WINDOW, offset))
+        .collect();
+    windows.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let correlation = windows.get(windows.len() / 2).map_or(0.0, |window| window.0);
+    windows.sort_by(|a, b| a.1.total_cmp(&b.1));
+    let delay_ms = windows.get(windows.len() / 2).map_or(f64::NAN, |window| window.1);
+    Score { correlation, delay_ms }
+}
+
+fn power(samples: &[f64]) -> f64 {
+    samples.iter().map(|sample| sample * sample).sum::<f64>() / samples.len() as f64
+}
+
+/// Highest correlation of the window of `heard` that begins at `from`, and its delay in milliseconds.
+fn best(said: &[f64], heard: &[f64], from: usize, offset: i64) -> (f64, f64) {
     let at_lag = |lag: i64| {
         let (mut product, mut said_power, mut heard_power) = (0.0, 0.0, 0.0);
-        for (i, h) in heard.iter().enumerate() {
+        for (i, h) in heard.iter().enumerate().skip(from).take(WINDOW) {
             let s = usize::try_from(i as i64 + offset - lag).ok().and_then(|i| said.get(i)).unwrap_or(&0.0);
             product += s * h;
             said_power += s * s;
@@ -54,7 +77,6 @@ pub(in crate::media) fn compare_samples(said: &[f32], heard: &[f32], later_ns: i
         }
         product / (said_power * heard_power).sqrt().max(1e-9)
     };
-    let scores = LAGS.map(|lag| (at_lag(lag), lag));
-    let (correlation, lag) = scores.max_by(|a, b| a.0.total_cmp(&b.0)).unwrap();
-    Score { correlation, delay_ms: lag as f64 * 1_000.0 / RATE as f64 }
+    let scores = LAGS.map(|lag| (at_lag(lag), lag as f64 * 1_000.0 / RATE as f64));
+    scores.max_by(|a, b| a.0.total_cmp(&b.0)).unwrap()
 }

@@ -230,8 +230,12 @@ impl VoiceEngine {
 
     fn listen(&mut self, now: Instant) {
         let mut block: Block = [0.0; BLOCK_LEN];
-        for _ in 0..self.incoming.sink.wanted(now).min(MAX_CATCH_UP) {
-            let first = self.incoming.next_block(now, &mut block);
+        let wanted = self.incoming.sink.wanted(now).min(MAX_CATCH_UP) as u32;
+        for behind in (0..wanted).rev() {
+            // When the thread is late it makes up for several blocks at once. Each is given the time at which it
+            // was due, or the buffer would believe that the network had become slow.
+            let due = now.checked_sub(BLOCK_TIME * behind).unwrap_or(now);
+            let first = self.incoming.next_block(due, &mut block);
             if first {
                 self.events.push_back(EngineEvent::FirstAudio(self.incoming.next_heard));
             }

@@ -209,3 +209,35 @@ fn garbage_is_only_dropped() {
     }
     assert!(engine.incoming.jitter.len() <= JitterConfig::default().capacity);
 }
+
+#[test]
+fn a_late_listener_does_not_mistake_itself_for_a_slow_network() {
+    let network: Network = Box::new(|_| Some(Duration::from_millis(20)));
+    let samples = Arc::new(score::read(&speech("speech-a.wav")));
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let source = Box::new(Nothing::default());
+    let sink = Box::new(VirtualSpeaker { heard: heard.clone(), pace: Pace::default() });
+    let origin = Instant::now();
+    let (mut ear, ..) = VoiceEngine::start(Start { source, sink, now: origin, ntp: 0, seed: 1 }).unwrap();
+    let mic =
+        Box::new(VirtualMic { samples: samples.clone(), at: 0, pace: Pace::default(), lasts: usize::MAX });
+    let sink = Box::new(Nothing::default());
+    let (mut mouth, ..) =
+        VoiceEngine::start(Start { source: mic, sink, now: origin, ntp: 0, seed: 2 }).unwrap();
+    let mut network = network;
+    let mut wire = Vec::new();
+    for tick in 0..600 {
+        let now = origin + BLOCK_TIME * tick;
+        mouth.tick(now, &mut |datagram| wire.extend(network(0).map(|delay| (now + delay, datagram))));
+        // Every second the listener's thread gets no time for 80 ms.
+        if tick % 100 >= 8 {
+            let due = wire.iter().position(|(at, _)| *at > now).unwrap_or(wire.len());
+            wire.drain(..due).for_each(|(at, datagram)| ear.receive(at, &datagram));
+            ear.tick(now, &mut |_| {});
+        }
+    }
+    let score = score::compare_samples(&samples, &heard.lock().unwrap(), 0);
+    println!("{score:?} {:?}", ear.stats());
+    assert!(score.correlation > 0.95 && score.delay_ms < 70.0, "{score:?}");
+    assert_eq!(ear.stats().concealed, 0.0);
+}
