@@ -446,8 +446,19 @@ impl Run {
     }
 
     async fn open_session(&mut self, established: Established) {
-        self.link.set_connection(established.connection.clone());
-        let (session, exporter) = Session::start(established, self.session_tx.clone(), self.voice.inbox());
+        let Established { connection, streams } = established;
+        let streams = match streams {
+            Some(streams) => Some(streams),
+            None => session::choose(&connection).await,
+        };
+        let Some(streams) = streams else {
+            // It broke in the moment it stood; the caller tries again.
+            self.begin_handshake();
+            return;
+        };
+        self.link.set_connection(connection.clone());
+        let (session, exporter) =
+            Session::start(connection, streams, self.session_tx.clone(), self.voice.inbox());
         self.session = Some(session);
         self.handshakes.abort_all();
         self.endpoint.set_server_config(None);

@@ -31,13 +31,15 @@ const ALERT_ACCESS_DENIED: u8 = 49;
 /// The other end must have opened the control stream by then; it does with its first packet.
 const STREAM_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A connection with both directions of its control stream.
+/// A connection whose keys are agreed; at the callee with the control stream that the caller opened on it.
 #[derive(Debug)]
 pub(super) struct Established {
     pub(super) connection: quinn::Connection,
-    send: SendStream,
-    receive: RecvStream,
+    pub(super) streams: Option<(SendStream, RecvStream)>,
 }
+
+/// How long the caller's control stream may take to open; it waits for nobody once the handshake is over.
+const CHOICE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How a handshake ended without a connection.
 #[derive(Debug)]
@@ -65,18 +67,27 @@ pub(super) async fn connect(
         .connect_with(config, PEER, SERVER_NAME)
         .map_err(|_| Attempt::Refused(MediaError::Handshake))?;
     let connection = connecting.await.map_err(|error| attempt(&error))?;
-    let (mut send, receive) = connection.open_bi().await.map_err(|error| attempt(&error))?;
-    // A stream is noticed by its first bytes: an empty frame.
-    send.write_all(&[0, 0]).await.map_err(|_| Attempt::Unheard)?;
-    Ok(Established { connection, send, receive })
+    Ok(Established { connection, streams: None })
+}
+
+/// The caller's choice among its connections: it opens the control stream on one only, and that is the one the callee
+/// takes. So the two ends never settle on different ones.
+pub(super) async fn choose(connection: &quinn::Connection) -> Option<(SendStream, RecvStream)> {
+    let open = async {
+        let (mut send, receive) = connection.open_bi().await.ok()?;
+        // A stream is noticed by its first bytes: an empty frame.
+        send.write_all(&[0, 0]).await.ok()?;
+        Some((send, receive))
+    };
+    tokio::time::timeout(CHOICE_TIMEOUT, open).await.ok().flatten()
 }
 
 /// The callee's handshake.
 pub(super) async fn accept(incoming: quinn::Incoming) -> Result<Established, Attempt> {
     let connection = incoming.await.map_err(|error| attempt(&error))?;
     let opened = tokio::time::timeout(STREAM_TIMEOUT, connection.accept_bi()).await;
-    let (send, receive) = opened.map_err(|_| Attempt::Unheard)?.map_err(|error| attempt(&error))?;
-    Ok(Established { connection, send, receive })
+    let streams = opened.map_err(|_| Attempt::Unheard)?.map_err(|error| attempt(&error))?;
+    Ok(Established { connection, streams: Some(streams) })
 }
 
 fn attempt(error: &ConnectionError) -> Attempt {
@@ -116,11 +127,11 @@ pub(super) struct Session {
 impl Session {
     /// Starts to read and write. Events go to `events`, datagrams to `voice`.
     pub(super) fn start(
-        established: Established,
+        connection: quinn::Connection,
+        (send, receive): (SendStream, RecvStream),
         events: mpsc::Sender<SessionEvent>,
         voice: VoiceInbox,
     ) -> (Session, [u8; 32]) {
-        let Established { connection, send, receive } = established;
         let mut exporter = [0; 32];
         // Fails only for output of more than 255 hashes.
         let _ = connection.export_keying_material(&mut exporter, EXPORTER_LABEL, &[]);

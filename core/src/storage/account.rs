@@ -10,6 +10,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// File name of the database in an account's directory.
 pub(super) const DATABASE: &str = "account.db";
@@ -17,6 +18,10 @@ pub(super) const DATABASE: &str = "account.db";
 const LOCK: &str = "lock";
 /// Larger blobs than this in place of a proof, certificate or record mean a damaged file.
 const MAX_BLOB: usize = 16 * 1024;
+
+/// How often and after which pauses the lock is tried: a second together.
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// One account, open for the program that runs it: everything a terminal needs from day to day, without
 /// the password. Cheap to clone; the account is free for other programs when the last clone is dropped.
@@ -50,7 +55,15 @@ struct Keys {
 impl AccountStore {
     /// Opens the account in `dir` and takes its lock.
     pub(super) async fn open(dir: &Path, id: &AccountId) -> Result<Self, StorageError> {
-        let lock = take_lock(&dir.join(LOCK), id)?;
+        // The program that had it may be on its way out.
+        let mut tries = 0;
+        let lock = loop {
+            match take_lock(&dir.join(LOCK), id) {
+                Err(StorageError::InUse(_)) if tries < LOCK_TRIES => tries += 1,
+                result => break result?,
+            }
+            tokio::time::sleep(LOCK_PAUSE).await;
+        };
         let pool = db::open(&dir.join(DATABASE)).await?;
         let keys = Keys::load(&pool).await?;
         Ok(Self(Arc::new(Inner { pool, dir: dir.to_owned(), keys, _lock: lock })))

@@ -162,11 +162,15 @@ fn a_call_that_finds_no_path_ends_and_says_so() -> Outcome {
     let mut bob = Terminal::online(bob, Some(&pair.b), plan)?;
     ring(&mut ada, &mut bob)?;
     let answered = bob.process.send("answer")?;
+    // Whose time-out is first says that it failed; the other may learn it by that end's hanging up.
+    let mut reasons = Vec::new();
     for terminal in [&ada, &bob] {
         let ended = terminal.process.wait("ended", STEP)?;
-        assert_eq!(ended.text("reason"), "failed", "{}", ended.value);
         assert!(ended.ms_since(answered) < 10_000.0, "{}", ended.value);
+        reasons.push(ended.text("reason").to_owned());
     }
+    assert!(reasons.iter().any(|reason| reason == "failed"), "{reasons:?}");
+    assert!(reasons.iter().all(|reason| ["failed", "hung_up"].contains(&reason.as_str())), "{reasons:?}");
     Ok(())
 }
 
