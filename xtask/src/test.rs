@@ -16,7 +16,8 @@ pub fn test(fuzz_seconds: u32) -> Outcome {
     let profile = if std::env::var_os("CI").is_some() { "ci" } else { "default" };
     run(&mut as_root(&cargo(&["nextest", "run", "--workspace", "--locked", "--profile", profile])))?;
     run(&mut cargo(&["test", "--doc", "--workspace", "--locked"]))?;
-    run(cargo(&["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private-intra-doc-links"))?;
+    run(cargo(&["doc", "--workspace", "--no-deps", "--locked"])
+        .env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private-intra-doc-links"))?;
     fuzz(fuzz_seconds, None)?;
     eprintln!("everything passed in {} s", start.elapsed().as_secs());
     Ok(())
