@@ -156,6 +156,39 @@ pub fn ring(caller: &mut Terminal, callee: &mut Terminal) -> Result<(u64, u64), 
     Ok((dialled_ns, incoming.t_ns))
 }
 
+/// Dials again and again until it rings, as a person does who knows that the other one is there; answers after how
+/// long it rang.
+///
+/// # Errors
+/// [`ProgramError::Failed`] when it has not rung by then.
+pub fn ring_in_the_end(
+    caller: &mut Terminal,
+    callee: &mut Terminal,
+    longest: Duration,
+) -> Result<Duration, ProgramError> {
+    let began = Instant::now();
+    loop {
+        caller.process.forget();
+        caller.process.send(&format!("dial {}", callee.number()))?;
+        let outcome = caller.process.wait_for("whether it rings", STEP, |event| {
+            event.name() == "ringing" || event.name() == "ended"
+        })?;
+        if outcome.name() == "ringing" {
+            println!("it rings after {:?}", began.elapsed());
+            return Ok(began.elapsed());
+        }
+        if began.elapsed() > longest {
+            let error = ProgramError::Failed {
+                program: caller.process.name().to_owned(),
+                message: format!("nothing rang within {longest:?}: {}", outcome.value),
+            };
+            return Err(both_ends(error, &[&caller.process, &callee.process]));
+        }
+        // A terminal without a network says so at once.
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
 /// The error of one end, with what both said.
 fn both_ends(error: ProgramError, ends: &[&Process]) -> ProgramError {
     let said = ends.iter().map(|end| format!("--- {} said\n{}\n", end.name(), end.transcript()));

@@ -1,6 +1,7 @@
 //! Directories, accounts and terminals: the built programs with their flags.
 
-use std::net::Ipv4Addr;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -24,6 +25,7 @@ pub struct Directory {
     pub process: Process,
     /// Its multiaddrs, each ending in `/p2p/` and its peer id.
     pub addresses: Vec<String>,
+    http: SocketAddr,
     plan: DirectoryPlan,
     data: TempDir,
 }
@@ -47,7 +49,8 @@ impl Directory {
     pub fn start(host: Option<&Host>, plan: DirectoryPlan) -> Result<Self, ProgramError> {
         let data = tempfile::tempdir()?;
         let process = Self::launch(host, &plan, data.path())?;
-        let mut directory = Self { process, addresses: Vec::new(), plan, data };
+        let http = (Ipv4Addr::LOCALHOST, 0).into();
+        let mut directory = Self { process, addresses: Vec::new(), http, plan, data };
         directory.learn_addresses()?;
         Ok(directory)
     }
@@ -65,6 +68,22 @@ impl Directory {
     /// Its first address.
     pub fn address(&self) -> String {
         self.addresses.first().cloned().unwrap_or_default()
+    }
+
+    /// The value of one of its metrics. It must run on loopback.
+    ///
+    /// # Errors
+    /// When it does not answer, or has no such metric.
+    pub fn metric(&self, name: &str) -> Result<f64, ProgramError> {
+        let mut stream = TcpStream::connect(self.http)?;
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+        value.ok_or_else(|| ProgramError::Failed {
+            program: self.process.name().to_owned(),
+            message: format!("no metric {name}:\n{text}"),
+        })
     }
 
     /// Where it keeps its key and records.
@@ -106,6 +125,8 @@ impl Directory {
         let quic = self.process.wait_for("its QUIC address", READY, |event| is_address(event, "/quic-v1"))?;
         let tcp = self.process.wait_for("its TCP address", READY, |event| is_address(event, "/tcp/"))?;
         self.addresses = [quic, tcp].iter().filter_map(address_in).collect();
+        let http = self.process.wait_for("where its metrics are", READY, |event| http_in(event).is_some())?;
+        self.http = http_in(&http).unwrap_or(self.http);
         Ok(())
     }
 }
@@ -115,6 +136,11 @@ fn address_in(event: &Event) -> Option<String> {
     let line = event.value.to_string();
     let mut words = line.split(|c: char| c.is_whitespace() || "\"',[]{}".contains(c));
     words.find(|word| word.starts_with('/') && word.contains("/p2p/")).map(str::to_owned)
+}
+
+/// The socket address in the line that says where the metrics are.
+fn http_in(event: &Event) -> Option<SocketAddr> {
+    event.value.as_str()?.strip_prefix("metrics http://")?.strip_suffix("/metrics")?.parse().ok()
 }
 
 fn name_of(host: Option<&Host>) -> String {

@@ -280,13 +280,27 @@ impl Process {
         let _ = self.child.wait();
     }
 
+    /// Stops it where it is (SIGSTOP), as a computer that is put to sleep, until [`Process::resume`].
+    pub fn suspend(&self) {
+        self.signal(libc::SIGSTOP);
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        self.signal(libc::SIGCONT);
+    }
+
+    fn signal(&self, signal: libc::c_int) {
+        // SAFETY: no memory involved; the child has not been waited for, so its number is still its own.
+        unsafe { libc::kill(self.child.id() as libc::pid_t, signal) };
+    }
+
     /// Asks it to end (SIGTERM) and waits.
     ///
     /// # Errors
     /// [`ProgramError::Failed`] if it has not ended in time.
     pub fn terminate(&mut self, timeout: Duration) -> Result<ExitStatus, ProgramError> {
-        // SAFETY: no memory involved; the child has not been waited for, so its number is still its own.
-        unsafe { libc::kill(self.child.id() as libc::pid_t, libc::SIGTERM) };
+        self.signal(libc::SIGTERM);
         self.wait_exit(timeout)
     }
 

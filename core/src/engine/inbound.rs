@@ -64,6 +64,9 @@ impl Engine {
             NetEvent::Signal { via, blob, .. } => self.on_blob(blob, Some(via)).await,
             NetEvent::AddressesChanged => {
                 self.calls.set_intro(introduction(&self.account, self.net.routes()));
+                if self.net.addresses().is_empty() {
+                    self.set_offline();
+                }
                 self.publisher.now(Instant::now());
                 self.publish_if_due(Instant::now());
             }
@@ -73,11 +76,9 @@ impl Engine {
                     self.publisher.now(Instant::now());
                 }
             }
+            // If it was the last one, there is no address left, which `AddressesChanged` tells.
             NetEvent::EntryDown { .. } => {
                 tracing::info!("the connection to an entry point is lost");
-                if !self.net.status().links.iter().any(|l| l.up) {
-                    self.set_offline();
-                }
             }
             NetEvent::Listening { .. } => {}
         }

@@ -12,8 +12,8 @@ use libp2p::request_response::{self, ProtocolSupport};
 use libp2p::swarm::NetworkBehaviour;
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{
-    PeerId, StreamProtocol, Swarm, SwarmBuilder, connection_limits, identify, kad, mdns, noise, ping, relay,
-    tcp, yamux,
+    PeerId, StreamProtocol, Swarm, SwarmBuilder, connection_limits, identify, kad, mdns, noise, relay, tcp,
+    yamux,
 };
 use prometheus_client::registry::Registry;
 
@@ -21,6 +21,8 @@ use super::codec::{self, Codec};
 use super::config::{NetConfig, Role};
 use super::gate::Gate;
 use super::handle::NetError;
+use super::probe::Probes;
+use super::requests::REQUEST_TIME;
 use super::store::Records;
 
 /// The DHT's protocol name; a network of its own.
@@ -45,9 +47,6 @@ const IDLE: Duration = Duration::from_secs(15);
 /// A connection that has not come about by then has failed. QUIC has sent its first flight three times by then.
 const CONNECT_TIME: Duration = Duration::from_millis(3_500);
 
-/// A signalling request without an answer has failed.
-const REQUEST_TIME: Duration = Duration::from_secs(5);
-
 /// Streams of the signalling protocol open at a time on one connection, both directions together.
 const STREAMS: usize = 128;
 
@@ -61,7 +60,7 @@ pub(super) struct Behaviour {
     pub(super) gate: Gate,
     pub(super) limits: connection_limits::Behaviour,
     pub(super) identify: identify::Behaviour,
-    pub(super) ping: ping::Behaviour,
+    pub(super) probes: Probes,
     pub(super) kad: kad::Behaviour<Records>,
     pub(super) signal: request_response::Behaviour<Codec>,
     pub(super) relay_client: relay::client::Behaviour,
@@ -140,13 +139,11 @@ fn behaviour(
     let requests = request_response::Config::default()
         .with_request_timeout(REQUEST_TIME)
         .with_max_concurrent_streams(STREAMS);
-    // QUIC notices a dead peer itself; this is for TCP.
-    let ping = ping::Config::new().with_interval(Duration::from_secs(150));
     Behaviour {
         gate: Gate::new(limits.connections_per_ip),
         limits: connection_limits::Behaviour::new(connections),
         identify: identify::Behaviour::new(identify),
-        ping: ping::Behaviour::new(ping),
+        probes: Probes::default(),
         kad: kademlia(id, config.role, records),
         signal: request_response::Behaviour::with_codec(
             Codec,

@@ -22,9 +22,12 @@ pub enum RequestError {
     /// No answer in time.
     #[error("the node did not answer in time")]
     Timeout,
-    /// The connection broke, or the node doesn't speak our protocol.
+    /// The connection or the stream broke.
     #[error("the node broke off")]
     Broken,
+    /// The node doesn't speak our protocol.
+    #[error("the node is none of ours")]
+    Unsupported,
     /// Too much is under way.
     #[error("too many requests at once")]
     Busy,

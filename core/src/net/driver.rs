@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures::StreamExt;
 use libp2p::core::ConnectedPoint;
@@ -36,12 +36,20 @@ const TICK: Duration = Duration::from_millis(500);
 /// Expired records are dropped this often.
 const SWEEP: Duration = Duration::from_secs(60);
 
+/// A pause between two ticks after which the host must have slept, or the program been stopped.
+const SLEPT: Duration = Duration::from_secs(5);
+
 /// How long a connection is kept for answers after something was sent through it: a call may ring 45 seconds
 /// and its ends may talk through nothing but signalling for a while.
 const LINGER: Duration = Duration::from_secs(180);
 
 /// Peers kept for that reason at a time; the others' connections close when idle.
 const MAX_LINGERING: usize = 4_096;
+
+/// A terminal registered here is probed when it has not been heard for so long: when it has missed two probes of its
+/// own. Whoever else is kept, seldom.
+const WATCH_REGISTERED: Duration = Duration::from_secs(15);
+const WATCH_LINGERING: Duration = Duration::from_secs(60);
 
 /// Results that other tasks hand back.
 pub(super) enum Inner {
@@ -79,6 +87,8 @@ pub(super) struct Driver {
     /// Whether the status has to be made anew.
     pub(super) dirty: bool,
     swept: Instant,
+    /// The wall clock at the last tick: unlike the monotonic clock it goes on while the host sleeps.
+    ticked: SystemTime,
 }
 
 /// What [`Driver::new`] is given.
@@ -121,6 +131,7 @@ impl Driver {
             remembered: HashSet::new(),
             dirty: true,
             swept: Instant::now(),
+            ticked: SystemTime::now(),
             config,
         }
     }
@@ -238,9 +249,10 @@ impl Driver {
 
     fn on_behaviour_event(&mut self, event: BehaviourEvent) {
         match event {
-            BehaviourEvent::Gate(never) | BehaviourEvent::Limits(never) => match never {},
+            BehaviourEvent::Gate(never)
+            | BehaviourEvent::Limits(never)
+            | BehaviourEvent::Probes(never) => match never {},
             BehaviourEvent::Identify(event) => self.on_identify(event),
-            BehaviourEvent::Ping(event) => self.on_ping(event),
             BehaviourEvent::Kad(event) => self.on_kad(event),
             BehaviourEvent::Signal(event) => self.on_signal(event),
             BehaviourEvent::RelayClient(event) => self.on_relay_client(event),
@@ -292,7 +304,14 @@ impl Driver {
     }
 
     fn on_tick(&mut self, now: Instant) {
+        let wall = SystemTime::now();
+        // A clock that went back is as suspicious as one that jumped ahead.
+        if !wall.duration_since(self.ticked).is_ok_and(|passed| passed <= SLEPT) {
+            self.hurry_links(now);
+        }
+        self.ticked = wall;
         self.tick_links(now);
+        self.tick_requests(now);
         self.tick_queries(now);
         let over: Vec<_> =
             self.lingering.iter().filter(|(_, until)| **until <= now).map(|(peer, _)| *peer).collect();
@@ -330,13 +349,22 @@ impl Driver {
         }
     }
 
-    /// Holds the connection to a peer exactly as long as there is a reason.
+    /// Holds and watches the connection to a peer exactly as long as there is a reason.
     pub(super) fn refresh_hold(&mut self, peer: PeerId) {
-        let hold = self.links.wants(&peer)
-            || self.service.is_registered(&peer)
-            || self.lingering.contains_key(&peer);
-        let gate = &mut self.swarm.behaviour_mut().gate;
-        if hold { gate.hold(peer) } else { gate.release(&peer) }
+        let registered = self.service.is_registered(&peer).then_some(WATCH_REGISTERED);
+        let lingering = self.lingering.contains_key(&peer).then_some(WATCH_LINGERING);
+        let watch = [self.links.watch(&peer), registered, lingering].into_iter().flatten().min();
+        let behaviour = self.swarm.behaviour_mut();
+        match watch {
+            Some(_) => behaviour.gate.hold(peer),
+            None => behaviour.gate.release(&peer),
+        }
+        behaviour.probes.watch(peer, watch, self.peers.connections(&peer));
+    }
+
+    /// Has it looked into whether a peer is still there; its dead connections close.
+    pub(super) fn probe(&mut self, peer: PeerId) {
+        self.swarm.behaviour_mut().probes.probe(peer, self.peers.connections(&peer));
     }
 
     /// Tells the owner, without waiting; `false` if the channel is full or closed.

@@ -1,7 +1,7 @@
-//! What peers say of themselves (identify), and whether they still answer (ping).
+//! What peers say of themselves (identify).
 
-use libp2p::{Multiaddr, PeerId, identify, ping};
-use tracing::{debug, trace};
+use libp2p::{Multiaddr, PeerId, identify};
+use tracing::trace;
 
 use super::addr;
 use super::behaviour::{KAD, RELAY_HOP};
@@ -62,13 +62,6 @@ impl Driver {
         if let Some(addr) = addr {
             self.remembered.insert(peer);
             disk.remember(addr.to_string(), wall_clock());
-        }
-    }
-
-    pub(super) fn on_ping(&mut self, event: ping::Event) {
-        if let Err(error) = event.result {
-            debug!(%error, "ping");
-            self.swarm.close_connection(event.connection);
         }
     }
 }

@@ -25,12 +25,21 @@ use super::driver::Driver;
 use super::event::NetEvent;
 use super::requests::Asker;
 
-/// First and longest pause between attempts; each is drawn from the upper half of its length.
+/// First and longest pause between attempts; each is drawn from the upper half of its length. While no entry point is
+/// up the longest is shorter, so that a directory that comes back is found within seconds; an attempt costs 5 kB.
 const BACKOFF_MIN: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
+const BACKOFF_ALONE: Duration = Duration::from_secs(20);
 
-/// A directory that was full is asked again after this.
-const REGISTER_AGAIN: Duration = Duration::from_secs(60);
+/// A link to an entry point is probed when nothing has been heard through it for so long, another link seldom. A
+/// probe costs 250 bytes altogether: 180 kB in an hour.
+const WATCH_HOME: Duration = Duration::from_secs(5);
+const WATCH_KEPT: Duration = Duration::from_secs(60);
+
+/// A directory that was full, did not answer, or takes no terminals is asked again after this.
+const REGISTER_FULL: Duration = Duration::from_secs(60);
+const REGISTER_BROKEN: Duration = Duration::from_secs(5);
+const REGISTER_REFUSED: Duration = Duration::from_secs(600);
 
 /// Kept directories at a time; further ones are not kept.
 const MAX_KEPT: usize = 8;
@@ -115,8 +124,9 @@ impl Link {
         }
     }
 
-    fn back_off(&mut self, now: Instant) {
-        let longest = BACKOFF_MIN.saturating_mul(1 << self.failures.min(16)).min(BACKOFF_MAX);
+    /// Waits for the next attempt, at most about `longest`.
+    fn back_off(&mut self, longest: Duration, now: Instant) {
+        let longest = BACKOFF_MIN.saturating_mul(1 << self.failures.min(16)).min(longest);
         self.failures = self.failures.saturating_add(1);
         let pause = longest.mul_f64(rand::random_range(0.5..1.0));
         self.state = State::Idle { until: now + pause };
@@ -150,6 +160,21 @@ impl Links {
     /// Whether the peer is an entry point that is up.
     pub(super) fn is_up(&self, peer: &PeerId) -> bool {
         self.all.iter().any(|link| link.is_home() && link.is_up() && link.peer.as_ref() == Some(peer))
+    }
+
+    /// How often a connection to the peer is probed for the links' sake.
+    pub(super) fn watch(&self, peer: &PeerId) -> Option<Duration> {
+        let mine = self.all.iter().filter(|link| link.peer.as_ref() == Some(peer));
+        mine.map(|link| if link.is_home() { WATCH_HOME } else { WATCH_KEPT }).min()
+    }
+
+    /// Whether no entry point is up.
+    fn alone(&self) -> bool {
+        !self.all.iter().any(|link| link.is_home() && link.is_up())
+    }
+
+    fn longest_pause(&self) -> Duration {
+        if self.alone() { BACKOFF_ALONE } else { BACKOFF_MAX }
     }
 
     /// Whether the peer passes packets on to this terminal.
@@ -203,7 +228,8 @@ impl Driver {
             }
             Err(error) => {
                 debug!(%error, "cannot dial the entry point");
-                self.links.all[index].back_off(now);
+                let longest = self.links.longest_pause();
+                self.links.all[index].back_off(longest, now);
             }
         }
     }
@@ -262,8 +288,9 @@ impl Driver {
             State::Idle { .. } | State::Up => false,
         });
         let Some(index) = index else { return };
+        let longest = self.links.longest_pause();
         let link = &mut self.links.all[index];
-        link.back_off(now);
+        link.back_off(longest, now);
         let spent = link.kind == Kind::Remembered && link.failures >= REMEMBERED_TRIES;
         if spent || matches!(error, DialError::LocalPeerId { .. }) {
             self.links.all.remove(index);
@@ -277,7 +304,7 @@ impl Driver {
                 continue;
             }
             let (home, name) = (link.is_home(), link.name.clone());
-            link.back_off(now);
+            link.back_off(BACKOFF_MAX, now);
             self.dirty = true;
             if home {
                 info!("entry point lost");
@@ -324,9 +351,15 @@ impl Driver {
                     self.tell(NetEvent::EntryUp { addr, node });
                 }
             }
-            Ok(Response::Busy) | Err(RequestError::Busy | RequestError::Timeout) => {
-                link.register_again = Some(Instant::now() + REGISTER_AGAIN);
+            Ok(Response::Busy) | Err(RequestError::Busy) => {
+                link.register_again = Some(Instant::now() + REGISTER_FULL);
             }
+            Err(
+                RequestError::Timeout
+                | RequestError::Broken
+                | RequestError::Unreachable
+                | RequestError::Stopped,
+            ) => link.register_again = Some(Instant::now() + REGISTER_BROKEN),
             // A node of the DHT that takes no terminals, or one of another kind altogether.
             Ok(
                 Response::Refused { .. }
@@ -335,9 +368,9 @@ impl Driver {
                 | Response::Found { .. }
                 | Response::Stored,
             )
-            | Err(RequestError::Broken | RequestError::Unreachable | RequestError::Stopped) => {
+            | Err(RequestError::Unsupported) => {
                 debug!("the entry point does not register terminals");
-                link.register_again = Some(Instant::now() + BACKOFF_MAX * 10);
+                link.register_again = Some(Instant::now() + REGISTER_REFUSED);
             }
         }
     }
@@ -374,11 +407,10 @@ impl Driver {
 
     /// With no entry point up for a while, tries peers of earlier runs.
     fn try_remembered(&mut self, now: Instant) {
-        let up = self.links.all.iter().any(|link| link.is_home() && link.is_up());
         let waiting = now.saturating_duration_since(self.links.alone_since) < REMEMBERED_AFTER
             && self.links.all.iter().any(|link| link.kind == Kind::Entry);
         let trying = self.links.all.iter().filter(|link| link.kind == Kind::Remembered).count();
-        if up || waiting || trying >= MAX_REMEMBERED || self.links.remembered.is_empty() {
+        if !self.links.alone() || waiting || trying >= MAX_REMEMBERED || self.links.remembered.is_empty() {
             return;
         }
         let addr = self.links.remembered.remove(0);
@@ -389,11 +421,19 @@ impl Driver {
         }
     }
 
-    /// The host's addresses have changed: what failed before may work now.
+    /// The host's addresses have changed, or it has slept: what worked before may have failed, and what failed before
+    /// may work now.
     pub(super) fn hurry_links(&mut self, now: Instant) {
-        for link in &mut self.links.all {
-            if let State::Idle { until } = &mut link.state {
-                *until = now.min(*until);
+        for index in 0..self.links.all.len() {
+            let link = &mut self.links.all[index];
+            match &mut link.state {
+                State::Idle { until } => *until = now.min(*until),
+                State::Up => {
+                    if let Some(peer) = link.peer {
+                        self.probe(peer);
+                    }
+                }
+                State::Dialing { .. } => {}
             }
         }
     }
@@ -426,7 +466,7 @@ mod tests {
         let mut link = Link::new(addr::text(&addr).unwrap(), addr, Kind::Entry, now);
         let mut pauses = Vec::new();
         for _ in 0..12 {
-            link.back_off(now);
+            link.back_off(BACKOFF_MAX, now);
             let State::Idle { until } = link.state else { panic!("not idle") };
             pauses.push(until - now);
         }

@@ -3,7 +3,7 @@
 //! ```text
 //!   Net (handle) --Command--> Driver: owns the swarm, one task, dumb loop
 //!     |                         |-- each behaviour's events in its own module (dht, identify, relay, mdns, service)
-//!     |                         |-- links: entry points and kept directories, with back-off
+//!     |                         |-- links: entry points and kept directories, with back-off; probe: are they alive
 //!     |                         '-- store: the DHT's records, validated, bounded, persistent
 //!     '-- lookup, publish, signal: tasks that ask the driver for single steps (request, query, connect)
 //! ```
@@ -28,6 +28,7 @@ mod lookup;
 mod mdns;
 mod metrics;
 mod peers;
+mod probe;
 mod publish;
 mod relay;
 mod requests;

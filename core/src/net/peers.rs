@@ -69,6 +69,11 @@ impl Peers {
         self.map.get_mut(peer)
     }
 
+    /// The connections to a peer.
+    pub(super) fn connections(&self, peer: &PeerId) -> impl Iterator<Item = ConnectionId> {
+        self.map.get(peer).into_iter().flat_map(|peer| &peer.conns).map(|conn| conn.id)
+    }
+
     pub(super) fn contains(&self, peer: &PeerId) -> bool {
         self.map.contains_key(peer)
     }

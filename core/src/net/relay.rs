@@ -88,8 +88,13 @@ impl Driver {
     }
 
     pub(super) fn on_not_listening(&mut self, addresses: &[Multiaddr]) {
+        let before = self.listen.len();
         self.listen.retain(|addr| !addresses.contains(addr));
         self.refresh_external();
+        if self.listen.len() < before {
+            // Connections from that address are dead.
+            self.hurry_links(Instant::now());
+        }
     }
 
     /// What identify tells as this node's own addresses: those configured, or the listeners of a serving node

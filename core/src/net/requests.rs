@@ -1,6 +1,11 @@
-//! Requests to other nodes: connecting first where needed, and who waits for the answer.
+//! Requests to other nodes: connecting first where needed, who waits for the answer, and for how long.
+//!
+//! A packet may travel asker, directory, second directory, terminal. Each hop has less time than the one before it, so
+//! that an asker hears of a terminal that doesn't answer, instead of running out of time itself. Running out of time
+//! says nothing about the connection (the delay may be a third party's); it is a reason to [probe](super::probe) it.
 
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use libp2p::request_response::{self, OutboundFailure, OutboundRequestId, ResponseChannel};
 use libp2p::swarm::DialError;
@@ -16,6 +21,13 @@ use super::driver::Driver;
 /// Requests that wait for a connection at a time, altogether and for one peer; more fail at once.
 const MAX_WAITING: usize = 1_024;
 const MAX_WAITING_PER_PEER: usize = 128;
+
+/// A request without an answer has failed.
+pub(super) const REQUEST_TIME: Duration = Duration::from_secs(5);
+
+/// The same for a packet handed to another directory, connecting included, and for one handed to its terminal.
+const NEXT_TIME: Duration = Duration::from_millis(3_500);
+const DELIVER_TIME: Duration = Duration::from_secs(2);
 
 /// Who gets the answer.
 pub(super) enum Asker {
@@ -43,9 +55,16 @@ impl From<oneshot::Sender<Result<Response, RequestError>>> for Asker {
 /// Requests without an answer yet.
 #[derive(Default)]
 pub(super) struct Requests {
-    sent: HashMap<OutboundRequestId, Asker>,
+    sent: HashMap<OutboundRequestId, Sent>,
     waiting: HashMap<PeerId, Waiting>,
     waiting_total: usize,
+}
+
+/// A request that is on its way.
+struct Sent {
+    to: PeerId,
+    asker: Asker,
+    until: Instant,
 }
 
 /// Requests to a peer that is not connected yet.
@@ -53,16 +72,15 @@ struct Waiting {
     addrs: Vec<Multiaddr>,
     /// Whether these addresses have been dialled, and not just somebody else's attempt been joined.
     dialled: bool,
-    queue: Vec<(Request, Asker)>,
+    queue: Vec<(Request, Asker, Instant)>,
 }
 
 impl Driver {
     /// Sends a request, connecting first if `addrs` or what the DHT knows permits.
     pub(super) fn request(&mut self, to: PeerId, addrs: Vec<Multiaddr>, request: Request, asker: Asker) {
+        let until = Instant::now() + time_for(&request, &asker);
         if self.peers.contains(&to) {
-            let id = self.swarm.behaviour_mut().signal.send_request(&to, request);
-            self.requests.sent.insert(id, asker);
-            return;
+            return self.send(to, request, asker, until);
         }
         if to == *self.swarm.local_peer_id() {
             return self.answered(to, asker, Err(RequestError::Unreachable));
@@ -79,7 +97,7 @@ impl Driver {
             dialled: false,
             queue: Vec::new(),
         });
-        waiting.queue.push((request, asker));
+        waiting.queue.push((request, asker, until));
         for addr in addrs {
             if !waiting.addrs.contains(&addr) {
                 waiting.addrs.push(addr);
@@ -88,6 +106,11 @@ impl Driver {
         if !known {
             self.dial_waiting(to);
         }
+    }
+
+    fn send(&mut self, to: PeerId, request: Request, asker: Asker, until: Instant) {
+        let id = self.swarm.behaviour_mut().signal.send_request(&to, request);
+        self.requests.sent.insert(id, Sent { to, asker, until });
     }
 
     /// Dials a peer that requests wait for; or joins the attempt that is being made already.
@@ -119,19 +142,29 @@ impl Driver {
     }
 
     fn fail_waiting(&mut self, peer: PeerId) {
-        for (_, asker) in self.take_waiting(peer) {
+        for (_, asker, _) in self.take_waiting(peer) {
             self.answered(peer, asker, Err(RequestError::Unreachable));
         }
     }
 
     /// The peer is connected: send what waited for that.
     pub(super) fn flush_waiting(&mut self, peer: PeerId) {
-        for (request, asker) in self.take_waiting(peer) {
-            self.request(peer, Vec::new(), request, asker);
+        for (request, asker, until) in self.take_waiting(peer) {
+            self.send(peer, request, asker, until);
         }
     }
 
-    fn take_waiting(&mut self, peer: PeerId) -> Vec<(Request, Asker)> {
+    /// Fails what has been waiting for an answer too long, and has those looked at that owe it.
+    pub(super) fn tick_requests(&mut self, now: Instant) {
+        let late: Vec<Sent> =
+            self.requests.sent.extract_if(|_, sent| sent.until <= now).map(|(_, sent)| sent).collect();
+        for Sent { to, asker, .. } in late {
+            self.probe(to);
+            self.answered(to, asker, Err(RequestError::Timeout));
+        }
+    }
+
+    fn take_waiting(&mut self, peer: PeerId) -> Vec<(Request, Asker, Instant)> {
         let queue = self.requests.waiting.remove(&peer).map(|waiting| waiting.queue).unwrap_or_default();
         self.requests.waiting_total -= queue.len();
         queue
@@ -153,13 +186,13 @@ impl Driver {
                 self.serve(peer, request, channel);
             }
             Event::Message { peer, message: Message::Response { request_id, response }, .. } => {
-                if let Some(asker) = self.requests.sent.remove(&request_id) {
-                    self.answered(peer, asker, Ok(response));
+                if let Some(sent) = self.requests.sent.remove(&request_id) {
+                    self.answered(peer, sent.asker, Ok(response));
                 }
             }
             Event::OutboundFailure { peer, request_id, error, .. } => {
-                if let Some(asker) = self.requests.sent.remove(&request_id) {
-                    self.on_outbound_failure(peer, asker, &error);
+                if let Some(sent) = self.requests.sent.remove(&request_id) {
+                    self.on_outbound_failure(peer, sent.asker, &error);
                 }
             }
             // The sender gave up, or sent what is no request; its stream is closed, nothing is left to do.
@@ -173,13 +206,11 @@ impl Driver {
         let error = match error {
             OutboundFailure::DialFailure => RequestError::Unreachable,
             OutboundFailure::Timeout => RequestError::Timeout,
-            OutboundFailure::ConnectionClosed
-            | OutboundFailure::UnsupportedProtocols
-            | OutboundFailure::Io(_) => RequestError::Broken,
+            OutboundFailure::UnsupportedProtocols => RequestError::Unsupported,
+            OutboundFailure::ConnectionClosed | OutboundFailure::Io(_) => RequestError::Broken,
         };
-        // A directory that doesn't answer is gone, whatever the transport still believes: connect anew.
-        if error == RequestError::Timeout && self.links.wants(&peer) {
-            let _ = self.swarm.disconnect_peer_id(peer);
+        if error == RequestError::Timeout {
+            self.probe(peer);
         }
         self.answered(peer, asker, Err(error));
     }
@@ -199,5 +230,14 @@ impl Driver {
     /// Requests without an answer.
     pub(super) fn requests_open(&self) -> usize {
         self.requests.sent.len() + self.requests.waiting_total
+    }
+}
+
+/// How long an asker has.
+fn time_for(request: &Request, asker: &Asker) -> Duration {
+    match asker {
+        Asker::Forward { .. } if matches!(request, Request::Deliver { .. }) => DELIVER_TIME,
+        Asker::Forward { .. } => NEXT_TIME,
+        Asker::Task(_) | Asker::Link | Asker::Greeting => REQUEST_TIME,
     }
 }

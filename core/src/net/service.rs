@@ -280,9 +280,12 @@ impl Driver {
                 | Response::Stored
                 | Response::Refused { .. },
             )
-            | Err(RequestError::Unreachable | RequestError::Timeout | RequestError::Broken) => {
-                Response::NotConnected
-            }
+            | Err(
+                RequestError::Unreachable
+                | RequestError::Timeout
+                | RequestError::Broken
+                | RequestError::Unsupported,
+            ) => Response::NotConnected,
             Err(RequestError::Busy | RequestError::Stopped) => Response::Busy,
         };
         self.count("forward", &response);

@@ -213,7 +213,12 @@ async fn try_way(client: &Client, to: TerminalId, way: Way, blob: Vec<u8>) -> Re
             | Response::Refused { .. },
         ) => Err(SignalError::NotReachable),
         Err(RequestError::Stopped) => Err(SignalError::Stopped),
-        Err(error @ (RequestError::Unreachable | RequestError::Timeout | RequestError::Broken)) => {
+        Err(
+            error @ (RequestError::Unreachable
+            | RequestError::Timeout
+            | RequestError::Broken
+            | RequestError::Unsupported),
+        ) => {
             debug!(%error, "a way to the terminal failed");
             Err(SignalError::NotReachable)
         }

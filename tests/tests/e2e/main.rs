@@ -8,6 +8,7 @@ mod calls;
 mod crash;
 mod nat;
 mod network;
+mod reachable;
 mod refusals;
 
 use std::time::Duration;
@@ -20,6 +21,10 @@ pub type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 /// Within this time a wrong or unreachable number is known.
 pub const KNOWN: Duration = Duration::from_secs(5);
+
+/// Within this time it is known that the other end of an idle connection has died, on a busy machine too. Transports
+/// alone need a minute and more.
+pub const NOTICED: Duration = Duration::from_secs(30);
 
 /// A directory on loopback and two terminals that are on line through it.
 pub struct Trio {

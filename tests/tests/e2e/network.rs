@@ -7,7 +7,7 @@ use offhook_tests::lab::{Impairment, Lab, Nat, Pair};
 use offhook_tests::phone::{Account, Directory, DirectoryPlan, READY, Terminal, TerminalPlan};
 use offhook_tests::speech;
 
-use crate::{KNOWN, Outcome};
+use crate::{KNOWN, NOTICED, Outcome};
 
 /// Three terminals, one of them publicly reachable and known to the others; nobody runs a directory.
 #[test]
@@ -152,9 +152,9 @@ fn a_terminal_comes_back_when_its_directory_does() -> Outcome {
     let mut bob = Terminal::online(bob, Some(&pair.b), plan)?;
     let before = directory.address();
     directory.process.kill();
-    // A dead QUIC connection is noticed after its idle time-out, 60 s.
-    bob.process.wait("offline", 2 * READY)?;
-    ada.process.wait("offline", 2 * READY)?;
+    // Nobody says so, but probes are no longer answered.
+    bob.process.wait("offline", NOTICED)?;
+    ada.process.wait("offline", NOTICED)?;
     directory.restart(Some(&pair.directory))?;
     assert_eq!(directory.address(), before, "a directory keeps its key and address");
     bob.process.wait("online", READY)?;

@@ -1,0 +1,109 @@
+//! Staying reachable: whatever dies without a word is noticed, and whoever comes back is found again.
+
+use std::time::{Duration, Instant};
+
+use offhook_tests::call::{STEP, ring, ring_in_the_end};
+use offhook_tests::lab::{Nat, Pair};
+use offhook_tests::phone::{Account, Directory, DirectoryPlan, Terminal, TerminalPlan};
+
+use crate::{NOTICED, Outcome, Trio};
+
+/// Two terminals behind NATs and their directory.
+struct Scene {
+    pair: Pair,
+    directory: Directory,
+    ada: Terminal,
+    bob: Terminal,
+}
+
+impl Scene {
+    fn start(name: &str) -> Result<Self, Box<dyn std::error::Error>> {
+        let pair = Pair::new(name, Nat::PortRestricted, Nat::PortRestricted, 5)?;
+        let directory = Directory::start(Some(&pair.directory), DirectoryPlan::default())?;
+        let [ada, bob] = Account::create_all(["ada", "bob"])?;
+        let plan = TerminalPlan { entry: directory.addresses.clone(), ..TerminalPlan::default() };
+        let ada = Terminal::online(ada, Some(&pair.a), plan.clone())?;
+        let bob = Terminal::online(bob, Some(&pair.b), plan)?;
+        Ok(Self { pair, directory, ada, bob })
+    }
+}
+
+/// The directory waits in vain for the dead terminal's acknowledgement, which is no fault of the link between the
+/// directory and the caller.
+#[test]
+fn a_call_to_a_killed_terminal_costs_the_caller_no_link() -> Outcome {
+    let Trio { directory: _directory, mut ada, mut bob } = Trio::start()?;
+    bob.process.kill();
+    ada.process.send(&format!("dial {}", bob.number()))?;
+    let ended = ada.process.wait("ended", STEP)?;
+    assert_eq!(ended.text("reason"), "unreachable", "{}", ended.value);
+    // Longer than any request lasts.
+    ada.process.never("that it is off line", Duration::from_secs(8), |event| event.name() == "offline")?;
+    Ok(())
+}
+
+#[test]
+fn a_directory_forgets_a_killed_terminal() -> Outcome {
+    let Trio { directory, ada: _ada, mut bob } = Trio::start()?;
+    assert_eq!(directory.metric("offhook_registered")? as usize, 2);
+    bob.process.kill();
+    let end = Instant::now() + NOTICED;
+    while directory.metric("offhook_registered")? as usize != 1 {
+        assert!(Instant::now() < end, "the dead terminal is still registered after {NOTICED:?}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_terminal_is_reachable_after_a_restart_of_its_directory() -> Outcome {
+    let mut scene = Scene::start("restart")?;
+    scene.directory.process.kill();
+    scene.directory.restart(Some(&scene.pair.directory))?;
+    ring_in_the_end(&mut scene.ada, &mut scene.bob, NOTICED)?;
+    Ok(())
+}
+
+/// Longer than the directory's transport keeps a silent connection.
+const SUSPENDED: Duration = Duration::from_secs(70);
+
+#[test]
+fn a_terminal_is_reachable_after_being_suspended() -> Outcome {
+    let mut scene = Scene::start("suspend")?;
+    scene.bob.process.suspend();
+    std::thread::sleep(SUSPENDED);
+    scene.bob.process.resume();
+    ring_in_the_end(&mut scene.ada, &mut scene.bob, NOTICED)?;
+    Ok(())
+}
+
+#[test]
+fn a_terminal_is_reachable_after_its_nat_has_forgotten_it() -> Outcome {
+    let mut scene = Scene::start("forgotten")?;
+    scene.pair.router_b.set_nat(Nat::PortRestricted)?;
+    ring_in_the_end(&mut scene.ada, &mut scene.bob, NOTICED)?;
+    Ok(())
+}
+
+/// A directory does not answer on a connection that goes on from another port.
+#[test]
+fn a_terminal_is_reachable_after_its_nat_has_given_it_another_port() -> Outcome {
+    let mut scene = Scene::start("rebound")?;
+    scene.pair.router_b.set_nat(Nat::Symmetric)?;
+    ring_in_the_end(&mut scene.ada, &mut scene.bob, NOTICED)?;
+    Ok(())
+}
+
+/// Probing is cheap: less than a third of what an idle terminal may use altogether.
+#[test]
+fn an_idle_terminal_sends_and_receives_little() -> Outcome {
+    const MINUTE: Duration = Duration::from_secs(60);
+    let mut scene = Scene::start("idle")?;
+    let before = scene.pair.b.link().counters();
+    std::thread::sleep(MINUTE);
+    let bytes = scene.pair.b.link().counters().since(&before).bytes();
+    println!("{bytes} bytes in a minute, {} kB in an hour", bytes * 60 / 1000);
+    assert!(bytes * 60 < 330_000, "{bytes} bytes in a minute");
+    ring(&mut scene.ada, &mut scene.bob)?;
+    Ok(())
+}
