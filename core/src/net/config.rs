@@ -125,7 +125,9 @@ pub struct Limits {
     pub proof_queue_per_source: usize,
     /// Signalling packets per second that one peer may have passed on (bursts: ten seconds' worth).
     pub forward_per_peer: u32,
-    /// The same per /24 or /64.
+    /// The same for packets that the peer, as a directory, passes on for its terminals.
+    pub forward_second_hand: u32,
+    /// The same per /24 or /64, of both kinds.
     pub forward_per_source: u32,
     /// Packets on their way to a terminal at a time, from one peer.
     pub in_flight_per_peer: usize,
@@ -154,6 +156,7 @@ impl Limits {
             proof_queue: 512,
             proof_queue_per_source: 32,
             forward_per_peer: 30,
+            forward_second_hand: 60,
             forward_per_source: 100,
             in_flight_per_peer: 128,
             in_flight: 1_024,
@@ -185,6 +188,7 @@ impl Limits {
                 records_per_source: 20_000,
                 proof_queue: 4_096,
                 proof_queue_per_source: 128,
+                forward_second_hand: 300,
                 forward_per_source: 1_000,
                 in_flight: 16_384,
                 queries_per_source: 500,

@@ -8,8 +8,8 @@ use offhook_proto::number::NodeAddr;
 pub enum NetEvent {
     /// A signalling packet arrived. It is neither opened nor verified.
     Signal {
-        /// Who sent it, in the words of the node that passed it on: a hint for replies, the sealed packet
-        /// itself says who signed it.
+        /// Whom the node that passed it on has it from: its sender, or a directory. Who signed it is in the sealed
+        /// packet itself.
         from: TerminalId,
         /// The connected node it came through; `from` itself when it came straight.
         via: TerminalId,

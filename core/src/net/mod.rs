@@ -37,6 +37,7 @@ mod signal;
 mod status;
 mod store;
 mod stun;
+mod ways;
 
 pub use addr::AddrError;
 pub use client::RequestError;

@@ -24,9 +24,7 @@ use super::requests::Asker;
 use super::signal::MAX_BLOB;
 use super::status::wall_clock;
 use super::store::{Offer, Refused};
-
-/// Ways back remembered: which directory passed on for which terminal. The oldest half is forgotten when full.
-const MAX_WAYS: usize = 4_096;
+use super::ways::Ways;
 
 /// STUN servers told to others.
 const MAX_STUN: usize = 4;
@@ -36,6 +34,7 @@ pub(super) struct Service {
     registered: HashSet<PeerId>,
     max_registered: usize,
     per_peer: Limiter<PeerId>,
+    second_hand: Limiter<PeerId>,
     per_source: Limiter<Source>,
     queries: Limiter<Source>,
     deliveries: Limiter<TerminalId>,
@@ -43,8 +42,7 @@ pub(super) struct Service {
     in_flight_total: usize,
     max_in_flight: usize,
     max_in_flight_per_peer: usize,
-    /// Terminals whose packets came through another directory, and which.
-    ways: HashMap<PeerId, (PeerId, Instant)>,
+    ways: Ways,
 }
 
 impl Service {
@@ -53,6 +51,7 @@ impl Service {
             registered: HashSet::new(),
             max_registered: limits.registered,
             per_peer: Limiter::new(limits.forward_per_peer),
+            second_hand: Limiter::new(limits.forward_second_hand),
             per_source: Limiter::new(limits.forward_per_source),
             queries: Limiter::new(limits.queries_per_source),
             deliveries: Limiter::new(limits.forward_per_peer),
@@ -60,7 +59,7 @@ impl Service {
             in_flight_total: 0,
             max_in_flight: limits.in_flight,
             max_in_flight_per_peer: limits.in_flight_per_peer,
-            ways: HashMap::new(),
+            ways: Ways::default(),
         }
     }
 
@@ -100,16 +99,6 @@ impl Service {
                 self.in_flight.remove(&peer);
             }
         }
-    }
-
-    fn remember_way(&mut self, terminal: PeerId, directory: PeerId, now: Instant) {
-        if self.ways.len() >= MAX_WAYS && !self.ways.contains_key(&terminal) {
-            let mut ages: Vec<_> = self.ways.values().map(|(_, at)| *at).collect();
-            ages.sort_unstable();
-            let middle = ages[ages.len() / 2];
-            self.ways.retain(|_, (_, at)| *at > middle);
-        }
-        self.ways.insert(terminal, (directory, now));
     }
 }
 
@@ -198,7 +187,7 @@ impl Driver {
             Ok(plan) => {
                 let now = Instant::now();
                 match parcel.origin.as_ref().and_then(addr::peer_of) {
-                    Some(origin) => self.service.remember_way(origin, peer, now),
+                    Some(origin) => self.service.ways.learn(origin, peer, now),
                     // Answers will come back through the asker's own connection.
                     None => self.linger(peer, now),
                 }
@@ -219,14 +208,15 @@ impl Driver {
         let target = addr::peer_of(&parcel.to).filter(|_| parcel.blob.len() <= MAX_BLOB);
         let target = target.ok_or(Response::Refused { reason: Refusal::Invalid })?;
         let (now, source) = (Instant::now(), self.peers.source(&peer));
-        // A directory that passes on for its terminals has its whole source's share.
-        let mine = parcel.origin.is_some() || self.service.per_peer.permit(peer, now);
-        if !mine || !self.service.per_source.permit(source, now) {
-            return Err(Response::Busy);
-        }
         // A packet is passed from one directory to another once only, so it cannot go round.
         let first = parcel.origin.is_none();
-        let way = self.service.ways.get(&target).map(|(directory, _)| *directory).filter(|_| first);
+        // Whoever's packets it says they are: they count against the peer that hands them over.
+        let service = &mut self.service;
+        let share = if first { &mut service.per_peer } else { &mut service.second_hand };
+        if !share.permit(peer, now) || !service.per_source.permit(source, now) {
+            return Err(Response::Busy);
+        }
+        let way = service.ways.to(&target, now).filter(|_| first);
         let next = parcel.next.as_deref().filter(|_| first);
         let plan = if target != peer && self.peers.contains(&target) {
             Plan::Deliver(target)
@@ -250,8 +240,9 @@ impl Driver {
     }
 
     fn pass_on(&mut self, peer: PeerId, parcel: Parcel, plan: Plan, channel: ResponseChannel<Response>) {
-        let Parcel { to, blob, origin, .. } = parcel;
-        let origin = origin.or_else(|| addr::terminal_of(&peer));
+        let Parcel { to, blob, .. } = parcel;
+        // What is known, not what was said: so a terminal can count it, too.
+        let origin = addr::terminal_of(&peer);
         let asker = Asker::Forward { channel, from: peer };
         match plan {
             Plan::Deliver(target) => {
@@ -297,7 +288,7 @@ impl Driver {
             return Response::Refused { reason: Refusal::Invalid };
         };
         let from = origin.unwrap_or(via);
-        // The nodes that this terminal chose to be reached through are believed about whose packets they bring;
+        // The nodes that this terminal chose to be reached through are believed about whom they have packets from;
         // anybody else is counted as one sender, whatever names it gives.
         let (now, trusted) = (Instant::now(), self.links.is_registered(&peer));
         let counted = if trusted { from } else { via };

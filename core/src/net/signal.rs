@@ -241,12 +241,19 @@ async fn ways(client: &Client, target: &SignalTarget) -> Vec<Way> {
     if connected(&peer) {
         add(peer, Vec::new(), Hop::Straight);
     }
-    if let Some(via) = target.via.as_ref().and_then(addr::peer_of).filter(|via| *via != peer) {
-        add(via, Vec::new(), Hop::Directory);
-    }
     let addrs: Vec<_> =
         target.addrs.iter().take(MAX_ADDRS).filter_map(|addr| addr::parse(addr).ok()).collect();
     let relays: Vec<_> = addrs.iter().filter_map(|addr| directory_of(addr, &peer)).collect();
+    if let Some(via) = target.via.as_ref().and_then(addr::peer_of).filter(|via| *via != peer) {
+        // If the target isn't connected there, its packet came from another directory. Which one, it has signed.
+        let elsewhere = relays.iter().find(|(relay, _)| *relay != via);
+        let known = relays.iter().any(|(relay, _)| *relay == via);
+        let hop = match elsewhere.filter(|_| !known) {
+            Some((_, next)) => Hop::Next(next.to_string()),
+            None => Hop::Directory,
+        };
+        add(via, Vec::new(), hop);
+    }
     for (relay, _) in relays.iter().filter(|(relay, _)| connected(relay)) {
         add(*relay, Vec::new(), Hop::Directory);
     }

@@ -7,10 +7,15 @@ use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
 use libp2p::request_response::{self, ProtocolSupport};
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, identify, kad};
-use offhook::net::Role;
+use minicbor::Encoder;
+use offhook::net::{NetEvent, Reach, Role, SignalTarget};
+use offhook::proto::identity::TerminalId;
 use offhook::proto::number::NodeAddr;
 use offhook::proto::record::RecordSet;
-use offhook::proto::wire::UnixMillis;
+use offhook::proto::wire::{self, UnixMillis};
+
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use crate::common::{Node, PATIENCE, directory, loopback, online, terminal};
 use crate::fixture::{Party, now};
@@ -144,6 +149,38 @@ async fn send_all(swarm: &mut Swarm<Behaviour>, to: PeerId, requests: Vec<Vec<u8
     };
     tokio::time::timeout(PATIENCE, all).await.unwrap();
     (answered, failed)
+}
+
+/// A packet to pass on, which it says is somebody else's.
+fn second_hand(to: &TerminalId, blob: &[u8], origin: &TerminalId) -> Vec<u8> {
+    let mut e = Encoder::new(Vec::new());
+    e.array(2).and_then(|e| e.u32(2)).and_then(|e| e.map(3)).unwrap().u32(0).unwrap();
+    e.writer_mut().extend(wire::encode(to));
+    e.u32(1).and_then(|e| e.bytes(blob)).and_then(|e| e.u32(3)).unwrap();
+    e.writer_mut().extend(wire::encode(origin));
+    e.into_writer()
+}
+
+/// Lets a node live on; answers how many requests it has been sent when asked to stop.
+fn keep_running(mut swarm: Swarm<Behaviour>) -> (oneshot::Sender<()>, JoinHandle<usize>) {
+    let (stop, mut stopped) = oneshot::channel();
+    let task = tokio::spawn(async move {
+        let mut requests = 0;
+        loop {
+            tokio::select! {
+                event = swarm.select_next_some() => {
+                    use request_response::{Event, Message};
+                    let message = match event {
+                        SwarmEvent::Behaviour(BehaviourEvent::Raw(Event::Message { message, .. })) => message,
+                        _ => continue,
+                    };
+                    requests += usize::from(matches!(message, Message::Request { .. }));
+                }
+                _ = &mut stopped => return requests,
+            }
+        }
+    });
+    (stop, task)
 }
 
 /// Deterministic noise.
@@ -314,4 +351,99 @@ async fn a_terminal_serves_and_stores_nothing_for_strangers() {
     assert_eq!(node.net.status().records, 0);
     assert_eq!(node.net.status().registered, 0);
     assert!(bob_node.net.routes().is_empty());
+}
+
+#[tokio::test]
+async fn second_hand_packets_count_against_whoever_hands_them_over() {
+    const SENT: usize = 1_500;
+    let directory = directory(244).await;
+    let entry = [directory.addr().await];
+    let (alice, bob) = (Party::new(0), Party::new(1));
+    let Node { net: _alice_net, mut events } = online(&alice, &entry).await;
+    let bob_node = online(&bob, &entry).await;
+    let (proper, mut came) = oneshot::channel();
+    let count = tokio::spawn(async move {
+        let mut proper = Some(proper);
+        let mut flood = 0;
+        while let Some(event) = events.recv().await {
+            match event {
+                NetEvent::Signal { blob, .. } if blob == b"a proper call" => {
+                    if let Some(proper) = proper.take() {
+                        proper.send(flood).unwrap();
+                    }
+                }
+                NetEvent::Signal { .. } => flood += 1,
+                _ => {}
+            }
+        }
+    });
+    let mut swarm = hostile(150, "/offhook/signal/1", false);
+    let peer = connect(&mut swarm, &entry[0]).await;
+    let name = |n: usize| Party::with_terminal(2, (n % 200) as u8).terminal.public();
+    let names: Vec<TerminalId> = (0..200).map(name).collect();
+    let packet = |n: usize| second_hand(&alice.terminal.public(), b"spam", &names[n % names.len()]);
+    for n in (0..SENT).step_by(100) {
+        let (answered, failed) = send_all(&mut swarm, peer, (n..n + 100).map(packet).collect()).await;
+        assert_eq!((answered, failed), (100, 0));
+    }
+    let deliver = async {
+        loop {
+            let to_alice = SignalTarget {
+                terminal: alice.terminal.public(),
+                addrs: vec![format!("{}/p2p-circuit", entry[0]).parse().unwrap()],
+                via: None,
+                reach: Reach::Open,
+            };
+            bob_node.net.signal(to_alice, b"a proper call".to_vec()).await.unwrap();
+            if let Ok(flood) = came.try_recv() {
+                return flood;
+            }
+        }
+    };
+    let flood = tokio::time::timeout(PATIENCE, deliver).await.unwrap();
+    // A burst of 300, and 30 a second for as long as it may take here; under 200 names it was all of them.
+    assert!((100..SENT / 2).contains(&flood), "{flood} packets came through");
+    count.abort();
+}
+
+#[tokio::test]
+async fn nobody_redirects_another_terminals_answers() {
+    let (first, second) = (directory(245).await, directory(246).await);
+    let [alice, bob, carol] = [0, 1, 2].map(Party::new);
+    let mut alice_node = online(&alice, &[first.addr().await]).await;
+    let entry = [second.addr().await];
+    let mut bob_node = online(&bob, &entry).await;
+    let mut carol_node = online(&carol, &entry).await;
+    let target = |party: &Party, addrs: Vec<NodeAddr>, via: Option<TerminalId>| SignalTarget {
+        terminal: party.terminal.public(),
+        addrs,
+        via,
+        reach: Reach::Discreet,
+    };
+    let to_alice = target(&alice, alice_node.net.addresses(), None);
+    let mut swarm = hostile(151, "/offhook/signal/1", false);
+    let peer = connect(&mut swarm, &first.addr().await).await;
+    let lie = |name: &Party| vec![second_hand(&alice.terminal.public(), b"a lie", &name.terminal.public())];
+
+    // A liar that speaks up later, in Bob's name, does not get the answers to Bob.
+    bob_node.net.signal(to_alice.clone(), b"a question".to_vec()).await.unwrap();
+    let packet = alice_node.packet().await;
+    assert_eq!(send_all(&mut swarm, peer, lie(&bob)).await, (1, 0));
+    assert_eq!(alice_node.packet().await.blob, b"a lie");
+    // One that was first, in Carol's name, gets those that don't say where Carol is; Alice's terminal knows it from
+    // Carol's signed packet.
+    assert_eq!(send_all(&mut swarm, peer, lie(&carol)).await, (1, 0));
+    assert_eq!(alice_node.packet().await.blob, b"a lie");
+    carol_node.net.signal(to_alice, b"a question".to_vec()).await.unwrap();
+    assert_eq!(alice_node.packet().await.via, packet.via);
+
+    let (stop, running) = keep_running(swarm);
+    let to_bob = target(&bob, Vec::new(), Some(packet.via));
+    alice_node.net.signal(to_bob, b"an answer".to_vec()).await.unwrap();
+    assert_eq!(bob_node.packet().await.blob, b"an answer");
+    let to_carol = target(&carol, carol_node.net.routes(), Some(packet.via));
+    alice_node.net.signal(to_carol, b"an answer".to_vec()).await.unwrap();
+    assert_eq!(carol_node.packet().await.blob, b"an answer");
+    stop.send(()).unwrap();
+    assert_eq!(running.await.unwrap(), 0, "the liar was sent something");
 }

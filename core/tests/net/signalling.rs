@@ -80,7 +80,7 @@ async fn a_discreet_packet_goes_by_way_of_the_own_directory() {
     };
     bob_node.net.signal(to_alice, b"1".to_vec()).await.unwrap();
     let packet = alice_node.packet().await;
-    assert_eq!((packet.from, packet.via), (bob.terminal.public(), first.net.id()));
+    assert_eq!((packet.from, packet.via), (second.net.id(), first.net.id()));
     // Only Bob's directory has connected there, not Bob.
     assert_eq!(first.net.status().peers, before + 1);
     // The answer goes back the way it came, though Alice's directory has no connection to Bob.
@@ -92,7 +92,7 @@ async fn a_discreet_packet_goes_by_way_of_the_own_directory() {
     };
     alice_node.net.signal(to_bob, b"2".to_vec()).await.unwrap();
     let packet = bob_node.packet().await;
-    assert_eq!((packet.from, packet.via), (alice.terminal.public(), second.net.id()));
+    assert_eq!((packet.from, packet.via), (first.net.id(), second.net.id()));
 }
 
 #[tokio::test]
