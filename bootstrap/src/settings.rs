@@ -201,9 +201,11 @@ impl Settings {
         config.stun = settings.stun;
         config.allow_private = settings.allow_private;
         config.mdns = settings.mdns.unwrap_or_default();
+        let limits = config.limits.clone();
+        let connections = settings.connections.unwrap_or(limits.connections);
+        config.limits =
+            limits.clone().with_connections(connections, settings.registered.unwrap_or(limits.registered));
         let limits = &mut config.limits;
-        limits.connections = settings.connections.unwrap_or(limits.connections);
-        limits.registered = settings.registered.unwrap_or(limits.registered);
         limits.records = settings.records.unwrap_or(limits.records);
         limits.record_bytes = settings.record_mb.map_or(limits.record_bytes, |mb| mb.saturating_mul(1 << 20));
         config.data = settings.data;

@@ -1,22 +1,17 @@
-//! The swarm: which transports and protocols, with which limits.
+//! The swarm: which protocols, with which limits.
 
-use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
-use hickory_resolver::config::{ConnectionConfig, NameServerConfig};
 use libp2p::core::upgrade::Version;
-use libp2p::dns::{ResolverConfig, ResolverOpts};
 use libp2p::identity::Keypair;
 use libp2p::request_response::{self, ProtocolSupport};
 use libp2p::swarm::NetworkBehaviour;
 use libp2p::swarm::behaviour::toggle::Toggle;
-use libp2p::{
-    PeerId, StreamProtocol, Swarm, SwarmBuilder, connection_limits, identify, kad, mdns, noise, relay, tcp,
-    yamux,
-};
+use libp2p::{PeerId, StreamProtocol, Swarm, connection_limits, identify, kad, mdns, relay, swarm};
 use prometheus_client::registry::Registry;
 
+use super::budget::{Budget, FRIEND};
 use super::codec::{self, Codec};
 use super::config::{NetConfig, Role};
 use super::gate::Gate;
@@ -24,6 +19,7 @@ use super::handle::NetError;
 use super::probe::Probes;
 use super::requests::REQUEST_TIME;
 use super::store::Records;
+use super::transport;
 
 /// The DHT's protocol name; a network of its own.
 pub(super) const KAD: StreamProtocol = StreamProtocol::new("/offhook/kad/1");
@@ -37,18 +33,11 @@ const PARALLELISM: NonZeroUsize = NonZeroUsize::new(8).unwrap();
 /// A query that has not ended by then is given up.
 const QUERY_TIME: Duration = Duration::from_secs(8);
 
-/// QUIC connections are kept alive through NATs (UDP mappings live 30 s and more) and given up when silent.
-const QUIC_KEEP_ALIVE: Duration = Duration::from_secs(20);
-const QUIC_IDLE: Duration = Duration::from_secs(60);
-
 /// A connection without any use is closed. Longer than the pause between publishing and reading back.
 const IDLE: Duration = Duration::from_secs(15);
 
-/// A connection that has not come about by then has failed. QUIC has sent its first flight three times by then.
-const CONNECT_TIME: Duration = Duration::from_millis(3_500);
-
 /// Streams of the signalling protocol open at a time on one connection, both directions together.
-const STREAMS: usize = 128;
+const STREAMS: usize = 2 * FRIEND;
 
 /// The DHT's self-maintenance: one look-up of the own key and one for each bucket, together up to a hundred
 /// connections. Serving nodes only: a terminal's hourly publication keeps its table fresh for a tenth of the price.
@@ -71,47 +60,25 @@ pub(super) struct Behaviour {
 /// Builds the swarm; nothing is listened on or dialled yet.
 pub(super) fn swarm(
     config: &NetConfig,
-    key: Keypair,
+    key: &Keypair,
     records: Records,
     registry: &mut Registry,
 ) -> Result<Swarm<Behaviour>, NetError> {
-    let (dns, dns_options) = resolver(config.dns);
     let id = key.public().to_peer_id();
+    let budget = Budget::new(config.limits.streams, config.limits.streams_per_source);
     let mdns = config
         .mdns
         .then(|| mdns::tokio::Behaviour::new(mdns::Config::default(), id))
         .transpose()
         .map_err(NetError::Mdns)?;
-    let transport = NetError::transport;
-    let Ok(builder) = SwarmBuilder::with_existing_identity(key)
-        .with_tokio()
-        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
-        .map_err(transport)?
-        .with_quic_config(|mut quic| {
-            quic.handshake_timeout = CONNECT_TIME;
-            quic.keep_alive_interval = QUIC_KEEP_ALIVE;
-            quic.max_idle_timeout = u32::try_from(QUIC_IDLE.as_millis()).unwrap_or(u32::MAX);
-            // Nothing bulky is ever sent: records and sealed packets.
-            quic.max_stream_data = 64 * 1024;
-            quic.max_connection_data = 1024 * 1024;
-            quic
-        })
-        .with_dns_config(dns, dns_options)
-        .with_relay_client(noise::Config::new, yamux::Config::default)
-        .map_err(transport)?
-        .with_bandwidth_metrics(registry)
-        .with_behaviour(|key, relay_client| behaviour(config, key, records, relay_client, mdns));
-    let swarm = builder
-        .with_swarm_config(|swarm| {
-            swarm
-                // One round trip per request: the first message travels with the protocol's name.
-                .with_substream_upgrade_protocol_override(Version::V1Lazy)
-                .with_idle_connection_timeout(IDLE)
-                .with_smart_dial()
-        })
-        .with_connection_timeout(CONNECT_TIME)
-        .build();
-    Ok(swarm)
+    let (transport, relay_client) = transport::build(key, config.dns, budget.clone(), registry)?;
+    let behaviour = behaviour(config, key, records, relay_client, mdns, budget);
+    let swarm = swarm::Config::with_tokio_executor()
+        // One round trip per request: the first message travels with the protocol's name.
+        .with_substream_upgrade_protocol_override(Version::V1Lazy)
+        .with_idle_connection_timeout(IDLE)
+        .with_smart_dial();
+    Ok(Swarm::new(transport, behaviour, id, swarm))
 }
 
 fn behaviour(
@@ -120,6 +87,7 @@ fn behaviour(
     records: Records,
     relay_client: relay::client::Behaviour,
     mdns: Option<mdns::tokio::Behaviour>,
+    budget: Budget,
 ) -> Behaviour {
     let id = key.public().to_peer_id();
     let limits = &config.limits;
@@ -128,7 +96,8 @@ fn behaviour(
         .with_max_pending_outgoing(Some(256))
         .with_max_established_incoming(Some(limits.connections))
         .with_max_established_outgoing(Some(limits.connections.max(256)))
-        .with_max_established_per_peer(Some(4));
+        // The gate closes the older ones before.
+        .with_max_established_per_peer(Some(8));
     // Listen addresses are never told: a terminal behind a relay lists its relayed addresses only, a serving
     // node the external ones.
     let identify = identify::Config::new("offhook/1".to_owned(), key.public())
@@ -140,7 +109,7 @@ fn behaviour(
         .with_request_timeout(REQUEST_TIME)
         .with_max_concurrent_streams(STREAMS);
     Behaviour {
-        gate: Gate::new(limits.connections_per_ip),
+        gate: Gate::new(limits, budget),
         limits: connection_limits::Behaviour::new(connections),
         identify: identify::Behaviour::new(identify),
         probes: Probes::default(),
@@ -204,18 +173,4 @@ fn relay_limits(config: &NetConfig) -> relay::Config {
     .reservation_rate_per_ip(per_ip, Duration::from_secs(1))
     .circuit_src_per_peer(rate(30), Duration::from_secs(10))
     .circuit_src_per_ip(per_ip, Duration::from_secs(1))
-}
-
-/// The system's resolver, or the one configured. A host without name servers can still use IP addresses.
-fn resolver(server: Option<SocketAddr>) -> (ResolverConfig, ResolverOpts) {
-    let Some(server) = server else {
-        return hickory_resolver::system_conf::read_system_conf()
-            .unwrap_or_else(|_| (ResolverConfig::from_name_servers(Vec::new()), ResolverOpts::default()));
-    };
-    let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
-        connection.port = server.port();
-        connection
-    });
-    let server = NameServerConfig::new(server.ip(), true, connections.into());
-    (ResolverConfig::from_name_servers(vec![server]), ResolverOpts::default())
 }

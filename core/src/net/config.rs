@@ -109,8 +109,22 @@ pub struct Limits {
     pub connections: u32,
     /// Connections accepted from one IPv4 address or IPv6 /64; further ones are refused.
     pub connections_per_ip: u32,
-    /// Terminals registered at a time; further ones are told that it is full and use another directory.
+    /// Connections from one /24 or /64 whose handshake is not over; further ones are refused.
+    pub handshakes_per_source: usize,
+    /// Connections that this node does not keep for a reason of its own, whoever made them. When there are more, one of
+    /// the /24 or /64 that has most is closed: the one used longest ago. A quarter as many may be over TCP.
+    pub strangers: usize,
+    /// The same from one /24 or /64.
+    pub strangers_per_source: usize,
+    /// Streams that others have open at a time, beyond two on each connection; further ones are reset.
+    pub streams: usize,
+    /// The same from one /24 or /64.
+    pub streams_per_source: usize,
+    /// Terminals registered at a time. When full, one of the /24 or /64 that has most gives way to one that has fewer;
+    /// others are told that it is full and use another directory.
     pub registered: usize,
+    /// The same from one /24 or /64; further ones are told that it is full.
+    pub registered_per_source: usize,
     /// Keys held for others. When full, the source (/24 or /64) that holds most gives way with its key that was
     /// refreshed longest ago, unless the newcomer's source would then hold more than it: then it is refused.
     pub records: usize,
@@ -127,8 +141,11 @@ pub struct Limits {
     pub forward_per_peer: u32,
     /// The same for packets that the peer, as a directory, passes on for its terminals.
     pub forward_second_hand: u32,
-    /// The same per /24 or /64, of both kinds.
+    /// The same per /24 or /64, of each kind. Half of it is for peers that send little.
     pub forward_per_source: u32,
+    /// Packets per second taken from one directory, or from one /24 or /64, for this terminal itself. Half of it is for
+    /// senders that send little.
+    pub deliver_per_bringer: u32,
     /// Packets on their way to a terminal at a time, from one peer.
     pub in_flight_per_peer: usize,
     /// Packets on their way at a time, altogether.
@@ -144,12 +161,30 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// With other bounds on connections and registered terminals; the bounds on parts of them follow.
+    #[must_use]
+    pub fn with_connections(mut self, connections: u32, registered: usize) -> Self {
+        self.connections = connections;
+        self.handshakes_per_source = (connections as usize / 256).clamp(8, 64);
+        self.strangers = connections as usize * 2 / 5;
+        self.strangers_per_source = (self.strangers / 32).max(16);
+        self.registered = registered;
+        self.registered_per_source = registered.div_ceil(2);
+        self
+    }
+
     /// The defaults of a role.
     pub fn for_role(role: Role) -> Self {
         let server = Self {
             connections: 512,
             connections_per_ip: 128,
+            handshakes_per_source: 16,
+            strangers: 384,
+            strangers_per_source: 128,
+            streams: 1_024,
+            streams_per_source: 256,
             registered: 64,
+            registered_per_source: 32,
             records: 20_000,
             record_bytes: 32 << 20,
             records_per_source: 2_000,
@@ -158,6 +193,7 @@ impl Limits {
             forward_per_peer: 30,
             forward_second_hand: 60,
             forward_per_source: 100,
+            deliver_per_bringer: 100,
             in_flight_per_peer: 128,
             in_flight: 1_024,
             queries_per_source: 50,
@@ -169,7 +205,12 @@ impl Limits {
             Role::Terminal => Self {
                 connections: 128,
                 connections_per_ip: 32,
+                strangers: 256,
+                strangers_per_source: 256,
+                streams: 256,
+                streams_per_source: 64,
                 registered: 0,
+                registered_per_source: 0,
                 records: 0,
                 record_bytes: 0,
                 records_per_source: 0,
@@ -182,7 +223,13 @@ impl Limits {
             Role::Directory => Self {
                 connections: 20_000,
                 connections_per_ip: 2_048,
+                handshakes_per_source: 64,
+                strangers: 8_000,
+                strangers_per_source: 250,
+                streams: 8_192,
+                streams_per_source: 1_024,
                 registered: 10_000,
+                registered_per_source: 5_000,
                 records: 200_000,
                 record_bytes: 512 << 20,
                 records_per_source: 20_000,

@@ -22,6 +22,7 @@ use super::command::{Command, Neighbours};
 use super::config::NetConfig;
 use super::dht::Query;
 use super::event::NetEvent;
+use super::linger::Lingering;
 use super::links::Links;
 use super::metrics::Metrics;
 use super::peers::Peers;
@@ -39,16 +40,9 @@ const SWEEP: Duration = Duration::from_secs(60);
 /// A pause between two ticks after which the host must have slept, or the program been stopped.
 const SLEPT: Duration = Duration::from_secs(5);
 
-/// How long a connection is kept for answers after something was sent through it: a call may ring 45 seconds
-/// and its ends may talk through nothing but signalling for a while.
-const LINGER: Duration = Duration::from_secs(180);
-
-/// Peers kept for that reason at a time; the others' connections close when idle.
-const MAX_LINGERING: usize = 4_096;
-
-/// A terminal registered here is probed when it has not been heard for so long: when it has missed two probes of its
-/// own. Whoever else is kept, seldom.
-const WATCH_REGISTERED: Duration = Duration::from_secs(15);
+/// A terminal registered here is probed when it has not been heard for so long: longer than it leaves between its own
+/// probes. Whoever else is kept, seldom.
+const WATCH_REGISTERED: Duration = Duration::from_secs(20);
 const WATCH_LINGERING: Duration = Duration::from_secs(60);
 
 /// Results that other tasks hand back.
@@ -81,7 +75,7 @@ pub(super) struct Driver {
     pub(super) metrics: Arc<Metrics>,
     pub(super) inner: mpsc::UnboundedSender<Inner>,
     pub(super) status: watch::Sender<NetStatus>,
-    pub(super) lingering: HashMap<PeerId, Instant>,
+    pub(super) lingering: Lingering,
     /// Peers written to disk in this run.
     pub(super) remembered: HashSet<PeerId>,
     /// Whether the status has to be made anew.
@@ -127,7 +121,7 @@ impl Driver {
             metrics,
             inner,
             status,
-            lingering: HashMap::new(),
+            lingering: Lingering::new(),
             remembered: HashSet::new(),
             dirty: true,
             swept: Instant::now(),
@@ -214,6 +208,7 @@ impl Driver {
                 self.dirty = true;
                 if self.peers.disconnected(&peer_id, connection_id).is_some() {
                     self.service.disconnected(&peer_id);
+                    self.fail_waiting(peer_id);
                     self.refresh_hold(peer_id);
                     self.on_link_disconnected(peer_id, Instant::now());
                 }
@@ -313,10 +308,7 @@ impl Driver {
         self.tick_links(now);
         self.tick_requests(now);
         self.tick_queries(now);
-        let over: Vec<_> =
-            self.lingering.iter().filter(|(_, until)| **until <= now).map(|(peer, _)| *peer).collect();
-        for peer in over {
-            self.lingering.remove(&peer);
+        for peer in self.lingering.over(now) {
             self.refresh_hold(peer);
         }
         if now.saturating_duration_since(self.swept) >= SWEEP {
@@ -343,8 +335,8 @@ impl Driver {
 
     /// Keeps the connection to a peer for a while.
     pub(super) fn linger(&mut self, peer: PeerId, now: Instant) {
-        if self.lingering.len() < MAX_LINGERING || self.lingering.contains_key(&peer) {
-            self.lingering.insert(peer, now + LINGER);
+        let loser = self.lingering.keep(peer, self.peers.source(&peer), now);
+        for peer in std::iter::once(peer).chain(loser) {
             self.refresh_hold(peer);
         }
     }
@@ -352,7 +344,7 @@ impl Driver {
     /// Holds and watches the connection to a peer exactly as long as there is a reason.
     pub(super) fn refresh_hold(&mut self, peer: PeerId) {
         let registered = self.service.is_registered(&peer).then_some(WATCH_REGISTERED);
-        let lingering = self.lingering.contains_key(&peer).then_some(WATCH_LINGERING);
+        let lingering = self.lingering.contains(&peer).then_some(WATCH_LINGERING);
         let watch = [self.links.watch(&peer), registered, lingering].into_iter().flatten().min();
         let behaviour = self.swarm.behaviour_mut();
         match watch {

@@ -1,7 +1,10 @@
-//! Which connections are kept open although they are idle, and how many one address may have.
+//! Which connections are kept open although they are idle, and how many strangers may have at a time.
 //!
 //! libp2p closes a connection on which no protocol is busy. Signalling needs the opposite for a few: a
-//! terminal's connections to its directories, and a directory's to the terminals registered with it.
+//! terminal's connections to its directories, and a directory's to the terminals registered with it. These are *held*. All
+//! others are *strangers'*, whoever made them (nodes of the DHT are dialled because they say that they are some): they
+//! have places, of which a source (/24 or /64) may take so many; when those are taken, the connection that was used
+//! longest ago is closed. So whoever fills them with idle connections keeps nobody out.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::convert::Infallible;
@@ -12,37 +15,73 @@ use std::task::{Context, Poll};
 use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
 use libp2p::core::upgrade::DeniedUpgrade;
+use libp2p::swarm::behaviour::ConnectionEstablished;
 use libp2p::swarm::handler::ConnectionEvent;
 use libp2p::swarm::{
-    ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm, NetworkBehaviour,
-    NotifyHandler, SubstreamProtocol, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+    CloseConnection, ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm,
+    NetworkBehaviour, NotifyHandler, SubstreamProtocol, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
 };
 use libp2p::{Multiaddr, PeerId};
+use tracing::debug;
 
-use super::addr;
+use super::addr::{self, Source};
+use super::budget::Budget;
+use super::config::Limits;
+use super::places::{Place, Places};
+
+/// Connections of one peer. A new one takes the place of the oldest: of two to the same key the newer one leads to a
+/// living program, the older one perhaps to one that was killed.
+const MAX_PER_PEER: usize = 3;
+
+/// Strangers over TCP have a part of the places of their own: what yamux lets the other end send before it is read
+/// makes each of them dearer, up to 2 MiB.
+const TCP_PART: usize = 4;
 
 /// One IPv4 address or one IPv6 /64.
 type Host = [u8; 8];
 
-/// Keeps chosen connections open and bounds the connections accepted per host.
+/// Keeps chosen connections open and bounds the others.
 pub(super) struct Gate {
     per_host: usize,
+    pending_per_source: usize,
     accepted: HashMap<Host, usize>,
-    hosts: HashMap<ConnectionId, Host>,
+    pending: HashMap<Source, usize>,
+    entries: HashMap<ConnectionId, Entry>,
+    strangers: Places<ConnectionId>,
+    tcp_strangers: Places<ConnectionId>,
     held: HashSet<PeerId>,
     connections: HashMap<PeerId, Vec<ConnectionId>>,
+    budget: Budget,
     queue: VecDeque<ToSwarm<Infallible, bool>>,
 }
 
+/// A connection that doesn't go through a relay.
+struct Entry {
+    /// Where it was accepted from.
+    accepted: Option<Host>,
+    source: Source,
+    tcp: bool,
+    /// Once its handshake is over.
+    peer: Option<PeerId>,
+}
+
 impl Gate {
-    /// Accepts at most `per_host` connections from one IPv4 address or IPv6 /64 at a time.
-    pub(super) fn new(per_host: u32) -> Self {
+    /// With these bounds. Held peers are befriended with the budget.
+    pub(super) fn new(limits: &Limits, budget: Budget) -> Self {
         Self {
-            per_host: per_host as usize,
+            per_host: limits.connections_per_ip as usize,
+            pending_per_source: limits.handshakes_per_source,
             accepted: HashMap::new(),
-            hosts: HashMap::new(),
+            pending: HashMap::new(),
+            entries: HashMap::new(),
+            strangers: Places::new(limits.strangers, limits.strangers_per_source),
+            tcp_strangers: Places::new(
+                limits.strangers.div_ceil(TCP_PART),
+                limits.strangers_per_source.div_ceil(TCP_PART),
+            ),
             held: HashSet::new(),
             connections: HashMap::new(),
+            budget,
             queue: VecDeque::new(),
         }
     }
@@ -51,6 +90,10 @@ impl Gate {
     pub(super) fn hold(&mut self, peer: PeerId) {
         if self.held.insert(peer) {
             self.tell(peer, true);
+            for id in self.connections.get(&peer).into_iter().flatten() {
+                self.strangers.leave(id);
+                self.tcp_strangers.leave(id);
+            }
         }
     }
 
@@ -58,10 +101,22 @@ impl Gate {
     pub(super) fn release(&mut self, peer: &PeerId) {
         if self.held.remove(peer) {
             self.tell(*peer, false);
+            for id in self.connections.get(peer).cloned().unwrap_or_default() {
+                self.take_place(id);
+            }
+        }
+    }
+
+    /// The peer has made a request: its connections are in use.
+    pub(super) fn used(&mut self, peer: &PeerId) {
+        for id in self.connections.get(peer).into_iter().flatten() {
+            self.strangers.used(id);
+            self.tcp_strangers.used(id);
         }
     }
 
     fn tell(&mut self, peer: PeerId, hold: bool) {
+        self.budget.befriend(peer, hold);
         for id in self.connections.get(&peer).into_iter().flatten() {
             self.queue.push_back(ToSwarm::NotifyHandler {
                 peer_id: peer,
@@ -71,13 +126,76 @@ impl Gate {
         }
     }
 
+    fn close(&mut self, peer_id: PeerId, id: ConnectionId) {
+        self.queue.push_back(ToSwarm::CloseConnection { peer_id, connection: CloseConnection::One(id) });
+    }
+
+    /// Gives a connection a stranger's place, and closes the one that loses it.
+    fn take_place(&mut self, id: ConnectionId) {
+        let Some(entry) = self.entries.get(&id) else { return };
+        let places = if entry.tcp { &mut self.tcp_strangers } else { &mut self.strangers };
+        let loser = match places.take(id, entry.source) {
+            Place::Given => return,
+            Place::Instead(loser) => loser,
+            Place::None => id,
+        };
+        if let Some(peer) = self.entries.get(&loser).and_then(|entry| entry.peer) {
+            debug!("a stranger's connection makes room");
+            self.close(peer, loser);
+        }
+    }
+
+    /// Counts a connection that is being made, if it may be.
+    fn admit(&mut self, id: ConnectionId, remote: &Multiaddr) -> Result<(), TooMany> {
+        let Some(host) = host_of(remote) else { return Ok(()) };
+        let source = Source::of_addr(remote);
+        let pending = self.pending.get(&source).copied().unwrap_or(0);
+        let accepted = self.accepted.get(&host).copied().unwrap_or(0);
+        if pending >= self.pending_per_source || accepted >= self.per_host {
+            return Err(TooMany);
+        }
+        self.pending.insert(source, pending + 1);
+        self.accepted.insert(host, accepted + 1);
+        self.entries.insert(id, Entry { accepted: Some(host), source, tcp: !addr::is_quic(remote), peer: None });
+        Ok(())
+    }
+
+    fn established(&mut self, event: &ConnectionEstablished<'_>) {
+        let (peer, id) = (event.peer_id, event.connection_id);
+        let remote = event.endpoint.get_remote_address();
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.peer = Some(peer);
+            decrease(&mut self.pending, &entry.source);
+        } else if host_of(remote).is_some() {
+            let (source, tcp) = (Source::of_addr(remote), !addr::is_quic(remote));
+            self.entries.insert(id, Entry { accepted: None, source, tcp, peer: Some(peer) });
+        }
+        let connections = self.connections.entry(peer).or_default();
+        connections.push(id);
+        let surplus = connections.len().saturating_sub(MAX_PER_PEER);
+        let oldest: Vec<_> = connections.iter().copied().take(surplus).collect();
+        oldest.into_iter().for_each(|id| self.close(peer, id));
+        // Held or released between the making of the handler and now.
+        let hold = self.held.contains(&peer);
+        self.queue.push_back(ToSwarm::NotifyHandler {
+            peer_id: peer,
+            handler: NotifyHandler::One(id),
+            event: hold,
+        });
+        if !hold {
+            self.take_place(id);
+        }
+    }
+
     fn forget(&mut self, peer: Option<PeerId>, id: ConnectionId) {
-        if let Some(host) = self.hosts.remove(&id)
-            && let Some(count) = self.accepted.get_mut(&host)
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.accepted.remove(&host);
+        self.strangers.leave(&id);
+        self.tcp_strangers.leave(&id);
+        if let Some(entry) = self.entries.remove(&id) {
+            if let Some(host) = entry.accepted {
+                decrease(&mut self.accepted, &host);
+            }
+            if entry.peer.is_none() {
+                decrease(&mut self.pending, &entry.source);
             }
         }
         if let Some(peer) = peer
@@ -87,6 +205,15 @@ impl Gate {
             if ids.is_empty() {
                 self.connections.remove(&peer);
             }
+        }
+    }
+}
+
+fn decrease<K: Eq + std::hash::Hash>(counts: &mut HashMap<K, usize>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(key);
         }
     }
 }
@@ -103,7 +230,7 @@ fn host_of(addr: &Multiaddr) -> Option<Host> {
     Some(host)
 }
 
-/// One host has as many connections as it may.
+/// One host or its surroundings have as many connections as they may.
 #[derive(Debug)]
 struct TooMany;
 
@@ -125,14 +252,7 @@ impl NetworkBehaviour for Gate {
         _: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
-        let Some(host) = host_of(remote) else { return Ok(()) };
-        let count = self.accepted.entry(host).or_default();
-        if *count >= self.per_host {
-            return Err(ConnectionDenied::new(TooMany));
-        }
-        *count += 1;
-        self.hosts.insert(id, host);
-        Ok(())
+        self.admit(id, remote).map_err(ConnectionDenied::new)
     }
 
     fn handle_established_inbound_connection(
@@ -158,14 +278,7 @@ impl NetworkBehaviour for Gate {
 
     fn on_swarm_event(&mut self, event: FromSwarm) {
         if let FromSwarm::ConnectionEstablished(event) = &event {
-            self.connections.entry(event.peer_id).or_default().push(event.connection_id);
-            // Held or released between the making of the handler and now.
-            let hold = self.held.contains(&event.peer_id);
-            self.queue.push_back(ToSwarm::NotifyHandler {
-                peer_id: event.peer_id,
-                handler: NotifyHandler::One(event.connection_id),
-                event: hold,
-            });
+            self.established(event);
         } else if let FromSwarm::ConnectionClosed(event) = &event {
             self.forget(Some(event.peer_id), event.connection_id);
         } else if let FromSwarm::ListenFailure(event) = &event {

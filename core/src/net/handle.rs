@@ -131,7 +131,7 @@ impl Net {
         let verdicts = Verdicts::default();
         let records = Records::new(&config.limits, verdicts.clone(), disk.clone(), loaded, wall_clock());
         let mut registry = Registry::default();
-        let mut swarm = behaviour::swarm(&config, key, records, &mut registry)?;
+        let mut swarm = behaviour::swarm(&config, &key, records, &mut registry)?;
         let metrics = Arc::new(Metrics::new(registry));
         let stun = match config.stun.filter(|_| config.role.serves()) {
             Some(addr) => Some(Arc::new(

@@ -82,9 +82,66 @@ impl<K: Eq + Hash> Limiter<K> {
     }
 }
 
+/// A member that stays below this part of its own rate is modest.
+const MODEST: u32 = 6;
+
+/// Token buckets for members and for the groups that they belong to, such as the nodes of one network: no member gets
+/// more than its share, no group more than its own, and those of a group that want little get it even though others
+/// want all of it. Half of what the group may do is for the modest alone.
+pub(super) struct Fair<G, M> {
+    members: Limiter<M>,
+    modest: Limiter<M>,
+    groups: Limiter<G>,
+    for_modest: Limiter<G>,
+}
+
+impl<G: Copy + Eq + Hash, M: Copy + Eq + Hash> Fair<G, M> {
+    /// So many events per second for each member and each group.
+    pub(super) fn new(per_member: u32, per_group: u32) -> Self {
+        Self {
+            members: Limiter::new(per_member),
+            modest: Limiter::new(per_member.div_ceil(MODEST)),
+            groups: Limiter::new(per_group.div_ceil(2)),
+            for_modest: Limiter::new(per_group / 2),
+        }
+    }
+
+    /// Whether a member may do one more thing now.
+    pub(super) fn permit(&mut self, group: G, member: M, now: Instant) -> bool {
+        let modest = self.modest.permit(member, now) && self.for_modest.permit(group, now);
+        self.members.permit(member, now) && (modest || self.groups.permit(group, now))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_greedy_crowd_leaves_the_modest_their_part() {
+        let (start, mut fair) = (Instant::now(), Fair::new(30, 1_000));
+        let (mut greedy, mut modest) = (0, 0);
+        for step in 0..6_000_u64 {
+            let now = start + Duration::from_millis(step * 10);
+            // Forty that send 100 a second each, and one that sends 4.
+            greedy += (0..40).filter(|member| fair.permit("net", *member, now)).count();
+            if step % 25 == 0 {
+                assert!(fair.permit("net", 99, now), "after {step} steps");
+                modest += 1;
+            }
+        }
+        assert_eq!(modest, 240);
+        // A minute's worth and the burst.
+        assert!((30_000..=71_000).contains(&greedy), "{greedy}");
+        assert!(fair.permit("other net", 1_000, start));
+    }
+
+    #[test]
+    fn a_crowd_that_pretends_to_be_modest_gets_no_more_than_a_group_may() {
+        let (start, mut fair) = (Instant::now(), Fair::new(30, 1_000));
+        let granted = (0..100_000).filter(|member| fair.permit("net", *member, start)).count();
+        assert_eq!(granted, 10_000);
+    }
 
     #[test]
     fn a_burst_then_the_rate() {

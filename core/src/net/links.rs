@@ -31,9 +31,10 @@ const BACKOFF_MIN: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
 const BACKOFF_ALONE: Duration = Duration::from_secs(20);
 
-/// A link to an entry point is probed when nothing has been heard through it for so long, another link seldom. A
-/// probe costs 250 bytes altogether: 180 kB in an hour.
+/// The links to entry points are probed in turn, one in so long, as there are others if one is dead; but each within
+/// [`WATCH_HOMES`] times that. A probe costs 250 bytes altogether: 180 kB in an hour. Other links are probed seldom.
 const WATCH_HOME: Duration = Duration::from_secs(5);
+const WATCH_HOMES: u32 = 3;
 const WATCH_KEPT: Duration = Duration::from_secs(60);
 
 /// A directory that was full, did not answer, or takes no terminals is asked again after this.
@@ -88,6 +89,8 @@ pub(super) struct Link {
     pub(super) base: Option<Multiaddr>,
     pub(super) stun: Vec<SocketAddr>,
     pub(super) reservation: Option<ListenerId>,
+    /// Whether it has been granted.
+    pub(super) reserved: bool,
     pub(super) reserve_again: Option<Instant>,
 }
 
@@ -105,6 +108,7 @@ impl Link {
             base: None,
             stun: Vec::new(),
             reservation: None,
+            reserved: false,
             reserve_again: None,
         }
     }
@@ -133,6 +137,7 @@ impl Link {
         self.registered = false;
         self.register_again = None;
         self.reservation = None;
+        self.reserved = false;
         self.reserve_again = None;
     }
 }
@@ -164,8 +169,10 @@ impl Links {
 
     /// How often a connection to the peer is probed for the links' sake.
     pub(super) fn watch(&self, peer: &PeerId) -> Option<Duration> {
+        let homes = self.all.iter().filter(|link| link.is_home() && link.is_up()).count();
+        let homes = u32::try_from(homes).unwrap_or(WATCH_HOMES).clamp(1, WATCH_HOMES);
         let mine = self.all.iter().filter(|link| link.peer.as_ref() == Some(peer));
-        mine.map(|link| if link.is_home() { WATCH_HOME } else { WATCH_KEPT }).min()
+        mine.map(|link| if link.is_home() { WATCH_HOME * homes } else { WATCH_KEPT }).min()
     }
 
     /// Whether no entry point is up.
@@ -275,7 +282,7 @@ impl Driver {
         if let Some(base) = link.base.clone() {
             self.swarm.behaviour_mut().kad.add_address(&peer, base);
         }
-        self.refresh_hold(peer);
+        self.refresh_links();
         self.dirty = true;
         if self.links.all[index].is_home() {
             self.register(index);
@@ -300,7 +307,14 @@ impl Driver {
     pub(super) fn on_link_disconnected(&mut self, peer: PeerId, now: Instant) {
         for index in 0..self.links.all.len() {
             let link = &mut self.links.all[index];
-            if link.peer != Some(peer) || !link.is_up() {
+            if link.peer != Some(peer) {
+                continue;
+            }
+            if let State::Idle { until } = &mut link.state {
+                // Another way to the same node, which was of no use as long as this one worked.
+                *until = now.min(*until) + BACKOFF_MIN;
+            }
+            if !link.is_up() {
                 continue;
             }
             let (home, name) = (link.is_home(), link.name.clone());
@@ -312,6 +326,13 @@ impl Driver {
                 self.tell(NetEvent::EntryDown { addr: name });
             }
         }
+        self.refresh_links();
+    }
+
+    /// A link has come up or gone: how often each is probed depends on how many there are.
+    fn refresh_links(&mut self) {
+        let peers: Vec<PeerId> = self.links.all.iter().filter_map(|link| link.peer).collect();
+        peers.into_iter().for_each(|peer| self.refresh_hold(peer));
     }
 
     /// Registers with the link's node, or just greets it where there is nothing to register.

@@ -4,6 +4,7 @@
 //!   Net (handle) --Command--> Driver: owns the swarm, one task, dumb loop
 //!     |                         |-- each behaviour's events in its own module (dht, identify, relay, mdns, service)
 //!     |                         |-- links: entry points and kept directories, with back-off; probe: are they alive
+//!     |                         |-- gate, budget: how many connections and streams strangers may have
 //!     |                         '-- store: the DHT's records, validated, bounded, persistent
 //!     '-- lookup, publish, signal: tasks that ask the driver for single steps (request, query, connect)
 //! ```
@@ -12,6 +13,7 @@
 
 mod addr;
 mod behaviour;
+mod budget;
 mod client;
 mod codec;
 mod command;
@@ -23,11 +25,13 @@ mod gate;
 mod handle;
 mod identify;
 mod limit;
+mod linger;
 mod links;
 mod lookup;
 mod mdns;
 mod metrics;
 mod peers;
+mod places;
 mod probe;
 mod publish;
 mod relay;
@@ -37,6 +41,7 @@ mod signal;
 mod status;
 mod store;
 mod stun;
+mod transport;
 mod ways;
 
 pub use addr::AddrError;

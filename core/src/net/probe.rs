@@ -184,10 +184,12 @@ impl Prober {
     }
 
     fn poll_others(&mut self, cx: &mut Context<'_>) {
-        while let Some(turn) = &mut self.others {
-            let Poll::Ready(result) = turn.poll_unpin(cx) else { return };
+        let Some(turn) = &mut self.others else { return };
+        if let Poll::Ready(result) = turn.poll_unpin(cx) {
             self.others = result.ok().map(|stream| echo(stream).boxed());
             self.heard();
+            // One at a time, however many come.
+            cx.waker().wake_by_ref();
         }
     }
 

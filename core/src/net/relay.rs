@@ -15,8 +15,9 @@ use super::config::Role;
 use super::driver::Driver;
 use super::event::NetEvent;
 
-/// A lost reservation is asked for again after this, if the connection still stands.
-const RESERVE_AGAIN: Duration = Duration::from_secs(5);
+/// A reservation that was lost, or never granted, is asked for again after this, if the connection still stands.
+const RESERVE_LOST: Duration = Duration::from_secs(5);
+const RESERVE_REFUSED: Duration = Duration::from_secs(60);
 
 impl Driver {
     /// A linked node has told its protocols and addresses. Only now may a reservation be made: libp2p takes the
@@ -52,14 +53,21 @@ impl Driver {
     pub(super) fn on_reservation_lost(&mut self, listener: ListenerId, now: Instant) {
         if let Some(link) = self.links.all.iter_mut().find(|link| link.reservation == Some(listener)) {
             link.reservation = None;
-            link.reserve_again = Some(now + RESERVE_AGAIN);
+            let pause = if std::mem::take(&mut link.reserved) { RESERVE_LOST } else { RESERVE_REFUSED };
+            link.reserve_again = Some(now + pause);
         }
     }
 
     pub(super) fn on_relay_client(&mut self, event: relay::client::Event) {
         match event {
-            relay::client::Event::ReservationReqAccepted { renewal, .. } => {
+            relay::client::Event::ReservationReqAccepted { relay_peer_id, renewal, .. } => {
                 debug!(renewal, "reserved");
+                let mut links = self.links.all.iter_mut();
+                if let Some(link) =
+                    links.find(|link| link.peer == Some(relay_peer_id) && link.reservation.is_some())
+                {
+                    link.reserved = true;
+                }
                 self.dirty = true;
             }
             relay::client::Event::OutboundCircuitEstablished { .. }

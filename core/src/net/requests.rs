@@ -4,7 +4,7 @@
 //! that an asker hears of a terminal that doesn't answer, instead of running out of time itself. Running out of time
 //! says nothing about the connection (the delay may be a third party's); it is a reason to [probe](super::probe) it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use libp2p::request_response::{self, OutboundFailure, OutboundRequestId, ResponseChannel};
@@ -14,11 +14,18 @@ use libp2p::{Multiaddr, PeerId};
 use tokio::sync::oneshot;
 use tracing::debug;
 
+use super::budget::{FRIEND, STRANGER};
 use super::client::RequestError;
 use super::codec::{Request, Response};
 use super::driver::Driver;
 
-/// Requests that wait for a connection at a time, altogether and for one peer; more fail at once.
+/// Requests to one peer without an answer at a time, if it is a stranger or if one of the two is registered with the other:
+/// as many streams as it grants ([budget](super::budget)), less one for a probe and one for the DHT. More wait.
+const AT_A_TIME: usize = STRANGER - 2;
+const AT_A_TIME_REGISTERED: usize = FRIEND - 2;
+
+/// Requests that wait at a time, for a connection or for others to be answered, altogether and for one peer; more fail
+/// at once.
 const MAX_WAITING: usize = 1_024;
 const MAX_WAITING_PER_PEER: usize = 128;
 
@@ -56,6 +63,8 @@ impl From<oneshot::Sender<Result<Response, RequestError>>> for Asker {
 #[derive(Default)]
 pub(super) struct Requests {
     sent: HashMap<OutboundRequestId, Sent>,
+    /// How many of those to each peer.
+    open: HashMap<PeerId, usize>,
     waiting: HashMap<PeerId, Waiting>,
     waiting_total: usize,
 }
@@ -67,19 +76,20 @@ struct Sent {
     until: Instant,
 }
 
-/// Requests to a peer that is not connected yet.
+/// Requests to a peer that is not connected yet, or has enough to do.
 struct Waiting {
     addrs: Vec<Multiaddr>,
     /// Whether these addresses have been dialled, and not just somebody else's attempt been joined.
     dialled: bool,
-    queue: Vec<(Request, Asker, Instant)>,
+    queue: VecDeque<(Request, Asker, Instant)>,
 }
 
 impl Driver {
     /// Sends a request, connecting first if `addrs` or what the DHT knows permits.
     pub(super) fn request(&mut self, to: PeerId, addrs: Vec<Multiaddr>, request: Request, asker: Asker) {
         let until = Instant::now() + time_for(&request, &asker);
-        if self.peers.contains(&to) {
+        let connected = self.peers.contains(&to);
+        if connected && !self.is_busy(&to) {
             return self.send(to, request, asker, until);
         }
         if to == *self.swarm.local_peer_id() {
@@ -95,22 +105,42 @@ impl Driver {
         let waiting = self.requests.waiting.entry(to).or_insert(Waiting {
             addrs: Vec::new(),
             dialled: false,
-            queue: Vec::new(),
+            queue: VecDeque::new(),
         });
-        waiting.queue.push((request, asker, until));
+        waiting.queue.push_back((request, asker, until));
         for addr in addrs {
             if !waiting.addrs.contains(&addr) {
                 waiting.addrs.push(addr);
             }
         }
-        if !known {
+        if !known && !connected {
             self.dial_waiting(to);
         }
+    }
+
+    /// Whether a peer has been asked as much as it answers at a time.
+    fn is_busy(&self, to: &PeerId) -> bool {
+        let registered = self.links.is_registered(to) || self.service.is_registered(to);
+        let most = if registered { AT_A_TIME_REGISTERED } else { AT_A_TIME };
+        self.requests.open.get(to).is_some_and(|open| *open >= most)
     }
 
     fn send(&mut self, to: PeerId, request: Request, asker: Asker, until: Instant) {
         let id = self.swarm.behaviour_mut().signal.send_request(&to, request);
         self.requests.sent.insert(id, Sent { to, asker, until });
+        *self.requests.open.entry(to).or_default() += 1;
+    }
+
+    /// A request is over, one way or the other: the next one may be sent.
+    fn over(&mut self, sent: Sent, result: Result<Response, RequestError>) {
+        if let Some(open) = self.requests.open.get_mut(&sent.to) {
+            *open -= 1;
+            if *open == 0 {
+                self.requests.open.remove(&sent.to);
+            }
+        }
+        self.flush_waiting(sent.to);
+        self.answered(sent.to, sent.asker, result);
     }
 
     /// Dials a peer that requests wait for; or joins the attempt that is being made already.
@@ -141,15 +171,26 @@ impl Driver {
         }
     }
 
-    fn fail_waiting(&mut self, peer: PeerId) {
-        for (_, asker, _) in self.take_waiting(peer) {
+    /// Requests that waited for a peer get no answer.
+    pub(super) fn fail_waiting(&mut self, peer: PeerId) {
+        let Some(waiting) = self.requests.waiting.remove(&peer) else { return };
+        self.requests.waiting_total -= waiting.queue.len();
+        for (_, asker, _) in waiting.queue {
             self.answered(peer, asker, Err(RequestError::Unreachable));
         }
     }
 
-    /// The peer is connected: send what waited for that.
+    /// The peer is connected, or has answered: send what waited for that.
     pub(super) fn flush_waiting(&mut self, peer: PeerId) {
-        for (request, asker, until) in self.take_waiting(peer) {
+        while self.peers.contains(&peer) && !self.is_busy(&peer) {
+            let Some(waiting) = self.requests.waiting.get_mut(&peer) else { return };
+            // A later attempt to connect is none of theirs.
+            waiting.dialled = false;
+            let Some((request, asker, until)) = waiting.queue.pop_front() else {
+                self.requests.waiting.remove(&peer);
+                return;
+            };
+            self.requests.waiting_total -= 1;
             self.send(peer, request, asker, until);
         }
     }
@@ -158,16 +199,21 @@ impl Driver {
     pub(super) fn tick_requests(&mut self, now: Instant) {
         let late: Vec<Sent> =
             self.requests.sent.extract_if(|_, sent| sent.until <= now).map(|(_, sent)| sent).collect();
-        for Sent { to, asker, .. } in late {
-            self.probe(to);
-            self.answered(to, asker, Err(RequestError::Timeout));
+        for sent in late {
+            self.probe(sent.to);
+            self.over(sent, Err(RequestError::Timeout));
         }
-    }
-
-    fn take_waiting(&mut self, peer: PeerId) -> Vec<(Request, Asker, Instant)> {
-        let queue = self.requests.waiting.remove(&peer).map(|waiting| waiting.queue).unwrap_or_default();
-        self.requests.waiting_total -= queue.len();
-        queue
+        let mut late = Vec::new();
+        for (peer, waiting) in &mut self.requests.waiting {
+            let (over, queue): (VecDeque<_>, _) =
+                std::mem::take(&mut waiting.queue).into_iter().partition(|(_, _, until)| *until <= now);
+            waiting.queue = queue;
+            late.extend(over.into_iter().map(|(_, asker, _)| (*peer, asker)));
+        }
+        self.requests.waiting_total -= late.len();
+        for (peer, asker) in late {
+            self.answered(peer, asker, Err(RequestError::Timeout));
+        }
     }
 
     /// Events of the request-response protocol.
@@ -183,16 +229,17 @@ impl Driver {
                 if matches!(request, Request::Register { .. }) {
                     self.leave_older_connections(peer, connection_id);
                 }
+                self.swarm.behaviour_mut().gate.used(&peer);
                 self.serve(peer, request, channel);
             }
-            Event::Message { peer, message: Message::Response { request_id, response }, .. } => {
+            Event::Message { message: Message::Response { request_id, response }, .. } => {
                 if let Some(sent) = self.requests.sent.remove(&request_id) {
-                    self.answered(peer, sent.asker, Ok(response));
+                    self.over(sent, Ok(response));
                 }
             }
-            Event::OutboundFailure { peer, request_id, error, .. } => {
+            Event::OutboundFailure { request_id, error, .. } => {
                 if let Some(sent) = self.requests.sent.remove(&request_id) {
-                    self.on_outbound_failure(peer, sent.asker, &error);
+                    self.on_outbound_failure(sent, &error);
                 }
             }
             // The sender gave up, or sent what is no request; its stream is closed, nothing is left to do.
@@ -201,7 +248,7 @@ impl Driver {
         }
     }
 
-    fn on_outbound_failure(&mut self, peer: PeerId, asker: Asker, error: &OutboundFailure) {
+    fn on_outbound_failure(&mut self, sent: Sent, error: &OutboundFailure) {
         debug!(%error, "request failed");
         let error = match error {
             OutboundFailure::DialFailure => RequestError::Unreachable,
@@ -210,9 +257,9 @@ impl Driver {
             OutboundFailure::ConnectionClosed | OutboundFailure::Io(_) => RequestError::Broken,
         };
         if error == RequestError::Timeout {
-            self.probe(peer);
+            self.probe(sent.to);
         }
-        self.answered(peer, asker, Err(error));
+        self.over(sent, Err(error));
     }
 
     fn answered(&mut self, peer: PeerId, asker: Asker, result: Result<Response, RequestError>) {

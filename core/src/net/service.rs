@@ -4,7 +4,7 @@
 //! ([`Limits`](super::Limits)), and every answer comes at once, except where it has to be waited for: a packet's
 //! acknowledgement, a proof, the disk.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::time::Instant;
 
 use libp2p::PeerId;
@@ -19,7 +19,8 @@ use super::codec::{MAX_ADDR, Refusal, Request, Response};
 use super::config::Limits;
 use super::driver::{Driver, Inner};
 use super::event::NetEvent;
-use super::limit::Limiter;
+use super::limit::{Fair, Limiter};
+use super::places::{Place, Places};
 use super::requests::Asker;
 use super::signal::MAX_BLOB;
 use super::status::wall_clock;
@@ -31,13 +32,11 @@ const MAX_STUN: usize = 4;
 
 /// The service's memory.
 pub(super) struct Service {
-    registered: HashSet<PeerId>,
-    max_registered: usize,
-    per_peer: Limiter<PeerId>,
-    second_hand: Limiter<PeerId>,
-    per_source: Limiter<Source>,
+    registered: Places<PeerId>,
+    first_hand: Fair<Source, PeerId>,
+    second_hand: Fair<Source, PeerId>,
+    deliveries: Fair<Bringer, TerminalId>,
     queries: Limiter<Source>,
-    deliveries: Limiter<TerminalId>,
     in_flight: HashMap<PeerId, usize>,
     in_flight_total: usize,
     max_in_flight: usize,
@@ -48,13 +47,11 @@ pub(super) struct Service {
 impl Service {
     pub(super) fn new(limits: &Limits) -> Self {
         Self {
-            registered: HashSet::new(),
-            max_registered: limits.registered,
-            per_peer: Limiter::new(limits.forward_per_peer),
-            second_hand: Limiter::new(limits.forward_second_hand),
-            per_source: Limiter::new(limits.forward_per_source),
+            registered: Places::new(limits.registered, limits.registered_per_source),
+            first_hand: Fair::new(limits.forward_per_peer, limits.forward_per_source),
+            second_hand: Fair::new(limits.forward_second_hand, limits.forward_per_source),
+            deliveries: Fair::new(limits.forward_per_peer, limits.deliver_per_bringer),
             queries: Limiter::new(limits.queries_per_source),
-            deliveries: Limiter::new(limits.forward_per_peer),
             in_flight: HashMap::new(),
             in_flight_total: 0,
             max_in_flight: limits.in_flight,
@@ -72,7 +69,7 @@ impl Service {
     }
 
     pub(super) fn disconnected(&mut self, peer: &PeerId) {
-        self.registered.remove(peer);
+        self.registered.leave(peer);
     }
 
     /// Whether the source may ask or store one more thing.
@@ -172,11 +169,15 @@ impl Driver {
         if !valid {
             return Response::Refused { reason: Refusal::Invalid };
         }
-        let service = &mut self.service;
-        if !service.registered.contains(&peer) && service.registered.len() >= service.max_registered {
-            return Response::Busy;
+        match self.service.registered.take_for_good(peer, self.peers.source(&peer)) {
+            Place::Given => {}
+            Place::Instead(loser) => {
+                // So it knows, and looks for another directory.
+                let _ = self.swarm.disconnect_peer_id(loser);
+                self.refresh_hold(loser);
+            }
+            Place::None => return Response::Busy,
         }
-        service.registered.insert(peer);
         self.refresh_hold(peer);
         self.dirty = true;
         self.welcome(&peer)
@@ -212,8 +213,8 @@ impl Driver {
         let first = parcel.origin.is_none();
         // Whoever's packets it says they are: they count against the peer that hands them over.
         let service = &mut self.service;
-        let share = if first { &mut service.per_peer } else { &mut service.second_hand };
-        if !share.permit(peer, now) || !service.per_source.permit(source, now) {
+        let share = if first { &mut service.first_hand } else { &mut service.second_hand };
+        if !share.permit(source, peer, now) {
             return Err(Response::Busy);
         }
         let way = service.ways.to(&target, now).filter(|_| first);
@@ -291,9 +292,12 @@ impl Driver {
         // The nodes that this terminal chose to be reached through are believed about whom they have packets from;
         // anybody else is counted as one sender, whatever names it gives.
         let (now, trusted) = (Instant::now(), self.links.is_registered(&peer));
-        let counted = if trusted { from } else { via };
-        let permitted = self.service.deliveries.permit(counted, now)
-            && (trusted || self.service.per_source.permit(self.peers.source(&peer), now));
+        let (bringer, counted) = if trusted {
+            (Bringer::Directory(peer), from)
+        } else {
+            (Bringer::Source(self.peers.source(&peer)), via)
+        };
+        let permitted = self.service.deliveries.permit(bringer, counted, now);
         if !permitted || !self.tell(NetEvent::Signal { from, via, blob }) {
             return Response::Busy;
         }
@@ -334,6 +338,15 @@ impl Driver {
         self.dirty = true;
         self.records().offer(Offer { key, bytes: set, source, own: false, reply }, wall_clock());
     }
+}
+
+/// Who brings packets to this terminal.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Bringer {
+    /// A directory that it is registered with.
+    Directory(PeerId),
+    /// Anybody else.
+    Source(Source),
 }
 
 /// A packet to pass on.

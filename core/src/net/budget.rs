@@ -1,0 +1,381 @@
+//! How many streams other nodes may have open here: what bounds the bytes of requests that are being read.
+//!
+//! A stream that another node opens costs memory until it is done: up to 16 KiB of a message that is being read, about as
+//! much again in buffers of the protocols and transports. Every protocol bounds its own messages, but not how many
+//! there are at a time; this does, for all protocols together, where streams come in:
+//!
+//! * one connection may have [`STRANGER`] streams open, or [`FRIEND`] if this node keeps it for a reason of its own;
+//! * the first [`FREE`] of each connection cost nothing more; the others are taken from what its source (/24 or /64) may
+//!   have, and from what there is altogether.
+//!
+//! A connection that has all it may have waits, where its transport can make the other end wait (QUIC's flow control
+//! bounds what has come in by then). Yamux can't, at less than 256 KiB a stream; there, and when the source or all
+//! together have used up theirs, the stream is reset, and the request fails at the other end. So is a stranger's stream
+//! on which nothing comes for [`SILENT`], or whose answer is not taken within [`STALLED`].
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use futures::{AsyncRead, AsyncWrite, FutureExt};
+use libp2p::PeerId;
+use libp2p::core::ConnectedPoint;
+use libp2p::core::muxing::{StreamMuxer, StreamMuxerBox, StreamMuxerEvent, SubstreamBox};
+use tokio::time::{Instant, Sleep, sleep};
+
+use super::addr::{self, Source};
+
+/// Streams that a node may have open on one connection here.
+pub(super) const STRANGER: usize = 8;
+/// The same on a connection that this node keeps.
+pub(super) const FRIEND: usize = 32;
+/// Streams of each connection that are not counted further: a probe, and a request at a time.
+const FREE: usize = 2;
+
+/// A stranger's stream on which nothing has come for so long is reset. Longer than a call rings (45 s), should
+/// its signalling go through a circuit.
+const SILENT: Duration = Duration::from_secs(60);
+
+/// The same for one whose other end does not read: what it has sent meanwhile, up to 256 KiB over yamux, waits here.
+const STALLED: Duration = Duration::from_secs(5);
+
+/// Counts streams. Clones share it.
+#[derive(Clone)]
+pub(super) struct Budget(Arc<Mutex<Counts>>);
+
+struct Counts {
+    max_total: usize,
+    max_per_source: usize,
+    friends: HashSet<PeerId>,
+    connections: HashMap<u64, Connection>,
+    sources: HashMap<Source, usize>,
+    total: usize,
+    next: u64,
+}
+
+struct Connection {
+    peer: PeerId,
+    source: Source,
+    /// Whether the other end can be made to wait.
+    patient: bool,
+    open: usize,
+    waiting: Option<Waker>,
+}
+
+impl Counts {
+    fn allowance(&self, peer: &PeerId) -> usize {
+        if self.friends.contains(peer) { FRIEND } else { STRANGER }
+    }
+
+    /// Counts a stream; `false` if there may be none.
+    fn open(&mut self, id: u64) -> bool {
+        let Some(connection) = self.connections.get(&id) else { return false };
+        let (open, source) = (connection.open, connection.source);
+        if open >= self.allowance(&connection.peer) {
+            return false;
+        }
+        if open >= FREE {
+            let of_source = self.sources.entry(source).or_default();
+            if *of_source >= self.max_per_source || self.total >= self.max_total {
+                return false;
+            }
+            *of_source += 1;
+            self.total += 1;
+        }
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.open += 1;
+        }
+        true
+    }
+
+    fn close(&mut self, id: u64) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        connection.open -= 1;
+        let (counted, source) = (usize::from(connection.open >= FREE), connection.source);
+        if let Some(waker) = connection.waiting.take() {
+            waker.wake();
+        }
+        self.give_back(source, counted);
+    }
+
+    /// The connection has gone, with all its streams.
+    fn leave(&mut self, id: u64) {
+        if let Some(connection) = self.connections.remove(&id) {
+            self.give_back(connection.source, connection.open.saturating_sub(FREE));
+        }
+    }
+
+    fn give_back(&mut self, source: Source, count: usize) {
+        self.total -= count;
+        if let Some(of_source) = self.sources.get_mut(&source) {
+            *of_source -= count;
+            if *of_source == 0 {
+                self.sources.remove(&source);
+            }
+        }
+    }
+}
+
+impl Budget {
+    /// `total` streams beyond the first ones of each connection, of which one source may have `per_source`.
+    pub(super) fn new(total: usize, per_source: usize) -> Self {
+        Self(Arc::new(Mutex::new(Counts {
+            max_total: total,
+            max_per_source: per_source,
+            friends: HashSet::new(),
+            connections: HashMap::new(),
+            sources: HashMap::new(),
+            total: 0,
+            next: 0,
+        })))
+    }
+
+    /// Connections to this peer are kept, or no longer.
+    pub(super) fn befriend(&self, peer: PeerId, friend: bool) {
+        let friends = &mut self.lock().friends;
+        if friend { friends.insert(peer) } else { friends.remove(&peer) };
+    }
+
+    /// Counts the streams of a new connection.
+    pub(super) fn count(&self, peer: PeerId, endpoint: &ConnectedPoint, muxer: StreamMuxerBox) -> Counted {
+        let remote = match endpoint {
+            ConnectedPoint::Dialer { address, .. } => address,
+            ConnectedPoint::Listener { send_back_addr, .. } => send_back_addr,
+        };
+        let (source, patient) = (Source::of_addr(remote), addr::is_quic(remote) && !addr::is_relayed(remote));
+        let mut counts = self.lock();
+        counts.next += 1;
+        let id = counts.next;
+        counts.connections.insert(id, Connection { peer, source, patient, open: 0, waiting: None });
+        drop(counts);
+        Counted { muxer, share: Share { budget: self.clone(), id } }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Counts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection's part of the budget.
+struct Share {
+    budget: Budget,
+    id: u64,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.budget.lock().leave(self.id);
+    }
+}
+
+/// A connection whose streams are counted.
+pub(super) struct Counted {
+    muxer: StreamMuxerBox,
+    share: Share,
+}
+
+impl Counted {
+    /// Whether the other end has to wait until one of its streams is done.
+    fn must_wait(&self, cx: &Context<'_>) -> bool {
+        let mut counts = self.share.budget.lock();
+        let Some(connection) = counts.connections.get(&self.share.id) else { return false };
+        let wait = connection.patient && connection.open >= counts.allowance(&connection.peer);
+        if wait && let Some(connection) = counts.connections.get_mut(&self.share.id) {
+            connection.waiting = Some(cx.waker().clone());
+        }
+        wait
+    }
+}
+
+impl StreamMuxer for Counted {
+    type Substream = CountedStream;
+    type Error = io::Error;
+
+    fn poll_inbound(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<CountedStream>> {
+        if self.must_wait(cx) {
+            return Poll::Pending;
+        }
+        let stream = ready!(Pin::new(&mut self.muxer).poll_inbound(cx))?;
+        let (budget, id) = (self.share.budget.clone(), self.share.id);
+        if budget.lock().open(id) {
+            return Poll::Ready(Ok(CountedStream::new(stream, Some(Permit { budget, id }))));
+        }
+        // To drop a stream is to reset it. There may be more of them.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn poll_outbound(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<CountedStream>> {
+        let stream = ready!(Pin::new(&mut self.muxer).poll_outbound(cx))?;
+        Poll::Ready(Ok(CountedStream::new(stream, None)))
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.muxer).poll_close(cx)
+    }
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<StreamMuxerEvent>> {
+        Pin::new(&mut self.muxer).poll(cx)
+    }
+}
+
+/// The right to one stream.
+struct Permit {
+    budget: Budget,
+    id: u64,
+}
+
+impl Permit {
+    fn is_friends(&self) -> bool {
+        let counts = self.budget.lock();
+        counts.connections.get(&self.id).is_some_and(|connection| counts.friends.contains(&connection.peer))
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.budget.lock().close(self.id);
+    }
+}
+
+/// A stream, counted if the other end has opened it.
+pub(super) struct CountedStream {
+    stream: SubstreamBox,
+    permit: Option<Permit>,
+    silent: Patience,
+    stalled: Patience,
+}
+
+/// When waiting ends; only while somebody waits.
+type Patience = Option<Pin<Box<Sleep>>>;
+
+impl CountedStream {
+    fn new(stream: SubstreamBox, permit: Option<Permit>) -> Self {
+        Self { stream, permit, silent: None, stalled: None }
+    }
+
+    /// Passes on what came of writing, unless it has been waited for too long.
+    fn written<T>(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        waited(cx, result, self.permit.as_ref(), &mut self.stalled, STALLED)
+    }
+}
+
+/// Passes on what came of an operation, unless a stranger has let it wait for longer than `most`.
+fn waited<T>(
+    cx: &mut Context<'_>,
+    result: Poll<io::Result<T>>,
+    permit: Option<&Permit>,
+    patience: &mut Patience,
+    most: Duration,
+) -> Poll<io::Result<T>> {
+    let Some(permit) = permit else { return result };
+    if result.is_ready() {
+        *patience = None;
+        return result;
+    }
+    let patience = patience.get_or_insert_with(|| Box::pin(sleep(most)));
+    while patience.poll_unpin(cx).is_ready() {
+        if !permit.is_friends() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        patience.as_mut().reset(Instant::now() + most);
+    }
+    Poll::Pending
+}
+
+impl AsyncRead for CountedStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        let result = Pin::new(&mut this.stream).poll_read(cx, buf);
+        waited(cx, result, this.permit.as_ref(), &mut this.silent, SILENT)
+    }
+}
+
+impl AsyncWrite for CountedStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.written(cx, result)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.stream).poll_flush(cx);
+        self.written(cx, result)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.stream).poll_close(cx);
+        self.written(cx, result)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl Budget {
+        fn join(&self, peer: PeerId, net: u8) -> u64 {
+            let mut counts = self.lock();
+            counts.next += 1;
+            let id = counts.next;
+            let connection = Connection {
+                peer,
+                source: Source::V4([192, 0, net]),
+                patient: true,
+                open: 0,
+                waiting: None,
+            };
+            counts.connections.insert(id, connection);
+            id
+        }
+
+        fn open_all(&self, id: u64) -> usize {
+            (0..100).take_while(|_| self.lock().open(id)).count()
+        }
+
+        fn is_empty(&self) -> bool {
+            let counts = self.lock();
+            counts.total == 0 && counts.sources.is_empty()
+        }
+    }
+
+    #[test]
+    fn a_stranger_has_few_streams_and_a_friend_more() {
+        let (budget, peer) = (Budget::new(1_000, 1_000), PeerId::random());
+        let id = budget.join(peer, 1);
+        assert_eq!(budget.open_all(id), STRANGER);
+        budget.lock().close(id);
+        assert_eq!(budget.open_all(id), 1);
+        budget.befriend(peer, true);
+        assert_eq!(budget.open_all(id), FRIEND - STRANGER);
+        budget.befriend(peer, false);
+        assert_eq!(budget.open_all(id), 0);
+        for _ in 0..FRIEND {
+            budget.lock().close(id);
+        }
+        assert!(budget.is_empty());
+        assert_eq!(budget.open_all(id), STRANGER);
+        budget.lock().leave(id);
+        assert!(budget.is_empty());
+        budget.lock().close(id);
+        assert!(!budget.lock().open(id));
+    }
+
+    #[test]
+    fn a_source_and_all_together_have_so_many() {
+        let budget = Budget::new(10, 6);
+        let ids = [1, 1, 2, 2].map(|net| budget.join(PeerId::random(), net));
+        // The first two of each are free.
+        assert_eq!(ids.map(|id| budget.open_all(id)), [8, 2, 6, 2]);
+        let late = budget.join(PeerId::random(), 3);
+        assert_eq!(budget.open_all(late), FREE, "nobody is kept from asking at all");
+        budget.lock().leave(ids[0]);
+        assert_eq!(budget.open_all(late), 6);
+    }
+}
