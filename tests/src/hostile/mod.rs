@@ -11,6 +11,12 @@
 //! | | `old_records_at_five_of_twenty_holders_do_not_stop_a_call` | 20 DHT servers, 5 of which replay an older record: it rings |
 //! | `flood` | `garbage_and_half_messages_leave_memory_bounded` | garbage, half messages, endless streams at terminal and directory: memory stays bounded, calls still get through |
 //! | | `a_flood_of_invites_leaves_room_for_a_proper_call` | invites by many identities as fast as they go: likewise |
+//! | `cost` | `a_message_without_end_costs_little` | as many unfinished messages as a connection lets through, over QUIC and TCP: a few hundred kB each |
+//! | | `an_answer_that_nobody_takes_costs_little` | questions without end whose answers are not read: likewise |
+//! | | `silence_costs_little` | connections that say nothing: less than that |
+//! | | `an_unfinished_handshake_costs_little` | handshakes that stop after the first packet: few kB each |
+//! | | `handshakes_that_are_never_finished_keep_nobody_out` | as many as go, all the time: a terminal of another network comes on line |
+//! | | `idle_strangers_keep_nobody_out` | more idle connections than there are places: terminals come on line, stay so, and call |
 //! | `privacy` | `a_crawler_never_sees_a_terminals_address` | reads the whole DHT as a client, identifies every node and terminal it meets |
 //! | | `a_crawler_sees_an_address_that_its_owner_publishes` | the one above would notice |
 //! | | `a_declined_stranger_never_sees_a_terminals_address` | nor does a stranger whose call rings and is declined |

@@ -4,6 +4,7 @@
 //! privacy, which need hosts with addresses of their own.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::wildcard_enum_match_arm)]
 
+mod cost;
 mod crash;
 mod flood;
 mod media;
