@@ -13,6 +13,7 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, SignatureScheme};
 use sha2::{Digest, Sha256};
 
+use super::socket::MediaSocket;
 use super::types::MediaError;
 
 /// Protocol of the connection (ALPN, RFC 7301).
@@ -100,12 +101,12 @@ fn fingerprint(certificate: &CertificateDer<'_>) -> [u8; 32] {
     Sha256::digest(certificate.as_ref()).into()
 }
 
-/// What an endpoint needs besides. STUN is told from QUIC by the fixed bit (RFC 9443 section 3), so it must
-/// not be greased (RFC 9287).
-pub(super) fn endpoint_config() -> quinn::EndpointConfig {
+/// The endpoint on the leg's socket. STUN is told from QUIC by the fixed bit (RFC 9443 section 3), so it must not
+/// be greased (RFC 9287).
+pub(super) fn endpoint(socket: Arc<MediaSocket>) -> std::io::Result<quinn::Endpoint> {
     let mut config = quinn::EndpointConfig::default();
     config.grease_quic_bit(false);
-    config
+    quinn::Endpoint::new_with_abstract_socket(config, None, socket, Arc::new(quinn::TokioRuntime))
 }
 
 fn transport(idle: Duration) -> Result<Arc<quinn::TransportConfig>, MediaError> {
