@@ -247,6 +247,7 @@ impl Calls {
             }
         }
         self.disclose(now, id);
+        self.start_audio(id);
         self.try_connect(now, id.call);
     }
 

@@ -108,7 +108,8 @@ pub enum Output {
         /// The datagram.
         data: Vec<u8>,
     },
-    /// Microphone and loudspeaker on: the call is accepted and the media connection is up.
+    /// Microphone and loudspeaker on: the call is accepted. Nothing may go to the other side before. The media
+    /// connection may not be up yet; what is said until then is lost.
     StartAudio {
         /// The leg.
         leg: LegId,

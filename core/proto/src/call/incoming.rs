@@ -210,6 +210,7 @@ impl Calls {
         };
         leg.state = LegState::Chosen;
         self.send(now, id, Message::Accept { invite_hash });
+        self.start_audio(id);
     }
 
     /// Declines a call that rings here. `reason` is what the caller is told: declined, busy or blocked.

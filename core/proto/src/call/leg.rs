@@ -72,7 +72,6 @@ pub(super) struct Leg {
     /// The other side has introduced itself as whom we look for.
     pub identified: bool,
     pub media: Media,
-    pub audio: bool,
     /// Our addresses may be shown to the other side.
     pub disclosed: bool,
     /// Incoming: our user wants the call; accept as soon as the offer is there.
@@ -119,7 +118,6 @@ impl Leg {
             refusal: None,
             identified: false,
             media: Media::Absent,
-            audio: false,
             disclosed: false,
             answered: false,
             local_candidates: Vec::new(),

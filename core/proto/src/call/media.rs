@@ -117,27 +117,29 @@ impl Calls {
         self.finish(now);
     }
 
-    /// Starts audio when the answer is there and media are up; the call stands when both ends agree.
+    /// Starts audio with the answer: by the time there is a way for it, microphone and loudspeaker are open. The media
+    /// connection sends nothing before.
     ///
     /// The callee speaks before the caller's confirmation: at its end the accept is its own, and waiting would
     /// cost a round trip. If another terminal won, the cancel stops it.
+    pub(super) fn start_audio(&mut self, leg: LegId) {
+        // The accept (or the confirmation) goes first.
+        self.flush();
+        self.outputs.push_back(Output::StartAudio { leg });
+    }
+
+    /// The call stands when it is answered, media are up, and both ends agree.
     pub(super) fn try_connect(&mut self, now: Now, wire: CallId) {
         let Some(call) = self.calls.get(&wire) else { return };
         let confirmed = call.confirmed;
         let (CallState::Connecting, Some(terminal)) = (call.state, call.chosen) else { return };
         let id = LegId { call: wire, terminal };
-        let Some(leg) = self.legs.get_mut(&id) else { return };
-        if leg.media != Media::Ready || leg.state != LegState::Chosen {
+        let Some(leg) = self.legs.get(&id) else { return };
+        let agreed = leg.role == Role::Caller || confirmed;
+        if leg.media != Media::Ready || leg.state != LegState::Chosen || !agreed {
             return;
         }
-        let start = !std::mem::replace(&mut leg.audio, true);
-        let agreed = leg.role == Role::Caller || confirmed;
-        if start {
-            // The accept (or the confirmation) goes first.
-            self.flush();
-            self.outputs.push_back(Output::StartAudio { leg: id });
-        }
-        let Some(call) = self.calls.get_mut(&wire).filter(|_| agreed) else { return };
+        let Some(call) = self.calls.get_mut(&wire) else { return };
         call.state = CallState::Active;
         call.connected_at = Some(now.instant);
         call.media_deadline = None;

@@ -57,15 +57,22 @@ fn a_call_from_dialling_to_hanging_up() {
 }
 
 #[test]
-fn audio_starts_with_the_answer_when_media_are_up() {
-    let mut world = two();
-    world.dial_as(ALICE, call_id(1), 1);
-    world.run_ms(3000);
-    let answered = world.time;
-    world.act(BOB, Act::Accept { call: call_id(1) });
-    world.run_ms(500);
-    assert_eq!(world.audio(BOB), [answered], "the callee speaks at once");
-    assert_eq!(world.audio(ALICE), [answered + Duration::from_millis(20)], "the caller one way later");
+fn audio_starts_with_the_answer_whether_media_are_up_or_not() {
+    for contacts in [true, false] {
+        let mut world = two();
+        world.contacts = contacts;
+        world.dial_as(ALICE, call_id(1), 1);
+        world.run_ms(3000);
+        let answered = world.time;
+        world.act(BOB, Act::Accept { call: call_id(1) });
+        world.run_ms(15);
+        // Strangers' media come up after the answer only, since their addresses are shown then.
+        assert_eq!(world.state(BOB, call_id(1)), Some(CallState::Connecting));
+        world.run_ms(485);
+        assert_eq!(world.audio(BOB), [answered], "the callee speaks at once");
+        assert_eq!(world.audio(ALICE), [answered + Duration::from_millis(20)], "the caller one way later");
+        assert_eq!(world.state(BOB, call_id(1)), Some(CallState::Active));
+    }
 }
 
 #[test]

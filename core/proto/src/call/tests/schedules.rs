@@ -7,7 +7,7 @@
 //!    none.
 //! 2. No ring without an end: in the end no call is searching, inviting, ringing, alerting or connecting.
 //! 3. No audio before the accept: `StartAudio` comes at the callee after its accept was sent, at the caller after
-//!    an accept came in; with media up, once, and never after `StopMedia`.
+//!    an accept came in; once, and never after `StopMedia`.
 //! 4. At most one leg of a fork wins.
 //! 5. Every call that an application was told of ends exactly once, with one reason; nothing is told of it
 //!    afterwards.
