@@ -1,11 +1,10 @@
 //! WAV files that behave like devices: they play and record at the pace of the clock.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufReader, BufWriter};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-
-use std::collections::VecDeque;
 
 use hound::{SampleFormat, WavReader, WavSpec, WavWriter};
 
@@ -21,6 +20,15 @@ fn failed(path: &Path, reason: impl ToString) -> AudioError {
     AudioError::File { path: path.to_owned(), reason: reason.to_string() }
 }
 
+/// Pipes and devices are refused: opening them may wait for ever.
+fn check_kind(path: &Path) -> Result<(), AudioError> {
+    match std::fs::metadata(path) {
+        Ok(metadata) if !metadata.is_file() => Err(failed(path, "it is not a file")),
+        // What does not exist is for the one who opens it to judge.
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
 /// A WAV file as microphone: sample `i` is spoken `i / 48 kHz` after the start; silence after its end.
 pub(super) struct WavSource {
     path: PathBuf,
@@ -34,6 +42,7 @@ pub(super) struct WavSource {
 impl WavSource {
     /// Opens a file of 8 to 192 kHz, 8 to 32 bits or float, up to 8 channels, which are mixed.
     pub(super) fn open(path: &Path) -> Result<WavSource, AudioError> {
+        check_kind(path)?;
         let reader = WavReader::open(path).map_err(|error| failed(path, error))?;
         let spec = reader.spec();
         if !(8_000..=192_000).contains(&spec.sample_rate) || !(1..=8).contains(&spec.channels) {
@@ -112,6 +121,7 @@ pub(super) struct WavSink {
 impl WavSink {
     /// Creates the file, or empties it.
     pub(super) fn create(path: &Path) -> Result<WavSink, AudioError> {
+        check_kind(path)?;
         let spec = WavSpec {
             channels: 1,
             sample_rate: SAMPLE_RATE,
@@ -229,5 +239,17 @@ mod tests {
         let error = WavSource::open(&path).err().unwrap();
         assert!(error.to_string().contains("text.wav"), "{error}");
         assert!(WavSink::create(directory.path()).is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_pipe_is_refused_instead_of_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pipe.wav");
+        let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+        for error in [WavSource::open(&path).err(), WavSink::create(&path).err()] {
+            assert!(error.unwrap().to_string().contains("it is not a file"));
+        }
     }
 }
