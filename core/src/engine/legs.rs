@@ -145,11 +145,8 @@ impl Legs {
     /// Close everything.
     pub async fn close_all(&mut self) {
         self.events.clear();
-        for leg in std::mem::take(&mut self.legs).into_values() {
-            if let Some(media) = leg.media {
-                media.close().await;
-            }
-        }
+        let legs = std::mem::take(&mut self.legs).into_values();
+        futures::future::join_all(legs.filter_map(|leg| leg.media).map(MediaLeg::close)).await;
     }
 }
 
