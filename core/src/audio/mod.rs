@@ -37,7 +37,7 @@ pub trait AudioSource: Send {
     fn start(&mut self, now: Instant) -> Result<Instant, AudioError>;
 
     /// Fills `block` with the next 10 ms if all of them have been spoken by `now`; otherwise returns false.
-    /// Must not block.
+    /// Must not block. A source that has nothing for a second counts as gone.
     ///
     /// # Errors
     /// The device is gone; the source is not used again.
@@ -52,7 +52,8 @@ pub trait AudioSink: Send {
     /// The device or file cannot be used.
     fn start(&mut self, now: Instant) -> Result<Instant, AudioError>;
 
-    /// How many blocks the sink needs by `now` so that it does not run dry.
+    /// How many blocks the sink needs by `now` so that it does not run dry. One that needs nothing for a second
+    /// counts as gone.
     fn wanted(&mut self, now: Instant) -> usize;
 
     /// Takes the next block. Must not block.
@@ -82,7 +83,8 @@ pub enum DeviceSpec {
 #[derive(Clone)]
 pub struct CustomDevice(Arc<dyn AudioProvider>);
 
-/// Makes a source or sink for each call that uses a [`CustomDevice`].
+/// Makes a source or sink for each call that uses a [`CustomDevice`], and another one when that is gone. What is made
+/// is started and dropped on the thread that asks for it; each of this may take its time.
 pub trait AudioProvider: Send + Sync {
     /// A microphone, or `None` if this is not one.
     fn source(&self) -> Option<Box<dyn AudioSource>> {
@@ -158,6 +160,9 @@ pub enum AudioError {
         /// What the system says.
         reason: String,
     },
+    /// The device neither gives nor takes a sample any more.
+    #[error("the sound device has stalled")]
+    Stalled,
     /// The file cannot be read or written.
     #[error("cannot use the sound file {}: {reason}", path.display())]
     File {
@@ -190,6 +195,15 @@ pub(crate) fn open_sink(spec: &DeviceSpec) -> Result<Box<dyn AudioSink>, AudioEr
         DeviceSpec::File(path) => Ok(Box::new(wav::WavSink::create(path)?)),
         DeviceSpec::None => Ok(Box::new(Nothing::default())),
         DeviceSpec::Custom(device) => device.0.sink().ok_or_else(|| AudioError::NoDevice("custom".into())),
+    }
+}
+
+/// Opens the loudspeaker that `spec` names before it is needed, unless others could then not use it.
+pub(crate) fn open_shared_sink(spec: &DeviceSpec) -> Option<Box<dyn AudioSink>> {
+    match spec {
+        DeviceSpec::Default => device::open_shared_sink(None),
+        DeviceSpec::Id(id) => device::open_shared_sink(Some(id)),
+        DeviceSpec::File(_) | DeviceSpec::None | DeviceSpec::Custom(_) => None,
     }
 }
 

@@ -4,13 +4,12 @@ mod candidates;
 mod handshake;
 mod report;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use offhook_proto::signalling::{Codec, MediaOffer};
 use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::gather::Gatherer;
@@ -39,21 +38,21 @@ pub(super) enum Command {
     Disclose,
     Candidates(Vec<String>),
     StartAudio,
-    StopAudio,
     Mute(bool),
     Hold(bool),
     Control(Vec<u8>),
     Close,
 }
 
-/// What the handle of a leg needs of a driver that runs.
-pub(super) struct Started {
-    pub(super) offer: MediaOffer,
-    pub(super) socket: Arc<MediaSocket>,
-    pub(super) task: JoinHandle<()>,
+/// What connects a driver with the handle of its leg.
+pub(super) struct Ends {
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) events: mpsc::Sender<MediaEvent>,
+    pub(super) stats: watch::Sender<MediaStats>,
+    pub(super) cancel: CancellationToken,
 }
 
-struct Inputs {
+pub(super) struct Inputs {
     commands: mpsc::Receiver<Command>,
     stun: mpsc::Receiver<StunIn>,
     tunnel: mpsc::Receiver<Vec<u8>>,
@@ -82,8 +81,18 @@ pub(super) struct Driver {
     handshakes: JoinSet<Result<Established, Attempt>>,
     session: Option<Session>,
     session_tx: mpsc::Sender<SessionEvent>,
-    talking: bool,
+    /// Since when both sides should be heard.
+    talking: Option<Instant>,
+    heard: Heard,
     keep_alive_due: Instant,
+}
+
+/// The last sign of life of the other end.
+struct Heard {
+    /// QUIC packets so far.
+    packets: u64,
+    /// When the last one had come.
+    at: Instant,
 }
 
 /// Why the task goes on or not.
@@ -91,61 +100,60 @@ enum Flow {
     Go,
     End,
 }
+
 impl Driver {
-    /// Binds the socket, makes the keys and spawns the task, within a tokio runtime.
-    pub(super) fn start(
-        config: MediaConfig,
-        commands: mpsc::Receiver<Command>,
-        events: mpsc::Sender<MediaEvent>,
-        stats: watch::Sender<MediaStats>,
-        cancel: CancellationToken,
-    ) -> Result<Started, MediaError> {
+    /// Binds the socket and makes the keys. Must be called within the runtime that is to run it.
+    pub(super) fn new(config: &MediaConfig, ends: Ends) -> Result<(Driver, Inputs), MediaError> {
         let (stun_tx, stun) = mpsc::channel(STUN_QUEUE);
         let (tunnel_tx, tunnel) = mpsc::channel(TUNNEL_LIMIT as usize);
         let socket = MediaSocket::bind(config.bind, stun_tx, tunnel_tx)
             .map_err(|error| MediaError::Bind(error.kind()))?;
-        let endpoint = quic::endpoint(socket.clone()).map_err(|error| MediaError::Bind(error.kind()))?;
-        let identity = Identity::generate()?;
-        let (hosts, allow_loopback) = host_addresses(&config, &socket);
-        let ice = Ice::new(config.role, allow_loopback);
-        let (ice_ufrag, ice_pwd) = ice.credentials();
-        let offer =
-            MediaOffer { ice_ufrag, ice_pwd, fingerprint: identity.fingerprint, codecs: vec![Codec::Opus] };
+        let (hosts, allow_loopback) = host_addresses(config, &socket);
+        let mut ice = Ice::new(config.role, allow_loopback);
+        let candidates = hosts.into_iter().filter_map(|host| ice.add_host(host)).collect();
         let link = Arc::new(VoiceLink::new(socket.clone()));
-        let (voice_tx, voice_events) = mpsc::channel(VOICE_QUEUE);
-        let voice = Voice::spawn(&config.audio, link.clone(), voice_tx)?;
-        let (session_tx, session_events) = mpsc::channel(SESSION_QUEUE);
+        let (voice_tx, voice) = mpsc::channel(VOICE_QUEUE);
+        let (session_tx, session) = mpsc::channel(SESSION_QUEUE);
+        let now = Instant::now();
         let driver = Driver {
             role: config.role,
             idle_timeout: config.idle_timeout,
-            socket: socket.clone(),
-            endpoint,
-            identity,
+            endpoint: quic::endpoint(socket.clone()).map_err(|error| MediaError::Bind(error.kind()))?,
+            identity: Identity::generate()?,
             ice,
-            gatherer: Gatherer::new(&config.stun_servers, Instant::now()),
-            voice,
+            gatherer: Gatherer::new(&config.stun_servers, now),
+            voice: Voice::spawn(&config.audio, link.clone(), voice_tx)?,
             link,
-            events,
-            stats,
-            cancel,
+            socket,
+            events: ends.events,
+            stats: ends.stats,
+            cancel: ends.cancel,
             pinned: None,
             disclosed: false,
-            candidates: Vec::new(),
+            candidates,
             handshakes: JoinSet::new(),
             session: None,
             session_tx,
-            talking: false,
-            keep_alive_due: Instant::now(),
+            talking: None,
+            heard: Heard { packets: 0, at: now },
+            keep_alive_due: now,
         };
-        let inputs = Inputs { commands, stun, tunnel, voice: voice_events, session: session_events };
-        let task = tokio::spawn(driver.run(inputs, hosts, config.disclose));
-        Ok(Started { offer, socket, task })
+        Ok((driver, Inputs { commands: ends.commands, stun, tunnel, voice, session }))
     }
 
-    async fn run(mut self, mut inputs: Inputs, hosts: Vec<SocketAddr>, disclose: bool) {
-        for host in hosts {
-            self.candidates.extend(self.ice.add_host(host));
-        }
+    /// What the other end has to know.
+    pub(super) fn offer(&self) -> MediaOffer {
+        let (ice_ufrag, ice_pwd) = self.ice.credentials();
+        let fingerprint = self.identity.fingerprint;
+        MediaOffer { ice_ufrag, ice_pwd, fingerprint, codecs: vec![Codec::Opus] }
+    }
+
+    pub(super) fn socket(&self) -> Arc<MediaSocket> {
+        self.socket.clone()
+    }
+
+    /// Runs the leg to its end.
+    pub(super) async fn run(mut self, mut inputs: Inputs, disclose: bool) {
         if disclose {
             self.disclose().await;
         }
@@ -182,7 +190,7 @@ impl Driver {
                 return self.on_handshake(result.unwrap_or(Err(Attempt::Unheard))).await;
             }
             Some(incoming) = self.endpoint.accept(), if listening => self.on_incoming(incoming),
-            _ = tick.tick() => self.on_tick(),
+            _ = tick.tick() => return self.on_tick().await,
             () = wake => self.ice.handle_timeout(Instant::now()),
         }
         Flow::Go
@@ -200,12 +208,8 @@ impl Driver {
                 }
             }
             Command::StartAudio => {
-                self.talking = true;
+                self.talking.get_or_insert_with(Instant::now);
                 self.voice.start();
-            }
-            Command::StopAudio => {
-                self.talking = false;
-                self.voice.stop();
             }
             Command::Mute(on) => self.voice.set_muted(on),
             Command::Hold(on) => self.voice.set_held(on),
@@ -262,8 +266,9 @@ impl Driver {
     }
 
     async fn shut_down(mut self) {
+        // First of all, nobody is listened to any more.
+        self.voice.end();
         self.handshakes.abort_all();
-        // Its tasks hold an inbox of the voice thread each.
         if let Some(session) = self.session.take() {
             // The last words of a call: the other end may have no other way to hear them.
             let _ = tokio::time::timeout(LAST_WORDS_TIMEOUT, session.finish()).await;

@@ -1,16 +1,19 @@
-//! One end of a call's media: the public handle. The work is done by the task behind it, see [`super::driver`].
+//! One end of a call's media: the public handle. The work is done by the task behind it, see [`super::driver`], on
+//! a thread with a runtime of its own: voice packets must not wait for whatever else the program does, nor one leg of
+//! a fork for another, and with the runtime all of the leg's tasks and sockets end.
 
+use std::convert::Infallible;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc as setup};
 
 use offhook_proto::signalling::MediaOffer;
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::driver::{Command, Driver, Started};
+use super::driver::{Command, Driver, Ends};
 use super::socket::MediaSocket;
 use super::types::{MediaConfig, MediaError, MediaEvent, MediaStats};
+use super::urgency;
 
 /// Commands that may wait for the task; only the owner of the leg sends them.
 const COMMANDS: usize = 256;
@@ -23,24 +26,31 @@ pub struct MediaLeg {
     socket: Arc<MediaSocket>,
     stats: watch::Receiver<MediaStats>,
     cancel: CancellationToken,
-    task: JoinHandle<()>,
+    done: oneshot::Receiver<Infallible>,
 }
 
 impl MediaLeg {
-    /// Binds the socket, makes the keys and begins to gather candidates. Must be called within a tokio runtime.
+    /// Binds the socket, makes the keys and begins to gather candidates.
     ///
     /// # Errors
-    /// No socket, no keys, or the microphone's file cannot be played.
+    /// No socket, no keys, no thread, or the microphone's file cannot be played.
     pub fn start(config: MediaConfig, events: mpsc::Sender<MediaEvent>) -> Result<MediaLeg, MediaError> {
-        if tokio::runtime::Handle::try_current().is_err() {
-            return Err(MediaError::NoRuntime);
-        }
         let (commands_tx, commands) = mpsc::channel(COMMANDS);
         let (stats_tx, stats) = watch::channel(MediaStats::default());
         let cancel = CancellationToken::new();
-        let started = Driver::start(config, commands, events, stats_tx, cancel.clone())?;
-        let Started { offer, socket, task } = started;
-        Ok(MediaLeg { offer, commands: commands_tx, socket, stats, cancel, task })
+        let ends = Ends { commands, events, stats: stats_tx, cancel: cancel.clone() };
+        let (done_tx, done) = oneshot::channel();
+        let (ready, set_up) = setup::sync_channel(1);
+        std::thread::Builder::new()
+            .name("offhook-media".into())
+            .spawn(move || {
+                run(&config, ends, &ready);
+                drop::<oneshot::Sender<Infallible>>(done_tx);
+            })
+            .map_err(|error| MediaError::Thread(error.kind()))?;
+        // A thread that ends without a word has panicked, and the runtime has reported it.
+        let (offer, socket) = set_up.recv().map_err(|_| MediaError::Thread(std::io::ErrorKind::Other))??;
+        Ok(MediaLeg { offer, commands: commands_tx, socket, stats, cancel, done })
     }
 
     /// What the other end has to know.
@@ -69,14 +79,9 @@ impl MediaLeg {
         self.socket.tunnel_in(packet);
     }
 
-    /// Opens the devices; from now on both sides are heard.
+    /// The call is answered: opens the devices. From now on both sides are heard, as soon as there is a way.
     pub fn start_audio(&self) {
         self.command(Command::StartAudio);
-    }
-
-    /// Closes the devices.
-    pub fn stop_audio(&self) {
-        self.command(Command::StopAudio);
     }
 
     /// Sends silence instead of the microphone, or not any more.
@@ -107,13 +112,43 @@ impl MediaLeg {
         if self.commands.try_send(Command::Close).is_err() {
             self.cancel.cancel();
         }
-        // A panic in the task has been reported by the runtime already.
-        let _ = (&mut self.task).await;
+        // Nothing is ever sent: this waits for the thread to let go of its end.
+        let _ = (&mut self.done).await;
+    }
+
+    #[cfg(test)]
+    pub(super) fn socket(&self) -> &MediaSocket {
+        &self.socket
     }
 
     fn command(&self, command: Command) {
         if self.commands.try_send(command).is_err() {
             tracing::debug!("media leg is over or takes no more commands");
+        }
+    }
+}
+
+type SetUp = Result<(MediaOffer, Arc<MediaSocket>), MediaError>;
+
+/// The thread of a leg, from its set-up to its end.
+fn run(config: &MediaConfig, ends: Ends, ready: &setup::SyncSender<SetUp>) {
+    urgency::raise();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let started = runtime.map_err(|error| MediaError::Thread(error.kind())).and_then(|runtime| {
+        let context = runtime.enter();
+        let (driver, inputs) = Driver::new(config, ends)?;
+        drop(context);
+        Ok((runtime, driver, inputs))
+    });
+    match started {
+        Ok((runtime, driver, inputs)) => {
+            // If nobody takes the result any more, nobody wants the leg.
+            if ready.send(Ok((driver.offer(), driver.socket()))).is_ok() {
+                runtime.block_on(driver.run(inputs, config.disclose));
+            }
+        }
+        Err(error) => {
+            let _ = ready.send(Err(error));
         }
     }
 }

@@ -5,7 +5,7 @@
 //! signed signalling, and tells it when its addresses may be shown and when the voice may start.
 //!
 //! ```text
-//!   leg ── the owner's handle
+//!   leg ── the owner's handle, and a thread for what is behind it
 //!    │
 //!   driver ── one task that owns the parts below
 //!    ├── candidates, handshake, report: what it does with them
@@ -30,6 +30,7 @@ mod quic;
 mod session;
 mod socket;
 mod types;
+mod urgency;
 mod voice;
 
 pub use leg::MediaLeg;

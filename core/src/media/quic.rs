@@ -54,7 +54,7 @@ impl Identity {
     }
 
     /// TLS and transport of the caller, who talks to the owner of the certificate `pinned` only.
-    pub(super) fn client(&self, pinned: [u8; 32], idle: Duration) -> Result<quinn::ClientConfig, MediaError> {
+    pub(super) fn client(&self, pinned: [u8; 32]) -> Result<quinn::ClientConfig, MediaError> {
         let pin = Pin::new(pinned);
         let mut tls = rustls::ClientConfig::builder_with_provider(pin.provider.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])
@@ -67,12 +67,12 @@ impl Identity {
         tls.resumption = rustls::client::Resumption::disabled();
         let tls = QuicClientConfig::try_from(tls).map_err(|_| MediaError::Keys)?;
         let mut config = quinn::ClientConfig::new(Arc::new(tls));
-        config.transport_config(transport(idle)?);
+        config.transport_config(transport());
         Ok(config)
     }
 
     /// The same for the callee.
-    pub(super) fn server(&self, pinned: [u8; 32], idle: Duration) -> Result<quinn::ServerConfig, MediaError> {
+    pub(super) fn server(&self, pinned: [u8; 32]) -> Result<quinn::ServerConfig, MediaError> {
         let pin = Pin::new(pinned);
         let mut tls = rustls::ServerConfig::builder_with_provider(pin.provider.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])
@@ -84,7 +84,7 @@ impl Identity {
         tls.send_tls13_tickets = 0;
         let tls = QuicServerConfig::try_from(tls).map_err(|_| MediaError::Keys)?;
         let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls));
-        config.transport_config(transport(idle)?);
+        config.transport_config(transport());
         // The peer's address is virtual and constant, so there is nothing to migrate to.
         config.migration(false);
         config.max_incoming(super::session::MAX_HANDSHAKES);
@@ -109,11 +109,11 @@ pub(super) fn endpoint(socket: Arc<MediaSocket>) -> std::io::Result<quinn::Endpo
     quinn::Endpoint::new_with_abstract_socket(config, None, socket, Arc::new(quinn::TokioRuntime))
 }
 
-fn transport(idle: Duration) -> Result<Arc<quinn::TransportConfig>, MediaError> {
+fn transport() -> Arc<quinn::TransportConfig> {
     let mut config = quinn::TransportConfig::default();
     config
-        .max_idle_timeout(Some(idle.try_into().map_err(|_| MediaError::Keys)?))
-        // The session keeps the connection alive itself: seldom through the tunnel, often on a direct path.
+        // The leg looks after both itself: while it rings nothing is sent through the tunnel, for however long.
+        .max_idle_timeout(None)
         .keep_alive_interval(None)
         .initial_rtt(INITIAL_RTT)
         .mtu_discovery_config(None)
@@ -125,7 +125,7 @@ fn transport(idle: Duration) -> Result<Arc<quinn::TransportConfig>, MediaError> 
         .max_concurrent_uni_streams(0u8.into())
         .stream_receive_window(STREAM_WINDOW.into())
         .receive_window(STREAM_WINDOW.into());
-    Ok(Arc::new(config))
+    Arc::new(config)
 }
 
 /// Accepts exactly one certificate, whoever presents it, by its fingerprint.

@@ -28,8 +28,6 @@ pub(super) const CODE_BYE: VarInt = VarInt::from_u32(0);
 const CODE_PROTOCOL: VarInt = VarInt::from_u32(1);
 /// TLS alert 49, access denied, as QUIC carries it (RFC 9001 section 4.8): the certificate is not the pinned one.
 const ALERT_ACCESS_DENIED: u8 = 49;
-/// The other end must have opened the control stream by then; it does with its first packet.
-const STREAM_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A connection whose keys are agreed; at the callee with the control stream that the caller opened on it.
 #[derive(Debug)]
@@ -58,15 +56,17 @@ pub(super) enum SessionEvent {
     Ended(Option<MediaError>),
 }
 
-/// The caller's handshake.
+/// The caller's handshake, which may take this long.
 pub(super) async fn connect(
     endpoint: quinn::Endpoint,
     config: quinn::ClientConfig,
+    patience: Duration,
 ) -> Result<Established, Attempt> {
     let connecting = endpoint
         .connect_with(config, PEER, SERVER_NAME)
         .map_err(|_| Attempt::Refused(MediaError::Handshake))?;
-    let connection = connecting.await.map_err(|error| attempt(&error))?;
+    let connected = tokio::time::timeout(patience, connecting).await.map_err(|_| Attempt::Unheard)?;
+    let connection = connected.map_err(|error| attempt(&error))?;
     Ok(Established { connection, streams: None })
 }
 
@@ -82,11 +82,15 @@ pub(super) async fn choose(connection: &quinn::Connection) -> Option<(SendStream
     tokio::time::timeout(CHOICE_TIMEOUT, open).await.ok().flatten()
 }
 
-/// The callee's handshake.
-pub(super) async fn accept(incoming: quinn::Incoming) -> Result<Established, Attempt> {
-    let connection = incoming.await.map_err(|error| attempt(&error))?;
-    let opened = tokio::time::timeout(STREAM_TIMEOUT, connection.accept_bi()).await;
-    let streams = opened.map_err(|_| Attempt::Unheard)?.map_err(|error| attempt(&error))?;
+/// The callee's handshake, up to the control stream that tells which connection the caller has chosen.
+pub(super) async fn accept(incoming: quinn::Incoming, patience: Duration) -> Result<Established, Attempt> {
+    let chosen = async {
+        let connection = incoming.await?;
+        let streams = connection.accept_bi().await?;
+        Ok((connection, streams))
+    };
+    let accepted = tokio::time::timeout(patience, chosen).await.map_err(|_| Attempt::Unheard)?;
+    let (connection, streams) = accepted.map_err(|error: ConnectionError| attempt(&error))?;
     Ok(Established { connection, streams: Some(streams) })
 }
 

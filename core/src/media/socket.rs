@@ -38,6 +38,8 @@ const MAX_AUTHENTICATED: usize = 32;
 /// address may have come just before and be still with the agent. A lost handshake packet costs 300 ms.
 const MAX_HELD: usize = 8;
 const HOLD: Duration = Duration::from_millis(100);
+/// Batches that are read before other tasks get their turn, since a flood would never let them.
+const MAX_BATCHES: usize = 64;
 /// Errors in a row that are swallowed before other tasks get their turn.
 const MAX_ERRORS: usize = 32;
 /// A UDP datagram with receive offload can be as long as this.
@@ -132,6 +134,11 @@ impl MediaSocket {
     /// Changes it. Callers must have the word of ICE or of signed signalling for it.
     pub(super) fn set_path(&self, path: Path) {
         self.lock().path = path;
+    }
+
+    /// Whether a packet of voice that is sent now goes anywhere.
+    pub(super) fn carries_voice(&self) -> bool {
+        self.path().carries_voice()
     }
 
     /// From now on QUIC packets from `address` are let in. Only for senders of authenticated STUN.
@@ -322,7 +329,7 @@ impl AsyncUdpSocket for MediaSocket {
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
         let mut inner = self.lock();
-        loop {
+        for _ in 0..MAX_BATCHES {
             if let Some(packet) = inner.ready.pop_front() {
                 let (Some(buffer), Some(meta)) = (bufs.first_mut(), meta.first_mut()) else {
                     return Poll::Ready(Ok(0));
@@ -345,6 +352,8 @@ impl AsyncUdpSocket for MediaSocket {
                 return Poll::Pending;
             }
         }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {

@@ -42,8 +42,8 @@ pub struct MediaConfig {
     /// Whether loopback addresses are candidates even if there are others. Without any other address, or when
     /// bound to a loopback address, they always are.
     pub allow_loopback: bool,
-    /// Without a packet of the other end for this long the leg fails. 15 s unless there is a reason; below 6 s
-    /// it would fail while it rings, when packets are few.
+    /// The leg fails when a direct path has been without a packet of the other end for this long, or an answered
+    /// call without a path. 15 s unless there is a reason.
     pub idle_timeout: Duration,
     /// Sound.
     pub audio: AudioConfig,
@@ -167,9 +167,9 @@ pub enum MediaError {
     /// No UDP socket.
     #[error("cannot open a UDP socket: {0}")]
     Bind(std::io::ErrorKind),
-    /// The leg was not started within a tokio runtime.
-    #[error("media need a tokio runtime")]
-    NoRuntime,
+    /// No thread, or no runtime on it.
+    #[error("cannot start a thread for the media: {0}")]
+    Thread(std::io::ErrorKind),
     /// No certificate or TLS configuration could be made.
     #[error("cannot prepare the keys of the call")]
     Keys,
@@ -179,6 +179,9 @@ pub enum MediaError {
     /// The handshake failed for another reason.
     #[error("the other end does not speak the media protocol")]
     Handshake,
+    /// The call is answered, but no way to the other end was found that can carry voice.
+    #[error("no way to the other end was found")]
+    NoPath,
     /// Nothing was heard for the idle time-out.
     #[error("the connection to the other end was lost")]
     Lost,

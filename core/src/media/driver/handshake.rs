@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use offhook_proto::signalling::MediaOffer;
 
-use super::report::KEEP_ALIVE_DIRECT;
+use super::report::KEEP_ALIVE;
 use super::{Driver, Flow};
 use crate::media::session::{self, Attempt, CODE_BYE, Established, MAX_HANDSHAKES, Session};
 use crate::media::types::{MediaError, MediaEvent, Role};
@@ -18,7 +18,7 @@ impl Driver {
         self.ice.set_remote(offer.ice_ufrag, offer.ice_pwd, Instant::now());
         match self.role {
             Role::Caller => self.connect().await,
-            Role::Callee => match self.identity.server(offer.fingerprint, self.idle_timeout) {
+            Role::Callee => match self.identity.server(offer.fingerprint) {
                 Ok(config) => {
                     self.endpoint.set_server_config(Some(config));
                     Flow::Go
@@ -33,20 +33,18 @@ impl Driver {
     }
 
     pub(super) fn begin_handshake(&mut self) -> bool {
-        let Some(config) =
-            self.pinned.and_then(|pinned| self.identity.client(pinned, self.idle_timeout).ok())
-        else {
+        let Some(config) = self.pinned.and_then(|pinned| self.identity.client(pinned).ok()) else {
             return false;
         };
         if self.handshakes.len() < MAX_HANDSHAKES {
-            self.handshakes.spawn(session::connect(self.endpoint.clone(), config));
+            self.handshakes.spawn(session::connect(self.endpoint.clone(), config, self.idle_timeout));
         }
         true
     }
 
     pub(super) fn on_incoming(&mut self, incoming: quinn::Incoming) {
         if self.handshakes.len() < MAX_HANDSHAKES {
-            self.handshakes.spawn(session::accept(incoming));
+            self.handshakes.spawn(session::accept(incoming, self.idle_timeout));
         } else {
             incoming.ignore();
         }
@@ -88,7 +86,8 @@ impl Driver {
         self.session = Some(session);
         self.handshakes.abort_all();
         self.endpoint.set_server_config(None);
-        self.keep_alive_due = Instant::now() + KEEP_ALIVE_DIRECT;
+        self.keep_alive_due = Instant::now() + KEEP_ALIVE;
+        self.voice.prepare();
         let path = self.socket.path();
         self.emit(MediaEvent::Connected { exporter, path }).await;
     }

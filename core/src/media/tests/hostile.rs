@@ -171,25 +171,68 @@ async fn control_frames_keep_their_order_and_their_bound() {
     call.close().await;
 }
 
+fn hasty() -> Call {
+    let config = |role| MediaConfig { idle_timeout: Duration::from_millis(1_500), ..on_loopback(role) };
+    Call::new(config(Role::Caller), config(Role::Callee))
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_peer_is_noticed() {
-    let hasty = |role| MediaConfig { idle_timeout: Duration::from_millis(1_500), ..on_loopback(role) };
-    let mut call = Call::new(hasty(Role::Caller), hasty(Role::Callee));
-    call.candidates = false;
-    call.run("connecting", connected).await;
-    call.tunnel = false;
+    let mut call = hasty();
+    call.run("connecting", |ends| connected(ends) && ends.iter().all(is_direct)).await;
+    // What the callee sends goes nowhere any more.
+    let hole = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (local, _) = addresses(&call.ends[1]);
+    call.ends[1].leg.socket().set_path(Path::Direct { local, remote: hole.local_addr().unwrap() });
     call.run("time-out", |ends| {
-        ends.iter()
-            .all(|end| end.log.iter().any(|event| matches!(event, MediaEvent::Failed(MediaError::Lost))))
+        ends[0].log.iter().any(|e| matches!(e, MediaEvent::Failed(MediaError::Lost)))
     })
     .await;
     call.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answered_call_without_a_path_fails_as_such_at_both_ends() {
+    let mut call = hasty();
+    call.candidates = false;
+    call.run("keys by tunnel", connected).await;
+    call.ends.iter().for_each(|end| end.leg.start_audio());
+    call.run("failure", |ends| {
+        ends.iter().all(|end| end.log.iter().any(|e| matches!(e, MediaEvent::Failed(MediaError::NoPath))))
+    })
+    .await;
+    call.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn however_long_it_rings_nothing_is_sent_and_nothing_times_out() {
+    let mut call = hasty();
+    call.candidates = false;
+    call.run("keys by tunnel", connected).await;
+    let begun = std::time::Instant::now();
+    let (mut last, mut quiet_since) = (call.carried, begun);
+    while begun.elapsed() < Duration::from_secs(5) {
+        let until = std::time::Instant::now() + GLANCE;
+        call.run("ringing", |_| std::time::Instant::now() >= until).await;
+        if std::mem::replace(&mut last, call.carried) != call.carried {
+            quiet_since = std::time::Instant::now();
+        }
+    }
+    assert!(quiet_since.elapsed() > Duration::from_secs(3), "the tunnel is for the keys only: {last:?}");
+    call.candidates = true;
+    for (n, end) in call.ends.iter().enumerate() {
+        let told = end.find(|event| {
+            let MediaEvent::Candidates(lines) = event else { return None };
+            Some(lines.clone())
+        });
+        call.ends[1 - n].leg.add_remote_candidates(told.unwrap());
+    }
+    call.run("a direct path", |ends| ends.iter().all(is_direct)).await;
+    call.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_closed_leg_tells_the_other_and_leaves_nothing_behind() {
-    let metrics = tokio::runtime::Handle::current().metrics();
-    let before = metrics.num_alive_tasks();
     let mut call = pair();
     call.run("connecting", |ends| connected(ends) && ends.iter().all(is_direct)).await;
     call.ends.iter().for_each(|end| end.leg.start_audio());
@@ -197,6 +240,7 @@ async fn a_closed_leg_tells_the_other_and_leaves_nothing_behind() {
     let ports = call.ends.each_ref().map(|end| addresses(end).0);
     let [a, mut b] = call.ends;
     a.leg.close().await;
+    assert!(UdpSocket::bind(ports[0]).is_ok(), "its thread, and with it all of the leg, has ended");
     let closed = async {
         while let Some(event) = b.events.recv().await {
             if matches!(event, MediaEvent::Closed) {
@@ -207,25 +251,29 @@ async fn a_closed_leg_tells_the_other_and_leaves_nothing_behind() {
     };
     timeout(PATIENCE, closed).await.unwrap();
     b.leg.close().await;
-    let gone = async {
-        while metrics.num_alive_tasks() > before || ports.iter().any(|port| UdpSocket::bind(port).is_err()) {
-            tokio::time::sleep(GLANCE).await;
-        }
-    };
-    timeout(PATIENCE, gone).await.expect("tasks and sockets end");
+    assert!(UdpSocket::bind(ports[1]).is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dropped_leg_leaves_nothing_behind() {
-    let metrics = tokio::runtime::Handle::current().metrics();
-    let before = metrics.num_alive_tasks();
-    drop(pair());
+    let call = pair();
+    let ports: Vec<_> =
+        call.ends.iter().flat_map(|end| end.leg.socket().bound().collect::<Vec<_>>()).collect();
+    drop(call);
     let gone = async {
-        while metrics.num_alive_tasks() > before {
+        while ports.iter().any(|port| UdpSocket::bind(port).is_err()) {
             tokio::time::sleep(GLANCE).await;
         }
     };
-    timeout(PATIENCE, gone).await.expect("tasks end");
+    timeout(PATIENCE, gone).await.expect("threads and sockets end");
+}
+
+#[test]
+fn a_leg_needs_no_runtime_of_its_owner() {
+    let (events, mut told) = mpsc::channel(EVENTS);
+    let leg = MediaLeg::start(on_loopback(Role::Caller), events).unwrap();
+    assert!(matches!(told.blocking_recv(), Some(MediaEvent::Candidates(_))));
+    drop(leg);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
