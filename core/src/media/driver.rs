@@ -4,6 +4,7 @@ mod candidates;
 mod handshake;
 mod report;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -78,6 +79,8 @@ pub(super) struct Driver {
     disclosed: bool,
     /// Our candidates that have not been told.
     candidates: Vec<String>,
+    /// Where signalling says that the other end may be, best first.
+    targets: Vec<SocketAddr>,
     handshakes: JoinSet<Result<Established, Attempt>>,
     session: Option<Session>,
     session_tx: mpsc::Sender<SessionEvent>,
@@ -131,6 +134,7 @@ impl Driver {
             pinned: None,
             disclosed: false,
             candidates,
+            targets: Vec::new(),
             handshakes: JoinSet::new(),
             session: None,
             session_tx,
@@ -210,6 +214,7 @@ impl Driver {
             Command::StartAudio => {
                 self.talking.get_or_insert_with(Instant::now);
                 self.voice.start();
+                self.try_out();
             }
             Command::Mute(on) => self.voice.set_muted(on),
             Command::Hold(on) => self.voice.set_held(on),

@@ -19,7 +19,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use is::stun::{StunMessage, StunPacket};
-use is::{Candidate, IceAgent, IceAgentEvent, IceCreds, Protocol};
+use is::{Candidate, CandidateKind, IceAgent, IceAgentEvent, IceCreds, Protocol};
 
 use super::socket::StunIn;
 use super::types::{Path, Role};
@@ -36,6 +36,8 @@ const MAX_EARLY: usize = 8;
 /// Addresses that signalling did not tell and from which authenticated messages are taken all the same. The agent
 /// remembers each of them, so a peer that sends from ever new ports is cut off here.
 const MAX_UNTOLD: usize = 32;
+/// Addresses to which voice may be sent before any of them has proved itself.
+const MAX_TRIAL: usize = 4;
 /// Ta of RFC 8445 section 14.2: the least time between two checks. 50 ms by default, 5 ms at the least; we have one
 /// stream only.
 const TIMING_ADVANCE: Duration = Duration::from_millis(5);
@@ -54,6 +56,8 @@ pub(super) enum IceOutput {
     Transmit { local: IpAddr, remote: SocketAddr, bytes: Vec<u8> },
     /// This address has proved to be the other end's.
     Genuine(SocketAddr),
+    /// Signalling told these addresses of the other end, best first; none has proved to lead there yet.
+    Told(Vec<SocketAddr>),
     /// QUIC packets should take this path from now on.
     Path(Path),
 }
@@ -169,6 +173,7 @@ impl Ice {
         if self.is_active() {
             self.agent.add_remote_candidate(candidate);
             self.agent.handle_timeout(now);
+            self.tell_targets();
         } else {
             self.held.push(candidate);
         }
@@ -267,6 +272,7 @@ impl Ice {
         for candidate in std::mem::take(&mut self.held) {
             self.agent.add_remote_candidate(candidate);
         }
+        self.tell_targets();
         for (source, local) in std::mem::take(&mut self.early_senders) {
             if self.prove(source) {
                 let told = self.remote_addresses.contains(&source);
@@ -276,6 +282,19 @@ impl Ice {
             self.agent.handle_timeout(now);
         }
         self.agent.handle_timeout(now);
+    }
+
+    /// Names the addresses that are worth a try before any check has come back.
+    fn tell_targets(&mut self) {
+        if self.nominated || self.remote_addresses.is_empty() {
+            return;
+        }
+        let mut remotes: Vec<_> =
+            self.agent.remote_candidates().filter(|c| self.remote_addresses.contains(&c.addr())).collect();
+        // What a server saw works across NATs and is one address each; of a host's own many lead nowhere.
+        remotes.sort_by_key(|candidate| candidate.kind() == CandidateKind::Host);
+        let targets = remotes.iter().map(|candidate| candidate.addr()).take(MAX_TRIAL).collect();
+        self.outputs.push_back(IceOutput::Told(targets));
     }
 
     /// Notes that an authenticated message came from `source`; false if there are too many such addresses.

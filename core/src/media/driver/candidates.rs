@@ -22,6 +22,10 @@ impl Driver {
                     self.socket.send_stun(Some(local), remote, &bytes)
                 }
                 IceOutput::Genuine(address) => self.socket.let_in(address),
+                IceOutput::Told(addresses) => {
+                    self.targets = addresses;
+                    self.try_out();
+                }
                 IceOutput::Path(path) => self.on_path(path).await,
             }
         }
@@ -49,6 +53,13 @@ impl Driver {
                 self.tell_candidates().await;
             }
             None => self.ice.handle_stun(now, message),
+        }
+    }
+
+    /// Voice that has nowhere to go yet is sent where signalling says that the other end is.
+    pub(super) fn try_out(&self) {
+        if self.talking.is_some() && self.session.is_some() && !self.socket.path().carries_voice() {
+            self.socket.try_out(&self.targets);
         }
     }
 

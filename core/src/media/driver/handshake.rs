@@ -88,6 +88,7 @@ impl Driver {
         self.endpoint.set_server_config(None);
         self.keep_alive_due = Instant::now() + KEEP_ALIVE;
         self.voice.prepare();
+        self.try_out();
         let path = self.socket.path();
         self.emit(MediaEvent::Connected { exporter, path }).await;
     }

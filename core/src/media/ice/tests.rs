@@ -67,6 +67,7 @@ impl Pair {
                         }
                     }
                     IceOutput::Genuine(address) => self.genuine[n].push(address),
+                    IceOutput::Told(_) => {}
                     IceOutput::Path(path) => {
                         self.paths[n] = Some(path);
                         if let Path::Direct { remote, .. } = path {

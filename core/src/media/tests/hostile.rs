@@ -232,6 +232,37 @@ async fn however_long_it_rings_nothing_is_sent_and_nothing_times_out() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn voice_tries_an_address_that_signalling_told_but_not_for_long() {
+    let mut call = pair();
+    call.candidates = false;
+    call.run("keys by tunnel", connected).await;
+    let told = UdpSocket::bind("127.0.0.1:0").unwrap();
+    told.set_nonblocking(true).unwrap();
+    let line = format!("candidate:1 1 udp 1 127.0.0.1 {} typ host", told.local_addr().unwrap().port());
+    let leg = &call.ends[0].leg;
+    leg.add_remote_candidates(vec![line]);
+    let mut buffer = [0; 2_000];
+    let mut voice = || {
+        let packets =
+            std::iter::from_fn(|| told.recv(&mut buffer).ok().map(|length| buffer[..length].to_vec()));
+        // Anything but STUN.
+        packets.filter(|packet| packet[0] > 3).count()
+    };
+    call.run("a check", |ends| ends[0].leg.stats().borrow().bytes_sent > 0).await;
+    assert_eq!(voice(), 0, "not before the answer");
+    call.ends[0].leg.start_audio();
+    call.run("two seconds of talking", |ends| ends[0].leg.stats().borrow().packets_sent >= 100).await;
+    let tried = voice();
+    println!("{tried} packets tried");
+    assert!((5..=60).contains(&tried), "a moment of voice: {tried}");
+    assert_eq!(call.ends[0].leg.stats().borrow().path, Path::Tunnel, "a try is not a path");
+    assert!(call.carried[0] < 20, "and voice never takes the tunnel: {:?}", call.carried);
+    call.run("another second", |ends| ends[0].leg.stats().borrow().packets_sent >= 150).await;
+    assert_eq!(voice(), 0, "that was all");
+    call.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_closed_leg_tells_the_other_and_leaves_nothing_behind() {
     let mut call = pair();
     call.run("connecting", |ends| connected(ends) && ends.iter().all(is_direct)).await;
