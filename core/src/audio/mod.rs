@@ -6,6 +6,8 @@
 
 mod codec;
 mod device;
+#[doc(hidden)]
+pub mod fuzz;
 mod resample;
 mod wav;
 

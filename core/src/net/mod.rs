@@ -19,6 +19,8 @@ mod config;
 mod dht;
 mod driver;
 mod event;
+#[doc(hidden)]
+pub mod fuzz;
 mod gate;
 mod handle;
 mod identify;

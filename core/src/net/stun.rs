@@ -80,7 +80,7 @@ fn host(ip: IpAddr) -> [u8; 8] {
 }
 
 /// The success response with the sender's address; nothing to what is no well-formed binding request.
-fn answer(request: &[u8], from: SocketAddr) -> Option<Vec<u8>> {
+pub(super) fn answer(request: &[u8], from: SocketAddr) -> Option<Vec<u8>> {
     if request.len() > MAX_REQUEST {
         return None;
     }
