@@ -6,6 +6,8 @@ pub mod call;
 #[cfg(feature = "peer")]
 pub mod hostile;
 pub mod lab;
+#[cfg(feature = "people")]
+pub mod people;
 pub mod phone;
 pub mod program;
 pub mod score;

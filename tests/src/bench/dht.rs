@@ -9,9 +9,8 @@ use serde::Serialize;
 
 use super::nodes::Nodes;
 use super::{BenchError, Report, progress};
-use crate::hostile::Person;
-use crate::hostile::person::now;
 use crate::lab::{Host, Impairment, Lab, Nat};
+use crate::people::{Person, now};
 use crate::phone::Directory;
 use crate::score::{median, percentile};
 
@@ -129,7 +128,7 @@ async fn publish_all(entry: String, people: &[Person], samples: &Mutex<Samples>)
     for person in people {
         let set = person.set(now(), &addr);
         let start = Instant::now();
-        let published = tokio::time::timeout(PATIENCE, net.publish(person.key, set)).await;
+        let published = tokio::time::timeout(PATIENCE, net.publish(person.key(), set)).await;
         let took = start.elapsed().as_secs_f64() * 1e3;
         if let Ok(mut samples) = samples.lock() {
             samples.publish_ms.push(took);
@@ -151,7 +150,7 @@ async fn look_up(
 ) -> Result<(), BenchError> {
     let net = network(entry, (round % 100) as u8).await?;
     let start = Instant::now();
-    let mut lookup = net.lookup(person.key);
+    let mut lookup = net.lookup(person.key());
     let mut found = None;
     while let Some(event) = lookup.next().await {
         match event {
