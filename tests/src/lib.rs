@@ -1,6 +1,7 @@
 //! Network lab, scoring and helpers for the end-to-end tests and benchmarks.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
+#[cfg(feature = "library")]
 pub mod bench;
 pub mod call;
 #[cfg(feature = "peer")]
