@@ -35,6 +35,8 @@ pub struct NetStatus {
     pub links: Vec<LinkStatus>,
     /// Peers connected.
     pub peers: usize,
+    /// Peers found on the local network, connected or not.
+    pub lan: usize,
     /// Nodes in the DHT's routing table.
     pub dht_nodes: usize,
     /// Keys held, own ones included.
@@ -81,6 +83,7 @@ impl Driver {
             stun_servers,
             links: links.collect(),
             peers: self.peers.len(),
+            lan: self.lan.len(),
             registered: self.service.registered(),
             ..NetStatus::default()
         };
