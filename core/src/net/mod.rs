@@ -39,8 +39,6 @@ mod stun;
 
 pub use addr::AddrError;
 pub use client::RequestError;
-#[doc(hidden)]
-pub use codec::fuzz_request;
 pub use config::{Limits, NetConfig, Role};
 pub use event::NetEvent;
 pub use handle::{Net, NetError};
