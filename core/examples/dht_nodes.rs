@@ -88,7 +88,7 @@ async fn dht(nodes: u32, lookups: u32) -> Result<(), Failure> {
         let net = start(Role::Terminal, 20_000 + n, None, &entry[..1]).await?;
         wait(&net, |status| status.links.iter().any(|link| link.up)).await?;
         let started = Instant::now();
-        let mut lookup = net.lookup(account.key()?);
+        let mut lookup = net.lookup(account.key()?, &[]);
         while let Some(event) = lookup.next().await {
             if matches!(event, LookupEvent::Found { .. }) {
                 times.push(started.elapsed().as_millis());

@@ -15,6 +15,12 @@ pub const MAX_MESSAGE: usize = 16 * 1024;
 /// Longest address in a message, in bytes.
 pub const MAX_ADDR: usize = 256;
 
+/// Record sets in one `Sought`, each of another identity; more claims to one number are noise.
+pub const MAX_SOUGHT: usize = 4;
+
+/// Bytes of all record sets in one `Sought`; what does not fit is left out. One set always fits.
+pub const MAX_SOUGHT_BYTES: usize = MAX_MESSAGE - 1024;
+
 /// What one node asks of another.
 #[derive(Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
@@ -74,6 +80,41 @@ pub enum Request {
         #[cbor(n(1), with = "minicbor::bytes")]
         set: Vec<u8>,
     },
+    /// Ask the DHT for the records under this key, so that I need not show my address to its nodes.
+    #[n(6)]
+    Seek {
+        /// The hash of the number.
+        #[cbor(n(0), with = "minicbor::bytes")]
+        key: [u8; 32],
+        /// When to answer.
+        #[n(1)]
+        want: Want,
+    },
+    /// Hold these records, and put them to the nodes of the DHT closest to the key, likewise.
+    #[n(7)]
+    Publish {
+        /// The hash of the number.
+        #[cbor(n(0), with = "minicbor::bytes")]
+        key: [u8; 32],
+        /// An encoded record set.
+        #[cbor(n(1), with = "minicbor::bytes")]
+        set: Vec<u8>,
+    },
+}
+
+/// Which answer to `Seek` is wanted. What the asked node holds itself is no part of any: `Find` asks for that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Want {
+    /// The first set whose signatures hold, at once; nobody has run its slow proof yet.
+    #[n(0)]
+    First,
+    /// The first set whose slow proof has been run, too.
+    #[n(1)]
+    Proven,
+    /// Everything, when the query is over: for each identity its sets merged.
+    #[n(2)]
+    All,
 }
 
 /// The answer.
@@ -122,6 +163,51 @@ pub enum Response {
     /// Not now: a limit is reached. Try elsewhere or later.
     #[n(6)]
     Busy,
+    /// To `Seek`.
+    #[n(7)]
+    Sought(#[n(0)] Sought),
+    /// To `Publish`: the records are verified and on disk here, and on their way to the closest nodes.
+    #[n(8)]
+    Published {
+        /// To how many.
+        #[n(0)]
+        nodes: u32,
+    },
+}
+
+/// What the DHT had to say.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Sought {
+    /// At most [`MAX_SOUGHT`], the one that most nodes serve first.
+    #[n(0)]
+    pub sets: Vec<SoughtSet>,
+    /// Whether the query is over and enough nodes have answered to say that there is nothing else.
+    #[n(1)]
+    pub complete: bool,
+    /// Nodes that had answered by then, whatever they answered.
+    #[n(2)]
+    pub answered: u32,
+}
+
+/// A record set that nodes of the DHT serve.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct SoughtSet {
+    /// The encoded set.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub set: Vec<u8>,
+    /// How many nodes serve its account record, and each of its terminal records, in their order in the set. Empty
+    /// before the query is over.
+    #[n(1)]
+    pub holders: Vec<u32>,
+}
+
+impl fmt::Debug for SoughtSet {
+    /// Not whose.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SoughtSet({:?})", self.holders)
+    }
 }
 
 /// Why a node refuses for good.
@@ -152,6 +238,8 @@ impl fmt::Debug for Request {
             Self::Deliver { .. } => "Deliver",
             Self::Find { .. } => "Find",
             Self::Store { .. } => "Store",
+            Self::Seek { .. } => "Seek",
+            Self::Publish { .. } => "Publish",
         })
     }
 }
@@ -167,6 +255,8 @@ impl fmt::Debug for Response {
             Self::Stored => f.write_str("Stored"),
             Self::Refused { reason } => write!(f, "Refused({reason:?})"),
             Self::Busy => f.write_str("Busy"),
+            Self::Sought(sought) => write!(f, "{sought:?}"),
+            Self::Published { nodes } => write!(f, "Published({nodes})"),
         }
     }
 }
@@ -189,5 +279,15 @@ mod tests {
         let response = Response::Found { set: Some(vec![7; 100]), since: Some(UnixMillis(5)) };
         let bytes = wire::encode(&response);
         assert!(wire::decode::<Response>(&bytes, MAX_MESSAGE).is_ok_and(|back| back == response));
+    }
+
+    #[test]
+    fn the_longest_answer_fits_a_message() {
+        let set = |bytes| SoughtSet { set: vec![7; bytes], holders: vec![u32::MAX; 9] };
+        let each = MAX_SOUGHT_BYTES / MAX_SOUGHT;
+        let sought = Sought { sets: vec![set(each); MAX_SOUGHT], complete: true, answered: u32::MAX };
+        let bytes = wire::encode(&Response::Sought(sought.clone()));
+        assert!(wire::decode::<Response>(&bytes, MAX_MESSAGE).is_ok_and(|r| r == Response::Sought(sought)));
+        const { assert!(MAX_SOUGHT_BYTES >= crate::record::MAX_SET_BYTES) }
     }
 }

@@ -55,17 +55,24 @@ impl Engine {
             Some(known) => Some(known.identity.map_or(Pin::Fingerprint(known.fingerprint), Pin::Key)),
             None => link.as_ref().and_then(|l| l.key).map(Pin::Fingerprint),
         };
-        if let Some(link) = link
-            && !link.via.is_empty()
-        {
-            self.link_entries = link.via;
+        let mut via = link.map(|link| link.via).unwrap_or_default();
+        if !via.is_empty() {
+            self.link_entries.clone_from(&via);
             self.keep_routes().await;
+        }
+        match self.account.contact_routes().await {
+            Ok(contacts) => {
+                via.extend(
+                    contacts.into_iter().filter(|(of, _)| *of == number).flat_map(|(_, routes)| routes),
+                );
+            }
+            Err(error) => tracing::error!(%error, "the contact's directories could not be read"),
         }
         let search = Search { number: number.clone(), pin, candidates: Vec::new(), chosen: None, job: None };
         self.searches.insert(call, search);
         self.use_cached(call, &number, &key).await;
         if let Some(search) = self.searches.get_mut(&call) {
-            let news = follow(self.net.clone(), key, call, self.internal.clone());
+            let news = follow(self.net.clone(), key, via, call, self.internal.clone());
             search.job = Some(self.jobs.spawn(news).abort_handle());
         }
         Ok(())
@@ -212,17 +219,19 @@ impl Engine {
 
     /// `lookup`: find a number without ringing. Answers by itself.
     pub(super) fn look_up(&mut self, typed: &str, reply: oneshot::Sender<Result<Reply, ApiError>>) {
-        let number = match self.parse_dialled(typed).and_then(|d| Ok((record_key(&d.number)?, d.number))) {
-            Ok(number) => number,
+        let parsed =
+            self.parse_dialled(typed).and_then(|dialled| Ok((record_key(&dialled.number)?, dialled)));
+        let (key, Dialled { number, link }) = match parsed {
+            Ok(parsed) => parsed,
             Err(error) => {
                 // An error means that the asker went away.
                 let _ = reply.send(Err(error));
                 return;
             }
         };
-        let net = self.net.clone();
+        let (net, via) = (self.net.clone(), link.map(|link| link.via).unwrap_or_default());
         self.jobs.spawn(async move {
-            let _ = reply.send(look_up_now(net, number.0, number.1).await);
+            let _ = reply.send(look_up_now(net, key, number, via).await);
         });
     }
 }
@@ -235,9 +244,15 @@ async fn keep_routes(account: &AccountStore, net: &Net, first: Vec<NodeAddr>) ->
 }
 
 /// Tell the engine what a look-up finds.
-async fn follow(net: Net, key: RecordKey, call: CallId, internal: tokio::sync::mpsc::Sender<Internal>) {
+async fn follow(
+    net: Net,
+    key: RecordKey,
+    via: Vec<NodeAddr>,
+    call: CallId,
+    internal: tokio::sync::mpsc::Sender<Internal>,
+) {
     some_peer(&net).await;
-    let mut lookup = net.lookup(key);
+    let mut lookup = net.lookup(key, &via);
     while let Some(event) = lookup.next().await {
         if internal.send(Internal::Lookup(LookupNews { call, event })).await.is_err() {
             return;
@@ -252,10 +267,15 @@ async fn some_peer(net: &Net) {
     let _ = tokio::time::timeout(CONNECT_TIME, status.wait_for(|s| s.peers > 0)).await;
 }
 
-async fn look_up_now(net: Net, key: RecordKey, number: Number) -> Result<Reply, ApiError> {
+async fn look_up_now(
+    net: Net,
+    key: RecordKey,
+    number: Number,
+    via: Vec<NodeAddr>,
+) -> Result<Reply, ApiError> {
     some_peer(&net).await;
     let started = Instant::now();
-    let mut lookup = net.lookup(key);
+    let mut lookup = net.lookup(key, &via);
     // Kept when the time runs out: a number without live terminals is a number.
     let mut found: Option<LookupResult> = None;
     let first = async {

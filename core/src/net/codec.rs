@@ -7,7 +7,9 @@ use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p::StreamProtocol;
 use libp2p::request_response;
 use minicbor::{Decode, Encode};
-pub(super) use offhook_proto::service::{MAX_ADDR, MAX_MESSAGE, Refusal, Request, Response};
+pub(super) use offhook_proto::service::{
+    MAX_ADDR, MAX_MESSAGE, MAX_SOUGHT, MAX_SOUGHT_BYTES, Refusal, Request, Response, Sought, SoughtSet, Want,
+};
 use offhook_proto::wire;
 
 /// The protocol's name in multistream-select; the number at the end is its version.

@@ -151,7 +151,7 @@ async fn look_up(
 ) -> Result<(), BenchError> {
     let net = network(entry, (round % 100) as u8).await?;
     let start = Instant::now();
-    let mut lookup = net.lookup(person.key);
+    let mut lookup = net.lookup(person.key, &[]);
     let mut found = None;
     while let Some(event) = lookup.next().await {
         match event {
