@@ -145,28 +145,23 @@ async fn read_back(job: &Job, readers: &[Holder], enough: usize) -> Reading {
     best
 }
 
-/// How many nodes hold the records, as a directory has it: the nodes that it asks, and itself. `None` if it gives no
-/// answer.
+/// How many nodes hold the records, as a directory has it: the nodes that it asks, and itself. `None` if it holds none and
+/// does not ask either.
 async fn read(job: &Job, reader: PeerId) -> Option<usize> {
     let (key, client) = (job.key.0, &job.client);
     let find = client.request(reader, Vec::new(), Request::Find { key }, ASK_TIME);
     let seek = client.request(reader, Vec::new(), Request::Seek { key, want: Want::All }, ASK_TIME);
     let (found, sought) = tokio::join!(find, seek);
     let itself = match found {
-        Ok(Response::Found { set: Some(bytes), .. }) => Some(usize::from(job.is_in_bytes(&bytes))),
-        Ok(Response::Found { set: None, .. }) => Some(0),
-        Ok(_) | Err(_) => None,
+        Ok(Response::Found { set: Some(bytes), .. }) => usize::from(job.is_in_bytes(&bytes)),
+        Ok(_) | Err(_) => 0,
     };
-    let nodes = match sought {
+    match sought {
         Ok(Response::Sought(sought)) => {
             let counts = sought.sets.iter().take(MAX_SOUGHT).map(|found| holders(job, found));
-            Some(counts.max().unwrap_or_default())
+            Some(itself + counts.max().unwrap_or_default())
         }
-        Ok(_) | Err(_) => None,
-    };
-    match (itself, nodes) {
-        (None, None) => None,
-        (itself, nodes) => Some(itself.unwrap_or_default() + nodes.unwrap_or_default()),
+        Ok(_) | Err(_) => (itself > 0).then_some(itself),
     }
 }
 

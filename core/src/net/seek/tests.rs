@@ -109,12 +109,13 @@ async fn a_bad_proof_may_be_first_but_is_never_proven_nor_merged() {
     let (alice, mallory) = (Party::new(0), Party::new(1));
     let (query, all) = Query::start(&alice, Want::All, false);
     let (first, proven) = (query.ask(Want::First).await, query.ask(Want::Proven).await);
-    query.serve(&claimed(&alice, &mallory)).await;
-    assert_eq!(sought(first).await.sets[0].set, claimed(&alice, &mallory).encode());
+    let bad = claimed(&alice, &mallory);
+    query.serve(&bad).await;
+    assert_eq!(sought(first).await.sets[0].set, bad.encode());
     let good = alice.set(now(), &[]);
     query.serve(&good).await;
     assert_eq!(sought(proven).await.sets[0].set, good.encode());
-    query.serve(&claimed(&alice, &mallory)).await;
+    query.serve(&bad).await;
     query.end(true).await;
     let all = sought(all).await;
     assert_eq!(all.sets, [SoughtSet { set: good.encode(), holders: vec![1, 1] }]);
