@@ -296,7 +296,7 @@ async fn a_kill_at_any_moment_loses_nothing_acknowledged() {
         let (reader, _events) = terminal(&Party::with_terminal(0, 250), &entry).await;
         registered(&reader).await;
         for (key, seq) in held {
-            let mut lookup = reader.lookup(key);
+            let mut lookup = reader.lookup(key, &[]);
             let mut newest = None;
             while let Some(event) = lookup.next().await {
                 if let LookupEvent::Found { set, .. } = event {

@@ -53,20 +53,28 @@ impl Engine {
         link: Invitation,
         key: RecordKey,
     ) -> Result<(), ApiError> {
-        let Invitation { number, key: named, via } = link;
+        let Invitation { number, key: named, mut via } = link;
         let pin = match self.account.pin_of(&number).await.map_err(|e| e.to_api())? {
             Some(known) => Some(known.expected()),
             None => named.map(Pin::Fingerprint),
         };
         if !via.is_empty() {
-            self.link_entries = via;
+            self.link_entries.clone_from(&via);
             self.keep_routes().await;
+        }
+        match self.account.contact_routes().await {
+            Ok(contacts) => {
+                via.extend(
+                    contacts.into_iter().filter(|(of, _)| *of == number).flat_map(|(_, routes)| routes),
+                );
+            }
+            Err(error) => tracing::error!(%error, "the contact's directories could not be read"),
         }
         let search = Search { number: number.clone(), pin, candidates: Vec::new(), chosen: None, job: None };
         self.searches.insert(call, search);
         self.use_cached(call, &number, &key).await;
         if let Some(search) = self.searches.get_mut(&call) {
-            let news = follow(self.net.clone(), key, call, self.internal.clone());
+            let news = follow(self.net.clone(), key, via, call, self.internal.clone());
             search.job = Some(self.jobs.spawn(news).abort_handle());
         }
         Ok(())
@@ -223,7 +231,7 @@ impl Engine {
         };
         let net = self.net.clone();
         self.jobs.spawn(async move {
-            let _ = reply.send(look_up_now(net, key, link.number).await);
+            let _ = reply.send(look_up_now(net, key, link.number, link.via).await);
         });
     }
 }
@@ -236,9 +244,15 @@ async fn keep_routes(account: &AccountStore, net: &Net, first: Vec<NodeAddr>) ->
 }
 
 /// Tell the engine what a look-up finds.
-async fn follow(net: Net, key: RecordKey, call: CallId, internal: tokio::sync::mpsc::Sender<Internal>) {
+async fn follow(
+    net: Net,
+    key: RecordKey,
+    via: Vec<NodeAddr>,
+    call: CallId,
+    internal: tokio::sync::mpsc::Sender<Internal>,
+) {
     some_peer(&net).await;
-    let mut lookup = net.lookup(key);
+    let mut lookup = net.lookup(key, &via);
     while let Some(event) = lookup.next().await {
         if internal.send(Internal::Lookup(LookupNews { call, event })).await.is_err() {
             return;
@@ -253,10 +267,15 @@ async fn some_peer(net: &Net) {
     let _ = tokio::time::timeout(CONNECT_TIME, status.wait_for(|s| s.peers > 0)).await;
 }
 
-async fn look_up_now(net: Net, key: RecordKey, number: Number) -> Result<Reply, ApiError> {
+async fn look_up_now(
+    net: Net,
+    key: RecordKey,
+    number: Number,
+    via: Vec<NodeAddr>,
+) -> Result<Reply, ApiError> {
     some_peer(&net).await;
     let started = Instant::now();
-    let mut lookup = net.lookup(key);
+    let mut lookup = net.lookup(key, &via);
     // Kept when the time runs out: a number without live terminals is a number.
     let mut found: Option<LookupResult> = None;
     let first = async {

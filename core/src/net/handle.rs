@@ -16,7 +16,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use super::addr::{self, AddrError};
 use super::behaviour;
 use super::client::Client;
-use super::command::Command;
+use super::command::{Command, Holder};
 use super::config::NetConfig;
 use super::driver::{Driver, Parts};
 use super::event::NetEvent;
@@ -106,12 +106,13 @@ impl NetError {
 pub struct Net {
     client: Client,
     id: TerminalId,
-    status: watch::Receiver<NetStatus>,
     lookups: Arc<Semaphore>,
     signals: Arc<Semaphore>,
     good_ways: GoodWays,
     limits: super::config::Limits,
     metrics: Arc<Metrics>,
+    /// Whether private addresses of others are used.
+    allow_private: bool,
     stun: Option<Arc<Stun>>,
 }
 
@@ -152,14 +153,14 @@ impl Net {
         let (inner, inner_inbox) = mpsc::unbounded_channel();
         let (status_sender, status) = watch::channel(NetStatus::default());
         let net = Self {
-            client: Client { commands, verdicts },
+            client: Client { commands, verdicts, status },
             id,
-            status,
             lookups: Arc::new(Semaphore::new(config.limits.lookups)),
             signals: Arc::new(Semaphore::new(SIGNALS)),
             good_ways: GoodWays::default(),
             limits: config.limits.clone(),
             metrics: metrics.clone(),
+            allow_private,
             stun,
         };
         let links = Links::new(entry, remembered, Instant::now());
@@ -202,11 +203,22 @@ impl Net {
         publish::held(&self.client, key, &set.encode()).await
     }
 
-    /// Looks a number up. At most [`Limits::lookups`](super::Limits::lookups) run at a time; further ones wait.
-    pub fn lookup(&self, key: RecordKey) -> Lookup {
+    /// Looks a number up. `via` are nodes that its owner named, say in an invitation: they are asked too. At most
+    /// [`Limits::lookups`](super::Limits::lookups) run at a time; further ones wait.
+    pub fn lookup(&self, key: RecordKey, via: &[NodeAddr]) -> Lookup {
         let lookups = self.lookups.clone();
         let permit = async move { lookups.acquire_owned().await.ok() };
-        Lookup::start(self.client.clone(), key, self.limits.lookup_time, permit)
+        let named = via.iter().filter_map(|addr| self.holder(addr)).collect();
+        Lookup::start(self.client.clone(), key, named, self.limits.lookup_time, permit)
+    }
+
+    /// A node by its address, or the relay in it; none where a stranger may not send this node.
+    fn holder(&self, addr: &NodeAddr) -> Option<Holder> {
+        let addr = addr::parse(addr).ok()?;
+        let addr = addr::relay_of(&addr).map_or(addr, |(_, relay)| relay);
+        let permitted = self.allow_private || addr::is_public(&addr);
+        let peer = addr::last_peer(&addr).filter(|_| permitted)?;
+        Some(Holder { peer, addrs: vec![addr] })
     }
 
     /// Delivers a sealed packet to a terminal by whichever way is first. Returns when the terminal has acknowledged
@@ -236,17 +248,17 @@ impl Net {
 
     /// Addresses to publish, with `/p2p`: relayed ones by default, direct ones of a public node.
     pub fn addresses(&self) -> Vec<NodeAddr> {
-        self.status.borrow().addresses.clone()
+        self.client.status.borrow().addresses.clone()
     }
 
     /// Directories that pass packets on to this terminal, with `/p2p`.
     pub fn routes(&self) -> Vec<NodeAddr> {
-        self.status.borrow().routes.clone()
+        self.client.status.borrow().routes.clone()
     }
 
     /// STUN servers of the directories connected.
     pub fn stun_servers(&self) -> Vec<SocketAddr> {
-        self.status.borrow().stun_servers.clone()
+        self.client.status.borrow().stun_servers.clone()
     }
 
     /// Where this node answers STUN requests, if it does.
@@ -256,7 +268,7 @@ impl Net {
 
     /// A snapshot of everything.
     pub fn status(&self) -> NetStatus {
-        self.status.borrow().clone()
+        self.client.status.borrow().clone()
     }
 
     /// Whether it has not been shut down.
@@ -266,7 +278,7 @@ impl Net {
 
     /// The snapshot as it changes.
     pub fn watch(&self) -> watch::Receiver<NetStatus> {
-        self.status.clone()
+        self.client.status.clone()
     }
 
     /// Counters in the OpenMetrics text format.
