@@ -37,7 +37,7 @@ const MAX_EARLY: usize = 8;
 /// remembers each of them, so a peer that sends from ever new ports is cut off here.
 const MAX_UNTOLD: usize = 32;
 /// Addresses to which voice may be sent before any of them has proved itself.
-const MAX_TRIAL: usize = 4;
+pub(super) const MAX_TRIAL: usize = 4;
 /// Ta of RFC 8445 section 14.2: the least time between two checks. 50 ms by default, 5 ms at the least; we have one
 /// stream only.
 const TIMING_ADVANCE: Duration = Duration::from_millis(5);

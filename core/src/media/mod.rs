@@ -22,6 +22,8 @@
 //! direct path without noticing. Only authenticated STUN and signed signalling can change the path.
 
 mod driver;
+#[doc(hidden)]
+pub mod fuzz;
 mod gather;
 mod hosts;
 mod ice;

@@ -6,6 +6,7 @@
 
 mod devices;
 mod engine;
+pub(super) mod fuzz;
 mod thread;
 
 use std::convert::Infallible;

@@ -50,7 +50,9 @@ impl AudioSource for VirtualMic {
                     return Ok(false);
                 }
                 let lost = (lasted.as_millis() / BLOCK_TIME.as_millis()) as u32;
-                self.pace.blocks += lost;
+                for _ in 0..lost {
+                    self.pace.given();
+                }
                 self.at += BLOCK_LEN * lost as usize;
                 self.fate = Fate::Works;
             }
@@ -89,7 +91,7 @@ impl AudioSink for VirtualSpeaker {
     }
 
     fn write(&mut self, block: &Block) -> Result<(), AudioError> {
-        self.pace.blocks += 1;
+        self.pace.given();
         self.heard.lock().unwrap().extend_from_slice(block);
         Ok(())
     }
