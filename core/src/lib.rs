@@ -15,7 +15,9 @@
 
 pub mod api;
 pub mod audio;
+mod clock;
 mod engine;
+mod fair;
 pub mod media;
 pub mod net;
 pub mod phone;

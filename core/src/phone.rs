@@ -22,7 +22,7 @@
 //! # }
 //! ```
 
-use crate::api::{ApiError, CallRef, Command, EndReason, ErrorCode, Event, Reply, TimedEvent};
+use crate::api::{ApiError, CallRef, Command, EndReason, ErrorCode, Event, FailureCode, Reply, TimedEvent};
 use crate::audio::DeviceSpec;
 use crate::engine::{self, Request};
 use crate::net::NetError;
@@ -282,7 +282,7 @@ impl Phone {
 }
 
 /// Where a call stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallState {
     /// Looking the number up.
     Searching,
@@ -328,13 +328,13 @@ impl Call {
 
     /// Where the call stands now.
     pub fn state(&self) -> CallState {
-        self.state.borrow().clone()
+        *self.state.borrow()
     }
 
     /// Wait until the call's state is one for which `wanted` is true, or the call is over.
     pub async fn until(&mut self, wanted: impl Fn(&CallState) -> bool) -> CallState {
         let done = |s: &CallState| wanted(s) || matches!(s, CallState::Ended(_));
-        let reached = self.state.wait_for(done).await.map(|state| state.clone());
+        let reached = self.state.wait_for(done).await.map(|state| *state);
         // The sender goes when the call is forgotten, after its end.
         reached.unwrap_or_else(|_| self.state())
     }
@@ -347,7 +347,7 @@ impl Call {
             | CallState::Inviting
             | CallState::Ringing
             | CallState::Connecting
-            | CallState::Active => EndReason::Failed("the telephone was shut down".into()),
+            | CallState::Active => EndReason::Failed(FailureCode::ShutDown),
         }
     }
 

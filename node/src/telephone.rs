@@ -48,6 +48,7 @@ pub async fn resolved(telephone: &impl Telephone, mut command: Command) -> Resul
         | Command::ContactRemove { .. }
         | Command::ContactConfirm { .. }
         | Command::Link
+        | Command::Renewed
         | Command::Shutdown => {}
     }
     Ok(command)

@@ -1,14 +1,17 @@
 //! Commands of the API, each in its own function.
 
 use super::dialling::record_key;
-use super::{Engine, now, wall};
+use super::outputs::introduction;
+use super::{Engine, now};
 use crate::api::{ApiError, CallRef, Command, Contact, ErrorCode, Reply, VerifyResult};
+use crate::clock::wall_clock;
 use crate::media::MediaLeg;
 use crate::storage::{MessageEntry, MessageState, PinCheck, StorageError};
 use offhook_proto::call::CallError;
 use offhook_proto::number::{Invitation, NodeAddr, Number};
 use offhook_proto::signalling::{CallId, MAX_TEXT_BYTES, RejectReason, TextId};
 use offhook_proto::verify::verification;
+use std::time::Instant;
 use tokio::sync::oneshot;
 
 /// How long a key is held down, milliseconds (RFC 4733, section 2.5.1.2 wants at least 40).
@@ -55,6 +58,7 @@ impl Engine {
             Command::ContactRemove { contact } => self.contact_remove(&contact).await,
             Command::ContactConfirm { contact } => self.contact_confirm(&contact).await,
             Command::Link => Ok(Reply::Link { link: self.link() }),
+            Command::Renewed => self.renewed().await,
             Command::Shutdown => {
                 self.stopping = true;
                 Ok(Reply::Done)
@@ -66,13 +70,13 @@ impl Engine {
 
     async fn dial(&mut self, typed: &str) -> Result<Reply, ApiError> {
         let dialled = self.parse_dialled(typed)?;
-        record_key(&dialled.number)?;
-        let call = new_call_id();
+        let key = record_key(&dialled.number)?;
+        let pin = self.expected_key(&dialled).await?;
         let contact = self.is_contact(&dialled.number).await?;
-        let number = dialled.number.clone();
+        let (call, number) = (new_call_id(), dialled.number.clone());
         self.calls.dial(now(), call, number.clone(), contact).map_err(call_error)?;
-        self.views.begin(call, number, true, wall());
-        self.search(call, dialled).await?;
+        self.views.begin(call, number, true, wall_clock());
+        self.search(call, dialled, key, pin).await;
         Ok(Reply::Call { call: call.to_string() })
     }
 
@@ -96,32 +100,40 @@ impl Engine {
 
     async fn text(&mut self, typed: &str, body: String) -> Result<Reply, ApiError> {
         let dialled = self.parse_dialled(typed)?;
-        record_key(&dialled.number)?;
+        let key = record_key(&dialled.number)?;
         if body.is_empty() || body.len() > MAX_TEXT_BYTES {
             let sentence = format!("a message has 1 to {MAX_TEXT_BYTES} bytes");
             return Err(ApiError::new(ErrorCode::BadInput, sentence));
         }
+        let pin = self.expected_key(&dialled).await?;
         let id = TextId::from_bytes(rand::random());
         let entry = MessageEntry {
             id: id.to_string(),
             number: dialled.number.clone(),
             body: body.clone(),
-            sent: wall(),
+            sent: wall_clock(),
             state: MessageState::Sending,
         };
         // Kept before it is sent: what the user wrote is not lost by a crash.
         self.account.message_add(&entry).await.map_err(|e| e.to_api())?;
-        let in_call = self.views.live().find(|(_, v)| v.is_active() && v.number == dialled.number);
-        if let Some((call, _)) = in_call {
-            let call = *call;
-            if self.calls.text(now(), call, id, body.clone()).is_ok() {
-                return Ok(Reply::Message { id: id.to_string() });
-            }
+        if self.text_in_call(&dialled.number, id, body.clone()) {
+            return Ok(Reply::Message { id: id.to_string() });
         }
         let dialog = new_call_id();
-        self.calls.text_to(now(), dialog, dialled.number.clone(), id, body).map_err(call_error)?;
-        self.search(dialog, dialled).await?;
+        if let Err(error) = self.calls.text_to(now(), dialog, dialled.number.clone(), id, body) {
+            self.mark_message(id, MessageState::Failed);
+            return Err(call_error(error));
+        }
+        self.search(dialog, dialled, key, pin).await;
         Ok(Reply::Message { id: id.to_string() })
+    }
+
+    /// Sends a text within the call with `number`, if there is one and it takes more.
+    fn text_in_call(&mut self, number: &Number, id: TextId, body: String) -> bool {
+        let call = self.views.live().find(|(_, view)| view.is_active() && view.number == *number);
+        let Some((call, _)) = call else { return false };
+        let call = *call;
+        self.calls.text(now(), call, id, body).is_ok()
     }
 
     fn dtmf(&mut self, call: Option<&CallRef>, digits: &str) -> Result<Reply, ApiError> {
@@ -211,6 +223,17 @@ impl Engine {
             Err(error) => return Err(error.to_api()),
         };
         self.account.confirm_key(&number).await.map_err(|e| e.to_api())?;
+        Ok(Reply::Done)
+    }
+
+    /// The command line has renewed the account's papers: present and publish them from now on.
+    async fn renewed(&mut self) -> Result<Reply, ApiError> {
+        if self.account.reload().await.map_err(|e| e.to_api())? {
+            self.net.set_cert(self.account.cert()).await;
+            self.calls.set_intro(introduction(&self.account, self.net.routes()));
+            self.publisher.now(Instant::now());
+            self.publish_if_due(Instant::now());
+        }
         Ok(Reply::Done)
     }
 
