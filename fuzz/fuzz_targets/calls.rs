@@ -174,7 +174,8 @@ impl World {
             }
             Input::Found { call, at, cached, moved } => {
                 let mut peer = who(at).peer.clone();
-                peer.routes.extend(moved.then(|| "/ip4/192.0.2.7/udp/9/quic-v1".parse().expect("an address")));
+                peer.routes
+                    .extend(moved.then(|| "/ip4/192.0.2.7/udp/9/quic-v1".parse().expect("an address")));
                 let source = if cached { Source::Cache } else { Source::Network };
                 let _ = calls.found(now, call_id(call), peer, source);
             }

@@ -1,7 +1,6 @@
 //! From what was dialled to terminals: the cache, the look-up, and the choice of the right key.
 
 use super::claims::{Claims, Outcome, Step};
-use super::commands::Dialled;
 use super::{Engine, Internal, now};
 use crate::api::{ApiError, ErrorCode, LookupResult, Reply};
 use crate::clock::wall_clock;
@@ -9,7 +8,7 @@ use crate::net::{LookupEvent, Net, Origin};
 use crate::storage::{AccountStore, StorageError};
 use offhook_proto::call::{Distrust, LegId, Peer, Source};
 use offhook_proto::identity::IdentityId;
-use offhook_proto::number::{NodeAddr, Number, RecordKey};
+use offhook_proto::number::{Invitation, NodeAddr, Number, RecordKey};
 use offhook_proto::record::{CheckedSet, Pin, check};
 use offhook_proto::signalling::CallId;
 use offhook_proto::wire::UnixMillis;
@@ -48,32 +47,37 @@ impl Drop for Search {
 impl Engine {
     /// The key that must be behind the number that was dialled: the pinned one, or the one that the link names. If they
     /// are not the same the user is asked, and nothing is sent before.
-    pub(super) async fn expected_key(&self, dialled: &Dialled) -> Result<Option<Pin>, ApiError> {
-        let named = dialled.link.as_ref().and_then(|link| link.key);
-        let pin = self.account.pin_of(&dialled.number).await.map_err(|e| e.to_api())?;
-        let Some(pin) = pin else { return Ok(named.map(Pin::Fingerprint)) };
-        if let Some(named) = named.filter(|named| *named != pin.fingerprint) {
-            self.key_changed(&dialled.number, pin.fingerprint, named);
-            let sentence = "the link names another key than the one known for this number; if it is right, `contact confirm`";
+    pub(super) async fn expected_key(&self, link: &Invitation) -> Result<Option<Pin>, ApiError> {
+        let pin = self.account.pin_of(&link.number).await.map_err(|e| e.to_api())?;
+        let Some(pin) = pin else { return Ok(link.key.map(Pin::Fingerprint)) };
+        if let Some(named) = link.key.filter(|named| *named != pin.fingerprint) {
+            self.key_changed(&link.number, pin.fingerprint, named);
+            let sentence = "The link names another key than the one known for this number.";
             return Err(ApiError::new(ErrorCode::KeyChanged, sentence));
         }
         Ok(Some(pin.expected()))
     }
 
     /// Look for the terminals of a dialled number. What is cached rings at once; the network is asked anyway.
-    pub(super) async fn search(&mut self, call: CallId, dialled: Dialled, key: RecordKey, pin: Option<Pin>) {
-        let Dialled { number, link } = dialled;
-        if let Some(link) = link
-            && !link.via.is_empty()
-        {
-            self.link_entries = link.via;
+    pub(super) async fn search(&mut self, call: CallId, link: Invitation, key: RecordKey, pin: Option<Pin>) {
+        let Invitation { number, mut via, .. } = link;
+        if !via.is_empty() {
+            self.link_entries.clone_from(&via);
             self.keep_routes().await;
+        }
+        match self.account.contact_routes().await {
+            Ok(contacts) => {
+                via.extend(
+                    contacts.into_iter().filter(|(of, _)| *of == number).flat_map(|(_, routes)| routes),
+                );
+            }
+            Err(error) => tracing::error!(%error, "the contact's directories could not be read"),
         }
         let search = Search { number: number.clone(), claims: Claims::new(pin), job: None };
         self.searches.insert(call, search);
         self.use_cached(call, &number, &key).await;
         if let Some(search) = self.searches.get_mut(&call) {
-            let news = follow(self.net.clone(), key, call, self.internal.clone());
+            let news = follow(self.net.clone(), key, via, call, self.internal.clone());
             search.job = Some(self.jobs.spawn(news).abort_handle());
         }
     }
@@ -197,9 +201,9 @@ impl Engine {
     }
 
     /// `lookup`: find a number without ringing. Answers by itself.
-    pub(super) fn look_up(&mut self, typed: &str, reply: oneshot::Sender<Result<Reply, ApiError>>) {
-        let number = match self.parse_dialled(typed).and_then(|d| Ok((record_key(&d.number)?, d.number))) {
-            Ok(number) => number,
+    pub(super) async fn look_up(&mut self, typed: &str, reply: oneshot::Sender<Result<Reply, ApiError>>) {
+        let (link, key) = match self.dialled(typed).await {
+            Ok(dialled) => dialled,
             Err(error) => {
                 // An error means that the asker went away.
                 let _ = reply.send(Err(error));
@@ -208,7 +212,7 @@ impl Engine {
         };
         let net = self.net.clone();
         self.jobs.spawn(async move {
-            let _ = reply.send(look_up_now(net, number.0, number.1).await);
+            let _ = reply.send(look_up_now(net, key, link.number, link.via).await);
         });
     }
 }
@@ -221,9 +225,15 @@ async fn keep_routes(account: &AccountStore, net: &Net, first: Vec<NodeAddr>) ->
 }
 
 /// Tell the engine what a look-up finds.
-async fn follow(net: Net, key: RecordKey, call: CallId, internal: tokio::sync::mpsc::Sender<Internal>) {
+async fn follow(
+    net: Net,
+    key: RecordKey,
+    via: Vec<NodeAddr>,
+    call: CallId,
+    internal: tokio::sync::mpsc::Sender<Internal>,
+) {
     some_peer(&net).await;
-    let mut lookup = net.lookup(key);
+    let mut lookup = net.lookup(key, &via);
     while let Some(event) = lookup.next().await {
         if internal.send(Internal::Lookup(LookupNews { call, event })).await.is_err() {
             return;
@@ -238,10 +248,15 @@ async fn some_peer(net: &Net) {
     let _ = tokio::time::timeout(CONNECT_TIME, status.wait_for(|s| s.peers > 0)).await;
 }
 
-async fn look_up_now(net: Net, key: RecordKey, number: Number) -> Result<Reply, ApiError> {
+async fn look_up_now(
+    net: Net,
+    key: RecordKey,
+    number: Number,
+    via: Vec<NodeAddr>,
+) -> Result<Reply, ApiError> {
     some_peer(&net).await;
     let started = Instant::now();
-    let mut lookup = net.lookup(key);
+    let mut lookup = net.lookup(key, &via);
     // Kept when the time runs out: a number without live terminals is a number.
     let mut found: Option<LookupResult> = None;
     let first = async {
@@ -267,20 +282,12 @@ async fn look_up_now(net: Net, key: RecordKey, number: Number) -> Result<Reply, 
     };
     match tokio::time::timeout(LOOKUP_TIME, first).await {
         Ok(Ok(result)) => Ok(Reply::Lookup(result)),
-        Ok(Err(true)) => Err(ApiError::new(ErrorCode::WrongNumber, "nobody has this number")),
+        Ok(Err(true)) => Err(ApiError::new(ErrorCode::WrongNumber, "Nobody has this number.")),
         Ok(Err(false)) | Err(_) => Err(ApiError::new(
             ErrorCode::Offline,
-            "the number could not be looked up: no connection to the network",
+            "The number could not be looked up: no connection to the network.",
         )),
     }
-}
-
-/// The DHT key of a number, if it can be known here.
-pub(super) fn record_key(number: &Number) -> Result<RecordKey, ApiError> {
-    number.record_key(None).ok_or_else(|| {
-        let sentence = "the directory of this chosen number is not known here";
-        ApiError::new(ErrorCode::UnknownDirectory, sentence)
-    })
 }
 
 fn owner(set: &CheckedSet) -> Option<IdentityId> {

@@ -17,7 +17,7 @@ mod publish;
 mod status;
 mod texts;
 
-use crate::api::{ApiError, CallRef, Command, Event, Reply, TimedEvent, monotonic_ns};
+use crate::api::{ApiError, CallRef, Command, Event, LineState, Reply, TimedEvent, monotonic_ns};
 use crate::audio::DeviceSpec;
 use crate::clock::wall_clock;
 use crate::net::{Net, NetConfig, NetEvent, Role};
@@ -27,13 +27,13 @@ use calls::CallViews;
 use dialling::Search;
 use legs::Legs;
 use offhook_proto::call::{CallConfig, Calls, LegId, Now, Peer};
-use offhook_proto::number::NodeAddr;
+use offhook_proto::number::{NodeAddr, Number};
 use offhook_proto::proof::ProofTask;
 use offhook_proto::signalling::CallId;
 use proofs::Proofs;
 use publish::Publisher;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -69,18 +69,23 @@ enum Internal {
 pub(crate) async fn start(
     settings: PhoneBuilder,
     events: broadcast::Sender<TimedEvent>,
-) -> Result<mpsc::Sender<Request>, PhoneError> {
+    line: watch::Sender<LineState>,
+) -> Result<(mpsc::Sender<Request>, Number), PhoneError> {
     let home = Home::open(&settings.home)?;
     let id = match &settings.account {
         Some(id) => id.parse()?,
         None => home.current().await?,
     };
     let account = home.open_account(&id).await?;
+    let given_up = account.give_up_unsent().await?;
+    tracing::debug!(given_up, "messages that an earlier run left on their way");
+    let publisher = Publisher::new(Instant::now(), publish::last_seq(&account).await?);
     let (net, net_events) = Net::start(net_config(&settings, &account)?).await?;
     let (requests, requests_rx) = mpsc::channel(REQUEST_QUEUE);
-    let engine = Engine::new(settings, account, net, events).await?;
+    let number = account.number().clone();
+    let engine = Engine::new(settings, account, net, publisher, events, line);
     tokio::spawn(engine.run(requests_rx, net_events));
-    Ok(requests)
+    Ok((requests, number))
 }
 
 /// Both clocks.
@@ -104,10 +109,12 @@ pub(crate) struct Engine {
     texts: mpsc::Sender<texts::Arrived>,
     /// When to look at the certificate's end again.
     reminder: Instant,
+    /// What the handles see of `publisher.line`.
+    line: watch::Sender<LineState>,
     mic: DeviceSpec,
     speaker: DeviceSpec,
     answer: AnswerMode,
-    allow_private: bool,
+    allow_loopback: bool,
     jobs: TaskTracker,
     internal: mpsc::Sender<Internal>,
     internal_rx: Option<mpsc::Receiver<Internal>>,
@@ -115,21 +122,21 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    async fn new(
+    fn new(
         settings: PhoneBuilder,
         account: AccountStore,
         net: Net,
+        publisher: Publisher,
         events: broadcast::Sender<TimedEvent>,
-    ) -> Result<Self, PhoneError> {
+        line: watch::Sender<LineState>,
+    ) -> Self {
         let (internal, internal_rx) = mpsc::channel(INTERNAL_QUEUE);
+        let allow_loopback = allow_loopback(&settings);
         let config = CallConfig { ring_timeout: settings.ring_timeout, ..CallConfig::default() };
-        let given_up = account.give_up_unsent().await?;
-        tracing::debug!(given_up, "messages that an earlier run left on their way");
-        let last_seq = publish::last_seq(&account).await?;
         let jobs = TaskTracker::new();
         let texts = texts::start(account.clone(), &jobs, internal.clone());
         let calls = Calls::new(config, outputs::local_party(&account, net.routes()));
-        Ok(Self {
+        Self {
             account,
             net,
             events,
@@ -139,18 +146,19 @@ impl Engine {
             searches: BTreeMap::new(),
             link_entries: Vec::new(),
             proofs: Proofs::default(),
-            publisher: Publisher::new(Instant::now(), last_seq),
+            publisher,
             texts,
             reminder: Instant::now() + status::REMIND_EVERY,
+            line,
             mic: settings.mic,
             speaker: settings.speaker,
             answer: settings.answer,
-            allow_private: settings.allow_private,
+            allow_loopback,
             jobs,
             internal,
             internal_rx: Some(internal_rx),
             stopping: false,
-        })
+        }
     }
 
     /// The loop. Ends after [`Command::Shutdown`], or when every handle is gone.
@@ -158,6 +166,7 @@ impl Engine {
         // Taken once: `new` put it there.
         let Some(mut internal) = self.internal_rx.take() else { return };
         self.keep_routes().await;
+        let mut net_status = self.net.watch();
         while !self.stopping {
             let timer = self.next_timeout();
             tokio::select! {
@@ -169,6 +178,7 @@ impl Engine {
                     Some(event) => self.on_net(event).await,
                     None => self.stopping = true,
                 },
+                Ok(()) = net_status.changed() => self.update_line(),
                 Some(result) = internal.recv() => self.on_internal(result).await,
                 Some((leg, event)) = self.legs.next_event() => self.on_media(leg, event),
                 () = tokio::time::sleep_until(timer.into()) => self.on_timeout(),
@@ -190,6 +200,7 @@ impl Engine {
         self.calls.handle_timeout(now());
         self.publish_if_due(Instant::now());
         self.remind_if_due(Instant::now());
+        self.update_line();
     }
 
     async fn on_internal(&mut self, result: Internal) {
@@ -238,6 +249,13 @@ impl Engine {
     }
 }
 
+/// Whether the sound of a call may go to this host itself: in a laboratory, as it is when it is said to be one or when
+/// the network is entered through this host.
+fn allow_loopback(settings: &PhoneBuilder) -> bool {
+    let here = |addr: &String| addr.starts_with("/ip4/127.") || addr.starts_with("/ip6/::1/");
+    settings.allow_private.unwrap_or_else(|| settings.entry.iter().any(here))
+}
+
 fn net_config(settings: &PhoneBuilder, account: &AccountStore) -> Result<NetConfig, PhoneError> {
     let parse = |addrs: &[String]| -> Result<Vec<NodeAddr>, PhoneError> {
         addrs.iter().map(|a| a.parse().map_err(|_| PhoneError::Address(a.clone()))).collect()
@@ -250,9 +268,9 @@ fn net_config(settings: &PhoneBuilder, account: &AccountStore) -> Result<NetConf
     config.external = parse(&settings.external)?;
     config.entry = parse(&settings.entry)?;
     config.mdns = settings.mdns;
-    // Any port: registered terminals are told which.
-    config.stun = settings.server.then(|| SocketAddr::from(([0, 0, 0, 0], 0)));
+    // Any port, both families: registered terminals are told which.
+    config.stun = settings.server.then(|| SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)));
     config.publish_direct = settings.publish_address;
-    config.allow_private = settings.allow_private.then_some(true);
+    config.allow_private = settings.allow_private;
     Ok(config)
 }

@@ -84,10 +84,11 @@ impl StorageError {
             Self::AccountExists(_) => ErrorCode::AccountExists,
             Self::NoAccount(_) | Self::NoCurrentAccount => ErrorCode::NoAccount,
             Self::WrongPassword => ErrorCode::WrongPassword,
-            Self::NoContact | Self::NothingToConfirm => ErrorCode::NoContact,
+            Self::NoContact => ErrorCode::NoContact,
+            Self::NothingToConfirm => ErrorCode::NothingToConfirm,
             Self::OtherKey => ErrorCode::KeyChanged,
-            Self::InUse(_)
-            | Self::TooLarge(_)
+            Self::InUse(_) => ErrorCode::InUse,
+            Self::TooLarge(_)
             | Self::NewerVersion
             | Self::Damaged(_)
             | Self::Io { .. }

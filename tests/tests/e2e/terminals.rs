@@ -48,15 +48,15 @@ fn elsewhere(terminal: &Terminal) -> Result<Event, Box<dyn std::error::Error>> {
 fn both_ring_one_answers_and_texts_reach_both() -> Outcome {
     let lab = Lab::new("fork")?;
     let access = Impairment::delay_ms(ACCESS_MS);
-    let hosts = ["dir", "a", "b", "c"].map(|name| lab.host(name, access.clone()));
-    let [directory_host, host_a, host_b, host_c] = hosts;
-    let directory = Directory::start(Some(&directory_host?), DirectoryPlan::default())?;
+    let host = |name| lab.host(name, access.clone());
+    let (directory_host, host_a, host_b, host_c) = (host("dir")?, host("a")?, host("b")?, host("c")?);
+    let directory = Directory::start(Some(&directory_host), DirectoryPlan::default())?;
     let [ada, desk] = Account::create_all(["ada", "bob"])?;
     let pocket = second_terminal(&desk)?;
     let plan = TerminalPlan { entry: directory.addresses.clone(), ..TerminalPlan::default() };
-    let mut ada = Terminal::online(ada, Some(&host_a?), plan.clone())?;
-    let mut desk = Terminal::online(desk, Some(&host_b?), plan.clone())?;
-    let mut pocket = Terminal::online(pocket, Some(&host_c?), plan)?;
+    let mut ada = Terminal::online(ada, Some(&host_a), plan.clone())?;
+    let mut desk = Terminal::online(desk, Some(&host_b), plan.clone())?;
+    let mut pocket = Terminal::online(pocket, Some(&host_c), plan)?;
 
     ring(&mut ada, &mut desk)?;
     pocket.process.wait("incoming", STEP)?;
