@@ -8,7 +8,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use offhook_proto::signalling::{Codec, MediaOffer};
+use offhook_proto::call::TunnelBudget;
+use offhook_proto::signalling::{ByeReason, Codec, LastWord, MediaOffer};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -17,8 +18,8 @@ use super::gather::Gatherer;
 use super::hosts::host_addresses;
 use super::ice::Ice;
 use super::quic::{self, Identity};
-use super::session::{Attempt, CODE_BYE, Established, Session, SessionEvent};
-use super::socket::{MediaSocket, StunIn, TUNNEL_LIMIT};
+use super::session::{Attempt, Established, Session, SessionEvent};
+use super::socket::{MediaSocket, StunIn};
 use super::types::{MediaConfig, MediaError, MediaEvent, MediaStats, Role};
 use super::voice::{Voice, VoiceEvent, VoiceLink};
 
@@ -42,6 +43,7 @@ pub(super) enum Command {
     Mute(bool),
     Hold(bool),
     Control(Vec<u8>),
+    LastWord(LastWord),
     Close,
 }
 
@@ -88,6 +90,8 @@ pub(super) struct Driver {
     talking: Option<Instant>,
     heard: Heard,
     keep_alive_due: Instant,
+    /// The reason of the end, for the other end.
+    last_word: LastWord,
 }
 
 /// The last sign of life of the other end.
@@ -108,7 +112,7 @@ impl Driver {
     /// Binds the socket and makes the keys. Must be called within the runtime that is to run it.
     pub(super) fn new(config: &MediaConfig, ends: Ends) -> Result<(Driver, Inputs), MediaError> {
         let (stun_tx, stun) = mpsc::channel(STUN_QUEUE);
-        let (tunnel_tx, tunnel) = mpsc::channel(TUNNEL_LIMIT as usize);
+        let (tunnel_tx, tunnel) = mpsc::channel(TunnelBudget::BURST as usize);
         let socket = MediaSocket::bind(config.bind, stun_tx, tunnel_tx)
             .map_err(|error| MediaError::Bind(error.kind()))?;
         let (hosts, allow_loopback) = host_addresses(config, &socket);
@@ -141,6 +145,7 @@ impl Driver {
             talking: None,
             heard: Heard { packets: 0, at: now },
             keep_alive_due: now,
+            last_word: LastWord::Bye(None),
         };
         Ok((driver, Inputs { commands: ends.commands, stun, tunnel, voice, session }))
     }
@@ -224,6 +229,7 @@ impl Driver {
                     tracing::debug!("control frame goes by signalling only");
                 }
             }
+            Command::LastWord(last) => self.last_word = last,
             Command::Close => return Flow::End,
         }
         Flow::Go
@@ -235,9 +241,9 @@ impl Driver {
                 self.emit(MediaEvent::Control(frame)).await;
                 Flow::Go
             }
-            SessionEvent::Ended(Some(error)) => self.fail(error).await,
-            SessionEvent::Ended(None) => {
-                self.emit(MediaEvent::Closed).await;
+            SessionEvent::Ended(Err(error)) => self.fail(error).await,
+            SessionEvent::Ended(Ok(last)) => {
+                self.emit(MediaEvent::Closed(last)).await;
                 Flow::End
             }
         }
@@ -257,6 +263,17 @@ impl Driver {
     }
 
     async fn fail(&mut self, error: MediaError) -> Flow {
+        // The other end is not to take it for a hang-up.
+        self.last_word = LastWord::Bye(Some(match error {
+            MediaError::NoPath => ByeReason::NoMediaPath,
+            MediaError::Lost => ByeReason::MediaLost,
+            MediaError::Bind(_)
+            | MediaError::Thread(_)
+            | MediaError::Keys
+            | MediaError::PeerKey
+            | MediaError::Handshake
+            | MediaError::Audio(_) => ByeReason::Media,
+        }));
         self.emit(MediaEvent::Failed(error)).await;
         Flow::End
     }
@@ -278,7 +295,7 @@ impl Driver {
             // The last words of a call: the other end may have no other way to hear them.
             let _ = tokio::time::timeout(LAST_WORDS_TIMEOUT, session.finish()).await;
         }
-        self.endpoint.close(CODE_BYE, b"bye");
+        self.endpoint.close(self.last_word.code().into(), b"");
         // The good-bye leaves with the endpoint's next step; what the other end answers does not matter.
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.endpoint.wait_idle()).await;
         self.voice.finish().await;

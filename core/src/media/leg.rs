@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::sync::{Arc, mpsc as setup};
 
-use offhook_proto::signalling::MediaOffer;
+use offhook_proto::signalling::{LastWord, MediaOffer};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -98,6 +98,11 @@ impl MediaLeg {
     /// Lost without a connection, so what matters goes through signalling too.
     pub fn send_control(&self, frame: Vec<u8>) {
         self.command(Command::Control(frame));
+    }
+
+    /// What [`MediaLeg::close`] repeats of the call's last message. A plain bye unless told.
+    pub fn last_word(&self, last: LastWord) {
+        self.command(Command::LastWord(last));
     }
 
     /// How the media do, renewed four times a second.

@@ -4,6 +4,7 @@ use std::net::{SocketAddr, UdpSocket};
 
 use super::*;
 use crate::audio::DeviceSpec;
+use offhook_proto::signalling::{ByeReason, LastWord};
 
 fn pair() -> Call {
     Call::new(on_loopback(Role::Caller), on_loopback(Role::Callee))
@@ -193,12 +194,25 @@ async fn a_silent_peer_is_noticed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answered_call_without_a_path_fails_as_such_at_both_ends() {
+    let without_path =
+        |end: &End| end.log.iter().any(|event| matches!(event, MediaEvent::Failed(MediaError::NoPath)));
     let mut call = hasty();
     call.candidates = false;
     call.run("keys by tunnel", connected).await;
+    call.tunnel = false;
     call.ends.iter().for_each(|end| end.leg.start_audio());
+    call.run("failure", |ends| ends.iter().all(without_path)).await;
+    call.close().await;
+
+    // And where one end knows it first, it tells the other.
+    let mut call = hasty();
+    call.candidates = false;
+    call.run("keys by tunnel", connected).await;
+    call.ends[0].leg.start_audio();
+    let reason = LastWord::Bye(Some(ByeReason::NoMediaPath));
     call.run("failure", |ends| {
-        ends.iter().all(|end| end.log.iter().any(|e| matches!(e, MediaEvent::Failed(MediaError::NoPath))))
+        let told = ends[1].log.iter().any(|e| matches!(e, MediaEvent::Closed(Some(last)) if *last == reason));
+        without_path(&ends[0]) && told
     })
     .await;
     call.close().await;
@@ -270,17 +284,19 @@ async fn a_closed_leg_tells_the_other_and_leaves_nothing_behind() {
     call.run("talking", |ends| ends.iter().all(|end| epochs(end).is_some())).await;
     let ports = call.ends.each_ref().map(|end| addresses(end).0);
     let [a, mut b] = call.ends;
+    let last = LastWord::Bye(Some(ByeReason::NotConfirmed));
+    a.leg.last_word(last);
     a.leg.close().await;
     assert!(UdpSocket::bind(ports[0]).is_ok(), "its thread, and with it all of the leg, has ended");
     let closed = async {
         while let Some(event) = b.events.recv().await {
-            if matches!(event, MediaEvent::Closed) {
-                return;
+            if let MediaEvent::Closed(said) = event {
+                return said;
             }
         }
         panic!("the other end was not told");
     };
-    timeout(PATIENCE, closed).await.unwrap();
+    assert_eq!(timeout(PATIENCE, closed).await.unwrap(), Some(last));
     b.leg.close().await;
     assert!(UdpSocket::bind(ports[1]).is_ok());
 }
