@@ -10,7 +10,7 @@ fuzz_target!(|data: &[u8]| {
     let Ok(text) = str::from_utf8(data) else { return };
     match parse(text) {
         Ok(Input::Command(_) | Input::Help | Input::Quit | Input::Empty) => {}
-        Err(sentence) => assert!(!sentence.is_empty()),
+        Err(error) => assert!(!error.message.is_empty()),
     }
     let (number, rest) = split_number(text);
     assert!(number.len() + rest.len() <= text.len() && text.trim_start().starts_with(number));

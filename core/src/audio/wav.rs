@@ -152,8 +152,7 @@ impl AudioSink for WavSink {
             samples.flush()
         };
         write(&mut self.writer).map_err(|error| failed(&self.path, error))?;
-        self.pace.blocks += 1;
-        if self.pace.blocks.is_multiple_of(FLUSH_EVERY) {
+        if self.pace.given().is_multiple_of(FLUSH_EVERY) {
             self.writer.flush().map_err(|error| failed(&self.path, error))?;
         }
         Ok(())

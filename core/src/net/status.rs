@@ -35,7 +35,9 @@ pub struct NetStatus {
     pub links: Vec<LinkStatus>,
     /// Peers connected.
     pub peers: usize,
-    /// Nodes in the DHT's routing table.
+    /// Peers found on the local network, connected or not.
+    pub lan: usize,
+    /// Nodes of the DHT that are known: those in the routing table, or those that a terminal is connected with.
     pub dht_nodes: usize,
     /// Keys held, own ones included.
     pub records: usize,
@@ -50,6 +52,8 @@ pub struct LinkStatus {
     pub addr: NodeAddr,
     /// Its key, once known.
     pub node: Option<TerminalId>,
+    /// Whether it is an entry point, and not just kept for a contact's sake.
+    pub home: bool,
     /// Whether it is connected.
     pub up: bool,
     /// Whether this terminal is registered there.
@@ -71,6 +75,7 @@ impl Driver {
         let links = self.links.all.iter().map(|link| LinkStatus {
             addr: link.name.clone(),
             node: link.peer.as_ref().and_then(addr::terminal_of),
+            home: link.is_home(),
             up: link.is_up(),
             registered: link.registered,
         });
@@ -81,6 +86,7 @@ impl Driver {
             stun_servers,
             links: links.collect(),
             peers: self.peers.len(),
+            lan: self.lan.len(),
             registered: self.service.registered(),
             ..NetStatus::default()
         };
@@ -108,6 +114,7 @@ impl Driver {
         set(&self.metrics.registered, status.registered);
         set(&self.metrics.dht_nodes, status.dht_nodes);
         set(&self.metrics.requests_open, self.requests_open());
+        set(&self.metrics.warm, self.warm.up());
     }
 
     /// The addresses to publish: those of a public node are its own; a terminal's lead through the directories it is
@@ -130,7 +137,7 @@ impl Driver {
         let mut addrs: Vec<Multiaddr> = match (direct, relayed.is_empty()) {
             (true, _) if !self.external.is_empty() => own(self.external.clone()),
             (true, _) => own(addr::usable(self.listen.clone(), self.allow_private)),
-            (false, true) if !self.links.all.iter().any(super::links::Link::is_home) => {
+            (false, true) if !self.links.has_home() => {
                 own(addr::usable(self.listen.clone(), self.allow_private || self.config.mdns))
             }
             (false, _) => Vec::new(),

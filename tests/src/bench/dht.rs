@@ -132,7 +132,7 @@ fn look_up(
     let net = telephone.net.clone();
     let (found, answered) = telephone.run(async move {
         let start = Instant::now();
-        let mut lookup = net.lookup(key);
+        let mut lookup = net.lookup(key, &[]);
         let (mut found, mut nodes) = (None, 0);
         while let Some(event) = lookup.next().await {
             match event {

@@ -135,7 +135,7 @@ fn the_command_line_works_through_the_running_terminal() -> Outcome {
     let status = ada.account.offhook(None, &["status", "--json"])?;
     let (code, said) = exit(&status);
     assert_eq!(code, 0, "{said}");
-    assert!(said.contains(r#""online":true"#), "{said}");
+    assert!(said.contains(r#""line":"online""#), "{said}");
 
     let (code, said) = exit(&ada.account.offhook(None, &["lookup", bob.number()])?);
     assert_eq!(code, 0, "{said}");

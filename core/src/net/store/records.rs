@@ -133,6 +133,11 @@ impl Records {
         self.held.insert(stored.key, Held { set, record, since: stored.since, source, place });
     }
 
+    /// What is known of proofs; shared.
+    pub(in crate::net) fn verdicts(&self) -> Verdicts {
+        self.verdicts.clone()
+    }
+
     /// Takes a record set or says why not; see [`Reply`]. Anything slow happens later.
     pub(in crate::net) fn offer(&mut self, offer: Offer, now: UnixMillis) {
         let Offer { key, bytes, source, own, reply } = offer;
