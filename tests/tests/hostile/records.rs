@@ -248,17 +248,16 @@ impl Moved {
     }
 }
 
-#[test]
-fn old_records_at_five_of_twenty_holders_do_not_stop_a_call() -> Outcome {
-    let gang = Gang::new(None)?;
-    let scout = gang.node()?;
+/// Twenty DHT servers, five of which are hostile.
+fn twenty_servers(gang: &Gang) -> Result<(Vec<Directory>, Vec<Node>), Box<dyn std::error::Error>> {
     let first = Directory::start(None, DirectoryPlan::default())?;
-    let plan = DirectoryPlan { entry: vec![first.address()], ..DirectoryPlan::default() };
+    let entry = vec![first.address()];
+    let plan = DirectoryPlan { entry: entry.clone(), ..DirectoryPlan::default() };
     let mut honest: Vec<Directory> = vec![first];
     for _ in 1..15 {
         honest.push(Directory::start(None, plan.clone())?);
     }
-    let hostile = nodes(&gang, 5)?;
+    let hostile = nodes(gang, 5)?;
     for node in &hostile {
         for directory in &honest {
             node.meet(&directory.address())?;
@@ -266,13 +265,19 @@ fn old_records_at_five_of_twenty_holders_do_not_stop_a_call() -> Outcome {
         }
         hostile.iter().filter(|other| other.peer != node.peer).for_each(|other| node.recommend(other));
     }
-    let entry = [honest[0].address()];
     let random: Vec<[u8; 32]> = (0..4).map(|n| [n * 64 + 7; 32]).collect();
     until("twenty nodes in the DHT", STEP, || {
         let met = crawl(&gang.node()?, &entry, &random)?;
         Ok((met.len() >= 20, met.len()))
     })?;
+    Ok((honest, hostile))
+}
 
+#[test]
+fn old_records_at_five_of_twenty_holders_do_not_stop_a_call() -> Outcome {
+    let gang = Gang::new(None)?;
+    let scout = gang.node()?;
+    let (honest, hostile) = twenty_servers(&gang)?;
     let mut bob = Moved::start(&scout, &honest[0])?;
     let number: Number = bob.terminal.number().parse()?;
     let key = number.record_key(None).unwrap();
