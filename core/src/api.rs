@@ -10,8 +10,11 @@ use serde::{Deserialize, Serialize};
 /// A call's identifier in the API: 32 hex digits of its [`offhook_proto::signalling::CallId`].
 pub type CallRef = String;
 
+/// Days before the end of a terminal's certificate from which the user is reminded.
+pub const CERTIFICATE_WARNING_DAYS: i64 = 60;
+
 /// Why a call ended (RFC 3261's final responses in words).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "reason", content = "what", rename_all = "snake_case")]
 pub enum EndReason {
     /// Somebody hung up an answered call.
@@ -32,12 +35,46 @@ pub enum EndReason {
     AnsweredElsewhere,
     /// The caller gave up before an answer.
     Cancelled,
-    /// The key behind the number is not the pinned one; nothing was rung.
+    /// The key behind the number is not the pinned one, here or at the callee; nothing was rung.
     KeyChanged,
     /// Both users called each other; the call that this terminal dialled goes on instead.
     Merged,
-    /// Something failed; what, in words for a log.
-    Failed(String),
+    /// Something failed.
+    Failed(FailureCode),
+}
+
+/// What failed, of a call or a text message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureCode {
+    /// The number could not be looked up: no connection to the network. Nothing is known of the number.
+    Lookup,
+    /// Several keys claim the number, and nothing tells which is the right one.
+    NumberDisputed,
+    /// No way was found for the sound between the two ends.
+    NoMediaPath,
+    /// The connection between the two ends broke.
+    MediaLost,
+    /// The sound could not be prepared here: no socket, no device.
+    Media,
+    /// The other terminal could not make the call.
+    Remote,
+    /// The other terminal stopped answering.
+    SignallingLost,
+    /// The caller never confirmed the answer.
+    NotConfirmed,
+    /// The clocks of the two computers differ too much.
+    Clock,
+    /// The other end broke the protocol.
+    Protocol,
+    /// The receiver's terminal could not keep the text message.
+    NotKept,
+    /// Nobody confirmed the text message in time; it may have arrived.
+    Unconfirmed,
+    /// The call ended before the text message was confirmed; it may have arrived.
+    CallEnded,
+    /// This terminal was shut down.
+    ShutDown,
 }
 
 impl EndReason {
@@ -86,16 +123,37 @@ pub enum PathKind {
     Relayed,
 }
 
+/// How the telephone stands with the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LineState {
+    /// Looking for a way into the network.
+    Starting,
+    /// A directory knows this terminal; the number is being published. It can dial.
+    Publishing,
+    /// The number is published and was read back, or, on a network without any directory, others are near who
+    /// ask this terminal itself: it can be called.
+    Online,
+    /// No entry point is known, and nobody is near.
+    Alone,
+    /// No entry point is reachable, or nobody there holds the number.
+    Offline,
+}
+
 /// What a program is told while the telephone runs. Serialised with the tag `event`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
-    /// The number is published and read back: this terminal can be called.
+    /// This terminal can be called: see [`LineState::Online`].
     Online {
         /// The account's number.
         number: Number,
     },
-    /// No entry point is reachable; calls from the internet will not arrive until `Online` comes again.
+    /// No entry point into the network is known, and nobody is near: this terminal cannot be called until
+    /// somebody comes near or it is started with an entry point.
+    Alone,
+    /// No entry point is reachable, or nobody there holds the number: calls from the internet will not arrive
+    /// until `Online` comes again.
     Offline,
     /// The callee's records are being looked up.
     Searching {
@@ -215,6 +273,12 @@ pub enum Event {
         /// Fingerprint of the key that was met.
         offered: String,
     },
+    /// The terminal's certificate expires soon; told once a day from 60 days before. Entering the password renews it. When
+    /// it has expired the terminal can't be called. Of the time of the start tells [`Status::certificate_days`].
+    CertificateExpires {
+        /// Days that are left, 0 when it has expired.
+        days: i64,
+    },
     /// A sound device was lost; the call goes on with another.
     DeviceLost {
         /// The call.
@@ -265,10 +329,12 @@ impl Event {
             | Self::Ended { call, .. } => Some(call),
             Self::Text { call, .. } => call.as_deref(),
             Self::Online { .. }
+            | Self::Alone
             | Self::Offline
             | Self::TextDelivered { .. }
             | Self::TextFailed { .. }
             | Self::KeyChanged { .. }
+            | Self::CertificateExpires { .. }
             | Self::Error { .. } => None,
         }
     }
@@ -308,14 +374,14 @@ pub enum ErrorCode {
     NumberTaken,
     /// The key behind the number changed; see [`Event::KeyChanged`].
     KeyChanged,
-    /// Two keys claim the number, and nothing tells which is the right one.
-    NumberDisputed,
     /// Nobody has the number.
     WrongNumber,
     /// The directory of a chosen number is not known.
     UnknownDirectory,
     /// No contact of that number or name.
     NoContact,
+    /// No changed key is waiting to be confirmed.
+    NothingToConfirm,
     /// The call has no connection yet.
     NotConnected,
     /// A file or database could not be read or written.
@@ -324,6 +390,12 @@ pub enum ErrorCode {
     Audio,
     /// The network could not be used.
     Network,
+    /// The account is open in another program, or a terminal runs in this home already.
+    InUse,
+    /// The command needs a running terminal.
+    NotRunning,
+    /// The operating system refused something: a file, a socket, a thread.
+    System,
     /// The telephone is shutting down.
     ShuttingDown,
     /// A bug: please report it.
@@ -368,8 +440,8 @@ pub struct Status {
     pub number: Number,
     /// Fingerprint of its identity key.
     pub fingerprint: String,
-    /// Whether the number is published and was read back.
-    pub online: bool,
+    /// How it stands with the network.
+    pub line: LineState,
     /// Directories this terminal is registered with.
     pub directories: usize,
     /// Peers connected.
@@ -504,6 +576,8 @@ pub enum Command {
     },
     /// The invitation link of this account.
     Link,
+    /// Another program has renewed the certificate, the account record or the ID in the account's file: take them up.
+    Renewed,
     /// Take the telephone off line and end the program.
     Shutdown,
 }

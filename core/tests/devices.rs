@@ -6,6 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use offhook::audio::{DeviceKind, DeviceSpec, devices};
@@ -17,6 +18,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A sound server that ends with the value.
 struct Pulse(Child);
 
+impl Pulse {
+    fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([format!("-{name}"), self.0.id().to_string()]).status();
+        assert!(status.unwrap().success());
+    }
+}
+
 impl Drop for Pulse {
     fn drop(&mut self) {
         let _ = self.0.kill();
@@ -24,7 +32,7 @@ impl Drop for Pulse {
     }
 }
 
-fn start_pulse(directory: &Path) -> Option<Pulse> {
+fn start_pulse(directory: &Path) -> Pulse {
     let socket = directory.join("native");
     let child = Command::new("pulseaudio")
         .args(["-n", "--daemonize=no", "--exit-idle-time=-1", "--use-pid-file=no", "--disable-shm=yes"])
@@ -36,10 +44,21 @@ fn start_pulse(directory: &Path) -> Option<Pulse> {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
-        .ok()?;
+        .expect("pulseaudio, which `cargo xtask setup` installs");
     // SAFETY: this is the only test of its process, and nothing else runs yet that reads the environment.
     unsafe { std::env::set_var("PULSE_SERVER", format!("unix:{}", socket.display())) };
-    Some(Pulse(child))
+    Pulse(child)
+}
+
+/// Writes the same speech several times over.
+fn repeat(from: &Path, to: &Path, times: usize) {
+    let mut reader = hound::WavReader::open(from).unwrap();
+    let samples: Vec<i16> = reader.samples::<i16>().map(Result::unwrap).collect();
+    let mut writer = hound::WavWriter::create(to, reader.spec()).unwrap();
+    for _ in 0..times {
+        samples.iter().for_each(|sample| writer.write_sample(*sample).unwrap());
+    }
+    writer.finalize().unwrap();
 }
 
 fn leg(role: Role, mic: DeviceSpec, speaker: DeviceSpec) -> (MediaLeg, mpsc::Receiver<MediaEvent>) {
@@ -52,54 +71,88 @@ fn leg(role: Role, mic: DeviceSpec, speaker: DeviceSpec) -> (MediaLeg, mpsc::Rec
     (MediaLeg::start(config, events).unwrap(), receiver)
 }
 
-/// Carries what two legs have to tell each other. Panics if a device does not work.
-async fn carry(mut events: mpsc::Receiver<MediaEvent>, to: &MediaLeg) {
+/// Carries what two legs have to tell each other, until a leg ends.
+async fn carry(mut events: mpsc::Receiver<MediaEvent>, to: &MediaLeg, lost: &AtomicUsize) {
     while let Some(event) = events.recv().await {
-        assert!(!matches!(event, MediaEvent::DeviceLost(_) | MediaEvent::Failed(_)), "{event:?}");
+        assert!(!matches!(event, MediaEvent::Failed(_)), "{event:?}");
         if let MediaEvent::Tunnel(packet) = event {
             to.tunnel(packet);
         } else if let MediaEvent::Candidates(lines) = event {
             to.add_remote_candidates(lines);
+        } else if let MediaEvent::DeviceLost(what) = event {
+            println!("lost: {what}");
+            lost.fetch_add(1, SeqCst);
         }
     }
 }
 
-/// Power of the loudest quarter of a second in the file so far.
-fn loudest(path: &Path) -> f64 {
+/// Power of the loudest quarter of a second in the file, from this second on.
+fn loudest(path: &Path, from: usize) -> f64 {
     let Ok(mut reader) = hound::WavReader::open(path) else { return 0.0 };
-    let samples: Vec<f64> =
-        reader.samples::<i16>().map_while(Result::ok).map(|sample| f64::from(sample) / 32_768.0).collect();
+    let samples = reader.samples::<i16>().map_while(Result::ok).skip(from * 48_000);
+    let samples: Vec<f64> = samples.map(|sample| f64::from(sample) / 32_768.0).collect();
     let power = |part: &[f64]| part.iter().map(|sample| sample * sample).sum::<f64>() / part.len() as f64;
     samples.chunks_exact(12_000).map(power).fold(0.0, f64::max)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn speech_goes_through_a_sound_server() {
-    let directory = tempfile::tempdir().unwrap();
-    let Some(_pulse) = start_pulse(directory.path()) else {
-        println!("not run: pulseaudio is not installed");
-        return;
+/// Whole seconds in the file.
+fn seconds(path: &Path) -> usize {
+    hound::WavReader::open(path).map_or(0, |reader| reader.duration() as usize / 48_000 + 1)
+}
+
+async fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let all = async {
+        while !done() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     };
+    tokio::time::timeout(PATIENCE, all).await.unwrap_or_else(|_| panic!("{what} did not happen"));
+}
+
+/// The ids of the null sink and of its monitor, once the server has them.
+async fn find_hall() -> (String, String) {
     let found = async {
         loop {
             let list = tokio::task::spawn_blocking(devices).await.unwrap();
             let id = |kind, part: &str| {
                 list.iter().find(|d| d.kind == kind && d.id.contains(part)).map(|d| d.id.clone())
             };
-            if let (Some(mic), Some(speaker)) =
-                (id(DeviceKind::Mic, "hall.monitor"), id(DeviceKind::Speaker, "hall"))
-            {
-                return (mic, speaker, list);
+            let ids = (id(DeviceKind::Mic, "hall.monitor"), id(DeviceKind::Speaker, "hall"));
+            if let (Some(mic), Some(speaker)) = ids {
+                assert!(list.iter().any(|device| device.default && device.id == speaker), "{list:?}");
+                return (mic, speaker);
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    let (mic, speaker, list) = tokio::time::timeout(PATIENCE, found).await.expect("the sound server starts");
-    assert!(list.iter().any(|device| device.default && device.id == speaker), "{list:?}");
+    tokio::time::timeout(PATIENCE, found).await.expect("the sound server starts")
+}
 
+/// The server hangs, as one does whose driver waits for a device: both ends of the sound notice it, and neither the
+/// calls nor the end of one of them wait for it. When it goes on, so does the sound.
+async fn hang(pulse: &Pulse, heard: &Path, lost: &AtomicUsize) {
+    pulse.signal("STOP");
+    until("noticing that loudspeaker and microphone stall", || lost.load(SeqCst) == 2).await;
+    let (spare, _events) = leg(Role::Callee, DeviceSpec::Default, DeviceSpec::Default);
+    spare.start_audio();
+    tokio::time::timeout(PATIENCE, spare.close()).await.expect("a call ends though its devices hang");
+    let silent = seconds(heard);
+    until("silence being written meanwhile", || seconds(heard) > silent + 1).await;
+    let from = seconds(heard);
+    pulse.signal("CONT");
+    until("hearing speech again", || loudest(heard, from) > 1e-4).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn speech_goes_through_a_sound_server_and_again_after_it_has_hung() {
+    let directory = tempfile::tempdir().unwrap();
+    let pulse = start_pulse(directory.path());
+    let (mic, speaker) = find_hall().await;
     let speech = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/speech-a.wav");
+    let said = directory.path().join("said.wav");
+    repeat(&speech, &said, 6);
     let heard = directory.path().join("heard.wav");
-    let (a, a_events) = leg(Role::Caller, DeviceSpec::File(speech), DeviceSpec::None);
+    let (a, a_events) = leg(Role::Caller, DeviceSpec::File(said), DeviceSpec::None);
     let (b, b_events) = leg(Role::Callee, DeviceSpec::None, DeviceSpec::Id(speaker));
     let (c, c_events) = leg(Role::Caller, DeviceSpec::Id(mic), DeviceSpec::None);
     let (d, d_events) = leg(Role::Callee, DeviceSpec::None, DeviceSpec::File(heard.clone()));
@@ -107,17 +160,18 @@ async fn speech_goes_through_a_sound_server() {
         to.set_remote(from.offer());
         to.start_audio();
     }
-    let arrives = async {
-        while loudest(&heard) < 1e-4 {
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
+    let lost = AtomicUsize::new(0);
+    let story = async {
+        until("speech arriving", || loudest(&heard, 0) > 1e-4).await;
+        assert_eq!(lost.load(SeqCst), 0, "every device works");
+        hang(&pulse, &heard, &lost).await;
     };
     tokio::select! {
-        result = tokio::time::timeout(PATIENCE, arrives) => result.expect("speech arrives"),
-        () = carry(a_events, &b) => panic!("a leg ended"),
-        () = carry(b_events, &a) => panic!("a leg ended"),
-        () = carry(c_events, &d) => panic!("a leg ended"),
-        () = carry(d_events, &c) => panic!("a leg ended"),
+        () = story => {}
+        () = carry(a_events, &b, &lost) => panic!("a leg ended"),
+        () = carry(b_events, &a, &lost) => panic!("a leg ended"),
+        () = carry(c_events, &d, &lost) => panic!("a leg ended"),
+        () = carry(d_events, &c, &lost) => panic!("a leg ended"),
     }
     for leg in [a, b, c, d] {
         leg.close().await;

@@ -1,7 +1,7 @@
 //! Exit codes and the one sentence that goes with a failure.
 
-use offhook::api::{ApiError, EndReason, ErrorCode, Event};
-use offhook::storage::StorageError;
+use offhook::api::{ApiError, EndReason, ErrorCode, Event, FailureCode};
+use offhook::storage::{ResolveError, StorageError};
 
 /// How the program ended, for scripts. Printed by `offhook --help` and in `docs/terminal.md`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub enum Exit {
     AccountExists = 5,
     /// The command needs a running terminal, and none runs.
     NotRunning = 6,
-    /// No entry point into the network is reachable.
+    /// No entry point into the network is reachable, or a number could not be looked up.
     Offline = 7,
     /// Another program has the account open.
     InUse = 8,
@@ -46,8 +46,8 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// The code of an ended call. `answered` tells a failure of the media from one before.
-    pub fn of_call(reason: &EndReason, answered: bool) -> Self {
+    /// The code of an ended call or of a text message that failed.
+    pub fn of_end(reason: EndReason) -> Self {
         match reason {
             EndReason::HungUp => Self::Ok,
             EndReason::Declined => Self::Declined,
@@ -60,29 +60,52 @@ impl Exit {
             EndReason::Cancelled => Self::Interrupted,
             // Of a dialled call neither comes: it is the other one that is merged into it.
             EndReason::AnsweredElsewhere | EndReason::Merged => Self::Failed,
-            EndReason::Failed(_) if answered => Self::MediaFailed,
-            EndReason::Failed(_) => Self::Failed,
+            EndReason::Failed(failure) => Self::of_failure(failure),
         }
     }
 
-    fn of_code(code: ErrorCode) -> Self {
+    fn of_failure(failure: FailureCode) -> Self {
+        match failure {
+            FailureCode::Lookup => Self::Offline,
+            FailureCode::NumberDisputed => Self::KeyChanged,
+            // After the answer only.
+            FailureCode::NoMediaPath
+            | FailureCode::MediaLost
+            | FailureCode::SignallingLost
+            | FailureCode::NotConfirmed => Self::MediaFailed,
+            FailureCode::Media
+            | FailureCode::Remote
+            | FailureCode::Clock
+            | FailureCode::Protocol
+            | FailureCode::NotKept
+            | FailureCode::Unconfirmed
+            | FailureCode::CallEnded
+            | FailureCode::ShutDown => Self::Failed,
+        }
+    }
+
+    /// The code of a refused command.
+    pub fn of_code(code: ErrorCode) -> Self {
         match code {
-            ErrorCode::BadInput | ErrorCode::UnknownDirectory => Self::BadInput,
+            ErrorCode::BadInput | ErrorCode::UnknownDirectory | ErrorCode::NoContact => Self::BadInput,
             ErrorCode::WrongNumber => Self::WrongNumber,
             ErrorCode::NoAccount => Self::NoAccount,
             ErrorCode::AccountExists => Self::AccountExists,
             ErrorCode::WrongPassword => Self::WrongPassword,
+            ErrorCode::NotRunning => Self::NotRunning,
+            ErrorCode::InUse => Self::InUse,
             ErrorCode::Busy => Self::Busy,
             ErrorCode::Offline => Self::Offline,
-            ErrorCode::KeyChanged | ErrorCode::NumberDisputed => Self::KeyChanged,
+            ErrorCode::KeyChanged => Self::KeyChanged,
             ErrorCode::NoCall
             | ErrorCode::PublishFailed
             | ErrorCode::NumberTaken
-            | ErrorCode::NoContact
+            | ErrorCode::NothingToConfirm
             | ErrorCode::NotConnected
             | ErrorCode::Storage
             | ErrorCode::Audio
             | ErrorCode::Network
+            | ErrorCode::System
             | ErrorCode::ShuttingDown
             | ErrorCode::Internal => Self::Failed,
         }
@@ -95,66 +118,64 @@ impl From<Exit> for std::process::ExitCode {
     }
 }
 
-/// Why a command did not do what it was asked: exit code and sentence.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
+/// Why a command did not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     /// For scripts.
     pub exit: Exit,
-    /// For people. Empty if everything has been said on the way.
-    pub message: String,
+    /// Code and sentence. `None` if everything has been said on the way: by the event that ended a call, say.
+    pub told: Option<ApiError>,
 }
 
 impl Failure {
     /// A failure with its sentence.
-    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into() }
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        ApiError::new(code, message).into()
     }
 
     /// The input is not understood.
     pub fn bad_input(message: impl Into<String>) -> Self {
-        Self::new(Exit::BadInput, message)
+        Self::new(ErrorCode::BadInput, message)
     }
 
-    /// It did not work.
-    pub fn failed(message: impl Into<String>) -> Self {
-        Self::new(Exit::Failed, message)
+    /// The operating system refused something.
+    pub fn system(message: impl Into<String>) -> Self {
+        Self::new(ErrorCode::System, message)
     }
 
     /// The command needs a running terminal.
     pub fn not_running() -> Self {
-        Self::new(Exit::NotRunning, "No terminal is running here. Start one with `offhook run`.")
+        Self::new(ErrorCode::NotRunning, "No terminal is running here. Start one with `offhook run`.")
     }
 
     /// Exit code of something that was already told to the user.
     pub fn silent(exit: Exit) -> Self {
-        Self::new(exit, "")
-    }
-
-    /// As a JSON object for scripts; the shape of an error on the control socket.
-    pub fn to_json(&self) -> serde_json::Value {
-        serde_json::json!({ "reply": "error", "exit": self.exit as u8, "message": self.message })
+        Self { exit, told: None }
     }
 }
 
 impl From<ApiError> for Failure {
     fn from(error: ApiError) -> Self {
-        Self::new(Exit::of_code(error.code), error.message)
+        Self { exit: Exit::of_code(error.code), told: Some(error) }
     }
 }
 
 impl From<StorageError> for Failure {
     fn from(error: StorageError) -> Self {
-        let in_use = matches!(error, StorageError::InUse(_));
-        let exit = if in_use { Exit::InUse } else { Exit::of_code(error.code()) };
-        Self::new(exit, error.to_string())
+        error.to_api().into()
+    }
+}
+
+impl From<ResolveError> for Failure {
+    fn from(error: ResolveError) -> Self {
+        error.to_api().into()
     }
 }
 
 /// The outcome of a command.
 pub type Outcome = Result<(), Failure>;
 
-/// Whether an event ends the wait for the text message `id`, and how.
+/// Whether an event ends the wait for the text message `id`, and how. The event itself tells it in words.
 pub fn text_outcome(event: &Event, id: &str) -> Option<Outcome> {
     if let Event::TextDelivered { id: delivered } = event
         && delivered == id
@@ -162,11 +183,10 @@ pub fn text_outcome(event: &Event, id: &str) -> Option<Outcome> {
         return Some(Ok(()));
     }
     let Event::TextFailed { id: failed, reason } = event else { return None };
-    let exit = Exit::of_call(reason, false);
+    let exit = Exit::of_end(*reason);
     // A message is neither hung up nor interrupted.
     let exit = if matches!(exit, Exit::Ok | Exit::Interrupted) { Exit::Failed } else { exit };
-    let message = format!("Not delivered: {}.", crate::text::reason(reason));
-    (failed == id).then(|| Err(Failure::new(exit, message)))
+    (failed == id).then(|| Err(Failure::silent(exit)))
 }
 
 #[cfg(test)]
@@ -186,21 +206,26 @@ mod tests {
             (EndReason::KeyChanged, 16),
             (EndReason::Cancelled, 130),
             (EndReason::AnsweredElsewhere, 1),
-            (EndReason::Failed("x".into()), 1),
+            (EndReason::Failed(FailureCode::Lookup), 7),
+            (EndReason::Failed(FailureCode::NumberDisputed), 16),
+            (EndReason::Failed(FailureCode::NoMediaPath), 17),
+            (EndReason::Failed(FailureCode::MediaLost), 17),
+            (EndReason::Failed(FailureCode::Media), 1),
+            (EndReason::Failed(FailureCode::Remote), 1),
         ];
         for (reason, code) in table {
-            assert_eq!(Exit::of_call(&reason, false) as u8, code, "{reason:?}");
+            assert_eq!(Exit::of_end(reason) as u8, code, "{reason:?}");
         }
-        assert_eq!(Exit::of_call(&EndReason::Failed("no path".into()), true) as u8, 17);
     }
 
     #[test]
     fn errors_keep_their_sentence() {
         let failure = Failure::from(ApiError::new(ErrorCode::WrongPassword, "The password is wrong."));
-        assert_eq!((failure.exit as u8, failure.message.as_str()), (4, "The password is wrong."));
+        assert_eq!(failure.exit as u8, 4);
+        assert_eq!(failure.told.unwrap().message, "The password is wrong.");
         let failure = Failure::from(StorageError::InUse("ada".into()));
         assert_eq!(failure.exit as u8, 8);
-        assert!(failure.message.contains("ada"));
+        assert!(failure.told.unwrap().message.contains("ada"));
     }
 
     #[test]

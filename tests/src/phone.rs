@@ -1,10 +1,10 @@
 //! Directories, accounts and terminals: the built programs with their flags.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -25,7 +25,8 @@ pub struct Directory {
     pub process: Process,
     /// Its multiaddrs, each ending in `/p2p/` and its peer id.
     pub addresses: Vec<String>,
-    http: SocketAddr,
+    /// `IP:PORT` of its HTTP server.
+    http: String,
     plan: DirectoryPlan,
     data: TempDir,
 }
@@ -49,8 +50,7 @@ impl Directory {
     pub fn start(host: Option<&Host>, plan: DirectoryPlan) -> Result<Self, ProgramError> {
         let data = tempfile::tempdir()?;
         let process = Self::launch(host, &plan, data.path())?;
-        let http = (Ipv4Addr::LOCALHOST, 0).into();
-        let mut directory = Self { process, addresses: Vec::new(), http, plan, data };
+        let mut directory = Self { process, addresses: Vec::new(), http: String::new(), plan, data };
         directory.learn_addresses()?;
         Ok(directory)
     }
@@ -70,19 +70,19 @@ impl Directory {
         self.addresses.first().cloned().unwrap_or_default()
     }
 
-    /// The value of one of its metrics. It must run on loopback.
+    /// What it says of its health, on the host on which it runs.
     ///
     /// # Errors
-    /// When it does not answer, or has no such metric.
-    pub fn metric(&self, name: &str) -> Result<f64, ProgramError> {
-        let mut stream = TcpStream::connect(self.http)?;
-        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text)?;
-        let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
-        value.ok_or_else(|| ProgramError::Failed {
+    /// When it serves no `/health`, or something else than JSON.
+    pub fn health(&self, host: Option<&Host>) -> Result<serde_json::Value, ProgramError> {
+        let get = || http_get(&self.http, "/health");
+        let body = match host {
+            Some(host) => host.run(get)??,
+            None => get()?,
+        };
+        serde_json::from_str(&body).map_err(|error| ProgramError::Failed {
             program: self.process.name().to_owned(),
-            message: format!("no metric {name}:\n{text}"),
+            message: format!("{error}: {body}"),
         })
     }
 
@@ -119,16 +119,32 @@ impl Directory {
 
     /// It prints one line a multiaddr; QUIC first.
     fn learn_addresses(&mut self) -> Result<(), ProgramError> {
+        let http = self.process.wait_for("its HTTP address", READY, |event| http_in(event).is_some())?;
+        self.http = http_in(&http).unwrap_or_default();
         let is_address = |event: &Event, transport: &str| {
             address_in(event).is_some_and(|address| address.contains(transport))
         };
         let quic = self.process.wait_for("its QUIC address", READY, |event| is_address(event, "/quic-v1"))?;
         let tcp = self.process.wait_for("its TCP address", READY, |event| is_address(event, "/tcp/"))?;
         self.addresses = [quic, tcp].iter().filter_map(address_in).collect();
-        let http = self.process.wait_for("where its metrics are", READY, |event| http_in(event).is_some())?;
-        self.http = http_in(&http).unwrap_or(self.http);
         Ok(())
     }
+}
+
+/// `IP:PORT` of the first `http://` in a line of output.
+fn http_in(event: &Event) -> Option<String> {
+    let line = event.value.as_str()?;
+    let rest = line.split_once("http://")?.1;
+    Some(rest.split('/').next().unwrap_or(rest).trim().to_owned())
+}
+
+/// The body of an answer over HTTP.
+fn http_get(address: &str, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer.split_once("\r\n\r\n").map_or_else(String::new, |(_, body)| body.to_owned()))
 }
 
 /// The first multiaddr with a peer id in a line of output, as text or within JSON.
@@ -136,11 +152,6 @@ fn address_in(event: &Event) -> Option<String> {
     let line = event.value.to_string();
     let mut words = line.split(|c: char| c.is_whitespace() || "\"',[]{}".contains(c));
     words.find(|word| word.starts_with('/') && word.contains("/p2p/")).map(str::to_owned)
-}
-
-/// The socket address in the line that says where the metrics are.
-fn http_in(event: &Event) -> Option<SocketAddr> {
-    event.value.as_str()?.strip_prefix("metrics http://")?.strip_suffix("/metrics")?.parse().ok()
 }
 
 fn name_of(host: Option<&Host>) -> String {
@@ -328,6 +339,36 @@ impl Terminal {
     /// Its number.
     pub fn number(&self) -> &str {
         &self.account.number
+    }
+
+    /// What it answers to `status`.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn status(&mut self) -> Result<Event, ProgramError> {
+        self.process.send("status")?;
+        self.process.wait_for("its status", READY, |event| event.text("reply") == "status")
+    }
+
+    /// Waits until it is connected with its directories and nobody else: connections that publishing has made have ended.
+    ///
+    /// # Errors
+    /// [`ProgramError::Failed`] when they do not end.
+    pub fn until_alone(&mut self) -> Result<(), ProgramError> {
+        let end = Instant::now() + READY;
+        loop {
+            let status = self.status()?;
+            let (peers, directories) = (status.number("peers"), status.number("directories"));
+            if directories > 0 && peers <= directories {
+                return Ok(());
+            }
+            if Instant::now() > end {
+                let program = self.process.name().to_owned();
+                let message = format!("is still connected with others: {}", status.value);
+                return Err(ProgramError::Failed { program, message });
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 
     fn launch(account: &Account, host: Option<&Host>, plan: &TerminalPlan) -> Result<Process, ProgramError> {

@@ -2,7 +2,8 @@
 //!
 //! Contract. Packets go in by [`JitterBuffer::insert`]; each time playout needs the next frame it calls
 //! [`JitterBuffer::next`] and does what the answer says. Times of arrivals must not go backwards, nor those of
-//! playouts; playouts may trail, as those of a late thread do. No codec, clock or thread is touched here, so the same buffer runs in real time, in virtual time and in a simulation.
+//! playouts; playouts may trail, as those of a late thread do. No codec, clock or thread is touched here, so the same
+//! buffer runs in real time, in virtual time and in a simulation.
 //!
 //! How the delay is chosen. For each packet the *transit* is its arrival minus its RTP time; only differences
 //! mean anything. The fastest transit of the last seconds is the zero of all delays; the *target* is what the
@@ -29,9 +30,12 @@ const MAX_WAIT: u32 = 10;
 const MARGIN: i64 = 1_000;
 /// RTP times are kept within this, microseconds: a hundred years.
 const MAX_TIME: i64 = 3_155_760_000_000_000;
-/// How long the delay has to be off before it is corrected, in frames.
-const PATIENCE_DEEP: u32 = 25;
+/// How long the delay has to be off before it is corrected, in frames. Each correction is heard, and what made the delay
+/// long often comes again within seconds (a busy machine, Wi-Fi): so one frame too much is endured for 1.6 s, two for half
+/// as long, and more than four for a moment only.
+const PATIENCE_DEEP: u32 = 80;
 const PATIENCE_VERY_DEEP: u32 = 5;
+const VERY_DEEP: i64 = 4;
 const PATIENCE_SHALLOW: u32 = 10;
 
 /// How a buffer works. The defaults are those of a voice call.
@@ -202,6 +206,12 @@ impl JitterBuffer {
         Inserted::Held
     }
 
+    /// Playout was interrupted: it begins anew, with the frame that is due then. What has waited longer is left
+    /// out.
+    pub fn restart(&mut self) {
+        self.state = State::Waiting;
+    }
+
     /// What to play for the frame that starts now.
     pub fn next(&mut self, now: Instant) -> Playout {
         let now = self.micros(now);
@@ -240,10 +250,12 @@ impl JitterBuffer {
         self.stats.delay = Duration::from_micros(delay.max(0) as u64);
         let frame = self.frame_micros();
         self.judge(delay, target);
-        let very_deep = delay > target + 4 * frame;
-        if self.deep >= if very_deep { PATIENCE_VERY_DEEP } else { PATIENCE_DEEP }
-            && self.packets.contains_key(&(self.next + 1))
-        {
+        let patience = match (delay - target - MARGIN) / frame {
+            ..=1 => PATIENCE_DEEP,
+            frames @ ..=VERY_DEEP => PATIENCE_DEEP / frames as u32,
+            _ => PATIENCE_VERY_DEEP,
+        };
+        if self.deep >= patience && self.packets.contains_key(&(self.next + 1)) {
             self.deep = 0;
             self.packets.remove(&self.next);
             self.next += 1;
@@ -305,11 +317,15 @@ impl JitterBuffer {
         Playout::Conceal
     }
 
+    /// Begins with the last frame that is due by now. Those before it have waited for playout to begin, when a
+    /// loudspeaker came late, and would only make the delay longer.
     fn start_playing(&mut self, now: i64, target: i64) -> bool {
-        let Some((&first, held)) = self.packets.first_key_value() else { return false };
-        if self.delay(now, held.time) < target {
+        let due = |(_, held): &(&u64, &Held)| self.delay(now, held.time) >= target;
+        let Some(first) = self.packets.iter().take_while(due).last().map(|(&sequence, _)| sequence) else {
             return false;
-        }
+        };
+        let waiting = self.packets.split_off(&first);
+        self.stats.dropped += std::mem::replace(&mut self.packets, waiting).len() as u64;
         self.state = State::Playing;
         self.next = first;
         (self.waited, self.deep, self.shallow) = (0, 0, 0);

@@ -4,7 +4,7 @@ mod ring;
 mod stream;
 
 use cpal::traits::{DeviceTrait, HostTrait};
-use cpal::{Device, DeviceId, Host};
+use cpal::{Device, DeviceId, Host, HostId};
 
 use super::{AudioError, AudioSink, AudioSource};
 use stream::{DeviceSink, DeviceSource};
@@ -83,6 +83,25 @@ pub(super) fn open_sink(id: Option<&str>) -> Result<Box<dyn AudioSink>, AudioErr
     Ok(Box::new(DeviceSink::open(&device, &config).map_err(|error| broken(&device, &error))?))
 }
 
+/// The loudspeaker, if it is a sound server's: a sound card itself is for one program at a time, and may be needed for
+/// the bell.
+pub(super) fn open_shared_sink(id: Option<&str>) -> Option<Box<dyn AudioSink>> {
+    let parsed = id.map(str::parse).transpose().ok()?;
+    let shared = host(parsed.as_ref()).is_some_and(|host| is_server(host.id()));
+    shared.then(|| open_sink(id).ok()).flatten()
+}
+
+/// Whether the device is there and is one of this kind, without opening it.
+pub(super) fn check(id: &str, kind: DeviceKind) -> Result<(), AudioError> {
+    let _quiet = quiet();
+    let device = find(Some(id), |_| None, "")?;
+    let config = match kind {
+        DeviceKind::Mic => device.default_input_config(),
+        DeviceKind::Speaker => device.default_output_config(),
+    };
+    config.map(drop).map_err(|error| broken(&device, &error))
+}
+
 fn find(
     id: Option<&str>,
     default: impl Fn(&Host) -> Option<Device>,
@@ -101,11 +120,15 @@ fn find(
 fn host(id: Option<&DeviceId>) -> Option<Host> {
     let mut ids = cpal::available_hosts();
     // The sound server's own list is short and clean, and it shares its devices with other programs.
-    ids.sort_by_key(|id| if id.name().eq_ignore_ascii_case("pulseaudio") { 0 } else { 1 });
+    ids.sort_by_key(|id| if is_server(*id) { 0 } else { 1 });
     let wanted = id.map(|id| id.host());
     ids.into_iter()
         .filter(|id| wanted.is_none_or(|wanted| wanted == *id))
         .find_map(|id| cpal::host_from_id(id).ok())
+}
+
+fn is_server(id: HostId) -> bool {
+    id.name().eq_ignore_ascii_case("pulseaudio")
 }
 
 /// ALSA's plug-ins that convert or lead elsewhere. Opening them to see whether they work makes some complain on

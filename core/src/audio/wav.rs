@@ -1,11 +1,10 @@
 //! WAV files that behave like devices: they play and record at the pace of the clock.
 
+use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{BufReader, BufWriter};
+use std::io::{BufReader, BufWriter, Read};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-
-use std::collections::VecDeque;
 
 use hound::{SampleFormat, WavReader, WavSpec, WavWriter};
 
@@ -21,10 +20,19 @@ fn failed(path: &Path, reason: impl ToString) -> AudioError {
     AudioError::File { path: path.to_owned(), reason: reason.to_string() }
 }
 
+/// Pipes and devices are refused: opening them may wait for ever.
+pub(super) fn check_kind(path: &Path) -> Result<(), AudioError> {
+    match std::fs::metadata(path) {
+        Ok(metadata) if !metadata.is_file() => Err(failed(path, "it is not a file")),
+        // What does not exist is for the one who opens it to judge.
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
 /// A WAV file as microphone: sample `i` is spoken `i / 48 kHz` after the start; silence after its end.
-pub(super) struct WavSource {
+pub(super) struct WavSource<R = BufReader<File>> {
     path: PathBuf,
-    reader: WavReader<BufReader<File>>,
+    reader: WavReader<R>,
     resampler: Resampler,
     ready: VecDeque<f32>,
     pace: Pace,
@@ -34,7 +42,16 @@ pub(super) struct WavSource {
 impl WavSource {
     /// Opens a file of 8 to 192 kHz, 8 to 32 bits or float, up to 8 channels, which are mixed.
     pub(super) fn open(path: &Path) -> Result<WavSource, AudioError> {
-        let reader = WavReader::open(path).map_err(|error| failed(path, error))?;
+        check_kind(path)?;
+        let file = File::open(path).map_err(|error| failed(path, error))?;
+        Self::from_reader(path, BufReader::new(file))
+    }
+}
+
+impl<R: Read> WavSource<R> {
+    /// The same from what was opened; `path` is for errors.
+    pub(super) fn from_reader(path: &Path, file: R) -> Result<WavSource<R>, AudioError> {
+        let reader = WavReader::new(file).map_err(|error| failed(path, error))?;
         let spec = reader.spec();
         if !(8_000..=192_000).contains(&spec.sample_rate) || !(1..=8).contains(&spec.channels) {
             return Err(failed(path, "only 8 to 192 kHz and 1 to 8 channels can be played"));
@@ -80,12 +97,14 @@ impl WavSource {
                 self.reader.samples::<i32>().take(count).map(|s| s.map(|s| s as f32 * scale)).collect()
             }
         };
-        let mix = |frame: &[f32]| frame.iter().sum::<f32>() / frame.len() as f32;
+        // A file of floats may hold anything; one NaN would silence the resampler and the codec for good.
+        let sound = |sample: &f32| if sample.is_finite() { sample.clamp(-1.0, 1.0) } else { 0.0 };
+        let mix = |frame: &[f32]| frame.iter().map(sound).sum::<f32>() / frame.len() as f32;
         Ok(samples?.chunks(channels).map(mix).collect())
     }
 }
 
-impl AudioSource for WavSource {
+impl<R: Read + Send> AudioSource for WavSource<R> {
     fn start(&mut self, now: Instant) -> Result<Instant, AudioError> {
         Ok(self.pace.start(now))
     }
@@ -112,6 +131,7 @@ pub(super) struct WavSink {
 impl WavSink {
     /// Creates the file, or empties it.
     pub(super) fn create(path: &Path) -> Result<WavSink, AudioError> {
+        check_kind(path)?;
         let spec = WavSpec {
             channels: 1,
             sample_rate: SAMPLE_RATE,
@@ -142,8 +162,7 @@ impl AudioSink for WavSink {
             samples.flush()
         };
         write(&mut self.writer).map_err(|error| failed(&self.path, error))?;
-        self.pace.blocks += 1;
-        if self.pace.blocks.is_multiple_of(FLUSH_EVERY) {
+        if self.pace.given().is_multiple_of(FLUSH_EVERY) {
             self.writer.flush().map_err(|error| failed(&self.path, error))?;
         }
         Ok(())
@@ -203,6 +222,36 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_sound_in_a_file_of_floats_is_silence() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("odd.wav");
+        let spec = WavSpec {
+            channels: 1,
+            sample_rate: 16_000,
+            bits_per_sample: 32,
+            sample_format: SampleFormat::Float,
+        };
+        let mut writer = WavWriter::create(&path, spec).unwrap();
+        for sample in
+            [f32::NAN, f32::INFINITY, 1e30, f32::NEG_INFINITY].repeat(400).into_iter().chain([0.5; 1_600])
+        {
+            writer.write_sample(sample).unwrap();
+        }
+        writer.finalize().unwrap();
+        let mut source = WavSource::open(&path).unwrap();
+        let start = source.start(Instant::now()).unwrap();
+        let (mut heard, mut block) = (Vec::new(), [0.0; BLOCK_LEN]);
+        while source.read(start + BLOCK_TIME * 20, &mut block).unwrap() {
+            assert!(block.iter().all(|sample| (-1.0..=1.0).contains(sample)));
+            heard.extend_from_slice(&block);
+        }
+        assert!(
+            heard[6_000..9_000].iter().all(|sample| (sample - 0.5).abs() < 0.05),
+            "what follows is heard"
+        );
+    }
+
+    #[test]
     fn a_file_that_is_not_closed_can_be_played() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("heard.wav");
@@ -229,5 +278,17 @@ mod tests {
         let error = WavSource::open(&path).err().unwrap();
         assert!(error.to_string().contains("text.wav"), "{error}");
         assert!(WavSink::create(directory.path()).is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_pipe_is_refused_instead_of_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pipe.wav");
+        let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+        for error in [WavSource::open(&path).err(), WavSink::create(&path).err()] {
+            assert!(error.unwrap().to_string().contains("it is not a file"));
+        }
     }
 }

@@ -1,8 +1,12 @@
 //! The telephone's state, for people and for Prometheus.
 
 use super::Engine;
-use super::wall;
-use crate::api::{CallStatus, Status};
+use crate::api::{self, CallStatus, Event, LineState, Status};
+use crate::clock::wall_clock;
+use std::time::{Duration, Instant};
+
+/// How often the user is reminded of a certificate that expires soon.
+pub(super) const REMIND_EVERY: Duration = Duration::from_secs(24 * 3600);
 
 impl Engine {
     pub(super) fn status(&self) -> Status {
@@ -11,7 +15,7 @@ impl Engine {
             account: self.account.id().to_string(),
             number: self.account.number().clone(),
             fingerprint: self.account.identity().fingerprint().to_string(),
-            online: self.publisher.online,
+            line: self.publisher.line,
             directories: net.links.iter().filter(|l| l.registered).count(),
             peers: net.peers,
             published: self.publisher.published.map(|t| t.0),
@@ -21,8 +25,20 @@ impl Engine {
     }
 
     fn certificate_days(&self) -> i64 {
-        let Ok(cert) = self.account.cert().verify(wall()) else { return 0 };
-        i64::try_from(cert.not_after.since(wall()).as_secs() / 86_400).unwrap_or(i64::MAX)
+        let left = self.account.cert_until().since(wall_clock()).as_secs() / 86_400;
+        i64::try_from(left).unwrap_or(i64::MAX)
+    }
+
+    /// Reminds of a certificate that expires soon, if it is time to.
+    pub(super) fn remind_if_due(&mut self, now: Instant) {
+        if now < self.reminder {
+            return;
+        }
+        self.reminder = now + REMIND_EVERY;
+        let days = self.certificate_days();
+        if days <= api::CERTIFICATE_WARNING_DAYS {
+            self.emit(Event::CertificateExpires { days });
+        }
     }
 
     fn call_statuses(&self) -> Vec<CallStatus> {
@@ -49,10 +65,10 @@ impl Engine {
     /// Prometheus text: the network's counters and the telephone's own gauges.
     pub(super) fn metrics(&self) -> String {
         let calls = self.views.live().count();
-        let online = u8::from(self.publisher.online);
+        let online = u8::from(self.publisher.line == LineState::Online);
         let own = format!(
             "# HELP offhook_calls Calls that have not ended\n# TYPE offhook_calls gauge\noffhook_calls {calls}\n\
-             # HELP offhook_online Whether the number is published and was read back\n# TYPE offhook_online gauge\n\
+             # HELP offhook_online Whether this telephone can be called\n# TYPE offhook_online gauge\n\
              offhook_online {online}\n"
         );
         // OpenMetrics text ends with a marker; our gauges belong before it.

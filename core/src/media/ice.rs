@@ -1,19 +1,29 @@
 //! Connectivity checks (ICE, RFC 8445) around the sans-IO agent of the `is` crate.
 //!
 //! What this adds: nothing leaves before disclosure; candidates of the other end are bounded and filtered; an
-//! address counts as genuine only after a STUN message with valid MESSAGE-INTEGRITY came from it; and until a
-//! pair is nominated, packets may already be sent to where an authenticated check came from (in the prototype
-//! waiting for the nomination cost a second when a handshake packet got lost by it).
+//! address counts as genuine only after a STUN message with valid MESSAGE-INTEGRITY came from it; an answer counts
+//! only from where the check went to (RFC 8445 section 7.2.5.2.1); and until a pair is nominated, packets may
+//! already take the *early path* (in the prototype waiting for the nomination cost a second when a handshake packet
+//! got lost by it).
+//!
+//! The early path follows the best [`Clue`]. Somebody on the way can copy a check and send it again from an
+//! address of his own, and no signature tells the copy from a check that a NAT has sent from an unexpected port.
+//! So such an address is the weakest clue: the path goes there only if nothing better is known, leaves it at once
+//! when a check comes from an address that signalling told, and otherwise a round trip later, when the other end has
+//! answered a check of ours; a copy that comes behind its original moves nothing at all ([`Replays`]).
+
+mod replays;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use is::stun::{StunMessage, StunPacket};
-use is::{Candidate, IceAgent, IceAgentEvent, IceCreds, Protocol};
+use is::{Candidate, CandidateKind, IceAgent, IceAgentEvent, IceCreds, Protocol};
 
 use super::socket::StunIn;
 use super::types::{Path, Role};
+use replays::{Replays, Verdict};
 
 /// Candidates of the other end that are tried.
 pub(super) const MAX_REMOTE: usize = 32;
@@ -23,11 +33,14 @@ const MAX_LOCAL: usize = 16;
 const MAX_LINE: usize = 256;
 /// Senders of authenticated checks that are remembered before disclosure.
 const MAX_EARLY: usize = 8;
-/// Addresses from which authenticated messages are taken. The agent remembers each of them, so a peer that
-/// sends from ever new ports is cut off here.
-const MAX_GENUINE: usize = 32;
-/// Ta of RFC 8445 section 14: the least time between two checks. 50 ms there; we have one stream only.
-const TIMING_ADVANCE: Duration = Duration::from_millis(10);
+/// Addresses that signalling did not tell and from which authenticated messages are taken all the same. The agent
+/// remembers each of them, so a peer that sends from ever new ports is cut off here.
+const MAX_UNTOLD: usize = 32;
+/// Addresses to which voice may be sent before any of them has proved itself.
+pub(super) const MAX_TRIAL: usize = 4;
+/// Ta of RFC 8445 section 14.2: the least time between two checks. 50 ms by default, 5 ms at the least; we have one
+/// stream only.
+const TIMING_ADVANCE: Duration = Duration::from_millis(5);
 /// First retransmission of a check; measured best on lossy paths (500 ms in RFC 8445 section 14.3).
 const INITIAL_RTO: Duration = Duration::from_millis(100);
 /// While no pair is nominated checks go on at this pace for eight seconds, which is what a call waits for.
@@ -43,8 +56,21 @@ pub(super) enum IceOutput {
     Transmit { local: IpAddr, remote: SocketAddr, bytes: Vec<u8> },
     /// This address has proved to be the other end's.
     Genuine(SocketAddr),
+    /// Signalling told these addresses of the other end, best first; none has proved to lead there yet.
+    Told(Vec<SocketAddr>),
     /// QUIC packets should take this path from now on.
     Path(Path),
+}
+
+/// What speaks for a path before one is nominated, from weak to strong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Clue {
+    /// A check came from there, an address that nobody told: a NAT's new port, or somebody's copy.
+    Shown,
+    /// A check came from there, and signalling told the address.
+    Told,
+    /// A check of ours was answered from there.
+    Answered,
 }
 
 /// See the module's documentation.
@@ -58,8 +84,9 @@ pub(super) struct Ice {
     held: Vec<Candidate>,
     early_senders: Vec<(SocketAddr, SocketAddr)>,
     genuine: Vec<SocketAddr>,
-    /// Where an authenticated check came from, and whether signalling told that address too.
-    early: Option<(SocketAddr, bool)>,
+    replays: Replays,
+    /// What the path follows that packets take until one is nominated.
+    early: Option<Clue>,
     nominated: bool,
     outputs: VecDeque<IceOutput>,
 }
@@ -82,6 +109,7 @@ impl Ice {
             held: Vec::new(),
             early_senders: Vec::new(),
             genuine: Vec::new(),
+            replays: Replays::default(),
             early: None,
             nominated: false,
             outputs: VecDeque::new(),
@@ -145,6 +173,7 @@ impl Ice {
         if self.is_active() {
             self.agent.add_remote_candidate(candidate);
             self.agent.handle_timeout(now);
+            self.tell_targets();
         } else {
             self.held.push(candidate);
         }
@@ -159,14 +188,29 @@ impl Ice {
         if !self.agent.accepts_message(&stun) {
             return;
         }
+        let verdict = if request {
+            self.replays.request(&message.bytes, message.source)
+        } else {
+            self.replays.answer(&message.bytes, message.source)
+        };
+        let told = self.remote_addresses.contains(&message.source);
+        let clue = match (request, verdict) {
+            (false, Verdict::Fresh) => Some(Clue::Answered),
+            (false, Verdict::Copied | Verdict::Refused) => return,
+            (true, Verdict::Fresh | Verdict::Copied | Verdict::Refused) if told => Some(Clue::Told),
+            (true, Verdict::Fresh) => Some(Clue::Shown),
+            // The genuine one may have been overtaken by its copy, so the agent answers both.
+            (true, Verdict::Copied) => None,
+            (true, Verdict::Refused) => return,
+        };
         if self.is_active() {
             if !self.prove(message.source) {
                 return;
             }
-            if request {
-                self.consider_early(message.source, message.local);
+            if let Some(clue) = clue {
+                self.consider(clue, message.source, message.local);
             }
-        } else if self.early_senders.len() < MAX_EARLY {
+        } else if clue.is_some() && self.early_senders.len() < MAX_EARLY {
             self.early_senders.push((message.source, message.local));
         }
         let packet = StunPacket {
@@ -208,11 +252,9 @@ impl Ice {
             return Some(output);
         }
         let transmit = self.agent.poll_transmit()?;
-        Some(IceOutput::Transmit {
-            local: transmit.source.ip(),
-            remote: transmit.destination,
-            bytes: Vec::from(transmit.contents),
-        })
+        let bytes = Vec::from(transmit.contents);
+        self.replays.sent(&bytes, transmit.destination);
+        Some(IceOutput::Transmit { local: transmit.source.ip(), remote: transmit.destination, bytes })
     }
 
     /// The round-trip time that the checks measured on the nominated pair.
@@ -230,13 +272,29 @@ impl Ice {
         for candidate in std::mem::take(&mut self.held) {
             self.agent.add_remote_candidate(candidate);
         }
+        self.tell_targets();
         for (source, local) in std::mem::take(&mut self.early_senders) {
-            self.prove(source);
-            self.consider_early(source, local);
+            if self.prove(source) {
+                let told = self.remote_addresses.contains(&source);
+                self.consider(if told { Clue::Told } else { Clue::Shown }, source, local);
+            }
             // One waiting request is answered per call.
             self.agent.handle_timeout(now);
         }
         self.agent.handle_timeout(now);
+    }
+
+    /// Names the addresses that are worth a try before any check has come back.
+    fn tell_targets(&mut self) {
+        if self.nominated || self.remote_addresses.is_empty() {
+            return;
+        }
+        let mut remotes: Vec<_> =
+            self.agent.remote_candidates().filter(|c| self.remote_addresses.contains(&c.addr())).collect();
+        // What a server saw works across NATs and is one address each; of a host's own many lead nowhere.
+        remotes.sort_by_key(|candidate| candidate.kind() == CandidateKind::Host);
+        let targets = remotes.iter().map(|candidate| candidate.addr()).take(MAX_TRIAL).collect();
+        self.outputs.push_back(IceOutput::Told(targets));
     }
 
     /// Notes that an authenticated message came from `source`; false if there are too many such addresses.
@@ -244,7 +302,8 @@ impl Ice {
         if self.genuine.contains(&source) {
             return true;
         }
-        if self.genuine.len() == MAX_GENUINE {
+        let told = |address: &SocketAddr| self.remote_addresses.contains(address);
+        if !told(&source) && self.genuine.iter().filter(|address| !told(address)).count() >= MAX_UNTOLD {
             return false;
         }
         self.genuine.push(source);
@@ -252,19 +311,10 @@ impl Ice {
         true
     }
 
-    /// A check that was sent to us from `source` is the best clue to a path until one is nominated. An address
-    /// that signalling told as well outweighs one that only the check's sender shows.
-    fn consider_early(&mut self, source: SocketAddr, local: SocketAddr) {
-        if self.nominated {
-            return;
-        }
-        let told = self.remote_addresses.contains(&source);
-        let better = match self.early {
-            None => true,
-            Some((_, already_told)) => told && !already_told,
-        };
-        if better {
-            self.early = Some((source, told));
+    /// Takes the path that `clue` speaks for, if nothing as good speaks for another.
+    fn consider(&mut self, clue: Clue, source: SocketAddr, local: SocketAddr) {
+        if !self.nominated && self.early < Some(clue) {
+            self.early = Some(clue);
             self.outputs.push_back(IceOutput::Path(Path::Direct { local, remote: source }));
         }
     }
@@ -279,14 +329,19 @@ impl Ice {
         self.outputs.push_back(IceOutput::Path(Path::Direct { local, remote }));
     }
 
-    /// Where a check may be sent to: one host, with a port, and loopback only if we use it ourselves.
+    /// Where a check may be sent to: one host, with a port, and loopback only if we use it ourselves. IPv6's
+    /// link-local addresses mean nothing without their interface, and IPv4's are written as such only.
     fn is_usable(&self, address: SocketAddr) -> bool {
-        let ip = address.ip().to_canonical();
-        let single = match ip {
+        let single = match address.ip() {
             IpAddr::V4(ip) => !ip.is_broadcast() && !ip.is_multicast() && !ip.is_unspecified(),
-            IpAddr::V6(ip) => !ip.is_multicast() && !ip.is_unspecified(),
+            IpAddr::V6(ip) => {
+                !ip.is_multicast()
+                    && !ip.is_unspecified()
+                    && !ip.is_unicast_link_local()
+                    && ip.to_ipv4_mapped().is_none()
+            }
         };
-        single && address.port() != 0 && (self.allow_loopback || !ip.is_loopback())
+        single && address.port() != 0 && (self.allow_loopback || !address.ip().is_loopback())
     }
 }
 

@@ -5,7 +5,10 @@
 //! signed signalling, and tells it when its addresses may be shown and when the voice may start.
 //!
 //! ```text
-//!   leg ── one task: commands, ICE, candidates, handshakes, statistics
+//!   leg ── the owner's handle, and a thread for what is behind it
+//!    │
+//!   driver ── one task that owns the parts below
+//!    ├── candidates, handshake, report: what it does with them
 //!    ├── socket   UDP + virtual peer address; tells STUN from QUIC; knows the current path
 //!    ├── gather   STUN client: how others see our address          (sans-IO)
 //!    ├── ice      connectivity checks, which addresses are genuine (sans-IO)
@@ -18,6 +21,9 @@
 //! agreed while it rings through packets carried by signalling ([`Path::Tunnel`]), and the connection moves to a
 //! direct path without noticing. Only authenticated STUN and signed signalling can change the path.
 
+mod driver;
+#[doc(hidden)]
+pub mod fuzz;
 mod gather;
 mod hosts;
 mod ice;
@@ -26,6 +32,7 @@ mod quic;
 mod session;
 mod socket;
 mod types;
+mod urgency;
 mod voice;
 
 pub use leg::MediaLeg;

@@ -13,6 +13,7 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, SignatureScheme};
 use sha2::{Digest, Sha256};
 
+use super::socket::MediaSocket;
 use super::types::MediaError;
 
 /// Protocol of the connection (ALPN, RFC 7301).
@@ -53,7 +54,7 @@ impl Identity {
     }
 
     /// TLS and transport of the caller, who talks to the owner of the certificate `pinned` only.
-    pub(super) fn client(&self, pinned: [u8; 32], idle: Duration) -> Result<quinn::ClientConfig, MediaError> {
+    pub(super) fn client(&self, pinned: [u8; 32]) -> Result<quinn::ClientConfig, MediaError> {
         let pin = Pin::new(pinned);
         let mut tls = rustls::ClientConfig::builder_with_provider(pin.provider.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])
@@ -66,12 +67,12 @@ impl Identity {
         tls.resumption = rustls::client::Resumption::disabled();
         let tls = QuicClientConfig::try_from(tls).map_err(|_| MediaError::Keys)?;
         let mut config = quinn::ClientConfig::new(Arc::new(tls));
-        config.transport_config(transport(idle)?);
+        config.transport_config(transport());
         Ok(config)
     }
 
     /// The same for the callee.
-    pub(super) fn server(&self, pinned: [u8; 32], idle: Duration) -> Result<quinn::ServerConfig, MediaError> {
+    pub(super) fn server(&self, pinned: [u8; 32]) -> Result<quinn::ServerConfig, MediaError> {
         let pin = Pin::new(pinned);
         let mut tls = rustls::ServerConfig::builder_with_provider(pin.provider.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])
@@ -83,7 +84,7 @@ impl Identity {
         tls.send_tls13_tickets = 0;
         let tls = QuicServerConfig::try_from(tls).map_err(|_| MediaError::Keys)?;
         let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls));
-        config.transport_config(transport(idle)?);
+        config.transport_config(transport());
         // The peer's address is virtual and constant, so there is nothing to migrate to.
         config.migration(false);
         config.max_incoming(super::session::MAX_HANDSHAKES);
@@ -100,19 +101,19 @@ fn fingerprint(certificate: &CertificateDer<'_>) -> [u8; 32] {
     Sha256::digest(certificate.as_ref()).into()
 }
 
-/// What an endpoint needs besides. STUN is told from QUIC by the fixed bit (RFC 9443 section 3), so it must
-/// not be greased (RFC 9287).
-pub(super) fn endpoint_config() -> quinn::EndpointConfig {
+/// The endpoint on the leg's socket. STUN is told from QUIC by the fixed bit (RFC 9443 section 3), so it must not
+/// be greased (RFC 9287).
+pub(super) fn endpoint(socket: Arc<MediaSocket>) -> std::io::Result<quinn::Endpoint> {
     let mut config = quinn::EndpointConfig::default();
     config.grease_quic_bit(false);
-    config
+    quinn::Endpoint::new_with_abstract_socket(config, None, socket, Arc::new(quinn::TokioRuntime))
 }
 
-fn transport(idle: Duration) -> Result<Arc<quinn::TransportConfig>, MediaError> {
+fn transport() -> Arc<quinn::TransportConfig> {
     let mut config = quinn::TransportConfig::default();
     config
-        .max_idle_timeout(Some(idle.try_into().map_err(|_| MediaError::Keys)?))
-        // The session keeps the connection alive itself: seldom through the tunnel, often on a direct path.
+        // The leg looks after both itself: while it rings nothing is sent through the tunnel, for however long.
+        .max_idle_timeout(None)
         .keep_alive_interval(None)
         .initial_rtt(INITIAL_RTT)
         .mtu_discovery_config(None)
@@ -124,7 +125,7 @@ fn transport(idle: Duration) -> Result<Arc<quinn::TransportConfig>, MediaError> 
         .max_concurrent_uni_streams(0u8.into())
         .stream_receive_window(STREAM_WINDOW.into())
         .receive_window(STREAM_WINDOW.into());
-    Ok(Arc::new(config))
+    Arc::new(config)
 }
 
 /// Accepts exactly one certificate, whoever presents it, by its fingerprint.

@@ -6,7 +6,9 @@
 
 use std::time::Duration;
 
+use offhook_proto::signalling::LastWord;
 use quinn::{ConnectionError, RecvStream, SendStream, VarInt};
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -23,13 +25,11 @@ pub(super) const MAX_CONTROL: usize = 8 * 1024;
 const CONTROL_QUEUE: usize = 64;
 /// Label of the exporter (RFC 8446 section 7.5).
 const EXPORTER_LABEL: &[u8] = b"offhook verification";
-/// Application error codes.
+/// Application error codes, apart from those of [`LastWord`]. A spare connection is closed like any other.
 pub(super) const CODE_BYE: VarInt = VarInt::from_u32(0);
 const CODE_PROTOCOL: VarInt = VarInt::from_u32(1);
 /// TLS alert 49, access denied, as QUIC carries it (RFC 9001 section 4.8): the certificate is not the pinned one.
 const ALERT_ACCESS_DENIED: u8 = 49;
-/// The other end must have opened the control stream by then; it does with its first packet.
-const STREAM_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A connection whose keys are agreed; at the callee with the control stream that the caller opened on it.
 #[derive(Debug)]
@@ -54,19 +54,21 @@ pub(super) enum Attempt {
 #[derive(Debug)]
 pub(super) enum SessionEvent {
     Control(Vec<u8>),
-    /// Over; with a reason if it was not the other end's wish.
-    Ended(Option<MediaError>),
+    /// Over: by an end's wish, with the other end's last word if it was its own, or by a failure.
+    Ended(Result<Option<LastWord>, MediaError>),
 }
 
-/// The caller's handshake.
+/// The caller's handshake, which may take this long.
 pub(super) async fn connect(
     endpoint: quinn::Endpoint,
     config: quinn::ClientConfig,
+    patience: Duration,
 ) -> Result<Established, Attempt> {
     let connecting = endpoint
         .connect_with(config, PEER, SERVER_NAME)
         .map_err(|_| Attempt::Refused(MediaError::Handshake))?;
-    let connection = connecting.await.map_err(|error| attempt(&error))?;
+    let connected = tokio::time::timeout(patience, connecting).await.map_err(|_| Attempt::Unheard)?;
+    let connection = connected.map_err(|error| attempt(&error))?;
     Ok(Established { connection, streams: None })
 }
 
@@ -82,36 +84,41 @@ pub(super) async fn choose(connection: &quinn::Connection) -> Option<(SendStream
     tokio::time::timeout(CHOICE_TIMEOUT, open).await.ok().flatten()
 }
 
-/// The callee's handshake.
-pub(super) async fn accept(incoming: quinn::Incoming) -> Result<Established, Attempt> {
-    let connection = incoming.await.map_err(|error| attempt(&error))?;
-    let opened = tokio::time::timeout(STREAM_TIMEOUT, connection.accept_bi()).await;
-    let streams = opened.map_err(|_| Attempt::Unheard)?.map_err(|error| attempt(&error))?;
+/// The callee's handshake, up to the control stream that tells which connection the caller has chosen.
+pub(super) async fn accept(incoming: quinn::Incoming, patience: Duration) -> Result<Established, Attempt> {
+    let chosen = async {
+        let connection = incoming.await?;
+        let streams = connection.accept_bi().await?;
+        Ok((connection, streams))
+    };
+    let accepted = tokio::time::timeout(patience, chosen).await.map_err(|_| Attempt::Unheard)?;
+    let (connection, streams) = accepted.map_err(|error: ConnectionError| attempt(&error))?;
     Ok(Established { connection, streams: Some(streams) })
 }
 
 fn attempt(error: &ConnectionError) -> Attempt {
     match end_reason(error) {
-        Some(MediaError::PeerKey) => Attempt::Refused(MediaError::PeerKey),
-        Some(MediaError::Handshake) => Attempt::Refused(MediaError::Handshake),
-        Some(_) | None => Attempt::Unheard,
+        Err(MediaError::PeerKey) => Attempt::Refused(MediaError::PeerKey),
+        Err(MediaError::Handshake) => Attempt::Refused(MediaError::Handshake),
+        Err(_) | Ok(_) => Attempt::Unheard,
     }
 }
 
-/// Why a connection ended; `None` if one of the ends wished so.
-fn end_reason(error: &ConnectionError) -> Option<MediaError> {
+/// How a connection ended: by the wish of an end, with the other end's last word if it was its own, or by a failure.
+fn end_reason(error: &ConnectionError) -> Result<Option<LastWord>, MediaError> {
     let denied = quinn::TransportErrorCode::crypto(ALERT_ACCESS_DENIED);
     match error {
-        ConnectionError::TransportError(error) if error.code == denied => Some(MediaError::PeerKey),
-        ConnectionError::ConnectionClosed(close) if close.error_code == denied => Some(MediaError::PeerKey),
+        ConnectionError::TransportError(error) if error.code == denied => Err(MediaError::PeerKey),
+        ConnectionError::ConnectionClosed(close) if close.error_code == denied => Err(MediaError::PeerKey),
         ConnectionError::VersionMismatch
         | ConnectionError::TransportError(_)
         | ConnectionError::ConnectionClosed(_)
-        | ConnectionError::CidsExhausted => Some(MediaError::Handshake),
-        ConnectionError::ApplicationClosed(close) if close.error_code == CODE_BYE => None,
-        ConnectionError::ApplicationClosed(_) => Some(MediaError::Handshake),
-        ConnectionError::LocallyClosed => None,
-        ConnectionError::Reset | ConnectionError::TimedOut => Some(MediaError::Lost),
+        | ConnectionError::CidsExhausted => Err(MediaError::Handshake),
+        ConnectionError::ApplicationClosed(close) => {
+            LastWord::from_code(close.error_code.into_inner()).map(Some).ok_or(MediaError::Handshake)
+        }
+        ConnectionError::LocallyClosed => Ok(None),
+        ConnectionError::Reset | ConnectionError::TimedOut => Err(MediaError::Lost),
     }
 }
 
@@ -177,24 +184,42 @@ async fn read_control(
     events: mpsc::Sender<SessionEvent>,
 ) {
     loop {
-        let mut length = [0; 2];
-        if receive.read_exact(&mut length).await.is_err() {
-            return;
-        }
-        let length = usize::from(u16::from_be_bytes(length));
-        if length > MAX_CONTROL {
-            connection.close(CODE_PROTOCOL, b"control frame too long");
-            return;
-        }
-        let mut frame = vec![0; length];
-        if receive.read_exact(&mut frame).await.is_err() {
-            return;
-        }
-        // Waits when the leg is behind, and so does the other end's stream.
-        if length > 0 && events.send(SessionEvent::Control(frame)).await.is_err() {
-            return;
+        match read_frame(&mut receive).await {
+            // An empty one only shows that the stream is there.
+            Ok(frame) if frame.is_empty() => {}
+            // Waits when the leg is behind, and so does the other end's stream.
+            Ok(frame) => {
+                if events.send(SessionEvent::Control(frame)).await.is_err() {
+                    return;
+                }
+            }
+            Err(StreamEnd::Over) => return,
+            Err(StreamEnd::TooLong) => {
+                connection.close(CODE_PROTOCOL, b"control frame too long");
+                return;
+            }
         }
     }
+}
+
+/// Why no further frame comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StreamEnd {
+    /// The stream or the connection has ended.
+    Over,
+    /// A frame is longer than [`MAX_CONTROL`].
+    TooLong,
+}
+
+/// The next frame of a control stream: two bytes of length, then so many.
+pub(super) async fn read_frame(stream: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>, StreamEnd> {
+    let length = usize::from(stream.read_u16().await.map_err(|_| StreamEnd::Over)?);
+    if length > MAX_CONTROL {
+        return Err(StreamEnd::TooLong);
+    }
+    let mut frame = vec![0; length];
+    stream.read_exact(&mut frame).await.map_err(|_| StreamEnd::Over)?;
+    Ok(frame)
 }
 
 async fn read_datagrams(
@@ -210,7 +235,7 @@ async fn read_datagrams(
     };
     let reason = match error {
         // We closed it because of what the other end sent.
-        ConnectionError::LocallyClosed => Some(MediaError::Handshake),
+        ConnectionError::LocallyClosed => Err(MediaError::Handshake),
         ConnectionError::VersionMismatch
         | ConnectionError::TransportError(_)
         | ConnectionError::ConnectionClosed(_)

@@ -5,6 +5,10 @@
 //! (RFC 9443 section 3): STUN goes to the ICE agent, QUIC to quinn, but only from addresses that have proved
 //! themselves by an authenticated STUN message; everything else is dropped, QUIC after a moment's grace. quinn's
 //! own endpoint task does the reading, so the socket needs no task.
+//!
+//! When voice is to flow and no path is known yet, [`MediaSocket::try_out`] lets packets go to a few addresses that
+//! signed signalling has told, and those of an established connection in from there, for a moment and within a budget:
+//! behind two NATs that saves the round trip that the checks need. It does not change the path.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -17,6 +21,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use offhook_proto::call::TunnelBudget;
+use offhook_proto::signalling::MAX_TUNNEL_BYTES;
 use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
 use quinn::{AsyncUdpSocket, UdpPoller};
 use tokio::io::Interest;
@@ -27,17 +33,19 @@ use super::types::Path;
 
 /// The address that QUIC believes to talk to (from TEST-NET-1, RFC 5737, which never appears on a network).
 pub(super) const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 1);
-/// Packets that a leg sends and takes through the tunnel: a handshake needs about six, keeping a connection
-/// alive for a minute of ringing about thirty.
-pub(super) const TUNNEL_LIMIT: u32 = 64;
-/// Largest tunnel packet in bytes; QUIC sends 1200 there.
-pub(super) const TUNNEL_MTU: usize = 1_500;
 /// Addresses that may have proved themselves at a time; a peer behind a few NATs shows three or four.
 const MAX_AUTHENTICATED: usize = 32;
 /// QUIC packets from unknown addresses that are kept for a moment, since the STUN message that proves the
 /// address may have come just before and be still with the agent. A lost handshake packet costs 300 ms.
 const MAX_HELD: usize = 8;
 const HOLD: Duration = Duration::from_millis(100);
+/// How long packets are sent to an address on trial: a round trip to the other side of the world.
+const TRIAL: Duration = Duration::from_millis(400);
+/// Packets that a leg sends to addresses on trial, all together: to four addresses for twice as long, since
+/// candidates trickle in.
+const TRIAL_BUDGET: usize = 160;
+/// Batches that are read before other tasks get their turn, since a flood would never let them.
+const MAX_BATCHES: usize = 64;
 /// Errors in a row that are swallowed before other tasks get their turn.
 const MAX_ERRORS: usize = 32;
 /// A UDP datagram with receive offload can be as long as this.
@@ -60,14 +68,17 @@ struct Half {
 
 struct Inner {
     path: Path,
+    /// Addresses on trial, and until when.
+    trial: Vec<(SocketAddr, Instant)>,
+    trial_sent: usize,
     authenticated: VecDeque<SocketAddr>,
     /// QUIC packets for quinn: from the tunnel, or left over from a batch.
     ready: VecDeque<Vec<u8>>,
     /// When a packet came, from where, and the packet.
     held: VecDeque<(Instant, SocketAddr, Vec<u8>)>,
     waker: Option<Waker>,
-    tunnel_sent: u32,
-    tunnel_received: u32,
+    tunnel_sent: TunnelBudget,
+    tunnel_received: TunnelBudget,
     buffer: Vec<u8>,
 }
 
@@ -100,12 +111,14 @@ impl MediaSocket {
         };
         let inner = Inner {
             path: Path::Tunnel,
+            trial: Vec::new(),
+            trial_sent: 0,
             authenticated: VecDeque::new(),
             ready: VecDeque::new(),
             held: VecDeque::new(),
             waker: None,
-            tunnel_sent: 0,
-            tunnel_received: 0,
+            tunnel_sent: TunnelBudget::default(),
+            tunnel_received: TunnelBudget::default(),
             buffer: vec![0; RECEIVE_BUFFER],
         };
         Ok(Arc::new(MediaSocket {
@@ -131,7 +144,24 @@ impl MediaSocket {
 
     /// Changes it. Callers must have the word of ICE or of signed signalling for it.
     pub(super) fn set_path(&self, path: Path) {
-        self.lock().path = path;
+        let mut inner = self.lock();
+        inner.path = path;
+        inner.trial.clear();
+    }
+
+    /// As long as there is no path for voice, packets go to these addresses instead of the tunnel, for a while. Callers
+    /// must have the word of signed signalling for them.
+    pub(super) fn try_out(&self, addresses: &[SocketAddr]) {
+        let mut inner = self.lock();
+        let until = Instant::now() + TRIAL;
+        let since = |address| inner.trial.iter().find(|(known, _)| known == address).map(|(_, until)| *until);
+        inner.trial = addresses.iter().map(|address| (*address, since(address).unwrap_or(until))).collect();
+    }
+
+    /// Whether a packet of voice that is sent now goes anywhere.
+    pub(super) fn carries_voice(&self) -> bool {
+        let inner = self.lock();
+        inner.path.carries_voice() || inner.on_trial().next().is_some()
     }
 
     /// From now on QUIC packets from `address` are let in. Only for senders of authenticated STUN.
@@ -156,11 +186,11 @@ impl MediaSocket {
     /// Takes a QUIC packet that signed signalling has carried here.
     pub(super) fn tunnel_in(&self, packet: Vec<u8>) {
         let mut inner = self.lock();
-        if packet.len() > TUNNEL_MTU || !is_quic(&packet) || inner.tunnel_received >= TUNNEL_LIMIT {
+        let sound = packet.len() <= MAX_TUNNEL_BYTES && is_quic(&packet);
+        if !sound || !inner.tunnel_received.take(Instant::now()) {
             self.refused.fetch_add(1, Relaxed);
             return;
         }
-        inner.tunnel_received += 1;
         inner.ready.push_back(packet);
         if let Some(waker) = inner.waker.take() {
             waker.wake();
@@ -186,6 +216,13 @@ impl MediaSocket {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn send_on_trial(&self, addresses: &[SocketAddr], transmit: &Transmit<'_>) {
+        for address in addresses {
+            // What is lost here is lost as on any network.
+            let _ = self.send(&Transmit { destination: *address, src_ip: None, ..transmit.clone() });
+        }
+    }
+
     fn half_for(&self, remote: SocketAddr) -> Option<usize> {
         self.halves.iter().position(|half| half.bound.is_ipv4() == remote.is_ipv4())
     }
@@ -202,8 +239,9 @@ impl MediaSocket {
     }
 
     fn send_tunnel(&self, inner: &mut Inner, packet: &[u8]) {
-        if inner.tunnel_sent < TUNNEL_LIMIT && self.tunnel.try_send(packet.to_vec()).is_ok() {
-            inner.tunnel_sent += 1;
+        if inner.tunnel_sent.take(Instant::now()) {
+            // A full queue loses it, as any packet may be.
+            let _ = self.tunnel.try_send(packet.to_vec());
         }
     }
 
@@ -250,12 +288,13 @@ impl MediaSocket {
         let buffer = std::mem::take(&mut inner.buffer);
         let source = SocketAddr::new(meta.addr.ip().to_canonical(), meta.addr.port());
         let known = inner.authenticated.contains(&source);
+        let on_trial = inner.on_trial().any(|address| address == source);
         self.bytes_received.fetch_add(meta.len as u64, Relaxed);
         for packet in buffer[..meta.len.min(buffer.len())].chunks(meta.stride.max(1)) {
             if is_stun(packet) {
                 // When the agent is busy the message is lost and will be repeated.
                 let _ = self.stun.try_send(StunIn { source, local, bytes: packet.to_vec() });
-            } else if known && is_quic(packet) {
+            } else if known && is_quic(packet) || on_trial && is_short(packet) {
                 inner.ready.push_back(packet.to_vec());
             } else if is_quic(packet) {
                 self.hold(inner, source, packet);
@@ -264,6 +303,22 @@ impl MediaSocket {
             }
         }
         inner.buffer = buffer;
+    }
+}
+
+impl Inner {
+    /// The addresses on trial; none when the budget is spent.
+    fn on_trial(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        let left = TRIAL_BUDGET.saturating_sub(self.trial_sent);
+        let open = self.trial.iter().filter(|(_, until)| *until > Instant::now());
+        open.map(|(address, _)| *address).take(left)
+    }
+
+    /// The addresses on trial, for one packet.
+    fn take_trial(&mut self) -> Vec<SocketAddr> {
+        let addresses: Vec<_> = self.on_trial().collect();
+        self.trial_sent += addresses.len();
+        addresses
     }
 }
 
@@ -300,7 +355,12 @@ impl AsyncUdpSocket for MediaSocket {
         let mut inner = self.lock();
         match inner.path {
             Path::Tunnel => {
-                self.send_tunnel(&mut inner, transmit.contents);
+                let addresses = inner.take_trial();
+                if addresses.is_empty() {
+                    self.send_tunnel(&mut inner, transmit.contents);
+                }
+                drop(inner);
+                self.send_on_trial(&addresses, transmit);
                 Ok(())
             }
             Path::Direct { local, remote } => {
@@ -322,7 +382,7 @@ impl AsyncUdpSocket for MediaSocket {
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
         let mut inner = self.lock();
-        loop {
+        for _ in 0..MAX_BATCHES {
             if let Some(packet) = inner.ready.pop_front() {
                 let (Some(buffer), Some(meta)) = (bufs.first_mut(), meta.first_mut()) else {
                     return Poll::Ready(Ok(0));
@@ -345,6 +405,8 @@ impl AsyncUdpSocket for MediaSocket {
                 return Poll::Pending;
             }
         }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -391,6 +453,11 @@ impl fmt::Debug for Poller {
 /// RFC 9443 section 3: first byte 0 to 3, and the magic cookie (RFC 8489 section 5).
 fn is_stun(packet: &[u8]) -> bool {
     packet.len() >= 20 && packet[0] < 4 && packet[4..8] == [0x21, 0x12, 0xa4, 0x42]
+}
+
+/// Whether it belongs to a connection whose keys are agreed (RFC 9000 section 17.3).
+fn is_short(packet: &[u8]) -> bool {
+    packet.first().is_some_and(|first| first & 0xc0 == 0x40)
 }
 
 /// RFC 9443 section 3: 64 to 127 with a short header, 192 to 255 with a long one. 64 to 79 would be TURN

@@ -147,9 +147,9 @@ async fn speech_from_a_file_arrives_in_a_file_at_the_other_end() {
         let (mic, speaker) = (epochs[n].0, epochs[1 - n].1);
         let score = score::compare(&said[n], mic, &heard[1 - n], speaker);
         println!("m2e_ms={:.1} correlation={:.3} {:?}", score.delay_ms, score.correlation, stats[1 - n]);
-        // In virtual time this is asserted sharply (`voice::engine`). Here, where other work may stop the threads
-        // for 100 ms at a time, only that it works: 0.93 to 0.97 and 46 ms on a quiet machine.
-        assert!(score.correlation > 0.6, "{score:?}");
+        // In virtual time this is asserted sharply (`voice::engine`). Here other work may hold the threads up where they
+        // are not granted a priority: 0.96 to 0.98 and 46 ms with it, beside two programs that take all they get.
+        assert!(score.correlation > 0.8, "{score:?}");
         assert!((26.0..290.0).contains(&score.delay_ms), "{score:?}");
         let own = score::compare(&said[1 - n], epochs[1 - n].0, &heard[1 - n], speaker);
         println!("own voice: correlation={:.3}", own.correlation);

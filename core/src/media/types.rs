@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use offhook_proto::signalling::LastWord;
+
 use crate::audio::{AudioError, DeviceSpec};
 
 /// Default of [`MediaConfig::idle_timeout`].
@@ -42,8 +44,8 @@ pub struct MediaConfig {
     /// Whether loopback addresses are candidates even if there are others. Without any other address, or when
     /// bound to a loopback address, they always are.
     pub allow_loopback: bool,
-    /// Without a packet of the other end for this long the leg fails. 15 s unless there is a reason; below 6 s
-    /// it would fail while it rings, when packets are few.
+    /// The leg fails when a direct path has been without a packet of the other end for this long, or an answered
+    /// call without a path. 15 s unless there is a reason.
     pub idle_timeout: Duration,
     /// Sound.
     pub audio: AudioConfig,
@@ -139,8 +141,8 @@ pub enum MediaEvent {
     DeviceLost(String),
     /// The leg has failed and is over.
     Failed(MediaError),
-    /// The other end closed the media.
-    Closed,
+    /// The other end closed the media; what it repeats of the call's last message.
+    Closed(Option<LastWord>),
 }
 
 /// Without addresses, packets and keys.
@@ -156,7 +158,7 @@ impl fmt::Debug for MediaEvent {
             MediaEvent::FirstAudio { .. } => f.write_str("FirstAudio"),
             MediaEvent::DeviceLost(what) => write!(f, "DeviceLost({what})"),
             MediaEvent::Failed(error) => write!(f, "Failed({error:?})"),
-            MediaEvent::Closed => f.write_str("Closed"),
+            MediaEvent::Closed(last) => write!(f, "Closed({last:?})"),
         }
     }
 }
@@ -167,9 +169,9 @@ pub enum MediaError {
     /// No UDP socket.
     #[error("cannot open a UDP socket: {0}")]
     Bind(std::io::ErrorKind),
-    /// The leg was not started within a tokio runtime.
-    #[error("media need a tokio runtime")]
-    NoRuntime,
+    /// No thread, or no runtime on it.
+    #[error("cannot start a thread for the media: {0}")]
+    Thread(std::io::ErrorKind),
     /// No certificate or TLS configuration could be made.
     #[error("cannot prepare the keys of the call")]
     Keys,
@@ -179,6 +181,9 @@ pub enum MediaError {
     /// The handshake failed for another reason.
     #[error("the other end does not speak the media protocol")]
     Handshake,
+    /// The call is answered, but no way to the other end was found that can carry voice.
+    #[error("no way to the other end was found")]
+    NoPath,
     /// Nothing was heard for the idle time-out.
     #[error("the connection to the other end was lost")]
     Lost,

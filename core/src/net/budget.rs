@@ -4,16 +4,16 @@
 //! much again in buffers of the protocols and transports. Every protocol bounds its own messages, but not how many
 //! there are at a time; this does, for all protocols together, where streams come in:
 //!
-//! * one connection may have [`STRANGER`] streams open, or [`FRIEND`] if this node keeps it for a reason of its own;
+//! * one connection may have as many streams open as this node's [`Standing`] with it permits;
 //! * the first [`FREE`] of each connection cost nothing more; the others are taken from what its source (/24 or /64) may
 //!   have, and from what there is altogether.
 //!
 //! A connection that has all it may have waits, where its transport can make the other end wait (QUIC's flow control
 //! bounds what has come in by then). Yamux can't, at less than 256 KiB a stream; there, and when the source or all
-//! together have used up theirs, the stream is reset, and the request fails at the other end. So is a stranger's stream
-//! on which nothing comes for [`SILENT`], or whose answer is not taken within [`STALLED`].
+//! together have used up theirs, the stream is reset, and the request fails at the other end. So is a stream of anybody but
+//! friends on which nothing comes for [`SILENT`], or whose answer is not taken within [`STALLED`].
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,14 +28,35 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::addr::{self, Source};
 
-/// Streams that a node may have open on one connection here.
-pub(super) const STRANGER: usize = 8;
-/// The same on a connection that this node keeps.
+/// Streams that a friend may have open on one connection.
 pub(super) const FRIEND: usize = 32;
+
+/// How a node stands with this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Nobody in particular.
+    Stranger,
+    /// Its connection is kept while it is idle, which it can bring about by itself.
+    Kept,
+    /// One of the two is reached through the other.
+    Friend,
+}
+
+impl Standing {
+    /// Streams that the node may have open on one connection.
+    pub(super) const fn streams(self) -> usize {
+        match self {
+            Self::Stranger => 8,
+            Self::Kept => 16,
+            Self::Friend => FRIEND,
+        }
+    }
+}
+
 /// Streams of each connection that are not counted further: a probe, and a request at a time.
 const FREE: usize = 2;
 
-/// A stranger's stream on which nothing has come for so long is reset. Longer than a call rings (45 s), should
+/// A stream on which nothing has come for so long is reset, unless it is a friend's. Longer than a call rings (45 s), should
 /// its signalling go through a circuit.
 const SILENT: Duration = Duration::from_secs(60);
 
@@ -49,7 +70,8 @@ pub(super) struct Budget(Arc<Mutex<Counts>>);
 struct Counts {
     max_total: usize,
     max_per_source: usize,
-    friends: HashSet<PeerId>,
+    /// Those that are no strangers.
+    standings: HashMap<PeerId, Standing>,
     connections: HashMap<u64, Connection>,
     sources: HashMap<Source, usize>,
     total: usize,
@@ -66,15 +88,15 @@ struct Connection {
 }
 
 impl Counts {
-    fn allowance(&self, peer: &PeerId) -> usize {
-        if self.friends.contains(peer) { FRIEND } else { STRANGER }
+    fn standing(&self, peer: &PeerId) -> Standing {
+        self.standings.get(peer).copied().unwrap_or(Standing::Stranger)
     }
 
     /// Counts a stream; `false` if there may be none.
     fn open(&mut self, id: u64) -> bool {
         let Some(connection) = self.connections.get(&id) else { return false };
         let (open, source) = (connection.open, connection.source);
-        if open >= self.allowance(&connection.peer) {
+        if open >= self.standing(&connection.peer).streams() {
             return false;
         }
         if open >= FREE {
@@ -125,7 +147,7 @@ impl Budget {
         Self(Arc::new(Mutex::new(Counts {
             max_total: total,
             max_per_source: per_source,
-            friends: HashSet::new(),
+            standings: HashMap::new(),
             connections: HashMap::new(),
             sources: HashMap::new(),
             total: 0,
@@ -133,10 +155,13 @@ impl Budget {
         })))
     }
 
-    /// Connections to this peer are kept, or no longer.
-    pub(super) fn befriend(&self, peer: PeerId, friend: bool) {
-        let friends = &mut self.lock().friends;
-        if friend { friends.insert(peer) } else { friends.remove(&peer) };
+    /// How this peer stands from now on.
+    pub(super) fn regard(&self, peer: PeerId, standing: Standing) {
+        let standings = &mut self.lock().standings;
+        match standing {
+            Standing::Stranger => standings.remove(&peer),
+            Standing::Kept | Standing::Friend => standings.insert(peer, standing),
+        };
     }
 
     /// Counts the streams of a new connection.
@@ -182,7 +207,7 @@ impl Counted {
     fn must_wait(&self, cx: &Context<'_>) -> bool {
         let mut counts = self.share.budget.lock();
         let Some(connection) = counts.connections.get(&self.share.id) else { return false };
-        let wait = connection.patient && connection.open >= counts.allowance(&connection.peer);
+        let wait = connection.patient && connection.open >= counts.standing(&connection.peer).streams();
         if wait && let Some(connection) = counts.connections.get_mut(&self.share.id) {
             connection.waiting = Some(cx.waker().clone());
         }
@@ -231,7 +256,8 @@ struct Permit {
 impl Permit {
     fn is_friends(&self) -> bool {
         let counts = self.budget.lock();
-        counts.connections.get(&self.id).is_some_and(|connection| counts.friends.contains(&connection.peer))
+        let connection = counts.connections.get(&self.id);
+        connection.is_some_and(|connection| counts.standing(&connection.peer) == Standing::Friend)
     }
 }
 
@@ -263,7 +289,7 @@ impl CountedStream {
     }
 }
 
-/// Passes on what came of an operation, unless a stranger has let it wait for longer than `most`.
+/// Passes on what came of an operation, unless anybody but a friend has let it wait for longer than `most`.
 fn waited<T>(
     cx: &mut Context<'_>,
     result: Poll<io::Result<T>>,
@@ -287,11 +313,7 @@ fn waited<T>(
 }
 
 impl AsyncRead for CountedStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         let result = Pin::new(&mut this.stream).poll_read(cx, buf);
         waited(cx, result, this.permit.as_ref(), &mut this.silent, SILENT)
@@ -324,13 +346,8 @@ mod tests {
             let mut counts = self.lock();
             counts.next += 1;
             let id = counts.next;
-            let connection = Connection {
-                peer,
-                source: Source::V4([192, 0, net]),
-                patient: true,
-                open: 0,
-                waiting: None,
-            };
+            let connection =
+                Connection { peer, source: Source::V4([192, 0, net]), patient: true, open: 0, waiting: None };
             counts.connections.insert(id, connection);
             id
         }
@@ -349,18 +366,20 @@ mod tests {
     fn a_stranger_has_few_streams_and_a_friend_more() {
         let (budget, peer) = (Budget::new(1_000, 1_000), PeerId::random());
         let id = budget.join(peer, 1);
-        assert_eq!(budget.open_all(id), STRANGER);
+        assert_eq!(budget.open_all(id), 8);
         budget.lock().close(id);
         assert_eq!(budget.open_all(id), 1);
-        budget.befriend(peer, true);
-        assert_eq!(budget.open_all(id), FRIEND - STRANGER);
-        budget.befriend(peer, false);
+        budget.regard(peer, Standing::Kept);
+        assert_eq!(budget.open_all(id), 8);
+        budget.regard(peer, Standing::Friend);
+        assert_eq!(budget.open_all(id), 16);
+        budget.regard(peer, Standing::Stranger);
         assert_eq!(budget.open_all(id), 0);
         for _ in 0..FRIEND {
             budget.lock().close(id);
         }
         assert!(budget.is_empty());
-        assert_eq!(budget.open_all(id), STRANGER);
+        assert_eq!(budget.open_all(id), 8);
         budget.lock().leave(id);
         assert!(budget.is_empty());
         budget.lock().close(id);

@@ -17,10 +17,12 @@ use tracing::{debug, trace};
 
 use super::addr;
 use super::behaviour::{Behaviour, BehaviourEvent};
+use super::budget::Standing;
 use super::codec::Response;
-use super::command::{Command, Neighbours};
+use super::command::{Command, Holder, Neighbours};
 use super::config::NetConfig;
-use super::dht::Query;
+use super::delegate::{Delegated, Spread};
+use super::dht::{Closest, Query};
 use super::event::NetEvent;
 use super::linger::Lingering;
 use super::links::Links;
@@ -30,6 +32,7 @@ use super::requests::Requests;
 use super::service::Service;
 use super::status::{NetStatus, wall_clock};
 use super::store::{Disk, Offer, Records};
+use super::warm::Warm;
 
 /// How often deadlines are looked at.
 const TICK: Duration = Duration::from_millis(500);
@@ -43,7 +46,7 @@ const SLEPT: Duration = Duration::from_secs(5);
 /// A terminal registered here is probed when it has not been heard for so long: longer than it leaves between its own
 /// probes. Whoever else is kept, seldom.
 const WATCH_REGISTERED: Duration = Duration::from_secs(20);
-const WATCH_LINGERING: Duration = Duration::from_secs(60);
+const WATCH_SELDOM: Duration = Duration::from_secs(60);
 
 /// Results that other tasks hand back.
 pub(super) enum Inner {
@@ -51,6 +54,8 @@ pub(super) enum Inner {
     Proved(bool),
     /// An answer that had to wait.
     Respond(ResponseChannel<Response>, Response),
+    /// What somebody published is held here.
+    Spread(Spread),
 }
 
 /// See the [module](self).
@@ -67,6 +72,8 @@ pub(super) struct Driver {
     pub(super) requests: Requests,
     pub(super) queries: HashMap<QueryId, Query>,
     pub(super) service: Service,
+    pub(super) delegated: Delegated,
+    pub(super) warm: Warm,
     pub(super) lan: HashMap<PeerId, Vec<Multiaddr>>,
     pub(super) listen: Vec<Multiaddr>,
     /// Own addresses that identify tells: configured, or those of a serving node's listeners.
@@ -114,6 +121,8 @@ impl Driver {
             requests: Requests::default(),
             queries: HashMap::new(),
             service: Service::new(&config.limits),
+            delegated: Delegated::new(&config.limits),
+            warm: Warm::new(config.limits.warm),
             lan: HashMap::new(),
             listen: Vec::new(),
             external: Vec::new(),
@@ -198,7 +207,9 @@ impl Driver {
             SwarmEvent::Behaviour(event) => self.on_behaviour_event(event),
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 let remote = remote_addr(&endpoint);
-                let first = self.peers.connected(peer_id, connection_id, remote.clone());
+                let inbound = endpoint.is_listener();
+                let first = self.peers.connected(peer_id, connection_id, remote.clone(), inbound);
+                self.warm.connected(&peer_id, Instant::now());
                 self.dirty = true;
                 self.refresh_hold(peer_id);
                 self.flush_waiting(peer_id);
@@ -209,6 +220,7 @@ impl Driver {
                 if self.peers.disconnected(&peer_id, connection_id).is_some() {
                     self.service.disconnected(&peer_id);
                     self.fail_waiting(peer_id);
+                    self.warm.disconnected(&peer_id, Instant::now());
                     self.refresh_hold(peer_id);
                     self.on_link_disconnected(peer_id, Instant::now());
                 }
@@ -217,6 +229,7 @@ impl Driver {
                 debug!(%error, "cannot connect");
                 self.on_link_dial_error(connection_id, &error, Instant::now());
                 if let Some(peer) = peer_id {
+                    self.on_warm_failed(peer, &error, Instant::now());
                     self.on_dial_failed(peer);
                 }
             }
@@ -244,9 +257,9 @@ impl Driver {
 
     fn on_behaviour_event(&mut self, event: BehaviourEvent) {
         match event {
-            BehaviourEvent::Gate(never)
-            | BehaviourEvent::Limits(never)
-            | BehaviourEvent::Probes(never) => match never {},
+            BehaviourEvent::Gate(never) | BehaviourEvent::Limits(never) | BehaviourEvent::Probes(never) => {
+                match never {}
+            }
             BehaviourEvent::Identify(event) => self.on_identify(event),
             BehaviourEvent::Kad(event) => self.on_kad(event),
             BehaviourEvent::Signal(event) => self.on_signal(event),
@@ -261,7 +274,7 @@ impl Driver {
             Command::Request { to, addrs, request, reply } => self.request(to, addrs, request, reply.into()),
             Command::Linger(peer) => self.linger(peer, Instant::now()),
             Command::Get { key, answers, until } => self.start_get(key, answers, until),
-            Command::Closest { key, reply } => self.start_closest(key, reply),
+            Command::Closest { key, reply } => self.start_closest(key, Closest::Task(reply), None),
             Command::Put { key, value, to } => self.start_put(key, value, to),
             Command::Local { key, reply } => {
                 let _ = reply.send(self.records().find(&key, wall_clock()));
@@ -295,6 +308,7 @@ impl Driver {
                 self.records().proved(valid, wall_clock());
             }
             Inner::Respond(channel, response) => self.respond(channel, response),
+            Inner::Spread(spread) => self.spread(spread),
         }
     }
 
@@ -308,6 +322,7 @@ impl Driver {
         self.tick_links(now);
         self.tick_requests(now);
         self.tick_queries(now);
+        self.tick_warm(now);
         for peer in self.lingering.over(now) {
             self.refresh_hold(peer);
         }
@@ -344,13 +359,19 @@ impl Driver {
     /// Holds and watches the connection to a peer exactly as long as there is a reason.
     pub(super) fn refresh_hold(&mut self, peer: PeerId) {
         let registered = self.service.is_registered(&peer).then_some(WATCH_REGISTERED);
-        let lingering = self.lingering.contains(&peer).then_some(WATCH_LINGERING);
-        let watch = [self.links.watch(&peer), registered, lingering].into_iter().flatten().min();
+        let lingering = self.lingering.contains(&peer).then_some(WATCH_SELDOM);
+        let warm = self.warm.wants(&peer).then_some(WATCH_SELDOM);
+        let link = self.links.watch(&peer);
+        let watch = [link, registered, lingering, warm].into_iter().flatten().min();
         let behaviour = self.swarm.behaviour_mut();
-        match watch {
-            Some(_) => behaviour.gate.hold(peer),
-            None => behaviour.gate.release(&peer),
-        }
+        behaviour.gate.regard(
+            peer,
+            match watch {
+                Some(_) if link.is_some() || registered.is_some() => Standing::Friend,
+                Some(_) => Standing::Kept,
+                None => Standing::Stranger,
+            },
+        );
         behaviour.probes.watch(peer, watch, self.peers.connections(&peer));
     }
 
@@ -366,22 +387,34 @@ impl Driver {
 
     fn neighbours(&mut self) -> Neighbours {
         let mut neighbours = Neighbours { dht: self.dht_nodes() > 0, ..Neighbours::default() };
+        let terminal = !self.config.role.serves();
+        // In the order in which they are configured.
+        for peer in self.links.home() {
+            let holder = Holder { peer, addrs: Vec::new() };
+            if terminal && self.links.delegates(&peer) {
+                neighbours.delegates.push(holder.clone());
+            }
+            neighbours.directories.push(holder);
+        }
         for (peer, state) in self.peers.iter() {
             neighbours.peers.push(*peer);
-            let holder = super::command::Holder { peer: *peer, addrs: Vec::new() };
-            if self.links.is_up(peer) {
-                neighbours.directories.push(holder);
-            } else if state.signal {
-                neighbours.connected.push(holder);
+            if state.signal && !self.links.is_up(peer) {
+                neighbours.connected.push(Holder { peer: *peer, addrs: Vec::new() });
             }
         }
+        neighbours.expecting = terminal && neighbours.directories.is_empty() && self.links.has_home();
         for (peer, addrs) in &self.lan {
-            neighbours.lan.push(super::command::Holder { peer: *peer, addrs: addrs.clone() });
+            neighbours.lan.push(Holder { peer: *peer, addrs: addrs.clone() });
         }
         neighbours
     }
 
+    /// Nodes of the DHT that are known: those of a serving node's routing table, or those that a terminal is connected
+    /// with.
     pub(super) fn dht_nodes(&mut self) -> usize {
+        if !self.config.role.serves() {
+            return self.peers.iter().filter(|(_, state)| state.dht).count();
+        }
         self.swarm.behaviour_mut().kad.kbuckets().map(|bucket| bucket.num_entries()).sum()
     }
 }

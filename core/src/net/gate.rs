@@ -6,7 +6,7 @@
 //! have places, of which a source (/24 or /64) may take so many; when those are taken, the connection that was used
 //! longest ago is closed. So whoever fills them with idle connections keeps nobody out.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::fmt;
 use std::net::IpAddr;
@@ -25,7 +25,7 @@ use libp2p::{Multiaddr, PeerId};
 use tracing::debug;
 
 use super::addr::{self, Source};
-use super::budget::Budget;
+use super::budget::{Budget, Standing};
 use super::config::Limits;
 use super::places::{Place, Places};
 
@@ -49,7 +49,7 @@ pub(super) struct Gate {
     entries: HashMap<ConnectionId, Entry>,
     strangers: Places<ConnectionId>,
     tcp_strangers: Places<ConnectionId>,
-    held: HashSet<PeerId>,
+    held: HashMap<PeerId, Standing>,
     connections: HashMap<PeerId, Vec<ConnectionId>>,
     budget: Budget,
     queue: VecDeque<ToSwarm<Infallible, bool>>,
@@ -66,7 +66,7 @@ struct Entry {
 }
 
 impl Gate {
-    /// With these bounds. Held peers are befriended with the budget.
+    /// With these bounds; the budget is told how peers stand.
     pub(super) fn new(limits: &Limits, budget: Budget) -> Self {
         Self {
             per_host: limits.connections_per_ip as usize,
@@ -79,32 +79,48 @@ impl Gate {
                 limits.strangers.div_ceil(TCP_PART),
                 limits.strangers_per_source.div_ceil(TCP_PART),
             ),
-            held: HashSet::new(),
+            held: HashMap::new(),
             connections: HashMap::new(),
             budget,
             queue: VecDeque::new(),
         }
     }
 
-    /// Keeps all connections to `peer`, now and later, open until [`Gate::release`].
-    pub(super) fn hold(&mut self, peer: PeerId) {
-        if self.held.insert(peer) {
-            self.tell(peer, true);
-            for id in self.connections.get(&peer).into_iter().flatten() {
-                self.strangers.leave(id);
-                self.tcp_strangers.leave(id);
+    /// How `peer` stands from now on. Unless it is a stranger, all connections to it, now and later, stay open although
+    /// they are idle.
+    pub(super) fn regard(&mut self, peer: PeerId, standing: Standing) {
+        let before = match standing {
+            Standing::Stranger => self.held.remove(&peer),
+            Standing::Kept | Standing::Friend => self.held.insert(peer, standing),
+        };
+        let (held, hold) = (before.is_some(), standing != Standing::Stranger);
+        if before != Some(standing) && (held || hold) {
+            self.budget.regard(peer, standing);
+        }
+        if held != hold {
+            self.hold(peer, hold);
+        }
+    }
+
+    fn hold(&mut self, peer_id: PeerId, hold: bool) {
+        for id in self.connections.get(&peer_id).cloned().unwrap_or_default() {
+            self.queue.push_back(ToSwarm::NotifyHandler {
+                peer_id,
+                handler: NotifyHandler::One(id),
+                event: hold,
+            });
+            if hold {
+                self.strangers.leave(&id);
+                self.tcp_strangers.leave(&id);
+            } else {
+                self.take_place(id);
             }
         }
     }
 
-    /// Lets idle connections to `peer` be closed again.
-    pub(super) fn release(&mut self, peer: &PeerId) {
-        if self.held.remove(peer) {
-            self.tell(*peer, false);
-            for id in self.connections.get(peer).cloned().unwrap_or_default() {
-                self.take_place(id);
-            }
-        }
+    /// How a peer stands.
+    pub(super) fn standing(&self, peer: &PeerId) -> Standing {
+        self.held.get(peer).copied().unwrap_or(Standing::Stranger)
     }
 
     /// The peer has made a request: its connections are in use.
@@ -112,17 +128,6 @@ impl Gate {
         for id in self.connections.get(peer).into_iter().flatten() {
             self.strangers.used(id);
             self.tcp_strangers.used(id);
-        }
-    }
-
-    fn tell(&mut self, peer: PeerId, hold: bool) {
-        self.budget.befriend(peer, hold);
-        for id in self.connections.get(&peer).into_iter().flatten() {
-            self.queue.push_back(ToSwarm::NotifyHandler {
-                peer_id: peer,
-                handler: NotifyHandler::One(*id),
-                event: hold,
-            });
         }
     }
 
@@ -156,7 +161,8 @@ impl Gate {
         }
         self.pending.insert(source, pending + 1);
         self.accepted.insert(host, accepted + 1);
-        self.entries.insert(id, Entry { accepted: Some(host), source, tcp: !addr::is_quic(remote), peer: None });
+        self.entries
+            .insert(id, Entry { accepted: Some(host), source, tcp: !addr::is_quic(remote), peer: None });
         Ok(())
     }
 
@@ -176,7 +182,7 @@ impl Gate {
         let oldest: Vec<_> = connections.iter().copied().take(surplus).collect();
         oldest.into_iter().for_each(|id| self.close(peer, id));
         // Held or released between the making of the handler and now.
-        let hold = self.held.contains(&peer);
+        let hold = self.held.contains_key(&peer);
         self.queue.push_back(ToSwarm::NotifyHandler {
             peer_id: peer,
             handler: NotifyHandler::One(id),
@@ -262,7 +268,7 @@ impl NetworkBehaviour for Gate {
         _: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(Holder { hold: self.held.contains(&peer) })
+        Ok(Holder { hold: self.held.contains_key(&peer) })
     }
 
     fn handle_established_outbound_connection(
@@ -273,7 +279,7 @@ impl NetworkBehaviour for Gate {
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(Holder { hold: self.held.contains(&peer) })
+        Ok(Holder { hold: self.held.contains_key(&peer) })
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm) {

@@ -8,6 +8,7 @@ use libp2p::Multiaddr;
 use libp2p::identity::Keypair;
 use offhook_proto::identity::{SignedCert, TerminalId};
 use offhook_proto::number::{NodeAddr, RecordKey};
+use offhook_proto::proof::ProofTask;
 use offhook_proto::record::RecordSet;
 use prometheus_client::registry::Registry;
 use thiserror::Error;
@@ -16,7 +17,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use super::addr::{self, AddrError};
 use super::behaviour;
 use super::client::Client;
-use super::command::Command;
+use super::command::{Command, Holder};
 use super::config::NetConfig;
 use super::driver::{Driver, Parts};
 use super::event::NetEvent;
@@ -88,7 +89,13 @@ impl NetError {
         let mut reason = error.to_string();
         let mut source = error.source();
         while let Some(error) = source {
-            reason = if reason.is_empty() { error.to_string() } else { format!("{reason}: {error}") };
+            // Some of them say again what their source says.
+            let words = error.to_string();
+            reason = match reason.is_empty() {
+                true => words,
+                false if reason.contains(&words) => reason,
+                false => format!("{reason}: {words}"),
+            };
             source = error.source();
         }
         Self::Listen { addr: addr.clone(), reason }
@@ -100,14 +107,13 @@ impl NetError {
 pub struct Net {
     client: Client,
     id: TerminalId,
-    status: watch::Receiver<NetStatus>,
     lookups: Arc<Semaphore>,
     signals: Arc<Semaphore>,
     good_ways: GoodWays,
     limits: super::config::Limits,
     metrics: Arc<Metrics>,
-    /// No entry point is configured: a network of its own, as on a LAN, or its first node.
-    no_entry: bool,
+    /// Whether private addresses of others are used.
+    allow_private: bool,
     stun: Option<Arc<Stun>>,
 }
 
@@ -148,15 +154,14 @@ impl Net {
         let (inner, inner_inbox) = mpsc::unbounded_channel();
         let (status_sender, status) = watch::channel(NetStatus::default());
         let net = Self {
-            client: Client { commands, verdicts },
+            client: Client { commands, verdicts, status },
             id,
-            status,
             lookups: Arc::new(Semaphore::new(config.limits.lookups)),
             signals: Arc::new(Semaphore::new(SIGNALS)),
             good_ways: GoodWays::default(),
             limits: config.limits.clone(),
             metrics: metrics.clone(),
-            no_entry: config.entry.is_empty(),
+            allow_private,
             stun,
         };
         let links = Links::new(entry, remembered, Instant::now());
@@ -188,13 +193,7 @@ impl Net {
     /// # Errors
     /// A [`PublishError`]. The records are held here all the same, unless they are invalid.
     pub async fn publish(&self, key: RecordKey, set: RecordSet) -> Result<Published, PublishError> {
-        match publish::publish(&self.client, key, set.encode()).await {
-            // Where no entry point is configured, whoever looks for this terminal asks it itself.
-            Err(PublishError::Offline) if self.no_entry => {
-                Ok(Published { holders: 0, asked: 0, directories: 0 })
-            }
-            result => result,
-        }
+        publish::publish(&self.client, key, set.encode()).await
     }
 
     /// Asks whether the records published are still held where they belong, and changes nothing.
@@ -205,11 +204,33 @@ impl Net {
         publish::held(&self.client, key, &set.encode()).await
     }
 
-    /// Looks a number up. At most [`Limits::lookups`](super::Limits::lookups) run at a time; further ones wait.
-    pub fn lookup(&self, key: RecordKey) -> Lookup {
+    /// Looks a number up. `via` are nodes that its owner named, say in an invitation: they are asked too. At most
+    /// [`Limits::lookups`](super::Limits::lookups) run at a time; further ones wait.
+    pub fn lookup(&self, key: RecordKey, via: &[NodeAddr]) -> Lookup {
         let lookups = self.lookups.clone();
         let permit = async move { lookups.acquire_owned().await.ok() };
-        Lookup::start(self.client.clone(), key, self.limits.lookup_time, permit)
+        let named = via.iter().filter_map(|addr| self.holder(addr)).collect();
+        Lookup::start(self.client.clone(), key, named, self.limits.lookup_time, permit)
+    }
+
+    /// A node by its address, or the relay in it; none where a stranger may not send this node.
+    fn holder(&self, addr: &NodeAddr) -> Option<Holder> {
+        let addr = addr::parse(addr).ok()?;
+        let addr = addr::relay_of(&addr).map_or(addr, |(_, relay)| relay);
+        let permitted = self.allow_private || addr::is_public(&addr);
+        let peer = addr::last_peer(&addr).filter(|_| permitted)?;
+        Some(Holder { peer, addrs: vec![addr] })
+    }
+
+    /// Runs the slow proof of a number, unless its verdict is known, and keeps the verdict.
+    pub(crate) async fn prove(&self, task: ProofTask) -> bool {
+        self.client.verdicts.verify(task).await
+    }
+
+    /// The verdict on the proof of a number, if it has been run before: by a look-up, for the record store, or by
+    /// [`Net::prove`].
+    pub(crate) fn verdict(&self, task: &ProofTask) -> Option<bool> {
+        self.client.verdicts.get(task)
     }
 
     /// Delivers a sealed packet to a terminal by whichever way is first. Returns when the terminal has acknowledged
@@ -239,17 +260,17 @@ impl Net {
 
     /// Addresses to publish, with `/p2p`: relayed ones by default, direct ones of a public node.
     pub fn addresses(&self) -> Vec<NodeAddr> {
-        self.status.borrow().addresses.clone()
+        self.client.status.borrow().addresses.clone()
     }
 
     /// Directories that pass packets on to this terminal, with `/p2p`.
     pub fn routes(&self) -> Vec<NodeAddr> {
-        self.status.borrow().routes.clone()
+        self.client.status.borrow().routes.clone()
     }
 
     /// STUN servers of the directories connected.
     pub fn stun_servers(&self) -> Vec<SocketAddr> {
-        self.status.borrow().stun_servers.clone()
+        self.client.status.borrow().stun_servers.clone()
     }
 
     /// Where this node answers STUN requests, if it does.
@@ -259,7 +280,7 @@ impl Net {
 
     /// A snapshot of everything.
     pub fn status(&self) -> NetStatus {
-        self.status.borrow().clone()
+        self.client.status.borrow().clone()
     }
 
     /// Whether it has not been shut down.
@@ -269,7 +290,7 @@ impl Net {
 
     /// The snapshot as it changes.
     pub fn watch(&self) -> watch::Receiver<NetStatus> {
-        self.status.clone()
+        self.client.status.clone()
     }
 
     /// Counters in the OpenMetrics text format.

@@ -18,9 +18,13 @@ mod client;
 mod codec;
 mod command;
 mod config;
+mod delegate;
 mod dht;
 mod driver;
 mod event;
+mod finds;
+#[doc(hidden)]
+pub mod fuzz;
 mod gate;
 mod handle;
 mod identify;
@@ -36,18 +40,18 @@ mod probe;
 mod publish;
 mod relay;
 mod requests;
+mod seek;
 mod service;
 mod signal;
 mod status;
 mod store;
 mod stun;
 mod transport;
+mod warm;
 mod ways;
 
 pub use addr::AddrError;
 pub use client::RequestError;
-#[doc(hidden)]
-pub use codec::fuzz_request;
 pub use config::{Limits, NetConfig, Role};
 pub use event::NetEvent;
 pub use handle::{Net, NetError};

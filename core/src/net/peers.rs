@@ -12,6 +12,8 @@ pub(super) struct Conn {
     pub(super) id: ConnectionId,
     /// The other end's address as this node sees it.
     pub(super) remote: Multiaddr,
+    /// Whether the other end made it.
+    pub(super) inbound: bool,
 }
 
 /// One connected peer.
@@ -48,9 +50,15 @@ pub(super) struct Peers {
 
 impl Peers {
     /// Adds a connection; `true` if it is the first one to that peer.
-    pub(super) fn connected(&mut self, peer: PeerId, id: ConnectionId, remote: Multiaddr) -> bool {
+    pub(super) fn connected(
+        &mut self,
+        peer: PeerId,
+        id: ConnectionId,
+        remote: Multiaddr,
+        inbound: bool,
+    ) -> bool {
         let entry = self.map.entry(peer).or_default();
-        entry.conns.push(Conn { id, remote });
+        entry.conns.push(Conn { id, remote, inbound });
         entry.conns.len() == 1
     }
 

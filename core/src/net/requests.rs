@@ -14,15 +14,13 @@ use libp2p::{Multiaddr, PeerId};
 use tokio::sync::oneshot;
 use tracing::debug;
 
-use super::budget::{FRIEND, STRANGER};
 use super::client::RequestError;
 use super::codec::{Request, Response};
 use super::driver::Driver;
 
-/// Requests to one peer without an answer at a time, if it is a stranger or if one of the two is registered with the other:
-/// as many streams as it grants ([budget](super::budget)), less one for a probe and one for the DHT. More wait.
-const AT_A_TIME: usize = STRANGER - 2;
-const AT_A_TIME_REGISTERED: usize = FRIEND - 2;
+/// Requests to one peer without an answer at a time: as many streams as it will grant ([`Standing`], which is usually
+/// mutual), less one for a probe and one for the DHT. More wait.
+const SPARE: usize = 2;
 
 /// Requests that wait at a time, for a connection or for others to be answered, altogether and for one peer; more fail
 /// at once.
@@ -120,8 +118,7 @@ impl Driver {
 
     /// Whether a peer has been asked as much as it answers at a time.
     fn is_busy(&self, to: &PeerId) -> bool {
-        let registered = self.links.is_registered(to) || self.service.is_registered(to);
-        let most = if registered { AT_A_TIME_REGISTERED } else { AT_A_TIME };
+        let most = self.swarm.behaviour().gate.standing(to).streams() - SPARE;
         self.requests.open.get(to).is_some_and(|open| *open >= most)
     }
 

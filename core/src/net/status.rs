@@ -1,24 +1,18 @@
 //! What the network tells when asked, without asking the driver: a snapshot that the driver keeps up to date.
 
 use std::net::SocketAddr;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 use offhook_proto::identity::TerminalId;
 use offhook_proto::number::NodeAddr;
-use offhook_proto::wire::UnixMillis;
 use prometheus_client::metrics::gauge::Gauge;
 
 use super::addr;
 use super::driver::Driver;
 use super::event::NetEvent;
 
-/// The host's clock. Used wherever a signed time is compared.
-pub(super) fn wall_clock() -> UnixMillis {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-}
+pub(super) use crate::clock::wall_clock;
 
 /// A snapshot of the network's state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,7 +29,9 @@ pub struct NetStatus {
     pub links: Vec<LinkStatus>,
     /// Peers connected.
     pub peers: usize,
-    /// Nodes in the DHT's routing table.
+    /// Peers found on the local network, connected or not.
+    pub lan: usize,
+    /// Nodes of the DHT that are known: those in the routing table, or those that a terminal is connected with.
     pub dht_nodes: usize,
     /// Keys held, own ones included.
     pub records: usize,
@@ -50,6 +46,8 @@ pub struct LinkStatus {
     pub addr: NodeAddr,
     /// Its key, once known.
     pub node: Option<TerminalId>,
+    /// Whether it is an entry point, and not just kept for a contact's sake.
+    pub home: bool,
     /// Whether it is connected.
     pub up: bool,
     /// Whether this terminal is registered there.
@@ -71,6 +69,7 @@ impl Driver {
         let links = self.links.all.iter().map(|link| LinkStatus {
             addr: link.name.clone(),
             node: link.peer.as_ref().and_then(addr::terminal_of),
+            home: link.is_home(),
             up: link.is_up(),
             registered: link.registered,
         });
@@ -81,6 +80,7 @@ impl Driver {
             stun_servers,
             links: links.collect(),
             peers: self.peers.len(),
+            lan: self.lan.len(),
             registered: self.service.registered(),
             ..NetStatus::default()
         };
@@ -108,6 +108,7 @@ impl Driver {
         set(&self.metrics.registered, status.registered);
         set(&self.metrics.dht_nodes, status.dht_nodes);
         set(&self.metrics.requests_open, self.requests_open());
+        set(&self.metrics.warm, self.warm.up());
     }
 
     /// The addresses to publish: those of a public node are its own; a terminal's lead through the directories it is
@@ -130,7 +131,7 @@ impl Driver {
         let mut addrs: Vec<Multiaddr> = match (direct, relayed.is_empty()) {
             (true, _) if !self.external.is_empty() => own(self.external.clone()),
             (true, _) => own(addr::usable(self.listen.clone(), self.allow_private)),
-            (false, true) if !self.links.all.iter().any(super::links::Link::is_home) => {
+            (false, true) if !self.links.has_home() => {
                 own(addr::usable(self.listen.clone(), self.allow_private || self.config.mdns))
             }
             (false, _) => Vec::new(),

@@ -40,6 +40,9 @@ pub enum StorageError {
     /// There is no changed key to confirm.
     #[error("No changed key is waiting to be confirmed for this number.")]
     NothingToConfirm,
+    /// Another key than the sender's is pinned to the number.
+    #[error("Another key is known for this number.")]
+    OtherKey,
     /// The value is longer than the store takes.
     #[error("{0} is too large to keep.")]
     TooLarge(&'static str),
@@ -81,9 +84,11 @@ impl StorageError {
             Self::AccountExists(_) => ErrorCode::AccountExists,
             Self::NoAccount(_) | Self::NoCurrentAccount => ErrorCode::NoAccount,
             Self::WrongPassword => ErrorCode::WrongPassword,
-            Self::NoContact | Self::NothingToConfirm => ErrorCode::NoContact,
-            Self::InUse(_)
-            | Self::TooLarge(_)
+            Self::NoContact => ErrorCode::NoContact,
+            Self::NothingToConfirm => ErrorCode::NothingToConfirm,
+            Self::OtherKey => ErrorCode::KeyChanged,
+            Self::InUse(_) => ErrorCode::InUse,
+            Self::TooLarge(_)
             | Self::NewerVersion
             | Self::Damaged(_)
             | Self::Io { .. }

@@ -4,8 +4,10 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod common;
+mod delegation;
 mod fixture;
 mod hostile;
+mod liar;
 mod privacy;
 mod records;
 mod restart;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
-use libp2p::{Multiaddr, StreamProtocol, Swarm, SwarmBuilder, identify, kad, noise, relay, yamux};
+use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, identify, kad, noise, relay, yamux};
 use offhook::proto::identity::TerminalId;
 
 use crate::common::{PATIENCE, directory, online};
@@ -44,6 +44,72 @@ fn ports(listen: &[offhook::proto::number::NodeAddr]) -> Vec<String> {
     listen.iter().filter_map(port).collect()
 }
 
+/// A crawl through the DHT of one directory, and what it has seen of a terminal.
+struct Crawl<'a> {
+    swarm: Swarm<Crawler>,
+    victim: &'a Party,
+    /// The terminal behind its directory.
+    relayed: Multiaddr,
+    seen: String,
+    identified: bool,
+    closest: bool,
+    found: bool,
+}
+
+impl Crawl<'_> {
+    async fn to_the_end(&mut self) {
+        while !(self.identified && self.closest && self.found) {
+            match self.swarm.select_next_some().await {
+                SwarmEvent::Behaviour(CrawlerEvent::Identify(identify::Event::Received {
+                    peer_id,
+                    info,
+                    ..
+                })) => self.meet(peer_id, info),
+                SwarmEvent::Behaviour(CrawlerEvent::Kad(kad::Event::OutboundQueryProgressed {
+                    result,
+                    ..
+                })) => self.read(result),
+                SwarmEvent::ConnectionEstablished { endpoint, .. } => {
+                    self.seen += &format!("{endpoint:?}");
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn meet(&mut self, peer: PeerId, info: identify::Info) {
+        let terminal = PeerId::from_bytes(&peer_bytes(&self.victim.terminal.public())).unwrap();
+        if peer == terminal {
+            self.identified = true;
+            self.seen += &format!("{:?}", info.listen_addrs);
+            assert!(!info.listen_addrs.is_empty());
+            return;
+        }
+        // The directory is known: read the DHT, and call.
+        let kad = &mut self.swarm.behaviour_mut().kad;
+        for addr in info.listen_addrs {
+            kad.add_address(&peer, addr);
+        }
+        kad.get_closest_peers(terminal);
+        kad.get_record(kad::RecordKey::new(&self.victim.key().0));
+        self.swarm.dial(self.relayed.clone()).unwrap();
+    }
+
+    fn read(&mut self, result: kad::QueryResult) {
+        match result {
+            kad::QueryResult::GetClosestPeers(result) => {
+                self.closest = true;
+                self.seen += &format!("{result:?}");
+            }
+            kad::QueryResult::GetRecord(Ok(kad::GetRecordOk::FoundRecord(record))) => {
+                self.found = true;
+                self.seen += &String::from_utf8_lossy(&record.record.value);
+            }
+            _ => {}
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_crawler_that_reads_the_dht_and_calls_sees_no_address() {
     let directory = directory(150).await;
@@ -52,55 +118,19 @@ async fn a_crawler_that_reads_the_dht_and_calls_sees_no_address() {
     let node = online(&alice, std::slice::from_ref(&entry)).await;
     let ports = ports(&node.net.status().listen);
     assert_eq!(ports.len(), 2);
-    let peer = alice.terminal.public().to_peer_id();
-    let mut swarm = crawler();
-    let relayed: Multiaddr = format!("{entry}/p2p-circuit/p2p/{peer}").parse().unwrap();
-    let mut seen = String::new();
-    let (mut identified, mut closest, mut found) = (false, false, false);
-    swarm.dial(entry.as_str().parse::<Multiaddr>().unwrap()).unwrap();
-    let crawl = async {
-        while !(identified && closest && found) {
-            match swarm.select_next_some().await {
-                SwarmEvent::Behaviour(CrawlerEvent::Identify(identify::Event::Received {
-                    peer_id,
-                    info,
-                    ..
-                })) => {
-                    if peer_id.to_string() == peer {
-                        identified = true;
-                        seen += &format!("{:?}", info.listen_addrs);
-                        assert!(!info.listen_addrs.is_empty());
-                    } else {
-                        // The directory is known: read the DHT, and call.
-                        for addr in info.listen_addrs {
-                            swarm.behaviour_mut().kad.add_address(&peer_id, addr);
-                        }
-                        let id = libp2p::PeerId::from_bytes(&peer_bytes(&alice.terminal.public())).unwrap();
-                        swarm.behaviour_mut().kad.get_closest_peers(id);
-                        swarm.behaviour_mut().kad.get_record(kad::RecordKey::new(&alice.key().0));
-                        swarm.dial(relayed.clone()).unwrap();
-                    }
-                }
-                SwarmEvent::Behaviour(CrawlerEvent::Kad(kad::Event::OutboundQueryProgressed {
-                    result,
-                    ..
-                })) => match result {
-                    kad::QueryResult::GetClosestPeers(result) => {
-                        closest = true;
-                        seen += &format!("{result:?}");
-                    }
-                    kad::QueryResult::GetRecord(Ok(kad::GetRecordOk::FoundRecord(record))) => {
-                        found = true;
-                        seen += &String::from_utf8_lossy(&record.record.value);
-                    }
-                    _ => {}
-                },
-                SwarmEvent::ConnectionEstablished { endpoint, .. } => seen += &format!("{endpoint:?}"),
-                _ => {}
-            }
-        }
+    let relayed = format!("{entry}/p2p-circuit/p2p/{}", alice.terminal.public().to_peer_id());
+    let mut crawl = Crawl {
+        swarm: crawler(),
+        victim: &alice,
+        relayed: relayed.parse().unwrap(),
+        seen: String::new(),
+        identified: false,
+        closest: false,
+        found: false,
     };
-    tokio::time::timeout(PATIENCE, crawl).await.expect("a crawl that ends");
+    crawl.swarm.dial(entry.as_str().parse::<Multiaddr>().unwrap()).unwrap();
+    tokio::time::timeout(PATIENCE, crawl.to_the_end()).await.expect("a crawl that ends");
+    let seen = crawl.seen;
     assert!(seen.contains("p2p-circuit"), "the crawler saw the relayed address");
     for port in ports {
         assert!(!seen.contains(&port), "the crawler saw port {port} in {seen}");

@@ -110,12 +110,12 @@ async fn the_first_find_is_told_before_the_search_ends() {
     let _alice_node = online(&alice, &entry).await;
     let bob = terminal(&Party::new(1), &entry).await;
     bob.registered(1).await;
-    let mut lookup = bob.net.lookup(alice.key());
+    let mut lookup = bob.net.lookup(alice.key(), &[]);
     let first = tokio::time::timeout(PATIENCE, lookup.next()).await.unwrap();
     assert!(matches!(first, Some(LookupEvent::Found { .. })));
     // Dropping it ends it, and the next one finds nothing amiss.
     drop(lookup);
-    assert!(!collect(bob.net.lookup(alice.key())).await.sets.is_empty());
+    assert!(!collect(bob.net.lookup(alice.key(), &[])).await.sets.is_empty());
 }
 
 #[tokio::test]

@@ -2,10 +2,13 @@
 
 use crate::cli::AccountCmd;
 use crate::config::Context;
+use crate::control::Remote;
 use crate::exit::{Failure, Outcome};
 use crate::output::Printer;
 use crate::password::Source;
+use crate::telephone::Telephone;
 use crate::text;
+use offhook::api::Command;
 use offhook::storage::{AccountId, AccountSummary, NewAccount, StorageError};
 use serde_json::{Value, json};
 use std::io::{IsTerminal as _, Write as _};
@@ -29,12 +32,14 @@ pub async fn execute(context: &Context, printer: Printer, command: AccountCmd) -
             home.unlock(&id, &old).await?;
             let new = source.new_password()?;
             home.change_password(&id, &old, &new).await?;
+            renewed(context).await?;
             done(context, printer, &id, &format!("The password of {id} is changed.")).await
         }
         AccountCmd::Rename { id, new_id, password_stdin } => {
             let (id, new_id): (AccountId, AccountId) = (id.parse()?, new_id.parse()?);
             let password = Source::new(password_stdin).current("Password: ")?;
             home.rename(&id, &password, &new_id).await?;
+            renewed(context).await?;
             done(
                 context,
                 printer,
@@ -47,10 +52,19 @@ pub async fn execute(context: &Context, printer: Printer, command: AccountCmd) -
             let id = id.parse()?;
             let password = Source::new(password_stdin).current("Password: ")?;
             home.recertify(&id, &password).await?;
-            let told = "is renewed for 13 months. A running terminal takes it up when it is started again.";
-            done(context, printer, &id, &format!("The certificate of {id} {told}")).await
+            renewed(context).await?;
+            done(context, printer, &id, &format!("The certificate of {id} is renewed for 13 months.")).await
         }
     }
+}
+
+/// Whoever enters the password renews the certificate: a running terminal takes it up.
+async fn renewed(context: &Context) -> Outcome {
+    // Perhaps it is another account's: then there is nothing new for it.
+    if let Some(remote) = Remote::connect(&context.socket()).await? {
+        Telephone::execute(&remote, Command::Renewed).await?;
+    }
+    Ok(())
 }
 
 async fn create(context: &Context, printer: Printer, id: &str, password_stdin: bool) -> Outcome {
@@ -66,7 +80,7 @@ async fn create(context: &Context, printer: Printer, id: &str, password_stdin: b
     progress.clear();
     let account = account?;
     if printer.json() {
-        printer.value(&value(&account));
+        printer.value(&reply(&account));
         return Ok(());
     }
     printer.line(&format!(
@@ -83,7 +97,8 @@ async fn create(context: &Context, printer: Printer, id: &str, password_stdin: b
 async fn list(context: &Context, printer: Printer) -> Outcome {
     let accounts = context.home.accounts().await?;
     if printer.json() {
-        accounts.iter().for_each(|account| printer.value(&value(account)));
+        let accounts: Vec<Value> = accounts.iter().map(value).collect();
+        printer.value(&json!({ "reply": "accounts", "accounts": accounts }));
         return Ok(());
     }
     if accounts.is_empty() {
@@ -105,8 +120,14 @@ async fn done(context: &Context, printer: Printer, id: &AccountId, sentence: &st
     }
     let accounts = context.home.accounts().await?;
     let account = accounts.iter().find(|account| account.id == *id);
-    printer.value(&value(account.ok_or_else(|| Failure::from(StorageError::NoAccount(id.to_string())))?));
+    printer.value(&reply(account.ok_or_else(|| Failure::from(StorageError::NoAccount(id.to_string())))?));
     Ok(())
+}
+
+fn reply(account: &AccountSummary) -> Value {
+    let mut reply = value(account);
+    reply["reply"] = "account".into();
+    reply
 }
 
 fn value(account: &AccountSummary) -> Value {

@@ -6,10 +6,12 @@
 
 mod calls;
 mod crash;
+mod keys;
 mod nat;
 mod network;
 mod reachable;
 mod refusals;
+mod terminals;
 
 use std::time::Duration;
 

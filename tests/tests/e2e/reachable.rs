@@ -45,10 +45,10 @@ fn a_call_to_a_killed_terminal_costs_the_caller_no_link() -> Outcome {
 #[test]
 fn a_directory_forgets_a_killed_terminal() -> Outcome {
     let Trio { directory, ada: _ada, mut bob } = Trio::start()?;
-    assert_eq!(directory.metric("offhook_registered")? as usize, 2);
+    assert_eq!(directory.health(None)?["registered"], 2);
     bob.process.kill();
     let end = Instant::now() + NOTICED;
-    while directory.metric("offhook_registered")? as usize != 1 {
+    while directory.health(None)?["registered"] != 1 {
         assert!(Instant::now() < end, "the dead terminal is still registered after {NOTICED:?}");
         std::thread::sleep(Duration::from_millis(100));
     }

@@ -157,7 +157,9 @@ fn an_unfinished_handshake_costs_little() -> Outcome {
     let over_quic = growth(&directory, MANY, || {
         std::thread::scope(|scope| {
             let threads: Vec<_> = (0..MANY)
-                .map(|_| scope.spawn(|| half_a_quic_handshake(&node, quic).map_err(|error| error.to_string())))
+                .map(|_| {
+                    scope.spawn(|| half_a_quic_handshake(&node, quic).map_err(|error| error.to_string()))
+                })
                 .collect();
             let sockets = threads.into_iter().map(|thread| thread.join().unwrap());
             Ok(sockets.collect::<Result<Vec<_>, _>>()?)
@@ -240,8 +242,8 @@ fn idle_strangers_keep_nobody_out() -> Outcome {
     let fresh = |event: &offhook_tests::program::Event| event.name() == "offline";
     ada.process.never("that it is off line", Duration::ZERO, fresh)?;
     until("the crowd is thinned", Duration::from_secs(10), || {
-        let peers = directory.metric("offhook_peers")?;
-        Ok((peers < 40.0, peers))
+        let peers = directory.health(None)?["peers"].as_u64();
+        Ok((peers.is_some_and(|peers| peers < 40), peers))
     })?;
     Ok(())
 }

@@ -1,10 +1,10 @@
 //! The media connection of each leg, as the engine reports it.
 
 use super::event::{CallEvent, EndReason, EndedBy, Failure, LegId, Output, Role};
-use super::leg::{Leg, LegState, MAX_PENDING_CANDIDATES, MAX_REMOTE_CANDIDATES, MAX_TUNNELLED, Media};
+use super::leg::{Leg, LegState, MAX_PENDING_CANDIDATES, MAX_REMOTE_CANDIDATES, Media};
 use super::state::CallState;
 use super::{CallError, Calls, Now};
-use crate::signalling::{CallId, LimitError, MAX_CANDIDATE_BYTES, MediaOffer, Message, Packet};
+use crate::signalling::{CallId, LastWord, LimitError, MAX_CANDIDATE_BYTES, MediaOffer, Message, Packet};
 
 impl Calls {
     /// Our media parameters for a leg, asked for by [`Output::PrepareMedia`]. Sends the invite, or the ringing.
@@ -56,7 +56,7 @@ impl Calls {
     ///
     /// # Errors
     /// [`CallError::UnknownLeg`], [`CallError::WrongState`] before our parameters were sent,
-    /// [`CallError::QueueFull`] after 64, [`CallError::Limit`].
+    /// [`CallError::QueueFull`] beyond the [`TunnelBudget`](super::TunnelBudget), [`CallError::Limit`].
     pub fn tunnel(&mut self, now: Now, leg: LegId, data: Vec<u8>) -> Result<(), CallError> {
         let me = self.terminal;
         let message = Message::Tunnel { data };
@@ -65,16 +65,11 @@ impl Calls {
         if !known.is_transmitted() {
             return Err(CallError::WrongState);
         }
-        if known.tunnel_sent >= MAX_TUNNELLED {
+        if !known.tunnel_sent.take(now.instant) {
             return Err(CallError::QueueFull);
         }
-        known.tunnel_sent += 1;
-        let frame = crate::dialog::Frame {
-            seq: 0,
-            ack: known.dialog.received(),
-            time: now.wall,
-            message: Some(message),
-        };
+        let frame =
+            crate::dialog::Frame { seq: 0, ack: known.dialog.ack(), time: now.wall, message: Some(message) };
         let packet: Packet = known.packet(leg, me, frame);
         let peer = known.peer.clone();
         self.outputs.push_back(Output::Transmit { leg, peer, packet });
@@ -102,6 +97,23 @@ impl Calls {
         self.media_broken(now, leg, Failure::Media, Failure::MediaLost);
     }
 
+    /// The other end closed the media connection of a leg on purpose. Its last message comes by signalling, unless that
+    /// has no way to come any more; so what the end of the connection repeats of it counts as well.
+    pub fn media_closed(&mut self, now: Now, leg: LegId, last: Option<LastWord>) {
+        let Ok(known) = self.live_leg(leg) else { return };
+        match (last, known.role) {
+            (Some(LastWord::Bye(reason)), _) => self.on_bye(now, leg, reason),
+            (Some(LastWord::Reject(reason)), Role::Caller) => self.on_reject(now, leg, reason),
+            (Some(LastWord::Cancel(reason)), Role::Callee) => self.on_cancel(now, leg, reason),
+            (Some(LastWord::Reject(_)), Role::Callee)
+            | (Some(LastWord::Cancel(_)), Role::Caller)
+            | (None, _) => {
+                return self.media_lost(now, leg);
+            }
+        }
+        self.finish(now);
+    }
+
     fn media_broken(&mut self, now: Now, leg: LegId, before_answer: Failure, after_answer: Failure) {
         let Ok(known) = self.live_leg(leg) else { return };
         let role = known.role;
@@ -117,27 +129,29 @@ impl Calls {
         self.finish(now);
     }
 
-    /// Starts audio when the answer is there and media are up; the call stands when both ends agree.
+    /// Starts audio with the answer: by the time there is a way for it, microphone and loudspeaker are open. The media
+    /// connection sends nothing before.
     ///
     /// The callee speaks before the caller's confirmation: at its end the accept is its own, and waiting would
     /// cost a round trip. If another terminal won, the cancel stops it.
+    pub(super) fn start_audio(&mut self, leg: LegId) {
+        // The accept (or the confirmation) goes first.
+        self.flush();
+        self.outputs.push_back(Output::StartAudio { leg });
+    }
+
+    /// The call stands when it is answered, media are up, and both ends agree.
     pub(super) fn try_connect(&mut self, now: Now, wire: CallId) {
         let Some(call) = self.calls.get(&wire) else { return };
         let confirmed = call.confirmed;
         let (CallState::Connecting, Some(terminal)) = (call.state, call.chosen) else { return };
         let id = LegId { call: wire, terminal };
-        let Some(leg) = self.legs.get_mut(&id) else { return };
-        if leg.media != Media::Ready || leg.state != LegState::Chosen {
+        let Some(leg) = self.legs.get(&id) else { return };
+        let agreed = leg.role == Role::Caller || confirmed;
+        if leg.media != Media::Ready || leg.state != LegState::Chosen || !agreed {
             return;
         }
-        let start = !std::mem::replace(&mut leg.audio, true);
-        let agreed = leg.role == Role::Caller || confirmed;
-        if start {
-            // The accept (or the confirmation) goes first.
-            self.flush();
-            self.outputs.push_back(Output::StartAudio { leg: id });
-        }
-        let Some(call) = self.calls.get_mut(&wire).filter(|_| agreed) else { return };
+        let Some(call) = self.calls.get_mut(&wire) else { return };
         call.state = CallState::Active;
         call.connected_at = Some(now.instant);
         call.media_deadline = None;

@@ -128,6 +128,52 @@ fn the_delay_comes_back_after_a_spike() {
 }
 
 #[test]
+fn a_line_that_stalls_every_second_is_not_followed_up_and_down() {
+    let arrivals = (0..3000u32)
+        .map(|n| {
+            let at = FRAME * n;
+            let second = Duration::from_millis(at.as_millis() as u64 / 1000 * 1000);
+            (at.max(second + Duration::from_millis(60)), n)
+        })
+        .collect();
+    let mut line = Line::new(arrivals);
+    let delays = delays(&line.play(Duration::from_millis(3), FRAME * 3000));
+    let changes = delays.windows(2).filter(|pair| pair[0].1 != pair[1].1).count();
+    assert!(changes <= 60, "{changes} in a minute");
+    let mean = delays.iter().map(|(_, delay)| *delay).sum::<Duration>() / delays.len() as u32;
+    assert!(mean < Duration::from_millis(65), "{mean:?}");
+}
+
+#[test]
+fn playout_that_begins_late_begins_with_what_is_due() {
+    for late in [0, 15, 300, 3_000] {
+        let mut line = Line::clean(500, Duration::from_millis(50));
+        let delays = delays(&line.play(Duration::from_millis(50 + late), FRAME * 500));
+        assert!(delays[0].0 as u64 + 2 >= late / 20, "{late} ms late: began with {}", delays[0].0);
+        assert!(delays.iter().all(|(_, delay)| *delay < Duration::from_millis(50 + 25)), "{late} ms late");
+        assert_eq!(line.buffer.stats().concealed, 0);
+    }
+}
+
+#[test]
+fn playout_that_was_interrupted_goes_on_with_what_is_due() {
+    let mut line = Line::clean(500, Duration::from_millis(50));
+    line.play(Duration::ZERO, FRAME * 100);
+    // The loudspeaker is away for two seconds, but packets come.
+    let end = FRAME * 200;
+    while line.arrivals[line.delivered].0 <= end {
+        let (arrival, n) = line.arrivals[line.delivered];
+        line.delivered += 1;
+        let timestamp = (u32::MAX - 5_000).wrapping_add(n * 960);
+        let sequence = (n as u16).wrapping_add(65_400);
+        line.buffer.insert(line.start + arrival, sequence, timestamp, &n.to_be_bytes());
+    }
+    line.buffer.restart();
+    let delays = delays(&line.play(end, FRAME * 400));
+    assert!(delays.iter().all(|(_, delay)| *delay < Duration::from_millis(50 + 25)), "{:?}", delays[0]);
+}
+
+#[test]
 fn a_jittery_line_settles_at_what_the_jitter_needs() {
     // Uniform 0 to 60 ms, by a fixed generator.
     let mut seed = 1u32;

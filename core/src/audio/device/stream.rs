@@ -16,11 +16,11 @@ use super::ring::{Flags, play, record, ring};
 use crate::audio::resample::Resampler;
 use crate::audio::{AudioError, AudioSink, AudioSource, BLOCK_LEN, Block, SAMPLE_RATE};
 
-/// Hard cap of a ring, as a part of a second: 200 ms. What is more is lost.
-const RING_PART: u32 = 5;
-/// When more than this has piled up in a recording, it is cut to [`KEEP_BLOCKS`]: old voice is of no use.
-const MAX_BLOCKS: usize = 8;
-const KEEP_BLOCKS: usize = 2;
+/// Hard cap of what has been recorded and not read, as a part of a second: 500 ms, as much as a late thread makes up
+/// for. What is more is lost.
+const RECORDED_PART: u32 = 2;
+/// The same for what is to be played: 200 ms.
+const TO_PLAY_PART: u32 = 5;
 
 /// A recording device.
 pub(super) struct DeviceSource {
@@ -38,7 +38,7 @@ impl DeviceSource {
     /// Opens `device` at 48 kHz if it can, else at its own rate.
     pub(super) fn open(device: &Device, supported: &SupportedStreamConfig) -> Result<DeviceSource, Error> {
         for_each_config(supported, |config| {
-            let (producer, consumer, flags) = ring((config.sample_rate / RING_PART) as usize);
+            let (producer, consumer, flags) = ring((config.sample_rate / RECORDED_PART) as usize);
             let resampler =
                 Resampler::new(config.sample_rate, SAMPLE_RATE, false).ok_or(ErrorKind::UnsupportedConfig)?;
             let stream = build_input(device, supported.sample_format(), config, producer, &flags)?;
@@ -74,9 +74,6 @@ impl AudioSource for DeviceSource {
         }
         let ready = &mut self.ready;
         self.resampler.push(&self.piece, |made| ready.extend(made));
-        if self.ready.len() > MAX_BLOCKS * BLOCK_LEN {
-            self.ready.drain(..self.ready.len() - KEEP_BLOCKS * BLOCK_LEN);
-        }
         if self.ready.len() < BLOCK_LEN {
             return Ok(false);
         }
@@ -102,7 +99,7 @@ impl DeviceSink {
     /// Opens `device` at 48 kHz if it can, else at its own rate.
     pub(super) fn open(device: &Device, supported: &SupportedStreamConfig) -> Result<DeviceSink, Error> {
         for_each_config(supported, |config| {
-            let (producer, consumer, flags) = ring((config.sample_rate / RING_PART) as usize);
+            let (producer, consumer, flags) = ring((config.sample_rate / TO_PLAY_PART) as usize);
             let resampler =
                 Resampler::new(SAMPLE_RATE, config.sample_rate, false).ok_or(ErrorKind::UnsupportedConfig)?;
             let stream = build_output(device, supported.sample_format(), config, consumer, &flags)?;

@@ -4,6 +4,7 @@ use std::net::{SocketAddr, UdpSocket};
 
 use super::*;
 use crate::audio::DeviceSpec;
+use offhook_proto::signalling::{ByeReason, LastWord};
 
 fn pair() -> Call {
     Call::new(on_loopback(Role::Caller), on_loopback(Role::Callee))
@@ -171,61 +172,155 @@ async fn control_frames_keep_their_order_and_their_bound() {
     call.close().await;
 }
 
+fn hasty() -> Call {
+    let config = |role| MediaConfig { idle_timeout: Duration::from_millis(1_500), ..on_loopback(role) };
+    Call::new(config(Role::Caller), config(Role::Callee))
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_peer_is_noticed() {
-    let hasty = |role| MediaConfig { idle_timeout: Duration::from_millis(1_500), ..on_loopback(role) };
-    let mut call = Call::new(hasty(Role::Caller), hasty(Role::Callee));
-    call.candidates = false;
-    call.run("connecting", connected).await;
-    call.tunnel = false;
+    let mut call = hasty();
+    call.run("connecting", |ends| connected(ends) && ends.iter().all(is_direct)).await;
+    // What the callee sends goes nowhere any more.
+    let hole = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (local, _) = addresses(&call.ends[1]);
+    call.ends[1].leg.socket().set_path(Path::Direct { local, remote: hole.local_addr().unwrap() });
     call.run("time-out", |ends| {
-        ends.iter()
-            .all(|end| end.log.iter().any(|event| matches!(event, MediaEvent::Failed(MediaError::Lost))))
+        ends[0].log.iter().any(|e| matches!(e, MediaEvent::Failed(MediaError::Lost)))
     })
     .await;
     call.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answered_call_without_a_path_fails_as_such_at_both_ends() {
+    let without_path =
+        |end: &End| end.log.iter().any(|event| matches!(event, MediaEvent::Failed(MediaError::NoPath)));
+    let mut call = hasty();
+    call.candidates = false;
+    call.run("keys by tunnel", connected).await;
+    call.tunnel = false;
+    call.ends.iter().for_each(|end| end.leg.start_audio());
+    call.run("failure", |ends| ends.iter().all(without_path)).await;
+    call.close().await;
+
+    // And where one end knows it first, it tells the other.
+    let mut call = hasty();
+    call.candidates = false;
+    call.run("keys by tunnel", connected).await;
+    call.ends[0].leg.start_audio();
+    let reason = LastWord::Bye(Some(ByeReason::NoMediaPath));
+    call.run("failure", |ends| {
+        let told = ends[1].log.iter().any(|e| matches!(e, MediaEvent::Closed(Some(last)) if *last == reason));
+        without_path(&ends[0]) && told
+    })
+    .await;
+    call.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn however_long_it_rings_nothing_is_sent_and_nothing_times_out() {
+    let mut call = hasty();
+    call.candidates = false;
+    call.run("keys by tunnel", connected).await;
+    let begun = std::time::Instant::now();
+    let (mut last, mut quiet_since) = (call.carried, begun);
+    while begun.elapsed() < Duration::from_secs(5) {
+        let until = std::time::Instant::now() + GLANCE;
+        call.run("ringing", |_| std::time::Instant::now() >= until).await;
+        if std::mem::replace(&mut last, call.carried) != call.carried {
+            quiet_since = std::time::Instant::now();
+        }
+    }
+    assert!(quiet_since.elapsed() > Duration::from_secs(3), "the tunnel is for the keys only: {last:?}");
+    call.candidates = true;
+    for (n, end) in call.ends.iter().enumerate() {
+        let told = end.find(|event| {
+            let MediaEvent::Candidates(lines) = event else { return None };
+            Some(lines.clone())
+        });
+        call.ends[1 - n].leg.add_remote_candidates(told.unwrap());
+    }
+    call.run("a direct path", |ends| ends.iter().all(is_direct)).await;
+    call.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn voice_tries_an_address_that_signalling_told_but_not_for_long() {
+    let mut call = pair();
+    call.candidates = false;
+    call.run("keys by tunnel", connected).await;
+    let told = UdpSocket::bind("127.0.0.1:0").unwrap();
+    told.set_nonblocking(true).unwrap();
+    let line = format!("candidate:1 1 udp 1 127.0.0.1 {} typ host", told.local_addr().unwrap().port());
+    let leg = &call.ends[0].leg;
+    leg.add_remote_candidates(vec![line]);
+    let mut buffer = [0; 2_000];
+    let mut voice = || {
+        let packets =
+            std::iter::from_fn(|| told.recv(&mut buffer).ok().map(|length| buffer[..length].to_vec()));
+        // Anything but STUN.
+        packets.filter(|packet| packet[0] > 3).count()
+    };
+    call.run("a check", |ends| ends[0].leg.stats().borrow().bytes_sent > 0).await;
+    assert_eq!(voice(), 0, "not before the answer");
+    call.ends[0].leg.start_audio();
+    call.run("two seconds of talking", |ends| ends[0].leg.stats().borrow().packets_sent >= 100).await;
+    let tried = voice();
+    println!("{tried} packets tried");
+    assert!((5..=60).contains(&tried), "a moment of voice: {tried}");
+    assert_eq!(call.ends[0].leg.stats().borrow().path, Path::Tunnel, "a try is not a path");
+    assert!(call.carried[0] < 20, "and voice never takes the tunnel: {:?}", call.carried);
+    call.run("another second", |ends| ends[0].leg.stats().borrow().packets_sent >= 150).await;
+    assert_eq!(voice(), 0, "that was all");
+    call.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_closed_leg_tells_the_other_and_leaves_nothing_behind() {
-    let metrics = tokio::runtime::Handle::current().metrics();
-    let before = metrics.num_alive_tasks();
     let mut call = pair();
     call.run("connecting", |ends| connected(ends) && ends.iter().all(is_direct)).await;
     call.ends.iter().for_each(|end| end.leg.start_audio());
     call.run("talking", |ends| ends.iter().all(|end| epochs(end).is_some())).await;
     let ports = call.ends.each_ref().map(|end| addresses(end).0);
     let [a, mut b] = call.ends;
+    let last = LastWord::Bye(Some(ByeReason::NotConfirmed));
+    a.leg.last_word(last);
     a.leg.close().await;
+    assert!(UdpSocket::bind(ports[0]).is_ok(), "its thread, and with it all of the leg, has ended");
     let closed = async {
         while let Some(event) = b.events.recv().await {
-            if matches!(event, MediaEvent::Closed) {
-                return;
+            if let MediaEvent::Closed(said) = event {
+                return said;
             }
         }
         panic!("the other end was not told");
     };
-    timeout(PATIENCE, closed).await.unwrap();
+    assert_eq!(timeout(PATIENCE, closed).await.unwrap(), Some(last));
     b.leg.close().await;
-    let gone = async {
-        while metrics.num_alive_tasks() > before || ports.iter().any(|port| UdpSocket::bind(port).is_err()) {
-            tokio::time::sleep(GLANCE).await;
-        }
-    };
-    timeout(PATIENCE, gone).await.expect("tasks and sockets end");
+    assert!(UdpSocket::bind(ports[1]).is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dropped_leg_leaves_nothing_behind() {
-    let metrics = tokio::runtime::Handle::current().metrics();
-    let before = metrics.num_alive_tasks();
-    drop(pair());
+    let call = pair();
+    let ports: Vec<_> =
+        call.ends.iter().flat_map(|end| end.leg.socket().bound().collect::<Vec<_>>()).collect();
+    drop(call);
     let gone = async {
-        while metrics.num_alive_tasks() > before {
+        while ports.iter().any(|port| UdpSocket::bind(port).is_err()) {
             tokio::time::sleep(GLANCE).await;
         }
     };
-    timeout(PATIENCE, gone).await.expect("tasks end");
+    timeout(PATIENCE, gone).await.expect("threads and sockets end");
+}
+
+#[test]
+fn a_leg_needs_no_runtime_of_its_owner() {
+    let (events, mut told) = mpsc::channel(EVENTS);
+    let leg = MediaLeg::start(on_loopback(Role::Caller), events).unwrap();
+    assert!(matches!(told.blocking_recv(), Some(MediaEvent::Candidates(_))));
+    drop(leg);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,17 +2,36 @@
 
 use std::sync::{Arc, Mutex};
 
+use offhook_proto::jitter::JitterConfig;
+use offhook_proto::rtp::RtpPacket;
+
 use super::*;
-use crate::audio::Pace;
+use crate::audio::{AudioSink, AudioSource, Nothing, Pace};
 use crate::media::tests::score::{self, Score};
 use crate::media::tests::speech;
+
+/// What a microphone does after a while.
+#[derive(Clone, Copy)]
+enum Fate {
+    Works,
+    /// Reports an error after this many blocks.
+    Breaks(usize),
+    /// Gives nothing after this many blocks, without an error and for this long. What is spoken meanwhile is lost.
+    Stalls(usize, Duration),
+}
 
 struct VirtualMic {
     samples: Arc<Vec<f32>>,
     at: usize,
     pace: Pace,
-    /// Breaks after this many blocks.
-    lasts: usize,
+    fate: Fate,
+    stalled: Option<Instant>,
+}
+
+impl VirtualMic {
+    fn new(samples: &Arc<Vec<f32>>, fate: Fate) -> VirtualMic {
+        VirtualMic { samples: samples.clone(), at: 0, pace: Pace::default(), fate, stalled: None }
+    }
 }
 
 impl AudioSource for VirtualMic {
@@ -21,8 +40,23 @@ impl AudioSource for VirtualMic {
     }
 
     fn read(&mut self, now: Instant, block: &mut Block) -> Result<bool, AudioError> {
-        if self.at / BLOCK_LEN >= self.lasts {
-            return Err(AudioError::NoDevice("virtual".into()));
+        match self.fate {
+            Fate::Breaks(after) if self.at / BLOCK_LEN >= after => {
+                return Err(AudioError::NoDevice("virtual".into()));
+            }
+            Fate::Stalls(after, time) if self.at / BLOCK_LEN >= after => {
+                let lasted = now - *self.stalled.get_or_insert(now);
+                if lasted < time {
+                    return Ok(false);
+                }
+                let lost = (lasted.as_millis() / BLOCK_TIME.as_millis()) as u32;
+                for _ in 0..lost {
+                    self.pace.given();
+                }
+                self.at += BLOCK_LEN * lost as usize;
+                self.fate = Fate::Works;
+            }
+            Fate::Works | Fate::Breaks(_) | Fate::Stalls(..) => {}
         }
         let spoken = self.pace.take_spoken(now);
         if spoken {
@@ -41,6 +75,12 @@ struct VirtualSpeaker {
     pace: Pace,
 }
 
+impl VirtualSpeaker {
+    fn new(heard: &Arc<Mutex<Vec<f32>>>) -> VirtualSpeaker {
+        VirtualSpeaker { heard: heard.clone(), pace: Pace::default() }
+    }
+}
+
 impl AudioSink for VirtualSpeaker {
     fn start(&mut self, now: Instant) -> Result<Instant, AudioError> {
         Ok(self.pace.start(now))
@@ -51,10 +91,46 @@ impl AudioSink for VirtualSpeaker {
     }
 
     fn write(&mut self, block: &Block) -> Result<(), AudioError> {
-        self.pace.blocks += 1;
+        self.pace.given();
         self.heard.lock().unwrap().extend_from_slice(block);
         Ok(())
     }
+}
+
+/// A loudspeaker that takes nothing.
+struct Deaf;
+
+impl AudioSink for Deaf {
+    fn start(&mut self, now: Instant) -> Result<Instant, AudioError> {
+        Ok(now)
+    }
+
+    fn wanted(&mut self, _now: Instant) -> usize {
+        0
+    }
+
+    fn write(&mut self, _block: &Block) -> Result<(), AudioError> {
+        Ok(())
+    }
+}
+
+fn bare(now: Instant, seed: u64) -> VoiceEngine {
+    VoiceEngine::start(Start { codec: Codec::new().unwrap(), now, ntp: 1 << 60, seed })
+}
+
+/// An engine that has both devices from the beginning.
+fn engine(
+    mut mic: impl AudioSource + 'static,
+    mut speaker: impl AudioSink + 'static,
+    now: Instant,
+    seed: u64,
+) -> VoiceEngine {
+    let mut engine = bare(now, seed);
+    mic.start(now).unwrap();
+    let heard = speaker.start(now).unwrap();
+    engine.set_source(Box::new(mic));
+    engine.set_sink(Box::new(speaker), heard);
+    engine
 }
 
 /// What the network does to packet `n`: its one-way delay, or `None` if it is lost.
@@ -65,12 +141,19 @@ struct Talk {
     talker: VoiceStats,
     listener: VoiceStats,
     first_audio: Option<Duration>,
+    /// In which tick the listener's loudspeaker was lost.
+    sink_lost: Option<u32>,
 }
 
 const SECONDS: u32 = 8;
 
 /// One end talks, the other listens, whose ticks come `phase` later.
-fn talk(
+fn talk(phase: Duration, network: Network, each_tick: impl FnMut(u32, &mut [VoiceEngine; 2])) -> Talk {
+    talk_with(Fate::Works, phase, network, each_tick)
+}
+
+fn talk_with(
+    fate: Fate,
     phase: Duration,
     mut network: Network,
     mut each_tick: impl FnMut(u32, &mut [VoiceEngine; 2]),
@@ -78,17 +161,13 @@ fn talk(
     let samples = Arc::new(score::read(&speech("speech-a.wav")));
     let heard = Arc::new(Mutex::new(Vec::new()));
     let origin = Instant::now();
-    let engine = |talks: bool, now: Instant, seed: u64| {
-        let samples = if talks { samples.clone() } else { Arc::default() };
-        let source = Box::new(VirtualMic { samples, at: 0, pace: Pace::default(), lasts: usize::MAX });
-        let heard = if talks { Arc::default() } else { heard.clone() };
-        let sink = Box::new(VirtualSpeaker { heard, pace: Pace::default() });
-        VoiceEngine::start(Start { source, sink, now, ntp: 1 << 60, seed }).unwrap().0
-    };
     let starts = [origin, origin + phase];
-    let mut engines = [engine(true, starts[0], 0xffff_fffe_0000_fff0), engine(false, starts[1], 77)];
+    let mic = VirtualMic::new(&samples, fate);
+    let mouth = engine(mic, Nothing::default(), starts[0], 0xffff_fffe_0000_fff0);
+    let ear = engine(Nothing::default(), VirtualSpeaker::new(&heard), starts[1], 77);
+    let mut engines = [mouth, ear];
     let mut wire: Vec<(Instant, usize, Vec<u8>)> = Vec::new();
-    let (mut count, mut first_audio) = (0, None);
+    let (mut count, mut first_audio, mut sink_lost) = (0, None, None);
     for tick in 0..SECONDS * 100 {
         for n in 0..2 {
             let now = starts[n] + BLOCK_TIME * tick;
@@ -105,15 +184,20 @@ fn talk(
             });
         }
         while let Some(event) = engines[1].poll_event() {
-            if let EngineEvent::FirstAudio(at) = event {
-                first_audio = Some(at - origin);
+            match event {
+                EngineEvent::FirstAudio(at) => first_audio = Some(at - origin),
+                EngineEvent::SinkLost(error, _) => {
+                    assert_eq!(error, AudioError::Stalled);
+                    sink_lost = Some(tick);
+                }
+                EngineEvent::SourceLost(error, _) => panic!("{error}"),
             }
         }
         each_tick(tick, &mut engines);
     }
     let heard = heard.lock().unwrap();
     let score = score::compare_samples(&samples, &heard, phase.as_nanos() as i64);
-    Talk { score, talker: engines[0].stats(), listener: engines[1].stats(), first_audio }
+    Talk { score, talker: engines[0].stats(), listener: engines[1].stats(), first_audio, sink_lost }
 }
 
 fn every_tick(_: u32, _: &mut [VoiceEngine; 2]) {}
@@ -162,37 +246,148 @@ fn mute_and_hold_silence_the_right_ends() {
     assert!(held.score.correlation < 0.1, "{:?}", held.score);
 }
 
-#[test]
-fn a_broken_microphone_turns_to_silence_and_may_be_replaced() {
-    let samples = Arc::new(vec![0.5; 48_000]);
-    let mic = |lasts| Box::new(VirtualMic { samples: samples.clone(), at: 0, pace: Pace::default(), lasts });
-    let sink = Box::new(Nothing::default());
+/// Ticks an engine whose microphone has this fate for two seconds; a new one comes half a second after the loss.
+fn lose_microphone(fate: Fate) -> (Vec<Vec<u8>>, AudioError, Instant) {
+    let samples = Arc::new(vec![0.5; 96_000]);
     let origin = Instant::now();
-    let start = Start { source: mic(10), sink, now: origin, ntp: 0, seed: 1 };
-    let (mut engine, ..) = VoiceEngine::start(start).unwrap();
-    let mut sent = 0;
-    for tick in 0..100 {
+    let mut engine = engine(VirtualMic::new(&samples, fate), Nothing::default(), origin, 1);
+    let (mut sent, mut lost) = (Vec::new(), None);
+    for tick in 0..200 {
         let now = origin + BLOCK_TIME * tick;
-        engine.tick(now, &mut |_| sent += 1);
-        if tick == 50 {
-            engine.set_source(mic(1_000), now).unwrap();
+        engine.tick(now, &mut |datagram| sent.push(datagram));
+        while let Some(event) = engine.poll_event() {
+            if let EngineEvent::SourceLost(error, _) = event {
+                assert!(lost.replace((error, tick)).is_none(), "lost once");
+            }
+        }
+        if lost.as_ref().is_some_and(|(_, at)| tick == at + 50) {
+            let mut mic = VirtualMic::new(&samples, Fate::Works);
+            mic.start(now).unwrap();
+            engine.set_source(Box::new(mic));
         }
     }
-    assert_eq!(engine.poll_event(), Some(EngineEvent::SourceLost(AudioError::NoDevice("virtual".into()))));
-    assert_eq!(engine.poll_event(), None);
-    assert!((47..=50).contains(&sent), "packets go on at their pace: {sent}");
+    let (error, tick) = lost.expect("the loss is told");
+    (sent, error, origin + BLOCK_TIME * tick)
+}
+
+/// Timestamps of the voice packets, from the first on.
+fn timestamps(sent: &[Vec<u8>]) -> Vec<u32> {
+    let of = |datagram: &Vec<u8>| match rtp::decode(datagram) {
+        Ok((VOICE_FLOW, Frame::Rtp(packet))) => Some(packet.timestamp),
+        Ok(_) | Err(_) => None,
+    };
+    let all: Vec<u32> = sent.iter().filter_map(of).collect();
+    all.iter().map(|timestamp| timestamp.wrapping_sub(all[0])).collect()
+}
+
+#[test]
+fn a_broken_microphone_turns_to_silence_and_may_be_replaced() {
+    let (sent, error, _) = lose_microphone(Fate::Breaks(10));
+    assert_eq!(error, AudioError::NoDevice("virtual".into()));
+    let timestamps = timestamps(&sent);
+    assert!((97..=100).contains(&timestamps.len()), "packets go on at their pace: {}", timestamps.len());
+    assert!(timestamps.windows(2).all(|pair| pair[1] - pair[0] == 960));
+}
+
+#[test]
+fn a_stalled_microphone_is_noticed_within_a_second_and_its_silence_is_left_out() {
+    let (sent, error, _) = lose_microphone(Fate::Stalls(10, Duration::MAX));
+    assert_eq!(error, AudioError::Stalled);
+    let timestamps = timestamps(&sent);
+    // 5 frames, a second of nothing, then silence and the new microphone.
+    assert!((46..=50).contains(&timestamps.len()), "{}", timestamps.len());
+    let steps: Vec<u32> = timestamps.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    let gaps: Vec<u32> = steps.into_iter().filter(|step| *step != 960).collect();
+    assert_eq!(gaps.len(), 1, "{gaps:?}");
+    assert!(gaps[0].abs_diff(960 * 50) <= 960 * 2, "the clock of the stream goes on: {gaps:?}");
+}
+
+#[test]
+fn a_microphone_that_pauses_for_half_a_second_does_not_make_the_rest_late() {
+    let network: Network = Box::new(|_| Some(Duration::from_millis(50)));
+    let pauses = Fate::Stalls(200, Duration::from_millis(500));
+    let talk = talk_with(pauses, Duration::ZERO, network, every_tick);
+    println!("{:?} {:?}", talk.score, talk.listener);
+    assert!(talk.score.correlation > 0.95 && talk.score.delay_ms < 110.0, "{:?}", talk.score);
+    assert!(talk.listener.buffer_delay < Duration::from_millis(40), "{:?}", talk.listener);
+}
+
+#[test]
+fn a_late_thread_does_not_blame_the_devices() {
+    let samples = Arc::new(vec![0.5; 480_000]);
+    let origin = Instant::now();
+    let mic = VirtualMic::new(&samples, Fate::Works);
+    let mut engine = engine(mic, VirtualSpeaker::new(&Arc::default()), origin, 1);
+    let mut sent = Vec::new();
+    // Stopped for three seconds again and again.
+    for step in 0..5 {
+        for tick in 0..20 {
+            let now = origin + Duration::from_secs(3) * step + BLOCK_TIME * tick;
+            engine.tick(now, &mut |datagram| sent.push(datagram));
+        }
+    }
+    assert!(engine.poll_event().is_none());
+    assert!(timestamps(&sent).windows(2).all(|pair| pair[1] - pair[0] == 960), "nothing is left out");
+}
+
+#[test]
+fn a_stalled_loudspeaker_is_noticed_and_what_has_waited_for_another_is_not_played() {
+    let network: Network = Box::new(|_| Some(Duration::from_millis(50)));
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let (mut since, later) = (None, heard.clone());
+    let talk = talk(Duration::ZERO, network, |tick, [_, ear]| {
+        let now = ear.started + BLOCK_TIME * tick;
+        if tick == 100 {
+            ear.set_sink(Box::new(Deaf), now);
+        } else if tick == 300 {
+            let mut speaker = VirtualSpeaker::new(&later);
+            let at = AudioSink::start(&mut speaker, now).unwrap();
+            ear.set_sink(Box::new(speaker), at);
+            since = Some(at - ear.started);
+        }
+    });
+    let noticed = talk.sink_lost.unwrap();
+    assert!((195..=205).contains(&noticed), "after {noticed} blocks");
+    let said = score::read(&speech("speech-a.wav"));
+    let score = score::compare_samples(&said, &heard.lock().unwrap(), since.unwrap().as_nanos() as i64);
+    println!("{score:?} {:?}", talk.listener);
+    assert!(score.correlation > 0.9 && score.delay_ms < 110.0, "{score:?}");
+}
+
+#[test]
+fn a_loudspeaker_that_comes_late_begins_with_what_is_said_then() {
+    let samples = Arc::new(score::read(&speech("speech-a.wav")));
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let origin = Instant::now();
+    let mut mouth = engine(VirtualMic::new(&samples, Fate::Works), Nothing::default(), origin, 1);
+    let mut ear = bare(origin, 2);
+    let mut first = None;
+    for tick in 0..700 {
+        let now = origin + BLOCK_TIME * tick;
+        mouth.tick(now, &mut |datagram| ear.receive(now, &datagram));
+        if tick == 90 {
+            let mut speaker = VirtualSpeaker::new(&heard);
+            let at = AudioSink::start(&mut speaker, now).unwrap();
+            ear.set_sink(Box::new(speaker), at);
+        }
+        ear.tick(now, &mut |_| {});
+        while let Some(event) = ear.poll_event() {
+            if let EngineEvent::FirstAudio(at) = event {
+                first = Some(at - origin);
+            }
+        }
+    }
+    assert!(first.unwrap() < Duration::from_millis(900 + 30), "at once: {first:?}");
+    let score = score::compare_samples(&samples, &heard.lock().unwrap(), 900_000_000);
+    println!("{score:?}");
+    // 45 frames had been waiting.
+    assert!(score.correlation > 0.95 && score.delay_ms < 60.0, "{score:?}");
 }
 
 #[test]
 fn garbage_is_only_dropped() {
-    let start = Start {
-        source: Box::new(Nothing::default()),
-        sink: Box::new(Nothing::default()),
-        now: Instant::now(),
-        ntp: 0,
-        seed: 1,
-    };
-    let (mut engine, now, _) = VoiceEngine::start(start).unwrap();
+    let now = Instant::now();
+    let mut engine = engine(Nothing::default(), Nothing::default(), now, 1);
     let packet = |payload: &[u8], n: u16, ssrc| {
         let sequence = n.wrapping_mul(3_001);
         let timestamp = u32::from(n).wrapping_mul(77_777_777);
@@ -215,15 +410,9 @@ fn a_late_listener_does_not_mistake_itself_for_a_slow_network() {
     let network: Network = Box::new(|_| Some(Duration::from_millis(20)));
     let samples = Arc::new(score::read(&speech("speech-a.wav")));
     let heard = Arc::new(Mutex::new(Vec::new()));
-    let source = Box::new(Nothing::default());
-    let sink = Box::new(VirtualSpeaker { heard: heard.clone(), pace: Pace::default() });
     let origin = Instant::now();
-    let (mut ear, ..) = VoiceEngine::start(Start { source, sink, now: origin, ntp: 0, seed: 1 }).unwrap();
-    let mic =
-        Box::new(VirtualMic { samples: samples.clone(), at: 0, pace: Pace::default(), lasts: usize::MAX });
-    let sink = Box::new(Nothing::default());
-    let (mut mouth, ..) =
-        VoiceEngine::start(Start { source: mic, sink, now: origin, ntp: 0, seed: 2 }).unwrap();
+    let mut ear = engine(Nothing::default(), VirtualSpeaker::new(&heard), origin, 1);
+    let mut mouth = engine(VirtualMic::new(&samples, Fate::Works), Nothing::default(), origin, 2);
     let mut network = network;
     let mut wire = Vec::new();
     for tick in 0..600 {

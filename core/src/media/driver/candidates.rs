@@ -1,0 +1,79 @@
+//! Addresses: gathering ours, telling them, and the path that comes of it.
+
+use std::time::Instant;
+
+use super::Driver;
+use crate::media::ice::IceOutput;
+use crate::media::socket::StunIn;
+use crate::media::types::{MediaEvent, Path, Role};
+
+/// Candidates told in one event, as many as a signalling message takes.
+const CANDIDATES_PER_EVENT: usize = 16;
+
+impl Driver {
+    /// Sends what the sans-IO parts have to send and follows what ICE has found.
+    pub(super) async fn pump(&mut self) {
+        while let Some((server, request)) = self.gatherer.poll(Instant::now()) {
+            self.socket.send_stun(None, server, &request);
+        }
+        while let Some(output) = self.ice.poll_output() {
+            match output {
+                IceOutput::Transmit { local, remote, bytes } => {
+                    self.socket.send_stun(Some(local), remote, &bytes)
+                }
+                IceOutput::Genuine(address) => self.socket.let_in(address),
+                IceOutput::Told(addresses) => {
+                    self.targets = addresses;
+                    self.try_out();
+                }
+                IceOutput::Path(path) => self.on_path(path).await,
+            }
+        }
+    }
+
+    pub(super) async fn disclose(&mut self) {
+        self.disclosed = true;
+        self.ice.disclose(Instant::now());
+        self.tell_candidates().await;
+    }
+
+    async fn tell_candidates(&mut self) {
+        while self.disclosed && !self.candidates.is_empty() {
+            let rest = self.candidates.split_off(self.candidates.len().min(CANDIDATES_PER_EVENT));
+            let told = std::mem::replace(&mut self.candidates, rest);
+            self.emit(MediaEvent::Candidates(told)).await;
+        }
+    }
+
+    pub(super) async fn on_stun(&mut self, message: &StunIn) {
+        let now = Instant::now();
+        match self.gatherer.handle(now, message.source, &message.bytes) {
+            Some(mapped) => {
+                self.candidates.extend(self.ice.add_reflexive(mapped, message.local));
+                self.tell_candidates().await;
+            }
+            None => self.ice.handle_stun(now, message),
+        }
+    }
+
+    /// Voice that has nowhere to go yet is sent where signalling says that the other end is.
+    pub(super) fn try_out(&self) {
+        if self.talking.is_some() && self.session.is_some() && !self.socket.path().carries_voice() {
+            self.socket.try_out(&self.targets);
+        }
+    }
+
+    async fn on_path(&mut self, path: Path) {
+        if path == self.socket.path() {
+            return;
+        }
+        let first = !self.socket.path().carries_voice();
+        self.socket.set_path(path);
+        if self.session.is_some() {
+            self.emit(MediaEvent::PathChanged(path)).await;
+        } else if first && self.role == Role::Caller && self.pinned.is_some() {
+            // A handshake through the tunnel may be waiting for a lost packet; a new one is faster here.
+            self.begin_handshake();
+        }
+    }
+}

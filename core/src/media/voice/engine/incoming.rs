@@ -1,0 +1,119 @@
+//! From packets to the loudspeaker.
+
+use std::time::Instant;
+
+use offhook_proto::jitter::{JitterBuffer, JitterConfig, Playout};
+use offhook_proto::rtp::{OPUS_CLOCK_HZ, Reception, RtpPacket};
+
+use super::{EngineEvent, MAX_CATCH_UP, STALL, Speaker, Watch};
+use crate::audio::{AudioError, AudioSink, BLOCK_LEN, BLOCK_TIME, Block, FRAME, Nothing, VoiceDecoder};
+
+pub(super) struct Incoming {
+    pub(super) sink: Option<Speaker>,
+    watch: Watch,
+    decoder: VoiceDecoder,
+    pub(super) jitter: JitterBuffer,
+    pub(super) reception: Reception,
+    /// The source that is heard; another one starts everything anew.
+    pub(super) ssrc: Option<u32>,
+    pub(super) last_report: Option<(u64, Instant)>,
+    frame: [f32; FRAME],
+    /// Samples of `frame` that were played.
+    played: usize,
+    /// When the next block will be heard.
+    next_heard: Instant,
+    heard: bool,
+}
+
+impl Incoming {
+    pub(super) fn new(decoder: VoiceDecoder, now: Instant) -> Incoming {
+        Incoming {
+            sink: None,
+            watch: Watch::default(),
+            decoder,
+            jitter: JitterBuffer::new(JitterConfig::default()),
+            reception: Reception::new(OPUS_CLOCK_HZ),
+            ssrc: None,
+            last_report: None,
+            frame: [0.0; FRAME],
+            played: FRAME,
+            next_heard: now,
+            heard: false,
+        }
+    }
+
+    pub(super) fn set_sink(&mut self, sink: Speaker, heard: Instant) {
+        self.sink = Some(sink);
+        self.next_heard = heard;
+        self.watch = Watch::default();
+        // What has been waiting for a loudspeaker is old by now.
+        self.jitter.restart();
+        self.played = FRAME;
+    }
+
+    pub(super) fn receive(&mut self, at: Instant, started: Instant, packet: &RtpPacket<'_>) {
+        if self.ssrc.replace(packet.ssrc) != Some(packet.ssrc) {
+            self.jitter = JitterBuffer::new(JitterConfig::default());
+            self.reception = Reception::new(OPUS_CLOCK_HZ);
+        }
+        let since = at.saturating_duration_since(started);
+        self.reception.on_packet(since, packet.sequence, packet.timestamp, packet.payload.len());
+        self.jitter.insert(at, packet.sequence, packet.timestamp, packet.payload);
+    }
+
+    /// Blocks that are to be written now.
+    pub(super) fn wanted(&mut self, now: Instant) -> u32 {
+        self.sink.as_mut().map_or(0, |sink| sink.wanted(now).min(MAX_CATCH_UP)) as u32
+    }
+
+    /// Gives the loudspeaker a block. Tells if it is lost.
+    pub(super) fn write(&mut self, now: Instant, block: &Block) -> Option<EngineEvent> {
+        self.next_heard += BLOCK_TIME;
+        let error = self.sink.as_mut()?.write(block).err()?;
+        self.lose(error, now)
+    }
+
+    /// Whether the loudspeaker still works, which may have wanted something in this tick. Tells if it is lost.
+    pub(super) fn check(&mut self, now: Instant, active: bool) -> Option<EngineEvent> {
+        self.sink.as_ref()?;
+        if self.watch.tick(now, active) < STALL || active {
+            return None;
+        }
+        self.lose(AudioError::Stalled, now)
+    }
+
+    /// A loudspeaker that nobody hears keeps time until another one comes; it cannot fail to start.
+    fn lose(&mut self, error: AudioError, now: Instant) -> Option<EngineEvent> {
+        let lost = self.sink.take()?;
+        let mut nothing = Nothing::default();
+        let _ = AudioSink::start(&mut nothing, now);
+        self.set_sink(Box::new(nothing), now);
+        Some(EngineEvent::SinkLost(error, lost))
+    }
+
+    /// Fills the next block for the loudspeaker. Answers when it is heard if it begins with the very first sound.
+    pub(super) fn next_block(&mut self, now: Instant, block: &mut Block) -> Option<Instant> {
+        let mut first = None;
+        if self.played == FRAME {
+            match self.jitter.next(now) {
+                Playout::Decode(payload) => {
+                    self.decoder.decode(&payload, &mut self.frame);
+                    let known = std::mem::replace(&mut self.heard, true);
+                    first = (!known).then_some(self.next_heard);
+                }
+                Playout::DecodeFec(payload) => {
+                    self.decoder.repair(&payload, &mut self.frame);
+                }
+                Playout::Conceal => self.decoder.conceal(&mut self.frame),
+                Playout::Silence => {
+                    block.fill(0.0);
+                    return None;
+                }
+            }
+            self.played = 0;
+        }
+        block.copy_from_slice(&self.frame[self.played..self.played + BLOCK_LEN]);
+        self.played += BLOCK_LEN;
+        first
+    }
+}

@@ -1,0 +1,138 @@
+//! From the microphone to packets.
+
+use std::time::{Duration, Instant};
+
+use offhook_proto::rtp::{self, OPUS_PAYLOAD_TYPE, RtpPacket, VOICE_FLOW};
+
+use super::{EngineEvent, MAX_CATCH_UP, Mic, STALL, Watch};
+use crate::audio::{AudioError, AudioSource, BLOCK_LEN, BLOCK_TIME, Block, FRAME, Nothing, VoiceEncoder};
+
+/// After a microphone was dry for this long, the stream's timestamps leave the gap out as the clock does, or the
+/// other end would believe that the network had become slow. What is missing for less may still come.
+const GAP: Duration = Duration::from_millis(200);
+/// Time of a frame.
+const FRAME_TIME: Duration = Duration::from_millis(20);
+
+pub(super) struct Outgoing {
+    pub(super) source: Option<Mic>,
+    watch: Watch,
+    encoder: VoiceEncoder,
+    frame: [f32; FRAME],
+    filled: usize,
+    sequence: u16,
+    pub(super) timestamp: u32,
+    /// Whether the next packet is the first after a gap (RFC 3551 section 4.1).
+    marker: bool,
+    pub(super) ssrc: u32,
+    pub(super) packets: u64,
+    pub(super) bytes: u64,
+    pub(super) remote_loss: f32,
+}
+
+impl Outgoing {
+    pub(super) fn new(encoder: VoiceEncoder, seed: u64) -> Outgoing {
+        Outgoing {
+            source: None,
+            watch: Watch::default(),
+            encoder,
+            frame: [0.0; FRAME],
+            filled: 0,
+            sequence: seed as u16,
+            timestamp: (seed >> 16) as u32,
+            marker: true,
+            ssrc: (seed >> 32) as u32,
+            packets: 0,
+            bytes: 0,
+            remote_loss: 0.0,
+        }
+    }
+
+    pub(super) fn set_source(&mut self, source: Mic) {
+        self.source = Some(source);
+        self.watch = Watch::default();
+    }
+
+    /// Sends all that has been spoken by `now`, or silence in its place. Tells if the microphone is lost.
+    pub(super) fn speak(
+        &mut self,
+        now: Instant,
+        silent: bool,
+        send: &mut dyn FnMut(Vec<u8>),
+    ) -> Option<EngineEvent> {
+        let mut source = self.source.take()?;
+        let mut block: Block = [0.0; BLOCK_LEN];
+        for count in 0..MAX_CATCH_UP {
+            match source.read(now, &mut block) {
+                Ok(true) if count == 0 => self.leave_out(self.watch.idle),
+                Ok(true) => {}
+                Ok(false) => {
+                    let idle = self.watch.tick(now, count > 0);
+                    if idle < STALL {
+                        break;
+                    }
+                    self.leave_out(idle);
+                    return self.lose(AudioError::Stalled, source, now);
+                }
+                Err(error) => return self.lose(error, source, now),
+            }
+            if silent {
+                block.fill(0.0);
+            }
+            if let Some(datagram) = self.push(&block) {
+                send(datagram);
+            }
+        }
+        self.source = Some(source);
+        None
+    }
+
+    /// Silence keeps time until another microphone comes; it cannot fail to start.
+    fn lose(&mut self, error: AudioError, source: Mic, now: Instant) -> Option<EngineEvent> {
+        let mut nothing = Nothing::default();
+        let _ = AudioSource::start(&mut nothing, now);
+        self.set_source(Box::new(nothing));
+        Some(EngineEvent::SourceLost(error, source))
+    }
+
+    fn leave_out(&mut self, idle: Duration) {
+        if idle >= GAP {
+            // One block of it was not late yet.
+            let frames = (idle - BLOCK_TIME).as_millis() / FRAME_TIME.as_millis();
+            self.timestamp = self.timestamp.wrapping_add(frames as u32 * FRAME as u32);
+            self.marker = true;
+        }
+    }
+
+    /// Tells how much of it the other end misses, 0 to 1.
+    pub(super) fn expect_loss(&mut self, share: f32) {
+        self.remote_loss = share;
+        self.encoder.expect_loss(share);
+    }
+
+    /// Adds a block; returns a packet as soon as a frame is full.
+    fn push(&mut self, block: &Block) -> Option<Vec<u8>> {
+        self.frame[self.filled..self.filled + BLOCK_LEN].copy_from_slice(block);
+        self.filled += BLOCK_LEN;
+        if self.filled < FRAME {
+            return None;
+        }
+        self.filled = 0;
+        let encoded = self.encoder.encode(&self.frame);
+        let packet = encoded.ok().map(|payload| {
+            let packet = RtpPacket {
+                payload_type: OPUS_PAYLOAD_TYPE,
+                marker: std::mem::take(&mut self.marker),
+                sequence: self.sequence,
+                timestamp: self.timestamp,
+                ssrc: self.ssrc,
+                payload: &payload,
+            };
+            self.bytes += payload.len() as u64;
+            rtp::encode_rtp(VOICE_FLOW, &packet)
+        });
+        self.packets += 1;
+        self.sequence = self.sequence.wrapping_add(1);
+        self.timestamp = self.timestamp.wrapping_add(FRAME as u32);
+        packet
+    }
+}

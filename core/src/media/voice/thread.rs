@@ -1,0 +1,174 @@
+//! The thread itself: ticks on the ends of blocks, packets between them.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::mpsc as events;
+
+use super::devices::Keeper;
+use super::engine::{Codec, EngineEvent, Start, VoiceEngine};
+use super::{INBOX, Input, Mic, Shared, Speaker, VoiceEvent, VoiceLink, Wish, lock};
+use crate::audio::{AudioError, BLOCK_TIME, monotonic_ns};
+use crate::media::urgency;
+
+/// Seconds from 1900, where NTP time begins, to 1970 (RFC 5905 section 6).
+const NTP_TO_UNIX: u64 = 2_208_988_800;
+
+pub(super) struct Thread {
+    pub(super) mic: Keeper<Mic>,
+    pub(super) speaker: Keeper<Speaker>,
+    pub(super) link: Arc<VoiceLink>,
+    pub(super) events: events::Sender<VoiceEvent>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) input: Receiver<Input>,
+}
+
+/// When the first samples are spoken and heard; `None` until the device is there.
+#[derive(Default)]
+struct Epochs {
+    mic: Option<Instant>,
+    speaker: Option<Instant>,
+    told: bool,
+}
+
+impl Thread {
+    pub(super) fn run(mut self, codec: Codec) {
+        urgency::raise();
+        loop {
+            match self.shared.wish() {
+                Wish::Nothing => {}
+                Wish::Prepare => self.speaker.prepare(),
+                Wish::Talk => return self.talk(codec),
+                Wish::End => return,
+            }
+            // Packets that come while nobody listens are dropped.
+            if self.input.recv().is_err() {
+                return;
+            }
+        }
+    }
+
+    fn talk(mut self, codec: Codec) {
+        let now = Instant::now();
+        let mut engine = VoiceEngine::start(Start { codec, now, ntp: ntp_now(), seed: rand::random() });
+        self.mic.start(now);
+        self.speaker.start(now);
+        if let Err(error) = self.keep_talking(&mut engine, now) {
+            self.report(VoiceEvent::Failed(error));
+        }
+        let (source, sink) = engine.take_devices();
+        source.into_iter().for_each(|source| self.mic.close(source));
+        sink.into_iter().for_each(|sink| self.speaker.close(sink));
+    }
+
+    /// Returns when the voice is over, or a file cannot be used that somebody asked for.
+    fn keep_talking(&mut self, engine: &mut VoiceEngine, start: Instant) -> Result<(), AudioError> {
+        // Ticks fall on the ends of the blocks, so that a frame is sent the moment it is complete.
+        let mut due = start;
+        let mut epochs = Epochs::default();
+        loop {
+            let now = Instant::now();
+            self.take_devices(engine, now, &mut epochs)?;
+            engine.muted = self.shared.muted.load(Relaxed);
+            engine.held = self.shared.held.load(Relaxed);
+            let link = &self.link;
+            engine.tick(now, &mut |datagram| link.send(datagram));
+            while let Some(event) = engine.poll_event() {
+                self.on_event(event, now);
+            }
+            *lock(&self.shared.stats) = engine.stats();
+            due = next_tick(due, now);
+            if !self.receive_until(engine, due) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes packets until the next tick is due; false if there will be none.
+    fn receive_until(&mut self, engine: &mut VoiceEngine, due: Instant) -> bool {
+        // A flood must not keep the tick from happening.
+        for _ in 0..INBOX {
+            match self.input.recv_timeout(due.saturating_duration_since(Instant::now())) {
+                Ok(Input::Packet(at, datagram)) => engine.receive(at, &datagram),
+                Ok(Input::Wake) if self.shared.wish() == Wish::End => return false,
+                Ok(Input::Wake) => {}
+                Err(RecvTimeoutError::Timeout) => break,
+                Err(RecvTimeoutError::Disconnected) => return false,
+            }
+        }
+        // Once more, since a full inbox takes no call to wake.
+        self.shared.wish() != Wish::End
+    }
+
+    /// Gives the engine the devices that have been opened meanwhile.
+    fn take_devices(
+        &mut self,
+        engine: &mut VoiceEngine,
+        now: Instant,
+        epochs: &mut Epochs,
+    ) -> Result<(), AudioError> {
+        match self.mic.poll(now) {
+            Some(Ok((source, spoken))) => {
+                epochs.mic.get_or_insert(spoken);
+                engine.set_source(source);
+            }
+            Some(Err(error)) if self.mic.is_replaced() => {
+                epochs.mic.get_or_insert(now);
+                self.report(VoiceEvent::DeviceLost(error.to_string()));
+            }
+            Some(Err(error)) => return Err(error),
+            None => {}
+        }
+        match self.speaker.poll(now) {
+            Some(Ok((sink, heard))) => {
+                epochs.speaker.get_or_insert(heard);
+                engine.set_sink(sink, heard);
+            }
+            Some(Err(error)) if self.speaker.is_replaced() => {
+                epochs.speaker.get_or_insert(now);
+                self.report(VoiceEvent::DeviceLost(error.to_string()));
+            }
+            Some(Err(error)) => return Err(error),
+            None => {}
+        }
+        if let (false, Some(mic), Some(speaker)) = (epochs.told, epochs.mic, epochs.speaker) {
+            epochs.told = true;
+            let (mic_epoch_ns, speaker_epoch_ns) = (monotonic_ns(mic), monotonic_ns(speaker));
+            self.report(VoiceEvent::Started { mic_epoch_ns, speaker_epoch_ns });
+        }
+        Ok(())
+    }
+
+    fn on_event(&mut self, event: EngineEvent, now: Instant) {
+        match event {
+            EngineEvent::FirstAudio(at) => self.report(VoiceEvent::FirstAudio { at_ns: monotonic_ns(at) }),
+            EngineEvent::SourceLost(error, source) => {
+                self.report(VoiceEvent::DeviceLost(error.to_string()));
+                self.mic.replace(source, now);
+            }
+            EngineEvent::SinkLost(error, sink) => {
+                self.report(VoiceEvent::DeviceLost(error.to_string()));
+                self.speaker.replace(sink, now);
+            }
+        }
+    }
+
+    fn report(&self, event: VoiceEvent) {
+        // The leg reads these at once; if it is gone there is nobody to tell.
+        let _ = self.events.try_send(event);
+    }
+}
+
+/// The first end of a block after `now`. One tick makes up for all that a late thread has missed.
+fn next_tick(due: Instant, now: Instant) -> Instant {
+    let missed = now.saturating_duration_since(due).as_nanos() / BLOCK_TIME.as_nanos();
+    due + BLOCK_TIME * (u32::try_from(missed).unwrap_or(u32::MAX - 1) + 1)
+}
+
+fn ntp_now() -> u64 {
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    let fraction = (u64::from(unix.subsec_nanos()) << 32) / 1_000_000_000;
+    (unix.as_secs().wrapping_add(NTP_TO_UNIX) << 32) | fraction
+}
