@@ -1,13 +1,12 @@
 //! From what was dialled to terminals: the cache, the look-up, and the choice of the right key.
 
-use super::commands::Dialled;
 use super::{Engine, Internal, now, wall};
 use crate::api::{self, ApiError, ErrorCode, Event, LookupResult, Reply};
 use crate::net::{LookupEvent, Net};
 use crate::storage::{AccountStore, StorageError};
 use offhook_proto::call::{LegId, LookupEnd, Peer};
 use offhook_proto::identity::IdentityId;
-use offhook_proto::number::{NodeAddr, Number, RecordKey};
+use offhook_proto::number::{Invitation, NodeAddr, Number, RecordKey};
 use offhook_proto::record::{Candidate, CheckedSet, Choice, Pin, check, choose_identity};
 use offhook_proto::signalling::CallId;
 use offhook_proto::wire::UnixMillis;
@@ -48,14 +47,17 @@ impl Drop for Search {
 
 impl Engine {
     /// Look for the terminals of a dialled number. What is cached rings at once; the network is asked anyway.
-    pub(super) async fn search(&mut self, call: CallId, dialled: Dialled) -> Result<(), ApiError> {
-        let Dialled { number, link } = dialled;
-        let key = record_key(&number)?;
+    pub(super) async fn search(
+        &mut self,
+        call: CallId,
+        link: Invitation,
+        key: RecordKey,
+    ) -> Result<(), ApiError> {
+        let Invitation { number, key: named, mut via } = link;
         let pin = match self.account.pin_of(&number).await.map_err(|e| e.to_api())? {
-            Some(known) => Some(known.identity.map_or(Pin::Fingerprint(known.fingerprint), Pin::Key)),
-            None => link.as_ref().and_then(|l| l.key).map(Pin::Fingerprint),
+            Some(known) => Some(known.expected()),
+            None => named.map(Pin::Fingerprint),
         };
-        let mut via = link.map(|link| link.via).unwrap_or_default();
         if !via.is_empty() {
             self.link_entries.clone_from(&via);
             self.keep_routes().await;
@@ -218,20 +220,18 @@ impl Engine {
     }
 
     /// `lookup`: find a number without ringing. Answers by itself.
-    pub(super) fn look_up(&mut self, typed: &str, reply: oneshot::Sender<Result<Reply, ApiError>>) {
-        let parsed =
-            self.parse_dialled(typed).and_then(|dialled| Ok((record_key(&dialled.number)?, dialled)));
-        let (key, Dialled { number, link }) = match parsed {
-            Ok(parsed) => parsed,
+    pub(super) async fn look_up(&mut self, typed: &str, reply: oneshot::Sender<Result<Reply, ApiError>>) {
+        let (link, key) = match self.dialled(typed).await {
+            Ok(dialled) => dialled,
             Err(error) => {
                 // An error means that the asker went away.
                 let _ = reply.send(Err(error));
                 return;
             }
         };
-        let (net, via) = (self.net.clone(), link.map(|link| link.via).unwrap_or_default());
+        let net = self.net.clone();
         self.jobs.spawn(async move {
-            let _ = reply.send(look_up_now(net, key, number, via).await);
+            let _ = reply.send(look_up_now(net, key, link.number, link.via).await);
         });
     }
 }
@@ -301,20 +301,12 @@ async fn look_up_now(
     };
     match tokio::time::timeout(LOOKUP_TIME, first).await {
         Ok(Ok(result)) => Ok(Reply::Lookup(result)),
-        Ok(Err(true)) => Err(ApiError::new(ErrorCode::WrongNumber, "nobody has this number")),
+        Ok(Err(true)) => Err(ApiError::new(ErrorCode::WrongNumber, "Nobody has this number.")),
         Ok(Err(false)) | Err(_) => Err(ApiError::new(
             ErrorCode::Offline,
-            "the number could not be looked up: no connection to the network",
+            "The number could not be looked up: no connection to the network.",
         )),
     }
-}
-
-/// The DHT key of a number, if it can be known here.
-pub(super) fn record_key(number: &Number) -> Result<RecordKey, ApiError> {
-    number.record_key(None).ok_or_else(|| {
-        let sentence = "the directory of this chosen number is not known here";
-        ApiError::new(api::ErrorCode::UnknownDirectory, sentence)
-    })
 }
 
 fn owner(set: &CheckedSet) -> Option<IdentityId> {

@@ -2,7 +2,7 @@
 
 use super::outputs::introduction;
 use super::{Engine, Internal, now, wall};
-use crate::api::Event;
+use crate::api::{Event, LineState};
 use crate::net::NetEvent;
 use offhook_proto::call::{Caller, LegId};
 use offhook_proto::identity::{IdentityId, TerminalId};
@@ -69,14 +69,14 @@ impl Engine {
             }
             NetEvent::EntryUp { .. } => {
                 tracing::debug!("an entry point is up");
-                if !self.publisher.online {
+                if self.publisher.line != LineState::Online {
                     self.publisher.now(Instant::now());
                 }
             }
             NetEvent::EntryDown { .. } => {
                 tracing::info!("the connection to an entry point is lost");
                 if !self.net.status().links.iter().any(|l| l.up) {
-                    self.set_offline();
+                    self.connections_lost();
                 }
             }
             NetEvent::Listening { .. } => {}

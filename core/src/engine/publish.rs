@@ -1,8 +1,8 @@
 //! Publishing: at once when the address changes, every hour otherwise, and soon again after a failure.
 
 use super::{Engine, Internal, wall};
-use crate::api::Event;
-use crate::net::PublishError;
+use crate::api::{ErrorCode, Event, LineState};
+use crate::net::{NetStatus, PublishError};
 use offhook_proto::record::{RecordSet, TerminalRecord};
 use offhook_proto::wire::UnixMillis;
 use std::time::{Duration, Instant};
@@ -16,7 +16,21 @@ const LIFE: Duration = Duration::from_secs(2 * 3600);
 /// First and longest pause after a failure; it doubles between.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(120));
 
-/// When to publish, and how it went.
+/// How long a telephone that has just started may look for the network before its user is told that there is none.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// How the last publication went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// Read back.
+    Held,
+    /// Nobody was there to hold it, or nobody is there any more. This terminal itself answers who asks it.
+    Nobody,
+    /// It was refused, or lost.
+    Failed,
+}
+
+/// When to publish, how it went, and what that means for the user.
 #[derive(Debug)]
 pub(super) struct Publisher {
     due: Option<Instant>,
@@ -26,9 +40,12 @@ pub(super) struct Publisher {
     failures: u32,
     /// Sequence of the last terminal record; the next one is higher even if the clock went back.
     last_seq: UnixMillis,
-    /// Whether the number was read back after the last change.
-    pub online: bool,
-    /// When it was last read back.
+    last: Option<Outcome>,
+    /// Until then "no network" is only "not yet".
+    grace: Instant,
+    /// How the telephone stands with the network, as last told.
+    pub line: LineState,
+    /// When the number was last read back.
     pub published: Option<UnixMillis>,
 }
 
@@ -41,14 +58,18 @@ impl Publisher {
             again: false,
             failures: 0,
             last_seq: UnixMillis(0),
-            online: false,
+            last: None,
+            grace: now + GRACE,
+            line: LineState::Starting,
             published: None,
         }
     }
 
-    /// When [`Engine::publish_if_due`] has something to do.
+    /// When [`Engine::publish_if_due`] or [`Engine::update_line`] has something to do.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        if self.in_flight { None } else { self.due }
+        let publish = self.due.filter(|_| !self.in_flight);
+        let patience = (self.line == LineState::Starting).then_some(self.grace);
+        publish.into_iter().chain(patience).min()
     }
 
     /// Something changed: publish at once.
@@ -58,14 +79,43 @@ impl Publisher {
         self.failures = 0;
     }
 
+    /// All connections to the network are lost.
+    fn lost(&mut self) {
+        if self.last == Some(Outcome::Held) {
+            self.last = Some(Outcome::Nobody);
+        }
+    }
+
+    /// How the telephone stands with the network. Pure, so that it can be tested.
+    fn judge(&self, near: Near, now: Instant) -> LineState {
+        match self.last {
+            Some(Outcome::Held) => LineState::Online,
+            // Where no entry point is known, as on a LAN, whoever looks for this terminal asks it itself.
+            Some(Outcome::Nobody) if !near.entry && near.others => LineState::Online,
+            None if near.directory => LineState::Publishing,
+            Some(_) | None if now < self.grace => {
+                if near.directory {
+                    LineState::Publishing
+                } else {
+                    LineState::Starting
+                }
+            }
+            Some(_) | None if near.entry => LineState::Offline,
+            Some(Outcome::Failed) => LineState::Offline,
+            Some(Outcome::Nobody) | None => LineState::Alone,
+        }
+    }
+
     fn done(&mut self, now: Instant) {
+        self.last = Some(Outcome::Held);
         self.in_flight = false;
         self.failures = 0;
         self.due = Some(if self.again { now } else { now + INTERVAL });
         self.again = false;
     }
 
-    fn failed(&mut self, now: Instant) {
+    fn failed(&mut self, now: Instant, outcome: Outcome) {
+        self.last = Some(outcome);
         self.in_flight = false;
         self.again = false;
         let pause = RETRY.0.saturating_mul(1 << self.failures.min(10)).min(RETRY.1);
@@ -114,24 +164,78 @@ impl Engine {
                 tracing::debug!(holders, "published and read back");
                 self.publisher.done(now);
                 self.publisher.published = Some(wall());
-                if !self.publisher.online {
-                    self.publisher.online = true;
-                    self.emit(Event::Online { number: self.account.number().clone() });
-                }
+            }
+            Err(PublishError::Offline) => {
+                tracing::debug!("nobody is there to hold the number, will be tried again");
+                self.publisher.failed(now, Outcome::Nobody);
             }
             Err(error) => {
                 tracing::info!(%error, "publishing failed, will be tried again");
-                self.publisher.failed(now);
-                self.set_offline();
+                if self.publisher.last != Some(Outcome::Failed) {
+                    self.tell_failure(error);
+                }
+                self.publisher.failed(now, Outcome::Failed);
             }
         }
+        self.update_line();
     }
 
-    /// Tell once that the number cannot be reached.
-    pub(super) fn set_offline(&mut self) {
-        if self.publisher.online {
-            self.publisher.online = false;
-            self.emit(Event::Offline);
+    /// Why the number cannot be called although the network is there. Told once, not at every try.
+    fn tell_failure(&self, error: PublishError) {
+        let code = match error {
+            PublishError::Incumbent => ErrorCode::NumberTaken,
+            PublishError::Invalid(_) | PublishError::Proof | PublishError::NotHeld(_) => {
+                ErrorCode::PublishFailed
+            }
+            PublishError::Disk => ErrorCode::Storage,
+            // Not failures of the publication.
+            PublishError::Offline | PublishError::Stopped => return,
+        };
+        let message = format!("the number could not be published: {error}");
+        self.emit(Event::Error { code, message });
+    }
+
+    /// The last connection to an entry point is gone.
+    pub(super) fn connections_lost(&mut self) {
+        self.publisher.lost();
+        self.update_line();
+    }
+
+    /// Tell how the telephone stands with the network, if that has changed.
+    pub(super) fn update_line(&mut self) {
+        let line = self.publisher.judge(Near::of(&self.net.status()), Instant::now());
+        if line == self.publisher.line {
+            return;
+        }
+        self.publisher.line = line;
+        // A receiver that is gone belongs to a handle that is gone.
+        self.line.send_replace(line);
+        match line {
+            LineState::Online => self.emit(Event::Online { number: self.account.number().clone() }),
+            LineState::Alone => self.emit(Event::Alone),
+            LineState::Offline => self.emit(Event::Offline),
+            LineState::Starting | LineState::Publishing => {}
+        }
+    }
+}
+
+/// What is around this terminal.
+#[derive(Debug, Clone, Copy)]
+struct Near {
+    /// An entry point is known: configured, remembered, or a contact's directory.
+    entry: bool,
+    /// It is registered with a directory.
+    directory: bool,
+    /// Another node is connected, or on the same local network.
+    others: bool,
+}
+
+impl Near {
+    fn of(net: &NetStatus) -> Self {
+        Self {
+            entry: !net.links.is_empty(),
+            directory: net.links.iter().any(|link| link.registered),
+            others: net.peers > 0 || net.lan > 0,
         }
     }
 }
@@ -143,7 +247,7 @@ mod tests {
     #[test]
     fn a_change_while_publishing_publishes_again_at_once() {
         let t = Instant::now();
-        let mut p = Publisher::new(t);
+        let mut p = Publisher { line: LineState::Online, ..Publisher::new(t) };
         p.in_flight = true;
         p.now(t);
         p.done(t);
@@ -156,15 +260,52 @@ mod tests {
     #[test]
     fn failures_back_off_up_to_a_limit() {
         let t = Instant::now();
-        let mut p = Publisher::new(t);
+        let mut p = Publisher { line: LineState::Offline, ..Publisher::new(t) };
         let mut pauses = Vec::new();
         for _ in 0..12 {
             p.in_flight = true;
-            p.failed(t);
+            p.failed(t, Outcome::Nobody);
             pauses.push(p.poll_timeout().expect("due") - t);
         }
         assert_eq!(pauses[0], RETRY.0);
         assert!(pauses.windows(2).all(|w| w[0] <= w[1]));
         assert_eq!(pauses[11], RETRY.1);
+    }
+
+    const NOBODY: Near = Near { entry: false, directory: false, others: false };
+    const ENTRY: Near = Near { entry: true, ..NOBODY };
+    const REGISTERED: Near = Near { directory: true, others: true, ..ENTRY };
+    const NEIGHBOUR: Near = Near { others: true, ..NOBODY };
+
+    #[test]
+    fn only_a_number_that_somebody_holds_or_asks_for_is_on_line() {
+        let t = Instant::now();
+        let late = t + GRACE;
+        let mut p = Publisher::new(t);
+        // Nothing is published yet.
+        assert_eq!(p.judge(NOBODY, t), LineState::Starting);
+        assert_eq!(p.judge(ENTRY, t), LineState::Starting);
+        assert_eq!(p.judge(NEIGHBOUR, t), LineState::Starting);
+        assert_eq!(p.judge(REGISTERED, late), LineState::Publishing);
+        // It never is: after a while the user is told.
+        assert_eq!(p.poll_timeout(), Some(t));
+        p.due = None;
+        assert_eq!(p.poll_timeout(), Some(late));
+        assert_eq!(p.judge(NOBODY, late), LineState::Alone);
+        assert_eq!(p.judge(ENTRY, late), LineState::Offline);
+        // Nobody took it.
+        p.failed(t, Outcome::Nobody);
+        assert_eq!(p.judge(NOBODY, t), LineState::Starting);
+        assert_eq!(p.judge(NOBODY, late), LineState::Alone);
+        assert_eq!(p.judge(NEIGHBOUR, t), LineState::Online, "who is near asks this terminal");
+        assert_eq!(p.judge(Near { entry: true, ..NEIGHBOUR }, late), LineState::Offline);
+        // It was refused.
+        p.failed(t, Outcome::Failed);
+        assert_eq!(p.judge(NEIGHBOUR, late), LineState::Offline);
+        assert_eq!(p.judge(REGISTERED, late), LineState::Offline);
+        p.done(t);
+        assert_eq!(p.judge(REGISTERED, t), LineState::Online);
+        p.lost();
+        assert_eq!(p.judge(ENTRY, late), LineState::Offline);
     }
 }

@@ -88,7 +88,13 @@ impl NetError {
         let mut reason = error.to_string();
         let mut source = error.source();
         while let Some(error) = source {
-            reason = if reason.is_empty() { error.to_string() } else { format!("{reason}: {error}") };
+            // Some of them say again what their source says.
+            let words = error.to_string();
+            reason = match reason.is_empty() {
+                true => words,
+                false if reason.contains(&words) => reason,
+                false => format!("{reason}: {words}"),
+            };
             source = error.source();
         }
         Self::Listen { addr: addr.clone(), reason }
@@ -107,8 +113,6 @@ pub struct Net {
     metrics: Arc<Metrics>,
     /// Whether private addresses of others are used.
     allow_private: bool,
-    /// No entry point is configured: a network of its own, as on a LAN, or its first node.
-    no_entry: bool,
     stun: Option<Arc<Stun>>,
 }
 
@@ -157,7 +161,6 @@ impl Net {
             limits: config.limits.clone(),
             metrics: metrics.clone(),
             allow_private,
-            no_entry: config.entry.is_empty(),
             stun,
         };
         let links = Links::new(entry, remembered, Instant::now());
@@ -189,13 +192,7 @@ impl Net {
     /// # Errors
     /// A [`PublishError`]. The records are held here all the same, unless they are invalid.
     pub async fn publish(&self, key: RecordKey, set: RecordSet) -> Result<Published, PublishError> {
-        match publish::publish(&self.client, key, set.encode()).await {
-            // Where no entry point is configured, whoever looks for this terminal asks it itself.
-            Err(PublishError::Offline) if self.no_entry => {
-                Ok(Published { holders: 0, asked: 0, directories: 0 })
-            }
-            result => result,
-        }
+        publish::publish(&self.client, key, set.encode()).await
     }
 
     /// Asks whether the records published are still held where they belong, and changes nothing.

@@ -30,6 +30,7 @@ impl Driver {
                         addrs.retain(|known| *known != addr);
                         if addrs.is_empty() {
                             self.lan.remove(&peer);
+                            self.dirty = true;
                         }
                     }
                 }
@@ -42,6 +43,7 @@ impl Driver {
         if new && self.lan.len() >= MAX_LAN {
             return;
         }
+        self.dirty |= new;
         let addrs = self.lan.entry(peer).or_default();
         if addrs.len() < MAX_ADDRS && !addrs.contains(&addr) {
             addrs.push(addr);

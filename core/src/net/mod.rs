@@ -21,6 +21,8 @@ mod dht;
 mod driver;
 mod event;
 mod finds;
+#[doc(hidden)]
+pub mod fuzz;
 mod gate;
 mod handle;
 mod identify;

@@ -35,6 +35,8 @@ pub struct NetStatus {
     pub links: Vec<LinkStatus>,
     /// Peers connected.
     pub peers: usize,
+    /// Peers found on the local network, connected or not.
+    pub lan: usize,
     /// Nodes of the DHT that are known: those in the routing table, or those that a terminal is connected with.
     pub dht_nodes: usize,
     /// Keys held, own ones included.
@@ -84,6 +86,7 @@ impl Driver {
             stun_servers,
             links: links.collect(),
             peers: self.peers.len(),
+            lan: self.lan.len(),
             registered: self.service.registered(),
             ..NetStatus::default()
         };

@@ -3,10 +3,12 @@
 //! An answer is 12 or 24 bytes longer than the smallest request, so it amplifies nothing worth a spoofed source;
 //! and each address gets a bounded number of answers per second.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, Socket, Type};
 use stun_types::attribute::XorMappedAddress;
 use stun_types::message::{BINDING, Message, MessageClass, MessageWrite, MessageWriteExt, MessageWriteVec};
 use tokio::net::UdpSocket;
@@ -18,6 +20,9 @@ use super::metrics::Metrics;
 
 /// Longest request looked at, in bytes. Binding requests with every attribute clients send are far shorter.
 const MAX_REQUEST: usize = 548;
+
+/// What the system says when it has no IPv6.
+const NO_IPV6: [i32; 2] = [Errno::AFNOSUPPORT.raw_os_error(), Errno::ADDRNOTAVAIL.raw_os_error()];
 
 /// A running STUN server.
 pub(super) struct Stun {
@@ -33,7 +38,7 @@ impl Stun {
         per_source: u32,
         metrics: Arc<Metrics>,
     ) -> std::io::Result<Self> {
-        let socket = UdpSocket::bind(listen).await?;
+        let socket = bind(listen)?;
         let addr = socket.local_addr()?;
         let task = tokio::spawn(serve(socket, per_source, metrics));
         Ok(Self { task, addr })
@@ -46,6 +51,29 @@ impl Drop for Stun {
     }
 }
 
+/// The socket. `[::]` takes both families; where the host has no IPv6, IPv4 alone.
+fn bind(listen: SocketAddr) -> std::io::Result<UdpSocket> {
+    let any = listen.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+    let bound = open(listen, any);
+    match bound {
+        Err(error) if any && error.raw_os_error().is_some_and(|code| NO_IPV6.contains(&code)) => {
+            open(SocketAddr::from((Ipv4Addr::UNSPECIFIED, listen.port())), false)
+        }
+        Ok(_) | Err(_) => bound,
+    }
+}
+
+fn open(listen: SocketAddr, dual: bool) -> std::io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(listen), Type::DGRAM, Some(Protocol::UDP))?;
+    if dual {
+        // The host's own default may be otherwise.
+        socket.set_only_v6(false)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&listen.into())?;
+    UdpSocket::from_std(socket.into())
+}
+
 async fn serve(socket: UdpSocket, per_source: u32, metrics: Arc<Metrics>) {
     let mut limiter = Limiter::new(per_source);
     let mut buffer = [0; MAX_REQUEST + 1];
@@ -53,7 +81,7 @@ async fn serve(socket: UdpSocket, per_source: u32, metrics: Arc<Metrics>) {
         // ICMP errors of earlier answers appear here; they are no reason to stop.
         let Ok((length, from)) = socket.recv_from(&mut buffer).await else { continue };
         let answer = limiter
-            .permit(host(from.ip()), Instant::now())
+            .permit(host(from.ip().to_canonical()), Instant::now())
             .then(|| answer(&buffer[..length], from))
             .flatten();
         match answer {
@@ -69,7 +97,7 @@ async fn serve(socket: UdpSocket, per_source: u32, metrics: Arc<Metrics>) {
     }
 }
 
-/// One IPv4 address or IPv6 /64.
+/// One IPv4 address or IPv6 /64. An IPv4 address in IPv6 clothes must be undressed first: they would all be one /64.
 fn host(ip: IpAddr) -> [u8; 8] {
     let mut host = [0; 8];
     match ip {
@@ -80,7 +108,7 @@ fn host(ip: IpAddr) -> [u8; 8] {
 }
 
 /// The success response with the sender's address; nothing to what is no well-formed binding request.
-fn answer(request: &[u8], from: SocketAddr) -> Option<Vec<u8>> {
+pub(super) fn answer(request: &[u8], from: SocketAddr) -> Option<Vec<u8>> {
     if request.len() > MAX_REQUEST {
         return None;
     }

@@ -127,7 +127,7 @@ async fn with_nobody_to_do_it_a_terminal_looks_up_by_itself_but_does_not_publish
     let bob_node = registered(&bob, &[no.addr().await]).await;
     // Its directory has too much to do: that is no reason to show its address to who lies in wait near its number.
     let set = bob.set(now(), &bob_node.net.addresses());
-    assert_eq!(bob_node.net.publish(bob.key(), set).await, Err(PublishError::Offline));
+    assert_eq!(bob_node.net.publish(bob.key(), set).await, Err(PublishError::NotHeld(1)));
     assert_eq!(bob_node.net.status().peers, 1);
     let found = bob_node.find(alice.key()).await;
     assert!(!found.sets.is_empty(), "{found:?}");

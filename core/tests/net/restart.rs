@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use offhook::net::{NetConfig, NetEvent, Role};
+use offhook::net::{NetConfig, NetEvent, PublishError, Role};
 use offhook::proto::number::NodeAddr;
 use tokio::net::UdpSocket;
 
@@ -179,7 +179,8 @@ async fn terminals_of_one_network_find_each_other_by_mdns() {
     let bob_node = start(Party::new(1)).await;
     let addrs = alice_node.until("an address", |status| !status.addresses.is_empty()).await.addresses;
     // Nobody else holds it, but it is held and served here.
-    assert_eq!(alice_node.net.publish(alice.key(), alice.set(now(), &addrs)).await.unwrap().holders, 0);
+    let published = alice_node.net.publish(alice.key(), alice.set(now(), &addrs)).await;
+    assert_eq!(published, Err(PublishError::Offline));
     let find = async {
         loop {
             let found = bob_node.find(alice.key()).await;

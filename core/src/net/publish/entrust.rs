@@ -28,7 +28,9 @@ enum Answer {
     /// It does that for nobody.
     Unwilling,
     Refused(Refusal),
-    /// It has too much to do, or did not answer.
+    /// It has too much to do.
+    Busy,
+    /// It did not answer.
     Failed,
 }
 
@@ -56,6 +58,10 @@ pub(super) async fn publish(job: &Job, directories: &[Holder]) -> Option<Result<
             }
             Answer::Unwilling => {
                 unwilling += 1;
+                continue;
+            }
+            Answer::Busy => {
+                reached += 1;
                 continue;
             }
             Answer::Failed => continue,
@@ -104,7 +110,7 @@ async fn ask(job: &Job, directory: PeerId) -> Answer {
         }
         Ok(response) => {
             debug!(?response, "a directory does not publish the records");
-            Answer::Failed
+            Answer::Busy
         }
         Err(error) => {
             debug!(%error, "a directory does not publish the records");
