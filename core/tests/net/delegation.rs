@@ -267,6 +267,20 @@ async fn a_directory_that_only_says_it_published_is_found_out() {
     }
 }
 
+/// A directory that finds nothing of what another one published, and does not publish it either, keeps nobody off the
+/// network.
+#[tokio::test]
+async fn a_directory_that_denies_a_publication_stops_nobody() {
+    let nodes = network(127, 3).await;
+    let alice = Party::new(0);
+    let denying = lying(195, |_| Act::Say(nothing())).await;
+    let node = registered(&alice, &[nodes[1].addr().await, denying.addr.clone()]).await;
+    let published = node.net.publish(alice.key(), alice.set(now(), &[])).await.unwrap();
+    assert!(published.holders >= 3, "{published:?}");
+    let asked = |seen: &crate::liar::Seen| seen.requests.iter().any(|r| matches!(r, Request::Seek { .. }));
+    assert!(asked(&denying.seen.lock().unwrap()), "the denying one was asked to read back");
+}
+
 #[tokio::test]
 async fn one_dead_node_among_the_closest_hides_no_wrong_number() {
     let nodes = network(130, 3).await;
