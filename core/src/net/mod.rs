@@ -23,6 +23,9 @@ mod dht;
 mod driver;
 mod event;
 mod finds;
+#[cfg(test)]
+#[path = "../../tests/net/fixture.rs"]
+mod fixture;
 #[doc(hidden)]
 pub mod fuzz;
 mod gate;

@@ -125,6 +125,7 @@ impl Warm {
         let gone = self.wanted.extract_if(|peer, _| !chosen.contains(peer)).map(|(peer, _)| peer);
         let mut changed: Vec<PeerId> = gone.collect();
         for peer in chosen {
+            self.guests.remove(&peer);
             self.wanted.entry(peer).or_insert_with(|| {
                 changed.push(peer);
                 Wanted { due: now, failures: 0, up: None }
@@ -242,6 +243,10 @@ mod tests {
         let guest = *warm.guests.keys().next().unwrap();
         warm.disconnected(&guest, Instant::now());
         assert!(warm.invite(PeerId::random(), source(200)), "a place is free again");
+        // One that this node chooses itself is no guest any more.
+        let guest = *warm.guests.keys().next().unwrap();
+        warm.choose(vec![vec![guest]], Instant::now());
+        assert!(warm.wants(&guest) && !warm.guests.contains_key(&guest));
     }
 
     #[test]

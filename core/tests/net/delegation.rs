@@ -127,7 +127,7 @@ async fn with_nobody_to_do_it_a_terminal_looks_up_by_itself_but_does_not_publish
     let bob_node = registered(&bob, &[no.addr().await]).await;
     // Its directory has too much to do: that is no reason to show its address to who lies in wait near its number.
     let set = bob.set(now(), &bob_node.net.addresses());
-    assert_eq!(bob_node.net.publish(bob.key(), set).await, Err(PublishError::Offline));
+    assert_eq!(bob_node.net.publish(bob.key(), set).await, Err(PublishError::NotHeld(1)));
     assert_eq!(bob_node.net.status().peers, 1);
     let found = bob_node.find(alice.key()).await;
     assert!(!found.sets.is_empty(), "{found:?}");
@@ -265,6 +265,20 @@ async fn a_directory_that_only_says_it_published_is_found_out() {
     for holder in &nodes {
         holder.until("the record", |status| status.records == 1).await;
     }
+}
+
+/// A directory that finds nothing of what another one published, and does not publish it either, keeps nobody off the
+/// network.
+#[tokio::test]
+async fn a_directory_that_denies_a_publication_stops_nobody() {
+    let nodes = network(127, 3).await;
+    let alice = Party::new(0);
+    let denying = lying(195, |_| Act::Say(nothing())).await;
+    let node = registered(&alice, &[nodes[1].addr().await, denying.addr.clone()]).await;
+    let published = node.net.publish(alice.key(), alice.set(now(), &[])).await.unwrap();
+    assert!(published.holders >= 3, "{published:?}");
+    let asked = |seen: &crate::liar::Seen| seen.requests.iter().any(|r| matches!(r, Request::Seek { .. }));
+    assert!(asked(&denying.seen.lock().unwrap()), "the denying one was asked to read back");
 }
 
 #[tokio::test]

@@ -390,6 +390,8 @@ impl Driver {
                 Asked::Packet(_) => Answer::Delivered,
                 Asked::Find(key) => Answer::Found(record(&key)),
                 Asked::Store => Answer::Stored,
+                Asked::Seek(key) => Answer::Sought(record(&key)),
+                Asked::Publish => Answer::Published,
                 Asked::Unknown => Answer::Refused(0),
             }
             .encode(),
@@ -413,13 +415,16 @@ impl Driver {
             match protocol {
                 Protocol::Signal => match Asked::read(bytes) {
                     Asked::Packet(blob) => seen.packet(from, blob),
-                    Asked::Find(key) => seen.asked_for.push(key),
-                    Asked::Hello | Asked::Store | Asked::Unknown => {}
+                    Asked::Find(key) | Asked::Seek(key) => seen.asked_for.push(key),
+                    Asked::Hello | Asked::Store | Asked::Publish | Asked::Unknown => {}
                 },
                 Protocol::Kad => {
-                    let message = KadMessage::read(bytes).filter(|message| message.kind == kad::GET_VALUE);
-                    if let Some(key) = message.and_then(|message| message.key.try_into().ok()) {
-                        seen.asked_for.push(key);
+                    let Some(message) = KadMessage::read(bytes) else { return };
+                    let Ok(key) = message.key.try_into() else { return };
+                    match message.kind {
+                        kad::GET_VALUE => seen.asked_for.push(key),
+                        kad::PUT_VALUE => seen.given.push(key),
+                        _ => {}
                     }
                 }
             }

@@ -46,6 +46,8 @@ pub struct Seen {
     pub packets: Vec<Packet>,
     /// Keys that somebody asked for, of Kademlia and of signalling.
     pub asked_for: Vec<[u8; 32]>,
+    /// Keys for which somebody put a record here, by Kademlia.
+    pub given: Vec<[u8; 32]>,
 }
 
 impl Seen {

@@ -21,6 +21,7 @@
 //! | | `a_crawler_sees_an_address_that_its_owner_publishes` | the one above would notice |
 //! | | `a_declined_stranger_never_sees_a_terminals_address` | nor does a stranger whose call rings and is declined |
 //! | | `nothing_passes_between_a_caller_and_a_terminal_that_declines` | the same with the real program as the stranger |
+//! | | `nodes_that_lie_in_wait_at_a_number_never_see_its_terminals` | DHT servers made to be closest to two numbers: nor do they, while these publish, are looked up and call each other |
 //! | | `nobody_rings_under_a_number_of_somebody_elses_directory` | chosen numbers of a made-up directory are refused |
 //! | `publishing` | `a_call_waits_for_no_publication` | nobody answers what is published: calls ring all the same |
 //! | `media` | `spoofed_packets_move_no_call` | forged UDP in anybody's name, checks with overheard user names among it, changes no path and is never answered |
@@ -41,5 +42,5 @@ pub mod wire;
 
 pub use evidence::{Evidence, Identified, Packet, Seen, in_bytes};
 pub use flaws::{Flaw, Wrong, flaws};
-pub use node::{Flood, Gang, HostileError, Manner, Node, Protocol, Tally, crawl};
+pub use node::{Flood, Gang, HostileError, Manner, Node, Protocol, Tally, crawl, seed_near};
 pub use stream::Outgoing;

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use libp2p::identity::Keypair;
+use libp2p::kad as kademlia;
 use libp2p::{Multiaddr, PeerId};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
@@ -127,6 +128,25 @@ impl Gang {
         let addresses = addresses.into_iter().map(|addr| format!("{addr}/p2p/{peer}")).collect();
         Ok(Node { peer, addresses, evidence, served, commands })
     }
+}
+
+/// The seed of the node that would lie closest to a key, of so many. Peer ids are free to make.
+///
+/// # Errors
+/// When there is none to choose from.
+pub fn seed_near(key: &[u8; 32], tries: u32) -> Result<[u8; 32], HostileError> {
+    let target = kademlia::KBucketKey::new(kademlia::RecordKey::new(key));
+    let mut closest = None;
+    for n in 0..tries {
+        let mut seed = [0x5a; 32];
+        seed[..4].copy_from_slice(&n.to_be_bytes());
+        let peer = key_of(&seed)?.public().to_peer_id();
+        let distance = kademlia::KBucketKey::from(peer).distance(&target);
+        if closest.is_none_or(|(least, _)| distance < least) {
+            closest = Some((distance, seed));
+        }
+    }
+    closest.map(|(_, seed)| seed).ok_or_else(|| HostileError::Start("no seed".to_owned()))
 }
 
 fn key_of(seed: &[u8; 32]) -> Result<Keypair, HostileError> {
@@ -333,6 +353,8 @@ impl Node {
             | Answer::Delivered
             | Answer::NotConnected
             | Answer::Stored
+            | Answer::Sought(_)
+            | Answer::Published
             | Answer::Refused(_)
             | Answer::Busy
             | Answer::Unknown) => Err(HostileError::NoAnswer(format!("{other:?} to find"))),

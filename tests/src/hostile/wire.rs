@@ -87,6 +87,20 @@ pub fn store(key: &[u8; 32], set: &[u8]) -> Vec<u8> {
     })
 }
 
+/// Ask the DHT for the records; 0 first, 1 first proven, 2 all of them.
+pub fn seek(key: &[u8; 32], want: u32) -> Vec<u8> {
+    request(6, 2, |e| {
+        let _ = e.u32(0).and_then(|e| e.bytes(key)).and_then(|e| e.u32(1)).and_then(|e| e.u32(want));
+    })
+}
+
+/// Hold these records, and put them where they belong.
+pub fn publish(key: &[u8; 32], set: &[u8]) -> Vec<u8> {
+    request(7, 2, |e| {
+        let _ = e.u32(0).and_then(|e| e.bytes(key)).and_then(|e| e.u32(1)).and_then(|e| e.bytes(set));
+    })
+}
+
 /// An honest node's answer to a signalling request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
@@ -104,6 +118,10 @@ pub enum Answer {
     Refused(u32),
     /// Not now.
     Busy,
+    /// To seek: the first of the record sets found, and that there is nothing else.
+    Sought(Option<Vec<u8>>),
+    /// To publish: put to twenty nodes.
+    Published,
     /// Anything else.
     Unknown,
 }
@@ -125,6 +143,8 @@ impl Answer {
             4 => Self::Stored,
             5 => field(&mut d, 0, Decoder::u32)?.map_or(Self::Unknown, Self::Refused),
             6 => Self::Busy,
+            7 => Self::Sought(field(&mut d, 0, first_sought)?.flatten()),
+            8 => Self::Published,
             _ => Self::Unknown,
         })
     }
@@ -146,8 +166,31 @@ impl Answer {
                 let _ = e.u32(0).and_then(|e| e.u32(*reason));
             }),
             Self::Busy => request(6, 0, |_| ()),
+            Self::Sought(set) => request(7, 1, |e| {
+                let _ = e.u32(0).and_then(|e| e.map(3)).and_then(|e| e.u32(0));
+                let _ = e.array(u64::from(set.is_some()));
+                if let Some(set) = set {
+                    let _ = e.map(2).and_then(|e| e.u32(0)).and_then(|e| e.bytes(set));
+                    let _ = e.u32(1).and_then(|e| e.array(2)).and_then(|e| e.u32(20)).and_then(|e| e.u32(20));
+                }
+                let _ = e.u32(1).and_then(|e| e.bool(true)).and_then(|e| e.u32(2)).and_then(|e| e.u32(20));
+            }),
+            Self::Published => request(8, 1, |e| {
+                let _ = e.u32(0).and_then(|e| e.u32(20));
+            }),
         }
     }
+}
+
+/// The first record set of those that a node of the DHT is said to serve.
+fn first_sought(d: &mut Decoder<'_>) -> Result<Option<Vec<u8>>, minicbor::decode::Error> {
+    let sets = field(d, 0, |d| {
+        if d.array()?.unwrap_or_default() == 0 {
+            return Ok(None);
+        }
+        field(d, 0, |d| Ok(d.bytes()?.to_vec()))
+    })?;
+    Ok(sets.flatten())
 }
 
 /// A field of the map that comes next; `None` if it is missing or null.
@@ -179,6 +222,10 @@ pub enum Asked {
     Find([u8; 32]),
     /// Records to hold.
     Store,
+    /// Records under a key in the DHT.
+    Seek([u8; 32]),
+    /// Records to publish.
+    Publish,
     /// Anything else.
     Unknown,
 }
@@ -195,7 +242,7 @@ impl Asked {
         let variant = d.u32()?;
         let blob = match variant {
             2 => field(&mut d, 1, |d| Ok(d.bytes()?.to_vec()))?,
-            3 | 4 => field(&mut d, 0, |d| Ok(d.bytes()?.to_vec()))?,
+            3 | 4 | 6 => field(&mut d, 0, |d| Ok(d.bytes()?.to_vec()))?,
             _ => None,
         };
         Ok(match (variant, blob) {
@@ -203,6 +250,8 @@ impl Asked {
             (2 | 3, Some(blob)) => Self::Packet(blob),
             (4, Some(key)) => key.try_into().map_or(Self::Unknown, Self::Find),
             (5, None) => Self::Store,
+            (6, Some(key)) => key.try_into().map_or(Self::Unknown, Self::Seek),
+            (7, None) => Self::Publish,
             _ => Self::Unknown,
         })
     }
@@ -407,6 +456,9 @@ mod tests {
             Answer::Stored,
             Answer::Refused(2),
             Answer::Busy,
+            Answer::Sought(None),
+            Answer::Sought(Some(vec![1, 2, 3])),
+            Answer::Published,
         ];
         for answer in answers {
             assert_eq!(Answer::read(&answer.encode()), answer);
@@ -415,10 +467,26 @@ mod tests {
     }
 
     #[test]
+    fn the_library_understands_all_of_it() {
+        use offhook_proto::service::{MAX_MESSAGE, Request, Response};
+        let requests =
+            [hello(), find(&[4; 32]), store(&[4; 32], b"set"), seek(&[4; 32], 1), publish(&[4; 32], b"set")];
+        for request in requests {
+            assert!(wire::decode::<Request>(&request, MAX_MESSAGE).is_ok(), "{request:02x?}");
+        }
+        for answer in [Answer::Sought(None), Answer::Sought(Some(vec![1])), Answer::Published, Answer::Stored]
+        {
+            assert!(wire::decode::<Response>(&answer.encode(), MAX_MESSAGE).is_ok(), "{answer:?}");
+        }
+    }
+
+    #[test]
     fn requests_are_understood_by_the_other_end() {
         assert_eq!(Asked::read(&hello()), Asked::Hello);
         assert_eq!(Asked::read(&find(&[4; 32])), Asked::Find([4; 32]));
         assert_eq!(Asked::read(&store(&[4; 32], b"set")), Asked::Store);
+        assert_eq!(Asked::read(&seek(&[4; 32], 2)), Asked::Seek([4; 32]));
+        assert_eq!(Asked::read(&publish(&[4; 32], b"set")), Asked::Publish);
         let to = TerminalId::from_bytes([6; 32]);
         assert_eq!(Asked::read(&forward(&to, b"blob", Some("/dns/x"))), Asked::Packet(b"blob".to_vec()));
         assert_eq!(Asked::read(&deliver(b"blob")), Asked::Packet(b"blob".to_vec()));

@@ -12,9 +12,9 @@ use offhook_proto::signalling::{
     CallId, Codec, Introduction, MediaOffer, Message, Packet, RejectReason, open, seal,
 };
 use offhook_proto::wire as encoding;
-use offhook_tests::call::STEP;
+use offhook_tests::call::{STEP, ring};
 use offhook_tests::hostile::wire::{self, Answer};
-use offhook_tests::hostile::{Gang, Node, crawl, in_bytes};
+use offhook_tests::hostile::{Gang, Node, crawl, in_bytes, seed_near};
 use offhook_tests::lab::{Host, Impairment, Lab};
 use offhook_tests::people::{Person, now};
 use offhook_tests::phone::{Account, Directory, DirectoryPlan, Terminal, TerminalPlan};
@@ -305,6 +305,88 @@ fn nothing_passes_between_a_caller_and_a_terminal_that_declines() -> Outcome {
         event.name() == "ended" && event.text("reason") == "declined"
     })?;
     scene.assert_no_packets();
+    Ok(())
+}
+
+/// Two directories, two terminals on hosts without NATs, and a stranger's host with the nodes of the DHT that are closest
+/// to their numbers.
+struct Ambush {
+    lab: Lab,
+    stranger: Host,
+    homes: [Host; 2],
+    spies: Vec<(Node, RecordKey)>,
+    terminals: [Terminal; 2],
+    _directories: [(Host, Directory); 2],
+    _gang: Gang,
+}
+
+/// Peer ids that are tried for one close to a number. Among a few nodes a hundred would do.
+const TRIES: u32 = 20_000;
+
+impl Ambush {
+    fn start() -> Anyhow<Self> {
+        let lab = Lab::new("wait")?;
+        let host = |name| lab.host(name, Impairment::delay_ms(2));
+        let (first_host, second_host, stranger) = (host("dir1")?, host("dir2")?, host("stranger")?);
+        let first = Directory::start(Some(&first_host), DirectoryPlan::default())?;
+        let plan = DirectoryPlan { entry: vec![first.address()], ..DirectoryPlan::default() };
+        let second = Directory::start(Some(&second_host), plan)?;
+        let gang = Gang::new(Some(&stranger))?;
+        let accounts = Account::create_all(["ada", "bob"])?;
+        let mut spies = Vec::new();
+        for account in &accounts {
+            let key = account.number.parse::<Number>()?.record_key(None).unwrap();
+            let spy = gang.node_of(&seed_near(&key.0, TRIES)?, None)?;
+            for directory in [&first, &second] {
+                spy.meet(&directory.address())?;
+                spy.recommend_at(&directory.address())?;
+            }
+            spies.push((spy, key));
+        }
+        let homes = [host("home1")?, host("home2")?];
+        let [ada, bob] = accounts;
+        let at = |account, home, directory: &Directory| {
+            let plan = TerminalPlan { entry: vec![directory.address()], ..TerminalPlan::default() };
+            Terminal::online(account, Some(home), plan)
+        };
+        let terminals = [at(ada, &homes[0], &first)?, at(bob, &homes[1], &second)?];
+        let directories = [(first_host, first), (second_host, second)];
+        Ok(Self { lab, stranger, homes, spies, terminals, _directories: directories, _gang: gang })
+    }
+}
+
+#[test]
+fn nodes_that_lie_in_wait_at_a_number_never_see_its_terminals() -> Outcome {
+    let mut scene = Ambush::start()?;
+    let [ada, bob] = &mut scene.terminals;
+    for (asker, home, number) in
+        [(&*ada, &scene.homes[0], bob.number()), (&*bob, &scene.homes[1], ada.number())]
+    {
+        let output = asker.account.offhook(Some(home), &["lookup", number])?;
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    for _ in 0..2 {
+        ring(ada, bob)?;
+        ada.process.send("hangup")?;
+        ada.process.wait("ended", STEP)?;
+        bob.process.wait("ended", STEP)?;
+        std::mem::swap(ada, bob);
+    }
+    for (spy, key) in &scene.spies {
+        let met = spy.evidence.wait(STEP, |seen| {
+            (seen.given.contains(&key.0) && seen.asked_for.contains(&key.0)).then_some(())
+        });
+        met.ok_or("a spy was given no record, or not asked for it: this shows nothing")?;
+        let seen = spy.evidence.look();
+        for home in &scene.homes {
+            assert_eq!(seen.mentions(home.public()), Vec::<String>::new());
+        }
+    }
+    let stranger = scene.stranger.public();
+    for home in scene.homes.iter().map(Host::public) {
+        assert_eq!(scene.lab.flow_bytes(home, stranger), 0, "a terminal sent packets to a spy");
+        assert_eq!(scene.lab.flow_bytes(stranger, home), 0, "a spy knew where to send packets");
+    }
     Ok(())
 }
 

@@ -16,9 +16,9 @@ fn silent_to_publishers() -> Manner {
         let never = Outgoing::Half(Vec::new());
         match protocol {
             Protocol::Signal => match Asked::read(bytes) {
-                Asked::Store => Some(never),
+                Asked::Store | Asked::Publish => Some(never),
                 Asked::Packet(_) => Some(Outgoing::Whole(Answer::NotConnected.encode())),
-                Asked::Hello | Asked::Find(_) | Asked::Unknown => None,
+                Asked::Hello | Asked::Find(_) | Asked::Seek(_) | Asked::Unknown => None,
             },
             Protocol::Kad => {
                 let message = KadMessage::read(bytes).unwrap_or_default();
@@ -42,10 +42,10 @@ fn a_call_waits_for_no_publication() -> Outcome {
     silent.serve(&key.0, &record.ok_or("the callee has no record")?);
 
     let mut ada = Terminal::start(ada, None, plan(silent.addresses[0].clone()))?;
-    let asked_to_store = silent.evidence.wait(STEP, |seen| {
-        seen.payloads.iter().any(|request| Asked::read(request) == Asked::Store).then_some(())
+    let asked_to_publish = silent.evidence.wait(STEP, |seen| {
+        seen.payloads.iter().any(|request| Asked::read(request) == Asked::Publish).then_some(())
     });
-    asked_to_store.ok_or_else(|| format!("it does not publish\n{}", ada.process.transcript()))?;
+    asked_to_publish.ok_or_else(|| format!("it does not publish\n{}", ada.process.transcript()))?;
     let (dialled, rang) = ring(&mut ada, &mut bob)?;
     let said = ada.process.transcript();
     assert!(!said.contains(r#""event":"online""#), "it was published: this shows nothing\n{said}");

@@ -1,12 +1,9 @@
 //! Sets under examination.
 
-#[path = "../../../tests/net/fixture.rs"]
-mod fixture;
-
-use fixture::{Party, now};
 use offhook_proto::record::RecordSet;
 
 use super::*;
+use crate::net::fixture::{Party, now};
 
 /// A claim to Alice's number by a key whose proof does not fit.
 fn claimed(alice: &Party, by: &Party) -> Vec<u8> {

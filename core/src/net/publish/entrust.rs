@@ -28,7 +28,9 @@ enum Answer {
     /// It does that for nobody.
     Unwilling,
     Refused(Refusal),
-    /// It has too much to do, or did not answer.
+    /// It has too much to do.
+    Busy,
+    /// It did not answer.
     Failed,
 }
 
@@ -40,27 +42,48 @@ struct Reading {
     answered: bool,
 }
 
+/// What the directories that were asked to publish said.
+#[derive(Default)]
+struct Tally {
+    unwilling: usize,
+    reached: usize,
+    incumbent: bool,
+}
+
+impl Tally {
+    /// Counts an answer; to how many nodes the records were put, if they were.
+    fn count(&mut self, answer: &Answer) -> Option<usize> {
+        match answer {
+            Answer::Failed => return None,
+            Answer::Unwilling => self.unwilling += 1,
+            Answer::Refused(Refusal::Incumbent) => self.incumbent = true,
+            Answer::Done { .. } | Answer::Busy | Answer::Refused(_) => {}
+        }
+        self.reached += 1;
+        match answer {
+            Answer::Done { nodes } => Some(*nodes),
+            // It holds newer records of ours.
+            Answer::Refused(Refusal::Stale) => Some(0),
+            Answer::Failed | Answer::Unwilling | Answer::Busy | Answer::Refused(_) => None,
+        }
+    }
+
+    fn error(&self) -> PublishError {
+        match self.reached {
+            _ if self.incumbent => PublishError::Incumbent,
+            0 => PublishError::Offline,
+            reached => PublishError::NotHeld(reached),
+        }
+    }
+}
+
 /// Publishes through the directories; `None` if none of them does that for anybody. That a directory fails is no reason
 /// to show this terminal's address to the nodes: it is tried again later.
 pub(super) async fn publish(job: &Job, directories: &[Holder]) -> Option<Result<Published, PublishError>> {
-    let (mut unwilling, mut reached, mut incumbent) = (0, 0, false);
     let directories = &directories[..directories.len().min(MAX_DIRECTORIES)];
+    let (mut tally, mut done) = (Tally::default(), Vec::new());
     for publisher in directories {
-        let nodes = match ask(job, publisher.peer).await {
-            Answer::Done { nodes } => nodes,
-            // It holds newer records of ours.
-            Answer::Refused(Refusal::Stale) => 0,
-            Answer::Refused(reason) => {
-                (reached, incumbent) = (reached + 1, incumbent || reason == Refusal::Incumbent);
-                continue;
-            }
-            Answer::Unwilling => {
-                unwilling += 1;
-                continue;
-            }
-            Answer::Failed => continue,
-        };
-        reached += 1;
+        let Some(nodes) = tally.count(&ask(job, publisher.peer).await) else { continue };
         let others: Vec<Holder> =
             directories.iter().filter(|other| other.peer != publisher.peer).cloned().collect();
         let enough = (nodes as f64 * ENOUGH).ceil() as usize;
@@ -72,15 +95,18 @@ pub(super) async fn publish(job: &Job, directories: &[Holder]) -> Option<Result<
             return Some(Ok(with_copies(job, nodes, reading, others).await));
         }
         debug!("a directory has published nothing that others find");
+        done.push(publisher.clone());
     }
-    if unwilling == directories.len() {
+    if tally.unwilling == directories.len() {
         return None;
     }
-    Some(Err(match reached {
-        _ if incumbent => PublishError::Incumbent,
-        0 => PublishError::Offline,
-        reached => PublishError::NotHeld(reached),
-    }))
+    // One side lies: those that say they published, or those that find nothing and did not publish it themselves. The
+    // first are believed, or else any directory could keep a terminal off the network.
+    let Reading { holders, .. } = read_back(job, &done, 1).await;
+    Some(match holders {
+        0 => Err(tally.error()),
+        holders => Ok(Published { holders, asked: holders, directories: done.len() }),
+    })
 }
 
 /// Asks the directories who holds the records.
@@ -104,7 +130,7 @@ async fn ask(job: &Job, directory: PeerId) -> Answer {
         }
         Ok(response) => {
             debug!(?response, "a directory does not publish the records");
-            Answer::Failed
+            Answer::Busy
         }
         Err(error) => {
             debug!(%error, "a directory does not publish the records");

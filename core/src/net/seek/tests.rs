@@ -1,13 +1,10 @@
 //! A shared query without a network.
 
-#[path = "../../../tests/net/fixture.rs"]
-mod fixture;
-
-use fixture::{Party, now};
 use offhook_proto::record::RecordSet;
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::net::fixture::{Party, now};
 use crate::net::store::Verdicts;
 
 /// A query under way, fed by hand.

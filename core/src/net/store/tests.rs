@@ -1,12 +1,8 @@
 //! The store without a network: what it takes, what it refuses, what survives.
 
-#[path = "../../../tests/net/fixture.rs"]
-mod fixture;
-
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use fixture::{Party, now};
 use libp2p::kad;
 use libp2p::kad::store::RecordStore;
 use offhook_proto::number::NodeAddr;
@@ -16,6 +12,7 @@ use offhook_proto::wire::UnixMillis;
 use super::{Disk, Loaded, Offer, Records, Refused, Verdicts};
 use crate::net::addr::Source;
 use crate::net::config::{Limits, Role};
+use crate::net::fixture::{Party, now};
 
 const HERE: Source = Source::V4([192, 0, 2]);
 
