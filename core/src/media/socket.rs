@@ -94,7 +94,7 @@ pub(super) struct MediaSocket {
 }
 
 impl MediaSocket {
-    /// Binds one socket, or one per address family if `bind` is not given and IPv6 exists. STUN messages go to
+    /// Binds one socket, or one for each address family that exists if `bind` is not given. STUN messages go to
     /// `stun`, packets for the tunnel to `tunnel`; when those are full, packets are dropped as a network would.
     pub(super) fn bind(
         bind: Option<IpAddr>,
@@ -104,9 +104,12 @@ impl MediaSocket {
         let halves = match bind {
             Some(ip) => vec![Half::bind(ip)?],
             None => {
-                let mut halves = vec![Half::bind(Ipv4Addr::UNSPECIFIED.into())?];
-                halves.extend(Half::bind(Ipv6Addr::UNSPECIFIED.into()).ok());
-                halves
+                let (v4, v6) =
+                    (Half::bind(Ipv4Addr::UNSPECIFIED.into()), Half::bind(Ipv6Addr::UNSPECIFIED.into()));
+                match (v4, v6) {
+                    (Err(error), Err(_)) => return Err(error),
+                    (v4, v6) => v4.into_iter().chain(v6).collect(),
+                }
             }
         };
         let inner = Inner {
@@ -409,8 +412,10 @@ impl AsyncUdpSocket for MediaSocket {
         Poll::Pending
     }
 
+    /// Virtual like [`PEER`], and of the same family: on a socket that it takes for an IPv6 one, quinn would look for the
+    /// peer at its IPv4-mapped address.
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.halves.first().map(|half| half.bound).ok_or_else(|| io::ErrorKind::NotConnected.into())
+        Ok(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0))
     }
 
     /// Switches quinn's search for a larger MTU off: packets stay at 1200 bytes, which every path carries.

@@ -3,7 +3,7 @@
 mod hostile;
 pub(super) mod score;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path as FilePath, PathBuf};
 use std::time::Duration;
 
@@ -116,6 +116,19 @@ fn epochs(end: &End) -> Option<(u64, u64)> {
         let MediaEvent::AudioStarted { mic_epoch_ns, speaker_epoch_ns } = event else { return None };
         Some((*mic_epoch_ns, *speaker_epoch_ns))
     })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_ends_talk_over_ipv6() {
+    let on_v6 = |role| MediaConfig { bind: Some(Ipv6Addr::LOCALHOST.into()), ..on_loopback(role) };
+    let mut call = Call::new(on_v6(Role::Caller), on_v6(Role::Callee));
+    call.ends.iter().for_each(|end| end.leg.start_audio());
+    call.run("talking", |ends| ends.iter().all(|end| end.leg.stats().borrow().packets_received > 50)).await;
+    for end in &call.ends {
+        let path = end.leg.stats().borrow().path;
+        assert!(matches!(path, Path::Direct { local, remote } if local.is_ipv6() && remote.is_ipv6()));
+    }
+    call.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -203,16 +203,19 @@ async fn an_answered_call_without_a_path_fails_as_such_at_both_ends() {
     call.ends.iter().for_each(|end| end.leg.start_audio());
     call.run("failure", |ends| ends.iter().all(without_path)).await;
     call.close().await;
+}
 
-    // And where one end knows it first, it tells the other.
-    let mut call = hasty();
-    call.candidates = false;
-    call.run("keys by tunnel", connected).await;
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leg_that_fails_is_not_taken_for_one_that_hung_up() {
+    let audio = AudioConfig { mic: DeviceSpec::None, speaker: DeviceSpec::File("/no/such/x.wav".into()) };
+    let broken = MediaConfig { audio, ..on_loopback(Role::Caller) };
+    let mut call = Call::new(broken, on_loopback(Role::Callee));
+    call.run("connecting", |ends| connected(ends) && ends.iter().all(is_direct)).await;
     call.ends[0].leg.start_audio();
-    let reason = LastWord::Bye(Some(ByeReason::NoMediaPath));
-    call.run("failure", |ends| {
-        let told = ends[1].log.iter().any(|e| matches!(e, MediaEvent::Closed(Some(last)) if *last == reason));
-        without_path(&ends[0]) && told
+    let reason = LastWord::Bye(Some(ByeReason::Media));
+    call.run("failure at both ends", |[a, b]| {
+        a.log.iter().any(|event| matches!(event, MediaEvent::Failed(MediaError::Audio(_))))
+            && b.log.iter().any(|event| matches!(event, MediaEvent::Closed(Some(last)) if *last == reason))
     })
     .await;
     call.close().await;
