@@ -15,8 +15,8 @@
 //!   the right one for the number (pinning) the engine has decided before; if none is,
 //!   [`distrust`](Calls::distrust).
 //! * **The network**: [`handle_packet`](Calls::handle_packet) for every blob that
-//!   [`open`](crate::signalling::open) accepts (give it [`Calls::knows`]) and whose number the engine has judged
-//!   ([`Caller`]); [`send_failed`](Calls::send_failed) when all routes of a packet say that the terminal is not
+//!   [`open`](crate::signalling::open) accepts (give it [`Calls::knows`]); of a dialog that is not known the engine has
+//!   judged before whose number it is ([`Caller`]); [`send_failed`](Calls::send_failed) when all routes of a packet say that the terminal is not
 //!   connected.
 //! * **Media**, by leg: [`set_offer`](Calls::set_offer), [`local_candidates`](Calls::local_candidates),
 //!   [`tunnel`](Calls::tunnel), [`media_ready`](Calls::media_ready), [`media_failed`](Calls::media_failed),
@@ -316,8 +316,8 @@ impl Calls {
         legs.chain(calls).chain(texts).chain(text_calls).min()
     }
 
-    /// Whether packets without an introduction may belong to this dialog. For
-    /// [`open`](crate::signalling::open).
+    /// Whether the dialog is known, so that its packets need neither an introduction (for
+    /// [`open`](crate::signalling::open)) nor a judgement of their sender: that was settled when it began.
     #[must_use]
     pub fn knows(&self, call: &CallId, terminal: &TerminalId) -> bool {
         let leg = LegId { call: *call, terminal: *terminal };

@@ -11,6 +11,8 @@ mod failures;
 mod party;
 mod races;
 mod schedules;
+mod search;
 mod texts;
 mod user;
+mod watch;
 mod world;

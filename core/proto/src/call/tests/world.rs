@@ -50,9 +50,9 @@ pub(super) enum Act {
 
 /// What the world knows of a leg's media at one terminal.
 #[derive(Debug, Default)]
-struct MediaEnd {
+pub(super) struct MediaEnd {
     role: Option<Role>,
-    disclosed: bool,
+    pub disclosed: bool,
     remote_offer: bool,
     ready_at: Option<Duration>,
     stopped: bool,
@@ -82,11 +82,11 @@ pub(super) struct Terminal {
     pub party: &'static Party,
     pub account: usize,
     pub seen: Seen,
-    media: BTreeMap<LegId, MediaEnd>,
+    pub media: BTreeMap<LegId, MediaEnd>,
     /// Legs of which a verified accept came in (caller) or went out (callee).
     accepts: BTreeSet<LegId>,
     /// Legs on which it said that somebody hung up.
-    hung_up: BTreeSet<LegId>,
+    pub hung_up: BTreeSet<LegId>,
     /// Difference of the wall clock to the true time, milliseconds.
     pub skew: i64,
     /// Packets to it vanish; after a while they meet "not connected".
@@ -462,73 +462,6 @@ impl World {
         }
         let delay = self.rng.ms(self.weather.delay.0, self.weather.delay.1);
         self.schedule(delay, Happening::Packet { to, from: at, packet });
-    }
-
-    /// No candidate leaves a terminal before its address may be shown.
-    fn check_privacy(&self, at: usize, leg: LegId, packet: &Packet) {
-        let shows = match &packet.message {
-            Some(Message::Invite { candidates, .. } | Message::Ringing { candidates, .. }) => {
-                !candidates.is_empty()
-            }
-            Some(Message::Candidates { .. }) => true,
-            Some(_) | None => false,
-        };
-        let disclosed = self.terminals[at].media.get(&leg).is_some_and(|end| end.disclosed);
-        assert!(!shows || disclosed, "a candidate shows our address");
-    }
-
-    /// Nobody says that somebody hung up when something failed.
-    fn check_farewell(&mut self, at: usize, leg: LegId, packet: &Packet) {
-        let terminal = &mut self.terminals[at];
-        let hangs_up = matches!(packet.message, Some(Message::Bye { reason: None }));
-        if hangs_up && terminal.hung_up.insert(leg) {
-            let last = terminal.seen.events.iter().rev().find_map(|event| match event {
-                CallEvent::Ended { reason, by, .. } => Some((*reason, *by)),
-                _ => None,
-            });
-            assert_eq!(last, Some((EndReason::HungUp, EndedBy::Local)), "nobody hung up");
-        }
-    }
-
-    fn event(&mut self, at: usize, event: CallEvent) {
-        let seen = &mut self.terminals[at].seen;
-        match &event {
-            CallEvent::Searching { call, .. } | CallEvent::Incoming { call, .. } => {
-                assert!(!seen.ended.contains_key(call) && seen.live.insert(*call), "announced twice");
-            }
-            CallEvent::Found { call, .. } | CallEvent::Ringing { call } => {
-                assert!(seen.live.contains(call) && !seen.accepted.contains(call), "{event:?}");
-            }
-            CallEvent::Accepted { call } => {
-                assert!(seen.live.contains(call) && seen.accepted.insert(*call), "{event:?}");
-            }
-            CallEvent::Connected { call, .. } => {
-                assert!(seen.accepted.contains(call) && seen.connected.insert(*call), "{event:?}");
-            }
-            CallEvent::Dtmf { call, .. }
-            | CallEvent::RemoteHold { call, .. }
-            | CallEvent::RemoteMute { call, .. } => {
-                assert!(seen.accepted.contains(call) && seen.live.contains(call), "{event:?}");
-            }
-            CallEvent::TextDelivered { id } => {
-                assert!(seen.text_results.insert(*id, Ok(())).is_none(), "two results of a text");
-                let id = *id;
-                let arrived = self.terminals.iter().any(|terminal| terminal.seen.texts.contains(&id));
-                assert!(arrived, "a text was acknowledged that nobody has on disk");
-            }
-            CallEvent::TextFailed { id, reason } => {
-                assert!(seen.text_results.insert(*id, Err(*reason)).is_none(), "two results of a text");
-            }
-            CallEvent::Ended { call, reason, by, duration, .. } => {
-                assert!(seen.live.remove(call), "ended twice, or never begun: {event:?}");
-                assert_eq!(duration.is_some(), seen.connected.contains(call));
-                seen.ended.insert(*call, (*reason, *by));
-            }
-        }
-        self.terminals[at].seen.events.push(event.clone());
-        if self.users {
-            self.user_hears(at, &event);
-        }
     }
 
     /// The call that began to ring last at a terminal.
