@@ -14,12 +14,14 @@ use libp2p::request_response::{self, OutboundRequestId, ProtocolSupport};
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, identify, noise, ping, relay, tcp, yamux};
+use offhook_proto::service::{Refusal, Request, Response};
+use offhook_proto::wire::encode;
 use tokio::sync::mpsc;
 
 use super::evidence::{Evidence, Identified};
 use super::node::{Manner, Progress, Protocol, Served, Tally};
 use super::stream::{Outgoing, Raw};
-use super::wire::{Answer, Asked, KAD, KadMessage, SIGNAL, kad};
+use super::wire::{self, KAD, KadMessage, SIGNAL, kad};
 
 /// How long half a message is held open; longer than any honest node should bear.
 const STREAM_TIME: Duration = Duration::from_secs(60);
@@ -364,7 +366,8 @@ impl Driver {
                     flood.open -= 1;
                     flood.tally.answered += u64::from(result.is_ok());
                     let said = match &result {
-                        Ok(bytes) if protocol == Protocol::Signal => format!("{:?}", Answer::read(bytes)),
+                        Ok(bytes) if protocol == Protocol::Signal => wire::response(bytes)
+                            .map_or("nonsense".to_owned(), |answer| format!("{answer:?}")),
                         Ok(_) => "bytes".to_owned(),
                         Err(_) => "broken".to_owned(),
                     };
@@ -385,16 +388,11 @@ impl Driver {
         let record =
             |key: &[u8]| self.served.records.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned();
         Outgoing::Whole(match protocol {
-            Protocol::Signal => match Asked::read(bytes) {
-                Asked::Hello => Answer::Welcome,
-                Asked::Packet(_) => Answer::Delivered,
-                Asked::Find(key) => Answer::Found(record(&key)),
-                Asked::Store => Answer::Stored,
-                Asked::Seek(key) => Answer::Sought(record(&key)),
-                Asked::Publish => Answer::Published,
-                Asked::Unknown => Answer::Refused(0),
+            Protocol::Signal => {
+                let refused = Response::Refused { reason: Refusal::Invalid };
+                let answer = wire::request(bytes).map(|request| wire::honest(&request, |key| record(key)));
+                encode(&answer.unwrap_or(refused))
             }
-            .encode(),
             Protocol::Kad => {
                 let mut message = KadMessage::read(bytes).unwrap_or_default();
                 if message.kind != kad::PUT_VALUE {
@@ -413,10 +411,18 @@ impl Driver {
         self.evidence.add(|seen| {
             seen.payload(bytes);
             match protocol {
-                Protocol::Signal => match Asked::read(bytes) {
-                    Asked::Packet(blob) => seen.packet(from, blob),
-                    Asked::Find(key) | Asked::Seek(key) => seen.asked_for.push(key),
-                    Asked::Hello | Asked::Store | Asked::Publish | Asked::Unknown => {}
+                Protocol::Signal => match wire::request(bytes) {
+                    Some(Request::Forward { blob, .. } | Request::Deliver { blob, .. }) => {
+                        seen.packet(from, blob);
+                    }
+                    Some(Request::Find { key } | Request::Seek { key, .. }) => seen.asked_for.push(key),
+                    Some(
+                        Request::Hello
+                        | Request::Register { .. }
+                        | Request::Store { .. }
+                        | Request::Publish { .. },
+                    )
+                    | None => {}
                 },
                 Protocol::Kad => {
                     let Some(message) = KadMessage::read(bytes) else { return };

@@ -11,13 +11,14 @@ use std::time::{Duration, Instant};
 use libp2p::identity::Keypair;
 use libp2p::kad as kademlia;
 use libp2p::{Multiaddr, PeerId};
+use offhook_proto::service::Response;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
 use super::driver::{self, Command, FloodPlan};
 use super::evidence::Evidence;
 use super::stream::Outgoing;
-use super::wire::{self, Answer, KadMessage, KadPeer, kad};
+use super::wire::{self, KadMessage, KadPeer, kad};
 use crate::lab::{Host, LabError};
 
 /// How long any one thing may take.
@@ -196,7 +197,7 @@ pub struct Tally {
 
 impl Tally {
     /// How many answers said this.
-    pub fn of(&self, answer: &Answer) -> u64 {
+    pub fn of(&self, answer: &Response) -> u64 {
         self.answers.get(&format!("{answer:?}")).copied().unwrap_or(0)
     }
 
@@ -330,9 +331,10 @@ impl Node {
     /// A signalling request and its answer.
     ///
     /// # Errors
-    /// When nothing came back.
-    pub fn ask(&self, to: PeerId, request: Vec<u8>) -> Result<Answer, HostileError> {
-        self.send(Protocol::Signal, to, Outgoing::Whole(request)).map(|bytes| Answer::read(&bytes))
+    /// When nothing came back, or no answer.
+    pub fn ask(&self, to: PeerId, request: Vec<u8>) -> Result<Response, HostileError> {
+        let bytes = self.send(Protocol::Signal, to, Outgoing::Whole(request))?;
+        wire::response(&bytes).ok_or_else(|| HostileError::NoAnswer(format!("nonsense: {bytes:02x?}")))
     }
 
     /// The records that a node says it holds: by Kademlia and by signalling.
@@ -348,16 +350,15 @@ impl Node {
         let bytes = self.send(Protocol::Kad, to, Outgoing::Whole(request))?;
         let by_kad = KadMessage::read(&bytes).and_then(|message| message.value);
         match self.ask(to, wire::find(key))? {
-            Answer::Found(by_signal) => Ok((by_kad, by_signal)),
-            other @ (Answer::Welcome
-            | Answer::Delivered
-            | Answer::NotConnected
-            | Answer::Stored
-            | Answer::Sought(_)
-            | Answer::Published
-            | Answer::Refused(_)
-            | Answer::Busy
-            | Answer::Unknown) => Err(HostileError::NoAnswer(format!("{other:?} to find"))),
+            Response::Found { set, .. } => Ok((by_kad, set)),
+            other @ (Response::Welcome { .. }
+            | Response::Delivered
+            | Response::NotConnected
+            | Response::Stored
+            | Response::Sought(_)
+            | Response::Published { .. }
+            | Response::Refused { .. }
+            | Response::Busy) => Err(HostileError::NoAnswer(format!("{other:?} to find"))),
         }
     }
 
@@ -468,7 +469,7 @@ mod tests {
         assert_eq!(client.held_by(peer, &[7; 32]).unwrap(), (record.clone(), record));
         assert_eq!(client.held_by(peer, &[8; 32]).unwrap(), (None, None));
         assert!(client.put(peer, &[8; 32], b"mine").is_ok());
-        assert_eq!(client.ask(peer, wire::deliver(b"blob")).unwrap(), Answer::Delivered);
+        assert_eq!(client.ask(peer, wire::deliver(b"blob")).unwrap(), Response::Delivered);
         let packet = server.evidence.wait(SOON, |seen| seen.packets.first().cloned()).unwrap();
         assert_eq!((packet.from, packet.blob), (client.peer, b"blob".to_vec()));
         assert!(!server.evidence.look().mentions(Ipv4Addr::LOCALHOST).is_empty());
@@ -486,12 +487,12 @@ mod tests {
         middle.recommend(&rude);
         let met = crawl(&client, &middle.addresses[1..], &[[1; 32], [2; 32]]).unwrap();
         assert_eq!(met, [middle.peer, rude.peer]);
-        assert_eq!(client.ask(rude.peer, wire::hello()).unwrap(), Answer::Unknown);
+        assert!(client.ask(rude.peer, wire::hello()).unwrap_err().to_string().contains("nonsense"));
         let flood = client.flood(Protocol::Signal, middle.peer, (500, 50, SOON), |n| {
             Outgoing::Whole(wire::deliver(&n.to_be_bytes()))
         });
         let tally = flood.join().unwrap();
-        assert_eq!((tally.sent, tally.of(&Answer::Delivered)), (500, 500), "{tally:?}");
+        assert_eq!((tally.sent, tally.of(&Response::Delivered)), (500, 500), "{tally:?}");
         assert_eq!(middle.evidence.look().packets.len(), 500);
         let half = Outgoing::Half(wire::hello()[..1].to_vec());
         let flood =

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use offhook_proto::identity::DirectoryKey;
 use offhook_proto::record;
-use offhook_tests::hostile::wire::{self, Answer};
+use offhook_proto::service::{Refusal, Response};
+use offhook_tests::hostile::wire;
 use offhook_tests::hostile::{Gang, Node};
 use offhook_tests::people::{Person, now};
 use offhook_tests::phone::{Directory, DirectoryPlan};
@@ -30,11 +31,11 @@ fn publish(
         let seq = now();
         let set = person.set(seq, &[address("/ip4/127.0.0.1/tcp/1")]).encode();
         match node.ask(peer, wire::store(&person.key().0, &set)) {
-            Ok(Answer::Stored) => {
+            Ok(Response::Stored) => {
                 acknowledged.insert(person.key().0, seq.0);
             }
             // Within a millisecond of the one before.
-            Ok(Answer::Refused(2)) => {}
+            Ok(Response::Refused { reason: Refusal::Stale }) => {}
             Ok(other) => panic!("{other:?}"),
             Err(_) => break,
         }
@@ -72,8 +73,12 @@ fn acknowledged_records_survive_kill_9() -> Outcome {
         }
         // Whose number it is survives too.
         let claim = |person: &Person| wire::store(&person.key().0, &person.set(now(), &[]).encode());
-        assert_eq!(node.ask(peer, claim(&first))?, Answer::Stored, "round {round}");
-        assert_eq!(node.ask(peer, claim(&second))?, Answer::Refused(1), "round {round}");
+        assert_eq!(node.ask(peer, claim(&first))?, Response::Stored, "round {round}");
+        assert_eq!(
+            node.ask(peer, claim(&second))?,
+            Response::Refused { reason: Refusal::Incumbent },
+            "round {round}"
+        );
 
         let stop = AtomicBool::new(false);
         let news = std::thread::scope(|scope| {

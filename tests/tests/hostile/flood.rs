@@ -9,9 +9,10 @@ use libp2p::PeerId;
 use offhook_proto::identity::TerminalCert;
 use offhook_proto::number::Number;
 use offhook_proto::record;
+use offhook_proto::service::{Request, Response};
 use offhook_proto::signalling::{CallId, Codec, Introduction, MediaOffer, Message, Packet, seal};
 use offhook_tests::call::{STEP, ring};
-use offhook_tests::hostile::wire::{self, Answer, varint};
+use offhook_tests::hostile::wire::{self, varint};
 use offhook_tests::hostile::{Flood, Gang, Manner, Node, Outgoing, Protocol, Tally};
 use offhook_tests::people::{Person, now};
 use offhook_tests::phone::{Account, Directory, DirectoryPlan, Terminal, TerminalPlan};
@@ -166,7 +167,7 @@ fn garbage_and_half_messages_leave_memory_bounded() -> Outcome {
     // Its answers are no better than its questions.
     let turn = std::sync::atomic::AtomicU64::new(0);
     let manner: Manner = Arc::new(move |protocol, bytes| {
-        let wanted = protocol == Protocol::Signal && wire::Asked::read(bytes) == wire::Asked::Hello;
+        let wanted = protocol == Protocol::Signal && wire::request(bytes) == Some(Request::Hello);
         let n = turn.fetch_add(1, Ordering::Relaxed);
         (!wanted).then(|| match n % 3 {
             0 => Outgoing::Whole(noise(n, 20_000)),
@@ -321,13 +322,13 @@ fn a_flood_of_invites_leaves_room_for_a_proper_call() -> Outcome {
          the victim's own after {} ms; directory and terminal +{growth:?} MiB",
         tally.sent,
         tally.took,
-        tally.of(&Answer::Delivered),
-        tally.of(&Answer::Busy),
+        tally.of(&Response::Delivered),
+        tally.of(&Response::Busy),
         (rang - dialled) / 1_000_000,
         (own_rang - own_dialled) / 1_000_000,
     );
     assert!(tally.sent >= INVITES || tally.took >= SIEGE, "{} in {:?}", tally.sent, tally.took);
-    assert!(tally.of(&Answer::Delivered) > 100, "{:?}", tally.answers);
+    assert!(tally.of(&Response::Delivered) > 100, "{:?}", tally.answers);
     assert!(growth[0] < 96 && growth[1] < 48, "grew by {growth:?} MiB");
 
     // Afterwards the user declines whoever still rings, and then a stranger's call gets through.

@@ -8,12 +8,13 @@ use libp2p::PeerId;
 use offhook_proto::identity::{DirectoryKey, TerminalCert};
 use offhook_proto::number::{Number, RecordKey};
 use offhook_proto::record;
+use offhook_proto::service::Response;
 use offhook_proto::signalling::{
     CallId, Codec, Introduction, MediaOffer, Message, Packet, RejectReason, open, seal,
 };
 use offhook_proto::wire as encoding;
 use offhook_tests::call::{STEP, ring};
-use offhook_tests::hostile::wire::{self, Answer};
+use offhook_tests::hostile::wire;
 use offhook_tests::hostile::{Gang, Node, crawl, in_bytes, seed_near};
 use offhook_tests::lab::{Host, Impairment, Lab};
 use offhook_tests::people::{Person, now};
@@ -162,7 +163,8 @@ impl Stranger {
     fn start(gang: &Gang, scene: &Scene, person: Person) -> Anyhow<Self> {
         let node = gang.client_of(person.terminal.seed())?;
         let directory = node.meet(&scene.directory.address())?;
-        assert_eq!(node.ask(directory, wire::register(&person.cert(now())))?, Answer::Welcome);
+        let answer = node.ask(directory, wire::register(&person.cert(now())))?;
+        assert!(matches!(answer, Response::Welcome { .. }), "{answer:?}");
         let (_, bytes) = node.held_by(directory, &scene.key.0)?;
         let set = record::check(&scene.key, &bytes.ok_or("no record")?, now())?;
         let to = *set.terminals.first().ok_or("no terminal")?.certificate();
@@ -201,7 +203,7 @@ impl Stranger {
         let blob = seal(&packet, &self.person.terminal, &self.to.seal, [u8::try_from(self.sent)?; 32])?;
         assert_eq!(
             self.node.ask(self.directory, wire::forward(&self.to.terminal, &blob, None))?,
-            Answer::Delivered
+            Response::Delivered
         );
         Ok(())
     }

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use offhook_proto::number::Number;
+use offhook_proto::service::{Request, Response};
+use offhook_proto::wire::encode;
 use offhook_tests::call::{STEP, ring};
-use offhook_tests::hostile::wire::{Answer, Asked, KadMessage, kad};
+use offhook_tests::hostile::wire::{self, KadMessage, kad};
 use offhook_tests::hostile::{Gang, Manner, Outgoing, Protocol};
 use offhook_tests::phone::{Account, Directory, DirectoryPlan, Terminal, TerminalPlan};
 
@@ -15,10 +17,14 @@ fn silent_to_publishers() -> Manner {
     Arc::new(|protocol, bytes| {
         let never = Outgoing::Half(Vec::new());
         match protocol {
-            Protocol::Signal => match Asked::read(bytes) {
-                Asked::Store | Asked::Publish => Some(never),
-                Asked::Packet(_) => Some(Outgoing::Whole(Answer::NotConnected.encode())),
-                Asked::Hello | Asked::Find(_) | Asked::Seek(_) | Asked::Unknown => None,
+            Protocol::Signal => match wire::request(bytes)? {
+                Request::Store { .. } | Request::Publish { .. } => Some(never),
+                Request::Forward { .. } | Request::Deliver { .. } => {
+                    Some(Outgoing::Whole(encode(&Response::NotConnected)))
+                }
+                Request::Hello | Request::Register { .. } | Request::Find { .. } | Request::Seek { .. } => {
+                    None
+                }
             },
             Protocol::Kad => {
                 let message = KadMessage::read(bytes).unwrap_or_default();
@@ -43,7 +49,10 @@ fn a_call_waits_for_no_publication() -> Outcome {
 
     let mut ada = Terminal::start(ada, None, plan(silent.addresses[0].clone()))?;
     let asked_to_publish = silent.evidence.wait(STEP, |seen| {
-        seen.payloads.iter().any(|request| Asked::read(request) == Asked::Publish).then_some(())
+        seen.payloads
+            .iter()
+            .any(|request| matches!(wire::request(request), Some(Request::Publish { .. })))
+            .then_some(())
     });
     asked_to_publish.ok_or_else(|| format!("it does not publish\n{}", ada.process.transcript()))?;
     let (dialled, rang) = ring(&mut ada, &mut bob)?;
