@@ -445,6 +445,8 @@ pub struct VerifyResult {
     pub words: Vec<String>,
     /// Twenty digits.
     pub digits: String,
+    /// Whether the other end counts as verified: the people compared them, now or in an earlier call.
+    pub verified: bool,
 }
 
 /// What a program asks of the telephone. Serialised with the tag `command`.

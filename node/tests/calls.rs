@@ -267,7 +267,7 @@ fn who_is_in_a_call_is_busy_and_says_farewell_when_ended() {
     let (ada, mut bob) = pair();
     let eve = Terminal::start("eve", &["--entry", &ada.via()]);
     eve.program.wait("\"online\"");
-    let mut dial = bob.dial(&ada.number);
+    let dial = bob.dial(&ada.number);
     ada.program.wait("\"incoming\"");
     assert_eq!(ada.code(&["answer"]), 0);
     dial.wait("Connected");
@@ -276,6 +276,14 @@ fn who_is_in_a_call_is_busy_and_says_farewell_when_ended() {
     let mut busy = eve.dial(&bob.number);
     busy.wait("busy");
     assert_eq!(busy.exit_code(), 10);
+
+    // Who is in a call dials no other, which is not the callee's being busy.
+    let second = bob.run(&["dial", &eve.number]);
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(second.status.code() == Some(1) && said.contains("in a call already"), "{said}");
+    assert_eq!(bob.json(&["verify"])["verified"].as_bool(), Some(false));
+    assert_eq!(bob.json(&["verify", "--confirm"])["verified"].as_bool(), Some(true));
+    assert_eq!(bob.json(&["verify"])["verified"].as_bool(), Some(true));
 
     // Keys, mute and hold reach the other end.
     for (args, event) in [

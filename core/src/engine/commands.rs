@@ -61,7 +61,13 @@ impl Engine {
         let (link, key) = self.dialled(typed).await?;
         let call = new_call_id();
         let contact = self.is_contact(&link.number).await?;
-        self.calls.dial(now(), call, link.number.clone(), contact).map_err(call_error)?;
+        self.calls.dial(now(), call, link.number.clone(), contact).map_err(|error| match error {
+            CallError::TooMany => ApiError::new(
+                ErrorCode::Busy,
+                "You are in a call already. Hang up first, or decline what rings.",
+            ),
+            other => call_error(other),
+        })?;
         self.views.begin(call, link.number.clone(), true, wall());
         self.search(call, link, key).await?;
         Ok(Reply::Call { call: call.to_string() })
@@ -163,7 +169,9 @@ impl Engine {
         }
         let shown = verification(&exporter, &self.account.identity(), &peer);
         let words = shown.words.iter().map(|w| (*w).to_owned()).collect();
-        Ok(Reply::Verify(VerifyResult { words, digits: shown.digits }))
+        let verified =
+            self.account.pin_of(&number).await.map_err(|e| e.to_api())?.is_some_and(|pin| pin.verified);
+        Ok(Reply::Verify(VerifyResult { words, digits: shown.digits, verified }))
     }
 
     /// Commands that the account's file answers.
