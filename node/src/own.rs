@@ -112,11 +112,9 @@ fn device(text: &str) -> Result<DeviceSpec, Failure> {
 }
 
 fn failure(error: PhoneError) -> Failure {
-    match error {
-        PhoneError::Storage(error) => error.into(),
-        PhoneError::Audio(AudioError::NoDevice(name)) => Failure::bad_input(format!(
-            "There is no sound device {name}. `offhook devices` lists those there are."
-        )),
-        other => other.to_api().into(),
+    if let PhoneError::Audio(AudioError::NoDevice(name)) = &error {
+        let known = "`offhook devices` lists those there are.";
+        return Failure::bad_input(format!("There is no sound device {name}. {known}"));
     }
+    error.to_api().into()
 }

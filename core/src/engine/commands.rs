@@ -61,13 +61,7 @@ impl Engine {
         let (link, key) = self.dialled(typed).await?;
         let call = new_call_id();
         let contact = self.is_contact(&link.number).await?;
-        self.calls.dial(now(), call, link.number.clone(), contact).map_err(|error| match error {
-            CallError::TooMany => ApiError::new(
-                ErrorCode::Busy,
-                "You are in a call already. Hang up first, or decline what rings.",
-            ),
-            other => call_error(other),
-        })?;
+        self.calls.dial(now(), call, link.number.clone(), contact).map_err(dial_error)?;
         self.views.begin(call, link.number.clone(), true, wall());
         self.search(call, link, key).await?;
         Ok(Reply::Call { call: call.to_string() })
@@ -200,6 +194,14 @@ impl Engine {
     pub(super) async fn is_contact(&self, number: &Number) -> Result<bool, ApiError> {
         Ok(self.account.contact(number).await.map_err(|e| e.to_api())?.is_some())
     }
+}
+
+fn dial_error(error: CallError) -> ApiError {
+    if error == CallError::TooMany {
+        let sentence = "You are in a call already. Hang up first, or decline what rings.";
+        return ApiError::new(ErrorCode::Busy, sentence);
+    }
+    call_error(error)
 }
 
 /// The machine's refusal in words for the user.
