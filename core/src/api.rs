@@ -10,8 +10,11 @@ use serde::{Deserialize, Serialize};
 /// A call's identifier in the API: 32 hex digits of its [`offhook_proto::signalling::CallId`].
 pub type CallRef = String;
 
+/// Days before the end of a terminal's certificate from which the user is reminded.
+pub const CERTIFICATE_WARNING_DAYS: i64 = 60;
+
 /// Why a call ended (RFC 3261's final responses in words).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "reason", content = "what", rename_all = "snake_case")]
 pub enum EndReason {
     /// Somebody hung up an answered call.
@@ -32,12 +35,46 @@ pub enum EndReason {
     AnsweredElsewhere,
     /// The caller gave up before an answer.
     Cancelled,
-    /// The key behind the number is not the pinned one; nothing was rung.
+    /// The key behind the number is not the pinned one, here or at the callee; nothing was rung.
     KeyChanged,
     /// Both users called each other; the call that this terminal dialled goes on instead.
     Merged,
-    /// Something failed; what, in words for a log.
-    Failed(String),
+    /// Something failed.
+    Failed(FailureCode),
+}
+
+/// What failed, of a call or a text message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureCode {
+    /// The number could not be looked up: no connection to the network. Nothing is known of the number.
+    Lookup,
+    /// Several keys claim the number, and nothing tells which is the right one.
+    NumberDisputed,
+    /// No way was found for the sound between the two ends.
+    NoMediaPath,
+    /// The connection between the two ends broke.
+    MediaLost,
+    /// The sound could not be prepared here: no socket, no device.
+    Media,
+    /// The other terminal could not make the call.
+    Remote,
+    /// The other terminal stopped answering.
+    SignallingLost,
+    /// The caller never confirmed the answer.
+    NotConfirmed,
+    /// The clocks of the two computers differ too much.
+    Clock,
+    /// The other end broke the protocol.
+    Protocol,
+    /// The receiver's terminal could not keep the text message.
+    NotKept,
+    /// Nobody confirmed the text message in time; it may have arrived.
+    Unconfirmed,
+    /// The call ended before the text message was confirmed; it may have arrived.
+    CallEnded,
+    /// This terminal was shut down.
+    ShutDown,
 }
 
 impl EndReason {
@@ -236,6 +273,12 @@ pub enum Event {
         /// Fingerprint of the key that was met.
         offered: String,
     },
+    /// The terminal's certificate expires soon; told once a day from 60 days before. Entering the password renews it. When
+    /// it has expired the terminal can't be called. Of the time of the start tells [`Status::certificate_days`].
+    CertificateExpires {
+        /// Days that are left, 0 when it has expired.
+        days: i64,
+    },
     /// A sound device was lost; the call goes on with another.
     DeviceLost {
         /// The call.
@@ -291,6 +334,7 @@ impl Event {
             | Self::TextDelivered { .. }
             | Self::TextFailed { .. }
             | Self::KeyChanged { .. }
+            | Self::CertificateExpires { .. }
             | Self::Error { .. } => None,
         }
     }
@@ -330,8 +374,6 @@ pub enum ErrorCode {
     NumberTaken,
     /// The key behind the number changed; see [`Event::KeyChanged`].
     KeyChanged,
-    /// Two keys claim the number, and nothing tells which is the right one.
-    NumberDisputed,
     /// Nobody has the number.
     WrongNumber,
     /// The directory of a chosen number is not known.
@@ -536,6 +578,8 @@ pub enum Command {
     },
     /// The invitation link of this account.
     Link,
+    /// Another program has renewed the certificate, the account record or the ID in the account's file: take them up.
+    Renewed,
     /// Take the telephone off line and end the program.
     Shutdown,
 }

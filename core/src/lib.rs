@@ -16,7 +16,9 @@
 
 pub mod api;
 pub mod audio;
+mod clock;
 mod engine;
+mod fair;
 #[cfg(feature = "http")]
 pub mod http;
 pub mod media;

@@ -24,7 +24,9 @@
 //! # }
 //! ```
 
-use crate::api::{ApiError, CallRef, Command, EndReason, ErrorCode, Event, LineState, Reply, TimedEvent};
+use crate::api::{
+    ApiError, CallRef, Command, EndReason, ErrorCode, Event, FailureCode, LineState, Reply, TimedEvent,
+};
 use crate::audio::{AudioError, DeviceKind, DeviceSpec};
 use crate::engine::{self, Request};
 use crate::net::NetError;
@@ -335,7 +337,7 @@ impl Phone {
 }
 
 /// Where a call stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallState {
     /// Looking the number up.
     Searching,
@@ -381,13 +383,13 @@ impl Call {
 
     /// Where the call stands now.
     pub fn state(&self) -> CallState {
-        self.state.borrow().clone()
+        *self.state.borrow()
     }
 
     /// Wait until the call's state is one for which `wanted` is true, or the call is over.
     pub async fn until(&mut self, wanted: impl Fn(&CallState) -> bool) -> CallState {
         let done = |s: &CallState| wanted(s) || matches!(s, CallState::Ended(_));
-        let reached = self.state.wait_for(done).await.map(|state| state.clone());
+        let reached = self.state.wait_for(done).await.map(|state| *state);
         // The sender goes when the call is forgotten, after its end.
         reached.unwrap_or_else(|_| self.state())
     }
@@ -400,7 +402,7 @@ impl Call {
             | CallState::Inviting
             | CallState::Ringing
             | CallState::Connecting
-            | CallState::Active => EndReason::Failed("the telephone was shut down".into()),
+            | CallState::Active => EndReason::Failed(FailureCode::ShutDown),
         }
     }
 

@@ -4,12 +4,13 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use futures::StreamExt;
-use offhook::api::{Command, EndReason, ErrorCode, Event, LineState, Reply};
+use offhook::api::{Command, EndReason, ErrorCode, Event, FailureCode, LineState, Reply};
 use offhook::audio::DeviceSpec;
-use offhook::net::{Net, NetConfig, NetEvent, Role};
+use offhook::net::{LookupEvent, Net, NetConfig, NetEvent, Role};
 use offhook::phone::{AnswerMode, CallState, Phone, PhoneBuilder, PhoneError};
 use offhook::proto::number::Number;
-use offhook::storage::{Home, NewAccount, Password};
+use offhook::storage::{Home, MessageEntry, MessageState, NewAccount, Password};
+use sqlx::{Connection as _, SqliteConnection};
 use std::path::Path;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -38,9 +39,12 @@ async fn directory(seed: u8) -> Directory {
     Directory { net, _events: events, addr }
 }
 
+fn password() -> Password {
+    Password::new("a password for tests").expect("a password")
+}
+
 async fn account(home: &Path, id: &str) {
-    let password = Password::new("a password for tests").expect("a password");
-    let new = NewAccount { id: id.parse().expect("an id"), password };
+    let new = NewAccount { id: id.parse().expect("an id"), password: password() };
     Home::open(home).expect("home").create_account(new, |_| {}).await.expect("an account");
 }
 
@@ -249,4 +253,137 @@ async fn what_can_not_work_is_refused_before_it_starts() {
         let error: PhoneError = bad.build().await.expect_err("refused");
         assert_eq!(error.to_api().code, ErrorCode::BadInput, "{error}");
     }
+}
+
+/// The account's file, beside the running telephone.
+async fn database(home: &Path) -> SqliteConnection {
+    let mut accounts = std::fs::read_dir(home.join("accounts")).expect("accounts").flatten();
+    let account = accounts.find(|entry| entry.path().is_dir()).expect("an account");
+    let path = account.path().join("account.db");
+    SqliteConnection::connect(&format!("sqlite://{}", path.display())).await.expect("a database")
+}
+
+/// A disk that takes nothing: the sender must not believe that the receiver has the text.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_text_that_cannot_be_written_down_is_told_to_its_sender() {
+    let dir = directory(3).await;
+    let (a, b) = (tempfile::tempdir().expect("dir"), tempfile::tempdir().expect("dir"));
+    account(a.path(), "ada").await;
+    account(b.path(), "bob").await;
+    let ada = builder(a.path(), &dir).build().await.expect("ada");
+    let bob = builder(b.path(), &dir).answer(AnswerMode::Auto).build().await.expect("bob");
+    let number = online(&bob).await.to_string();
+    online(&ada).await;
+    let (mut seen, mut heard) = (ada.events(), bob.events());
+    let mut disk = database(b.path()).await;
+    let full =
+        "CREATE TRIGGER full BEFORE INSERT ON messages BEGIN SELECT RAISE(ABORT, 'the disk is full'); END";
+    let text = |body: &str| Command::Text { number: number.clone(), body: body.to_owned() };
+    let failed = |event: &Event| match event {
+        Event::TextFailed { reason, .. } => Some(Err(*reason)),
+        Event::TextDelivered { .. } => Some(Ok(())),
+        _ => None,
+    };
+    let arrived =
+        |event: &Event| if let Event::Text { body, .. } = event { Some(body.clone()) } else { None };
+    for in_call in [false, true] {
+        if in_call {
+            let mut call = ada.dial(number.clone()).await.expect("dialled");
+            assert_eq!(call.until(|s| *s == CallState::Active).await, CallState::Active);
+        }
+        sqlx::query(full).execute(&mut disk).await.expect("a trigger");
+        ada.execute(text("lost")).await.expect("taken");
+        let result = until(&mut seen, failed).await;
+        assert_eq!(result, Err(EndReason::Failed(FailureCode::NotKept)), "in a call: {in_call}");
+        sqlx::query("DROP TRIGGER full").execute(&mut disk).await.expect("no trigger");
+        ada.execute(text("kept")).await.expect("taken");
+        assert_eq!(until(&mut seen, failed).await, Ok(()));
+        assert_eq!(until(&mut heard, arrived).await, "kept", "what was lost is never shown");
+    }
+    let kept: Vec<(String,)> = sqlx::query_as("SELECT body FROM messages WHERE outgoing = 0")
+        .fetch_all(&mut disk)
+        .await
+        .expect("rows");
+    assert_eq!(kept, [("kept".to_owned(),), ("kept".to_owned(),)]);
+    ada.shutdown().await;
+    bob.shutdown().await;
+    dir.net.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_renewed_certificate_is_taken_up_without_a_restart() {
+    let dir = directory(4).await;
+    let (a, b) = (tempfile::tempdir().expect("dir"), tempfile::tempdir().expect("dir"));
+    account(a.path(), "ada").await;
+    account(b.path(), "bob").await;
+    let bob = builder(b.path(), &dir).answer(AnswerMode::Auto).build().await.expect("bob");
+    let number = online(&bob).await;
+    let key = number.record_key(None).expect("a plain number");
+    let published = async || {
+        let mut lookup = dir.net.lookup(key, &[]);
+        loop {
+            match lookup.next().await.expect("an end") {
+                LookupEvent::Found { set, .. } => {
+                    let terminal = set.terminals.first().expect("a terminal");
+                    let account = set.account.as_ref().expect("an account").seq;
+                    return (terminal.certificate().not_before, account);
+                }
+                LookupEvent::Finished { .. } => panic!("the number is not published"),
+            }
+        }
+    };
+    let before = published().await;
+    Home::open(b.path())
+        .expect("home")
+        .recertify(&"bob".parse().expect("an id"), &password())
+        .await
+        .expect("renewed");
+    assert_eq!(published().await, before, "nobody has told the telephone");
+    bob.execute(Command::Renewed).await.expect("taken up");
+    let renewed = async {
+        loop {
+            let now = published().await;
+            if now.0 > before.0 && now.1 > before.1 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, renewed).await.expect("the new certificate in the record");
+    // The directory has taken it too, and it is what the callee presents.
+    let ada = builder(a.path(), &dir).build().await.expect("ada");
+    online(&ada).await;
+    let mut call = ada.dial(number.to_string()).await.expect("dialled");
+    assert_eq!(call.until(|s| *s == CallState::Active).await, CallState::Active);
+    ada.shutdown().await;
+    bob.shutdown().await;
+    dir.net.shutdown().await;
+}
+
+/// What an earlier run left on its way nobody waits for any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_left_on_their_way_are_given_up_at_the_start() {
+    let dir = directory(5).await;
+    let a = tempfile::tempdir().expect("dir");
+    account(a.path(), "ada").await;
+    let home = Home::open(a.path()).expect("home");
+    let id = "ada".parse().expect("an id");
+    let entry = MessageEntry {
+        id: "00".repeat(16),
+        number: Number::Plain(offhook::proto::number::PlainNumber::from_index(9)),
+        body: "unsent".to_owned(),
+        sent: offhook::proto::wire::UnixMillis(1),
+        state: MessageState::Sending,
+    };
+    let store = home.open_account(&id).await.expect("an account");
+    store.message_add(&entry).await.expect("kept");
+    store.close().await;
+    drop(store);
+    builder(a.path(), &dir).build().await.expect("ada").shutdown().await;
+    let store = home.open_account(&id).await.expect("an account");
+    assert_eq!(
+        store.messages(None, 9).await.expect("messages"),
+        [MessageEntry { state: MessageState::Failed, ..entry }]
+    );
+    dir.net.shutdown().await;
 }

@@ -1,20 +1,22 @@
 //! The call machine: any inputs in any order, from the user, the look-up, media and hostile terminals.
 #![no_main]
 
+use std::collections::VecDeque;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use libfuzzer_sys::arbitrary::{self, Arbitrary, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use offhook_proto::call::{
-    CallConfig, CallEvent, Caller, Calls, LegId, LocalParty, LookupEnd, Now, Output, Peer,
+    CallConfig, CallEvent, Caller, Calls, Distrust, LegId, LocalParty, LookupEnd, Now, Output, Peer, Source,
+    TextKept, TextKey,
 };
 use offhook_proto::identity::{IdentityKey, SealKey, SignedCert, TerminalId, TerminalKey};
 use offhook_proto::number::{Number, PlainNumber};
 use offhook_proto::proof::{NumberProof, PlainProof};
 use offhook_proto::signalling::{
-    CallId, CancelReason, Codec, Introduction, MediaOffer, Message, Opened, Packet, RejectReason, TextId,
-    VerifiedIntro,
+    ByeReason, CallId, CancelReason, Codec, Introduction, LastWord, MediaOffer, Message, Opened, Packet,
+    RejectReason, TextId, VerifiedIntro,
 };
 use offhook_proto::wire::UnixMillis;
 
@@ -57,7 +59,9 @@ fn party(n: u8) -> Party {
 enum Input {
     Dial { call: u8, to: u8, contact: bool },
     TextTo { call: u8, to: u8, id: u8 },
-    Found { call: u8, at: u8 },
+    Found { call: u8, at: u8, cached: bool, moved: bool },
+    Distrust { call: u8 },
+    TextKept { kept: bool },
     LookupFinished { call: u8, end: u8 },
     Accept { call: u8 },
     Reject { call: u8, reason: u8 },
@@ -73,6 +77,7 @@ enum Input {
     MediaReady { leg: Leg },
     MediaFailed { leg: Leg },
     MediaLost { leg: Leg },
+    MediaClosed { leg: Leg, code: u16 },
     SendFailed { leg: Leg },
     Time { ms: u16 },
     Timer,
@@ -117,20 +122,21 @@ fn offer() -> MediaOffer {
 
 fn message(kind: u8, what: u8, hash: [u8; 32]) -> Option<Message> {
     let list = vec!["c".to_owned(); usize::from(what % 17)];
-    Some(match kind % 14 {
+    Some(match kind % 15 {
         0 => Message::Invite { offer: offer(), candidates: list },
         1 => Message::Ringing { offer: offer(), candidates: list },
         2 => Message::Accept { invite_hash: if what == 0 { [0; 32] } else { hash } },
         3 => Message::Confirm,
         4 => Message::Reject { reason: RejectReason::from_code(what % 9) },
         5 => Message::Cancel { reason: CancelReason::from_code(what % 8) },
-        6 => Message::Bye,
+        6 => Message::Bye { reason: (what > 0).then(|| ByeReason::from_code(what % 8)) },
         7 => Message::Candidates { list },
         8 => Message::Text { id: TextId::from_bytes([what; 16]), body: "text".to_owned() },
         9 => Message::Dtmf { digit: '1', duration_ms: 100 },
         10 => Message::Hold { on: what & 1 == 0 },
         11 => Message::Mute { on: what & 1 == 0 },
         12 => Message::Tunnel { data: vec![what] },
+        13 => Message::TextRefused { id: TextId::from_bytes([what; 16]) },
         _ => return None,
     })
 }
@@ -142,6 +148,8 @@ struct World {
     /// Of the last invite that was sent.
     hash: [u8; 32],
     open_media: usize,
+    /// Texts that wait to be kept.
+    texts: VecDeque<TextKey>,
 }
 
 impl World {
@@ -150,7 +158,7 @@ impl World {
         let local = LocalParty { terminal: me.peer.terminal, intro: (*me.intro).clone() };
         let now = Now { instant: Instant::now(), wall: WALL };
         let calls = Calls::new(CallConfig::default(), local);
-        Self { calls, me: me.peer.terminal, now, hash: [0; 32], open_media: 0 }
+        Self { calls, me: me.peer.terminal, now, hash: [0; 32], open_media: 0, texts: VecDeque::new() }
     }
 
     fn input(&mut self, input: Input) {
@@ -164,8 +172,20 @@ impl World {
                 let (number, id) = (who(to).intro.number.clone(), TextId::from_bytes([id; 16]));
                 let _ = calls.text_to(now, call_id(call), number, id, "text".to_owned());
             }
-            Input::Found { call, at } => {
-                let _ = calls.found(now, call_id(call), who(at).peer.clone());
+            Input::Found { call, at, cached, moved } => {
+                let mut peer = who(at).peer.clone();
+                peer.routes
+                    .extend(moved.then(|| "/ip4/192.0.2.7/udp/9/quic-v1".parse().expect("an address")));
+                let source = if cached { Source::Cache } else { Source::Network };
+                let _ = calls.found(now, call_id(call), peer, source);
+            }
+            Input::Distrust { call } => {
+                let _ = calls.distrust(now, call_id(call), Distrust::Disputed);
+            }
+            Input::TextKept { kept } => {
+                if let Some(key) = self.texts.pop_front() {
+                    calls.text_kept(now, key, if kept { TextKept::Kept } else { TextKept::Failed });
+                }
             }
             Input::LookupFinished { call, end } => {
                 let ends =
@@ -201,6 +221,7 @@ impl World {
             | Input::MediaReady { .. }
             | Input::MediaFailed { .. }
             | Input::MediaLost { .. }
+            | Input::MediaClosed { .. }
             | Input::SendFailed { .. } => self.media(&input),
             Input::Time { ms } => self.pass(Duration::from_millis(ms.into())),
             Input::Timer => self.next_timer(),
@@ -224,7 +245,10 @@ impl World {
             Input::MediaReady { leg: id } => calls.media_ready(now, leg(id)),
             Input::MediaFailed { leg: id } => calls.media_failed(now, leg(id)),
             Input::MediaLost { leg: id } => calls.media_lost(now, leg(id)),
-            Input::SendFailed { leg: id } => calls.send_failed(now, leg(id)),
+            Input::MediaClosed { leg: id, code } => {
+                calls.media_closed(now, leg(id), LastWord::from_code(code.into()));
+            }
+            Input::SendFailed { leg: id } => calls.send_failed(now, leg(id), &who(id.at).peer),
             _ => {}
         }
     }
@@ -288,6 +312,7 @@ impl World {
                 }
                 Output::PrepareMedia { .. } => self.open_media += 1,
                 Output::StopMedia { .. } => self.open_media -= 1,
+                Output::KeepText { key, .. } => self.texts.push_back(key),
                 Output::Event(CallEvent::Ended { call, .. }) => assert!(self.calls.leg_of(call).is_none()),
                 Output::RemoteOffer { .. }
                 | Output::RemoteCandidates { .. }
@@ -298,7 +323,7 @@ impl World {
             }
         }
         let load = self.calls.load();
-        assert!(load.calls <= 10 && load.legs <= 80 && load.remembered <= 512, "{load:?}");
+        assert!(load.calls <= 10 && load.legs <= 112 && load.remembered <= 512, "{load:?}");
     }
 
     /// Everything comes to an end by itself.

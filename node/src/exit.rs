@@ -1,6 +1,6 @@
 //! Exit codes and the one sentence that goes with a failure.
 
-use offhook::api::{ApiError, EndReason, ErrorCode, Event};
+use offhook::api::{ApiError, EndReason, ErrorCode, Event, FailureCode};
 use offhook::storage::{ResolveError, StorageError};
 
 /// How the program ended, for scripts. Printed by `offhook --help` and in `docs/terminal.md`.
@@ -21,7 +21,7 @@ pub enum Exit {
     AccountExists = 5,
     /// The command needs a running terminal, and none runs.
     NotRunning = 6,
-    /// No entry point into the network is reachable.
+    /// No entry point into the network is reachable, or a number could not be looked up.
     Offline = 7,
     /// Another program has the account open.
     InUse = 8,
@@ -46,8 +46,8 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// The code of an ended call. `answered` tells a failure of the media from one before.
-    pub fn of_call(reason: &EndReason, answered: bool) -> Self {
+    /// The code of an ended call or of a text message that failed.
+    pub fn of_end(reason: EndReason) -> Self {
         match reason {
             EndReason::HungUp => Self::Ok,
             EndReason::Declined => Self::Declined,
@@ -60,8 +60,27 @@ impl Exit {
             EndReason::Cancelled => Self::Interrupted,
             // Of a dialled call neither comes: it is the other one that is merged into it.
             EndReason::AnsweredElsewhere | EndReason::Merged => Self::Failed,
-            EndReason::Failed(_) if answered => Self::MediaFailed,
-            EndReason::Failed(_) => Self::Failed,
+            EndReason::Failed(failure) => Self::of_failure(failure),
+        }
+    }
+
+    fn of_failure(failure: FailureCode) -> Self {
+        match failure {
+            FailureCode::Lookup => Self::Offline,
+            FailureCode::NumberDisputed => Self::KeyChanged,
+            // After the answer only.
+            FailureCode::NoMediaPath
+            | FailureCode::MediaLost
+            | FailureCode::SignallingLost
+            | FailureCode::NotConfirmed => Self::MediaFailed,
+            FailureCode::Media
+            | FailureCode::Remote
+            | FailureCode::Clock
+            | FailureCode::Protocol
+            | FailureCode::NotKept
+            | FailureCode::Unconfirmed
+            | FailureCode::CallEnded
+            | FailureCode::ShutDown => Self::Failed,
         }
     }
 
@@ -76,7 +95,7 @@ impl Exit {
             ErrorCode::NotRunning => Self::NotRunning,
             ErrorCode::InUse => Self::InUse,
             ErrorCode::Offline => Self::Offline,
-            ErrorCode::KeyChanged | ErrorCode::NumberDisputed => Self::KeyChanged,
+            ErrorCode::KeyChanged => Self::KeyChanged,
             // Not the callee, who has a code of its own.
             ErrorCode::Busy
             | ErrorCode::NoCall
@@ -165,7 +184,7 @@ pub fn text_outcome(event: &Event, id: &str) -> Option<Outcome> {
         return Some(Ok(()));
     }
     let Event::TextFailed { id: failed, reason } = event else { return None };
-    let exit = Exit::of_call(reason, false);
+    let exit = Exit::of_end(*reason);
     // A message is neither hung up nor interrupted.
     let exit = if matches!(exit, Exit::Ok | Exit::Interrupted) { Exit::Failed } else { exit };
     (failed == id).then(|| Err(Failure::silent(exit)))
@@ -188,12 +207,16 @@ mod tests {
             (EndReason::KeyChanged, 16),
             (EndReason::Cancelled, 130),
             (EndReason::AnsweredElsewhere, 1),
-            (EndReason::Failed("x".into()), 1),
+            (EndReason::Failed(FailureCode::Lookup), 7),
+            (EndReason::Failed(FailureCode::NumberDisputed), 16),
+            (EndReason::Failed(FailureCode::NoMediaPath), 17),
+            (EndReason::Failed(FailureCode::MediaLost), 17),
+            (EndReason::Failed(FailureCode::Media), 1),
+            (EndReason::Failed(FailureCode::Remote), 1),
         ];
         for (reason, code) in table {
-            assert_eq!(Exit::of_call(&reason, false) as u8, code, "{reason:?}");
+            assert_eq!(Exit::of_end(reason) as u8, code, "{reason:?}");
         }
-        assert_eq!(Exit::of_call(&EndReason::Failed("no path".into()), true) as u8, 17);
     }
 
     #[test]

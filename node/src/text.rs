@@ -1,7 +1,8 @@
 //! What people read: events, replies, errors in words.
 
 use offhook::api::{
-    CallStatus, Command, Contact, EndReason, Event, LineState, PathKind, Reply, Side, Status, VerifyResult,
+    CERTIFICATE_WARNING_DAYS, CallStatus, Command, Contact, EndReason, Event, FailureCode, LineState, PathKind,
+    Reply, Side, Status, VerifyResult,
 };
 use offhook::proto::number::Number;
 use std::fmt::Write as _;
@@ -30,7 +31,7 @@ pub fn event(event: &Event) -> Option<String> {
         Event::AudioStarted { .. } | Event::FirstAudio { .. } => return None,
         Event::Text { from, body, .. } => format!("Message from {from}: {}", printable(body)),
         Event::TextDelivered { .. } => "Message delivered.".into(),
-        Event::TextFailed { reason: why, .. } => format!("Message not delivered: {}.", reason(why)),
+        Event::TextFailed { reason: why, .. } => format!("Message not delivered: {}.", reason(*why)),
         Event::Dtmf { digit, .. } => format!("The other end pressed {digit}."),
         Event::RemoteHold { on: true, .. } => "The other end put the call on hold.".into(),
         Event::RemoteHold { on: false, .. } => "The other end is back.".into(),
@@ -42,10 +43,11 @@ pub fn event(event: &Event) -> Option<String> {
             fingerprint(pinned),
             fingerprint(offered)
         ),
+        Event::CertificateExpires { days } => format!("This terminal's certificate {}.", certificate(*days)),
         Event::DeviceLost { device, .. } => {
             format!("{} The call goes on with another device, or without.", sentence(device))
         }
-        Event::Ended { reason, by, duration_ms, .. } => ended(reason, *by, *duration_ms),
+        Event::Ended { reason, by, duration_ms, .. } => ended(*reason, *by, *duration_ms),
         Event::Error { message, .. } => sentence(message),
     };
     Some(line)
@@ -74,30 +76,51 @@ pub fn reply(reply: &Reply) -> String {
 }
 
 /// Why a call ended, to stand in a sentence.
-pub fn reason(reason: &EndReason) -> String {
+pub fn reason(reason: EndReason) -> &'static str {
     match reason {
-        EndReason::HungUp => "hung up".into(),
-        EndReason::Declined => "declined".into(),
-        EndReason::Busy => "the other end is busy".into(),
-        EndReason::NoAnswer => "nobody answers".into(),
-        EndReason::Unreachable => "the number exists, but is not on line".into(),
-        EndReason::WrongNumber => "nobody has this number".into(),
-        EndReason::Blocked => "the other end does not take calls from you".into(),
-        EndReason::AnsweredElsewhere => "answered at another terminal".into(),
-        EndReason::Cancelled => "given up".into(),
-        EndReason::Merged => "you called each other, and the call that you dialled goes on".into(),
-        EndReason::KeyChanged => "the key behind the number has changed".into(),
-        EndReason::Failed(what) => printable(what),
+        EndReason::HungUp => "hung up",
+        EndReason::Declined => "declined",
+        EndReason::Busy => "the other end is busy",
+        EndReason::NoAnswer => "nobody answers",
+        EndReason::Unreachable => "the number exists, but is not on line",
+        EndReason::WrongNumber => "nobody has this number",
+        EndReason::Blocked => "the other end does not take calls from you",
+        EndReason::AnsweredElsewhere => "answered at another terminal",
+        EndReason::Cancelled => "given up",
+        EndReason::Merged => "you called each other, and the call that you dialled goes on",
+        EndReason::KeyChanged => "the key behind the number has changed",
+        EndReason::Failed(what) => failure(what),
     }
 }
 
-fn ended(why: &EndReason, by: Side, duration_ms: u64) -> String {
+fn failure(what: FailureCode) -> &'static str {
+    match what {
+        FailureCode::Lookup => "the number could not be looked up; is this computer on line?",
+        FailureCode::NumberDisputed => {
+            "two keys claim this number, and nothing tells which is the right one; ask for an invitation link"
+        }
+        FailureCode::NoMediaPath => "no way was found for the sound between the two ends",
+        FailureCode::MediaLost => "the connection between the two ends broke",
+        FailureCode::Media => "the sound could not be prepared here",
+        FailureCode::Remote => "the other terminal could not make the call",
+        FailureCode::SignallingLost => "the other terminal stopped answering",
+        FailureCode::NotConfirmed => "the answer was never confirmed",
+        FailureCode::Clock => "the clocks of the two computers differ too much",
+        FailureCode::Protocol => "the other end broke the protocol",
+        FailureCode::NotKept => "the other terminal could not keep it",
+        FailureCode::Unconfirmed => "nobody confirmed it in time; it may have arrived",
+        FailureCode::CallEnded => "the call ended before it was confirmed; it may have arrived",
+        FailureCode::ShutDown => "the terminal was shut down",
+    }
+}
+
+fn ended(why: EndReason, by: Side, duration_ms: u64) -> String {
     if duration_ms == 0 {
-        return format!("Call ended: {}.", reason(why));
+        return sentence(&format!("Call ended: {}", reason(why)));
     }
     let who = match (why, by) {
-        (EndReason::HungUp, Side::Local) => "you hung up".to_owned(),
-        (EndReason::HungUp, Side::Remote) => "the other end hung up".to_owned(),
+        (EndReason::HungUp, Side::Local) => "you hung up",
+        (EndReason::HungUp, Side::Remote) => "the other end hung up",
         _ => reason(why),
     };
     format!("Call ended: {who} after {}.", duration(duration_ms))
@@ -179,7 +202,9 @@ fn status(status: &Status) -> String {
 pub fn certificate(days: i64) -> String {
     match days {
         ..=0 => "expired: renew it with `offhook account renew ID`".into(),
-        1..=60 => format!("expires in {days} days: renew it with `offhook account renew ID`"),
+        1..=CERTIFICATE_WARNING_DAYS => {
+            format!("expires in {days} days: renew it with `offhook account renew ID`")
+        }
         _ => format!("good for {days} days"),
     }
 }
@@ -241,6 +266,7 @@ pub fn done(command: &Command) -> Option<&'static str> {
         | Command::Verify { .. }
         | Command::Contacts
         | Command::Link
+        | Command::Renewed
         | Command::Shutdown => None,
     }
 }
@@ -296,8 +322,10 @@ mod tests {
             end(EndReason::HungUp, Side::Local, 3_720_000),
             "Call ended: you hung up after 1 h 2 min."
         );
-        let failed = end(EndReason::Failed("no path".into()), Side::Local, 0);
-        assert_eq!(failed, "Call ended: no path.");
+        let failed = end(EndReason::Failed(FailureCode::NoMediaPath), Side::Network, 0);
+        assert_eq!(failed, "Call ended: no way was found for the sound between the two ends.");
+        let failed = end(EndReason::Failed(FailureCode::Lookup), Side::Network, 0);
+        assert_eq!(failed, "Call ended: the number could not be looked up; is this computer on line?");
     }
 
     #[test]

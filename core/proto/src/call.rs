@@ -12,14 +12,16 @@
 //!   [`hold`](Calls::hold), [`mute`](Calls::mute). They name a call by the id that events carry.
 //! * **The look-up** that the engine starts after `dial` or `text_to`: [`found`](Calls::found) for every live
 //!   terminal whose record is verified, then once [`lookup_finished`](Calls::lookup_finished). Which identity is
-//!   the right one for the number (pinning) the engine has decided before.
+//!   the right one for the number (pinning) the engine has decided before; if none is,
+//!   [`distrust`](Calls::distrust).
 //! * **The network**: [`handle_packet`](Calls::handle_packet) for every blob that
 //!   [`open`](crate::signalling::open) accepts (give it [`Calls::knows`]) and whose number the engine has judged
 //!   ([`Caller`]); [`send_failed`](Calls::send_failed) when all routes of a packet say that the terminal is not
 //!   connected.
 //! * **Media**, by leg: [`set_offer`](Calls::set_offer), [`local_candidates`](Calls::local_candidates),
 //!   [`tunnel`](Calls::tunnel), [`media_ready`](Calls::media_ready), [`media_failed`](Calls::media_failed),
-//!   [`media_lost`](Calls::media_lost).
+//!   [`media_lost`](Calls::media_lost), [`media_closed`](Calls::media_closed).
+//! * **Storage**: [`text_kept`](Calls::text_kept) when a text that arrived is on disk.
 //! * **Time**: [`handle_timeout`](Calls::handle_timeout) when [`poll_timeout`](Calls::poll_timeout) is due.
 //!
 //! # What comes out
@@ -57,6 +59,7 @@ mod packets;
 mod state;
 mod texts;
 mod timers;
+mod tunnel;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -70,9 +73,13 @@ use crate::number::Number;
 use crate::signalling::{CallId, Introduction, LimitError, RejectReason, TextId};
 use crate::wire::UnixMillis;
 
-pub use event::{CallEvent, Direction, EndReason, EndedBy, Failure, LegId, Output, Peer, Role, TextFailure};
+pub use event::{
+    CallEvent, Direction, Distrust, EndReason, EndedBy, Failure, IncomingText, LegId, Output, Peer, Role,
+    TextFailure, TextKept, TextKey,
+};
 pub use glare::glare_winner;
 pub use state::CallState;
+pub use tunnel::TunnelBudget;
 
 use guard::{Guard, Memory, legs_of};
 use leg::{Leg, LegState};
@@ -83,10 +90,11 @@ use texts::{Outstanding, TextCall};
 pub const FRESH: Duration = Duration::from_secs(60);
 /// Terminals of the callee that are rung. A number has at most 8 terminal records.
 pub const MAX_LEGS: usize = 8;
-/// A terminal found late has at least this long to give a sign.
-const SEARCH_GRACE: Duration = Duration::from_secs(3);
 /// Dialogs of which packets came before their first message; of contacts and of strangers each.
 const MAX_EARLY: usize = 16;
+/// Texts outside of calls that wait to be kept; of contacts and of strangers each. More are answered with busy: then the
+/// disk is slower than what arrives.
+const MAX_KEEPING: usize = 16;
 /// Dialogs with strangers whose last messages are still being repeated.
 const MAX_CLOSING: usize = 32;
 
@@ -104,7 +112,8 @@ pub struct Now {
 pub struct CallConfig {
     /// How long it rings, at either end (each applies its own). Default 45 s.
     pub ring_timeout: Duration,
-    /// From dialling until a first sign of life of some terminal. Default 5 s.
+    /// From dialling until a first sign of life of some terminal. Default 4.5 s: an end is to be known to the user, not
+    /// only decided, within 5 s.
     pub search_timeout: Duration,
     /// From the answer until the media connection stands and the call is confirmed. Default 8 s.
     pub media_timeout: Duration,
@@ -129,7 +138,7 @@ impl Default for CallConfig {
     fn default() -> Self {
         Self {
             ring_timeout: Duration::from_secs(45),
-            search_timeout: Duration::from_secs(5),
+            search_timeout: Duration::from_millis(4_500),
             media_timeout: Duration::from_secs(8),
             text_timeout: Duration::from_secs(10),
             max_calls: 1,
@@ -161,6 +170,15 @@ pub enum Caller {
     Stranger,
     /// Refuse with this reason: on the block list, or the number's key is not the pinned one.
     Refused(RejectReason),
+}
+
+/// Where a terminal was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// In a record kept from an earlier call: it says nothing about whether the number could be looked up now.
+    Cache,
+    /// In a record that the network has just served.
+    Network,
 }
 
 /// How a look-up ended.

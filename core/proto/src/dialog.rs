@@ -11,10 +11,13 @@
 //! message has been unacknowledged for [`GIVE_UP`] and nothing at all came from the other side meanwhile, or
 //! for [`GIVE_UP_UNACKED`] whatever else came.
 //!
+//! What was handed out is acknowledged with the next frame, except for text messages: whoever sent one wants to know that
+//! it is kept. Neither a text nor what came after it is acknowledged before [`Dialog::release`].
+//!
 //! Final messages (reject, cancel, bye) are handed out as soon as they arrive, because a call must not go on
 //! ringing while an earlier candidate is still on its way. The acknowledgement stays true nevertheless.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
@@ -37,7 +40,7 @@ pub const GIVE_UP_UNACKED: Duration = Duration::from_secs(20);
 pub const SEND_WINDOW: usize = 28;
 /// Places beyond [`SEND_WINDOW`] that only final messages may take, so that a hang-up always finds room.
 const RESERVED: usize = 2;
-/// Messages kept while an earlier one is missing. Those further ahead are dropped (and will be repeated).
+/// Messages kept while an earlier one is missing or held. Those further ahead are dropped (and will be repeated).
 const RECEIVE_WINDOW: u32 = 32;
 /// Messages repeated when a timer fires. The rest follows when these are acknowledged.
 const REPEAT_AT_ONCE: usize = 8;
@@ -52,7 +55,7 @@ pub struct QueueFull;
 pub struct Frame {
     /// Number of `message`, or 0 without one.
     pub seq: u32,
-    /// Everything up to this number has been received.
+    /// Everything up to this number has been received and is safe.
     pub ack: u32,
     /// When `message` was handed to [`Dialog::send`]; for an acknowledgement, the time of the last input.
     pub time: UnixMillis,
@@ -65,8 +68,8 @@ pub struct Frame {
 pub struct Received {
     /// Numbers of our messages that have arrived, in order.
     pub acked: Vec<u32>,
-    /// Messages whose turn it is, in order. One that was in `urgent` before is not repeated here.
-    pub messages: Vec<Message>,
+    /// Messages whose turn it is, in order, with their numbers. One that was in `urgent` before is not repeated here.
+    pub messages: Vec<(u32, Message)>,
     /// A final message that arrived before earlier ones.
     pub urgent: Option<Message>,
 }
@@ -90,6 +93,8 @@ pub struct Dialog {
     received: u32,
     /// Received ahead of `received + 1`. `None`: already handed out, or of an unknown kind.
     ahead: BTreeMap<u32, Option<Message>>,
+    /// Texts that were handed out and are not to be acknowledged yet.
+    held: BTreeSet<u32>,
     ack_due: bool,
     wall: UnixMillis,
     last_heard: Option<Instant>,
@@ -121,6 +126,7 @@ impl Dialog {
             outbox: VecDeque::new(),
             received: 0,
             ahead: BTreeMap::new(),
+            held: BTreeSet::new(),
             ack_due: false,
             wall: UnixMillis(0),
             last_heard: None,
@@ -175,10 +181,25 @@ impl Dialog {
         self.resend_at = None;
     }
 
-    /// Every message that we sent has arrived, and nothing is missing between those that we received.
+    /// The text message `seq` may be acknowledged. Until then the other side goes on repeating it, and is told that we
+    /// are there.
+    pub fn release(&mut self, seq: u32) {
+        self.ack_due |= self.held.remove(&seq);
+    }
+
+    /// Sends again at once what is unacknowledged: a better route has become known. The next repetition comes when it
+    /// would have come after a first sending.
+    pub fn repeat(&mut self, now: Instant) {
+        self.queue_repetition();
+        if !self.unacked.is_empty() {
+            self.resend_at = Some(now + self.rto);
+        }
+    }
+
+    /// Every message that we sent has arrived, and nothing that we received is missing or held.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.unacked.is_empty() && self.ahead.is_empty()
+        self.unacked.is_empty() && self.ahead.is_empty() && self.held.is_empty()
     }
 
     /// The other side has acknowledged a message, so it knows who we are.
@@ -193,10 +214,10 @@ impl Dialog {
         self.last_heard.is_some()
     }
 
-    /// Highest number up to which everything was received.
+    /// What we acknowledge: everything up to this number was received, and none of it is held.
     #[must_use]
-    pub fn received(&self) -> u32 {
-        self.received
+    pub fn ack(&self) -> u32 {
+        self.held.first().map_or(self.received, |seq| seq - 1)
     }
 
     /// Messages waiting for an acknowledgement.
@@ -211,14 +232,14 @@ impl Dialog {
             // What was acknowledged since it was queued needs no sending.
             let Some(sent) = self.unacked.iter().find(|sent| sent.seq == seq) else { continue };
             // An invite always says 0, so that all its repetitions have the same bytes and one hash.
-            let ack = if matches!(sent.message, Message::Invite { .. }) { 0 } else { self.received };
-            self.ack_due &= ack != self.received;
+            let ack = if matches!(sent.message, Message::Invite { .. }) { 0 } else { self.ack() };
+            self.ack_due &= ack != self.ack();
             return Some(Frame { seq, ack, time: sent.time, message: Some(sent.message.clone()) });
         }
         if !std::mem::take(&mut self.ack_due) {
             return None;
         }
-        Some(Frame { seq: 0, ack: self.received, time: self.wall, message: None })
+        Some(Frame { seq: 0, ack: self.ack(), time: self.wall, message: None })
     }
 
     /// When [`Dialog::handle_timeout`] wants to be called.
@@ -240,14 +261,18 @@ impl Dialog {
             return Ok(());
         }
         self.wall = wall;
+        self.queue_repetition();
+        self.rto = (self.rto * 2).min(MAX_RTO);
+        self.resend_at = Some(now + self.rto);
+        Ok(())
+    }
+
+    fn queue_repetition(&mut self) {
         self.outbox.clear();
         for sent in self.unacked.iter_mut().take(REPEAT_AT_ONCE) {
             sent.repeated = true;
             self.outbox.push_back(sent.seq);
         }
-        self.rto = (self.rto * 2).min(MAX_RTO);
-        self.resend_at = Some(now + self.rto);
-        Ok(())
     }
 
     fn give_up_at(&self) -> Option<Instant> {
@@ -281,7 +306,8 @@ impl Dialog {
     fn take_message(&mut self, seq: u32, message: Option<Message>, received: &mut Received) {
         // Repetitions are acknowledged again: the first acknowledgement may be lost.
         self.ack_due = true;
-        if seq <= self.received || seq - self.received > RECEIVE_WINDOW || self.ahead.contains_key(&seq) {
+        // What is held takes places too: whoever does not wait for acknowledgements gets no further.
+        if seq <= self.received || seq - self.ack() > RECEIVE_WINDOW || self.ahead.contains_key(&seq) {
             return;
         }
         let early = seq != self.received + 1;
@@ -294,7 +320,10 @@ impl Dialog {
         }
         while let Some(message) = self.ahead.remove(&(self.received + 1)) {
             self.received += 1;
-            received.messages.extend(message);
+            if matches!(message, Some(Message::Text { .. })) {
+                self.held.insert(self.received);
+            }
+            received.messages.extend(message.map(|message| (self.received, message)));
         }
     }
 

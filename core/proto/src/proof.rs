@@ -156,12 +156,35 @@ impl NumberProof {
         identity: &IdentityId,
         at: UnixMillis,
     ) -> Result<(RecordKey, ProofTask), ProofError> {
+        self.check_by(number, identity, |cert| cert.verify(at))
+    }
+
+    /// The same for somebody who introduces herself by the number `now`: she holds it for as long as her account record
+    /// does, which outlives the certificate.
+    ///
+    /// # Errors
+    /// A [`ProofError`].
+    pub fn check_held(
+        &self,
+        number: &Number,
+        identity: &IdentityId,
+        now: UnixMillis,
+    ) -> Result<(RecordKey, ProofTask), ProofError> {
+        self.check_by(number, identity, |cert| cert.verify_held(now))
+    }
+
+    fn check_by(
+        &self,
+        number: &Number,
+        identity: &IdentityId,
+        verify: impl FnOnce(&SignedChosenCert) -> Result<ChosenCert, ProofError>,
+    ) -> Result<(RecordKey, ProofTask), ProofError> {
         match (self, number) {
             (Self::Plain(proof), Number::Plain(plain)) => {
                 Ok((plain.key(), ProofTask { identity: *identity, nonce: proof.nonce, number: Some(*plain) }))
             }
             (Self::Chosen(cert, proof), Number::Chosen(chosen)) => {
-                let cert = cert.verify(at)?;
+                let cert = verify(cert)?;
                 if cert.number != *number || cert.identity != *identity {
                     return Err(ProofError::Mismatch);
                 }

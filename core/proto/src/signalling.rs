@@ -214,6 +214,25 @@ pub enum CancelReason {
     Other(u8),
 }
 
+/// What failed in an answered call, told to the other end, which would otherwise take it for a hang-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ByeReason {
+    /// No media connection within the time allowed after the answer.
+    NoMediaPath,
+    /// The media connection was up and broke.
+    MediaLost,
+    /// Media could not be prepared: no socket, no audio device.
+    Media,
+    /// The caller's confirmation never came.
+    NotConfirmed,
+    /// The other terminal stopped answering.
+    SignallingLost,
+    /// Something else.
+    Failed,
+    /// A reason that this version does not know.
+    Other(u8),
+}
+
 /// What a packet carries.
 ///
 /// All but [`Message::Tunnel`] are delivered once and in order. [Final](Message::is_final) ones are acted upon
@@ -267,7 +286,11 @@ pub enum Message {
     },
     /// Either way, after an accept: the call is over. Final.
     #[n(6)]
-    Bye,
+    Bye {
+        /// What failed; `None`: somebody hung up.
+        #[n(0)]
+        reason: Option<ByeReason>,
+    },
     /// Further ICE candidates of the sender.
     #[n(7)]
     Candidates {
@@ -316,6 +339,14 @@ pub enum Message {
         #[cbor(n(0), with = "minicbor::bytes")]
         data: Vec<u8>,
     },
+    /// Either way, in an answered call: a text message arrived but could not be kept. Whoever sends it acknowledges the
+    /// text only when this has been acknowledged, so an acknowledged text is a kept one.
+    #[n(13)]
+    TextRefused {
+        /// The text's id.
+        #[n(0)]
+        id: TextId,
+    },
 }
 
 impl Message {
@@ -323,7 +354,7 @@ impl Message {
     #[must_use]
     pub fn is_final(&self) -> bool {
         match self {
-            Self::Reject { .. } | Self::Cancel { .. } | Self::Bye => true,
+            Self::Reject { .. } | Self::Cancel { .. } | Self::Bye { .. } => true,
             Self::Invite { .. }
             | Self::Ringing { .. }
             | Self::Accept { .. }
@@ -333,7 +364,8 @@ impl Message {
             | Self::Dtmf { .. }
             | Self::Hold { .. }
             | Self::Mute { .. }
-            | Self::Tunnel { .. } => false,
+            | Self::Tunnel { .. }
+            | Self::TextRefused { .. } => false,
         }
     }
 
@@ -347,13 +379,14 @@ impl Message {
             Self::Confirm => "confirm",
             Self::Reject { .. } => "reject",
             Self::Cancel { .. } => "cancel",
-            Self::Bye => "bye",
+            Self::Bye { .. } => "bye",
             Self::Candidates { .. } => "candidates",
             Self::Text { .. } => "text",
             Self::Dtmf { .. } => "dtmf",
             Self::Hold { .. } => "hold",
             Self::Mute { .. } => "mute",
             Self::Tunnel { .. } => "tunnel",
+            Self::TextRefused { .. } => "text_refused",
         }
     }
 }
@@ -366,6 +399,9 @@ impl fmt::Debug for Message {
             write!(f, "({reason:?})")?;
         }
         if let Self::Cancel { reason } = self {
+            write!(f, "({reason:?})")?;
+        }
+        if let Self::Bye { reason: Some(reason) } = self {
             write!(f, "({reason:?})")?;
         }
         Ok(())
@@ -501,9 +537,72 @@ wire_code!(Codec { Opus = 0 });
 wire_code!(RejectReason {
     Busy = 0, Declined = 1, Blocked = 2, KeyChanged = 3, NoAnswer = 4, Expired = 5, Failed = 6,
 });
+wire_code!(ByeReason {
+    NoMediaPath = 0, MediaLost = 1, Media = 2, NotConfirmed = 3, SignallingLost = 4, Failed = 5,
+});
 wire_code!(CancelReason {
     Cancelled = 0, AnsweredElsewhere = 1, DeclinedElsewhere = 2, NoAnswer = 3, Glare = 4, Failed = 5,
 });
+
+/// A final message in short: the end of a leg's media connection repeats it, as the code of the close (RFC 9000 section
+/// 19.19), for when the message itself finds no way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LastWord {
+    /// [`Message::Bye`].
+    Bye(Option<ByeReason>),
+    /// [`Message::Reject`].
+    Reject(RejectReason),
+    /// [`Message::Cancel`].
+    Cancel(CancelReason),
+}
+
+impl LastWord {
+    /// What a final message says.
+    #[must_use]
+    pub fn of(message: &Message) -> Option<Self> {
+        match message {
+            Message::Bye { reason } => Some(Self::Bye(*reason)),
+            Message::Reject { reason } => Some(Self::Reject(*reason)),
+            Message::Cancel { reason } => Some(Self::Cancel(*reason)),
+            Message::Invite { .. }
+            | Message::Ringing { .. }
+            | Message::Accept { .. }
+            | Message::Confirm
+            | Message::Candidates { .. }
+            | Message::Text { .. }
+            | Message::Dtmf { .. }
+            | Message::Hold { .. }
+            | Message::Mute { .. }
+            | Message::Tunnel { .. }
+            | Message::TextRefused { .. } => None,
+        }
+    }
+
+    /// The code on the wire: 0 for a plain bye, otherwise the number of the message (in hundreds, hexadecimal) and the
+    /// code of its reason.
+    #[must_use]
+    pub fn code(self) -> u32 {
+        match self {
+            Self::Bye(None) => 0,
+            Self::Bye(Some(reason)) => 0x600 | u32::from(reason.code()),
+            Self::Reject(reason) => 0x400 | u32::from(reason.code()),
+            Self::Cancel(reason) => 0x500 | u32::from(reason.code()),
+        }
+    }
+
+    /// From the code on the wire; `None` for one that says something else.
+    #[must_use]
+    pub fn from_code(code: u64) -> Option<Self> {
+        let reason = u8::try_from(code & 0xff).ok()?;
+        match code >> 8 {
+            0 if reason == 0 => Some(Self::Bye(None)),
+            4 => Some(Self::Reject(RejectReason::from_code(reason))),
+            5 => Some(Self::Cancel(CancelReason::from_code(reason))),
+            6 => Some(Self::Bye(Some(ByeReason::from_code(reason)))),
+            _ => None,
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests;

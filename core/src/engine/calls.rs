@@ -1,8 +1,8 @@
 //! What the outside sees of each call: its state, kept for those who wait for it.
 
-use crate::api::{self, ApiError, CallRef, ErrorCode};
+use crate::api::{self, ApiError, CallRef, ErrorCode, FailureCode};
 use crate::phone::CallState;
-use offhook_proto::call::{EndReason, Failure, LegId};
+use offhook_proto::call::{EndReason, Failure, LegId, TextFailure};
 use offhook_proto::number::Number;
 use offhook_proto::signalling::CallId;
 use offhook_proto::wire::UnixMillis;
@@ -23,8 +23,6 @@ pub(super) struct CallView {
     pub began: UnixMillis,
     /// The leg that carries it, once connected.
     pub leg: Option<LegId>,
-    /// How it ended by what only the engine knows: a changed or disputed key, a closed media connection.
-    pub verdict: Option<(api::EndReason, api::Side)>,
     /// Where it stands.
     pub state: watch::Sender<CallState>,
 }
@@ -40,8 +38,7 @@ impl CallViews {
     /// A new call.
     pub fn begin(&mut self, call: CallId, number: Number, outgoing: bool, began: UnixMillis) {
         let first = if outgoing { CallState::Searching } else { CallState::Ringing };
-        let view =
-            CallView { number, outgoing, began, leg: None, verdict: None, state: watch::Sender::new(first) };
+        let view = CallView { number, outgoing, began, leg: None, state: watch::Sender::new(first) };
         self.calls.insert(call, view);
     }
 
@@ -143,20 +140,39 @@ pub(super) fn end_reason(reason: EndReason) -> api::EndReason {
         EndReason::AnsweredElsewhere => api::EndReason::AnsweredElsewhere,
         EndReason::Cancelled => api::EndReason::Cancelled,
         EndReason::Merged => api::EndReason::Merged,
-        EndReason::Failed(failure) => api::EndReason::Failed(failure_text(failure).to_owned()),
+        EndReason::Failed(failure) => api::EndReason::Failed(failure_code(failure)),
     }
 }
 
-fn failure_text(failure: Failure) -> &'static str {
+fn failure_code(failure: Failure) -> FailureCode {
     match failure {
-        Failure::Lookup => "the number could not be looked up: no connection to the network",
-        Failure::NoMediaPath => "no way was found for the sound between the two ends",
-        Failure::MediaLost => "the connection between the two ends broke",
-        Failure::Media => "the sound could not be prepared here",
-        Failure::Remote => "the other terminal could not make the call",
-        Failure::SignallingLost => "the other terminal stopped answering",
-        Failure::NotConfirmed => "the caller never confirmed the answer",
-        Failure::Clock => "the clocks of the two computers differ too much",
-        Failure::Protocol => "the other end broke the protocol",
+        Failure::Lookup => FailureCode::Lookup,
+        Failure::Disputed => FailureCode::NumberDisputed,
+        Failure::NoMediaPath => FailureCode::NoMediaPath,
+        Failure::MediaLost => FailureCode::MediaLost,
+        Failure::Media => FailureCode::Media,
+        Failure::Remote => FailureCode::Remote,
+        Failure::SignallingLost => FailureCode::SignallingLost,
+        Failure::NotConfirmed => FailureCode::NotConfirmed,
+        Failure::Clock => FailureCode::Clock,
+        Failure::Protocol => FailureCode::Protocol,
+    }
+}
+
+/// The machine's reason why a text is taken for lost in the API's words.
+pub(super) fn text_failure(reason: TextFailure) -> api::EndReason {
+    match reason {
+        TextFailure::WrongNumber => api::EndReason::WrongNumber,
+        TextFailure::Unreachable => api::EndReason::Unreachable,
+        TextFailure::Blocked => api::EndReason::Blocked,
+        TextFailure::Busy => api::EndReason::Busy,
+        TextFailure::Refused => api::EndReason::Declined,
+        TextFailure::KeyChanged => api::EndReason::KeyChanged,
+        TextFailure::Disputed => api::EndReason::Failed(FailureCode::NumberDisputed),
+        TextFailure::NotKept => api::EndReason::Failed(FailureCode::NotKept),
+        TextFailure::Clock => api::EndReason::Failed(FailureCode::Clock),
+        TextFailure::TimedOut => api::EndReason::Failed(FailureCode::Unconfirmed),
+        TextFailure::CallEnded => api::EndReason::Failed(FailureCode::CallEnded),
+        TextFailure::Lookup => api::EndReason::Failed(FailureCode::Lookup),
     }
 }

@@ -1,13 +1,16 @@
 //! Commands of the API, each in its own function.
 
-use super::{Engine, now, wall};
+use super::outputs::introduction;
+use super::{Engine, now};
 use crate::api::{ApiError, CallRef, Command, ErrorCode, Reply, VerifyResult};
+use crate::clock::wall_clock;
 use crate::media::MediaLeg;
 use crate::storage::{MessageEntry, MessageState};
 use offhook_proto::call::CallError;
 use offhook_proto::number::{Invitation, NodeAddr, Number, RecordKey};
 use offhook_proto::signalling::{CallId, MAX_TEXT_BYTES, RejectReason, TextId};
 use offhook_proto::verify::verification;
+use std::time::Instant;
 use tokio::sync::oneshot;
 
 /// How long a key is held down, milliseconds (RFC 4733, section 2.5.1.2 wants at least 40).
@@ -48,6 +51,7 @@ impl Engine {
             | Command::ContactRemove { .. }
             | Command::ContactConfirm { .. }) => self.in_file(&command).await,
             Command::Link => Ok(Reply::Link { link: self.link() }),
+            Command::Renewed => self.renewed().await,
             Command::Shutdown => {
                 self.stopping = true;
                 Ok(Reply::Done)
@@ -59,11 +63,12 @@ impl Engine {
 
     async fn dial(&mut self, typed: &str) -> Result<Reply, ApiError> {
         let (link, key) = self.dialled(typed).await?;
-        let call = new_call_id();
+        let pin = self.expected_key(&link).await?;
         let contact = self.is_contact(&link.number).await?;
-        self.calls.dial(now(), call, link.number.clone(), contact).map_err(dial_error)?;
-        self.views.begin(call, link.number.clone(), true, wall());
-        self.search(call, link, key).await?;
+        let (call, number) = (new_call_id(), link.number.clone());
+        self.calls.dial(now(), call, number.clone(), contact).map_err(dial_error)?;
+        self.views.begin(call, number, true, wall_clock());
+        self.search(call, link, key, pin).await;
         Ok(Reply::Call { call: call.to_string() })
     }
 
@@ -91,27 +96,35 @@ impl Engine {
             let sentence = format!("A message has 1 to {MAX_TEXT_BYTES} bytes; this one has {}.", body.len());
             return Err(ApiError::new(ErrorCode::BadInput, sentence));
         }
+        let pin = self.expected_key(&link).await?;
         let id = TextId::from_bytes(rand::random());
         let entry = MessageEntry {
             id: id.to_string(),
             number: link.number.clone(),
             body: body.clone(),
-            sent: wall(),
+            sent: wall_clock(),
             state: MessageState::Sending,
         };
         // Kept before it is sent: what the user wrote is not lost by a crash.
         self.account.message_add(&entry).await.map_err(|e| e.to_api())?;
-        let in_call = self.views.live().find(|(_, v)| v.is_active() && v.number == link.number);
-        if let Some((call, _)) = in_call {
-            let call = *call;
-            if self.calls.text(now(), call, id, body.clone()).is_ok() {
-                return Ok(Reply::Message { id: id.to_string() });
-            }
+        if self.text_in_call(&link.number, id, body.clone()) {
+            return Ok(Reply::Message { id: id.to_string() });
         }
         let dialog = new_call_id();
-        self.calls.text_to(now(), dialog, link.number.clone(), id, body).map_err(call_error)?;
-        self.search(dialog, link, key).await?;
+        if let Err(error) = self.calls.text_to(now(), dialog, link.number.clone(), id, body) {
+            self.mark_message(id, MessageState::Failed);
+            return Err(call_error(error));
+        }
+        self.search(dialog, link, key, pin).await;
         Ok(Reply::Message { id: id.to_string() })
+    }
+
+    /// Sends a text within the call with `number`, if there is one and it takes more.
+    fn text_in_call(&mut self, number: &Number, id: TextId, body: String) -> bool {
+        let call = self.views.live().find(|(_, view)| view.is_active() && view.number == *number);
+        let Some((call, _)) = call else { return false };
+        let call = *call;
+        self.calls.text(now(), call, id, body).is_ok()
     }
 
     fn dtmf(&mut self, call: Option<&CallRef>, digits: &str) -> Result<Reply, ApiError> {
@@ -175,6 +188,17 @@ impl Engine {
         // Whose directories connections are kept to may have changed, even by a command that failed in part.
         self.keep_routes().await;
         reply
+    }
+
+    /// The command line has renewed the account's papers: present and publish them from now on.
+    async fn renewed(&mut self) -> Result<Reply, ApiError> {
+        if self.account.reload().await.map_err(|e| e.to_api())? {
+            self.net.set_cert(self.account.cert()).await;
+            self.calls.set_intro(introduction(&self.account, self.net.routes()));
+            self.publisher.now(Instant::now());
+            self.publish_if_due(Instant::now());
+        }
+        Ok(Reply::Done)
     }
 
     /// The account's invitation link, with its first directories as entry points.

@@ -1,13 +1,15 @@
 //! From what was dialled to terminals: the cache, the look-up, and the choice of the right key.
 
-use super::{Engine, Internal, now, wall};
-use crate::api::{self, ApiError, ErrorCode, Event, LookupResult, Reply};
-use crate::net::{LookupEvent, Net};
+use super::claims::{Claims, Outcome, Step};
+use super::{Engine, Internal, now};
+use crate::api::{ApiError, ErrorCode, LookupResult, Reply};
+use crate::clock::wall_clock;
+use crate::net::{LookupEvent, Net, Origin};
 use crate::storage::{AccountStore, StorageError};
-use offhook_proto::call::{LegId, LookupEnd, Peer};
+use offhook_proto::call::{Distrust, LegId, Peer, Source};
 use offhook_proto::identity::IdentityId;
 use offhook_proto::number::{Invitation, NodeAddr, Number, RecordKey};
-use offhook_proto::record::{Candidate, CheckedSet, Choice, Pin, check, choose_identity};
+use offhook_proto::record::{CheckedSet, Pin, check};
 use offhook_proto::signalling::CallId;
 use offhook_proto::wire::UnixMillis;
 use std::time::{Duration, Instant};
@@ -24,10 +26,7 @@ const CONNECT_TIME: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub(super) struct Search {
     number: Number,
-    pin: Option<Pin>,
-    /// Every identity that came with a valid record.
-    candidates: Vec<Candidate>,
-    chosen: Option<IdentityId>,
+    claims: Claims,
     job: Option<AbortHandle>,
 }
 
@@ -46,18 +45,22 @@ impl Drop for Search {
 }
 
 impl Engine {
+    /// The key that must be behind the number that was dialled: the pinned one, or the one that the link names. If they
+    /// are not the same the user is asked, and nothing is sent before.
+    pub(super) async fn expected_key(&self, link: &Invitation) -> Result<Option<Pin>, ApiError> {
+        let pin = self.account.pin_of(&link.number).await.map_err(|e| e.to_api())?;
+        let Some(pin) = pin else { return Ok(link.key.map(Pin::Fingerprint)) };
+        if let Some(named) = link.key.filter(|named| *named != pin.fingerprint) {
+            self.key_changed(&link.number, pin.fingerprint, named);
+            let sentence = "The link names another key than the one known for this number.";
+            return Err(ApiError::new(ErrorCode::KeyChanged, sentence));
+        }
+        Ok(Some(pin.expected()))
+    }
+
     /// Look for the terminals of a dialled number. What is cached rings at once; the network is asked anyway.
-    pub(super) async fn search(
-        &mut self,
-        call: CallId,
-        link: Invitation,
-        key: RecordKey,
-    ) -> Result<(), ApiError> {
-        let Invitation { number, key: named, mut via } = link;
-        let pin = match self.account.pin_of(&number).await.map_err(|e| e.to_api())? {
-            Some(known) => Some(known.expected()),
-            None => named.map(Pin::Fingerprint),
-        };
+    pub(super) async fn search(&mut self, call: CallId, link: Invitation, key: RecordKey, pin: Option<Pin>) {
+        let Invitation { number, mut via, .. } = link;
         if !via.is_empty() {
             self.link_entries.clone_from(&via);
             self.keep_routes().await;
@@ -70,37 +73,40 @@ impl Engine {
             }
             Err(error) => tracing::error!(%error, "the contact's directories could not be read"),
         }
-        let search = Search { number: number.clone(), pin, candidates: Vec::new(), chosen: None, job: None };
+        let search = Search { number: number.clone(), claims: Claims::new(pin), job: None };
         self.searches.insert(call, search);
         self.use_cached(call, &number, &key).await;
         if let Some(search) = self.searches.get_mut(&call) {
             let news = follow(self.net.clone(), key, via, call, self.internal.clone());
             search.job = Some(self.jobs.spawn(news).abort_handle());
         }
-        Ok(())
     }
 
     async fn use_cached(&mut self, call: CallId, number: &Number, key: &RecordKey) {
-        let cached = match self.account.cached_record(number).await {
-            Ok(cached) => cached,
+        if let Some(set) = self.cached(number, key).await
+            && !set.terminals.is_empty()
+        {
+            self.on_set(call, &set, None, None);
+        }
+    }
+
+    /// What is kept of a number's records. Their proof was verified before they were kept; everything else is checked
+    /// anew.
+    pub(super) async fn cached(&self, number: &Number, key: &RecordKey) -> Option<CheckedSet> {
+        match self.account.cached_record(number).await {
+            Ok(cached) => check(key, &cached?, wall_clock()).ok(),
             Err(error) => {
                 tracing::error!(%error, "the cached records could not be read");
                 None
             }
-        };
-        // Its proof was verified before it was kept; everything else is checked anew.
-        if let Some(set) = cached.and_then(|bytes| check(key, &bytes, wall()).ok())
-            && !set.terminals.is_empty()
-        {
-            self.on_set(call, &set, None);
         }
     }
 
-    pub(super) async fn on_lookup(&mut self, news: LookupNews) {
+    pub(super) fn on_lookup(&mut self, news: LookupNews) {
         let LookupNews { call, event } = news;
         match event {
-            LookupEvent::Found { set, since, .. } => {
-                self.on_set(call, &set, since);
+            LookupEvent::Found { set, origin, since } => {
+                self.on_set(call, &set, Some(origin), since);
                 self.remember_record(&call, &set);
             }
             LookupEvent::Finished { complete, .. } => self.on_lookup_finished(call, complete),
@@ -108,25 +114,22 @@ impl Engine {
     }
 
     /// A valid record set: ring its terminals, if it is the right identity's.
-    fn on_set(&mut self, call: CallId, set: &CheckedSet, first_seen: Option<UnixMillis>) {
+    fn on_set(&mut self, call: CallId, set: &CheckedSet, origin: Option<Origin>, since: Option<UnixMillis>) {
         let Some(search) = self.searches.get_mut(&call) else { return };
         let Some(identity) = owner(set) else { return };
-        search.candidates.push(Candidate { identity, first_seen });
-        match choose_identity(search.pin.as_ref(), &search.candidates) {
-            Choice::Use(chosen) if search.chosen.is_none_or(|earlier| earlier == chosen) => {
-                search.chosen = Some(chosen);
-                if identity == chosen {
-                    self.found(call, set, identity);
-                }
-            }
-            // Rings already for another key, and the older claim came to light only now.
-            Choice::Use(_) | Choice::Conflict(_) => self.disputed(call),
-            Choice::KeyChanged { pinned, offered } => self.refuse_changed(call, pinned, &offered),
-            Choice::Nobody => {}
+        match search.claims.learn(identity, origin, since) {
+            Step::Ring => self.found(
+                call,
+                set,
+                identity,
+                if origin.is_some() { Source::Network } else { Source::Cache },
+            ),
+            Step::Wait => {}
+            Step::Stop(why) => self.distrust(call, why),
         }
     }
 
-    fn found(&mut self, call: CallId, set: &CheckedSet, identity: IdentityId) {
+    fn found(&mut self, call: CallId, set: &CheckedSet, identity: IdentityId, source: Source) {
         let me = self.account.terminal_key().public();
         for terminal in set.terminals.iter().filter(|t| t.terminal() != me) {
             let peer = Peer {
@@ -136,59 +139,37 @@ impl Engine {
                 routes: terminal.addrs.clone(),
             };
             self.legs.set_open(LegId { call, terminal: peer.terminal });
-            if let Err(error) = self.calls.found(now(), call, peer) {
+            if let Err(error) = self.calls.found(now(), call, peer, source) {
                 tracing::debug!(%error, "a terminal is not rung");
             }
         }
     }
 
-    /// Two keys claim the number and nothing tells which is right: nothing may ring.
-    fn disputed(&mut self, call: CallId) {
-        let sentence = "two keys claim this number, and nothing tells which is the right one; ask for an invitation link";
-        self.emit(Event::Error { code: ErrorCode::NumberDisputed, message: sentence.into() });
-        self.refuse(call, api::EndReason::Failed(sentence.into()));
-    }
-
-    /// The pinned key is not among those that have the number.
-    fn refuse_changed(&mut self, call: CallId, pinned: Pin, offered: &[IdentityId]) {
-        let Some(search) = self.searches.get(&call) else { return };
-        let pinned = match pinned {
-            Pin::Key(key) => key.fingerprint(),
-            Pin::Fingerprint(fingerprint) => fingerprint,
-        };
-        if let Some(first) = offered.first() {
-            self.key_changed(&search.number, pinned, *first);
-        }
-        self.refuse(call, api::EndReason::KeyChanged);
-    }
-
-    /// End a call or text for a reason that only the engine knows.
-    fn refuse(&mut self, call: CallId, reason: api::EndReason) {
-        self.stop_search(&call);
-        let ended = match self.views.get_mut(&call) {
-            Some(view) => {
-                view.verdict = Some((reason, api::Side::Local));
-                self.calls.hang_up(now(), call)
-            }
-            // A text: nobody may get it.
-            None => self.calls.lookup_finished(now(), call, LookupEnd::NoTerminal),
-        };
-        if let Err(error) = ended {
-            tracing::debug!(%error, "what was to be refused is over");
-        }
-    }
-
     fn on_lookup_finished(&mut self, call: CallId, complete: bool) {
         let Some(search) = self.searches.get(&call) else { return };
-        let end = match (search.candidates.is_empty(), complete) {
-            (true, true) => LookupEnd::WrongNumber,
-            (true, false) => LookupEnd::Failed,
-            (false, _) => LookupEnd::Complete,
-        };
-        if let Err(error) = self.calls.lookup_finished(now(), call, end) {
-            tracing::debug!(%error, "a look-up ended after its call");
+        match search.claims.finish(complete) {
+            Outcome::Finished(end) => {
+                if let Err(error) = self.calls.lookup_finished(now(), call, end) {
+                    tracing::debug!(%error, "a look-up ended after its call");
+                }
+                self.stop_search(&call);
+            }
+            Outcome::KeyChanged { pinned, offered } => {
+                if let Some(offered) = offered {
+                    self.key_changed(&search.number, pinned, offered);
+                }
+                self.distrust(call, Distrust::KeyChanged);
+            }
+            Outcome::Disputed => self.distrust(call, Distrust::Disputed),
         }
+    }
+
+    /// Nothing may ring, or get the text.
+    fn distrust(&mut self, call: CallId, why: Distrust) {
         self.stop_search(&call);
+        if let Err(error) = self.calls.distrust(now(), call, why) {
+            tracing::debug!(%error, "what was to be refused is over");
+        }
     }
 
     /// Nothing more is to be looked up for the call.
@@ -199,7 +180,7 @@ impl Engine {
     /// Keep the record for the next call to the number.
     fn remember_record(&mut self, call: &CallId, set: &CheckedSet) {
         let Some(search) = self.searches.get(call) else { return };
-        if set.terminals.is_empty() || search.chosen != owner(set) {
+        if set.terminals.is_empty() || search.claims.chosen() != owner(set) {
             return;
         }
         let (number, bytes) = (search.number.clone(), set.to_set().encode());

@@ -1,67 +1,22 @@
 //! What arrives: sealed packets are opened and verified, callers classified, and handed to the call machine.
 
 use super::outputs::introduction;
-use super::{Engine, Internal, now, wall};
+use super::proofs::Unproven;
+use super::{Engine, Internal, now};
 use crate::api::{Event, LineState};
+use crate::clock::wall_clock;
 use crate::net::NetEvent;
 use offhook_proto::call::{Caller, LegId};
-use offhook_proto::identity::{IdentityId, TerminalId};
+use offhook_proto::identity::{Fingerprint, TerminalId};
 use offhook_proto::number::Number;
+use offhook_proto::proof::ProofTask;
 use offhook_proto::signalling::{self, Opened, RejectReason, VerifiedIntro};
-use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Instant;
-use tokio::sync::Semaphore;
-
-/// Slow proofs that run at a time. One costs some milliseconds of one core and 8 MiB.
-const PROOFS_AT_ONCE: usize = 2;
-
-/// Packets that wait for a slow proof; further strangers' first packets are dropped (and repeated by them).
-const PROOFS_WAITING: usize = 64;
-
-/// Proofs remembered.
-const PROOFS_KNOWN: usize = 1024;
-
-/// The slow proofs of numbers: which are known, and how many may run.
-#[derive(Debug)]
-pub(super) struct Proofs {
-    known: VecDeque<(Number, IdentityId)>,
-    running: Arc<Semaphore>,
-    waiting: usize,
-}
-
-impl Default for Proofs {
-    fn default() -> Self {
-        Self { known: VecDeque::new(), running: Arc::new(Semaphore::new(PROOFS_AT_ONCE)), waiting: 0 }
-    }
-}
-
-impl Proofs {
-    fn knows(&self, number: &Number, identity: &IdentityId) -> bool {
-        self.known.iter().any(|(n, i)| n == number && i == identity)
-    }
-
-    fn learn(&mut self, number: Number, identity: IdentityId) {
-        if !self.knows(&number, &identity) {
-            self.known.push_back((number, identity));
-            while self.known.len() > PROOFS_KNOWN {
-                self.known.pop_front();
-            }
-        }
-    }
-}
-
-/// A packet whose sender's number has been checked.
-pub(super) struct Proven {
-    opened: Opened,
-    via: Option<TerminalId>,
-    good: bool,
-}
 
 impl Engine {
     pub(super) async fn on_net(&mut self, event: NetEvent) {
         match event {
-            NetEvent::Signal { via, blob, .. } => self.on_blob(blob, Some(via)).await,
+            NetEvent::Signal { via, blob, .. } => self.on_signal(&blob, via).await,
             NetEvent::AddressesChanged => {
                 self.calls.set_intro(introduction(&self.account, self.net.routes()));
                 self.publisher.now(Instant::now());
@@ -83,93 +38,111 @@ impl Engine {
         }
     }
 
-    /// A sealed packet, from the network (`via` a node) or from the leg's own connection.
-    pub(super) async fn on_blob(&mut self, blob: Vec<u8>, via: Option<TerminalId>) {
-        let calls = &self.calls;
-        let known = |call: &signalling::CallId, from: &TerminalId| calls.knows(call, from);
+    /// A sealed packet from the network, which came through the node `via`.
+    async fn on_signal(&mut self, blob: &[u8], via: TerminalId) {
+        if let Some(opened) = self.open(blob) {
+            self.take(Unproven { opened, via }).await;
+        }
+    }
+
+    /// A sealed packet that came over a leg's own connection. Nothing but packets of that leg has any business there.
+    pub(super) fn on_control(&mut self, leg: LegId, blob: &[u8]) {
+        let Some(opened) = self.open(blob) else { return };
+        if leg_of(&opened) == leg && self.calls.knows(&leg.call, &leg.terminal) {
+            self.calls.handle_packet(now(), opened, Caller::Stranger);
+        }
+    }
+
+    fn open(&self, blob: &[u8]) -> Option<Opened> {
+        let known = |call: &signalling::CallId, from: &TerminalId| self.calls.knows(call, from);
         let me = self.account.terminal_key().public();
-        let opened = match signalling::open(&blob, self.account.seal_key(), &me, &known, wall()) {
-            Ok(opened) => opened,
+        match signalling::open(blob, self.account.seal_key(), &me, &known, wall_clock()) {
+            Ok(opened) => Some(opened),
             Err(error) => {
                 tracing::debug!(%error, "a packet is refused");
-                return;
+                None
             }
-        };
-        match opened.intro.clone() {
-            Some(intro) if !self.is_proven(&intro).await => match intro.number {
-                Number::Plain(_) => self.prove(opened, intro, via),
-                // Anybody can issue chosen numbers in any directory's name. As long as terminals do not know the
-                // keys of directories, only one that was pinned says who calls.
-                Number::Chosen(_) => tracing::debug!("a packet is refused: a number of an unknown directory"),
-            },
-            Some(_) | None => self.deliver(opened, via).await,
         }
     }
 
-    /// Whether the number is known to belong to the identity, from an earlier proof or from a pin.
-    async fn is_proven(&self, intro: &VerifiedIntro) -> bool {
-        self.proofs.knows(&intro.number, &intro.identity)
-            || self.account.pinned(&intro.number).await.is_ok_and(|pin| pin == Some(intro.identity))
-    }
-
-    /// Run the slow proof in the background.
-    fn prove(&mut self, opened: Opened, intro: Arc<VerifiedIntro>, via: Option<TerminalId>) {
-        if self.proofs.waiting >= PROOFS_WAITING {
-            tracing::debug!("too many numbers wait to be proven; a packet is dropped");
+    async fn take(&mut self, packet: Unproven) {
+        let leg = leg_of(&packet.opened);
+        if self.calls.knows(&leg.call, &leg.terminal) {
+            // Whose terminal that is was settled when the dialog began: what the packet says of itself counts no more.
+            self.legs.heard_through(leg, packet.via);
+            self.calls.handle_packet(now(), packet.opened, Caller::Stranger);
             return;
         }
-        self.proofs.waiting += 1;
-        let (running, internal) = (self.proofs.running.clone(), self.internal.clone());
+        // Without an introduction a packet of an unknown dialog is not even opened.
+        let Some(intro) = packet.opened.intro.clone() else { return };
+        match intro.number {
+            // Anybody can issue chosen numbers in any directory's name. As long as terminals do not know the
+            // keys of directories, only one that was pinned says who calls.
+            Number::Chosen(_) if !self.is_pinned(&intro).await => {
+                tracing::debug!("a packet is refused: a number of an unknown directory");
+            }
+            Number::Plain(_) if !self.is_pinned(&intro).await => match self.net.verdict(&intro.proof) {
+                Some(true) => self.deliver(packet, &intro).await,
+                Some(false) => tracing::debug!("a packet is refused: its number does not belong to its key"),
+                None if self.proofs.add(&intro.proof, intro.identity, packet) => self.run_proof(),
+                None => tracing::debug!("too many numbers wait to be proven; a packet is dropped"),
+            },
+            Number::Plain(_) | Number::Chosen(_) => self.deliver(packet, &intro).await,
+        }
+    }
+
+    /// Whether the number is known to belong to the identity since an earlier contact.
+    async fn is_pinned(&self, intro: &VerifiedIntro) -> bool {
+        self.account.pinned(&intro.number).await.is_ok_and(|pin| pin == Some(intro.identity))
+    }
+
+    /// Run the next slow proof in the background, unless one runs.
+    fn run_proof(&mut self) {
+        let Some(task) = self.proofs.next() else { return };
+        let (net, internal) = (self.net.clone(), self.internal.clone());
         self.jobs.spawn(async move {
-            let permit = running.acquire_owned().await;
-            let good = tokio::task::spawn_blocking(move || intro.proof.run()).await.unwrap_or(false);
-            drop(permit);
+            // The verdict is kept there.
+            net.prove(task.clone()).await;
             // An error means that the engine has ended.
-            let _ = internal.send(Internal::Proven(Proven { opened, via, good })).await;
+            let _ = internal.send(Internal::Proven(task)).await;
         });
     }
 
-    pub(super) async fn on_proven(&mut self, proven: Proven) {
-        self.proofs.waiting = self.proofs.waiting.saturating_sub(1);
-        let Some(intro) = proven.opened.intro.clone() else { return };
-        if !proven.good {
-            tracing::debug!("a packet is refused: its number does not belong to its key");
-            return;
+    pub(super) async fn on_proven(&mut self, task: ProofTask) {
+        for packet in self.proofs.done(&task) {
+            self.take(packet).await;
         }
-        self.proofs.learn(intro.number.clone(), intro.identity);
-        self.deliver(proven.opened, proven.via).await;
+        self.run_proof();
     }
 
-    /// Hand a verified packet to the machine.
-    async fn deliver(&mut self, opened: Opened, via: Option<TerminalId>) {
-        let leg = LegId { call: opened.packet.call, terminal: opened.packet.from };
-        let mut caller = Caller::Stranger;
-        if let Some(intro) = &opened.intro {
-            caller = self.classify(intro).await;
-            if caller == Caller::Contact {
-                self.legs.set_open(leg);
-            }
+    /// Hand the first packet of a dialog to the machine; its sender's number is proven.
+    async fn deliver(&mut self, packet: Unproven, intro: &VerifiedIntro) {
+        let leg = leg_of(&packet.opened);
+        let caller = self.classify(&leg.terminal, intro).await;
+        if caller == Caller::Contact {
+            self.legs.set_open(leg);
         }
-        if let Some(via) = via {
-            self.legs.heard_through(leg, via);
-        }
-        self.calls.handle_packet(now(), opened, caller);
+        self.legs.heard_through(leg, packet.via);
+        self.calls.handle_packet(now(), packet.opened, caller);
     }
 
     /// What the user's books say about a caller.
-    async fn classify(&self, intro: &VerifiedIntro) -> Caller {
+    async fn classify(&self, terminal: &TerminalId, intro: &VerifiedIntro) -> Caller {
         let pin = match self.account.pin_of(&intro.number).await {
             Ok(pin) => pin,
             Err(error) => {
+                // It could be the wrong one: nothing rings before that is known.
                 tracing::error!(%error, "the pinned keys could not be read");
-                return Caller::Stranger;
+                return Caller::Refused(RejectReason::Failed);
             }
         };
-        if let Some(pin) = &pin
-            && pin.fingerprint != intro.identity.fingerprint()
-        {
-            self.key_changed(&intro.number, pin.fingerprint, intro.identity);
+        if let Some(pin) = pin.filter(|pin| !pin.expected().matches(&intro.identity)) {
+            self.key_changed(&intro.number, pin.fingerprint, intro.identity.fingerprint());
             return Caller::Refused(RejectReason::KeyChanged);
+        }
+        if self.is_revoked(terminal, intro).await {
+            tracing::info!("a call of a terminal that its account has revoked is refused");
+            return Caller::Refused(RejectReason::Blocked);
         }
         match self.account.contact(&intro.number).await {
             Ok(Some(_)) => Caller::Contact,
@@ -181,23 +154,29 @@ impl Engine {
         }
     }
 
+    /// Whether the account record kept here, if there is one, says that the terminal was lost or stolen.
+    async fn is_revoked(&self, terminal: &TerminalId, intro: &VerifiedIntro) -> bool {
+        let cached = self.cached(&intro.number, &intro.record_key).await;
+        let account = cached.and_then(|set| set.account);
+        account
+            .is_some_and(|account| account.identity == intro.identity && account.revoked.contains(terminal))
+    }
+
     /// Tell that another key than the pinned one was met, and keep it for the user's word.
-    pub(super) fn key_changed(
-        &self,
-        number: &Number,
-        pinned: offhook_proto::identity::Fingerprint,
-        offered: IdentityId,
-    ) {
+    pub(super) fn key_changed(&self, number: &Number, pinned: Fingerprint, offered: Fingerprint) {
         self.emit(Event::KeyChanged {
             number: number.clone(),
             pinned: pinned.to_string(),
-            offered: offered.fingerprint().to_string(),
+            offered: offered.to_string(),
         });
-        let (account, number) = (self.account.clone(), number.clone());
-        self.jobs.spawn(async move {
-            if let Err(error) = account.offered_key(&number, &offered).await {
-                tracing::error!(%error, "a changed key could not be kept");
-            }
-        });
+        let number = number.clone();
+        self.keep(
+            "a changed key",
+            move |account| async move { account.offered_key(&number, &offered).await },
+        );
     }
+}
+
+fn leg_of(opened: &Opened) -> LegId {
+    LegId { call: opened.packet.call, terminal: opened.packet.from }
 }

@@ -1,7 +1,7 @@
 //! The legs of calls: for each (call, terminal) its media and the way its packets came last.
 
 use super::{Engine, now};
-use crate::api::{self, Event, PathKind};
+use crate::api::{Event, PathKind};
 use crate::media::{MediaEvent, MediaLeg, MediaStats, Path};
 use crate::net::Reach;
 use offhook_proto::call::{CallError, LegId};
@@ -133,6 +133,13 @@ impl Legs {
         !repeated && !last_words
     }
 
+    /// The leg's media connection is gone. Says whether it carried sound.
+    fn disconnect(&mut self, leg: &LegId) -> bool {
+        let Some(known) = self.legs.get_mut(leg) else { return false };
+        known.connected = false;
+        known.path.take().is_some()
+    }
+
     /// Take the media of a leg away, to close it.
     pub fn take_media(&mut self, leg: &LegId) -> Option<MediaLeg> {
         self.events.remove(leg);
@@ -155,14 +162,14 @@ impl Legs {
 
 impl Engine {
     /// An event of a leg's media.
-    pub(super) async fn on_media(&mut self, leg: LegId, event: MediaEvent) {
+    pub(super) fn on_media(&mut self, leg: LegId, event: MediaEvent) {
         let call = self.calls.call_of(&leg).unwrap_or(leg.call).to_string();
         match event {
             MediaEvent::Candidates(list) => ignore_late(self.calls.local_candidates(now(), leg, list)),
             MediaEvent::Tunnel(data) => ignore_late(self.calls.tunnel(now(), leg, data)),
             MediaEvent::Connected { exporter, path } => self.on_media_connected(leg, exporter, path),
             MediaEvent::PathChanged(path) => self.on_path(leg, path),
-            MediaEvent::Control(blob) => self.on_blob(blob, None).await,
+            MediaEvent::Control(blob) => self.on_control(leg, &blob),
             MediaEvent::AudioStarted { mic_epoch_ns, speaker_epoch_ns } => {
                 self.emit(Event::AudioStarted { call, mic_epoch_ns, speaker_epoch_ns });
             }
@@ -172,28 +179,16 @@ impl Engine {
                 tracing::info!(%error, "media failed");
                 self.media_gone(leg);
             }
-            MediaEvent::Closed => self.on_media_closed(leg),
+            MediaEvent::Closed(last) => {
+                self.legs.disconnect(&leg);
+                self.calls.media_closed(now(), leg, last);
+            }
         }
-    }
-
-    /// The other end, whose key is pinned, closed the media connection on purpose. In an answered call that is
-    /// its `bye`: the one in signalling may have no way to come any more.
-    fn on_media_closed(&mut self, leg: LegId) {
-        let answered = self.calls.call_of(&leg).filter(|call| self.calls.leg_of(*call) == Some(leg));
-        if let Some(view) = answered.and_then(|call| self.views.get_mut(&call)) {
-            view.verdict.get_or_insert((api::EndReason::HungUp, api::Side::Remote));
-        }
-        self.media_gone(leg);
     }
 
     /// The media connection of a leg ended by itself.
     fn media_gone(&mut self, leg: LegId) {
-        let was_ready = self.legs.path(&leg).is_some();
-        if let Some(known) = self.legs.legs.get_mut(&leg) {
-            known.connected = false;
-            known.path = None;
-        }
-        if was_ready {
+        if self.legs.disconnect(&leg) {
             self.calls.media_lost(now(), leg);
         } else {
             self.calls.media_failed(now(), leg);

@@ -6,32 +6,36 @@
 //! in tasks that report back as [`Internal`].
 
 mod calls;
+mod claims;
 mod commands;
 mod dialling;
 mod inbound;
 mod legs;
 mod outputs;
+mod proofs;
 mod publish;
 mod status;
+mod texts;
 
 use crate::api::{ApiError, CallRef, Command, Event, LineState, Reply, TimedEvent, monotonic_ns};
 use crate::audio::DeviceSpec;
+use crate::clock::wall_clock;
 use crate::net::{Net, NetConfig, NetEvent, Role};
 use crate::phone::{AnswerMode, CallState, PhoneBuilder, PhoneError};
 use crate::storage::{AccountStore, Home};
 use calls::CallViews;
 use dialling::Search;
-use inbound::Proofs;
 use legs::Legs;
 use offhook_proto::call::{CallConfig, Calls, LegId, Now, Peer};
 use offhook_proto::number::{NodeAddr, Number};
+use offhook_proto::proof::ProofTask;
 use offhook_proto::signalling::CallId;
-use offhook_proto::wire::UnixMillis;
+use proofs::Proofs;
 use publish::Publisher;
 use std::collections::BTreeMap;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
 
@@ -55,7 +59,8 @@ pub(crate) enum Request {
 /// Results of the engine's own background jobs.
 enum Internal {
     Lookup(dialling::LookupNews),
-    Proven(inbound::Proven),
+    Proven(ProofTask),
+    TextWritten(texts::Written),
     SendFailed(LegId, Arc<Peer>),
     Published(Result<usize, crate::net::PublishError>),
 }
@@ -72,23 +77,20 @@ pub(crate) async fn start(
         None => home.current().await?,
     };
     let account = home.open_account(&id).await?;
+    let given_up = account.give_up_unsent().await?;
+    tracing::debug!(given_up, "messages that an earlier run left on their way");
+    let publisher = Publisher::new(Instant::now(), publish::last_seq(&account).await?);
     let (net, net_events) = Net::start(net_config(&settings, &account)?).await?;
     let (requests, requests_rx) = mpsc::channel(REQUEST_QUEUE);
     let number = account.number().clone();
-    let engine = Engine::new(settings, account, net, events, line);
+    let engine = Engine::new(settings, account, net, publisher, events, line);
     tokio::spawn(engine.run(requests_rx, net_events));
     Ok((requests, number))
 }
 
-/// Unix time in milliseconds by the system's clock.
-fn wall() -> UnixMillis {
-    // A clock before 1970 gives 0: every record then looks like one from the future and is refused.
-    UnixMillis(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64))
-}
-
 /// Both clocks.
 fn now() -> Now {
-    Now { instant: Instant::now(), wall: wall() }
+    Now { instant: Instant::now(), wall: wall_clock() }
 }
 
 pub(crate) struct Engine {
@@ -103,6 +105,10 @@ pub(crate) struct Engine {
     link_entries: Vec<NodeAddr>,
     proofs: Proofs,
     publisher: Publisher,
+    /// Texts on their way to disk.
+    texts: mpsc::Sender<texts::Arrived>,
+    /// When to look at the certificate's end again.
+    reminder: Instant,
     /// What the handles see of `publisher.line`.
     line: watch::Sender<LineState>,
     mic: DeviceSpec,
@@ -120,16 +126,15 @@ impl Engine {
         settings: PhoneBuilder,
         account: AccountStore,
         net: Net,
+        publisher: Publisher,
         events: broadcast::Sender<TimedEvent>,
         line: watch::Sender<LineState>,
     ) -> Self {
         let (internal, internal_rx) = mpsc::channel(INTERNAL_QUEUE);
         let allow_loopback = allow_loopback(&settings);
-        let config = CallConfig {
-            ring_timeout: settings.ring_timeout,
-            search_timeout: SEARCH_TIMEOUT,
-            ..CallConfig::default()
-        };
+        let config = CallConfig { ring_timeout: settings.ring_timeout, ..CallConfig::default() };
+        let jobs = TaskTracker::new();
+        let texts = texts::start(account.clone(), &jobs, internal.clone());
         let calls = Calls::new(config, outputs::local_party(&account, net.routes()));
         Self {
             account,
@@ -141,13 +146,15 @@ impl Engine {
             searches: BTreeMap::new(),
             link_entries: Vec::new(),
             proofs: Proofs::default(),
-            publisher: Publisher::new(Instant::now()),
+            publisher,
+            texts,
+            reminder: Instant::now() + status::REMIND_EVERY,
             line,
             mic: settings.mic,
             speaker: settings.speaker,
             answer: settings.answer,
             allow_loopback,
-            jobs: TaskTracker::new(),
+            jobs,
             internal,
             internal_rx: Some(internal_rx),
             stopping: false,
@@ -173,7 +180,7 @@ impl Engine {
                 },
                 Ok(()) = net_status.changed() => self.update_line(),
                 Some(result) = internal.recv() => self.on_internal(result).await,
-                Some((leg, event)) = self.legs.next_event() => self.on_media(leg, event).await,
+                Some((leg, event)) = self.legs.next_event() => self.on_media(leg, event),
                 () = tokio::time::sleep_until(timer.into()) => self.on_timeout(),
             }
             self.drain().await;
@@ -183,7 +190,7 @@ impl Engine {
 
     fn next_timeout(&self) -> Instant {
         let idle = Instant::now() + std::time::Duration::from_secs(60);
-        [self.calls.poll_timeout(), self.publisher.poll_timeout()]
+        [self.calls.poll_timeout(), self.publisher.poll_timeout(), Some(self.reminder)]
             .into_iter()
             .flatten()
             .fold(idle, Instant::min)
@@ -192,13 +199,15 @@ impl Engine {
     fn on_timeout(&mut self) {
         self.calls.handle_timeout(now());
         self.publish_if_due(Instant::now());
+        self.remind_if_due(Instant::now());
         self.update_line();
     }
 
     async fn on_internal(&mut self, result: Internal) {
         match result {
-            Internal::Lookup(news) => self.on_lookup(news).await,
-            Internal::Proven(proven) => self.on_proven(proven).await,
+            Internal::Lookup(news) => self.on_lookup(news),
+            Internal::Proven(task) => self.on_proven(task).await,
+            Internal::TextWritten(written) => self.on_text_written(written),
             Internal::SendFailed(leg, peer) => self.on_send_failed(leg, &peer),
             Internal::Published(result) => self.on_published(result),
         }
@@ -223,6 +232,8 @@ impl Engine {
         self.calls.hang_up_all(now());
         self.drain().await;
         self.legs.close_all().await;
+        // Texts that came before are written; nobody hears of it any more, so they come again and are known then.
+        drop(self.texts);
         self.jobs.close();
         // Last words are given a moment; what a dead network keeps longer is not waited for.
         let _ = tokio::time::timeout(std::time::Duration::from_secs(2), self.jobs.wait()).await;
@@ -238,9 +249,6 @@ impl Engine {
     }
 }
 
-/// From dialling until some terminal must have answered. An end is to be known, not only decided, within 5 s.
-const SEARCH_TIMEOUT: Duration = Duration::from_millis(4_500);
-
 /// Whether the sound of a call may go to this host itself: in a laboratory, as it is when it is said to be one or when
 /// the network is entered through this host.
 fn allow_loopback(settings: &PhoneBuilder) -> bool {
@@ -254,7 +262,7 @@ fn net_config(settings: &PhoneBuilder, account: &AccountStore) -> Result<NetConf
     };
     let role = if settings.server { Role::Server } else { Role::Terminal };
     let mut config = NetConfig::new(*account.terminal_key().seed(), role);
-    config.cert = Some(account.cert().clone());
+    config.cert = Some(account.cert());
     config.data = Some(account.data_dir().to_owned());
     config.listen = parse(&settings.listen)?;
     config.external = parse(&settings.external)?;

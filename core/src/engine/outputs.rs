@@ -1,16 +1,15 @@
 //! Carrying out what the call machine puts out.
 
-use super::calls::end_reason;
+use super::calls::{end_reason, text_failure};
 use super::legs::MEDIA_QUEUE;
-use super::{Engine, Internal, now, wall};
+use super::{Engine, Internal, now};
 use crate::api::{self, Event};
+use crate::clock::wall_clock;
 use crate::media::{self, AudioConfig, MediaConfig, MediaLeg};
 use crate::net::{SignalError, SignalTarget};
 use crate::phone::{AnswerMode, CallState};
-use crate::storage::{AccountStore, CallEntry, MessageEntry, MessageState};
-use offhook_proto::call::{
-    CallEvent, Direction, EndedBy, LegId, LocalParty, Output, Peer, Role, TextFailure,
-};
+use crate::storage::{AccountStore, CallEntry, MessageState};
+use offhook_proto::call::{CallEvent, Direction, EndedBy, LegId, LocalParty, Output, Peer, Role};
 use offhook_proto::identity::IdentityId;
 use offhook_proto::number::{NodeAddr, Number};
 use offhook_proto::signalling::{self, CallId, Introduction, MAX_ROUTES, Packet, TextId};
@@ -31,7 +30,7 @@ pub(super) fn introduction(account: &AccountStore, mut routes: Vec<NodeAddr>) ->
         number: account.number().clone(),
         proof: account.proof().clone(),
         identity: account.identity(),
-        cert: account.cert().clone(),
+        cert: account.cert(),
         routes,
     }
 }
@@ -51,14 +50,18 @@ impl Engine {
                 Output::Disclose { leg } => self.with_media(&leg, MediaLeg::disclose),
                 Output::Tunnel { leg, data } => self.with_media(&leg, |m| m.tunnel(data)),
                 Output::StartAudio { leg } => self.with_media(&leg, MediaLeg::start_audio),
-                Output::StopMedia { leg } => ended.push(leg),
+                Output::StopMedia { leg, last } => ended.push((leg, last)),
+                Output::KeepText { key, text } => self.keep_text(key, text),
                 Output::Event(event) => self.on_call_event(event).await,
             }
         }
         // Last: what the machine says with the end of a call is to go over the call's own connection too. When the
         // directories are gone there is no other way.
-        for leg in ended {
+        for (leg, last) in ended {
             if let Some(media) = self.legs.take_media(&leg) {
+                if let Some(last) = last {
+                    media.last_word(last);
+                }
                 self.jobs.spawn(async move { media.close().await });
             }
         }
@@ -106,11 +109,9 @@ impl Engine {
 
     /// No route of `tried` leads to the leg's terminal.
     pub(super) fn on_send_failed(&mut self, leg: LegId, tried: &Peer) {
-        // A newer record may have brought other routes meanwhile. And while the media connection is up, the other
-        // side is there whatever the directories say.
-        let current = self.calls.peer_of(&leg).is_some_and(|peer| peer.routes == tried.routes);
-        if current && !self.legs.is_connected(&leg) {
-            self.calls.send_failed(now(), leg);
+        // While the media connection is up, the other side is there whatever the directories say.
+        if !self.legs.is_connected(&leg) {
+            self.calls.send_failed(now(), leg, tried);
         }
     }
 
@@ -159,8 +160,8 @@ impl Engine {
                 self.views.set(&call, CallState::Ringing);
                 self.emit(Event::Ringing { call: call.to_string() });
             }
-            CallEvent::Incoming { call, number, identity, contact } => {
-                self.on_incoming(call, number, identity, contact).await;
+            CallEvent::Incoming { call, number, contact, .. } => {
+                self.on_incoming(call, number, contact).await;
             }
             CallEvent::Accepted { call } => {
                 self.pin_peer(call);
@@ -168,9 +169,6 @@ impl Engine {
                 self.emit(Event::Accepted { call: call.to_string() });
             }
             CallEvent::Connected { call, leg } => self.on_call_connected(call, leg),
-            CallEvent::Text { call, from, identity, id, body, .. } => {
-                self.on_text(call, from, identity, id, body).await;
-            }
             CallEvent::TextDelivered { id } => {
                 self.emit(Event::TextDelivered { id: id.to_string() });
                 self.mark_message(id, MessageState::Delivered);
@@ -188,9 +186,8 @@ impl Engine {
         }
     }
 
-    async fn on_incoming(&mut self, call: CallId, number: Number, identity: IdentityId, contact: bool) {
-        self.views.begin(call, number.clone(), false, wall());
-        self.pin(number.clone(), identity);
+    async fn on_incoming(&mut self, call: CallId, number: Number, contact: bool) {
+        self.views.begin(call, number.clone(), false, wall_clock());
         let name = match self.account.contact(&number).await {
             Ok(found) => found.map(|c| c.name),
             Err(error) => {
@@ -225,35 +222,6 @@ impl Engine {
         }
     }
 
-    /// Keep a text, then show it. The machine acknowledges it only after this returns.
-    async fn on_text(
-        &mut self,
-        call: Option<CallId>,
-        from: Number,
-        identity: IdentityId,
-        id: TextId,
-        body: String,
-    ) {
-        let entry = MessageEntry {
-            id: id.to_string(),
-            number: from.clone(),
-            body: body.clone(),
-            sent: wall(),
-            state: MessageState::Received,
-        };
-        self.pin(from.clone(), identity);
-        match self.account.message_add(&entry).await {
-            Ok(true) => {
-                self.emit(Event::Text { from, body, call: call.map(|c| c.to_string()), id: id.to_string() })
-            }
-            Ok(false) => tracing::debug!("a repeated text is not shown again"),
-            Err(error) => {
-                tracing::error!(%error, "a text could not be kept");
-                self.emit(Event::Error { code: api::ErrorCode::Storage, message: error.to_string() });
-            }
-        }
-    }
-
     fn on_ended(
         &mut self,
         call: CallId,
@@ -264,10 +232,8 @@ impl Engine {
         duration: Option<Duration>,
     ) {
         let duration_ms = duration.map_or(0, |d| d.as_millis() as u64);
-        let started = self.views.get(&call).map_or_else(wall, |v| v.began);
-        let verdict = self.views.get(&call).and_then(|v| v.verdict.clone());
-        let (reason, by) = verdict.unwrap_or((reason, ended_by(by)));
-        self.views.set(&call, CallState::Ended(reason.clone()));
+        let started = self.views.get(&call).map_or_else(wall_clock, |v| v.began);
+        self.views.set(&call, CallState::Ended(reason));
         self.stop_search(&call);
         let entry = CallEntry {
             call: call.to_string(),
@@ -275,13 +241,13 @@ impl Engine {
             outgoing: direction == Direction::Outgoing,
             started,
             duration_ms,
-            reason: reason.clone(),
+            reason,
         };
         self.keep("a finished call", move |account| async move { account.history_add(&entry).await });
-        self.emit(Event::Ended { call: call.to_string(), number, reason, by, duration_ms });
+        self.emit(Event::Ended { call: call.to_string(), number, reason, by: ended_by(by), duration_ms });
     }
 
-    fn mark_message(&mut self, id: TextId, state: MessageState) {
+    pub(super) fn mark_message(&mut self, id: TextId, state: MessageState) {
         self.keep("a message's state", move |account| async move {
             account.message_state(&id.to_string(), state).await
         });
@@ -311,18 +277,6 @@ fn media_role(role: Role) -> media::Role {
     match role {
         Role::Caller => media::Role::Caller,
         Role::Callee => media::Role::Callee,
-    }
-}
-
-fn text_failure(reason: TextFailure) -> api::EndReason {
-    match reason {
-        TextFailure::WrongNumber => api::EndReason::WrongNumber,
-        TextFailure::Unreachable => api::EndReason::Unreachable,
-        TextFailure::Blocked => api::EndReason::Blocked,
-        TextFailure::Refused => api::EndReason::Declined,
-        TextFailure::TimedOut => api::EndReason::Failed("nobody confirmed it in time".into()),
-        TextFailure::CallEnded => api::EndReason::Failed("the call ended before it was confirmed".into()),
-        TextFailure::Lookup => api::EndReason::Failed("the number could not be looked up".into()),
     }
 }
 

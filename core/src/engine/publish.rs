@@ -1,8 +1,10 @@
 //! Publishing: at once when the address changes, every hour otherwise, and soon again after a failure.
 
-use super::{Engine, Internal, wall};
+use super::{Engine, Internal};
 use crate::api::{ErrorCode, Event, LineState};
+use crate::clock::wall_clock;
 use crate::net::{NetStatus, PublishError};
+use crate::storage::{AccountStore, StorageError};
 use offhook_proto::record::{RecordSet, TerminalRecord};
 use offhook_proto::wire::UnixMillis;
 use std::time::{Duration, Instant};
@@ -15,6 +17,16 @@ const LIFE: Duration = Duration::from_secs(2 * 3600);
 
 /// First and longest pause after a failure; it doubles between.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(120));
+
+/// Setting under which the sequence of the last terminal record is kept: after a restart with a clock that was set back, a
+/// record with a lower one would be refused as stale.
+const SEQ_SETTING: &str = "terminal_record_seq";
+
+/// The sequence of the last terminal record of an earlier run.
+pub(super) async fn last_seq(account: &AccountStore) -> Result<UnixMillis, StorageError> {
+    let seq = account.setting(SEQ_SETTING).await?.and_then(|seq| seq.parse().ok());
+    Ok(UnixMillis(seq.unwrap_or(0)))
+}
 
 /// How long a telephone that has just started may look for the network before its user is told that there is none.
 const GRACE: Duration = Duration::from_secs(5);
@@ -51,13 +63,13 @@ pub(super) struct Publisher {
 
 impl Publisher {
     /// Due as soon as there is an address.
-    pub fn new(now: Instant) -> Self {
+    pub fn new(now: Instant, last_seq: UnixMillis) -> Self {
         Self {
             due: Some(now),
             in_flight: false,
             again: false,
             failures: 0,
-            last_seq: UnixMillis(0),
+            last_seq,
             last: None,
             grace: now + GRACE,
             line: LineState::Starting,
@@ -77,6 +89,12 @@ impl Publisher {
         self.again = self.in_flight;
         self.due = Some(now);
         self.failures = 0;
+    }
+
+    /// The sequence of the next record: the time, but higher than all before.
+    fn next_seq(&mut self, wall: UnixMillis) -> UnixMillis {
+        self.last_seq = wall.max(UnixMillis(self.last_seq.0.saturating_add(1)));
+        self.last_seq
     }
 
     /// All connections to the network are lost.
@@ -130,27 +148,34 @@ impl Engine {
         if self.publisher.in_flight || self.publisher.due.is_none_or(|due| due > now) {
             return;
         }
+        let Some(key) = self.account.number().record_key(None) else {
+            // A chosen number of a directory that is not known here. Another address would change nothing about that.
+            self.publisher.due = None;
+            return;
+        };
         let addrs = self.net.addresses();
         if addrs.is_empty() {
             // `AddressesChanged` will make it due again.
             self.publisher.due = None;
             return;
         }
-        let seq = wall().max(UnixMillis(self.publisher.last_seq.0 + 1));
-        self.publisher.last_seq = seq;
+        let seq = self.publisher.next_seq(wall_clock());
         let record = TerminalRecord {
             number: self.account.number().clone(),
-            cert: self.account.cert().clone(),
+            cert: self.account.cert(),
             addrs,
             seq,
             expires: seq.plus(LIFE),
         };
         let signed = record.sign(self.account.terminal_key());
-        let set = RecordSet { account: Some(self.account.account_record().clone()), terminals: vec![signed] };
-        let Some(key) = self.account.number().record_key(None) else { return };
+        let set = RecordSet { account: Some(self.account.account_record()), terminals: vec![signed] };
         self.publisher.in_flight = true;
-        let (net, internal) = (self.net.clone(), self.internal.clone());
+        let (net, account, internal) = (self.net.clone(), self.account.clone(), self.internal.clone());
         self.jobs.spawn(async move {
+            if let Err(error) = account.set_setting(SEQ_SETTING, Some(&seq.0.to_string())).await {
+                // To be found is worth more than to be found after a restart with a wrong clock.
+                tracing::error!(%error, "a record's sequence could not be kept");
+            }
             let result = net.publish(key, set).await.map(|p| p.holders);
             // An error means that the engine has ended.
             let _ = internal.send(Internal::Published(result)).await;
@@ -163,7 +188,7 @@ impl Engine {
             Ok(holders) => {
                 tracing::debug!(holders, "published and read back");
                 self.publisher.done(now);
-                self.publisher.published = Some(wall());
+                self.publisher.published = Some(wall_clock());
             }
             Err(PublishError::Offline) => {
                 tracing::debug!("nobody is there to hold the number, will be tried again");
@@ -247,7 +272,7 @@ mod tests {
     #[test]
     fn a_change_while_publishing_publishes_again_at_once() {
         let t = Instant::now();
-        let mut p = Publisher { line: LineState::Online, ..Publisher::new(t) };
+        let mut p = Publisher { line: LineState::Online, ..Publisher::new(t, UnixMillis(0)) };
         p.in_flight = true;
         p.now(t);
         p.done(t);
@@ -258,9 +283,16 @@ mod tests {
     }
 
     #[test]
+    fn sequences_grow_although_the_clock_goes_back() {
+        let mut p = Publisher::new(Instant::now(), UnixMillis(500));
+        let seqs = [400, 499, 600, 600, 300].map(|wall| p.next_seq(UnixMillis(wall)).0);
+        assert_eq!(seqs, [501, 502, 600, 601, 602]);
+    }
+
+    #[test]
     fn failures_back_off_up_to_a_limit() {
         let t = Instant::now();
-        let mut p = Publisher { line: LineState::Offline, ..Publisher::new(t) };
+        let mut p = Publisher { line: LineState::Offline, ..Publisher::new(t, UnixMillis(0)) };
         let mut pauses = Vec::new();
         for _ in 0..12 {
             p.in_flight = true;
@@ -281,7 +313,7 @@ mod tests {
     fn only_a_number_that_somebody_holds_or_asks_for_is_on_line() {
         let t = Instant::now();
         let late = t + GRACE;
-        let mut p = Publisher::new(t);
+        let mut p = Publisher::new(t, UnixMillis(0));
         // Nothing is published yet.
         assert_eq!(p.judge(NOBODY, t), LineState::Starting);
         assert_eq!(p.judge(ENTRY, t), LineState::Starting);

@@ -1,8 +1,12 @@
 //! The telephone's state, for people and for Prometheus.
 
 use super::Engine;
-use super::wall;
-use crate::api::{CallStatus, LineState, Status};
+use crate::api::{self, CallStatus, Event, LineState, Status};
+use crate::clock::wall_clock;
+use std::time::{Duration, Instant};
+
+/// How often the user is reminded of a certificate that expires soon.
+pub(super) const REMIND_EVERY: Duration = Duration::from_secs(24 * 3600);
 
 impl Engine {
     pub(super) fn status(&self) -> Status {
@@ -21,8 +25,20 @@ impl Engine {
     }
 
     fn certificate_days(&self) -> i64 {
-        let Ok(cert) = self.account.cert().verify(wall()) else { return 0 };
-        i64::try_from(cert.not_after.since(wall()).as_secs() / 86_400).unwrap_or(i64::MAX)
+        let left = self.account.cert_until().since(wall_clock()).as_secs() / 86_400;
+        i64::try_from(left).unwrap_or(i64::MAX)
+    }
+
+    /// Reminds of a certificate that expires soon, if it is time to.
+    pub(super) fn remind_if_due(&mut self, now: Instant) {
+        if now < self.reminder {
+            return;
+        }
+        self.reminder = now + REMIND_EVERY;
+        let days = self.certificate_days();
+        if days <= api::CERTIFICATE_WARNING_DAYS {
+            self.emit(Event::CertificateExpires { days });
+        }
     }
 
     fn call_statuses(&self) -> Vec<CallStatus> {

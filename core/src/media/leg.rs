@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use offhook_proto::call::TunnelBudget;
 use offhook_proto::rtp::{self, Rtcp, VOICE_FLOW};
-use offhook_proto::signalling::{Codec, MediaOffer};
+use offhook_proto::signalling::{Codec, LastWord, MediaOffer};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -32,7 +33,7 @@ const CANDIDATES_PER_EVENT: usize = 16;
 const TICK: Duration = Duration::from_millis(250);
 /// How often a packet is sent on a path without voice. NATs forget after 30 s, QUIC after 15 s.
 const KEEP_ALIVE_DIRECT: Duration = Duration::from_secs(2);
-/// Through the tunnel, where packets are few and dear.
+/// Through the tunnel, where packets are few and dear. [`TunnelBudget`] reckons with it.
 const KEEP_ALIVE_TUNNEL: Duration = Duration::from_secs(5);
 /// How long a closing leg waits for its last packet to leave.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(100);
@@ -49,6 +50,7 @@ enum Command {
     Mute(bool),
     Hold(bool),
     Control(Vec<u8>),
+    LastWord(LastWord),
     Close,
 }
 
@@ -73,7 +75,7 @@ impl MediaLeg {
             return Err(MediaError::NoRuntime);
         }
         let (stun_tx, stun) = mpsc::channel(STUN_QUEUE);
-        let (tunnel_tx, tunnel) = mpsc::channel(super::socket::TUNNEL_LIMIT as usize);
+        let (tunnel_tx, tunnel) = mpsc::channel(TunnelBudget::BURST as usize);
         let socket = MediaSocket::bind(config.bind, stun_tx, tunnel_tx)
             .map_err(|error| MediaError::Bind(error.kind()))?;
         let endpoint = quinn::Endpoint::new_with_abstract_socket(
@@ -117,6 +119,7 @@ impl MediaLeg {
             session_tx,
             talking: false,
             keep_alive_due: Instant::now(),
+            last_word: LastWord::Bye(None),
         };
         let inputs = Inputs { commands, stun, tunnel, voice: voice_events, session: session_events };
         let task = tokio::spawn(run.run(inputs, hosts, config.disclose));
@@ -173,6 +176,11 @@ impl MediaLeg {
     /// Lost without a connection, so what matters goes through signalling too.
     pub fn send_control(&self, frame: Vec<u8>) {
         self.command(Command::Control(frame));
+    }
+
+    /// What [`MediaLeg::close`] repeats of the call's last message. A plain bye unless told.
+    pub fn last_word(&self, last: LastWord) {
+        self.command(Command::LastWord(last));
     }
 
     /// How the media do, renewed four times a second.
@@ -242,6 +250,8 @@ struct Run {
     session_tx: mpsc::Sender<SessionEvent>,
     talking: bool,
     keep_alive_due: Instant,
+    /// The reason of the end, for the other end.
+    last_word: LastWord,
 }
 
 /// Why the task goes on or not.
@@ -340,6 +350,7 @@ impl Run {
                     tracing::debug!("control frame goes by signalling only");
                 }
             }
+            Command::LastWord(last) => self.last_word = last,
             Command::Close => return Flow::End,
         }
         Flow::Go
@@ -473,9 +484,9 @@ impl Run {
                 self.emit(MediaEvent::Control(frame)).await;
                 Flow::Go
             }
-            SessionEvent::Ended(Some(error)) => self.fail(error).await,
-            SessionEvent::Ended(None) => {
-                self.emit(MediaEvent::Closed).await;
+            SessionEvent::Ended(Err(error)) => self.fail(error).await,
+            SessionEvent::Ended(Ok(last)) => {
+                self.emit(MediaEvent::Closed(last)).await;
                 Flow::End
             }
         }
@@ -556,7 +567,7 @@ impl Run {
             // The last words of a call: the other end may have no other way to hear them.
             let _ = tokio::time::timeout(LAST_WORDS_TIMEOUT, session.finish()).await;
         }
-        self.endpoint.close(CODE_BYE, b"bye");
+        self.endpoint.close(self.last_word.code().into(), b"");
         // The good-bye leaves with the endpoint's next step; what the other end answers does not matter.
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.endpoint.wait_idle()).await;
         self.voice.finish().await;

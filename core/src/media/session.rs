@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use offhook_proto::signalling::LastWord;
 use quinn::{ConnectionError, RecvStream, SendStream, VarInt};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::mpsc;
@@ -24,7 +25,7 @@ pub(super) const MAX_CONTROL: usize = 8 * 1024;
 const CONTROL_QUEUE: usize = 64;
 /// Label of the exporter (RFC 8446 section 7.5).
 const EXPORTER_LABEL: &[u8] = b"offhook verification";
-/// Application error codes.
+/// Application error codes, apart from those of [`LastWord`]. A spare connection is closed like any other.
 pub(super) const CODE_BYE: VarInt = VarInt::from_u32(0);
 const CODE_PROTOCOL: VarInt = VarInt::from_u32(1);
 /// TLS alert 49, access denied, as QUIC carries it (RFC 9001 section 4.8): the certificate is not the pinned one.
@@ -55,8 +56,8 @@ pub(super) enum Attempt {
 #[derive(Debug)]
 pub(super) enum SessionEvent {
     Control(Vec<u8>),
-    /// Over; with a reason if it was not the other end's wish.
-    Ended(Option<MediaError>),
+    /// Over: by an end's wish, with the other end's last word if it was its own, or by a failure.
+    Ended(Result<Option<LastWord>, MediaError>),
 }
 
 /// The caller's handshake.
@@ -93,26 +94,27 @@ pub(super) async fn accept(incoming: quinn::Incoming) -> Result<Established, Att
 
 fn attempt(error: &ConnectionError) -> Attempt {
     match end_reason(error) {
-        Some(MediaError::PeerKey) => Attempt::Refused(MediaError::PeerKey),
-        Some(MediaError::Handshake) => Attempt::Refused(MediaError::Handshake),
-        Some(_) | None => Attempt::Unheard,
+        Err(MediaError::PeerKey) => Attempt::Refused(MediaError::PeerKey),
+        Err(MediaError::Handshake) => Attempt::Refused(MediaError::Handshake),
+        Err(_) | Ok(_) => Attempt::Unheard,
     }
 }
 
-/// Why a connection ended; `None` if one of the ends wished so.
-fn end_reason(error: &ConnectionError) -> Option<MediaError> {
+/// How a connection ended: by the wish of an end, with the other end's last word if it was its own, or by a failure.
+fn end_reason(error: &ConnectionError) -> Result<Option<LastWord>, MediaError> {
     let denied = quinn::TransportErrorCode::crypto(ALERT_ACCESS_DENIED);
     match error {
-        ConnectionError::TransportError(error) if error.code == denied => Some(MediaError::PeerKey),
-        ConnectionError::ConnectionClosed(close) if close.error_code == denied => Some(MediaError::PeerKey),
+        ConnectionError::TransportError(error) if error.code == denied => Err(MediaError::PeerKey),
+        ConnectionError::ConnectionClosed(close) if close.error_code == denied => Err(MediaError::PeerKey),
         ConnectionError::VersionMismatch
         | ConnectionError::TransportError(_)
         | ConnectionError::ConnectionClosed(_)
-        | ConnectionError::CidsExhausted => Some(MediaError::Handshake),
-        ConnectionError::ApplicationClosed(close) if close.error_code == CODE_BYE => None,
-        ConnectionError::ApplicationClosed(_) => Some(MediaError::Handshake),
-        ConnectionError::LocallyClosed => None,
-        ConnectionError::Reset | ConnectionError::TimedOut => Some(MediaError::Lost),
+        | ConnectionError::CidsExhausted => Err(MediaError::Handshake),
+        ConnectionError::ApplicationClosed(close) => {
+            LastWord::from_code(close.error_code.into_inner()).map(Some).ok_or(MediaError::Handshake)
+        }
+        ConnectionError::LocallyClosed => Ok(None),
+        ConnectionError::Reset | ConnectionError::TimedOut => Err(MediaError::Lost),
     }
 }
 
@@ -229,7 +231,7 @@ async fn read_datagrams(
     };
     let reason = match error {
         // We closed it because of what the other end sent.
-        ConnectionError::LocallyClosed => Some(MediaError::Handshake),
+        ConnectionError::LocallyClosed => Err(MediaError::Handshake),
         ConnectionError::VersionMismatch
         | ConnectionError::TransportError(_)
         | ConnectionError::ConnectionClosed(_)

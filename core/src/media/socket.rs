@@ -17,6 +17,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use offhook_proto::call::TunnelBudget;
+use offhook_proto::signalling::MAX_TUNNEL_BYTES;
 use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
 use quinn::{AsyncUdpSocket, UdpPoller};
 use tokio::io::Interest;
@@ -27,11 +29,6 @@ use super::types::Path;
 
 /// The address that QUIC believes to talk to (from TEST-NET-1, RFC 5737, which never appears on a network).
 pub(super) const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 1);
-/// Packets that a leg sends and takes through the tunnel: a handshake needs about six, keeping a connection
-/// alive for a minute of ringing about thirty.
-pub(super) const TUNNEL_LIMIT: u32 = 64;
-/// Largest tunnel packet in bytes; QUIC sends 1200 there.
-pub(super) const TUNNEL_MTU: usize = 1_500;
 /// Addresses that may have proved themselves at a time; a peer behind a few NATs shows three or four.
 const MAX_AUTHENTICATED: usize = 32;
 /// QUIC packets from unknown addresses that are kept for a moment, since the STUN message that proves the
@@ -66,8 +63,8 @@ struct Inner {
     /// When a packet came, from where, and the packet.
     held: VecDeque<(Instant, SocketAddr, Vec<u8>)>,
     waker: Option<Waker>,
-    tunnel_sent: u32,
-    tunnel_received: u32,
+    tunnel_sent: TunnelBudget,
+    tunnel_received: TunnelBudget,
     buffer: Vec<u8>,
 }
 
@@ -104,8 +101,8 @@ impl MediaSocket {
             ready: VecDeque::new(),
             held: VecDeque::new(),
             waker: None,
-            tunnel_sent: 0,
-            tunnel_received: 0,
+            tunnel_sent: TunnelBudget::default(),
+            tunnel_received: TunnelBudget::default(),
             buffer: vec![0; RECEIVE_BUFFER],
         };
         Ok(Arc::new(MediaSocket {
@@ -156,11 +153,11 @@ impl MediaSocket {
     /// Takes a QUIC packet that signed signalling has carried here.
     pub(super) fn tunnel_in(&self, packet: Vec<u8>) {
         let mut inner = self.lock();
-        if packet.len() > TUNNEL_MTU || !is_quic(&packet) || inner.tunnel_received >= TUNNEL_LIMIT {
+        let sound = packet.len() <= MAX_TUNNEL_BYTES && is_quic(&packet);
+        if !sound || !inner.tunnel_received.take(Instant::now()) {
             self.refused.fetch_add(1, Relaxed);
             return;
         }
-        inner.tunnel_received += 1;
         inner.ready.push_back(packet);
         if let Some(waker) = inner.waker.take() {
             waker.wake();
@@ -202,8 +199,9 @@ impl MediaSocket {
     }
 
     fn send_tunnel(&self, inner: &mut Inner, packet: &[u8]) {
-        if inner.tunnel_sent < TUNNEL_LIMIT && self.tunnel.try_send(packet.to_vec()).is_ok() {
-            inner.tunnel_sent += 1;
+        if inner.tunnel_sent.take(Instant::now()) {
+            // A full queue loses it, as any packet may be.
+            let _ = self.tunnel.try_send(packet.to_vec());
         }
     }
 

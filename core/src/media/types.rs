@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use offhook_proto::signalling::LastWord;
+
 use crate::audio::{AudioError, DeviceSpec};
 
 /// Default of [`MediaConfig::idle_timeout`].
@@ -139,8 +141,8 @@ pub enum MediaEvent {
     DeviceLost(String),
     /// The leg has failed and is over.
     Failed(MediaError),
-    /// The other end closed the media.
-    Closed,
+    /// The other end closed the media; what it repeats of the call's last message.
+    Closed(Option<LastWord>),
 }
 
 /// Without addresses, packets and keys.
@@ -156,7 +158,7 @@ impl fmt::Debug for MediaEvent {
             MediaEvent::FirstAudio { .. } => f.write_str("FirstAudio"),
             MediaEvent::DeviceLost(what) => write!(f, "DeviceLost({what})"),
             MediaEvent::Failed(error) => write!(f, "Failed({error:?})"),
-            MediaEvent::Closed => f.write_str("Closed"),
+            MediaEvent::Closed(last) => write!(f, "Closed({last:?})"),
         }
     }
 }

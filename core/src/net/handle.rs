@@ -8,6 +8,7 @@ use libp2p::Multiaddr;
 use libp2p::identity::Keypair;
 use offhook_proto::identity::{SignedCert, TerminalId};
 use offhook_proto::number::{NodeAddr, RecordKey};
+use offhook_proto::proof::ProofTask;
 use offhook_proto::record::RecordSet;
 use prometheus_client::registry::Registry;
 use thiserror::Error;
@@ -219,6 +220,17 @@ impl Net {
         let permitted = self.allow_private || addr::is_public(&addr);
         let peer = addr::last_peer(&addr).filter(|_| permitted)?;
         Some(Holder { peer, addrs: vec![addr] })
+    }
+
+    /// Runs the slow proof of a number, unless its verdict is known, and keeps the verdict.
+    pub(crate) async fn prove(&self, task: ProofTask) -> bool {
+        self.client.verdicts.verify(task).await
+    }
+
+    /// The verdict on the proof of a number, if it has been run before: by a look-up, for the record store, or by
+    /// [`Net::prove`].
+    pub(crate) fn verdict(&self, task: &ProofTask) -> Option<bool> {
+        self.client.verdicts.get(task)
     }
 
     /// Delivers a sealed packet to a terminal by whichever way is first. Returns when the terminal has acknowledged

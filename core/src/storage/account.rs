@@ -9,7 +9,7 @@ use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 /// File name of the database in an account's directory.
@@ -34,19 +34,26 @@ struct Inner {
     pool: SqlitePool,
     dir: PathBuf,
     keys: Keys,
+    /// Replaced as a whole by [`AccountStore::reload`].
+    papers: RwLock<Arc<Papers>>,
     /// Held, not read: closing the file gives the lock back.
     _lock: File,
 }
 
-/// What an account's file says about the account itself.
+/// What an account's file says about the account itself and never changes.
 struct Keys {
-    id: AccountId,
     number: Number,
     proof: NumberProof,
     identity: IdentityId,
     terminal: TerminalKey,
     seal: SealKey,
     mailbox: MailboxKey,
+}
+
+/// What is made anew whenever the password is entered.
+#[derive(Clone, PartialEq, Eq)]
+struct Papers {
+    id: AccountId,
     cert: SignedCert,
     cert_until: UnixMillis,
     record: SignedAccount,
@@ -66,16 +73,32 @@ impl AccountStore {
         };
         let pool = db::open(&dir.join(DATABASE)).await?;
         let keys = Keys::load(&pool).await?;
-        Ok(Self(Arc::new(Inner { pool, dir: dir.to_owned(), keys, _lock: lock })))
+        let papers = RwLock::new(Arc::new(Papers::load(&pool).await?));
+        Ok(Self(Arc::new(Inner { pool, dir: dir.to_owned(), keys, papers, _lock: lock })))
+    }
+
+    /// Takes up the certificate, account record and ID that another program (the command line) has renewed in the file.
+    /// Says whether there was anything new.
+    pub async fn reload(&self) -> Result<bool, StorageError> {
+        let fresh = Arc::new(Papers::load(&self.0.pool).await?);
+        let mut papers = self.0.papers.write().unwrap_or_else(PoisonError::into_inner);
+        let changed = *papers != fresh;
+        *papers = fresh;
+        Ok(changed)
+    }
+
+    fn papers(&self) -> Arc<Papers> {
+        // Whoever panicked while holding it had not half replaced it.
+        Arc::clone(&self.0.papers.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(super) fn pool(&self) -> &SqlitePool {
         &self.0.pool
     }
 
-    /// The ID under which the account was opened.
-    pub fn id(&self) -> &AccountId {
-        &self.0.keys.id
+    /// The account's ID, as of the last [`Self::reload`].
+    pub fn id(&self) -> AccountId {
+        self.papers().id.clone()
     }
 
     /// The account's number.
@@ -108,19 +131,19 @@ impl AccountStore {
         &self.0.keys.mailbox
     }
 
-    /// This terminal's certificate, as it was when the account was opened.
-    pub fn cert(&self) -> &SignedCert {
-        &self.0.keys.cert
+    /// This terminal's certificate, as of the last [`Self::reload`].
+    pub fn cert(&self) -> SignedCert {
+        self.papers().cert.clone()
     }
 
     /// When the certificate expires; `Home::recertify` renews it.
     pub fn cert_until(&self) -> UnixMillis {
-        self.0.keys.cert_until
+        self.papers().cert_until
     }
 
-    /// The signed account record to publish, as it was when the account was opened.
-    pub fn account_record(&self) -> &SignedAccount {
-        &self.0.keys.record
+    /// The signed account record to publish, as of the last [`Self::reload`].
+    pub fn account_record(&self) -> SignedAccount {
+        self.papers().record.clone()
     }
 
     /// The account's directory, for files of other modules (0700).
@@ -143,25 +166,39 @@ impl fmt::Debug for AccountStore {
 
 impl Keys {
     async fn load(pool: &SqlitePool) -> Result<Self, StorageError> {
-        type Row = (String, String, Vec<u8>, Vec<u8>, Vec<u8>, Vec<u8>, Vec<u8>, Vec<u8>, Vec<u8>, i64);
+        type Row = (String, Vec<u8>, Vec<u8>, Vec<u8>, Vec<u8>, Vec<u8>);
         let row: Option<Row> = sqlx::query_as(
-            "SELECT a.id, a.number, a.proof, a.identity, a.record,
-                    t.terminal_seed, t.seal_seed, t.mailbox_seed, t.cert, t.cert_until
+            "SELECT a.number, a.proof, a.identity, t.terminal_seed, t.seal_seed, t.mailbox_seed
              FROM account a JOIN terminal t ON t.one = a.one",
         )
         .fetch_optional(pool)
         .await?;
-        let Some((id, number, proof, identity, record, terminal, seal, mailbox, cert, until)) = row else {
+        let Some((number, proof, identity, terminal, seal, mailbox)) = row else {
             return Err(StorageError::Damaged("the account"));
         };
         Ok(Self {
-            id: id.parse().map_err(|_| StorageError::Damaged("the account's ID"))?,
             number: db::number(&number)?,
             proof: decode(&proof, "the number's proof")?,
             identity: IdentityId::from_bytes(db::bytes(&identity, "the identity")?),
             terminal: TerminalKey::from_seed(db::bytes(&terminal, "the terminal's key")?),
             seal: SealKey::from_seed(db::bytes(&seal, "the terminal's key")?),
             mailbox: MailboxKey::from_seed(db::bytes(&mailbox, "the mailbox key")?),
+        })
+    }
+}
+
+impl Papers {
+    async fn load(pool: &SqlitePool) -> Result<Self, StorageError> {
+        let row: Option<(String, Vec<u8>, Vec<u8>, i64)> = sqlx::query_as(
+            "SELECT a.id, a.record, t.cert, t.cert_until FROM account a JOIN terminal t ON t.one = a.one",
+        )
+        .fetch_optional(pool)
+        .await?;
+        let Some((id, record, cert, until)) = row else {
+            return Err(StorageError::Damaged("the account"));
+        };
+        Ok(Self {
+            id: id.parse().map_err(|_| StorageError::Damaged("the account's ID"))?,
             cert: decode(&cert, "the certificate")?,
             cert_until: UnixMillis(db::uint(until)),
             record: decode(&record, "the account record")?,

@@ -4,7 +4,7 @@
 
 use super::{AccountStore, Contact, PinCheck, StorageError};
 use crate::api::{self, ApiError, Command, ErrorCode, Reply};
-use offhook_proto::identity::IdentityId;
+use offhook_proto::identity::Fingerprint;
 use offhook_proto::number::{ChosenNumber, Invitation, InvitationError, Number, NumberError, RecordKey};
 
 /// Most characters of what was typed that a sentence repeats.
@@ -101,7 +101,7 @@ impl AccountStore {
     ///
     /// # Errors
     /// [`ResolveError`]; [`StorageError::NothingToConfirm`] if no changed key was met.
-    pub async fn confirm(&self, typed: &str) -> Result<IdentityId, ResolveError> {
+    pub async fn confirm(&self, typed: &str) -> Result<Fingerprint, ResolveError> {
         let number = self.resolve(typed).await?.number;
         Ok(self.confirm_key(&number).await?)
     }
@@ -127,6 +127,7 @@ impl AccountStore {
             | Command::Status
             | Command::Verify { .. }
             | Command::Link
+            | Command::Renewed
             | Command::Shutdown => return None,
         })
     }

@@ -40,6 +40,9 @@ pub enum StorageError {
     /// There is no changed key to confirm.
     #[error("No changed key is waiting to be confirmed for this number.")]
     NothingToConfirm,
+    /// Another key than the sender's is pinned to the number.
+    #[error("Another key is known for this number.")]
+    OtherKey,
     /// The value is longer than the store takes.
     #[error("{0} is too large to keep.")]
     TooLarge(&'static str),
@@ -83,6 +86,7 @@ impl StorageError {
             Self::WrongPassword => ErrorCode::WrongPassword,
             Self::NoContact => ErrorCode::NoContact,
             Self::NothingToConfirm => ErrorCode::NothingToConfirm,
+            Self::OtherKey => ErrorCode::KeyChanged,
             Self::InUse(_) => ErrorCode::InUse,
             Self::TooLarge(_)
             | Self::NewerVersion

@@ -172,7 +172,7 @@ impl Home {
     }
 
     /// Issues this terminal's certificate and the account record anew, for 13 months and 400 days. A running
-    /// terminal takes them up when it is started the next time.
+    /// terminal takes them up when it is told so ([`Command::Renewed`](crate::api::Command::Renewed)).
     pub async fn recertify(&self, id: &AccountId, password: &Password) -> Result<(), StorageError> {
         let account = self.find(id).await?;
         let pool = db::open(&self.database(&account)).await?;

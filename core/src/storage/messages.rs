@@ -1,12 +1,11 @@
 use super::history::TRIM_EVERY;
 use super::{AccountStore, StorageError, db};
 use offhook_proto::number::Number;
+use offhook_proto::signalling::MAX_TEXT_BYTES;
 use offhook_proto::wire::UnixMillis;
 
 /// Most text messages kept of people who are no contacts; the oldest go first. Contacts' are all kept.
 pub const MAX_MESSAGES: u32 = 10_000;
-/// Longest message, bytes.
-const MAX_BODY: usize = 4 * 1024;
 
 /// Where a text message stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +38,7 @@ pub struct MessageEntry {
 impl AccountStore {
     /// Keeps a message; `false` if it was there already (a repetition, not to be shown again).
     pub async fn message_add(&self, entry: &MessageEntry) -> Result<bool, StorageError> {
-        if entry.body.len() > MAX_BODY {
+        if entry.body.len() > MAX_TEXT_BYTES {
             return Err(StorageError::TooLarge("A message"));
         }
         let mut tx = db::write(self.pool()).await?;
@@ -78,6 +77,17 @@ impl AccountStore {
             .execute(self.pool())
             .await?;
         Ok(())
+    }
+
+    /// Gives up the messages of ours that an earlier run of the program left on their way: nobody waits for their
+    /// acknowledgement any more. Says how many there were.
+    pub async fn give_up_unsent(&self) -> Result<u64, StorageError> {
+        let done = sqlx::query("UPDATE messages SET state = ? WHERE outgoing = 1 AND state = ?")
+            .bind(MessageState::Failed.code())
+            .bind(MessageState::Sending.code())
+            .execute(self.pool())
+            .await?;
+        Ok(done.rows_affected())
     }
 
     /// The last `limit` messages, newest first, with one number or with all.

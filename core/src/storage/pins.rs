@@ -20,8 +20,8 @@ pub struct Pin {
     pub identity: Option<IdentityId>,
     /// Whether the two people compared words or digits.
     pub verified: bool,
-    /// Another key that was met under the number and waits for the user's word.
-    pub offered: Option<IdentityId>,
+    /// Another key that was met under the number, or that an invitation link names, and waits for the user's word.
+    pub offered: Option<Fingerprint>,
     /// When the key was first met.
     pub first_seen: UnixMillis,
 }
@@ -40,7 +40,7 @@ pub enum PinCheck {
     },
 }
 
-type PinRow = (String, Option<Vec<u8>>, bool, Option<Vec<u8>>, i64);
+type PinRow = (String, Option<Vec<u8>>, bool, Option<String>, i64);
 
 const SELECT_PIN: &str =
     "SELECT fingerprint, identity, verified, offered, first_seen FROM pins WHERE number = ?";
@@ -58,11 +58,6 @@ impl AccountStore {
         row.map(Pin::from_row).transpose()
     }
 
-    /// Compares a key with the pinned one; writes nothing.
-    pub async fn check_pin(&self, number: &Number, identity: &IdentityId) -> Result<PinCheck, StorageError> {
-        Ok(Pin::compare(self.pin_of(number).await?.as_ref(), identity))
-    }
-
     /// Pins a key if the number has none yet. A different key never replaces the pinned one: it is kept as
     /// offered, and [`PinCheck::Differs`] is the answer.
     pub async fn pin(&self, number: &Number, identity: &IdentityId) -> Result<PinCheck, StorageError> {
@@ -76,41 +71,38 @@ impl AccountStore {
                 upsert_key(&mut tx, number, identity).await?;
                 evict_strangers(&mut tx, MAX_STRANGERS).await?;
             }
-            PinCheck::Differs { .. } => set_offered(&mut tx, number, identity).await?,
+            PinCheck::Differs { .. } => set_offered(&mut tx, number, &identity.fingerprint()).await?,
         }
         tx.commit().await?;
         Ok(check)
     }
 
-    /// Remembers that another key was met under a pinned number, for [`Self::confirm_key`].
-    pub async fn offered_key(&self, number: &Number, identity: &IdentityId) -> Result<(), StorageError> {
+    /// Remembers that another key was met under a pinned number, or named by a link, for [`Self::confirm_key`].
+    pub async fn offered_key(&self, number: &Number, offered: &Fingerprint) -> Result<(), StorageError> {
         let mut tx = db::write(self.pool()).await?;
-        set_offered(&mut tx, number, identity).await?;
+        set_offered(&mut tx, number, offered).await?;
         tx.commit().await?;
         Ok(())
     }
 
-    /// The user accepts the offered key: it becomes the pinned one, not verified.
-    pub async fn confirm_key(&self, number: &Number) -> Result<IdentityId, StorageError> {
+    /// The user accepts the offered key: it becomes the pinned one, not verified. The next contact brings the key itself.
+    pub async fn confirm_key(&self, number: &Number) -> Result<Fingerprint, StorageError> {
         let mut tx = db::write(self.pool()).await?;
-        let offered: Option<(Option<Vec<u8>>,)> = sqlx::query_as("SELECT offered FROM pins WHERE number = ?")
+        let offered: Option<(Option<String>,)> = sqlx::query_as("SELECT offered FROM pins WHERE number = ?")
             .bind(number.canonical())
             .fetch_optional(&mut *tx)
             .await?;
         let Some((Some(offered),)) = offered else { return Err(StorageError::NothingToConfirm) };
-        let identity = identity(&offered)?;
         sqlx::query(
-            "UPDATE pins SET fingerprint = ?, identity = ?, verified = 0, offered = NULL, first_seen = ?
+            "UPDATE pins SET fingerprint = offered, identity = NULL, verified = 0, offered = NULL, first_seen = ?
              WHERE number = ?",
         )
-        .bind(identity.fingerprint().to_string())
-        .bind(offered)
         .bind(db::int(wall_clock().0))
         .bind(number.canonical())
         .execute(&mut *tx)
         .await?;
         tx.commit().await?;
-        Ok(identity)
+        fingerprint(&offered)
     }
 
     /// Whether the two people compared words or digits and found them the same.
@@ -132,10 +124,10 @@ impl Pin {
 
     fn from_row((fingerprint, key, verified, offered, first_seen): PinRow) -> Result<Self, StorageError> {
         Ok(Self {
-            fingerprint: fingerprint.parse().map_err(|_| StorageError::Damaged("a pinned key"))?,
+            fingerprint: self::fingerprint(&fingerprint)?,
             identity: key.as_deref().map(identity).transpose()?,
             verified,
-            offered: offered.as_deref().map(identity).transpose()?,
+            offered: offered.as_deref().map(self::fingerprint).transpose()?,
             first_seen: UnixMillis(db::uint(first_seen)),
         })
     }
@@ -151,7 +143,7 @@ impl Pin {
 }
 
 /// Pins the fingerprint that an invitation link carries. A key that was met before counts more than a
-/// link, which anybody can write: then nothing changes, and the answer tells whether they agree.
+/// link, which anybody can write: then the link's is only kept as offered, and the answer tells whether they agree.
 pub(super) async fn pin_fingerprint(
     db: &mut SqliteConnection,
     number: &Number,
@@ -160,8 +152,11 @@ pub(super) async fn pin_fingerprint(
     let row: Option<PinRow> =
         sqlx::query_as(SELECT_PIN).bind(number.canonical()).fetch_optional(&mut *db).await?;
     if let Some(pin) = row.map(Pin::from_row).transpose()? {
-        let same = pin.fingerprint == *fingerprint;
-        return Ok(if same { PinCheck::Matches } else { PinCheck::Differs { pinned: pin.fingerprint } });
+        if pin.fingerprint == *fingerprint {
+            return Ok(PinCheck::Matches);
+        }
+        set_offered(db, number, fingerprint).await?;
+        return Ok(PinCheck::Differs { pinned: pin.fingerprint });
     }
     let now = db::int(wall_clock().0);
     sqlx::query("INSERT INTO pins (number, fingerprint, first_seen, last_seen) VALUES (?, ?, ?, ?)")
@@ -197,10 +192,10 @@ async fn upsert_key(
 async fn set_offered(
     db: &mut SqliteConnection,
     number: &Number,
-    identity: &IdentityId,
+    offered: &Fingerprint,
 ) -> Result<(), StorageError> {
     sqlx::query("UPDATE pins SET offered = ? WHERE number = ?")
-        .bind(identity.as_bytes().as_slice())
+        .bind(offered.to_string())
         .bind(number.canonical())
         .execute(db)
         .await?;
@@ -222,6 +217,10 @@ async fn evict_strangers(db: &mut SqliteConnection, keep: u32) -> Result<(), Sto
     .execute(db)
     .await?;
     Ok(())
+}
+
+fn fingerprint(stored: &str) -> Result<Fingerprint, StorageError> {
+    stored.parse().map_err(|_| StorageError::Damaged("a pinned key"))
 }
 
 fn identity(stored: &[u8]) -> Result<IdentityId, StorageError> {

@@ -2,11 +2,10 @@
 
 use super::{AccountStore, StorageError, db, wall_clock};
 use offhook_proto::number::{NodeAddr, Number};
+use offhook_proto::record::MAX_SET_BYTES;
 
 /// Most record sets kept; the oldest goes first.
 pub const MAX_CACHED_RECORDS: u32 = 2_000;
-/// Largest record set, bytes: what fits a DHT value.
-pub const MAX_RECORD_BYTES: usize = 12 * 1024;
 /// Most directories remembered for one number.
 pub const MAX_ROUTES: usize = 8;
 
@@ -22,7 +21,7 @@ impl AccountStore {
 
     /// Keeps a checked record set.
     pub async fn cache_record(&self, number: &Number, record: &[u8]) -> Result<(), StorageError> {
-        if record.len() > MAX_RECORD_BYTES {
+        if record.len() > MAX_SET_BYTES {
             return Err(StorageError::TooLarge("A record"));
         }
         let mut tx = db::write(self.pool()).await?;
@@ -44,15 +43,6 @@ impl AccountStore {
         .await?;
         tx.commit().await?;
         Ok(())
-    }
-
-    /// The directories through which a number was reached.
-    pub async fn routes(&self, number: &Number) -> Result<Vec<NodeAddr>, StorageError> {
-        let row: Option<(String,)> = sqlx::query_as("SELECT routes FROM routes WHERE number = ?")
-            .bind(number.canonical())
-            .fetch_optional(self.pool())
-            .await?;
-        row.map_or(Ok(Vec::new()), |(text,)| parse_routes(&text))
     }
 
     /// The directories of all contacts, the most recently used contact first, each number's together.

@@ -6,11 +6,12 @@ mod kill;
 use super::create::Draft;
 use super::seal::KdfCost;
 use super::*;
-use crate::api::EndReason;
+use crate::api::{EndReason, FailureCode};
 use offhook_proto::identity::{Fingerprint, IdentityId, IdentityKey};
 use offhook_proto::number::{Number, PlainNumber};
 use offhook_proto::proof::PlainProof;
-use offhook_proto::record::{self, RecordSet};
+use offhook_proto::record::{self, MAX_SET_BYTES, RecordSet};
+use offhook_proto::wire::UnixMillis;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use tempfile::TempDir;
@@ -65,7 +66,7 @@ async fn a_new_account_can_be_published_as_it_is() {
     let store = home.open_account(&summary.id).await.unwrap();
     assert_eq!(store.number(), &summary.number);
     let now = wall_clock();
-    let set = RecordSet { account: Some(store.account_record().clone()), terminals: Vec::new() };
+    let set = RecordSet { account: Some(store.account_record()), terminals: Vec::new() };
     let key = store.number().record_key(None).unwrap();
     let checked = record::check(&key, &set.encode(), now).unwrap();
     assert!(checked.proof_task().unwrap().run(), "the number is proven");
@@ -167,7 +168,7 @@ async fn an_id_changes_and_the_number_stays() {
 async fn renewing_makes_a_newer_record_and_a_longer_certificate() {
     let (_dir, home) = home_with_ada().await;
     let old = home.open_account(&id("ada")).await.unwrap();
-    let (old_cert, old_record) = (old.cert_until(), old.account_record().clone());
+    let (old_cert, old_record) = (old.cert_until(), old.account_record());
     drop(old);
     home.recertify(&id("ada"), &password("pw one")).await.unwrap();
     let new = home.open_account(&id("ada")).await.unwrap();
@@ -177,8 +178,25 @@ async fn renewing_makes_a_newer_record_and_a_longer_certificate() {
         let set = RecordSet { account: Some(record.clone()), terminals: Vec::new() };
         record::check(&key, &set.encode(), wall_clock()).unwrap().account.unwrap().seq
     };
-    assert!(seq(new.account_record()) > seq(&old_record), "the newer one wins everywhere");
+    assert!(seq(&new.account_record()) > seq(&old_record), "the newer one wins everywhere");
     assert!(new.cert().verify(wall_clock()).is_ok());
+}
+
+#[tokio::test]
+async fn a_running_terminal_takes_up_what_the_command_line_renews() {
+    let (_dir, home) = home_with_ada().await;
+    let running = home.open_account(&id("ada")).await.unwrap();
+    let clone = running.clone();
+    assert!(!running.reload().await.unwrap(), "nothing new");
+    let (cert, record) = (running.cert(), running.account_record());
+    home.rename(&id("ada"), &password("pw one"), &id("eve")).await.unwrap();
+    assert_eq!(
+        (running.cert(), running.account_record(), running.id()),
+        (cert.clone(), record.clone(), id("ada"))
+    );
+    assert!(running.reload().await.unwrap());
+    assert!(clone.cert() != cert && clone.account_record() != record);
+    assert_eq!(clone.id(), id("eve"));
 }
 
 #[tokio::test]
@@ -204,8 +222,7 @@ async fn the_first_key_is_pinned_and_another_waits_for_the_user() {
     let (_dir, home) = home_with_ada().await;
     let store = home.open_account(&id("ada")).await.unwrap();
     let (n, first, other) = (number(5), someone(10), someone(11));
-    assert_eq!(store.check_pin(&n, &first).await.unwrap(), PinCheck::New);
-    assert_eq!(store.pinned(&n).await.unwrap(), None, "a check writes nothing");
+    assert_eq!(store.pinned(&n).await.unwrap(), None);
     assert!(matches!(store.confirm_key(&n).await, Err(StorageError::NothingToConfirm)));
     assert_eq!(store.pin(&n, &first).await.unwrap(), PinCheck::New);
     assert_eq!(store.pin(&n, &first).await.unwrap(), PinCheck::Matches);
@@ -216,10 +233,17 @@ async fn the_first_key_is_pinned_and_another_waits_for_the_user() {
     assert_eq!(store.pinned(&n).await.unwrap(), Some(first), "the pinned key stays");
     assert!(store.pin_of(&n).await.unwrap().unwrap().verified);
 
-    assert_eq!(store.confirm_key(&n).await.unwrap(), other);
+    assert_eq!(store.confirm_key(&n).await.unwrap(), other.fingerprint());
     let pin = store.pin_of(&n).await.unwrap().unwrap();
-    assert_eq!((pin.identity, pin.verified, pin.offered), (Some(other), false, None));
-    assert_eq!(store.check_pin(&n, &first).await.unwrap(), PinCheck::Differs { pinned: other.fingerprint() });
+    assert_eq!(
+        (pin.fingerprint, pin.identity),
+        (other.fingerprint(), None),
+        "the key itself comes with a call"
+    );
+    assert_eq!((pin.verified, pin.offered), (false, None));
+    assert_eq!(store.pin(&n, &first).await.unwrap(), PinCheck::Differs { pinned: other.fingerprint() });
+    assert_eq!(store.pin(&n, &other).await.unwrap(), PinCheck::Matches);
+    assert_eq!(store.pinned(&n).await.unwrap(), Some(other));
 }
 
 #[tokio::test]
@@ -251,6 +275,8 @@ async fn contacts_have_unique_names_and_pinned_keys() {
     let other = Some(someone(22).fingerprint());
     let check = store.contact_add(&number(1), "Bob", other.as_ref()).await.unwrap();
     assert_eq!(check, PinCheck::Differs { pinned: key.fingerprint() }, "a link can't replace a key");
+    let pin = store.pin_of(&number(1)).await.unwrap().unwrap();
+    assert_eq!((pin.fingerprint, pin.offered), (key.fingerprint(), other), "but the user may");
 
     store.contact_rename(&number(1), "Robert").await.unwrap();
     let names: Vec<_> = store.contacts().await.unwrap().into_iter().map(|c| c.name).collect();
@@ -272,7 +298,7 @@ async fn history_messages_and_settings_come_back() {
         duration_ms: n,
         reason,
     };
-    let calls = [call(1, EndReason::HungUp), call(2, EndReason::Failed("no path".into()))];
+    let calls = [call(1, EndReason::HungUp), call(2, EndReason::Failed(FailureCode::NoMediaPath))];
     for entry in [&calls[0], &calls[1], &calls[0]] {
         store.history_add(entry).await.unwrap();
     }
@@ -289,9 +315,14 @@ async fn history_messages_and_settings_come_back() {
     assert!(!store.message_add(&text).await.unwrap(), "a repetition is noticed");
     let ours = MessageEntry { id: "bb".into(), state: MessageState::Sending, ..text.clone() };
     assert!(store.message_add(&ours).await.unwrap());
+    let unsent = MessageEntry { id: "cc".into(), ..ours.clone() };
+    assert!(store.message_add(&unsent).await.unwrap());
     store.message_state("bb", MessageState::Delivered).await.unwrap();
+    assert_eq!(store.give_up_unsent().await.unwrap(), 1, "what an earlier run left on its way");
+    assert_eq!(store.give_up_unsent().await.unwrap(), 0);
     let list = store.messages(Some(&number(1)), 10).await.unwrap();
-    assert_eq!(list, [MessageEntry { state: MessageState::Delivered, ..ours }, text.clone()]);
+    let failed = MessageEntry { state: MessageState::Failed, ..unsent };
+    assert_eq!(list, [failed, MessageEntry { state: MessageState::Delivered, ..ours }, text.clone()]);
     assert!(store.messages(Some(&number(9)), 10).await.unwrap().is_empty());
     assert_eq!(store.messages(None, 1).await.unwrap().len(), 1);
     let long = MessageEntry { body: "x".repeat(4097), ..text };
@@ -312,13 +343,12 @@ async fn records_and_routes_are_cached_within_bounds() {
     store.cache_record(&number(1), b"old").await.unwrap();
     store.cache_record(&number(1), b"new").await.unwrap();
     assert_eq!(store.cached_record(&number(1)).await.unwrap().as_deref(), Some(&b"new"[..]));
-    let huge = store.cache_record(&number(1), &vec![0; MAX_RECORD_BYTES + 1]).await;
+    let huge = store.cache_record(&number(1), &vec![0; MAX_SET_BYTES + 1]).await;
     assert!(matches!(huge, Err(StorageError::TooLarge(_))));
 
     let routes: Vec<_> =
         (0..20).map(|i| format!("/ip4/198.51.100.{i}/udp/4001/quic-v1").parse().unwrap()).collect();
     store.set_routes(&number(1), &routes).await.unwrap();
-    assert_eq!(store.routes(&number(1)).await.unwrap(), routes[..MAX_ROUTES]);
     assert!(store.contact_routes().await.unwrap().is_empty());
     store.contact_add(&number(1), "Bob", None).await.unwrap();
     assert_eq!(store.contact_routes().await.unwrap(), [(number(1), routes[..MAX_ROUTES].to_vec())]);

@@ -2,10 +2,13 @@
 
 use crate::cli::AccountCmd;
 use crate::config::Context;
+use crate::control::Remote;
 use crate::exit::{Failure, Outcome};
 use crate::output::Printer;
 use crate::password::Source;
+use crate::telephone::Telephone;
 use crate::text;
+use offhook::api::Command;
 use offhook::storage::{AccountId, AccountSummary, NewAccount, StorageError};
 use serde_json::{Value, json};
 use std::io::{IsTerminal as _, Write as _};
@@ -29,12 +32,14 @@ pub async fn execute(context: &Context, printer: Printer, command: AccountCmd) -
             home.unlock(&id, &old).await?;
             let new = source.new_password()?;
             home.change_password(&id, &old, &new).await?;
+            renewed(context).await?;
             done(context, printer, &id, &format!("The password of {id} is changed.")).await
         }
         AccountCmd::Rename { id, new_id, password_stdin } => {
             let (id, new_id): (AccountId, AccountId) = (id.parse()?, new_id.parse()?);
             let password = Source::new(password_stdin).current("Password: ")?;
             home.rename(&id, &password, &new_id).await?;
+            renewed(context).await?;
             done(
                 context,
                 printer,
@@ -47,10 +52,19 @@ pub async fn execute(context: &Context, printer: Printer, command: AccountCmd) -
             let id = id.parse()?;
             let password = Source::new(password_stdin).current("Password: ")?;
             home.recertify(&id, &password).await?;
-            let told = "is renewed for 13 months. A running terminal takes it up when it is started again.";
-            done(context, printer, &id, &format!("The certificate of {id} {told}")).await
+            renewed(context).await?;
+            done(context, printer, &id, &format!("The certificate of {id} is renewed for 13 months.")).await
         }
     }
+}
+
+/// Whoever enters the password renews the certificate: a running terminal takes it up.
+async fn renewed(context: &Context) -> Outcome {
+    // Perhaps it is another account's: then there is nothing new for it.
+    if let Some(remote) = Remote::connect(&context.socket()).await? {
+        Telephone::execute(&remote, Command::Renewed).await?;
+    }
+    Ok(())
 }
 
 async fn create(context: &Context, printer: Printer, id: &str, password_stdin: bool) -> Outcome {

@@ -48,7 +48,7 @@ async fn call(
     let mut events = telephone.events();
     let reply = telephone.execute(Command::Dial { number }).await?;
     let Reply::Call { call } = reply else { return Err(unexpected(&reply).into()) };
-    let mut progress = Progress { call: call.clone(), teller: Teller::new(printer), answered: false };
+    let mut progress = Progress { call: call.clone(), teller: Teller::new(printer) };
     let mut lines = Some(FramedRead::new(tokio::io::stdin(), LinesCodec::new_with_max_length(MAX_LINE)));
     loop {
         tokio::select! {
@@ -91,7 +91,6 @@ async fn call(
 struct Progress {
     call: CallRef,
     teller: Teller,
-    answered: bool,
 }
 
 impl Progress {
@@ -102,18 +101,15 @@ impl Progress {
             return None;
         }
         self.teller.event(event);
-        if let Event::Accepted { .. } = event.event {
-            self.answered = true;
-        }
         let Event::Ended { reason, .. } = &event.event else { return None };
-        Some(self.outcome(reason))
+        Some(outcome(*reason))
     }
+}
 
-    fn outcome(&self, reason: &EndReason) -> Outcome {
-        let exit = Exit::of_call(reason, self.answered);
-        // The event has said it in words.
-        if exit == Exit::Ok { Ok(()) } else { Err(Failure::silent(exit)) }
-    }
+fn outcome(reason: EndReason) -> Outcome {
+    let exit = Exit::of_end(reason);
+    // The event has said it in words.
+    if exit == Exit::Ok { Ok(()) } else { Err(Failure::silent(exit)) }
 }
 
 /// The next line of standard input; `None` at its end or when it is no text.
@@ -127,7 +123,7 @@ async fn next_line(lines: &mut Option<FramedRead<Stdin, LinesCodec>>) -> Option<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use offhook::api::Side;
+    use offhook::api::{FailureCode, Side};
     use offhook::proto::number::{Number, PlainNumber};
 
     fn feed(progress: &mut Progress, event: Event) -> Option<Outcome> {
@@ -141,8 +137,7 @@ mod tests {
 
     #[test]
     fn the_outcome_is_that_of_ones_own_call() {
-        let new =
-            || Progress { call: "mine".into(), teller: Teller::new(Printer::new(true)), answered: false };
+        let new = || Progress { call: "mine".into(), teller: Teller::new(Printer::new(true)) };
         let mut progress = new();
         assert_eq!(feed(&mut progress, ended("other", EndReason::Busy)), None);
         assert_eq!(feed(&mut progress, Event::Ringing { call: "mine".into() }), None);
@@ -151,7 +146,7 @@ mod tests {
 
         let mut progress = new();
         assert_eq!(feed(&mut progress, Event::Accepted { call: "mine".into() }), None);
-        let failed = feed(&mut progress, ended("mine", EndReason::Failed("no path".into()))).unwrap();
+        let failed = feed(&mut progress, ended("mine", EndReason::Failed(FailureCode::NoMediaPath))).unwrap();
         assert_eq!(failed.unwrap_err().exit, Exit::MediaFailed);
         assert_eq!(feed(&mut progress, ended("mine", EndReason::HungUp)), Some(Ok(())));
     }

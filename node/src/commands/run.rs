@@ -6,11 +6,14 @@ use crate::console::{self, HELP, Input};
 use crate::control::{ControlSocket, Limits};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::{Printer, Teller};
+use crate::own;
 use crate::signals::Interrupts;
 use crate::telephone::{Telephone, unexpected};
-use crate::{own, text};
 use futures::StreamExt as _;
-use offhook::api::{ApiError, Command, ErrorCode, Event, LineState, Reply, Status, TimedEvent, monotonic_ns};
+use offhook::api::{
+    ApiError, CERTIFICATE_WARNING_DAYS, Command, ErrorCode, Event, LineState, Reply, Status, TimedEvent,
+    monotonic_ns,
+};
 use offhook::http::Http;
 use offhook::phone::Phone;
 use std::net::SocketAddr;
@@ -19,9 +22,6 @@ use tokio_util::sync::CancellationToken;
 
 /// Longest line on standard input, bytes; as on the control socket.
 pub const MAX_LINE: usize = 64 * 1024;
-
-/// Days before the certificate's end from which the user is reminded.
-const REMIND: i64 = 60;
 
 /// Runs a terminal.
 pub async fn run(context: &Context, printer: Printer, args: &RunArgs) -> Outcome {
@@ -100,11 +100,9 @@ async fn greet(phone: &Phone, printer: Printer) -> Result<u64, Failure> {
 }
 
 fn remind(status: &Status, printer: Printer) {
-    if status.certificate_days <= REMIND {
-        printer.complaint(&format!(
-            "This terminal's certificate {}.",
-            text::certificate(status.certificate_days)
-        ));
+    if status.certificate_days <= CERTIFICATE_WARNING_DAYS {
+        let event = Event::CertificateExpires { days: status.certificate_days };
+        Teller::new(printer).event(&TimedEvent { t_ns: monotonic_ns(), event });
     }
 }
 

@@ -93,7 +93,7 @@ fn json(value: &impl Serialize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use offhook::api::{EndReason, Event, LookupResult, PathKind, Side};
+    use offhook::api::{EndReason, Event, FailureCode, LookupResult, PathKind, Side};
     use offhook::proto::number::{Number, PlainNumber};
 
     fn number() -> Number {
@@ -117,7 +117,8 @@ mod tests {
             Event::TextFailed { id: "i".into(), reason: EndReason::Unreachable },
             Event::Error { code: ErrorCode::Audio, message: "m".into() },
             ended(EndReason::HungUp),
-            ended(EndReason::Failed("what".into())),
+            ended(EndReason::Failed(FailureCode::NoMediaPath)),
+            Event::CertificateExpires { days: 59 },
         ];
         for event in events {
             let timed = TimedEvent { t_ns: u64::MAX - 1, event };

@@ -1,13 +1,17 @@
 //! Nothing stored is lost or torn by `kill -9`, whenever it comes.
 
+use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use ::offhook::storage::{Home, MessageState};
 use offhook_tests::call::STEP;
-use offhook_tests::phone::{Account, Directory, DirectoryPlan, PASSWORD, Terminal, TerminalPlan, offhook};
-use offhook_tests::program::{Process, binary};
+use offhook_tests::phone::{
+    Account, Directory, DirectoryPlan, PASSWORD, READY, Terminal, TerminalPlan, offhook,
+};
+use offhook_tests::program::{Event, Process, binary};
 
-use crate::{Outcome, exit};
+use crate::{Outcome, Trio, exit};
 
 /// Moments at which programs are killed, spread over what their work takes.
 fn moments(count: u32, longest: Duration) -> impl Iterator<Item = Duration> {
@@ -104,6 +108,63 @@ fn a_terminal_keeps_its_contacts_through_kills() -> Outcome {
         assert!(said.contains(&name), "{name} is gone: {said}");
     }
     Ok(())
+}
+
+/// What a terminal has said of texts so far: how often each was shown.
+fn shown(terminal: &Terminal, times: &mut BTreeMap<String, usize>) {
+    while let Ok(text) = terminal.process.wait("text", Duration::ZERO) {
+        *times.entry(text.text("id").to_owned()).or_default() += 1;
+    }
+}
+
+/// Whoever is told that a text was delivered can rely on it, whenever the receiver's power fails.
+#[test]
+fn an_acknowledged_text_survives_the_receivers_death() -> Outcome {
+    let Trio { directory: _directory, mut ada, mut bob } = Trio::start()?;
+    let (mut delivered, mut failed, mut times) = (Vec::new(), 0, BTreeMap::new());
+    let at_once = 4;
+    for (round, after) in moments(8, Duration::from_millis(160)).enumerate() {
+        for n in 0..at_once {
+            ada.process.send(&format!("text {} round {round}, text {n}", bob.number()))?;
+        }
+        // Time is the input of this test: the kill has to come at any moment of the work.
+        std::thread::sleep(after);
+        bob.process.kill();
+        shown(&bob, &mut times);
+        bob.restart(None)?;
+        bob.process.wait("online", READY)?;
+        for _ in 0..at_once {
+            let is_result = |event: &Event| ["text_delivered", "text_failed"].contains(&event.name());
+            let result = ada.process.wait_for("what became of a text", STEP, is_result)?;
+            match result.name() {
+                "text_delivered" => delivered.push(result.text("id").to_owned()),
+                _ => failed += 1,
+            }
+        }
+    }
+    bob.process.terminate(STEP)?;
+    shown(&bob, &mut times);
+    println!("{} texts delivered, {failed} failed, {} shown", delivered.len(), times.len());
+    let kept = received(bob.account.home())?;
+    for id in &delivered {
+        assert_eq!(kept.iter().filter(|kept| *kept == id).count(), 1, "{id} was acknowledged");
+    }
+    assert!(times.values().all(|times| *times == 1), "a text was shown twice: {times:?}");
+    assert!(delivered.len() >= 8, "most of the time the receiver is there");
+    Ok(())
+}
+
+/// Ids of the texts that an account has received, from its file.
+fn received(home: &std::path::Path) -> Result<Vec<String>, Box<dyn std::error::Error>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let home = Home::open(home)?;
+        let store = home.open_account(&home.current().await?).await?;
+        let messages = store.messages(None, 10_000).await?;
+        store.close().await;
+        let received = messages.into_iter().filter(|message| message.state == MessageState::Received);
+        Ok(received.map(|message| message.id).collect())
+    })
 }
 
 /// A terminal that has just been started opens its control socket a moment later.

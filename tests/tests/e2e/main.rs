@@ -6,9 +6,11 @@
 
 mod calls;
 mod crash;
+mod keys;
 mod nat;
 mod network;
 mod refusals;
+mod terminals;
 
 use std::time::Duration;
 

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
+use offhook_tests::call::{STEP, ring};
 use offhook_tests::phone::{Account, PASSWORD, Terminal, TerminalPlan, offhook};
-
 use offhook_tests::program::Event;
 
 use crate::{KNOWN, Outcome, Trio, exit};
@@ -105,6 +105,34 @@ fn unknown_and_offline_numbers_are_told_apart_within_five_seconds() -> Outcome {
     };
     assert_eq!(code(&nobody.number)?, 14);
     assert_eq!(code(bob.number())?, 13);
+    Ok(())
+}
+
+/// Nothing is known of a number then, so nobody may say that it is off line.
+#[test]
+fn a_number_that_cannot_be_looked_up_is_not_called_unreachable() -> Outcome {
+    let Trio { mut directory, mut ada, mut bob } = Trio::start()?;
+    // Once, so that Bob's record is in Ada's cache.
+    ring(&mut ada, &mut bob)?;
+    ada.process.send("hangup")?;
+    ada.process.wait("ended", STEP)?;
+    let nobody = Account::create("nobody")?;
+    directory.process.kill();
+    bob.process.kill();
+    for number in [bob.number(), &nobody.number] {
+        let dialled = ada.process.send(&format!("dial {number}"))?;
+        let ended = ada.process.wait("ended", 2 * KNOWN)?;
+        assert_eq!((ended.text("reason"), ended.text("what")), ("failed", "lookup"), "{}", ended.value);
+        assert!(ended.ms_since(dialled) < 5_000.0, "{}", ended.value);
+    }
+    ada.process.send(&format!("text {} hello", nobody.number))?;
+    let failed = ada.process.wait("text_failed", STEP)?;
+    assert_eq!((failed.text("reason"), failed.text("what")), ("failed", "lookup"), "{}", failed.value);
+    let (code, said) = exit(&ada.account.offhook(None, &["dial", bob.number()])?);
+    assert_eq!(code, 7, "{said}");
+    let (code, said) = exit(&ada.account.offhook(None, &["text", &nobody.number, "hello"])?);
+    assert_eq!(code, 7, "{said}");
+    assert!(is_a_sentence(&said), "{said}");
     Ok(())
 }
 

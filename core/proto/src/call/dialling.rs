@@ -6,7 +6,7 @@ use super::event::{CallEvent, EndReason, EndedBy, Failure, LegId, Output, Peer, 
 use super::guard::legs_of;
 use super::leg::{Leg, LegState, Media};
 use super::state::{Call, CallState};
-use super::{CallError, Calls, LookupEnd, MAX_LEGS, Now, SEARCH_GRACE};
+use super::{CallError, Calls, Distrust, LookupEnd, MAX_LEGS, Now, Source};
 use crate::number::Number;
 use crate::signalling::{CallId, CancelReason, MediaOffer, Message, RejectReason};
 
@@ -34,23 +34,24 @@ impl Calls {
         Ok(())
     }
 
-    /// A live terminal of the number that was dialled, its record verified. Repeated reports renew its routes.
+    /// A live terminal of the number that was dialled, its record verified. Repeated reports renew its routes: an
+    /// invite that nobody has answered yet goes out on new ones at once.
     ///
     /// # Errors
     /// [`CallError::UnknownCall`] if the call (or text) is over or under another id by now,
     /// [`CallError::WrongState`] if it is answered, [`CallError::TooMany`] beyond [`MAX_LEGS`],
     /// [`CallError::OtherIdentity`].
-    pub fn found(&mut self, now: Now, call: CallId, peer: Peer) -> Result<(), CallError> {
+    pub fn found(&mut self, now: Now, call: CallId, peer: Peer, source: Source) -> Result<(), CallError> {
         let result = if self.texts.contains_key(&call) {
-            self.text_found(now, call, peer)
+            self.text_found(now, call, peer, source)
         } else {
-            self.call_found(now, call, peer)
+            self.call_found(now, call, peer, source)
         };
         self.finish(now);
         result
     }
 
-    fn call_found(&mut self, now: Now, id: CallId, peer: Peer) -> Result<(), CallError> {
+    fn call_found(&mut self, now: Now, id: CallId, peer: Peer, source: Source) -> Result<(), CallError> {
         let wire = self.wire_id(id).ok_or(CallError::UnknownCall)?;
         let call = self.calls.get_mut(&wire).ok_or(CallError::UnknownCall)?;
         if !call.state.is_dialling() {
@@ -59,15 +60,20 @@ impl Calls {
         if call.identity.is_some_and(|identity| identity != peer.identity) {
             return Err(CallError::OtherIdentity);
         }
+        call.fresh |= source == Source::Network;
         if peer.terminal == self.terminal {
             return Ok(());
         }
         let leg = LegId { call: wire, terminal: peer.terminal };
         if let Some(known) = self.legs.get_mut(&leg) {
-            known.peer = Arc::new(peer);
+            known.renew(now.instant, peer);
             return Ok(());
         }
-        if call.found >= MAX_LEGS {
+        if call.terminals.contains(&peer.terminal) {
+            // It was invited and has failed.
+            return Ok(());
+        }
+        if call.terminals.len() >= MAX_LEGS {
             return Err(CallError::TooMany);
         }
         call.identity = Some(peer.identity);
@@ -81,13 +87,12 @@ impl Calls {
 
     fn invite(&mut self, now: Now, id: LegId, peer: Peer) {
         let Some(call) = self.calls.get_mut(&id.call) else { return };
-        call.found += 1;
+        call.terminals.insert(id.terminal);
         if call.state == CallState::Searching {
             call.state = CallState::Inviting;
             call.ring_deadline = Some(now.instant + self.config.ring_timeout);
-            call.search_deadline = call.search_deadline.map(|at| at.max(now.instant + SEARCH_GRACE));
         }
-        let (app, terminals, disclose) = (call.id, call.found, call.contact);
+        let (app, terminals, disclose) = (call.id, call.terminals.len(), call.contact);
         let number = call.number.clone();
         let intro = Arc::clone(&self.intro);
         let mut leg = Leg::new(Arc::new(peer), number, Role::Caller, LegState::Preparing, intro);
@@ -117,29 +122,69 @@ impl Calls {
     fn call_lookup_finished(&mut self, now: Now, wire: CallId, end: LookupEnd) {
         let Some(call) = self.calls.get_mut(&wire) else { return };
         call.lookup_done = true;
-        if call.found == 0 {
-            call.note(match end {
-                LookupEnd::WrongNumber => EndReason::WrongNumber,
-                LookupEnd::NoTerminal | LookupEnd::Complete => EndReason::Unreachable,
-                LookupEnd::Failed => EndReason::Failed(Failure::Lookup),
-            });
+        match end {
+            LookupEnd::WrongNumber if !call.fresh => call.note(EndReason::WrongNumber),
+            LookupEnd::Failed if !call.fresh => call.note(EndReason::Failed(Failure::Lookup)),
+            LookupEnd::NoTerminal | LookupEnd::Complete if call.terminals.is_empty() => {
+                call.note(EndReason::Unreachable)
+            }
+            LookupEnd::WrongNumber | LookupEnd::Failed | LookupEnd::NoTerminal | LookupEnd::Complete => {}
+        }
+        for leg in self.lost_legs(wire) {
+            self.leg_failed(now, leg, EndReason::Unreachable);
         }
         self.check_exhausted(now, wire);
     }
 
-    /// All routes of a packet on this leg say that the terminal is not connected. Counts only as long as nothing
-    /// was heard of it: later the dialog repeats and gives up by itself.
-    pub fn send_failed(&mut self, now: Now, leg: LegId) {
-        let Some(known) = self.legs.get(&leg) else { return };
-        if known.role != Role::Caller || known.dialog.is_heard() {
+    /// Legs that no route leads to.
+    pub(super) fn lost_legs(&self, wire: CallId) -> Vec<LegId> {
+        let mut live = self.live_legs(wire);
+        live.retain(|leg| self.legs.get(leg).is_some_and(|leg| leg.lost && !leg.dialog.is_heard()));
+        live
+    }
+
+    /// Nothing may ring under the number that was dialled (or written to), and what does is to stop: none of the keys
+    /// that claim it can be trusted.
+    ///
+    /// # Errors
+    /// [`CallError::UnknownCall`] if the call (or text) is over.
+    pub fn distrust(&mut self, now: Now, call: CallId, why: Distrust) -> Result<(), CallError> {
+        if self.texts.contains_key(&call) {
+            self.text_distrusted(now, call, why);
+        } else {
+            let wire = self.wire_id(call).ok_or(CallError::UnknownCall)?;
+            let reason = match why {
+                Distrust::KeyChanged => EndReason::KeyChanged,
+                Distrust::Disputed => EndReason::Failed(Failure::Disputed),
+            };
+            self.end(now, wire, reason, EndedBy::Local);
+        }
+        self.finish(now);
+        Ok(())
+    }
+
+    /// All routes of a packet on this leg say that the terminal is not connected; `tried` came with the packet. Counts
+    /// only as long as nothing was heard of it (later the dialog repeats and gives up by itself), and if no other routes
+    /// have become known meanwhile. While the look-up goes on it may bring some.
+    pub fn send_failed(&mut self, now: Now, leg: LegId, tried: &Peer) {
+        let searching = self.calls.get(&leg.call).is_some_and(|call| !call.lookup_done)
+            || self.texts.get(&leg.call).is_some_and(|text| !text.lookup_done);
+        let Some(known) = self.legs.get_mut(&leg) else { return };
+        if known.role != Role::Caller || known.dialog.is_heard() || known.peer.routes != tried.routes {
             return;
         }
+        known.lost = true;
         match known.state {
-            LegState::Text => self.text_leg_failed(now, leg),
             LegState::Closing => self.forget(now, leg),
-            LegState::Early | LegState::Preparing | LegState::Open | LegState::Ringing | LegState::Chosen => {
-                self.leg_failed(now, leg, EndReason::Unreachable)
-            }
+            // It may still be found elsewhere.
+            LegState::Text | LegState::Preparing | LegState::Open if searching => {}
+            LegState::Text => self.text_leg_failed(now, leg),
+            LegState::Early
+            | LegState::Keeping
+            | LegState::Preparing
+            | LegState::Open
+            | LegState::Ringing
+            | LegState::Chosen => self.leg_failed(now, leg, EndReason::Unreachable),
         }
         self.finish(now);
     }
@@ -175,7 +220,8 @@ impl Calls {
                 | Failure::MediaLost
                 | Failure::Media
                 | Failure::SignallingLost
-                | Failure::NotConfirmed,
+                | Failure::NotConfirmed
+                | Failure::Disputed,
             ) => EndedBy::Network,
             EndReason::Failed(Failure::Remote | Failure::Clock | Failure::Protocol)
             | EndReason::HungUp
@@ -195,7 +241,9 @@ impl Calls {
     pub(super) fn search_timed_out(&mut self, now: Now, wire: CallId) {
         let Some(call) = self.calls.get_mut(&wire) else { return };
         call.search_deadline = None;
-        call.lookup_done = true;
+        if !std::mem::replace(&mut call.lookup_done, true) && !call.fresh {
+            call.note(EndReason::Failed(Failure::Lookup));
+        }
         let heard = self.legs.range(legs_of(wire)).any(|(_, leg)| leg.dialog.is_heard());
         if heard {
             self.check_exhausted(now, wire);

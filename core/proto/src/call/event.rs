@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::identity::{IdentityId, SealPublic, TerminalId};
 use crate::number::{NodeAddr, Number};
-use crate::signalling::{CallId, MediaOffer, Packet, TextId};
+use crate::signalling::{CallId, LastWord, MediaOffer, Packet, TextId};
 
 /// One pair of terminals within a call: a forked call has several legs of which one wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -117,9 +117,61 @@ pub enum Output {
     StopMedia {
         /// The leg.
         leg: LegId,
+        /// What the end of the connection is to repeat of our last message; `None` if the other side had it.
+        last: Option<LastWord>,
+    },
+    /// Write a text message that arrived to disk, show it to the user if it was not there yet, and answer by
+    /// [`Calls::text_kept`](super::Calls::text_kept). Only then is it acknowledged to its sender, who repeats it until
+    /// then; so the engine needs to know messages again by their sender's number and their id.
+    KeepText {
+        /// For the answer.
+        key: TextKey,
+        /// The message.
+        text: IncomingText,
     },
     /// For the application.
     Event(CallEvent),
+}
+
+/// Names a text message that waits to be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TextKey {
+    pub(super) leg: LegId,
+    /// Its number in the dialog.
+    pub(super) seq: u32,
+}
+
+/// A text message that arrived.
+#[derive(Clone, PartialEq, Eq)]
+pub struct IncomingText {
+    /// The call to which it belongs, if any.
+    pub call: Option<CallId>,
+    /// The sender's number.
+    pub from: Number,
+    /// The sender's account.
+    pub identity: IdentityId,
+    /// The engine said that the sender is a contact.
+    pub contact: bool,
+    /// The message's id.
+    pub id: TextId,
+    /// The message.
+    pub body: String,
+}
+
+impl fmt::Debug for IncomingText {
+    /// Neither number nor text.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IncomingText").field("call", &self.call).field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// What became of a text message that the engine was to keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TextKept {
+    /// It is on disk, since now or since an earlier time.
+    Kept,
+    /// It could not be written.
+    Failed,
 }
 
 /// What the application is told.
@@ -166,22 +218,6 @@ pub enum CallEvent {
         call: CallId,
         /// The leg that carries it.
         leg: LegId,
-    },
-    /// A text message arrived. The acknowledgement is polled *after* this event, so an engine that stores the
-    /// message before it polls on never acknowledges what it could lose.
-    Text {
-        /// The call to which it belongs, if any.
-        call: Option<CallId>,
-        /// The sender's number.
-        from: Number,
-        /// The sender's account.
-        identity: IdentityId,
-        /// The engine said that the sender is a contact.
-        contact: bool,
-        /// The message's id.
-        id: TextId,
-        /// The message.
-        body: String,
     },
     /// A text message of ours has arrived at a terminal of the receiver.
     TextDelivered {
@@ -246,7 +282,6 @@ impl fmt::Debug for CallEvent {
             Self::Incoming { call, contact, .. } => write!(f, "Incoming({call:?}, contact: {contact})"),
             Self::Accepted { call } => write!(f, "Accepted({call:?})"),
             Self::Connected { call, .. } => write!(f, "Connected({call:?})"),
-            Self::Text { call, id, .. } => write!(f, "Text({call:?}, {id:?})"),
             Self::TextDelivered { id } => write!(f, "TextDelivered({id:?})"),
             Self::TextFailed { id, reason } => write!(f, "TextFailed({id:?}, {reason:?})"),
             Self::Dtmf { call, .. } => write!(f, "Dtmf({call:?})"),
@@ -274,8 +309,8 @@ pub enum EndReason {
     WrongNumber,
     /// The callee does not take calls from this caller.
     Blocked,
-    /// The callee has pinned another identity key to the caller's number. (A changed key of the *callee* never
-    /// comes so far: the engine refuses to dial.)
+    /// The identity key behind a number is not the pinned one. With [`EndedBy::Remote`] the callee has pinned another
+    /// key to the caller's number; otherwise it is the callee's key that has changed ([`Distrust::KeyChanged`]).
     KeyChanged,
     /// Another terminal of the callee answered.
     AnsweredElsewhere,
@@ -304,10 +339,21 @@ pub enum Failure {
     SignallingLost,
     /// The caller never confirmed our answer.
     NotConfirmed,
+    /// Several keys claim the number, and nothing tells which is the right one ([`Distrust::Disputed`]).
+    Disputed,
     /// The callee refused the invite as too old or from the future: one of the two clocks is wrong.
     Clock,
     /// The other side broke the protocol.
     Protocol,
+}
+
+/// Why nothing may ring under a number, see [`Calls::distrust`](super::Calls::distrust).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Distrust {
+    /// None of the keys that claim it is the pinned one.
+    KeyChanged,
+    /// Several keys claim it, and nothing tells which is the right one.
+    Disputed,
 }
 
 /// Who ended a call.
@@ -332,8 +378,18 @@ pub enum TextFailure {
     Unreachable,
     /// The receiver does not take messages from us.
     Blocked,
+    /// The receiver's terminal has too much to do.
+    Busy,
+    /// The receiver's terminal could not keep it: its disk is full, say.
+    NotKept,
     /// The receiver's terminal refused it for another reason.
     Refused,
+    /// The receiver knows our number under another key, or the key behind the receiver's number has changed.
+    KeyChanged,
+    /// Several keys claim the receiver's number.
+    Disputed,
+    /// The receiver's clock or ours is wrong.
+    Clock,
     /// No acknowledgement in time. It may have arrived nevertheless.
     TimedOut,
     /// The call ended before the acknowledgement. It may have arrived nevertheless.

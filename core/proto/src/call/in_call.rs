@@ -93,17 +93,23 @@ impl Calls {
 
     /// A text, key or notice of the other side. Before the answer there is nothing of the kind, but a callee that
     /// has answered may write before it hears that another terminal was first, and is told that it arrived.
-    pub(super) fn in_call_message(&mut self, id: LegId, message: Message) {
-        let Some(leg) = self.legs.get(&id) else { return };
+    pub(super) fn in_call_message(&mut self, id: LegId, seq: u32, message: Message) {
+        let Some(leg) = self.legs.get_mut(&id) else { return };
         let late = leg.state == LegState::Closing && leg.role == Role::Caller;
         if leg.state != LegState::Chosen && !leg.was_chosen && !late {
+            // A text is acknowledged and ignored like everything else.
+            leg.dialog.release(seq);
             return;
         }
         let call = self.calls.get(&id.call).map(|call| call.id);
-        if let Message::Text { id: text, body } = message {
-            self.show_text(id, call, text, body);
-            return;
+        match message {
+            Message::Text { id: text, body } => return self.keep_text(id, seq, call, text, body),
+            Message::TextRefused { id: text } => return self.text_not_kept(id, text),
+            message => self.in_call_notice(call, message),
         }
+    }
+
+    fn in_call_notice(&mut self, call: Option<CallId>, message: Message) {
         let Some(call) = call else { return };
         match message {
             Message::Dtmf { digit, duration_ms } => self.event(CallEvent::Dtmf { call, digit, duration_ms }),
@@ -115,9 +121,10 @@ impl Calls {
             | Message::Confirm
             | Message::Reject { .. }
             | Message::Cancel { .. }
-            | Message::Bye
+            | Message::Bye { .. }
             | Message::Candidates { .. }
             | Message::Text { .. }
+            | Message::TextRefused { .. }
             | Message::Tunnel { .. } => {}
         }
     }

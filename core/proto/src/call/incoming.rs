@@ -65,7 +65,7 @@ impl Calls {
     }
 
     /// The first message of a dialog, in order; or a final one that overtook it.
-    pub(super) fn first_message(&mut self, now: Now, id: LegId, message: Message) {
+    pub(super) fn first_message(&mut self, now: Now, id: LegId, seq: u32, message: Message) {
         let Some(leg) = self.legs.get_mut(&id) else { return };
         match message {
             Message::Invite { offer, candidates } => {
@@ -74,9 +74,9 @@ impl Calls {
                 leg.remote_candidates = candidates;
                 self.on_invite(now, id);
             }
-            Message::Text { id: text, body } => self.text_arrived(now, id, text, body),
+            Message::Text { id: text, body } => self.text_arrived(now, id, seq, text, body),
             // The invite was taken back before it came. It will find the leg closed and not ring.
-            Message::Cancel { .. } | Message::Bye => self.close(now, id, None, false),
+            Message::Cancel { .. } | Message::Bye { .. } => self.close(now, id, None, false),
             Message::Ringing { .. }
             | Message::Accept { .. }
             | Message::Confirm
@@ -85,6 +85,7 @@ impl Calls {
             | Message::Dtmf { .. }
             | Message::Hold { .. }
             | Message::Mute { .. }
+            | Message::TextRefused { .. }
             | Message::Tunnel { .. } => self.close(now, id, None, true),
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::event::{LegId, Peer, Role};
+use super::tunnel::TunnelBudget;
 use crate::dialog::{Dialog, Frame, GIVE_UP};
 use crate::identity::TerminalId;
 use crate::number::Number;
@@ -14,8 +15,6 @@ use crate::signalling::{Introduction, MAX_CANDIDATES, MediaOffer, Message, Packe
 pub(super) const MAX_PENDING_CANDIDATES: usize = 64;
 /// Candidates that the other side may send in the whole call.
 pub(super) const MAX_REMOTE_CANDIDATES: usize = 256;
-/// Tunnelled datagrams in each direction.
-pub(super) const MAX_TUNNELLED: u8 = 64;
 /// A closing leg that is not done by then is forgotten: as long as the other side repeats its messages.
 pub(super) const LINGER: Duration = GIVE_UP;
 
@@ -24,7 +23,7 @@ pub(super) const LINGER: Duration = GIVE_UP;
 /// ```text
 /// caller:  Preparing --offer set, Invite sent--> Open --Ringing--> Ringing --Accept verified--> Chosen
 /// callee:  (Early -->) Preparing --offer set, Ringing sent--> Open --Accept sent--> Chosen
-/// text:    Text
+/// text:    Text at the sender, Keeping at the receiver
 /// any  --> Closing --everything acknowledged, or LINGER--> remembered only
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,8 +38,10 @@ pub(super) enum LegState {
     Ringing,
     /// Outgoing: the winner. Incoming: our accept has been sent.
     Chosen,
-    /// A text message outside of a call.
+    /// A text message of ours outside of a call.
     Text,
+    /// A text message outside of a call that arrived and is being written to disk.
+    Keeping,
     /// Over; what is left to send is repeated for a while.
     Closing,
 }
@@ -84,15 +85,22 @@ pub(super) struct Leg {
     pub remote_candidates_seen: usize,
     /// Theirs, until media are prepared.
     pub remote_offer: Option<MediaOffer>,
-    pub tunnel_sent: u8,
-    pub tunnel_received: u8,
+    pub tunnel_sent: TunnelBudget,
+    pub tunnel_received: TunnelBudget,
     /// Outgoing: of the invite as sent. Incoming: of the invite as received.
     pub invite_hash: Option<[u8; 32]>,
-    /// Numbers of the text messages that wait for their acknowledgement.
+    /// Numbers of our text messages that wait for their acknowledgement.
     pub texts: BTreeMap<u32, TextId>,
+    /// Numbers of their text messages that wait to be kept. As many as the dialog's window takes.
+    pub keeping: BTreeMap<u32, TextId>,
+    /// Number of our refusal, and of their text that is acknowledged when the refusal has been.
+    pub refused_texts: BTreeMap<u32, u32>,
+    /// Outgoing: every route known failed before anything was heard. Another one may be found as long as the look-up
+    /// goes on.
+    pub lost: bool,
     /// The final message that we sent.
     pub farewell: Option<(u32, Message)>,
-    /// Early, Closing: when to forget it.
+    /// Early, Keeping, Closing: when to forget it.
     pub deadline: Option<Instant>,
     /// Closing: forget it as soon as what is queued has been sent once.
     pub forget: bool,
@@ -126,10 +134,13 @@ impl Leg {
             remote_candidates: Vec::new(),
             remote_candidates_seen: 0,
             remote_offer: None,
-            tunnel_sent: 0,
-            tunnel_received: 0,
+            tunnel_sent: TunnelBudget::default(),
+            tunnel_received: TunnelBudget::default(),
             invite_hash: None,
             texts: BTreeMap::new(),
+            keeping: BTreeMap::new(),
+            refused_texts: BTreeMap::new(),
+            lost: false,
             farewell: None,
             deadline: None,
             forget: false,
@@ -143,7 +154,7 @@ impl Leg {
             LegState::Preparing | LegState::Open | LegState::Ringing | LegState::Chosen | LegState::Text => {
                 true
             }
-            LegState::Early | LegState::Closing => false,
+            LegState::Early | LegState::Keeping | LegState::Closing => false,
         }
     }
 
@@ -151,13 +162,28 @@ impl Leg {
     pub fn is_transmitted(&self) -> bool {
         match self.state {
             LegState::Open | LegState::Ringing | LegState::Chosen => true,
-            LegState::Early | LegState::Preparing | LegState::Text | LegState::Closing => false,
+            LegState::Early
+            | LegState::Preparing
+            | LegState::Text
+            | LegState::Keeping
+            | LegState::Closing => false,
         }
     }
 
     /// The other side is trusted with a place of its own: we called it, or it is a contact.
     pub fn is_trusted(&self) -> bool {
         self.role == Role::Caller || self.contact
+    }
+
+    /// Takes what was learnt of the other terminal anew. What nobody has answered yet goes out at once on routes that
+    /// were not known before.
+    pub fn renew(&mut self, now: Instant, peer: Peer) {
+        let moved = self.peer.routes != peer.routes;
+        self.peer = Arc::new(peer);
+        if moved && !self.dialog.is_heard() {
+            self.lost = false;
+            self.dialog.repeat(now);
+        }
     }
 
     /// The packet for a frame of the dialog.

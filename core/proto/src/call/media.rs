@@ -1,10 +1,10 @@
 //! The media connection of each leg, as the engine reports it.
 
 use super::event::{CallEvent, EndReason, EndedBy, Failure, LegId, Output, Role};
-use super::leg::{Leg, LegState, MAX_PENDING_CANDIDATES, MAX_REMOTE_CANDIDATES, MAX_TUNNELLED, Media};
+use super::leg::{Leg, LegState, MAX_PENDING_CANDIDATES, MAX_REMOTE_CANDIDATES, Media};
 use super::state::CallState;
 use super::{CallError, Calls, Now};
-use crate::signalling::{CallId, LimitError, MAX_CANDIDATE_BYTES, MediaOffer, Message, Packet};
+use crate::signalling::{CallId, LastWord, LimitError, MAX_CANDIDATE_BYTES, MediaOffer, Message, Packet};
 
 impl Calls {
     /// Our media parameters for a leg, asked for by [`Output::PrepareMedia`]. Sends the invite, or the ringing.
@@ -56,7 +56,7 @@ impl Calls {
     ///
     /// # Errors
     /// [`CallError::UnknownLeg`], [`CallError::WrongState`] before our parameters were sent,
-    /// [`CallError::QueueFull`] after 64, [`CallError::Limit`].
+    /// [`CallError::QueueFull`] beyond the [`TunnelBudget`](super::TunnelBudget), [`CallError::Limit`].
     pub fn tunnel(&mut self, now: Now, leg: LegId, data: Vec<u8>) -> Result<(), CallError> {
         let me = self.terminal;
         let message = Message::Tunnel { data };
@@ -65,16 +65,11 @@ impl Calls {
         if !known.is_transmitted() {
             return Err(CallError::WrongState);
         }
-        if known.tunnel_sent >= MAX_TUNNELLED {
+        if !known.tunnel_sent.take(now.instant) {
             return Err(CallError::QueueFull);
         }
-        known.tunnel_sent += 1;
-        let frame = crate::dialog::Frame {
-            seq: 0,
-            ack: known.dialog.received(),
-            time: now.wall,
-            message: Some(message),
-        };
+        let frame =
+            crate::dialog::Frame { seq: 0, ack: known.dialog.ack(), time: now.wall, message: Some(message) };
         let packet: Packet = known.packet(leg, me, frame);
         let peer = known.peer.clone();
         self.outputs.push_back(Output::Transmit { leg, peer, packet });
@@ -100,6 +95,23 @@ impl Calls {
     /// connection that was made while it rings must not time out before the ringing does.
     pub fn media_lost(&mut self, now: Now, leg: LegId) {
         self.media_broken(now, leg, Failure::Media, Failure::MediaLost);
+    }
+
+    /// The other end closed the media connection of a leg on purpose. Its last message comes by signalling, unless that
+    /// has no way to come any more; so what the end of the connection repeats of it counts as well.
+    pub fn media_closed(&mut self, now: Now, leg: LegId, last: Option<LastWord>) {
+        let Ok(known) = self.live_leg(leg) else { return };
+        match (last, known.role) {
+            (Some(LastWord::Bye(reason)), _) => self.on_bye(now, leg, reason),
+            (Some(LastWord::Reject(reason)), Role::Caller) => self.on_reject(now, leg, reason),
+            (Some(LastWord::Cancel(reason)), Role::Callee) => self.on_cancel(now, leg, reason),
+            (Some(LastWord::Reject(_)), Role::Callee)
+            | (Some(LastWord::Cancel(_)), Role::Caller)
+            | (None, _) => {
+                return self.media_lost(now, leg);
+            }
+        }
+        self.finish(now);
     }
 
     fn media_broken(&mut self, now: Now, leg: LegId, before_answer: Failure, after_answer: Failure) {

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::event::{CallEvent, EndReason, EndedBy, Failure, LegId, Output, Role};
 use super::guard::{Remembered, legs_of};
-use super::leg::{LINGER, Leg, LegState, MAX_TUNNELLED, Media};
+use super::leg::{LINGER, Leg, LegState, Media};
 use super::state::{Call, CallState};
 use super::{Caller, Calls, Now};
-use crate::signalling::{CallId, CancelReason, Message, Opened, Packet, RejectReason};
+use crate::signalling::{ByeReason, CallId, CancelReason, LastWord, Message, Opened, Packet, RejectReason};
 
 impl Calls {
     /// Takes a packet that was opened and verified.
@@ -52,61 +52,70 @@ impl Calls {
             leg.invite_hash = Some(payload_hash);
         }
         let received = leg.dialog.receive(now.instant, now.wall, seq, packet.ack, message);
+        for seq in received.acked.iter().filter_map(|seq| leg.refused_texts.remove(seq)) {
+            leg.dialog.release(seq);
+        }
         let texts: Vec<_> = received.acked.iter().filter_map(|seq| leg.texts.remove(seq)).collect();
         for text in texts {
             self.text_delivered(now, id, text);
         }
         if let Some(data) = datagram {
-            self.tunnelled(id, data);
+            self.tunnelled(now, id, data);
         }
-        for message in received.urgent.into_iter().chain(received.messages) {
-            self.on_message(now, id, message);
+        // One that overtook others has no number: nothing depends on it.
+        let urgent = received.urgent.map(|message| (0, message));
+        for (seq, message) in urgent.into_iter().chain(received.messages) {
+            self.on_message(now, id, seq, message);
         }
         self.send_candidates(now, id);
     }
 
-    fn on_message(&mut self, now: Now, id: LegId, message: Message) {
-        let Some(leg) = self.legs.get(&id) else { return };
+    fn on_message(&mut self, now: Now, id: LegId, seq: u32, message: Message) {
+        let Some(leg) = self.legs.get_mut(&id) else { return };
         match leg.state {
-            LegState::Early => self.first_message(now, id, message),
+            LegState::Early => self.first_message(now, id, seq, message),
             // A refusal never comes here, and there is nothing else to say about a text.
-            LegState::Text => {}
+            LegState::Text | LegState::Keeping => leg.dialog.release(seq),
             LegState::Closing => {
-                if matches!(message, Message::Text { .. }) {
-                    self.in_call_message(id, message);
+                if matches!(message, Message::Text { .. } | Message::TextRefused { .. }) {
+                    self.in_call_message(id, seq, message);
                 }
             }
             LegState::Preparing | LegState::Open | LegState::Ringing | LegState::Chosen => match leg.role {
-                Role::Caller => self.take_from_callee(now, id, message),
-                Role::Callee => self.take_from_caller(now, id, message),
+                Role::Caller => self.take_from_callee(now, id, seq, message),
+                Role::Callee => self.take_from_caller(now, id, seq, message),
             },
         }
     }
 
-    fn take_from_callee(&mut self, now: Now, id: LegId, message: Message) {
+    fn take_from_callee(&mut self, now: Now, id: LegId, seq: u32, message: Message) {
         match message {
             Message::Ringing { offer, candidates } => self.on_ringing(now, id, offer, candidates),
             Message::Accept { invite_hash } => self.on_accept(now, id, &invite_hash),
             Message::Reject { reason } => self.on_reject(now, id, reason),
-            Message::Bye => self.on_bye(now, id),
+            Message::Bye { reason } => self.on_bye(now, id, reason),
             Message::Candidates { list } => self.remote_candidates(id, list),
-            Message::Text { .. } | Message::Dtmf { .. } | Message::Hold { .. } | Message::Mute { .. } => {
-                self.in_call_message(id, message);
-            }
+            Message::Text { .. }
+            | Message::TextRefused { .. }
+            | Message::Dtmf { .. }
+            | Message::Hold { .. }
+            | Message::Mute { .. } => self.in_call_message(id, seq, message),
             // Not the callee's to say. A tunnelled datagram never comes here.
             Message::Invite { .. } | Message::Confirm | Message::Cancel { .. } | Message::Tunnel { .. } => {}
         }
     }
 
-    fn take_from_caller(&mut self, now: Now, id: LegId, message: Message) {
+    fn take_from_caller(&mut self, now: Now, id: LegId, seq: u32, message: Message) {
         match message {
             Message::Confirm => self.on_confirm(now, id),
             Message::Cancel { reason } => self.on_cancel(now, id, reason),
-            Message::Bye => self.on_bye(now, id),
+            Message::Bye { reason } => self.on_bye(now, id, reason),
             Message::Candidates { list } => self.remote_candidates(id, list),
-            Message::Text { .. } | Message::Dtmf { .. } | Message::Hold { .. } | Message::Mute { .. } => {
-                self.in_call_message(id, message);
-            }
+            Message::Text { .. }
+            | Message::TextRefused { .. }
+            | Message::Dtmf { .. }
+            | Message::Hold { .. }
+            | Message::Mute { .. } => self.in_call_message(id, seq, message),
             // Not the caller's to say, or a second invite.
             Message::Invite { .. }
             | Message::Ringing { .. }
@@ -116,22 +125,23 @@ impl Calls {
         }
     }
 
-    /// The other side hung up after the answer, or we hear of the hang-up before the answer.
-    fn on_bye(&mut self, now: Now, id: LegId) {
+    /// The other side ended the call after the answer, or we hear of that before the answer.
+    pub(super) fn on_bye(&mut self, now: Now, id: LegId, reason: Option<ByeReason>) {
         let Some(call) = self.calls.get(&id.call) else { return };
         let reason = match call.state {
+            // We have not answered: nothing was there that could fail.
             CallState::Alerting | CallState::Held => EndReason::Cancelled,
             CallState::Searching
             | CallState::Inviting
             | CallState::Ringing
             | CallState::Connecting
-            | CallState::Active => EndReason::HungUp,
+            | CallState::Active => reason.map_or(EndReason::HungUp, failed_at_other_end),
         };
         self.close(now, id, None, false);
         self.end(now, id.call, reason, EndedBy::Remote);
     }
 
-    fn on_cancel(&mut self, now: Now, id: LegId, reason: CancelReason) {
+    pub(super) fn on_cancel(&mut self, now: Now, id: LegId, reason: CancelReason) {
         let (reason, by) = match reason {
             CancelReason::Cancelled | CancelReason::Glare | CancelReason::Other(_) => {
                 (EndReason::Cancelled, EndedBy::Remote)
@@ -153,11 +163,10 @@ impl Calls {
         }
     }
 
-    fn tunnelled(&mut self, id: LegId, data: Vec<u8>) {
+    fn tunnelled(&mut self, now: Now, id: LegId, data: Vec<u8>) {
         let Some(leg) = self.legs.get_mut(&id) else { return };
-        let wanted = leg.is_live() && leg.media != Media::Absent && leg.tunnel_received < MAX_TUNNELLED;
+        let wanted = leg.is_live() && leg.media != Media::Absent && leg.tunnel_received.take(now.instant);
         if wanted {
-            leg.tunnel_received += 1;
             self.outputs.push_back(Output::Tunnel { leg: id, data });
         }
     }
@@ -195,7 +204,8 @@ impl Calls {
             return;
         }
         if std::mem::replace(&mut leg.media, Media::Absent) != Media::Absent {
-            self.outputs.push_back(Output::StopMedia { leg: id });
+            let last = farewell.as_ref().and_then(LastWord::of);
+            self.outputs.push_back(Output::StopMedia { leg: id, last });
         }
         if leg.state == LegState::Preparing && leg.role == Role::Caller {
             self.legs.remove(&id);
@@ -235,7 +245,7 @@ impl Calls {
             self.text_lost(*text, super::TextFailure::CallEnded);
         }
         let trusted = leg.is_trusted();
-        let entry = Remembered::new(now.instant, leg.peer, leg.farewell, leg.dialog.received());
+        let entry = Remembered::new(now.instant, leg.peer, leg.farewell, leg.dialog.ack());
         self.memory.insert(now.instant, id, entry, trusted);
     }
 
@@ -299,10 +309,48 @@ pub(super) fn is_fresh(now: Now, packet: &Packet) -> bool {
 
 fn farewell(leg: &Leg, reason: EndReason) -> Message {
     match leg.role {
-        _ if leg.state == LegState::Chosen => Message::Bye,
+        _ if leg.state == LegState::Chosen => Message::Bye { reason: bye_reason(reason) },
         Role::Caller => Message::Cancel { reason: cancel_reason(reason) },
         Role::Callee => Message::Reject { reason: reject_reason(reason) },
     }
+}
+
+fn bye_reason(reason: EndReason) -> Option<ByeReason> {
+    let failure = match reason {
+        EndReason::Failed(failure) => failure,
+        EndReason::KeyChanged => return Some(ByeReason::Failed),
+        EndReason::HungUp
+        | EndReason::Declined
+        | EndReason::Busy
+        | EndReason::NoAnswer
+        | EndReason::Unreachable
+        | EndReason::WrongNumber
+        | EndReason::Blocked
+        | EndReason::AnsweredElsewhere
+        | EndReason::Cancelled
+        | EndReason::Merged => return None,
+    };
+    Some(match failure {
+        Failure::NoMediaPath => ByeReason::NoMediaPath,
+        Failure::MediaLost => ByeReason::MediaLost,
+        Failure::Media => ByeReason::Media,
+        Failure::NotConfirmed => ByeReason::NotConfirmed,
+        Failure::SignallingLost => ByeReason::SignallingLost,
+        Failure::Lookup | Failure::Remote | Failure::Disputed | Failure::Clock | Failure::Protocol => {
+            ByeReason::Failed
+        }
+    })
+}
+
+/// How a call ended that the other end gave up for this reason.
+fn failed_at_other_end(reason: ByeReason) -> EndReason {
+    EndReason::Failed(match reason {
+        ByeReason::NoMediaPath => Failure::NoMediaPath,
+        ByeReason::MediaLost => Failure::MediaLost,
+        ByeReason::NotConfirmed => Failure::NotConfirmed,
+        ByeReason::SignallingLost => Failure::SignallingLost,
+        ByeReason::Media | ByeReason::Failed | ByeReason::Other(_) => Failure::Remote,
+    })
 }
 
 fn cancel_reason(reason: EndReason) -> CancelReason {

@@ -1,8 +1,9 @@
 //! What the machine keeps for one call.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
-use super::event::{Direction, EndReason};
+use super::event::{Direction, EndReason, Failure};
 use crate::identity::{IdentityId, TerminalId};
 use crate::number::Number;
 use crate::signalling::CallId;
@@ -26,7 +27,8 @@ use crate::signalling::CallId;
 ///                                  Active
 ///
 /// Any state ends: by the user, by a final message of the other side, or by a time-out
-///   Searching, Inviting   search_timeout without a sign of life of any terminal: unreachable
+///   Searching, Inviting   search_timeout without a sign of life of any terminal: unreachable, or if nothing could be
+///                         looked up: failed
 ///   Inviting, Ringing     ring_timeout: no answer          Alerting, Held   ring_timeout: no answer
 ///   Connecting            media_timeout: failed            Active           none; the engine tells media_lost
 /// ```
@@ -94,8 +96,10 @@ pub(super) struct Call {
     pub chosen: Option<TerminalId>,
     /// In state Held: our own call to the same terminal.
     pub held_by: Option<CallId>,
-    /// Terminals found so far.
-    pub found: usize,
+    /// Terminals invited so far, at most [`MAX_LEGS`](super::MAX_LEGS).
+    pub terminals: BTreeSet<TerminalId>,
+    /// Some of them, or their records, came from the network just now ([`Source::Network`](super::Source)).
+    pub fresh: bool,
     pub lookup_done: bool,
     /// The most telling reason of the legs that failed.
     pub verdict: Option<EndReason>,
@@ -120,7 +124,8 @@ impl Call {
             exposed: true,
             chosen: None,
             held_by: None,
-            found: 0,
+            terminals: BTreeSet::new(),
+            fresh: false,
             lookup_done: false,
             verdict: None,
             confirmed: false,
@@ -149,7 +154,8 @@ impl Call {
             exposed: false,
             chosen: Some(terminal),
             held_by: None,
-            found: 0,
+            terminals: BTreeSet::new(),
+            fresh: false,
             lookup_done: true,
             verdict: None,
             confirmed: false,
@@ -166,7 +172,7 @@ impl Call {
     }
 
     /// Keeps the most telling of the reasons for which legs failed: what the callee's user did, before what her
-    /// terminals were, before what the network did.
+    /// terminals were, before what the network knew, before what it did.
     pub fn note(&mut self, reason: EndReason) {
         if self.verdict.is_none_or(|known| weight(reason) > weight(known)) {
             self.verdict = Some(reason);
@@ -177,16 +183,14 @@ impl Call {
 fn weight(reason: EndReason) -> u8 {
     match reason {
         EndReason::Unreachable => 0,
-        EndReason::Failed(_) => 1,
-        EndReason::NoAnswer => 2,
-        EndReason::KeyChanged => 3,
-        EndReason::Busy => 4,
-        EndReason::Blocked => 5,
-        EndReason::Declined => 6,
-        EndReason::HungUp
-        | EndReason::WrongNumber
-        | EndReason::AnsweredElsewhere
-        | EndReason::Cancelled
-        | EndReason::Merged => 7,
+        EndReason::Failed(Failure::Lookup) => 1,
+        EndReason::WrongNumber => 2,
+        EndReason::Failed(_) => 3,
+        EndReason::NoAnswer => 4,
+        EndReason::KeyChanged => 5,
+        EndReason::Busy => 6,
+        EndReason::Blocked => 7,
+        EndReason::Declined => 8,
+        EndReason::HungUp | EndReason::AnsweredElsewhere | EndReason::Cancelled | EndReason::Merged => 9,
     }
 }

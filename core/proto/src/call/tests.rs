@@ -11,5 +11,6 @@ mod failures;
 mod party;
 mod races;
 mod schedules;
+mod texts;
 mod user;
 mod world;

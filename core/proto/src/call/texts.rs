@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::event::{CallEvent, LegId, Peer, Role, TextFailure};
-use super::leg::{Leg, LegState};
-use super::{CallError, Calls, LookupEnd, MAX_LEGS, Now};
+use super::event::{CallEvent, IncomingText, LegId, Output, Peer, Role, TextFailure, TextKept, TextKey};
+use super::leg::{LINGER, Leg, LegState};
+use super::{CallError, Calls, Distrust, LookupEnd, MAX_KEEPING, MAX_LEGS, Now, Source};
 use crate::identity::IdentityId;
 use crate::number::Number;
 use crate::signalling::{CallId, Message, RejectReason, TextId};
@@ -24,8 +24,10 @@ pub(super) struct TextCall {
     identity: Option<IdentityId>,
     /// Whose conversation it is; kept for the engine's look-up.
     pub number: Number,
-    lookup_done: bool,
+    pub lookup_done: bool,
     found: usize,
+    /// As [`Call::fresh`](super::state::Call::fresh).
+    fresh: bool,
     verdict: TextFailure,
     /// Terminals found later get nothing any more.
     pub deadline: Instant,
@@ -66,7 +68,8 @@ impl Calls {
             number,
             lookup_done: false,
             found: 0,
-            verdict: TextFailure::Unreachable,
+            fresh: false,
+            verdict: TextFailure::Lookup,
             deadline,
         };
         self.texts.insert(call, text);
@@ -92,13 +95,24 @@ impl Calls {
         }
     }
 
-    pub(super) fn text_found(&mut self, now: Now, call: CallId, peer: Peer) -> Result<(), CallError> {
+    pub(super) fn text_found(
+        &mut self,
+        now: Now,
+        call: CallId,
+        peer: Peer,
+        source: Source,
+    ) -> Result<(), CallError> {
         let text = self.texts.get_mut(&call).ok_or(CallError::UnknownCall)?;
         if text.identity.is_some_and(|identity| identity != peer.identity) {
             return Err(CallError::OtherIdentity);
         }
+        text.fresh |= source == Source::Network;
         let id = LegId { call, terminal: peer.terminal };
-        if peer.terminal == self.terminal || self.legs.contains_key(&id) || self.memory.contains(&id) {
+        if let Some(known) = self.legs.get_mut(&id) {
+            known.renew(now.instant, peer);
+            return Ok(());
+        }
+        if peer.terminal == self.terminal || self.memory.contains(&id) {
             return Ok(());
         }
         if text.found >= MAX_LEGS {
@@ -118,14 +132,28 @@ impl Calls {
     pub(super) fn text_lookup_finished(&mut self, now: Now, call: CallId, end: LookupEnd) {
         let Some(text) = self.texts.get_mut(&call) else { return };
         text.lookup_done = true;
-        if text.found == 0 {
+        if text.verdict == TextFailure::Lookup {
             text.verdict = match end {
-                LookupEnd::WrongNumber => TextFailure::WrongNumber,
-                LookupEnd::NoTerminal | LookupEnd::Complete => TextFailure::Unreachable,
-                LookupEnd::Failed => TextFailure::Lookup,
+                LookupEnd::WrongNumber if !text.fresh => TextFailure::WrongNumber,
+                LookupEnd::Failed if !text.fresh => TextFailure::Lookup,
+                LookupEnd::WrongNumber | LookupEnd::Failed | LookupEnd::NoTerminal | LookupEnd::Complete => {
+                    TextFailure::Unreachable
+                }
             };
         }
+        for leg in self.lost_legs(call) {
+            self.text_leg_failed(now, leg);
+        }
         self.check_text(now, call);
+    }
+
+    /// Nobody may get it (any more).
+    pub(super) fn text_distrusted(&mut self, now: Now, call: CallId, why: Distrust) {
+        let reason = match why {
+            Distrust::KeyChanged => TextFailure::KeyChanged,
+            Distrust::Disputed => TextFailure::Disputed,
+        };
+        self.end_text(now, call, Some(reason));
     }
 
     /// A text call is over when the look-up is, and all of its dialogs are.
@@ -178,13 +206,13 @@ impl Calls {
         if let Some(text) = self.texts.get_mut(&leg.call) {
             text.verdict = match reason {
                 RejectReason::Blocked => TextFailure::Blocked,
-                RejectReason::Busy
-                | RejectReason::Declined
-                | RejectReason::KeyChanged
-                | RejectReason::NoAnswer
-                | RejectReason::Expired
-                | RejectReason::Failed
-                | RejectReason::Other(_) => TextFailure::Refused,
+                RejectReason::Busy => TextFailure::Busy,
+                RejectReason::KeyChanged => TextFailure::KeyChanged,
+                RejectReason::Expired => TextFailure::Clock,
+                RejectReason::Failed => TextFailure::NotKept,
+                RejectReason::Declined | RejectReason::NoAnswer | RejectReason::Other(_) => {
+                    TextFailure::Refused
+                }
             };
         }
         self.text_leg_failed(now, leg);
@@ -207,20 +235,74 @@ impl Calls {
         }
     }
 
-    /// A text that somebody sends outside of a call. Nothing is kept of it but what drops repetitions.
-    pub(super) fn text_arrived(&mut self, now: Now, id: LegId, text: TextId, body: String) {
+    /// A text that somebody sends outside of a call.
+    pub(super) fn text_arrived(&mut self, now: Now, id: LegId, seq: u32, text: TextId, body: String) {
         let Some(leg) = self.legs.get(&id) else { return };
         if let Some(reason) = leg.refusal {
-            self.refuse(now, id, reason);
-            return;
+            return self.refuse(now, id, reason);
         }
-        self.show_text(id, None, text, body);
-        self.close(now, id, None, true);
+        let contact = leg.contact;
+        let keeping = |leg: &&Leg| leg.state == LegState::Keeping && leg.contact == contact;
+        if self.legs.values().filter(keeping).count() >= MAX_KEEPING {
+            return self.refuse(now, id, RejectReason::Busy);
+        }
+        if let Some(leg) = self.legs.get_mut(&id) {
+            leg.state = LegState::Keeping;
+            leg.deadline = Some(now.instant + LINGER);
+        }
+        self.keep_text(id, seq, None, text, body);
     }
 
-    pub(super) fn show_text(&mut self, id: LegId, call: Option<CallId>, text: TextId, body: String) {
-        let Some(leg) = self.legs.get(&id) else { return };
+    /// Has a text written to disk. It is acknowledged when it is.
+    pub(super) fn keep_text(
+        &mut self,
+        id: LegId,
+        seq: u32,
+        call: Option<CallId>,
+        text: TextId,
+        body: String,
+    ) {
+        let Some(leg) = self.legs.get_mut(&id) else { return };
+        leg.keeping.insert(seq, text);
         let (from, identity, contact) = (leg.number.clone(), leg.peer.identity, leg.contact);
-        self.event(CallEvent::Text { call, from, identity, contact, id: text, body });
+        let text = IncomingText { call, from, identity, contact, id: text, body };
+        self.outputs.push_back(Output::KeepText { key: TextKey { leg: id, seq }, text });
+    }
+
+    /// The answer to [`Output::KeepText`]. A text that is kept is acknowledged, of another one the sender is told that it
+    /// was not taken. Whoever asked may have gone meanwhile.
+    pub fn text_kept(&mut self, now: Now, key: TextKey, outcome: TextKept) {
+        let TextKey { leg: id, seq } = key;
+        let Some(leg) = self.legs.get_mut(&id) else { return };
+        let Some(text) = leg.keeping.remove(&seq) else { return };
+        match outcome {
+            TextKept::Kept => {
+                leg.dialog.release(seq);
+                if leg.state == LegState::Keeping {
+                    self.close(now, id, None, true);
+                }
+            }
+            TextKept::Failed if leg.state == LegState::Keeping => self.refuse(now, id, RejectReason::Failed),
+            // Without room for it, or after the call, the sender is told nothing and gives up by itself.
+            TextKept::Failed => {
+                let refusal = Message::TextRefused { id: text };
+                if leg.state == LegState::Chosen
+                    && let Ok(ours) = leg.dialog.send(now.instant, now.wall, refusal)
+                {
+                    leg.refused_texts.insert(ours, seq);
+                }
+            }
+        }
+        self.finish(now);
+    }
+
+    /// The other side of a call could not keep a text of ours.
+    pub(super) fn text_not_kept(&mut self, id: LegId, text: TextId) {
+        let Some(leg) = self.legs.get_mut(&id) else { return };
+        let Some(seq) = leg.texts.iter().find(|(_, known)| **known == text).map(|(seq, _)| *seq) else {
+            return;
+        };
+        leg.texts.remove(&seq);
+        self.text_lost(text, TextFailure::NotKept);
     }
 }

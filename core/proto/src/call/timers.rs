@@ -39,7 +39,7 @@ impl Calls {
         let Some(leg) = self.legs.get(&id) else { return };
         let dialling = self.calls.get(&id.call).is_some_and(|call| call.state.is_dialling());
         match leg.state {
-            LegState::Early | LegState::Closing => self.forget(now, id),
+            LegState::Early | LegState::Keeping | LegState::Closing => self.forget(now, id),
             LegState::Text => self.text_leg_failed(now, id),
             LegState::Preparing | LegState::Open | LegState::Ringing | LegState::Chosen => {
                 if dialling {

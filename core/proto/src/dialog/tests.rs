@@ -6,7 +6,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::signalling::{CancelReason, MediaOffer};
+use crate::signalling::{CancelReason, MediaOffer, TextId};
 
 const WALL: UnixMillis = UnixMillis(1);
 
@@ -85,8 +85,8 @@ fn what_comes_out_of_order_waits_its_turn() {
     assert_eq!(frames(&mut b)[0].ack, 0);
     assert!(!b.is_idle());
     let received = b.receive(now, WALL, 1, 0, Some(digit(1)));
-    assert_eq!(received.messages, [digit(1), digit(3)]);
-    assert_eq!(b.received(), 3);
+    assert_eq!(received.messages, [(1, digit(1)), (3, digit(3))]);
+    assert_eq!(b.ack(), 3);
     for seq in 1..4 {
         assert_eq!(b.receive(now, WALL, seq, 0, Some(digit(9))), Received::default(), "a repetition");
         assert_eq!(frames(&mut b)[0].ack, 3, "is acknowledged again");
@@ -102,8 +102,8 @@ fn a_final_message_overtakes() {
     assert_eq!((received.urgent, received.messages), (Some(cancel.clone()), vec![]));
     assert_eq!(frames(&mut b)[0].ack, 0, "the acknowledgement stays true");
     assert_eq!(b.receive(now, WALL, 2, 0, Some(cancel)), Received::default(), "once");
-    assert_eq!(b.receive(now, WALL, 1, 0, Some(digit(1))).messages, [digit(1)]);
-    assert_eq!(b.received(), 2);
+    assert_eq!(b.receive(now, WALL, 1, 0, Some(digit(1))).messages, [(1, digit(1))]);
+    assert_eq!(b.ack(), 2);
 }
 
 #[test]
@@ -181,9 +181,9 @@ fn windows_are_bounded() {
     }
     assert_eq!(a.send(now, WALL, hold(true)), Err(QueueFull));
     for _ in 0..RESERVED {
-        a.send(now, WALL, Message::Bye).unwrap();
+        a.send(now, WALL, Message::Bye { reason: None }).unwrap();
     }
-    assert_eq!(a.send(now, WALL, Message::Bye), Err(QueueFull));
+    assert_eq!(a.send(now, WALL, Message::Bye { reason: None }), Err(QueueFull));
     assert_eq!(frames(&mut a).len(), SEND_WINDOW + RESERVED);
     a.handle_timeout(now + INITIAL_RTO, WALL).unwrap();
     assert_eq!(frames(&mut a).len(), REPEAT_AT_ONCE);
@@ -195,6 +195,54 @@ fn windows_are_bounded() {
         assert!(b.is_idle(), "too far ahead");
     }
     assert!(usize::try_from(RECEIVE_WINDOW).unwrap() >= SEND_WINDOW + RESERVED);
+}
+
+fn text() -> Message {
+    Message::Text { id: TextId::from_bytes([1; 16]), body: String::new() }
+}
+
+#[test]
+fn a_text_is_acknowledged_only_when_it_is_released() {
+    let now = Instant::now();
+    let mut b = Dialog::new();
+    // Two at once: nothing that happens between the first and the second may acknowledge the second.
+    b.receive(now, WALL, 2, 0, Some(text()));
+    assert_eq!(b.receive(now, WALL, 1, 0, Some(digit(1))).messages, [(1, digit(1)), (2, text())]);
+    assert_eq!(frames(&mut b)[0].ack, 1);
+    assert_eq!(b.receive(now, WALL, 3, 0, Some(digit(3))).messages, [(3, digit(3))], "what follows is heard");
+    assert_eq!(frames(&mut b)[0].ack, 1, "and not acknowledged either");
+    b.send(now, WALL, hold(true)).unwrap();
+    assert_eq!(frames(&mut b)[0].ack, 1);
+    assert_eq!(b.receive(now, WALL, 2, 1, Some(text())).messages, [], "a repetition is none");
+    assert_eq!(frames(&mut b)[0].ack, 1, "but an occasion to say that we are there");
+    assert!(!b.is_idle());
+    b.release(2);
+    assert_eq!(frames(&mut b)[0].ack, 3);
+    assert!(b.is_idle());
+    b.release(2);
+    assert!(frames(&mut b).is_empty());
+}
+
+#[test]
+fn what_is_held_takes_places_in_the_window() {
+    let now = Instant::now();
+    let mut b = Dialog::new();
+    b.receive(now, WALL, 1, 0, Some(text()));
+    let taken = (2..200).filter(|seq| !b.receive(now, WALL, *seq, 0, Some(digit(*seq))).messages.is_empty());
+    assert_eq!(taken.count(), usize::try_from(RECEIVE_WINDOW).unwrap() - 1);
+}
+
+#[test]
+fn a_new_route_is_tried_at_once() {
+    let now = Instant::now();
+    let mut a = Dialog::new();
+    a.repeat(now);
+    assert!(frames(&mut a).is_empty() && a.poll_timeout().is_none(), "nothing to repeat");
+    a.send(now, WALL, hold(true)).unwrap();
+    let first = frames(&mut a);
+    a.repeat(now + ms(100));
+    assert_eq!(frames(&mut a), first);
+    assert_eq!(a.poll_timeout(), Some(now + ms(500)));
 }
 
 #[test]
@@ -211,7 +259,7 @@ fn what_nobody_needs_any_more_is_not_repeated() {
     let now = Instant::now();
     let mut a = Dialog::new();
     a.send(now, WALL, hold(true)).unwrap();
-    a.receive(now, WALL, 1, 0, Some(Message::Bye));
+    a.receive(now, WALL, 1, 0, Some(Message::Bye { reason: None }));
     a.abandon();
     assert!(a.is_idle() && a.poll_timeout().is_none());
     assert_eq!(frames(&mut a), [Frame { seq: 0, ack: 1, time: WALL, message: None }]);
@@ -254,7 +302,8 @@ proptest! {
             now = now.max(next);
             if wire.first().is_some_and(|(at, ..)| *at <= now) {
                 let (_, to, frame) = wire.remove(0);
-                arrived[to].extend(ends[to].receive(now, WALL, frame.seq, frame.ack, frame.message).messages);
+                let received = ends[to].receive(now, WALL, frame.seq, frame.ack, frame.message);
+                arrived[to].extend(received.messages.into_iter().map(|(_, message)| message));
             } else if ends.iter_mut().any(|end| end.handle_timeout(now, WALL).is_err()) {
                 // So many losses in a row that one end gave up: what arrived must still be a beginning.
                 break;

@@ -7,7 +7,8 @@ use minicbor::{Decode, Encode};
 use super::ProofError;
 use crate::identity::{DirectoryId, DirectoryKey, IdentityId};
 use crate::number::Number;
-use crate::wire::{self, Signed, UnixMillis, domain};
+use crate::record::ACCOUNT_LIFETIME;
+use crate::wire::{self, MAX_CLOCK_AHEAD, Signed, UnixMillis, domain};
 
 /// Longest validity of a chosen number's certificate: two years and a month.
 pub const CHOSEN_MAX_LIFETIME: Duration = Duration::from_secs(761 * 86_400);
@@ -48,12 +49,25 @@ impl SignedChosenCert {
         Self(key.sign(domain::CHOSEN_CERT, &wire::encode(cert)))
     }
 
-    /// Checks size, signature, and that the certificate was valid at the time `at`.
+    /// Checks size, signature, and that an account record may be signed with the certificate at the time `at`.
     ///
     /// # Errors
     /// [`ProofError::Malformed`], [`ProofError::BadSignature`], [`ProofError::Kind`] if it names no chosen
     /// number in its full form, [`ProofError::Untimely`].
     pub fn verify(&self, at: UnixMillis) -> Result<ChosenCert, ProofError> {
+        self.verify_within(at, Duration::ZERO)
+    }
+
+    /// The same at a time at which the number may still be held: a record that was signed in the certificate's last moment
+    /// keeps the number for the record's own life.
+    ///
+    /// # Errors
+    /// As [`SignedChosenCert::verify`].
+    pub fn verify_held(&self, now: UnixMillis) -> Result<ChosenCert, ProofError> {
+        self.verify_within(now, ACCOUNT_LIFETIME)
+    }
+
+    fn verify_within(&self, at: UnixMillis, after: Duration) -> Result<ChosenCert, ProofError> {
         if self.0.encoded_len() > MAX_CHOSEN_CERT_BYTES {
             return Err(ProofError::Malformed);
         }
@@ -69,7 +83,8 @@ impl SignedChosenCert {
         if cert.expires <= cert.issued || cert.expires.since(cert.issued) > CHOSEN_MAX_LIFETIME {
             return Err(ProofError::Malformed);
         }
-        if at < cert.issued || at > cert.expires {
+        // The directory's clock may be ahead.
+        if cert.issued > at.plus(MAX_CLOCK_AHEAD) || at > cert.expires.plus(after) {
             return Err(ProofError::Untimely);
         }
         Ok(cert)

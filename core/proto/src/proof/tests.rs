@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::identity::{DirectoryKey, IdentityKey};
 use crate::number::NumberError;
-use crate::wire;
+use crate::wire::{self, MAX_CLOCK_AHEAD};
 
 /// An identity whose number was mined once, so that no other test has to. The vectors were computed a second
 /// time with Python's `cryptography` (OpenSSL's Argon2id).
@@ -119,7 +119,13 @@ fn a_chosen_proof_is_refused_for_anything_but_what_was_certified() {
     assert_eq!(refusal(&cert, "eva@directory.example", &ALICE, ISSUED), Some(ProofError::Mismatch));
     assert_eq!(refusal(&cert, "ada@other.example", &ALICE, ISSUED), Some(ProofError::Mismatch));
     assert_eq!(refusal(&cert, "ada@directory.example", &BOB, ISSUED), Some(ProofError::Mismatch));
-    let (before, after) = (UnixMillis(ISSUED.0 - 1), UnixMillis(cert.expires.0 + 1));
+    let ahead = u64::try_from(MAX_CLOCK_AHEAD.as_millis()).unwrap();
+    let (before, after) = (UnixMillis(ISSUED.0 - ahead - 1), UnixMillis(cert.expires.0 + 1));
+    assert_eq!(
+        refusal(&cert, "ada@directory.example", &ALICE, UnixMillis(before.0 + 1)),
+        None,
+        "clocks differ"
+    );
     assert_eq!(refusal(&cert, "ada@directory.example", &ALICE, before), Some(ProofError::Untimely));
     assert_eq!(refusal(&cert, "ada@directory.example", &ALICE, after), Some(ProofError::Untimely));
     assert_eq!(refusal(&cert, ALICE.number, &ALICE, ISSUED), Some(ProofError::Kind));
@@ -128,6 +134,21 @@ fn a_chosen_proof_is_refused_for_anything_but_what_was_certified() {
         Some(ProofError::Kind),
         "a plain proof for a chosen number"
     );
+}
+
+/// The account record that was signed with a certificate outlives it, and so does the right to call by the number.
+#[test]
+fn an_incumbent_may_call_after_the_certificate_has_expired() {
+    let cert = chosen_cert("ada@directory.example", &ALICE);
+    let proof = chosen_proof(&cert, &ALICE);
+    let held =
+        |now: UnixMillis| proof.check_held(&cert.number, &cert.identity, now).map(|(key, _)| key).err();
+    let last = cert.expires.plus(crate::record::ACCOUNT_LIFETIME);
+    assert_eq!((held(ISSUED), held(cert.expires.plus(MAX_CLOCK_AHEAD)), held(last)), (None, None, None));
+    assert_eq!(held(UnixMillis(last.0 + 1)), Some(ProofError::Untimely));
+    assert_eq!(held(UnixMillis(0)), Some(ProofError::Untimely));
+    let (_, task) = ALICE.proof().check_held(&ALICE.number(), &ALICE.key().public(), last).unwrap();
+    assert!(task.run(), "plain numbers know no expiry");
 }
 
 #[test]

@@ -97,9 +97,10 @@ impl Message {
             | Self::Confirm
             | Self::Reject { .. }
             | Self::Cancel { .. }
-            | Self::Bye
+            | Self::Bye { .. }
             | Self::Hold { .. }
-            | Self::Mute { .. } => Ok(()),
+            | Self::Mute { .. }
+            | Self::TextRefused { .. } => Ok(()),
         }
     }
 }

@@ -249,7 +249,7 @@ fn verify_intro(
     if cert.terminal != *from || cert.identity != intro.identity {
         return Err(OpenError::CertMismatch);
     }
-    let (record_key, proof) = intro.proof.check(&intro.number, &intro.identity, now)?;
+    let (record_key, proof) = intro.proof.check_held(&intro.number, &intro.identity, now)?;
     Ok(VerifiedIntro {
         number: intro.number.clone(),
         identity: intro.identity,

@@ -72,12 +72,14 @@ fn messages() -> Vec<Message> {
         Message::Reject { reason: RejectReason::Busy },
         Message::Reject { reason: RejectReason::Other(200) },
         Message::Cancel { reason: CancelReason::Glare },
-        Message::Bye,
+        Message::Bye { reason: None },
         Message::Candidates { list: candidates },
         Message::Text { id: TextId::from_bytes([4; 16]), body: "안녕 ☎".to_owned() },
         Message::Dtmf { digit: '#', duration_ms: 40 },
         Message::Hold { on: true },
         Message::Mute { on: false },
+        Message::Bye { reason: Some(ByeReason::NoMediaPath) },
+        Message::TextRefused { id: TextId::from_bytes([4; 16]) },
     ]
 }
 
@@ -136,7 +138,7 @@ fn everything_at_its_limit_fits() {
 #[test]
 fn sealing_refuses_what_nobody_would_open() {
     let (alice, bob) = (Sender::new(1), Sender::new(11));
-    let packet = alice.packet(&bob, Some(Message::Bye));
+    let packet = alice.packet(&bob, Some(Message::Bye { reason: None }));
     assert_eq!(seal(&packet, &bob.key, &bob.seal.public(), [0; 32]), Err(SealError::NotOurs));
     let zero = SealPublic::from_bytes([0; 32]);
     assert_eq!(seal(&packet, &alice.key, &zero, [0; 32]), Err(SealError::BadKey));
@@ -148,7 +150,7 @@ fn sealing_refuses_what_nobody_would_open() {
 #[test]
 fn blobs_for_others_damaged_or_of_other_versions_are_refused() {
     let (alice, bob) = (Sender::new(1), Sender::new(11));
-    let packet = alice.packet(&bob, Some(Message::Bye));
+    let packet = alice.packet(&bob, Some(Message::Bye { reason: None }));
     let blob = seal(&packet, &alice.key, &bob.seal.public(), [6; 32]).unwrap();
     assert_eq!(open_by(&alice, &blob).unwrap_err(), OpenError::Sealed);
     for n in 0..blob.len() {
@@ -161,7 +163,7 @@ fn blobs_for_others_damaged_or_of_other_versions_are_refused() {
     assert_eq!(open_by(&bob, &[1; MAX_BLOB_BYTES + 1]).unwrap_err(), OpenError::TooLarge);
     assert_eq!(open_by(&bob, &[]).unwrap_err(), OpenError::Version);
     // Sealed to Bob's key, but meant for another terminal: passed on by a hostile receiver.
-    let for_carol = alice.packet(&Sender::new(21), Some(Message::Bye));
+    let for_carol = alice.packet(&Sender::new(21), Some(Message::Bye { reason: None }));
     let blob = seal(&for_carol, &alice.key, &bob.seal.public(), [6; 32]).unwrap();
     assert_eq!(open_by(&bob, &blob).unwrap_err(), OpenError::NotForUs);
 }
@@ -171,14 +173,14 @@ fn forged_packets_are_refused() {
     let (alice, bob, mallory) = (Sender::new(1), Sender::new(11), Sender::new(21));
     let open_raw =
         |signed: &Signed| open_envelope(&wire::encode(signed), &bob.key.public(), &|_, _| false, NOW);
-    let packet = alice.packet(&bob, Some(Message::Bye));
+    let packet = alice.packet(&bob, Some(Message::Bye { reason: None }));
     let by_mallory = mallory.key.sign(wire::domain::SIGNAL, &packet.payload());
     assert_eq!(open_raw(&by_mallory).unwrap_err(), OpenError::Signature);
     let other_domain = alice.key.sign(wire::domain::TERMINAL_RECORD, &packet.payload());
     assert_eq!(open_raw(&other_domain).unwrap_err(), OpenError::Signature);
 
     // Mallory's terminal with Alice's introduction, and with Alice's name but her own certificate.
-    let mut borrowed = mallory.packet(&bob, Some(Message::Bye));
+    let mut borrowed = mallory.packet(&bob, Some(Message::Bye { reason: None }));
     borrowed.intro = Some(Arc::new(alice.intro()));
     let signed = mallory.key.sign(wire::domain::SIGNAL, &borrowed.payload());
     assert_eq!(open_raw(&signed).unwrap_err(), OpenError::CertMismatch);
@@ -199,7 +201,7 @@ fn forged_packets_are_refused() {
 #[test]
 fn the_number_proof_is_left_to_do() {
     let (alice, bob) = (Sender::new(1), Sender::new(11));
-    let packet = alice.packet(&bob, Some(Message::Bye));
+    let packet = alice.packet(&bob, Some(Message::Bye { reason: None }));
     let blob = seal(&packet, &alice.key, &bob.seal.public(), [6; 32]).unwrap();
     let proof = &open_by(&bob, &blob).unwrap().intro.unwrap().proof;
     assert!(!proof.run(), "the nonce was made up");
@@ -208,7 +210,7 @@ fn the_number_proof_is_left_to_do() {
 #[test]
 fn certificates_expire() {
     let (alice, bob) = (Sender::new(1), Sender::new(11));
-    let packet = alice.packet(&bob, Some(Message::Bye));
+    let packet = alice.packet(&bob, Some(Message::Bye { reason: None }));
     let blob = seal(&packet, &alice.key, &bob.seal.public(), [6; 32]).unwrap();
     let later = NOW.plus(std::time::Duration::from_secs(400 * 24 * 3600));
     let error = open(&blob, &bob.seal, &bob.key.public(), &|_, _| true, later).unwrap_err();
@@ -218,7 +220,7 @@ fn certificates_expire() {
 #[test]
 fn without_an_introduction_the_dialog_must_be_known() {
     let (alice, bob) = (Sender::new(1), Sender::new(11));
-    let mut packet = alice.packet(&bob, Some(Message::Bye));
+    let mut packet = alice.packet(&bob, Some(Message::Bye { reason: None }));
     packet.intro = None;
     let blob = seal(&packet, &alice.key, &bob.seal.public(), [6; 32]).unwrap();
     assert_eq!(open_by(&bob, &blob).unwrap_err(), OpenError::UnknownDialog);
@@ -243,7 +245,7 @@ fn limits_are_checked_on_receipt() {
         (0, Message::Tunnel { data: vec![0; 1501] }, LimitError::Tunnel),
         (0, Message::Tunnel { data: Vec::new() }, LimitError::Tunnel),
         (1, Message::Tunnel { data: vec![0] }, LimitError::Sequence),
-        (0, Message::Bye, LimitError::Sequence),
+        (0, Message::Bye { reason: None }, LimitError::Sequence),
         (
             1,
             Message::Invite {
@@ -282,6 +284,13 @@ fn later_versions_are_understood_as_far_as_possible() {
         },
         #[n(4)]
         Reject {
+            #[n(0)]
+            reason: u8,
+            #[n(1)]
+            comment: String,
+        },
+        #[n(6)]
+        Bye {
             #[n(0)]
             reason: u8,
             #[n(1)]
@@ -327,6 +336,24 @@ fn later_versions_are_understood_as_far_as_possible() {
     assert_eq!((unknown.seq, unknown.message), (1, None));
     let reason = read(Later::Reject { reason: 99, comment: "later".to_owned() }).message;
     assert_eq!(reason, Some(Message::Reject { reason: RejectReason::Other(99) }));
+    let bye = read(Later::Bye { reason: 99, comment: "later".to_owned() }).message;
+    assert_eq!(bye, Some(Message::Bye { reason: Some(ByeReason::Other(99)) }));
+}
+
+/// Before it had a reason a bye was an empty map; such a reader passes over the reason.
+#[test]
+fn a_bye_without_a_reason_is_the_bye_of_old() {
+    #[derive(Encode, Decode, Debug, PartialEq)]
+    #[cbor(map)]
+    enum Old {
+        #[n(6)]
+        Bye,
+    }
+    let old = wire::encode(&Old::Bye);
+    assert_eq!(wire::encode(&Message::Bye { reason: None }), old);
+    assert_eq!(wire::decode(&old, 9), Ok(Message::Bye { reason: None }));
+    let new = wire::encode(&Message::Bye { reason: Some(ByeReason::MediaLost) });
+    assert_eq!(wire::decode(&new, 9), Ok(Old::Bye));
 }
 
 /// The encoding of version 1, byte for byte. These files are also where the fuzzer begins.
@@ -368,8 +395,24 @@ fn reasons_keep_their_codes() {
     for code in 0..=255 {
         assert_eq!(RejectReason::from_code(code).code(), code);
         assert_eq!(CancelReason::from_code(code).code(), code);
+        assert_eq!(ByeReason::from_code(code).code(), code);
         assert_eq!(Codec::from_code(code).code(), code);
     }
+}
+
+#[test]
+fn last_words_survive_as_codes() {
+    let finals = messages().into_iter().filter(Message::is_final);
+    let words: Vec<_> = finals.map(|message| LastWord::of(&message).unwrap()).collect();
+    assert!(words.len() >= 5);
+    for word in words {
+        assert_eq!(LastWord::from_code(word.code().into()), Some(word));
+    }
+    assert_eq!(LastWord::Bye(None).code(), 0, "as connections were closed before");
+    for other in [1, 0xff, 0x100, 0x3ff, 0x700, 0x1_0000_0400, u64::MAX] {
+        assert_eq!(LastWord::from_code(other), None, "{other:#x}");
+    }
+    assert!(messages().iter().all(|message| message.is_final() == LastWord::of(message).is_some()));
 }
 
 proptest! {
@@ -385,7 +428,7 @@ proptest! {
     }
 
     #[test]
-    fn damaged_packets_never_panic(which in 0_usize..13, at in any::<usize>(), to in any::<u8>()) {
+    fn damaged_packets_never_panic(which in 0_usize..15, at in any::<usize>(), to in any::<u8>()) {
         let (alice, bob) = (Sender::new(1), Sender::new(11));
         let mut payload = alice.packet(&bob, Some(messages().swap_remove(which))).payload();
         let at = at % payload.len();

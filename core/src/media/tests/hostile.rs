@@ -4,6 +4,7 @@ use std::net::{SocketAddr, UdpSocket};
 
 use super::*;
 use crate::audio::DeviceSpec;
+use offhook_proto::signalling::{ByeReason, LastWord};
 
 fn pair() -> Call {
     Call::new(on_loopback(Role::Caller), on_loopback(Role::Callee))
@@ -196,16 +197,18 @@ async fn a_closed_leg_tells_the_other_and_leaves_nothing_behind() {
     call.run("talking", |ends| ends.iter().all(|end| epochs(end).is_some())).await;
     let ports = call.ends.each_ref().map(|end| addresses(end).0);
     let [a, mut b] = call.ends;
+    let last = LastWord::Bye(Some(ByeReason::NotConfirmed));
+    a.leg.last_word(last);
     a.leg.close().await;
     let closed = async {
         while let Some(event) = b.events.recv().await {
-            if matches!(event, MediaEvent::Closed) {
-                return;
+            if let MediaEvent::Closed(said) = event {
+                return said;
             }
         }
         panic!("the other end was not told");
     };
-    timeout(PATIENCE, closed).await.unwrap();
+    assert_eq!(timeout(PATIENCE, closed).await.unwrap(), Some(last));
     b.leg.close().await;
     let gone = async {
         while metrics.num_alive_tasks() > before || ports.iter().any(|port| UdpSocket::bind(port).is_err()) {

@@ -1,12 +1,10 @@
-//! Slow proofs: what is known of them, and a queue that serves everybody in turn.
+//! Slow proofs: what is known of them, and who may run some.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use offhook_proto::proof::ProofTask;
 use tokio::sync::Semaphore;
-
-use crate::net::addr::Source;
 
 /// Verdicts remembered, good and bad ones. The oldest is forgotten first; then the proof is run again.
 const MAX_VERDICTS: usize = 16_384;
@@ -70,83 +68,5 @@ impl Verdicts {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Proofs waiting for the store's one worker. Sources take turns, so that a flood from one delays only itself.
-pub(super) struct Queue<J> {
-    waiting: HashMap<Source, VecDeque<J>>,
-    turns: VecDeque<Source>,
-    len: usize,
-    max: usize,
-    max_per_source: usize,
-}
-
-impl<J> Queue<J> {
-    pub(super) fn new(max: usize, max_per_source: usize) -> Self {
-        Self { waiting: HashMap::new(), turns: VecDeque::new(), len: 0, max, max_per_source }
-    }
-
-    /// Adds a job, or gives it back when the queue or the source's share of it is full.
-    pub(super) fn push(&mut self, source: Source, job: J) -> Result<(), J> {
-        let mine = self.waiting.get(&source).map_or(0, VecDeque::len);
-        if self.len >= self.max || mine >= self.max_per_source {
-            return Err(job);
-        }
-        self.waiting.entry(source).or_default().push_back(job);
-        if mine == 0 {
-            self.turns.push_back(source);
-        }
-        self.len += 1;
-        Ok(())
-    }
-
-    /// The next job: each source's oldest in turn.
-    pub(super) fn pop(&mut self) -> Option<J> {
-        let source = self.turns.pop_front()?;
-        let jobs = self.waiting.get_mut(&source)?;
-        let job = jobs.pop_front();
-        if jobs.is_empty() {
-            self.waiting.remove(&source);
-        } else {
-            self.turns.push_back(source);
-        }
-        self.len -= usize::from(job.is_some());
-        job
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.len
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn source(n: u8) -> Source {
-        Source::V4([10, 0, n])
-    }
-
-    #[test]
-    fn sources_take_turns_and_have_shares() {
-        let mut queue = Queue::new(100, 10);
-        let refused = (0..50).filter(|n| queue.push(source(1), *n).is_err()).count();
-        assert_eq!(refused, 40);
-        assert!(queue.push(source(2), 1000).is_ok());
-        assert_eq!(queue.pop(), Some(0));
-        assert_eq!(queue.pop(), Some(1000), "the second source need not wait for the flood");
-        assert_eq!(queue.pop(), Some(1));
-        assert_eq!(queue.len(), 8);
-    }
-
-    #[test]
-    fn the_whole_queue_is_bounded() {
-        let mut queue = Queue::new(5, 2);
-        let taken = (0..100).filter(|n| queue.push(source(*n), *n).is_ok()).count();
-        assert_eq!(taken, 5);
-        assert_eq!(std::iter::from_fn(|| queue.pop()).count(), 5);
-        assert_eq!(queue.len(), 0);
-        assert!(queue.waiting.is_empty() && queue.turns.is_empty());
     }
 }

@@ -13,8 +13,9 @@ use offhook_proto::wire::UnixMillis;
 use thiserror::Error;
 
 use super::disk::{Disk, Done, Loaded, Stored, Write};
-use super::proofs::{Queue, Verdicts};
+use super::proofs::Verdicts;
 use super::shares::{Place, Room, Shares};
+use crate::fair::FairQueue;
 use crate::net::addr::Source;
 use crate::net::config::Limits;
 use crate::net::status::wall_clock;
@@ -79,7 +80,8 @@ pub(in crate::net) struct Records {
     held: HashMap<RecordKey, Held>,
     shares: Shares,
     verdicts: Verdicts,
-    queue: Queue<Job>,
+    /// Proofs waiting for the store's one worker.
+    queue: FairQueue<Source, Job>,
     working: Option<Job>,
     disk: Option<Disk>,
 }
@@ -97,7 +99,7 @@ impl Records {
             held: HashMap::new(),
             shares: Shares::new(limits),
             verdicts,
-            queue: Queue::new(limits.proof_queue.max(16), limits.proof_queue_per_source.max(16)),
+            queue: FairQueue::new(limits.proof_queue.max(16), limits.proof_queue_per_source.max(16)),
             working: None,
             disk,
         };
@@ -166,8 +168,8 @@ impl Records {
             Some(false) => (job.reply)(Err(Refused::Proof)),
             // A good verdict is acted on in `next_proof`, in turn.
             Some(true) | None => {
-                if let Err(job) = self.queue.push(job.source, job) {
-                    (job.reply)(Err(Refused::Full));
+                if let Some(out) = self.queue.push(job.source, job) {
+                    (out.reply)(Err(Refused::Full));
                 }
             }
         }

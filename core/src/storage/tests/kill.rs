@@ -3,6 +3,7 @@
 //! The child is this test program again, started with the name of the test and an environment variable.
 
 use super::*;
+use offhook_proto::wire::UnixMillis;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};

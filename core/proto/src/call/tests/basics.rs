@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::party::Party;
 use super::world::{Act, World, call_id, ignore};
 use crate::call::{
-    CallConfig, CallError, CallEvent, CallState, Direction, EndReason, EndedBy, LegId, Output, TextFailure,
+    CallConfig, CallError, CallEvent, CallState, Direction, EndReason, EndedBy, LegId, TextFailure,
 };
 use crate::signalling::{LimitError, Message, RejectReason, TextId};
 
@@ -241,23 +241,15 @@ fn keys_hold_mute_and_texts_in_a_call() {
     );
     world.drain(ALICE);
     world.run_ms(500);
-    let from = Party::get(0, 0);
     let heard = &world.terminals[BOB].seen.events;
     for event in [
         CallEvent::Dtmf { call, digit: '#', duration_ms: 120 },
         CallEvent::RemoteHold { call, on: true },
         CallEvent::RemoteMute { call, on: true },
-        CallEvent::Text {
-            call: Some(call),
-            from: Party::number(0),
-            identity: from.peer.identity,
-            contact: true,
-            id,
-            body: "안녕".to_owned(),
-        },
     ] {
         assert!(heard.contains(&event), "{event:?}");
     }
+    assert_eq!(world.terminals[BOB].seen.texts, [id]);
     assert_eq!(world.terminals[ALICE].seen.text_results[&id], Ok(()));
 }
 
@@ -284,20 +276,6 @@ fn a_text_outside_of_a_call_reaches_all_terminals() {
     assert!(world.terminals[ALICE].seen.text_results.values().all(|result| *result == Ok(())));
     assert_eq!(world.terminals[ALICE].seen.text_results.len(), 1);
     world.assert_idle();
-}
-
-#[test]
-fn the_acknowledgement_of_a_text_is_polled_after_its_event() {
-    let mut world = two();
-    let text = Message::Text { id: TextId::from_bytes([1; 16]), body: "hi".to_owned() };
-    let packet = super::world::craft(Party::get(0, 0), Party::get(1, 0), call_id(4), 1, text);
-    let now = world.now(BOB);
-    let opened = Party::get(0, 0).opened(packet);
-    world.terminals[BOB].calls.handle_packet(now, opened, crate::call::Caller::Stranger);
-    let calls = &mut world.terminals[BOB].calls;
-    assert!(matches!(calls.poll_output(), Some(Output::Event(CallEvent::Text { call: None, .. }))));
-    assert!(matches!(calls.poll_output(), Some(Output::Transmit { packet, .. }) if packet.ack == 1));
-    assert_eq!(calls.poll_output(), None);
 }
 
 #[test]

@@ -109,7 +109,7 @@ fn packets_that_never_become_a_call() {
     let now = Now { instant: Instant::now(), wall: WALL };
     let messages = [
         Some(Message::Candidates { list: vec!["c".to_owned(); 16] }),
-        Some(Message::Bye),
+        Some(Message::Bye { reason: None }),
         Some(Message::Text { id: crate::signalling::TextId::from_bytes([0; 16]), body: "x".repeat(4096) }),
         Some(Message::Hold { on: true }),
         None,

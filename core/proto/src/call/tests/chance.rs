@@ -51,11 +51,23 @@ pub(super) struct Weather {
     pub refuse: u64,
     /// The media connection of a leg cannot be made.
     pub no_media: u64,
+    /// A media connection breaks at some time.
+    pub breaks: u64,
     /// Our own media cannot be prepared.
     pub no_device: u64,
+    /// A text that arrived cannot be kept.
+    pub no_disk: u64,
 }
 
 impl Weather {
-    pub const FINE: Self =
-        Self { loss: 0, duplicate: 0, delay: (20, 20), refuse: 0, no_media: 0, no_device: 0 };
+    pub const FINE: Self = Self {
+        loss: 0,
+        duplicate: 0,
+        delay: (20, 20),
+        refuse: 0,
+        no_media: 0,
+        breaks: 0,
+        no_device: 0,
+        no_disk: 0,
+    };
 }

@@ -7,9 +7,10 @@ use super::chance::Weather;
 use super::party::{Party, WALL};
 use super::world::{Act, World, call_id, craft, ignore, invite, offer};
 use crate::call::{
-    CallConfig, CallError, CallEvent, CallState, Caller, EndReason, EndedBy, Failure, LegId, LookupEnd,
+    CallConfig, CallError, CallEvent, CallState, Caller, Distrust, EndReason, EndedBy, Failure, LegId,
+    LookupEnd, Source,
 };
-use crate::signalling::{CallId, CancelReason, Message, RejectReason, TextId};
+use crate::signalling::{ByeReason, CallId, CancelReason, LastWord, Message, RejectReason, TextId};
 use crate::wire::UnixMillis;
 
 const ALICE: usize = 0;
@@ -28,9 +29,16 @@ fn dial_only(world: &mut World, call: CallId) {
 
 fn found(world: &mut World, call: CallId, party: &Party) -> Result<(), CallError> {
     let now = world.now(ALICE);
-    let result = world.terminals[ALICE].calls.found(now, call, party.peer.clone());
+    let result = world.terminals[ALICE].calls.found(now, call, party.peer.clone(), Source::Network);
     world.drain(ALICE);
     result
+}
+
+/// A terminal that an earlier call has left in the cache.
+fn cached(world: &mut World, call: CallId, party: &Party) {
+    let now = world.now(ALICE);
+    world.terminals[ALICE].calls.found(now, call, party.peer.clone(), Source::Cache).unwrap();
+    world.drain(ALICE);
 }
 
 fn lookup_finished(world: &mut World, call: CallId, end: LookupEnd) {
@@ -59,22 +67,20 @@ fn look_ups_that_find_nothing_end_the_call_at_once() {
 
 #[test]
 fn unreachable_is_known_within_five_seconds() {
-    // The look-up finds nobody and does not end.
-    let mut world = two();
-    dial_only(&mut world, call_id(1));
-    world.run_ms(4990);
-    assert_eq!(world.state(ALICE, call_id(1)), Some(CallState::Searching));
-    world.run_ms(20);
-    assert_eq!(world.ended(ALICE, call_id(1)), Some((EndReason::Unreachable, EndedBy::Network)));
-
-    // The terminal that was found never says a word.
-    let mut world = two();
-    world.weather.loss = 1000;
-    world.dial_as(ALICE, call_id(1), 1);
-    world.run_ms(5010);
-    assert_eq!(world.ended(ALICE, call_id(1)), Some((EndReason::Unreachable, EndedBy::Network)));
-    world.run_ms(20_000);
-    world.assert_idle();
+    // The terminal that was found never says a word, whenever it was found.
+    for found_at in [0, 2000, 4400] {
+        let mut world = two();
+        world.weather.loss = 1000;
+        dial_only(&mut world, call_id(1));
+        world.run_ms(found_at);
+        found(&mut world, call_id(1), Party::get(1, 0)).unwrap();
+        world.run_ms(4490 - found_at);
+        assert_eq!(world.state(ALICE, call_id(1)), Some(CallState::Inviting));
+        world.run_ms(20);
+        assert_eq!(world.ended(ALICE, call_id(1)), Some((EndReason::Unreachable, EndedBy::Network)));
+        world.run_ms(20_000);
+        world.assert_idle();
+    }
 
     // All routes say that it is not connected.
     let mut world = two();
@@ -85,14 +91,136 @@ fn unreachable_is_known_within_five_seconds() {
     world.assert_idle();
 }
 
+/// Nothing is known of the number then: neither that nobody has it, nor that it is off line.
 #[test]
-fn a_terminal_that_is_found_late_gets_its_time() {
+fn a_look_up_that_does_not_come_to_an_end_is_no_unreachable_number() {
+    let lookup = Some((EndReason::Failed(Failure::Lookup), EndedBy::Network));
     let mut world = two();
     dial_only(&mut world, call_id(1));
-    world.run_ms(4900);
-    found(&mut world, call_id(1), Party::get(1, 0)).unwrap();
+    world.run_ms(4490);
+    assert_eq!(world.state(ALICE, call_id(1)), Some(CallState::Searching));
+    world.run_ms(20);
+    assert_eq!(world.ended(ALICE, call_id(1)), lookup);
+
+    // What the cache says is no look-up: the invite goes to where the terminal was the last time.
+    for ends in [true, false] {
+        let mut world = two();
+        world.terminals[BOB].dead = true;
+        dial_only(&mut world, call_id(1));
+        cached(&mut world, call_id(1), Party::get(1, 0));
+        world.run_ms(3000);
+        assert_eq!(world.state(ALICE, call_id(1)), Some(CallState::Inviting), "another route may be found");
+        if ends {
+            lookup_finished(&mut world, call_id(1), LookupEnd::Failed);
+        }
+        world.run_ms(1510);
+        assert_eq!(world.ended(ALICE, call_id(1)), lookup);
+        world.run_ms(1000);
+        world.assert_idle();
+    }
+
+    // The network knows better than the cache.
+    let mut world = two();
+    world.terminals[BOB].dead = true;
+    dial_only(&mut world, call_id(1));
+    cached(&mut world, call_id(1), Party::get(1, 0));
     world.run_ms(1000);
+    lookup_finished(&mut world, call_id(1), LookupEnd::WrongNumber);
+    assert_eq!(world.ended(ALICE, call_id(1)), Some((EndReason::WrongNumber, EndedBy::Network)));
+
+    // A cached terminal that answers needs no look-up.
+    let mut world = two();
+    dial_only(&mut world, call_id(1));
+    cached(&mut world, call_id(1), Party::get(1, 0));
+    world.run_ms(1000);
+    lookup_finished(&mut world, call_id(1), LookupEnd::Failed);
+    world.run_ms(10_000);
     assert_eq!(world.state(ALICE, call_id(1)), Some(CallState::Ringing));
+}
+
+/// A record in the cache leads to where the terminal was; the network's record to where it is.
+#[test]
+fn a_new_route_is_tried_at_once_also_when_the_old_ones_have_failed() {
+    let invites = |world: &World| world.kinds(ALICE).iter().filter(|kind| **kind == "invite").count();
+    for (failed, stopped_at) in [(true, 100), (false, 100), (true, 3000)] {
+        let mut world = two();
+        world.record = true;
+        world.terminals[BOB].dead = failed;
+        world.filter =
+            Some(|world, _, _| !world.terminals[BOB].dead && world.time < Duration::from_millis(50));
+        dial_only(&mut world, call_id(1));
+        cached(&mut world, call_id(1), Party::get(1, 0));
+        world.run_ms(stopped_at);
+        let before = invites(&world);
+        world.terminals[BOB].dead = false;
+        let now = world.now(ALICE);
+        let mut peer = Party::get(1, 0).peer.clone();
+        let calls = &mut world.terminals[ALICE].calls;
+        calls.found(now, call_id(1), peer.clone(), Source::Network).unwrap();
+        world.drain(ALICE);
+        assert_eq!(invites(&world), before, "the same routes bring nothing new");
+        peer.routes = vec!["/ip4/192.0.2.7/udp/4001/quic-v1".parse().unwrap()];
+        world.terminals[ALICE].calls.found(now, call_id(1), peer, Source::Network).unwrap();
+        world.drain(ALICE);
+        assert_eq!(invites(&world), before + 1);
+        lookup_finished(&mut world, call_id(1), LookupEnd::Complete);
+        world.run_ms(100);
+        assert_eq!(world.rings(BOB), 1, "one way later, not at the next repetition");
+        assert_eq!(world.state(ALICE, call_id(1)), Some(CallState::Ringing));
+    }
+}
+
+#[test]
+fn a_text_takes_new_routes_too() {
+    let mut world = two();
+    world.terminals[BOB].dead = true;
+    let (call, id) = (call_id(1), TextId::from_bytes([1; 16]));
+    let now = world.now(ALICE);
+    let calls = &mut world.terminals[ALICE].calls;
+    calls.text_to(now, call, Party::number(1), id, "x".to_owned()).unwrap();
+    cached(&mut world, call, Party::get(1, 0));
+    world.run_ms(350);
+    world.terminals[BOB].dead = false;
+    let now = world.now(ALICE);
+    let mut peer = Party::get(1, 0).peer.clone();
+    peer.routes = vec!["/ip4/192.0.2.7/udp/4001/quic-v1".parse().unwrap()];
+    world.terminals[ALICE].calls.found(now, call, peer, Source::Network).unwrap();
+    world.drain(ALICE);
+    world.run_ms(45);
+    assert_eq!(world.terminals[BOB].seen.handed.len(), 1);
+    lookup_finished(&mut world, call, LookupEnd::Complete);
+    world.run_ms(4000);
+    assert_eq!(world.terminals[ALICE].seen.text_results[&id], Ok(()));
+    world.assert_idle();
+}
+
+/// The engine learns from the look-up that no key can be trusted, while it rings already or before.
+#[test]
+fn nothing_rings_under_keys_that_nobody_trusts() {
+    for (why, reason) in [
+        (Distrust::KeyChanged, EndReason::KeyChanged),
+        (Distrust::Disputed, EndReason::Failed(Failure::Disputed)),
+    ] {
+        for after in [0, 2000] {
+            let mut world = two();
+            if after > 0 {
+                world.dial_as(ALICE, call_id(1), 1);
+            } else {
+                dial_only(&mut world, call_id(1));
+            }
+            world.run_ms(after);
+            let now = world.now(ALICE);
+            world.terminals[ALICE].calls.distrust(now, call_id(1), why).unwrap();
+            world.drain(ALICE);
+            assert_eq!(world.ended(ALICE, call_id(1)), Some((reason, EndedBy::Local)));
+            world.run_ms(1000);
+            assert!(world.terminals[BOB].seen.live.is_empty());
+            let now = world.now(ALICE);
+            let calls = &mut world.terminals[ALICE].calls;
+            assert_eq!(calls.distrust(now, call_id(1), why), Err(CallError::UnknownCall));
+            world.assert_idle();
+        }
+    }
 }
 
 #[test]
@@ -121,12 +249,88 @@ fn no_media_path_within_eight_seconds_of_the_answer() {
     world.run_ms(7900);
     assert_eq!(world.state(ALICE, call_id(1)), Some(CallState::Connecting));
     world.run_ms(200);
+    // Whoever notices first tells the other.
     for at in [ALICE, BOB] {
         let (reason, _) = world.ended(at, call_id(1)).unwrap();
-        assert!(matches!(reason, EndReason::Failed(Failure::NoMediaPath) | EndReason::HungUp), "{reason:?}");
+        assert_eq!(reason, EndReason::Failed(Failure::NoMediaPath));
     }
     world.run_ms(1000);
     world.assert_idle();
+}
+
+/// Whatever fails in an answered call, the other end does not take it for a hang-up: not by the bye, and not by the end
+/// of the media connection if the bye does not come.
+#[test]
+fn both_ends_say_what_failed() {
+    for (said, heard) in [
+        (None, EndReason::HungUp),
+        (Some(ByeReason::NoMediaPath), EndReason::Failed(Failure::NoMediaPath)),
+        (Some(ByeReason::MediaLost), EndReason::Failed(Failure::MediaLost)),
+        (Some(ByeReason::Media), EndReason::Failed(Failure::Remote)),
+        (Some(ByeReason::NotConfirmed), EndReason::Failed(Failure::NotConfirmed)),
+        (Some(ByeReason::SignallingLost), EndReason::Failed(Failure::SignallingLost)),
+        (Some(ByeReason::Failed), EndReason::Failed(Failure::Remote)),
+        (Some(ByeReason::Other(77)), EndReason::Failed(Failure::Remote)),
+    ] {
+        let (alice, bob) = (Party::get(0, 0), Party::get(1, 0));
+        let mut world = two();
+        connect(&mut world);
+        // Numbers far ahead: it overtakes whatever was said before.
+        let bye = craft(bob, alice, call_id(1), 20, Message::Bye { reason: said });
+        world.inject(ALICE, bob, bye, Caller::Contact);
+        assert_eq!(world.ended(ALICE, call_id(1)), Some((heard, EndedBy::Remote)));
+
+        let mut world = two();
+        connect(&mut world);
+        world.weather.loss = 1000;
+        let leg = LegId { call: call_id(1), terminal: bob.local.terminal };
+        let now = world.now(ALICE);
+        world.terminals[ALICE].calls.media_closed(now, leg, Some(LastWord::Bye(said)));
+        world.drain(ALICE);
+        assert_eq!(world.ended(ALICE, call_id(1)), Some((heard, EndedBy::Remote)));
+    }
+    // Before the answer the connection repeats what the messages say that are meant for then.
+    let busy = Some(LastWord::Reject(RejectReason::Busy));
+    let elsewhere = Some(LastWord::Cancel(CancelReason::AnsweredElsewhere));
+    for (at, last, end) in [
+        (ALICE, busy, (EndReason::Busy, EndedBy::Remote)),
+        (ALICE, elsewhere, (EndReason::Failed(Failure::Media), EndedBy::Network)),
+        (BOB, elsewhere, (EndReason::AnsweredElsewhere, EndedBy::Elsewhere)),
+        (BOB, busy, (EndReason::Failed(Failure::Media), EndedBy::Network)),
+    ] {
+        let mut world = two();
+        world.dial_as(ALICE, call_id(1), 1);
+        world.run_ms(2000);
+        let now = world.now(at);
+        let leg = LegId { call: call_id(1), terminal: Party::get(1 - at, 0).local.terminal };
+        world.terminals[at].calls.media_closed(now, leg, last);
+        world.drain(at);
+        assert_eq!(world.ended(at, call_id(1)), Some(end), "{last:?}");
+    }
+    // A connection that ends without a word.
+    let mut world = two();
+    world.dial_as(ALICE, call_id(1), 1);
+    world.run_ms(2000);
+    let now = world.now(BOB);
+    let leg = LegId { call: call_id(1), terminal: Party::get(0, 0).local.terminal };
+    world.terminals[BOB].calls.media_closed(now, leg, None);
+    world.drain(BOB);
+    assert_eq!(world.ended(BOB, call_id(1)), Some((EndReason::Failed(Failure::Media), EndedBy::Network)));
+}
+
+#[test]
+fn a_caller_that_never_confirms_is_told_so() {
+    let mut world = two();
+    world.filter = Some(|_, _, packet| matches!(packet.message, Some(Message::Confirm)));
+    world.dial_as(ALICE, call_id(1), 1);
+    world.run_ms(2000);
+    world.act(BOB, Act::Accept { call: call_id(1) });
+    world.run_ms(7900);
+    assert_eq!(world.state(ALICE, call_id(1)), Some(CallState::Active), "it knows that it has");
+    world.run_ms(1000);
+    let ended = |at: usize| world.ended(at, call_id(1)).unwrap();
+    assert_eq!(ended(BOB), (EndReason::Failed(Failure::NotConfirmed), EndedBy::Network));
+    assert_eq!(ended(ALICE), (EndReason::Failed(Failure::NotConfirmed), EndedBy::Remote));
 }
 
 #[test]
@@ -159,7 +363,7 @@ fn media_that_fail_before_and_after_the_answer() {
         world.ended(ALICE, call_id(1)),
         Some((EndReason::Failed(Failure::MediaLost), EndedBy::Network))
     );
-    assert_eq!(world.ended(BOB, call_id(1)), Some((EndReason::HungUp, EndedBy::Remote)));
+    assert_eq!(world.ended(BOB, call_id(1)), Some((EndReason::Failed(Failure::MediaLost), EndedBy::Remote)));
 }
 
 #[test]
@@ -194,7 +398,7 @@ fn invites_are_repeated_with_growing_pauses_and_the_same_bytes() {
         world.run_ms(10);
         times.extend((before..invites(&world).len()).map(|_| world.time.as_millis() / 100));
     }
-    assert_eq!(times, [0, 4, 12, 28, 48]);
+    assert_eq!(times, [0, 4, 12, 28]);
     let hashes = invites(&world);
     assert!(hashes.iter().all(|hash| *hash == hashes[0]));
 }
@@ -229,7 +433,7 @@ fn a_wrong_clock_is_told_to_the_caller() {
     world.run_ms(2000);
     assert_eq!(world.ended(ALICE, call_id(1)), Some((EndReason::Failed(Failure::Clock), EndedBy::Remote)));
     let texts: Vec<_> = world.terminals[ALICE].seen.text_results.values().collect();
-    assert_eq!(texts, [&Err(crate::call::TextFailure::Refused)]);
+    assert_eq!(texts, [&Err(crate::call::TextFailure::Clock)]);
     world.assert_idle();
 }
 
@@ -270,7 +474,7 @@ fn hang_up_busy_and_accept_from_the_wrong_peer_are_ignored() {
     let mallory = Party::get(2, 0);
     let alice = Party::get(0, 0);
     for message in [
-        Message::Bye,
+        Message::Bye { reason: None },
         Message::Reject { reason: RejectReason::Busy },
         Message::Cancel { reason: CancelReason::Cancelled },
         Message::Accept { invite_hash: [0; 32] },
@@ -293,7 +497,7 @@ fn hang_up_busy_and_accept_from_the_wrong_peer_are_ignored() {
     }
     let mut world = two();
     connect(&mut world);
-    let bye = craft(mallory, alice, call_id(1), 1, Message::Bye);
+    let bye = craft(mallory, alice, call_id(1), 1, Message::Bye { reason: None });
     world.inject(ALICE, mallory, bye, Caller::Contact);
     world.run_ms(1000);
     assert_eq!(world.state(ALICE, call_id(1)), Some(CallState::Active));
@@ -363,7 +567,7 @@ fn what_comes_before_the_invite() {
     assert_eq!(world.rings(BOB), 1);
 
     // A cancel or a bye means that it never rings, mixed with candidates and with another call that does.
-    for last in [Message::Cancel { reason: CancelReason::Cancelled }, Message::Bye] {
+    for last in [Message::Cancel { reason: CancelReason::Cancelled }, Message::Bye { reason: None }] {
         let mut world = two();
         world.record = true;
         send(&mut world, 1, 3, last.clone());
@@ -393,7 +597,7 @@ fn dialogs_that_begin_with_anything_else_are_closed() {
         Message::Ringing { offer: offer(), candidates: Vec::new() },
         Message::Accept { invite_hash: [0; 32] },
         Message::Confirm,
-        Message::Bye,
+        Message::Bye { reason: None },
         Message::Hold { on: true },
         Message::Reject { reason: RejectReason::Busy },
     ] {
@@ -450,7 +654,7 @@ fn a_late_media_report_changes_nothing() {
     calls.media_ready(now, leg);
     calls.media_failed(now, leg);
     calls.media_lost(now, leg);
-    calls.send_failed(now, leg);
+    calls.send_failed(now, leg, &Party::get(1, 0).peer);
     assert_eq!(calls.set_offer(now, leg, offer()), Err(CallError::UnknownLeg));
     assert_eq!(calls.local_candidates(now, leg, vec!["c".to_owned()]), Err(CallError::UnknownLeg));
     assert_eq!(calls.poll_output(), None);

@@ -6,7 +6,9 @@ use super::basics::connect;
 use super::chance::{Rng, Weather};
 use super::party::Party;
 use super::world::{Act, World, call_id, craft, invite};
-use crate::call::{CallConfig, CallEvent, CallState, Caller, Direction, EndReason, EndedBy, glare_winner};
+use crate::call::{
+    CallConfig, CallEvent, CallState, Caller, Direction, EndReason, EndedBy, Source, glare_winner,
+};
 use crate::signalling::{CallId, Message};
 
 const ALICE: usize = 0;
@@ -212,7 +214,8 @@ fn glare_with_crossing_invites_in_both_orders() {
                 let now = world.now(at);
                 let calls = &mut world.terminals[at].calls;
                 calls.dial(now, call_id(call), Party::number(to), true).unwrap();
-                calls.found(now, call_id(call), Party::get(usize::from(to), 0).peer.clone()).unwrap();
+                let peer = Party::get(usize::from(to), 0).peer.clone();
+                calls.found(now, call_id(call), peer, Source::Network).unwrap();
                 calls.lookup_finished(now, call_id(call), crate::call::LookupEnd::Complete).unwrap();
                 world.drain(at);
                 world.run_ms(head_start);

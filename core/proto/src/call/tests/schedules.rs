@@ -13,11 +13,13 @@
 //!    afterwards.
 //! 6. Media are stopped exactly once for every time they were prepared.
 //! 7. No address is shown before `Disclose`: neither our candidates nor a connectivity check.
-//! 8. A text arrives at most once at a terminal; its sender is told one result, and "delivered" only if it arrived.
+//! 8. A text is handed out at most once at a terminal; its sender is told one result, and "delivered" only if it is on
+//!    the disk of a receiver.
 //! 9. What is kept stays within its bounds, one input causes a bounded number of outputs, timers advance.
 //! 10. When all calls are over, no timer is left.
+//! 11. A terminal says that somebody hung up only if its user did so: failures are told as such.
 //!
-//! 3 to 9 are watched with every output by [`World`], the others at the end of a schedule. A schedule is
+//! 3 to 9 and 11 are watched with every output by [`World`], the others at the end of a schedule. A schedule is
 //! reproduced from its seed, which a failing test prints.
 
 use std::time::Duration;
@@ -43,7 +45,9 @@ fn weather(rng: &mut Rng) -> Weather {
         delay: (near, near + spread),
         refuse: bad(rng, 60),
         no_media: bad(rng, 200),
+        breaks: bad(rng, 200),
         no_device: bad(rng, 60),
+        no_disk: bad(rng, 300),
     }
 }
 
@@ -149,9 +153,15 @@ fn check(seed: u64, trace: bool) {
 
 fn schedules(test: u64) {
     for seed in test * SCHEDULES..(test + 1) * SCHEDULES {
-        if std::panic::catch_unwind(|| check(seed, false)).is_err() {
+        if let Err(panic) = std::panic::catch_unwind(|| check(seed, false)) {
             println!("schedule of seed {seed} failed; once more, with everything that happens:");
-            check(seed, true);
+            // Whatever becomes of the second run, the first one has failed.
+            let again = std::panic::catch_unwind(|| check(seed, true));
+            println!(
+                "schedule of seed {seed} {} again",
+                if again.is_err() { "failed" } else { "did not fail" }
+            );
+            std::panic::resume_unwind(panic);
         }
     }
 }
@@ -183,18 +193,25 @@ schedule_tests!(
 fn schedules_are_worth_their_name() {
     use std::collections::BTreeMap;
     let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
+    let mut texts: BTreeMap<String, usize> = BTreeMap::new();
     let mut connected = 0;
     for seed in 0..2000 {
         let world = run(seed, false);
         for terminal in &world.terminals {
             connected += terminal.seen.connected.len();
+            for result in terminal.seen.text_results.values() {
+                *texts.entry(format!("{result:?}")).or_default() += 1;
+            }
             for (reason, by) in terminal.seen.ended.values() {
                 *reasons.entry(format!("{reason:?} by {by:?}")).or_default() += 1;
             }
         }
     }
-    println!("{connected} ends connected; {reasons:#?}");
+    println!("{connected} ends connected; {reasons:#?}; texts {texts:#?}");
     assert!(connected > 500);
+    for result in ["Ok(())", "Err(NotKept)", "Err(TimedOut)", "Err(CallEnded)"] {
+        assert!(texts.contains_key(result), "no text ended with {result}");
+    }
     for reason in [
         "HungUp by Local",
         "HungUp by Remote",
@@ -209,6 +226,7 @@ fn schedules_are_worth_their_name() {
         "Merged by Local",
         "Failed(NoMediaPath) by Network",
         "Failed(MediaLost) by Network",
+        "Failed(MediaLost) by Remote",
         "Failed(Clock) by Remote",
         "Failed(Lookup) by Network",
     ] {

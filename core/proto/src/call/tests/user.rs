@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::party::Party;
 use super::world::{Act, Happening, World, ignore};
-use crate::call::{CallError, CallEvent, LookupEnd};
+use crate::call::{CallError, CallEvent, LookupEnd, Source};
 use crate::signalling::{CallId, RejectReason, TextId};
 
 impl World {
@@ -58,25 +58,32 @@ impl World {
             .map(|to| self.terminal_number(to))
             .collect();
         let slow = if self.users && self.rng.chance(30) { 5000 } else { 300 };
+        // The network knows nothing of the number, or cannot be asked.
+        let nothing = self.users && self.rng.chance(40);
         let mut last = Duration::ZERO;
         for terminal in terminals {
-            if self.users && self.rng.chance(50) {
+            if self.users && self.rng.chance(200) {
+                let source = Source::Cache;
+                self.schedule(Duration::ZERO, Happening::Found { at, call, account, terminal, source });
+            }
+            if nothing || (self.users && self.rng.chance(50)) {
                 continue; // its record is missing
             }
+            let source = Source::Network;
             let delay = self.rng.ms(20, slow);
             last = last.max(delay);
-            self.schedule(delay, Happening::Found { at, call, account, terminal });
+            self.schedule(delay, Happening::Found { at, call, account, terminal, source });
         }
         if self.users && self.rng.chance(100) {
             // A record of a terminal that is gone for good.
+            let source = if nothing || self.rng.chance(500) { Source::Cache } else { Source::Network };
             let delay = self.rng.ms(20, slow);
-            self.schedule(delay, Happening::Found { at, call, account, terminal: 2 });
+            self.schedule(delay, Happening::Found { at, call, account, terminal: 2, source });
         }
-        let end = if self.users && self.rng.chance(30) {
-            [LookupEnd::WrongNumber, LookupEnd::Failed, LookupEnd::NoTerminal]
-                [usize::try_from(self.rng.below(3)).unwrap()]
-        } else {
-            LookupEnd::Complete
+        let end = match nothing {
+            true => [LookupEnd::WrongNumber, LookupEnd::Failed, LookupEnd::NoTerminal]
+                [usize::try_from(self.rng.below(3)).unwrap()],
+            false => LookupEnd::Complete,
         };
         if !(self.users && self.rng.chance(30)) {
             let delay = last + self.rng.ms(0, 800);
@@ -129,7 +136,6 @@ impl World {
             | CallEvent::Found { .. }
             | CallEvent::Ringing { .. }
             | CallEvent::Connected { .. }
-            | CallEvent::Text { .. }
             | CallEvent::TextDelivered { .. }
             | CallEvent::TextFailed { .. }
             | CallEvent::Dtmf { .. }

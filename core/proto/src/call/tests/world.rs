@@ -13,22 +13,24 @@ use super::chance::{Rng, Weather};
 use super::party::{Party, WALL};
 use crate::call::{
     CallConfig, CallError, CallEvent, CallState, Caller, Calls, EndReason, EndedBy, LegId, LookupEnd, Now,
-    Output, Role, TextFailure,
+    Output, Peer, Role, Source, TextFailure, TextKept, TextKey,
 };
-use crate::signalling::{CallId, Codec, MediaOffer, Message, Opened, Packet, RejectReason, TextId};
+use crate::signalling::{CallId, Codec, LastWord, MediaOffer, Message, Opened, Packet, RejectReason, TextId};
 use crate::wire::UnixMillis;
 
 /// What is going to happen.
 #[derive(Clone, Debug)]
 pub(super) enum Happening {
     Packet { to: usize, from: usize, packet: Box<Packet> },
-    SendFailed { at: usize, leg: LegId },
+    SendFailed { at: usize, leg: LegId, tried: Arc<Peer> },
     SetOffer { at: usize, leg: LegId },
     Candidates { at: usize, leg: LegId },
     MediaReady { at: usize, leg: LegId },
     MediaFailed { at: usize, leg: LegId },
     MediaLost { at: usize, leg: LegId },
-    Found { at: usize, call: CallId, account: usize, terminal: usize },
+    MediaClosed { at: usize, leg: LegId, last: Option<LastWord> },
+    TextKept { at: usize, key: TextKey, id: TextId, outcome: TextKept },
+    Found { at: usize, call: CallId, account: usize, terminal: usize, source: Source },
     LookupFinished { at: usize, call: CallId, end: LookupEnd },
     User { at: usize, act: Act },
 }
@@ -67,6 +69,9 @@ pub(super) struct Seen {
     pub connected: BTreeSet<CallId>,
     pub ended: BTreeMap<CallId, (EndReason, EndedBy)>,
     pub events: Vec<CallEvent>,
+    /// Texts that the machine handed out to be kept.
+    pub handed: BTreeSet<TextId>,
+    /// Texts on disk, in the order in which they came there.
     pub texts: Vec<TextId>,
     pub text_results: BTreeMap<TextId, Result<(), TextFailure>>,
     pub texts_sent: BTreeSet<TextId>,
@@ -80,6 +85,8 @@ pub(super) struct Terminal {
     media: BTreeMap<LegId, MediaEnd>,
     /// Legs of which a verified accept came in (caller) or went out (callee).
     accepts: BTreeSet<LegId>,
+    /// Legs on which it said that somebody hung up.
+    hung_up: BTreeSet<LegId>,
     /// Difference of the wall clock to the true time, milliseconds.
     pub skew: i64,
     /// Packets to it vanish; after a while they meet "not connected".
@@ -132,6 +139,7 @@ impl World {
                     seen: Seen::default(),
                     media: BTreeMap::new(),
                     accepts: BTreeSet::new(),
+                    hung_up: BTreeSet::new(),
                     skew: 0,
                     dead: false,
                     tunnelled: 0,
@@ -230,6 +238,8 @@ impl World {
             | Happening::MediaReady { at, .. }
             | Happening::MediaFailed { at, .. }
             | Happening::MediaLost { at, .. }
+            | Happening::MediaClosed { at, .. }
+            | Happening::TextKept { at, .. }
             | Happening::Found { at, .. }
             | Happening::LookupFinished { at, .. }
             | Happening::User { at, .. } => *at,
@@ -240,7 +250,9 @@ impl World {
         }
         match happening {
             Happening::Packet { to, from, packet } => self.deliver(to, from, *packet),
-            Happening::SendFailed { leg, .. } => self.terminals[at].calls.send_failed(now, leg),
+            Happening::SendFailed { leg, tried, .. } => {
+                self.terminals[at].calls.send_failed(now, leg, &tried);
+            }
             Happening::SetOffer { leg, .. } => ignore(self.terminals[at].calls.set_offer(now, leg, offer())),
             Happening::Candidates { leg, .. } => {
                 let list = vec!["candidate:1 1 udp 1 192.0.2.1 9 typ host".to_owned(); 3];
@@ -249,9 +261,18 @@ impl World {
             Happening::MediaReady { leg, .. } => self.terminals[at].calls.media_ready(now, leg),
             Happening::MediaFailed { leg, .. } => self.terminals[at].calls.media_failed(now, leg),
             Happening::MediaLost { leg, .. } => self.terminals[at].calls.media_lost(now, leg),
-            Happening::Found { call, account, terminal, .. } => {
+            Happening::MediaClosed { leg, last, .. } => {
+                self.terminals[at].calls.media_closed(now, leg, last);
+            }
+            Happening::TextKept { key, id, outcome, .. } => {
+                if outcome == TextKept::Kept {
+                    self.terminals[at].seen.texts.push(id);
+                }
+                self.terminals[at].calls.text_kept(now, key, outcome);
+            }
+            Happening::Found { call, account, terminal, source, .. } => {
                 let peer = Party::get(account, terminal).peer.clone();
-                ignore(self.terminals[at].calls.found(now, call, peer));
+                ignore(self.terminals[at].calls.found(now, call, peer, source));
             }
             Happening::LookupFinished { call, end, .. } => {
                 ignore(self.terminals[at].calls.lookup_finished(now, call, end));
@@ -297,7 +318,7 @@ impl World {
             }
         }
         match output {
-            Output::Transmit { leg, packet, .. } => self.transmit(at, leg, packet),
+            Output::Transmit { leg, peer, packet } => self.transmit(at, leg, peer, packet),
             Output::PrepareMedia { leg, role, disclose } => {
                 let end = MediaEnd { role: Some(role), disclosed: disclose, ..MediaEnd::default() };
                 assert!(self.terminals[at].media.insert(leg, end).is_none(), "media prepared twice");
@@ -330,7 +351,15 @@ impl World {
                 self.terminals[at].tunnelled += 1;
             }
             Output::StartAudio { leg } => self.start_audio(at, leg),
-            Output::StopMedia { leg } => self.stop_media(at, leg),
+            Output::StopMedia { leg, last } => self.stop_media(at, leg, last),
+            Output::KeepText { key, text } => {
+                assert!(self.terminals[at].seen.handed.insert(text.id), "a text arrived twice");
+                let slow = if self.rng.chance(50) { 3000 } else { 20 };
+                let outcome =
+                    if self.rng.chance(self.weather.no_disk) { TextKept::Failed } else { TextKept::Kept };
+                let delay = self.rng.ms(0, slow);
+                self.schedule(delay, Happening::TextKept { at, key, id: text.id, outcome });
+            }
             Output::Event(event) => self.event(at, event),
         }
     }
@@ -354,7 +383,7 @@ impl World {
         assert!(!caller || winners == 1, "two winners of a fork");
     }
 
-    fn stop_media(&mut self, at: usize, leg: LegId) {
+    fn stop_media(&mut self, at: usize, leg: LegId, last: Option<LastWord>) {
         self.open_media(at, leg).stopped = true;
         let (other, mirror) = self.mirror(at, leg);
         let Some(other) = other else { return };
@@ -362,7 +391,15 @@ impl World {
         if self.terminals[other].media.get(&mirror).is_some_and(|end| !end.stopped && end.ready_at.is_some())
         {
             let delay = self.rng.ms(30, 6000);
-            self.schedule(delay, Happening::MediaLost { at: other, leg: mirror });
+            let said = self.rng.chance(500);
+            self.schedule(
+                delay,
+                if said {
+                    Happening::MediaClosed { at: other, leg: mirror, last }
+                } else {
+                    Happening::MediaLost { at: other, leg: mirror }
+                },
+            );
         }
     }
 
@@ -389,11 +426,16 @@ impl World {
             }
             self.schedule(delay, Happening::MediaReady { at, leg });
         }
+        if self.rng.chance(self.weather.breaks) {
+            let delay = self.rng.ms(400, 20_000);
+            self.schedule(delay, Happening::MediaLost { at, leg });
+        }
     }
 
-    fn transmit(&mut self, at: usize, leg: LegId, packet: Packet) {
+    fn transmit(&mut self, at: usize, leg: LegId, tried: Arc<Peer>, packet: Packet) {
         packet.check().expect("what the machine sends is within the limits");
         self.check_privacy(at, leg, &packet);
+        self.check_farewell(at, leg, &packet);
         if matches!(packet.message, Some(Message::Accept { .. })) {
             self.terminals[at].accepts.insert(leg);
         }
@@ -403,7 +445,7 @@ impl World {
         let to = self.terminals.iter().position(|terminal| terminal.party.local.terminal == packet.to);
         let Some(to) = to.filter(|to| !self.terminals[*to].dead) else {
             let delay = self.rng.ms(50, 300);
-            self.schedule(delay, Happening::SendFailed { at, leg });
+            self.schedule(delay, Happening::SendFailed { at, leg, tried });
             return;
         };
         if self.filter.is_some_and(|lost| lost(self, at, &packet)) || self.rng.chance(self.weather.loss) {
@@ -411,7 +453,7 @@ impl World {
         }
         if self.rng.chance(self.weather.refuse) {
             let delay = self.rng.ms(20, 200);
-            self.schedule(delay, Happening::SendFailed { at, leg });
+            self.schedule(delay, Happening::SendFailed { at, leg, tried });
             return;
         }
         let packet = Box::new(packet);
@@ -436,6 +478,19 @@ impl World {
         assert!(!shows || disclosed, "a candidate shows our address");
     }
 
+    /// Nobody says that somebody hung up when something failed.
+    fn check_farewell(&mut self, at: usize, leg: LegId, packet: &Packet) {
+        let terminal = &mut self.terminals[at];
+        let hangs_up = matches!(packet.message, Some(Message::Bye { reason: None }));
+        if hangs_up && terminal.hung_up.insert(leg) {
+            let last = terminal.seen.events.iter().rev().find_map(|event| match event {
+                CallEvent::Ended { reason, by, .. } => Some((*reason, *by)),
+                _ => None,
+            });
+            assert_eq!(last, Some((EndReason::HungUp, EndedBy::Local)), "nobody hung up");
+        }
+    }
+
     fn event(&mut self, at: usize, event: CallEvent) {
         let seen = &mut self.terminals[at].seen;
         match &event {
@@ -456,15 +511,11 @@ impl World {
             | CallEvent::RemoteMute { call, .. } => {
                 assert!(seen.accepted.contains(call) && seen.live.contains(call), "{event:?}");
             }
-            CallEvent::Text { id, .. } => {
-                assert!(!seen.texts.contains(id), "a text arrived twice");
-                seen.texts.push(*id);
-            }
             CallEvent::TextDelivered { id } => {
                 assert!(seen.text_results.insert(*id, Ok(())).is_none(), "two results of a text");
                 let id = *id;
                 let arrived = self.terminals.iter().any(|terminal| terminal.seen.texts.contains(&id));
-                assert!(arrived, "a text was delivered that nobody has");
+                assert!(arrived, "a text was acknowledged that nobody has on disk");
             }
             CallEvent::TextFailed { id, reason } => {
                 assert!(seen.text_results.insert(*id, Err(*reason)).is_none(), "two results of a text");

@@ -1,0 +1,3 @@
+-- An invitation link offers a key by its fingerprint alone.
+ALTER TABLE pins DROP COLUMN offered;
+ALTER TABLE pins ADD COLUMN offered TEXT;
