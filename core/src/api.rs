@@ -223,6 +223,8 @@ pub enum Event {
     Text {
         /// The sender's number.
         from: Number,
+        /// The sender's name in the contact list, if it is there.
+        name: Option<String>,
         /// The message.
         body: String,
         /// The call it belongs to, if any.

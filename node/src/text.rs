@@ -1,8 +1,8 @@
 //! What people read: events, replies, errors in words.
 
 use offhook::api::{
-    CERTIFICATE_WARNING_DAYS, CallStatus, Command, Contact, EndReason, Event, FailureCode, LineState, PathKind,
-    Reply, Side, Status, VerifyResult,
+    CERTIFICATE_WARNING_DAYS, CallStatus, Command, Contact, EndReason, Event, FailureCode, LineState,
+    PathKind, Reply, Side, Status, VerifyResult,
 };
 use offhook::proto::number::Number;
 use std::fmt::Write as _;
@@ -29,7 +29,9 @@ pub fn event(event: &Event) -> Option<String> {
         Event::Connected { path: by, .. } => format!("Connected {}.", path(*by)),
         Event::Path { path: by, .. } => format!("The call now goes {}.", path(*by)),
         Event::AudioStarted { .. } | Event::FirstAudio { .. } => return None,
-        Event::Text { from, body, .. } => format!("Message from {from}: {}", printable(body)),
+        Event::Text { from, name, body, .. } => {
+            format!("Message from {}: {}", caller(name.as_deref(), from), printable(body))
+        }
         Event::TextDelivered { .. } => "Message delivered.".into(),
         Event::TextFailed { reason: why, .. } => format!("Message not delivered: {}.", reason(*why)),
         Event::Dtmf { digit, .. } => format!("The other end pressed {digit}."),
@@ -62,7 +64,7 @@ pub fn reply(reply: &Reply) -> String {
             found.number,
             fingerprint(&found.fingerprint),
             match found.terminals {
-                0 => "but on line nowhere".into(),
+                0 => "but not on line".into(),
                 1 => "on line".into(),
                 many => format!("on line at {many} terminals"),
             },
@@ -342,8 +344,13 @@ mod tests {
 
     #[test]
     fn a_strangers_text_can_not_steer_the_terminal() {
-        let text =
-            Event::Text { from: number(), body: "a\u{1b}[2Jb\n\u{202e}c".into(), call: None, id: "i".into() };
+        let text = Event::Text {
+            from: number(),
+            name: None,
+            body: "a\u{1b}[2Jb\n\u{202e}c".into(),
+            call: None,
+            id: "i".into(),
+        };
         let line = event(&text).unwrap();
         assert!(!line.contains(['\u{1b}', '\n', '\u{202e}']), "{line:?}");
         assert!(line.ends_with("a\u{fffd}[2Jb\u{fffd}\u{fffd}c"));
