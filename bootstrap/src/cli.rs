@@ -14,7 +14,14 @@ use crate::settings::{Settings, SettingsError};
 #[command(name = "offhook-directory", version, max_term_width = 110, after_help = EXAMPLES)]
 struct Cli {
     /// TOML file with settings; flags and environment go before it
-    #[arg(long, short, global = true, env = "OFFHOOK_DIRECTORY_CONFIG", value_name = "FILE")]
+    #[arg(
+        long,
+        short,
+        global = true,
+        env = "OFFHOOK_DIRECTORY_CONFIG",
+        value_name = "FILE",
+        hide_env_values = true
+    )]
     config: Option<PathBuf>,
 
     #[command(subcommand)]
@@ -26,8 +33,8 @@ const EXAMPLES: &str = "Examples:
   offhook-directory run --config /etc/offhook/directory.toml
   offhook-directory config --config /etc/offhook/directory.toml
 
-Every setting is a flag, an environment variable or a key of the TOML file, in this order of precedence; see
-`offhook-directory run --help` and docs/directory.md.";
+Every setting is a flag, an environment variable or a key of the TOML file, and the first
+of them counts: see `offhook-directory run --help` and docs/directory.md.";
 
 #[derive(Subcommand, Debug)]
 enum Command {
@@ -92,6 +99,26 @@ mod tests {
     #[test]
     fn the_arguments_are_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_tells_the_defaults() {
+        let mut command = Cli::command();
+        let help = command.find_subcommand_mut("run").expect("a command").render_help().to_string();
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        let defaults = Settings::defaults();
+        let said = [
+            defaults.stun.map(|addr| addr.to_string()),
+            defaults.http.map(|addr| addr.to_string()),
+            defaults.connections.map(|n| n.to_string()),
+            defaults.registered.map(|n| n.to_string()),
+            defaults.records.map(|n| n.to_string()),
+            defaults.record_mb.map(|n| n.to_string()),
+        ];
+        for value in said {
+            let value = value.expect("has a default");
+            assert!(help.contains(&format!("[default: {value}")), "{value} is not in {help}");
+        }
     }
 
     #[test]

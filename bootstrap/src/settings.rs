@@ -49,78 +49,105 @@ pub enum SettingsError {
 #[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Settings {
-    /// Folder of the key and the records
-    ///
-    /// Default: $STATE_DIRECTORY (set by systemd), or ~/.local/share/offhook-directory.
-    #[arg(long, env = "OFFHOOK_DIRECTORY_DATA", value_name = "DIR")]
+    /// Folder of the key and the records [default: $STATE_DIRECTORY, which systemd sets, or
+    /// ~/.local/share/offhook-directory]
+    #[arg(long, env = "OFFHOOK_DIRECTORY_DATA", value_name = "DIR", hide_env_values = true)]
     pub data: Option<PathBuf>,
 
-    /// Multiaddr to listen on; repeat, or separate by commas
-    #[arg(long, env = "OFFHOOK_DIRECTORY_LISTEN", value_name = "MULTIADDR", value_delimiter = ',')]
+    /// Multiaddr to listen on; repeat, or separate by commas [default: port 4001, UDP and TCP, IPv4 and IPv6]
+    #[arg(
+        long,
+        env = "OFFHOOK_DIRECTORY_LISTEN",
+        value_name = "MULTIADDR",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
     pub listen: Option<Vec<NodeAddr>>,
 
     /// Multiaddr under which others reach this node, where that is not what it listens on
-    #[arg(long, env = "OFFHOOK_DIRECTORY_EXTERNAL", value_name = "MULTIADDR", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "OFFHOOK_DIRECTORY_EXTERNAL",
+        value_name = "MULTIADDR",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
     pub external: Option<Vec<NodeAddr>>,
 
     /// Another directory to enter the network through: a multiaddr ending in /p2p/ID, or /dnsaddr/NAME
-    #[arg(long, env = "OFFHOOK_DIRECTORY_ENTRY", value_name = "MULTIADDR", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "OFFHOOK_DIRECTORY_ENTRY",
+        value_name = "MULTIADDR",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
     pub entry: Option<Vec<NodeAddr>>,
 
-    /// Address on which STUN requests are answered; [::] is IPv6 and IPv4
-    #[arg(long, env = "OFFHOOK_DIRECTORY_STUN", value_name = "IP:PORT")]
+    /// Address on which STUN requests are answered [default: [::]:3478, which is IPv6 and IPv4]
+    #[arg(long, env = "OFFHOOK_DIRECTORY_STUN", value_name = "IP:PORT", hide_env_values = true)]
     pub stun: Option<SocketAddr>,
 
-    /// Address of /metrics and /health, or "none"
-    #[arg(long, env = "OFFHOOK_DIRECTORY_HTTP", value_name = "IP:PORT")]
+    /// Address of /metrics and /health, or "none" [default: 127.0.0.1:9464]
+    #[arg(long, env = "OFFHOOK_DIRECTORY_HTTP", value_name = "IP:PORT", hide_env_values = true)]
     pub http: Option<HttpAddr>,
 
-    /// Use and tell private and loopback addresses: for a LAN or a laboratory of its own
-    ///
-    /// Default: only while neither --external nor --entry names a public address.
+    /// Use and tell private and loopback addresses, as on a LAN of its own [default: only while it has no public one]
     #[arg(
         long,
         env = "OFFHOOK_DIRECTORY_ALLOW_PRIVATE",
         value_name = "BOOL",
         num_args = 0..=1,
         require_equals = true,
-        default_missing_value = "true"
+        default_missing_value = "true",
+        hide_possible_values = true,
+        hide_env_values = true
     )]
     pub allow_private: Option<bool>,
 
-    /// Be found by terminals on the local network (multicast DNS)
+    /// Be found by terminals on the local network, by multicast DNS [default: false]
     #[arg(
         long,
         env = "OFFHOOK_DIRECTORY_MDNS",
         value_name = "BOOL",
         num_args = 0..=1,
         require_equals = true,
-        default_missing_value = "true"
+        default_missing_value = "true",
+        hide_possible_values = true,
+        hide_env_values = true
     )]
     pub mdns: Option<bool>,
 
-    /// What to log: error, warn, info, debug or trace, or a filter such as "info,offhook=debug"
-    #[arg(long, env = "OFFHOOK_LOG", value_name = "FILTER")]
+    /// What to log: error, warn, info, debug or trace, or a filter such as "info,offhook=debug" [default: own messages
+    /// from info, others from warn]
+    #[arg(long, env = "OFFHOOK_LOG", value_name = "FILTER", hide_env_values = true)]
     pub log: Option<String>,
 
-    /// How to log, on standard error
-    #[arg(long, env = "OFFHOOK_DIRECTORY_LOG_FORMAT", value_enum, value_name = "FORMAT")]
+    /// How to log, on standard error [default: text]
+    #[arg(
+        long,
+        env = "OFFHOOK_DIRECTORY_LOG_FORMAT",
+        value_enum,
+        value_name = "text|json",
+        hide_possible_values = true,
+        hide_env_values = true
+    )]
     pub log_format: Option<LogFormat>,
 
-    /// Most connections at a time
-    #[arg(long, env = "OFFHOOK_DIRECTORY_CONNECTIONS", value_name = "N")]
+    /// Most connections at a time [default: 20000]
+    #[arg(long, env = "OFFHOOK_DIRECTORY_CONNECTIONS", value_name = "N", hide_env_values = true)]
     pub connections: Option<u32>,
 
-    /// Most terminals registered at a time
-    #[arg(long, env = "OFFHOOK_DIRECTORY_REGISTERED", value_name = "N")]
+    /// Most terminals registered at a time [default: 10000]
+    #[arg(long, env = "OFFHOOK_DIRECTORY_REGISTERED", value_name = "N", hide_env_values = true)]
     pub registered: Option<usize>,
 
-    /// Most numbers whose records are held
-    #[arg(long, env = "OFFHOOK_DIRECTORY_RECORDS", value_name = "N")]
+    /// Most numbers whose records are held [default: 200000]
+    #[arg(long, env = "OFFHOOK_DIRECTORY_RECORDS", value_name = "N", hide_env_values = true)]
     pub records: Option<usize>,
 
-    /// Most megabytes of records held
-    #[arg(long, env = "OFFHOOK_DIRECTORY_RECORD_MB", value_name = "MB")]
+    /// Most megabytes of records held [default: 512]
+    #[arg(long, env = "OFFHOOK_DIRECTORY_RECORD_MB", value_name = "MB", hide_env_values = true)]
     pub record_mb: Option<usize>,
 }
 

@@ -117,7 +117,7 @@ async fn it_prints_serves_and_stops() {
         "application/openmetrics-text",
         "libp2p_bandwidth_bytes_total{",
         "offhook_requests_total{request=\"register\",result=\"ok\"} 1",
-        "offhook_requests_total{request=\"store\",result=\"ok\"} 1",
+        "offhook_requests_total{request=\"publish\",result=\"ok\"} 1",
         "offhook_registered 1",
         "# EOF",
     ] {

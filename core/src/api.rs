@@ -143,6 +143,8 @@ pub enum Event {
     Text {
         /// The sender's number.
         from: Number,
+        /// The sender's name in the contact list, if it is there.
+        name: Option<String>,
         /// The message.
         body: String,
         /// The call it belongs to, if any.
@@ -407,6 +409,8 @@ pub struct VerifyResult {
     pub words: Vec<String>,
     /// Twenty digits.
     pub digits: String,
+    /// Whether the other end counts as verified: the people compared them, now or in an earlier call.
+    pub verified: bool,
 }
 
 /// What a program asks of the telephone. Serialised with the tag `command`.

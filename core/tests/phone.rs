@@ -129,7 +129,13 @@ async fn wrong_unreachable_and_mistyped_numbers_are_told_apart() {
     online(&caller).await;
     let callee = builder(b.path(), &dir).build().await.expect("callee");
     let number = online(&callee).await;
+    let on_line = async || match caller.execute(Command::Lookup { number: number.to_string() }).await {
+        Ok(Reply::Lookup(found)) => found.terminals,
+        other => panic!("a look-up: {other:?}"),
+    };
+    assert_eq!(on_line().await, 1);
     callee.shutdown().await;
+    assert_eq!(on_line().await, 0, "who ends it says so");
     let call = caller.dial(number.to_string()).await.expect("dialled");
     assert_eq!(call.ended().await, EndReason::Unreachable);
     let nobody = offhook::proto::number::PlainNumber::from_index(77).to_string();

@@ -32,12 +32,13 @@ pub struct Cli {
 
 /// Flags of every command.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Every command")]
 pub struct Global {
     /// Directory of accounts and configuration [default: ~/.local/share/offhook]
-    #[arg(long, global = true, env = "OFFHOOK_HOME", value_name = "DIR")]
+    #[arg(long, global = true, env = "OFFHOOK_HOME", value_name = "DIR", hide_env_values = true)]
     pub home: Option<PathBuf>,
     /// Account to use instead of the current one
-    #[arg(long, global = true, env = "OFFHOOK_ACCOUNT", value_name = "ID")]
+    #[arg(long, global = true, env = "OFFHOOK_ACCOUNT", value_name = "ID", hide_env_values = true)]
     pub account: Option<String>,
     /// Print JSON, one object a line
     #[arg(long, global = true)]
@@ -211,30 +212,49 @@ pub enum ContactCmd {
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Network")]
 pub struct NetworkArgs {
-    /// A node to enter the network through (multiaddr with /p2p/, or /dnsaddr/NAME); may be repeated
-    #[arg(long, env = "OFFHOOK_ENTRY", value_name = "MULTIADDR", value_delimiter = ',')]
+    /// A node to enter the network through (multiaddr with /p2p/, or /dnsaddr/NAME); may be repeated [default: those
+    /// remembered]
+    #[arg(
+        long,
+        env = "OFFHOOK_ENTRY",
+        value_name = "MULTIADDR",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
     pub entry: Option<Vec<String>>,
     /// Address to listen on; may be repeated [default: any port, UDP and TCP]
-    #[arg(long, env = "OFFHOOK_LISTEN", value_name = "MULTIADDR", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "OFFHOOK_LISTEN",
+        value_name = "MULTIADDR",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
     pub listen: Option<Vec<String>>,
     /// Address under which others reach this terminal from outside; may be repeated
-    #[arg(long, env = "OFFHOOK_EXTERNAL", value_name = "MULTIADDR", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "OFFHOOK_EXTERNAL",
+        value_name = "MULTIADDR",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
     pub external: Option<Vec<String>>,
     /// Serve the network too: store records and pass signalling on
     #[arg(long, env = "OFFHOOK_SERVER", value_name = "BOOL", num_args = 0..=1, require_equals = true,
-          default_missing_value = "true")]
+          default_missing_value = "true", hide_possible_values = true, hide_env_values = true)]
     pub server: Option<bool>,
     /// Don't look for terminals on the local network
     #[arg(long, env = "OFFHOOK_NO_MDNS", value_name = "BOOL", num_args = 0..=1, require_equals = true,
-          default_missing_value = "true")]
+          default_missing_value = "true", hide_possible_values = true, hide_env_values = true)]
     pub no_mdns: Option<bool>,
     /// Put this terminal's own addresses into its public record
     #[arg(long, env = "OFFHOOK_PUBLISH_ADDRESS", value_name = "BOOL", num_args = 0..=1, require_equals = true,
-          default_missing_value = "true")]
+          default_missing_value = "true", hide_possible_values = true, hide_env_values = true)]
     pub publish_address: Option<bool>,
     /// Take private and loopback addresses of others seriously [default: only where nothing public is configured]
     #[arg(long, env = "OFFHOOK_ALLOW_PRIVATE", value_name = "BOOL", num_args = 0..=1, require_equals = true,
-          default_missing_value = "true")]
+          default_missing_value = "true", hide_possible_values = true, hide_env_values = true)]
     pub allow_private: Option<bool>,
 }
 
@@ -243,11 +263,11 @@ pub struct NetworkArgs {
 #[command(next_help_heading = "Sound")]
 pub struct SoundArgs {
     /// Microphone: default, none, file:PATH.wav or an id from `offhook devices`
-    #[arg(long, env = "OFFHOOK_MIC", value_name = "DEVICE")]
+    #[arg(long, env = "OFFHOOK_MIC", value_name = "DEVICE", hide_env_values = true)]
     pub mic: Option<String>,
     /// Loudspeaker: default, none, file:PATH.wav ({time} and {number} give each call a file) or an id from
     /// `offhook devices`
-    #[arg(long, env = "OFFHOOK_SPEAKER", value_name = "DEVICE")]
+    #[arg(long, env = "OFFHOOK_SPEAKER", value_name = "DEVICE", hide_env_values = true)]
     pub speaker: Option<String>,
 }
 
@@ -272,14 +292,21 @@ pub enum Answer {
 /// `offhook run`
 #[derive(Debug, Default, Args)]
 pub struct RunArgs {
-    /// Who answers calls [default: manual]
-    #[arg(long, env = "OFFHOOK_ANSWER", value_name = "WHO")]
+    /// Answer every call at once, or let it ring [default: manual]
+    #[arg(
+        long,
+        env = "OFFHOOK_ANSWER",
+        value_name = "auto|manual",
+        hide_possible_values = true,
+        hide_env_values = true
+    )]
     pub answer: Option<Answer>,
     /// Seconds it rings at most, 1 to 600 [default: 45]
-    #[arg(long, env = "OFFHOOK_RING_TIMEOUT", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=600))]
+    #[arg(long, env = "OFFHOOK_RING_TIMEOUT", value_name = "SECONDS", hide_env_values = true,
+          value_parser = clap::value_parser!(u64).range(1..=600))]
     pub ring_timeout: Option<u64>,
-    /// Serve Prometheus metrics at http://ADDR/metrics
-    #[arg(long, env = "OFFHOOK_METRICS", value_name = "ADDR")]
+    /// Serve Prometheus metrics at http://IP:PORT/metrics, and /health
+    #[arg(long, env = "OFFHOOK_METRICS", value_name = "IP:PORT", hide_env_values = true)]
     pub metrics: Option<SocketAddr>,
     /// Network flags.
     #[command(flatten)]
@@ -296,7 +323,8 @@ pub struct DialArgs {
     #[arg(required = true, num_args = 1.., value_name = "NUMBER")]
     pub number: Vec<String>,
     /// Seconds it rings at most, 1 to 600 [default: 45]
-    #[arg(long, env = "OFFHOOK_RING_TIMEOUT", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=600))]
+    #[arg(long, env = "OFFHOOK_RING_TIMEOUT", value_name = "SECONDS", hide_env_values = true,
+          value_parser = clap::value_parser!(u64).range(1..=600))]
     pub ring_timeout: Option<u64>,
     /// Network flags.
     #[command(flatten)]
@@ -347,7 +375,8 @@ impl Switch {
 /// What to switch in which call.
 #[derive(Debug, Args)]
 pub struct SwitchArgs {
-    /// On or off
+    /// From now on, or no longer
+    #[arg(value_name = "on|off", hide_possible_values = true)]
     pub state: Switch,
     /// The call's identifier from `offhook status`; the one in which people talk without it
     pub call: Option<String>,

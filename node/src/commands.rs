@@ -64,8 +64,8 @@ pub async fn execute(cli: Cli, printer: Printer) -> Outcome {
 /// A command that only a running terminal can carry out.
 async fn ask(context: &Context, printer: Printer, command: Command) -> Outcome {
     let remote = running(context).await?.ok_or_else(Failure::not_running)?;
-    let reply = remote.execute(command).await?;
-    printer.reply(&reply);
+    let reply = remote.execute(command.clone()).await?;
+    printer.result(&command, &reply);
     Ok(())
 }
 

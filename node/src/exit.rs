@@ -94,10 +94,11 @@ impl Exit {
             ErrorCode::WrongPassword => Self::WrongPassword,
             ErrorCode::NotRunning => Self::NotRunning,
             ErrorCode::InUse => Self::InUse,
-            ErrorCode::Busy => Self::Busy,
             ErrorCode::Offline => Self::Offline,
             ErrorCode::KeyChanged => Self::KeyChanged,
-            ErrorCode::NoCall
+            // Not the callee, who has a code of its own.
+            ErrorCode::Busy
+            | ErrorCode::NoCall
             | ErrorCode::PublishFailed
             | ErrorCode::NumberTaken
             | ErrorCode::NothingToConfirm

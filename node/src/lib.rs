@@ -56,9 +56,11 @@ fn run(cli: Cli, printer: Printer) -> Outcome {
 fn refuse(error: &clap::Error) -> Exit {
     let wrong = error.use_stderr();
     if wrong && std::env::args_os().any(|word| word == "--json") {
+        // What is wrong stands before the first empty line, in one line or several.
         let text = error.to_string();
-        let sentence = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-        Printer::new(true).refusal(&ApiError::new(ErrorCode::BadInput, text::sentence(sentence)));
+        let said: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+        let sentence = text::sentence(said.join(" ").trim_start_matches("error: "));
+        Printer::new(true).refusal(&ApiError::new(ErrorCode::BadInput, sentence));
     }
     // A reader that has gone does not want to know more.
     let _ = error.print();

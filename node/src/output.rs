@@ -3,7 +3,7 @@
 use crate::control::protocol;
 use crate::exit::Failure;
 use crate::text;
-use offhook::api::{ApiError, CallRef, Event, PathKind, Reply, TimedEvent};
+use offhook::api::{ApiError, CallRef, Command, Event, PathKind, Reply, TimedEvent};
 use serde::Serialize;
 use std::collections::HashMap;
 use std::io::{IsTerminal as _, Write as _};
@@ -33,6 +33,14 @@ impl Printer {
         let text = text::reply(reply);
         if !text.is_empty() {
             self.line(&text);
+        }
+    }
+
+    /// What a command has done: its reply, or a word that it is done.
+    pub fn result(self, command: &Command, reply: &Reply) {
+        self.reply(reply);
+        if let (Reply::Done, Some(said), false) = (reply, text::done(command), self.json) {
+            self.line(said);
         }
     }
 

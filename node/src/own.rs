@@ -9,11 +9,16 @@ use futures::stream::BoxStream;
 use offhook::api::{ApiError, Command, ErrorCode, LineState, Reply, TimedEvent};
 use offhook::audio::{AudioError, DeviceKind, DeviceSpec};
 use offhook::phone::{AnswerMode, Phone, PhoneError};
+use std::convert::Infallible;
+use std::io::IsTerminal as _;
 use std::time::Duration;
 use tokio::time::timeout;
 
 /// How long a telephone that lives for one command may take to find the network.
 const TO_GET_ON_LINE: Duration = Duration::from_secs(10);
+
+/// How long a person waits without asking what for.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Telephone for Phone {
     async fn execute(&self, command: Command) -> Result<Reply, ApiError> {
@@ -57,7 +62,11 @@ pub async fn start_on_line(context: &Context, settings: &Settings) -> Result<Pho
         LineState::Publishing | LineState::Online | LineState::Alone => true,
         LineState::Starting | LineState::Offline => false,
     });
-    let sentence = match timeout(TO_GET_ON_LINE, decided).await {
+    let decided = tokio::select! {
+        decided = timeout(TO_GET_ON_LINE, decided) => decided,
+        never = tell_who_waits() => match never {},
+    };
+    let sentence = match decided {
         Ok(Ok(LineState::Publishing | LineState::Online)) => return Ok(phone),
         Ok(Ok(LineState::Alone)) => "No entry point into the network is known. Name one with --entry.",
         Ok(Ok(LineState::Starting | LineState::Offline)) | Err(_) => {
@@ -67,6 +76,15 @@ pub async fn start_on_line(context: &Context, settings: &Settings) -> Result<Pho
     };
     phone.shutdown().await;
     Err(Failure::new(ErrorCode::Offline, sentence))
+}
+
+/// Tells a person who waits what for; nothing to a script, whose standard error is for what went wrong.
+async fn tell_who_waits() -> Infallible {
+    tokio::time::sleep(PATIENCE).await;
+    if std::io::stderr().is_terminal() {
+        eprintln!("Going on line …");
+    }
+    std::future::pending().await
 }
 
 /// Sentences for a user who relies on the default devices where there are none. Takes some hundred milliseconds.
@@ -94,11 +112,9 @@ fn device(text: &str) -> Result<DeviceSpec, Failure> {
 }
 
 fn failure(error: PhoneError) -> Failure {
-    match error {
-        PhoneError::Storage(error) => error.into(),
-        PhoneError::Audio(AudioError::NoDevice(name)) => Failure::bad_input(format!(
-            "There is no sound device {name}. `offhook devices` lists those there are."
-        )),
-        other => other.to_api().into(),
+    if let PhoneError::Audio(AudioError::NoDevice(name)) = &error {
+        let known = "`offhook devices` lists those there are.";
+        return Failure::bad_input(format!("There is no sound device {name}. {known}"));
     }
+    error.to_api().into()
 }

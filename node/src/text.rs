@@ -1,11 +1,12 @@
 //! What people read: events, replies, errors in words.
 
 use offhook::api::{
-    CERTIFICATE_WARNING_DAYS, CallStatus, Contact, EndReason, Event, FailureCode, LineState, PathKind, Reply,
-    Side, Status, VerifyResult,
+    CERTIFICATE_WARNING_DAYS, CallStatus, Command, Contact, EndReason, Event, FailureCode, LineState,
+    PathKind, Reply, Side, Status, VerifyResult,
 };
 use offhook::proto::number::Number;
 use std::fmt::Write as _;
+use unicode_width::UnicodeWidthStr as _;
 
 /// An event as one line; `None` for those that only programs need.
 pub fn event(event: &Event) -> Option<String> {
@@ -28,7 +29,9 @@ pub fn event(event: &Event) -> Option<String> {
         Event::Connected { path: by, .. } => format!("Connected {}.", path(*by)),
         Event::Path { path: by, .. } => format!("The call now goes {}.", path(*by)),
         Event::AudioStarted { .. } | Event::FirstAudio { .. } => return None,
-        Event::Text { from, body, .. } => format!("Message from {from}: {}", printable(body)),
+        Event::Text { from, name, body, .. } => {
+            format!("Message from {}: {}", caller(name.as_deref(), from), printable(body))
+        }
         Event::TextDelivered { .. } => "Message delivered.".into(),
         Event::TextFailed { reason: why, .. } => format!("Message not delivered: {}.", reason(*why)),
         Event::Dtmf { digit, .. } => format!("The other end pressed {digit}."),
@@ -61,7 +64,7 @@ pub fn reply(reply: &Reply) -> String {
             found.number,
             fingerprint(&found.fingerprint),
             match found.terminals {
-                0 => "but on line nowhere".into(),
+                0 => "but not on line".into(),
                 1 => "on line".into(),
                 many => format!("on line at {many} terminals"),
             },
@@ -213,7 +216,7 @@ fn call_line(call: &CallStatus) -> String {
     let mut line = format!("{direction} {}, {}", call.number, call.state);
     if let Some(by) = call.path {
         // Writing to a String can't fail.
-        let _ = write!(line, " {}", path(by));
+        let _ = write!(line, ", {}", path(by));
     }
     if let Some(rtt) = call.rtt_ms {
         let _ = write!(line, ", round trip {rtt:.0} ms");
@@ -231,12 +234,43 @@ fn call_line(call: &CallStatus) -> String {
 fn verify(result: &VerifyResult) -> String {
     let digits: Vec<char> = result.digits.chars().collect();
     let groups: Vec<String> = digits.chunks(5).map(|group| group.iter().collect()).collect();
+    let then = match result.verified {
+        true => "The other end counts as verified.",
+        false => "Then say so: `offhook verify --confirm`, or `verify ok` in `offhook run`.",
+    };
     format!(
-        "Read these to each other. If they are the same at both ends, nobody is listening in:\n\n  {}\n  {}\n\n\
-         Then say so: `offhook verify --confirm`, or `verify ok` in `offhook run`.",
+        "Read these to each other. If they are the same at both ends, nobody is listening in:\n\n  {}\n  {}\n\n{then}",
         result.words.join(" "),
         groups.join(" ")
     )
+}
+
+/// What a command has done that neither a reply nor an event tells.
+pub fn done(command: &Command) -> Option<&'static str> {
+    match command {
+        Command::Mute { on: true, .. } => Some("The microphone is muted."),
+        Command::Mute { on: false, .. } => Some("The microphone is open."),
+        Command::Hold { on: true, .. } => Some("The call is on hold."),
+        Command::Hold { on: false, .. } => Some("The call goes on."),
+        Command::ContactAdd { .. } => Some("The contact is kept."),
+        Command::ContactRemove { .. } => Some("The contact is removed."),
+        Command::ContactConfirm { .. } => {
+            Some("The new key is accepted. Compare words in your next call: `offhook verify`.")
+        }
+        Command::Dial { .. }
+        | Command::Answer { .. }
+        | Command::Reject { .. }
+        | Command::Hangup { .. }
+        | Command::Text { .. }
+        | Command::Dtmf { .. }
+        | Command::Lookup { .. }
+        | Command::Status
+        | Command::Verify { .. }
+        | Command::Contacts
+        | Command::Link
+        | Command::Renewed
+        | Command::Shutdown => None,
+    }
 }
 
 /// The contact list as a table.
@@ -245,18 +279,27 @@ pub fn contacts(list: &[Contact]) -> String {
         return "No contacts yet. Add one with `offhook contact add NUMBER NAME`.".into();
     }
     let numbers: Vec<String> = list.iter().map(|contact| contact.number.to_string()).collect();
-    let width = |texts: &mut dyn Iterator<Item = usize>| texts.max().unwrap_or(0);
-    let names = width(&mut list.iter().map(|contact| contact.name.chars().count()));
-    let widest = width(&mut numbers.iter().map(|number| number.chars().count()));
-    let line = |(contact, number): (&Contact, &String)| {
+    let names: Vec<String> = list.iter().map(|contact| printable(&contact.name)).collect();
+    let (first, second) = (widest(&names), widest(&numbers));
+    let line = |((contact, name), number): ((&Contact, &String), &String)| {
         let key = match (&contact.fingerprint, contact.verified) {
             (None, _) => "not called yet",
             (Some(_), false) => "key known",
             (Some(_), true) => "verified",
         };
-        format!("  {:<names$}  {number:<widest$}  {key}", printable(&contact.name))
+        format!("  {}  {}  {key}", padded(name, first), padded(number, second))
     };
-    list.iter().zip(&numbers).map(line).collect::<Vec<_>>().join("\n")
+    list.iter().zip(&names).zip(&numbers).map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// Columns that the widest of these takes on a terminal: a Korean letter takes two, an accent none.
+pub fn widest<T: AsRef<str>>(texts: &[T]) -> usize {
+    texts.iter().map(|text| text.as_ref().width()).max().unwrap_or(0)
+}
+
+/// A text with blanks behind it up to so many columns.
+pub fn padded(text: &str, columns: usize) -> String {
+    format!("{text}{}", " ".repeat(columns.saturating_sub(text.width())))
 }
 
 #[cfg(test)]
@@ -301,8 +344,13 @@ mod tests {
 
     #[test]
     fn a_strangers_text_can_not_steer_the_terminal() {
-        let text =
-            Event::Text { from: number(), body: "a\u{1b}[2Jb\n\u{202e}c".into(), call: None, id: "i".into() };
+        let text = Event::Text {
+            from: number(),
+            name: None,
+            body: "a\u{1b}[2Jb\n\u{202e}c".into(),
+            call: None,
+            id: "i".into(),
+        };
         let line = event(&text).unwrap();
         assert!(!line.contains(['\u{1b}', '\n', '\u{202e}']), "{line:?}");
         assert!(line.ends_with("a\u{fffd}[2Jb\u{fffd}\u{fffd}c"));
@@ -327,6 +375,10 @@ mod tests {
         let columns: Vec<_> =
             table.lines().map(|line| line.find("  v").or(line.find("  not")).unwrap()).collect();
         assert_eq!(columns[0], columns[1]);
+        let table = contacts(&[contact("홍길동", None, false), contact("Zoe\u{308}", None, false)]);
+        let before: Vec<_> =
+            table.lines().map(|line| line.split_once(&number().to_string()).unwrap().0).collect();
+        assert_eq!((before[0].width(), before[1].width()), (10, 10), "{table}");
         assert_eq!(fingerprint("abcdefghij"), "abcd efgh ij");
         assert!(contacts(&[]).contains("contact add"));
     }

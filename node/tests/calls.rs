@@ -201,6 +201,9 @@ fn the_running_terminal_serves_every_command() {
     assert_eq!(bob.json(&["lookup", "ada"])["number"].as_str(), Some(ada.number.as_str()));
     assert_eq!(bob.code(&["text", "Ada", "hi"]), 0);
     assert!(ada.program.wait("\"text\"").contains("hi"));
+    assert_eq!(ada.code(&["text", &bob.number, "ho"]), 0);
+    let text: Value = serde_json::from_str(&bob.program.wait("\"text\"")).unwrap();
+    assert_eq!((text["name"].as_str(), text["body"].as_str()), (Some("Ada"), Some("ho")));
     assert_eq!(bob.code(&["contact", "remove", "ada"]), 0);
 
     // Nobody has this number; it is well formed.
@@ -221,7 +224,11 @@ fn the_running_terminal_serves_every_command() {
     assert_eq!(bob.program.exit_code(), 0);
     assert_eq!(bob.code(&["status"]), 6);
     assert!(!bob.home.path().join("control.sock").exists());
-    assert_ne!(ada.code(&["lookup", &bob.number]), 14, "off line is not a wrong number");
+    // Who goes off line says so; the number is a number all the same.
+    let gone = ada.run(&["lookup", &bob.number]);
+    let said = String::from_utf8_lossy(&gone.stdout).into_owned();
+    assert!(gone.status.code() == Some(13) && said.contains("not on line"), "{said}");
+    assert_eq!(ada.dial(&bob.number).exit_code(), 13);
 }
 
 /// Status and body of an answer over HTTP.
@@ -259,7 +266,11 @@ fn a_terminal_that_nobody_can_call_does_not_say_that_it_is_on_line() {
     assert_eq!((status, health["line"].as_str()), (503, Some("alone")), "{health}");
     assert!(get(&addr, "/metrics").1.contains("offhook_online 0\n"));
     // Nobody can be called either.
-    assert_eq!(ada.code(&["lookup", "0000 0000 0013"]), 7);
+    for args in
+        [&["lookup", "0000 0000 0013"][..], &["dial", "0000 0000 0013"], &["text", "0000 0000 0013", "hi"]]
+    {
+        assert_eq!(ada.code(args), 7, "{args:?}");
+    }
 }
 
 #[test]
@@ -267,7 +278,7 @@ fn who_is_in_a_call_is_busy_and_says_farewell_when_ended() {
     let (ada, mut bob) = pair();
     let eve = Terminal::start("eve", &["--entry", &ada.via()]);
     eve.program.wait("\"online\"");
-    let mut dial = bob.dial(&ada.number);
+    let dial = bob.dial(&ada.number);
     ada.program.wait("\"incoming\"");
     assert_eq!(ada.code(&["answer"]), 0);
     dial.wait("Connected");
@@ -276,6 +287,14 @@ fn who_is_in_a_call_is_busy_and_says_farewell_when_ended() {
     let mut busy = eve.dial(&bob.number);
     busy.wait("busy");
     assert_eq!(busy.exit_code(), 10);
+
+    // Who is in a call dials no other, which is not the callee's being busy.
+    let second = bob.run(&["dial", &eve.number]);
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(second.status.code() == Some(1) && said.contains("in a call already"), "{said}");
+    assert_eq!(bob.json(&["verify"])["verified"].as_bool(), Some(false));
+    assert_eq!(bob.json(&["verify", "--confirm"])["verified"].as_bool(), Some(true));
+    assert_eq!(bob.json(&["verify"])["verified"].as_bool(), Some(true));
 
     // Keys, mute and hold reach the other end.
     for (args, event) in [

@@ -66,7 +66,7 @@ impl Engine {
         let pin = self.expected_key(&link).await?;
         let contact = self.is_contact(&link.number).await?;
         let (call, number) = (new_call_id(), link.number.clone());
-        self.calls.dial(now(), call, number.clone(), contact).map_err(call_error)?;
+        self.calls.dial(now(), call, number.clone(), contact).map_err(dial_error)?;
         self.views.begin(call, number, true, wall_clock());
         self.search(call, link, key, pin).await;
         Ok(Reply::Call { call: call.to_string() })
@@ -176,7 +176,9 @@ impl Engine {
         }
         let shown = verification(&exporter, &self.account.identity(), &peer);
         let words = shown.words.iter().map(|w| (*w).to_owned()).collect();
-        Ok(Reply::Verify(VerifyResult { words, digits: shown.digits }))
+        let verified =
+            self.account.pin_of(&number).await.map_err(|e| e.to_api())?.is_some_and(|pin| pin.verified);
+        Ok(Reply::Verify(VerifyResult { words, digits: shown.digits, verified }))
     }
 
     /// Commands that the account's file answers.
@@ -216,6 +218,14 @@ impl Engine {
     pub(super) async fn is_contact(&self, number: &Number) -> Result<bool, ApiError> {
         Ok(self.account.contact(number).await.map_err(|e| e.to_api())?.is_some())
     }
+}
+
+fn dial_error(error: CallError) -> ApiError {
+    if error == CallError::TooMany {
+        let sentence = "You are in a call already. Hang up first, or decline what rings.";
+        return ApiError::new(ErrorCode::Busy, sentence);
+    }
+    call_error(error)
 }
 
 /// The machine's refusal in words for the user.

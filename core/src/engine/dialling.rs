@@ -9,7 +9,7 @@ use crate::storage::{AccountStore, StorageError};
 use offhook_proto::call::{Distrust, LegId, Peer, Source};
 use offhook_proto::identity::IdentityId;
 use offhook_proto::number::{Invitation, NodeAddr, Number, RecordKey};
-use offhook_proto::record::{CheckedSet, Pin, check};
+use offhook_proto::record::{Checked, CheckedSet, Pin, TerminalRecord, check};
 use offhook_proto::signalling::CallId;
 use offhook_proto::wire::UnixMillis;
 use std::time::{Duration, Instant};
@@ -131,7 +131,7 @@ impl Engine {
 
     fn found(&mut self, call: CallId, set: &CheckedSet, identity: IdentityId, source: Source) {
         let me = self.account.terminal_key().public();
-        for terminal in set.terminals.iter().filter(|t| t.terminal() != me) {
+        for terminal in live(set).filter(|t| t.terminal() != me) {
             let peer = Peer {
                 identity,
                 terminal: terminal.terminal(),
@@ -180,11 +180,11 @@ impl Engine {
     /// Keep the record for the next call to the number.
     fn remember_record(&mut self, call: &CallId, set: &CheckedSet) {
         let Some(search) = self.searches.get(call) else { return };
-        if set.terminals.is_empty() || search.claims.chosen() != owner(set) {
+        if live(set).next().is_none() || search.claims.chosen() != owner(set) {
             return;
         }
         let (number, bytes) = (search.number.clone(), set.to_set().encode());
-        let routes: Vec<NodeAddr> = set.terminals.iter().flat_map(|t| t.addrs.iter().cloned()).collect();
+        let routes: Vec<NodeAddr> = live(set).flat_map(|t| t.addrs.iter().cloned()).collect();
         let (net, first) = (self.net.clone(), self.link_entries.clone());
         self.keep("a record", move |account| async move {
             account.cache_record(&number, &bytes).await?;
@@ -267,7 +267,7 @@ async fn look_up_now(
                     let result = LookupResult {
                         number: number.clone(),
                         fingerprint: identity.fingerprint().to_string(),
-                        terminals: set.terminals.len(),
+                        terminals: live(&set).count(),
                         found_ms: started.elapsed().as_millis() as u64,
                     };
                     if result.terminals > 0 {
@@ -292,4 +292,9 @@ async fn look_up_now(
 
 fn owner(set: &CheckedSet) -> Option<IdentityId> {
     set.account.as_ref().map(|a| a.identity)
+}
+
+/// The terminals that are on line: one that has gone says so by a record without addresses.
+fn live(set: &CheckedSet) -> impl Iterator<Item = &Checked<TerminalRecord>> {
+    set.terminals.iter().filter(|terminal| !terminal.addrs.is_empty())
 }

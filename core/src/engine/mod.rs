@@ -226,11 +226,12 @@ impl Engine {
         }
     }
 
-    /// Hang up everything, tell the peers, close the network and the account.
+    /// Hang up everything, withdraw the number, tell the peers, close the network and the account.
     /// Dropping `requests` last is what [`Phone::shutdown`](crate::phone::Phone::shutdown) waits for.
     async fn shut_down(mut self, requests: mpsc::Receiver<Request>) {
         self.calls.hang_up_all(now());
         self.drain().await;
+        self.withdraw();
         self.legs.close_all().await;
         // Texts that came before are written; nobody hears of it any more, so they come again and are known then.
         drop(self.texts);

@@ -5,6 +5,7 @@ use crate::api::{ErrorCode, Event, LineState};
 use crate::clock::wall_clock;
 use crate::net::{NetStatus, PublishError};
 use crate::storage::{AccountStore, StorageError};
+use offhook_proto::number::{NodeAddr, RecordKey};
 use offhook_proto::record::{RecordSet, TerminalRecord};
 use offhook_proto::wire::UnixMillis;
 use std::time::{Duration, Instant};
@@ -159,6 +160,33 @@ impl Engine {
             self.publisher.due = None;
             return;
         }
+        self.publisher.in_flight = true;
+        let (publication, internal) = (self.publication(key, addrs), self.internal.clone());
+        self.jobs.spawn(async move {
+            let result = publication.await;
+            // An error means that the engine has ended.
+            let _ = internal.send(Internal::Published(result)).await;
+        });
+    }
+
+    /// Tells whoever holds the number that this terminal is gone: a record without addresses, newer than the last.
+    pub(super) fn withdraw(&mut self) {
+        let held = self.publisher.last == Some(Outcome::Held);
+        let Some(key) = self.account.number().record_key(None).filter(|_| held) else { return };
+        let publication = self.publication(key, Vec::new());
+        self.jobs.spawn(async move {
+            if let Err(error) = publication.await {
+                tracing::debug!(%error, "the number could not be withdrawn; its record expires by itself");
+            }
+        });
+    }
+
+    /// Signs a record that leads to `addrs`, newer than all before, and publishes it.
+    fn publication(
+        &mut self,
+        key: RecordKey,
+        addrs: Vec<NodeAddr>,
+    ) -> impl Future<Output = Result<usize, PublishError>> + Send + use<> {
         let seq = self.publisher.next_seq(wall_clock());
         let record = TerminalRecord {
             number: self.account.number().clone(),
@@ -169,17 +197,14 @@ impl Engine {
         };
         let signed = record.sign(self.account.terminal_key());
         let set = RecordSet { account: Some(self.account.account_record()), terminals: vec![signed] };
-        self.publisher.in_flight = true;
-        let (net, account, internal) = (self.net.clone(), self.account.clone(), self.internal.clone());
-        self.jobs.spawn(async move {
+        let (net, account) = (self.net.clone(), self.account.clone());
+        async move {
             if let Err(error) = account.set_setting(SEQ_SETTING, Some(&seq.0.to_string())).await {
                 // To be found is worth more than to be found after a restart with a wrong clock.
                 tracing::error!(%error, "a record's sequence could not be kept");
             }
-            let result = net.publish(key, set).await.map(|p| p.holders);
-            // An error means that the engine has ended.
-            let _ = internal.send(Internal::Published(result)).await;
-        });
+            net.publish(key, set).await.map(|published| published.holders)
+        }
     }
 
     pub(super) fn on_published(&mut self, result: Result<usize, PublishError>) {

@@ -22,6 +22,8 @@ pub(super) struct Written {
     key: TextKey,
     text: IncomingText,
     new: Result<bool, StorageError>,
+    /// What the user calls the sender.
+    name: Option<String>,
 }
 
 /// Where texts are written down in the order in which they came. Ends when the sender is dropped.
@@ -34,7 +36,9 @@ pub(super) fn start(
     jobs.spawn(async move {
         while let Some(Arrived { key, text }) = arrived.recv().await {
             let new = write(&account, &text).await;
-            if internal.send(Internal::TextWritten(Written { key, text, new })).await.is_err() {
+            // A text without a name is better than none.
+            let name = account.contact(&text.from).await.ok().flatten().map(|contact| contact.name);
+            if internal.send(Internal::TextWritten(Written { key, text, new, name })).await.is_err() {
                 // The engine has ended: nothing more is acknowledged.
                 return;
             }
@@ -67,11 +71,12 @@ impl Engine {
     }
 
     pub(super) fn on_text_written(&mut self, written: Written) {
-        let Written { key, text, new } = written;
+        let Written { key, text, new, name } = written;
         let IncomingText { call, from, id, body, .. } = text;
         match &new {
             Ok(true) => {
-                self.emit(Event::Text { from, body, call: call.map(|c| c.to_string()), id: id.to_string() })
+                let (call, id) = (call.map(|c| c.to_string()), id.to_string());
+                self.emit(Event::Text { from, name, body, call, id });
             }
             Ok(false) => tracing::debug!("a repeated text is not shown again"),
             Err(error) => {

@@ -5,7 +5,7 @@
 use super::{AccountStore, Contact, PinCheck, StorageError};
 use crate::api::{self, ApiError, Command, ErrorCode, Reply};
 use offhook_proto::identity::Fingerprint;
-use offhook_proto::number::{Invitation, InvitationError, Number, RecordKey};
+use offhook_proto::number::{ChosenNumber, Invitation, InvitationError, Number, NumberError, RecordKey};
 
 /// Most characters of what was typed that a sentence repeats.
 const QUOTED: usize = 64;
@@ -27,6 +27,9 @@ pub enum ResolveError {
         "No contact is called \"{0}\", and as a chosen number it needs its directory, which is not known here."
     )]
     NoDirectory(String),
+    /// It is a chosen number of a directory whose key is not known.
+    #[error("The directory \"{0}\" is not known here.")]
+    UnknownDirectory(String),
     /// The contacts could not be read.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -38,7 +41,7 @@ impl ResolveError {
         let code = match self {
             Self::Invitation(_) | Self::Own => ErrorCode::BadInput,
             Self::NoContact(_) => ErrorCode::NoContact,
-            Self::NoDirectory(_) => ErrorCode::UnknownDirectory,
+            Self::NoDirectory(_) | Self::UnknownDirectory(_) => ErrorCode::UnknownDirectory,
             Self::Storage(error) => error.code(),
         };
         ApiError::new(code, self.to_string())
@@ -50,7 +53,7 @@ impl AccountStore {
     /// then a word for a chosen number.
     ///
     /// # Errors
-    /// [`ResolveError`], but never [`ResolveError::NoDirectory`].
+    /// [`ResolveError`], but nothing about directories.
     pub async fn resolve(&self, typed: &str) -> Result<Invitation, ResolveError> {
         let parsed = typed.parse::<Invitation>();
         let invitation = match parsed {
@@ -69,9 +72,10 @@ impl AccountStore {
     /// [`ResolveError`].
     pub async fn resolve_to_dial(&self, typed: &str) -> Result<(Invitation, RecordKey), ResolveError> {
         let invitation = self.resolve(typed).await?;
-        match invitation.number.record_key(None) {
-            Some(key) => Ok((invitation, key)),
-            None => Err(ResolveError::NoDirectory(quoted(typed))),
+        match (invitation.number.record_key(None), &invitation.number) {
+            (Some(key), _) => Ok((invitation, key)),
+            (None, Number::Chosen(chosen)) => Err(out_of_reach(typed, chosen)),
+            (None, Number::Plain(_)) => Err(ResolveError::NoDirectory(quoted(typed))),
         }
     }
 
@@ -164,6 +168,18 @@ fn unknown(typed: &str, error: InvitationError) -> ResolveError {
         ResolveError::NoContact(quoted(typed))
     } else {
         error.into()
+    }
+}
+
+/// Why a chosen number cannot be dialled, in the words for what was most likely meant.
+fn out_of_reach(typed: &str, chosen: &ChosenNumber) -> ResolveError {
+    let name = chosen.name();
+    match chosen.directory() {
+        Some(directory) => ResolveError::UnknownDirectory(directory.to_owned()),
+        None if name.chars().all(|c| c.is_ascii_digit()) && !is_uri(typed) => {
+            InvitationError::Number(NumberError::Length { digits: name.len() }).into()
+        }
+        None => ResolveError::NoDirectory(quoted(typed)),
     }
 }
 

@@ -104,10 +104,11 @@ async fn list(context: &Context, printer: Printer) -> Outcome {
     if accounts.is_empty() {
         printer.line("No accounts yet. Make one with `offhook account new ID`.");
     }
-    let widest = accounts.iter().map(|account| account.id.as_str().chars().count()).max().unwrap_or(0);
+    let ids: Vec<&str> = accounts.iter().map(|account| account.id.as_str()).collect();
+    let columns = text::widest(&ids);
     for account in &accounts {
         let mark = if account.current { '*' } else { ' ' };
-        printer.line(&format!("{mark} {:<widest$}  {}", account.id.as_str(), account.number));
+        printer.line(&format!("{mark} {}  {}", text::padded(account.id.as_str(), columns), account.number));
     }
     Ok(())
 }

@@ -7,28 +7,21 @@ use crate::console::{joined, split_number};
 use crate::exit::{Failure, Outcome};
 use crate::output::Printer;
 use crate::telephone::{Telephone as _, unexpected};
-use offhook::api::{Command, Reply};
+use offhook::api::{ApiError, Command, Reply};
 
 /// Does what the command says.
 pub async fn execute(context: &Context, printer: Printer, command: ContactCmd) -> Outcome {
-    let said = said(&command);
     let command = api_command(command)?;
     let reply = match running(context).await? {
-        Some(remote) => remote.execute(command).await,
+        Some(remote) => remote.execute(command.clone()).await,
         None => in_file(context, &command).await?,
     }?;
-    printer.reply(&reply);
-    if let (Reply::Done, Some(said), false) = (&reply, said, printer.json()) {
-        printer.line(said);
-    }
+    printer.result(&command, &reply);
     Ok(())
 }
 
 /// Without a running terminal.
-async fn in_file(
-    context: &Context,
-    command: &Command,
-) -> Result<Result<Reply, offhook::api::ApiError>, Failure> {
+async fn in_file(context: &Context, command: &Command) -> Result<Result<Reply, ApiError>, Failure> {
     let store = context.home.open_account(&context.account_id().await?).await?;
     let reply = store.execute(command).await;
     store.close().await;
@@ -51,15 +44,4 @@ fn api_command(command: ContactCmd) -> Result<Command, Failure> {
             Command::ContactAdd { number: number.into(), name: name.into() }
         }
     })
-}
-
-fn said(command: &ContactCmd) -> Option<&'static str> {
-    match command {
-        ContactCmd::List => None,
-        ContactCmd::Add { .. } => Some("The contact is kept."),
-        ContactCmd::Remove { .. } => Some("The contact is removed."),
-        ContactCmd::Confirm { .. } => {
-            Some("The new key is accepted. Compare words in your next call: `offhook verify`.")
-        }
-    }
 }

@@ -22,7 +22,7 @@ const TO_END: Duration = Duration::from_secs(5);
 /// Dials and stays until the call is over.
 pub async fn dial(context: &Context, printer: Printer, args: &DialArgs) -> Outcome {
     let number = args.number.join(" ");
-    let interrupts = Interrupts::new()?;
+    let mut interrupts = Interrupts::new()?;
     if let Some(remote) = running(context).await? {
         if args.sound.mic.is_some() || args.sound.speaker.is_some() {
             printer.remark("The running terminal makes the call, with its own microphone and loudspeaker.");
@@ -30,7 +30,10 @@ pub async fn dial(context: &Context, printer: Printer, args: &DialArgs) -> Outco
         return call(&remote, printer, number, interrupts).await;
     }
     let settings = context.settings(&args.network, &args.sound, args.ring_timeout)?;
-    let phone = phone_to(context, &number, settings).await?;
+    let phone = tokio::select! {
+        phone = phone_to(context, &number, settings) => phone?,
+        () = interrupts.next() => return Err(Failure::silent(Exit::Interrupted)),
+    };
     let outcome = call(&phone, printer, number, interrupts).await;
     phone.shutdown().await;
     outcome

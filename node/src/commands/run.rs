@@ -4,7 +4,7 @@ use crate::cli::RunArgs;
 use crate::config::{Context, Settings};
 use crate::console::{self, HELP, Input};
 use crate::control::{ControlSocket, Limits};
-use crate::exit::{Failure, Outcome};
+use crate::exit::{Exit, Failure, Outcome};
 use crate::output::{Printer, Teller};
 use crate::own;
 use crate::signals::Interrupts;
@@ -29,7 +29,10 @@ pub async fn run(context: &Context, printer: Printer, args: &RunArgs) -> Outcome
     let mut interrupts = Interrupts::new()?;
     // Before the telephone: a second terminal in one home is refused without touching the first one's account.
     let socket = ControlSocket::bind(&context.socket()).await?;
-    let phone = own::start(context, &settings).await?;
+    let phone = tokio::select! {
+        phone = own::start(context, &settings) => phone?,
+        () = interrupts.next() => return Err(Failure::silent(Exit::Interrupted)),
+    };
     let quit = CancellationToken::new();
     let events = Telephone::events(&phone);
     tokio::spawn(socket.serve(phone.clone(), quit.clone(), Limits::default()));
@@ -139,8 +142,8 @@ async fn console(phone: Phone, printer: Printer, quit: CancellationToken) {
 
 /// Carries one command out and prints the reply.
 pub async fn carry_out(telephone: &impl Telephone, command: Command, printer: Printer) {
-    match telephone.execute(command).await {
-        Ok(reply) => printer.reply(&reply),
+    match telephone.execute(command.clone()).await {
+        Ok(reply) => printer.result(&command, &reply),
         Err(error) => printer.refusal(&error),
     }
 }

@@ -44,6 +44,8 @@ async fn what_names_nobody_is_told_in_its_own_words() {
         ("offhook:1004", ErrorCode::UnknownDirectory, "directory"),
         (mistyped.as_str(), ErrorCode::BadInput, "typing mistake"),
         ("4821 0937 556", ErrorCode::BadInput, "12 digits"),
+        ("12 34", ErrorCode::BadInput, "has 12 digits; this one has 4"),
+        ("ada@example.org", ErrorCode::UnknownDirectory, "The directory \"example.org\" is not known"),
         ("", ErrorCode::BadInput, "No number"),
         ("offhook:", ErrorCode::BadInput, "No number"),
         (own.as_str(), ErrorCode::BadInput, "your own number"),
