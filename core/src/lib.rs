@@ -15,6 +15,7 @@
 
 pub mod api;
 pub mod audio;
+mod clock;
 mod engine;
 pub mod media;
 pub mod net;

@@ -16,6 +16,7 @@ mod status;
 
 use crate::api::{ApiError, CallRef, Command, Event, Reply, TimedEvent, monotonic_ns};
 use crate::audio::DeviceSpec;
+use crate::clock::wall_clock as wall;
 use crate::net::{Net, NetConfig, NetEvent, Role};
 use crate::phone::{AnswerMode, CallState, PhoneBuilder, PhoneError};
 use crate::storage::{AccountStore, Home};
@@ -26,12 +27,11 @@ use legs::Legs;
 use offhook_proto::call::{CallConfig, Calls, LegId, Now, Peer};
 use offhook_proto::number::NodeAddr;
 use offhook_proto::signalling::CallId;
-use offhook_proto::wire::UnixMillis;
 use publish::Publisher;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
 
@@ -76,12 +76,6 @@ pub(crate) async fn start(
     let engine = Engine::new(settings, account, net, events).await?;
     tokio::spawn(engine.run(requests_rx, net_events));
     Ok(requests)
-}
-
-/// Unix time in milliseconds by the system's clock.
-fn wall() -> UnixMillis {
-    // A clock before 1970 gives 0: every record then looks like one from the future and is refused.
-    UnixMillis(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64))
 }
 
 /// Both clocks.

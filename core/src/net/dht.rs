@@ -10,8 +10,8 @@ use tracing::{debug, trace};
 
 use super::command::{DhtAnswer, Holder};
 use super::driver::Driver;
-use super::status::wall_clock;
 use super::store::Offer;
+use crate::clock::wall_clock;
 
 /// Queries of tasks that run at a time; further ones end at once.
 const MAX_QUERIES: usize = 64;

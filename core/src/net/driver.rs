@@ -27,8 +27,9 @@ use super::metrics::Metrics;
 use super::peers::Peers;
 use super::requests::Requests;
 use super::service::Service;
-use super::status::{NetStatus, wall_clock};
+use super::status::NetStatus;
 use super::store::{Disk, Offer, Records};
+use crate::clock::wall_clock;
 
 /// How often deadlines are looked at.
 const TICK: Duration = Duration::from_millis(500);

@@ -13,7 +13,7 @@ pub enum NetEvent {
         from: TerminalId,
         /// The connected node it came through; `from` itself when it came straight.
         via: TerminalId,
-        /// The sealed packet, at most [`MAX_BLOB`](super::MAX_BLOB) bytes.
+        /// The sealed packet, at most [`MAX_BLOB_BYTES`](offhook_proto::signalling::MAX_BLOB_BYTES) bytes.
         blob: Vec<u8>,
     },
     /// What [`Net::addresses`](super::Net::addresses) returns has changed: publish anew.

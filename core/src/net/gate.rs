@@ -6,7 +6,6 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::convert::Infallible;
 use std::fmt;
-use std::net::IpAddr;
 use std::task::{Context, Poll};
 
 use libp2p::core::Endpoint;
@@ -19,10 +18,7 @@ use libp2p::swarm::{
 };
 use libp2p::{Multiaddr, PeerId};
 
-use super::addr;
-
-/// One IPv4 address or one IPv6 /64.
-type Host = [u8; 8];
+use super::addr::{self, Host};
 
 /// Keeps chosen connections open and bounds the connections accepted per host.
 pub(super) struct Gate {
@@ -92,15 +88,7 @@ impl Gate {
 }
 
 fn host_of(addr: &Multiaddr) -> Option<Host> {
-    if addr::is_relayed(addr) {
-        return None;
-    }
-    let mut host = [0; 8];
-    match addr::ip_of(addr)? {
-        IpAddr::V4(ip) => host[4..].copy_from_slice(&ip.octets()),
-        IpAddr::V6(ip) => host.copy_from_slice(&ip.octets()[..8]),
-    }
-    Some(host)
+    addr::ip_of(addr).filter(|_| !addr::is_relayed(addr)).map(Host::of)
 }
 
 /// One host has as many connections as it may.

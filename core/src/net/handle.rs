@@ -25,9 +25,10 @@ use super::lookup::Lookup;
 use super::metrics::Metrics;
 use super::publish::{self, PublishError, Published};
 use super::signal::{self, GoodWays, SignalError, SignalTarget};
-use super::status::{NetStatus, wall_clock};
+use super::status::NetStatus;
 use super::store::{Disk, Loaded, Records, Verdicts};
 use super::stun::Stun;
+use crate::clock::wall_clock;
 
 /// Commands and events that may wait.
 const COMMANDS: usize = 256;

@@ -7,7 +7,7 @@ use super::addr;
 use super::behaviour::{KAD, RELAY_HOP};
 use super::codec::PROTOCOL;
 use super::driver::Driver;
-use super::status::wall_clock;
+use crate::clock::wall_clock;
 
 /// Addresses taken from one peer.
 const MAX_ADDRS: usize = 16;

@@ -18,7 +18,7 @@ use tracing::debug;
 use super::client::Client;
 use super::codec::{Request, Response};
 use super::command::{DhtAnswer, Holder};
-use super::status::wall_clock;
+use crate::clock::wall_clock;
 
 /// How long the search goes on for newer records after the first valid one.
 const AFTER_FOUND: Duration = Duration::from_secs(1);

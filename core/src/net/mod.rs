@@ -46,5 +46,5 @@ pub use event::NetEvent;
 pub use handle::{Net, NetError};
 pub use lookup::{Lookup, LookupEvent, Origin};
 pub use publish::{PublishError, Published};
-pub use signal::{MAX_BLOB, Reach, SignalError, SignalTarget};
+pub use signal::{Reach, SignalError, SignalTarget};
 pub use status::{LinkStatus, NetStatus};

@@ -13,8 +13,8 @@ use tracing::debug;
 use super::client::Client;
 use super::codec::{Refusal, Request, Response};
 use super::command::Holder;
-use super::status::wall_clock;
 use super::store::Refused;
+use crate::clock::wall_clock;
 
 /// How long one node may take to answer.
 const ASK_TIME: Duration = Duration::from_secs(3);

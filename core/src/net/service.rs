@@ -11,6 +11,7 @@ use libp2p::PeerId;
 use libp2p::request_response::ResponseChannel;
 use offhook_proto::identity::{SignedCert, TerminalId};
 use offhook_proto::number::RecordKey;
+use offhook_proto::signalling::MAX_BLOB_BYTES;
 use tracing::debug;
 
 use super::addr::{self, Source};
@@ -21,9 +22,8 @@ use super::driver::{Driver, Inner};
 use super::event::NetEvent;
 use super::limit::Limiter;
 use super::requests::Asker;
-use super::signal::MAX_BLOB;
-use super::status::wall_clock;
 use super::store::{Offer, Refused};
+use crate::clock::wall_clock;
 
 /// Ways back remembered: which directory passed on for which terminal. The oldest half is forgotten when full.
 const MAX_WAYS: usize = 4_096;
@@ -216,7 +216,7 @@ impl Driver {
         if !self.config.role.serves() {
             return Err(Response::Refused { reason: Refusal::NotServing });
         }
-        let target = addr::peer_of(&parcel.to).filter(|_| parcel.blob.len() <= MAX_BLOB);
+        let target = addr::peer_of(&parcel.to).filter(|_| parcel.blob.len() <= MAX_BLOB_BYTES);
         let target = target.ok_or(Response::Refused { reason: Refusal::Invalid })?;
         let (now, source) = (Instant::now(), self.peers.source(&peer));
         // A directory that passes on for its terminals has its whole source's share.
@@ -290,7 +290,7 @@ impl Driver {
     }
 
     fn on_deliver(&mut self, peer: PeerId, blob: Vec<u8>, origin: Option<TerminalId>) -> Response {
-        let Some(via) = addr::terminal_of(&peer).filter(|_| blob.len() <= MAX_BLOB) else {
+        let Some(via) = addr::terminal_of(&peer).filter(|_| blob.len() <= MAX_BLOB_BYTES) else {
             return Response::Refused { reason: Refusal::Invalid };
         };
         let from = origin.unwrap_or(via);

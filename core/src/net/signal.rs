@@ -13,6 +13,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use libp2p::{Multiaddr, PeerId};
 use offhook_proto::identity::TerminalId;
 use offhook_proto::number::NodeAddr;
+use offhook_proto::signalling::MAX_BLOB_BYTES;
 use thiserror::Error;
 use tracing::debug;
 
@@ -20,9 +21,6 @@ use super::addr;
 use super::client::{Client, RequestError};
 use super::codec::{Request, Response};
 use super::command::Command;
-
-/// Longest sealed packet in bytes.
-pub const MAX_BLOB: usize = 8 * 1024;
 
 /// Addresses of a target looked at.
 const MAX_ADDRS: usize = 16;
@@ -73,7 +71,7 @@ pub enum SignalError {
     /// A node on the way, or the terminal, has too much to do.
     #[error("too much is on its way to the terminal")]
     Busy,
-    /// Longer than [`MAX_BLOB`].
+    /// Longer than [`MAX_BLOB_BYTES`].
     #[error("a packet of {0} bytes is too long")]
     TooLong(usize),
     /// This side has been shut down.
@@ -137,7 +135,7 @@ pub(super) async fn signal(
     target: SignalTarget,
     blob: Vec<u8>,
 ) -> Result<(), SignalError> {
-    if blob.len() > MAX_BLOB {
+    if blob.len() > MAX_BLOB_BYTES {
         return Err(SignalError::TooLong(blob.len()));
     }
     let mut ways = ways(client, &target).await;

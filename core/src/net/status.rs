@@ -1,24 +1,16 @@
 //! What the network tells when asked, without asking the driver: a snapshot that the driver keeps up to date.
 
 use std::net::SocketAddr;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 use offhook_proto::identity::TerminalId;
 use offhook_proto::number::NodeAddr;
-use offhook_proto::wire::UnixMillis;
 use prometheus_client::metrics::gauge::Gauge;
 
 use super::addr;
 use super::driver::Driver;
 use super::event::NetEvent;
-
-/// The host's clock. Used wherever a signed time is compared.
-pub(super) fn wall_clock() -> UnixMillis {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-}
 
 /// A snapshot of the network's state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

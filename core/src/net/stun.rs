@@ -3,7 +3,7 @@
 //! An answer is 12 or 24 bytes longer than the smallest request, so it amplifies nothing worth a spoofed source;
 //! and each address gets a bounded number of answers per second.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,6 +13,7 @@ use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
 use tracing::debug;
 
+use super::addr::Host;
 use super::limit::Limiter;
 use super::metrics::Metrics;
 
@@ -53,7 +54,7 @@ async fn serve(socket: UdpSocket, per_source: u32, metrics: Arc<Metrics>) {
         // ICMP errors of earlier answers appear here; they are no reason to stop.
         let Ok((length, from)) = socket.recv_from(&mut buffer).await else { continue };
         let answer = limiter
-            .permit(host(from.ip()), Instant::now())
+            .permit(Host::of(from.ip()), Instant::now())
             .then(|| answer(&buffer[..length], from))
             .flatten();
         match answer {
@@ -67,16 +68,6 @@ async fn serve(socket: UdpSocket, per_source: u32, metrics: Arc<Metrics>) {
             None => metrics.stun_dropped.inc(),
         };
     }
-}
-
-/// One IPv4 address or IPv6 /64.
-fn host(ip: IpAddr) -> [u8; 8] {
-    let mut host = [0; 8];
-    match ip {
-        IpAddr::V4(ip) => host[4..].copy_from_slice(&ip.octets()),
-        IpAddr::V6(ip) => host.copy_from_slice(&ip.octets()[..8]),
-    }
-    host
 }
 
 /// The success response with the sender's address; nothing to what is no well-formed binding request.

@@ -42,17 +42,8 @@ pub use home::{AccountSummary, Home};
 pub use id::{AccountId, MAX_ID_CHARS};
 pub use messages::{MAX_MESSAGES, MessageEntry, MessageState};
 pub use pins::{Pin, PinCheck};
-pub use records::{MAX_CACHED_RECORDS, MAX_RECORD_BYTES, MAX_ROUTES};
+pub use records::{MAX_CACHED_RECORDS, MAX_ROUTES};
 pub use seal::{MAX_PASSWORD_BYTES, Password};
-
-use offhook_proto::wire::UnixMillis;
-use std::time::{SystemTime, UNIX_EPOCH};
-
-/// The wall clock. A clock before 1970 reads as 0, which every signature check then refuses.
-fn wall_clock() -> UnixMillis {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-}
 
 #[cfg(test)]
 mod tests;

@@ -1,12 +1,12 @@
 //! What was learned about other numbers, to ring them without waiting for the DHT.
 
-use super::{AccountStore, StorageError, db, wall_clock};
+use super::{AccountStore, StorageError, db};
+use crate::clock::wall_clock;
 use offhook_proto::number::{NodeAddr, Number};
+use offhook_proto::record::MAX_SET_BYTES;
 
 /// Most record sets kept; the oldest goes first.
 pub const MAX_CACHED_RECORDS: u32 = 2_000;
-/// Largest record set, bytes: what fits a DHT value.
-pub const MAX_RECORD_BYTES: usize = 12 * 1024;
 /// Most directories remembered for one number.
 pub const MAX_ROUTES: usize = 8;
 
@@ -22,7 +22,7 @@ impl AccountStore {
 
     /// Keeps a checked record set.
     pub async fn cache_record(&self, number: &Number, record: &[u8]) -> Result<(), StorageError> {
-        if record.len() > MAX_RECORD_BYTES {
+        if record.len() > MAX_SET_BYTES {
             return Err(StorageError::TooLarge("A record"));
         }
         let mut tx = db::write(self.pool()).await?;

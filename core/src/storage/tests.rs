@@ -6,10 +6,12 @@ use super::create::Draft;
 use super::seal::KdfCost;
 use super::*;
 use crate::api::EndReason;
+use crate::clock::wall_clock;
 use offhook_proto::identity::{Fingerprint, IdentityId, IdentityKey};
 use offhook_proto::number::{Number, PlainNumber};
 use offhook_proto::proof::PlainProof;
 use offhook_proto::record::{self, RecordSet};
+use offhook_proto::wire::UnixMillis;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use tempfile::TempDir;
@@ -311,7 +313,7 @@ async fn records_and_routes_are_cached_within_bounds() {
     store.cache_record(&number(1), b"old").await.unwrap();
     store.cache_record(&number(1), b"new").await.unwrap();
     assert_eq!(store.cached_record(&number(1)).await.unwrap().as_deref(), Some(&b"new"[..]));
-    let huge = store.cache_record(&number(1), &vec![0; MAX_RECORD_BYTES + 1]).await;
+    let huge = store.cache_record(&number(1), &vec![0; record::MAX_SET_BYTES + 1]).await;
     assert!(matches!(huge, Err(StorageError::TooLarge(_))));
 
     let routes: Vec<_> =

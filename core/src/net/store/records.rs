@@ -15,9 +15,9 @@ use thiserror::Error;
 use super::disk::{Disk, Done, Loaded, Stored, Write};
 use super::proofs::{Queue, Verdicts};
 use super::shares::{Place, Room, Shares};
+use crate::clock::wall_clock;
 use crate::net::addr::Source;
 use crate::net::config::Limits;
-use crate::net::status::wall_clock;
 
 /// Why the store doesn't take a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]

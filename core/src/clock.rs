@@ -1,0 +1,12 @@
+//! The wall clock. Timers use the monotonic one.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use offhook_proto::wire::UnixMillis;
+
+/// The host's time, wherever a signed time is made or compared. A clock before 1970 reads as 0: everything signed then
+/// looks like something from the future and is refused.
+pub(crate) fn wall_clock() -> UnixMillis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
