@@ -78,6 +78,7 @@ impl Exit {
             ErrorCode::NoCall
             | ErrorCode::PublishFailed
             | ErrorCode::NumberTaken
+            | ErrorCode::Certificate
             | ErrorCode::NoContact
             | ErrorCode::NotConnected
             | ErrorCode::Storage

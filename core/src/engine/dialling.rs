@@ -58,6 +58,7 @@ impl Engine {
         if let Some(link) = link
             && !link.via.is_empty()
         {
+            self.net.enter(link.via.clone()).await;
             self.link_entries = link.via;
             self.keep_routes().await;
         }

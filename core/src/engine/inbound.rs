@@ -1,6 +1,5 @@
 //! What arrives: sealed packets are opened and verified, callers classified, and handed to the call machine.
 
-use super::outputs::introduction;
 use super::{Engine, Internal, now, wall};
 use crate::api::Event;
 use crate::net::NetEvent;
@@ -10,7 +9,6 @@ use offhook_proto::number::Number;
 use offhook_proto::signalling::{self, Opened, RejectReason, VerifiedIntro};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
 use tokio::sync::Semaphore;
 
 /// Slow proofs that run at a time. One costs some milliseconds of one core and 8 MiB.
@@ -62,23 +60,9 @@ impl Engine {
     pub(super) async fn on_net(&mut self, event: NetEvent) {
         match event {
             NetEvent::Signal { via, blob, .. } => self.on_blob(blob, Some(via)).await,
-            NetEvent::AddressesChanged => {
-                self.calls.set_intro(introduction(&self.account, self.net.routes()));
-                self.publisher.now(Instant::now());
-                self.publish_if_due(Instant::now());
-            }
-            NetEvent::EntryUp { .. } => {
-                tracing::debug!("an entry point is up");
-                if !self.publisher.online {
-                    self.publisher.now(Instant::now());
-                }
-            }
-            NetEvent::EntryDown { .. } => {
-                tracing::info!("the connection to an entry point is lost");
-                if !self.net.status().links.iter().any(|l| l.up) {
-                    self.set_offline();
-                }
-            }
+            // What they come to is in the status.
+            NetEvent::EntryUp { .. } => tracing::debug!("an entry point is up"),
+            NetEvent::EntryDown { .. } => tracing::info!("the connection to an entry point is lost"),
             NetEvent::Listening { .. } => {}
         }
     }

@@ -17,7 +17,7 @@ mod status;
 use crate::api::{ApiError, CallRef, Command, Event, Reply, TimedEvent, monotonic_ns};
 use crate::audio::DeviceSpec;
 use crate::clock::wall_clock as wall;
-use crate::net::{Net, NetConfig, NetEvent, Role};
+use crate::net::{Net, NetConfig, NetEvent, NetStatus, Role};
 use crate::phone::{AnswerMode, CallState, PhoneBuilder, PhoneError};
 use crate::storage::{AccountStore, Home};
 use calls::CallViews;
@@ -28,6 +28,7 @@ use offhook_proto::call::{CallConfig, Calls, LegId, Now, Peer};
 use offhook_proto::number::NodeAddr;
 use offhook_proto::signalling::CallId;
 use publish::Publisher;
+use status::certificate_days;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -57,7 +58,7 @@ enum Internal {
     Lookup(dialling::LookupNews),
     Proven(inbound::Proven),
     SendFailed(LegId, Arc<Peer>),
-    Published(Result<usize, crate::net::PublishError>),
+    Published(Result<publish::Reach, crate::net::PublishError>),
 }
 
 /// Open the account, start the network, and spawn the engine.
@@ -94,6 +95,7 @@ pub(crate) struct Engine {
     /// Entry points named by the invitation link dialled last.
     link_entries: Vec<NodeAddr>,
     proofs: Proofs,
+    status: watch::Receiver<NetStatus>,
     publisher: Publisher,
     mic: DeviceSpec,
     speaker: DeviceSpec,
@@ -119,9 +121,12 @@ impl Engine {
             ..CallConfig::default()
         };
         let calls = Calls::new(config, outputs::local_party(&account, net.routes()));
+        let status = net.watch();
+        let days = certificate_days(account.cert());
         Ok(Self {
             account,
             net,
+            status,
             events,
             calls,
             views: CallViews::default(),
@@ -129,7 +134,7 @@ impl Engine {
             searches: BTreeMap::new(),
             link_entries: Vec::new(),
             proofs: Proofs::default(),
-            publisher: Publisher::new(Instant::now()),
+            publisher: Publisher::new(settings.republish, days, Instant::now()),
             mic: settings.mic,
             speaker: settings.speaker,
             answer: settings.answer,
@@ -157,6 +162,7 @@ impl Engine {
                     Some(event) => self.on_net(event).await,
                     None => self.stopping = true,
                 },
+                Ok(()) = self.status.changed() => self.on_net_status(),
                 Some(result) = internal.recv() => self.on_internal(result).await,
                 Some((leg, event)) = self.legs.next_event() => self.on_media(leg, event).await,
                 () = tokio::time::sleep_until(timer.into()) => self.on_timeout(),
@@ -221,6 +227,9 @@ impl Engine {
         let _ = self.events.send(TimedEvent { t_ns: monotonic_ns(), event });
     }
 }
+
+/// How often the number is published though nothing has changed.
+pub(crate) use publish::INTERVAL as REPUBLISH;
 
 /// From dialling until some terminal must have answered. An end is to be known, not only decided, within 5 s.
 const SEARCH_TIMEOUT: Duration = Duration::from_millis(4_500);

@@ -1,14 +1,17 @@
 //! Publishing: at once when the address changes, every hour otherwise, and soon again after a failure.
 
+use super::outputs::introduction;
+use super::status::certificate_days;
 use super::{Engine, Internal, wall};
-use crate::api::Event;
+use crate::api::{ErrorCode, Event};
 use crate::net::PublishError;
+use offhook_proto::number::NodeAddr;
 use offhook_proto::record::{RecordSet, TerminalRecord};
 use offhook_proto::wire::UnixMillis;
 use std::time::{Duration, Instant};
 
 /// How often an unchanged record is published again (design: terminal records live 2 h).
-const INTERVAL: Duration = Duration::from_secs(3600);
+pub(crate) const INTERVAL: Duration = Duration::from_secs(3600);
 
 /// Life of a terminal record.
 const LIFE: Duration = Duration::from_secs(2 * 3600);
@@ -16,9 +19,22 @@ const LIFE: Duration = Duration::from_secs(2 * 3600);
 /// First and longest pause after a failure; it doubles between.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(120));
 
+/// So many days before its end the user hears of the certificate, once a day.
+const REMIND_DAYS: i64 = 60;
+
+/// How far the terminal's record got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// So many nodes serve it.
+    Network(usize),
+    /// There is no address to publish. The record is held here, for peers that are connected or on the local network.
+    Here,
+}
+
 /// When to publish, and how it went.
 #[derive(Debug)]
 pub(super) struct Publisher {
+    interval: Duration,
     due: Option<Instant>,
     in_flight: bool,
     /// Something changed while a publication was under way.
@@ -26,6 +42,13 @@ pub(super) struct Publisher {
     failures: u32,
     /// Sequence of the last terminal record; the next one is higher even if the clock went back.
     last_seq: UnixMillis,
+    /// The addresses and routes that the network had when it was last looked at.
+    addresses: Vec<NodeAddr>,
+    routes: Vec<NodeAddr>,
+    /// Days that the certificate had when the user last heard of it.
+    told_days: i64,
+    /// What the user was last told about a publication that failed for good.
+    told: Option<ErrorCode>,
     /// Whether the number was read back after the last change.
     pub online: bool,
     /// When it was last read back.
@@ -33,14 +56,19 @@ pub(super) struct Publisher {
 }
 
 impl Publisher {
-    /// Due as soon as there is an address.
-    pub fn new(now: Instant) -> Self {
+    /// Due at once, and then every `interval`. `days` are left of the certificate, as whoever asks for the status knows.
+    pub fn new(interval: Duration, days: i64, now: Instant) -> Self {
         Self {
+            interval,
             due: Some(now),
             in_flight: false,
             again: false,
             failures: 0,
             last_seq: UnixMillis(0),
+            addresses: Vec::new(),
+            routes: Vec::new(),
+            told_days: days,
+            told: None,
             online: false,
             published: None,
         }
@@ -58,59 +86,123 @@ impl Publisher {
         self.failures = 0;
     }
 
+    /// Whether the user is to be reminded that the certificate ends in so many days.
+    fn reminds(&mut self, days: i64) -> bool {
+        let news = days < self.told_days;
+        self.told_days = days;
+        news && (0..=REMIND_DAYS).contains(&days)
+    }
+
     fn done(&mut self, now: Instant) {
         self.in_flight = false;
         self.failures = 0;
-        self.due = Some(if self.again { now } else { now + INTERVAL });
+        self.told = None;
+        self.due = Some(if self.again { now } else { now + self.interval });
         self.again = false;
     }
 
     fn failed(&mut self, now: Instant) {
         self.in_flight = false;
-        self.again = false;
         let pause = RETRY.0.saturating_mul(1 << self.failures.min(10)).min(RETRY.1);
         self.failures += 1;
-        self.due = Some(now + pause);
+        self.due = Some(if self.again { now } else { now + pause });
+        self.again = false;
     }
 }
 
 impl Engine {
-    /// Publish if it is time and there is an address to publish.
+    /// The network's state has changed. This way no change is missed, however busy the terminal is.
+    pub(super) fn on_net_status(&mut self) {
+        let (addresses, routes) = {
+            let status = self.status.borrow_and_update();
+            (status.addresses.clone(), status.routes.clone())
+        };
+        if self.publisher.routes != routes {
+            self.calls.set_intro(introduction(&self.account, routes.clone()));
+            self.publisher.routes = routes;
+        }
+        if self.publisher.addresses != addresses {
+            if addresses.is_empty() {
+                self.set_offline();
+            }
+            self.publisher.addresses = addresses;
+            self.publisher.now(Instant::now());
+            self.publish_if_due(Instant::now());
+        }
+    }
+
+    /// Publish if it is time.
     pub(super) fn publish_if_due(&mut self, now: Instant) {
         if self.publisher.in_flight || self.publisher.due.is_none_or(|due| due > now) {
             return;
         }
-        let addrs = self.net.addresses();
-        if addrs.is_empty() {
-            // `AddressesChanged` will make it due again.
+        // Chosen numbers have no key as long as their directory is not known, and nothing changes that yet.
+        let Some(key) = self.account.number().record_key(None) else {
             self.publisher.due = None;
             return;
-        }
-        let seq = wall().max(UnixMillis(self.publisher.last_seq.0 + 1));
-        self.publisher.last_seq = seq;
-        let record = TerminalRecord {
-            number: self.account.number().clone(),
-            cert: self.account.cert().clone(),
-            addrs,
-            seq,
-            expires: seq.plus(LIFE),
         };
-        let signed = record.sign(self.account.terminal_key());
-        let set = RecordSet { account: Some(self.account.account_record().clone()), terminals: vec![signed] };
-        let Some(key) = self.account.number().record_key(None) else { return };
+        if !self.is_certified() {
+            self.publisher.failed(now);
+            return self.set_offline();
+        }
+        let set = self.sign_record();
+        let addressless = self.publisher.addresses.is_empty();
         self.publisher.in_flight = true;
         let (net, internal) = (self.net.clone(), self.internal.clone());
         self.jobs.spawn(async move {
-            let result = net.publish(key, set).await.map(|p| p.holders);
+            let result = if addressless {
+                net.hold(key, set).await.map(|()| Reach::Here)
+            } else {
+                net.publish(key, set).await.map(|published| Reach::Network(published.holders))
+            };
             // An error means that the engine has ended.
             let _ = internal.send(Internal::Published(result)).await;
         });
     }
 
-    pub(super) fn on_published(&mut self, result: Result<usize, PublishError>) {
+    /// The account's record, and a new one of this terminal.
+    fn sign_record(&mut self) -> RecordSet {
+        let seq = wall().max(UnixMillis(self.publisher.last_seq.0 + 1));
+        self.publisher.last_seq = seq;
+        let record = TerminalRecord {
+            number: self.account.number().clone(),
+            cert: self.account.cert().clone(),
+            addrs: self.publisher.addresses.clone(),
+            seq,
+            expires: seq.plus(LIFE),
+        };
+        let terminals = vec![record.sign(self.account.terminal_key())];
+        RecordSet { account: Some(self.account.account_record().clone()), terminals }
+    }
+
+    /// Whether the certificate is valid. Tells the user in time when it ends, and that it has ended.
+    fn is_certified(&mut self) -> bool {
+        let days = certificate_days(self.account.cert());
+        let valid = self.account.cert().verify(wall()).is_ok();
+        let reminds = self.publisher.reminds(days);
+        if !valid {
+            let sentence = "this terminal's certificate is not valid by this computer's clock: it must be renewed, \
+                            or the clock set";
+            self.tell_once(ErrorCode::Certificate, sentence);
+        } else if reminds {
+            let message = format!("this terminal's certificate ends in {days} days: it must be renewed");
+            self.emit(Event::Error { code: ErrorCode::Certificate, message });
+        }
+        valid
+    }
+
+    /// Tell the user why the number can't be published, but not with every attempt.
+    fn tell_once(&mut self, code: ErrorCode, sentence: &str) {
+        if self.publisher.told != Some(code) {
+            self.publisher.told = Some(code);
+            self.emit(Event::Error { code, message: sentence.into() });
+        }
+    }
+
+    pub(super) fn on_published(&mut self, result: Result<Reach, PublishError>) {
         let now = Instant::now();
         match result {
-            Ok(holders) => {
+            Ok(Reach::Network(holders)) => {
                 tracing::debug!(holders, "published and read back");
                 self.publisher.done(now);
                 self.publisher.published = Some(wall());
@@ -119,10 +211,18 @@ impl Engine {
                     self.emit(Event::Online { number: self.account.number().clone() });
                 }
             }
+            Ok(Reach::Here) => {
+                tracing::debug!("no address to publish");
+                self.publisher.done(now);
+                self.set_offline();
+            }
             Err(error) => {
                 tracing::info!(%error, "publishing failed, will be tried again");
                 self.publisher.failed(now);
                 self.set_offline();
+                if error == PublishError::Incumbent {
+                    self.tell_once(ErrorCode::NumberTaken, "somebody else has this account's number");
+                }
             }
         }
     }
@@ -143,11 +243,17 @@ mod tests {
     #[test]
     fn a_change_while_publishing_publishes_again_at_once() {
         let t = Instant::now();
-        let mut p = Publisher::new(t);
-        p.in_flight = true;
-        p.now(t);
-        p.done(t);
-        assert_eq!(p.poll_timeout(), Some(t));
+        let mut p = Publisher::new(INTERVAL, 390, t);
+        for fails in [false, true] {
+            p.in_flight = true;
+            p.now(t);
+            if fails {
+                p.failed(t)
+            } else {
+                p.done(t)
+            }
+            assert_eq!(p.poll_timeout(), Some(t));
+        }
         p.in_flight = true;
         p.done(t);
         assert_eq!(p.poll_timeout(), Some(t + INTERVAL));
@@ -156,7 +262,7 @@ mod tests {
     #[test]
     fn failures_back_off_up_to_a_limit() {
         let t = Instant::now();
-        let mut p = Publisher::new(t);
+        let mut p = Publisher::new(INTERVAL, 390, t);
         let mut pauses = Vec::new();
         for _ in 0..12 {
             p.in_flight = true;
@@ -166,5 +272,139 @@ mod tests {
         assert_eq!(pauses[0], RETRY.0);
         assert!(pauses.windows(2).all(|w| w[0] <= w[1]));
         assert_eq!(pauses[11], RETRY.1);
+    }
+
+    #[test]
+    fn the_user_is_reminded_of_the_certificate_once_a_day_at_its_end() {
+        let mut p = Publisher::new(INTERVAL, 62, Instant::now());
+        let told: Vec<_> = [62, 61, 60, 60, 59, 59, 1, 1, 0, 0].map(|days| p.reminds(days)).into();
+        assert_eq!(told, [false, false, true, false, true, false, true, false, true, false]);
+        // Whoever starts the terminal sees it in the status.
+        assert!(!Publisher::new(INTERVAL, 10, Instant::now()).reminds(10));
+    }
+}
+
+/// A terminal and a directory in one process.
+#[cfg(test)]
+#[allow(clippy::wildcard_enum_match_arm, reason = "a test looks at what it is about")]
+mod whole {
+    use super::*;
+    use crate::api::TimedEvent;
+    use crate::audio::DeviceSpec;
+    use crate::engine::{self, Request};
+    use crate::net::{LookupEvent, Net, NetConfig, NetEvent, Role};
+    use crate::phone::Phone;
+    use crate::storage::{AccountId, Home, NewAccount, Password};
+    use offhook_proto::identity::SignedCert;
+    use offhook_proto::number::RecordKey;
+    use offhook_proto::record::CheckedSet;
+    use tokio::sync::{broadcast, mpsc};
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    struct Scene {
+        directory: Net,
+        _directory_events: mpsc::Receiver<NetEvent>,
+        dir: tempfile::TempDir,
+        home: Home,
+        id: AccountId,
+        password: Password,
+    }
+
+    async fn scene(seed: u8) -> Scene {
+        let mut config = NetConfig::new([seed; 32], Role::Directory);
+        config.listen = vec!["/ip4/127.0.0.1/udp/0/quic-v1".parse().unwrap()];
+        let (directory, _directory_events) = Net::start(config).await.unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(dir.path()).unwrap();
+        let (id, password): (AccountId, _) = ("ada".parse().unwrap(), Password::new("a password").unwrap());
+        let new = NewAccount { id: id.clone(), password: password.clone() };
+        home.create_account(new, |_| {}).await.unwrap();
+        Scene { directory, _directory_events, dir, home, id, password }
+    }
+
+    impl Scene {
+        async fn start(
+            &self,
+            republish: Duration,
+        ) -> (mpsc::Sender<Request>, broadcast::Receiver<TimedEvent>) {
+            let mut status = self.directory.watch();
+            let entry =
+                status.wait_for(|status| !status.addresses.is_empty()).await.unwrap().addresses[0].clone();
+            let mut settings = Phone::builder(self.dir.path())
+                .entry([entry.to_string()])
+                .listen(["/ip4/127.0.0.1/udp/0/quic-v1".to_owned()])
+                .allow_private(true)
+                .mdns(false)
+                .mic(DeviceSpec::None)
+                .speaker(DeviceSpec::None);
+            settings.republish = republish;
+            let (events, told) = broadcast::channel(64);
+            (engine::start(settings, events).await.unwrap(), told)
+        }
+
+        /// What the directory holds.
+        async fn held(&self, key: RecordKey) -> Option<CheckedSet> {
+            match self.directory.lookup(key).next().await {
+                Some(LookupEvent::Found { set, .. }) => Some(set),
+                Some(LookupEvent::Finished { .. }) | None => None,
+            }
+        }
+
+        async fn key(&self) -> RecordKey {
+            self.home.accounts().await.unwrap()[0].number.record_key(None).unwrap()
+        }
+    }
+
+    #[tokio::test]
+    async fn the_record_is_published_every_hour_though_nothing_changes() {
+        let scene = scene(60).await;
+        let key = scene.key().await;
+        let (_phone, _events) = scene.start(Duration::from_millis(300)).await;
+        let mut published = Vec::new();
+        let wait = async {
+            while published.len() < 3 {
+                let terminals = scene.held(key).await.map(|set| set.terminals).unwrap_or_default();
+                for terminal in terminals.iter().filter(|terminal| !terminal.addrs.is_empty()) {
+                    let this = (terminal.seq, terminal.addrs.clone());
+                    if published.last() != Some(&this) {
+                        published.push(this);
+                    }
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait).await.expect("published again and again");
+        assert!(published.windows(2).all(|two| two[0].0 < two[1].0 && two[0].1 == two[1].1), "{published:?}");
+    }
+
+    #[tokio::test]
+    async fn an_expired_certificate_is_reported_and_no_record_is_published_without_its_terminal() {
+        let scene = scene(61).await;
+        let account = scene.home.open_account(&scene.id).await.unwrap();
+        let (terminal, seal) = (account.terminal_key().public(), account.seal_key().public());
+        let file = account.data_dir().join("account.db");
+        account.close().await;
+        drop(account);
+        let key = scene.home.unlock(&scene.id, &scene.password).await.unwrap();
+        let long_ago = UnixMillis(wall().0 - 500 * 86_400_000);
+        let cert = offhook_proto::wire::encode(&SignedCert::issue(&key, terminal, seal, long_ago));
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file);
+        let mut raw = sqlx::ConnectOptions::connect(&options).await.unwrap();
+        sqlx::query("UPDATE terminal SET cert = ?").bind(cert).execute(&mut raw).await.unwrap();
+        sqlx::Connection::close(raw).await.unwrap();
+
+        let (_phone, mut events) = scene.start(INTERVAL).await;
+        let reported = async {
+            loop {
+                match events.recv().await.unwrap().event {
+                    Event::Error { code, .. } => break assert_eq!(code, ErrorCode::Certificate),
+                    Event::Online { .. } => panic!("on line without a certificate"),
+                    _ => {}
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, reported).await.expect("a report");
+        assert_eq!(scene.held(scene.key().await).await, None);
     }
 }

@@ -3,6 +3,7 @@
 use super::Engine;
 use super::wall;
 use crate::api::{CallStatus, Status};
+use offhook_proto::identity::SignedCert;
 
 impl Engine {
     pub(super) fn status(&self) -> Status {
@@ -15,14 +16,9 @@ impl Engine {
             directories: net.links.iter().filter(|l| l.registered).count(),
             peers: net.peers,
             published: self.publisher.published.map(|t| t.0),
-            certificate_days: self.certificate_days(),
+            certificate_days: certificate_days(self.account.cert()),
             calls: self.call_statuses(),
         }
-    }
-
-    fn certificate_days(&self) -> i64 {
-        let Ok(cert) = self.account.cert().verify(wall()) else { return 0 };
-        i64::try_from(cert.not_after.since(wall()).as_secs() / 86_400).unwrap_or(i64::MAX)
     }
 
     fn call_statuses(&self) -> Vec<CallStatus> {
@@ -62,4 +58,10 @@ impl Engine {
             None => format!("{net}{own}"),
         }
     }
+}
+
+/// Whole days that a certificate is still valid; 0 if it is not.
+pub(super) fn certificate_days(cert: &SignedCert) -> i64 {
+    let Ok(cert) = cert.verify(wall()) else { return 0 };
+    i64::try_from(cert.not_after.since(wall()).as_secs() / 86_400).unwrap_or(i64::MAX)
 }

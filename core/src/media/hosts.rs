@@ -8,15 +8,14 @@ use super::types::MediaConfig;
 /// Addresses told at most; a machine with many containers has dozens, of which one or two lead anywhere.
 const MAX_HOSTS: usize = 8;
 
-/// Our addresses, and whether loopback takes part: if it is asked for, if a STUN server is there, or if there
-/// is nothing else.
+/// Our addresses, and whether loopback takes part: if it is asked for, or if there is nothing else. A directory can't
+/// ask for it by naming a STUN server there.
 pub(super) fn host_addresses(config: &MediaConfig, socket: &MediaSocket) -> (Vec<SocketAddr>, bool) {
-    let asked = config.allow_loopback || config.stun_servers.iter().any(|server| server.ip().is_loopback());
     let ips = match config.bind {
         Some(ip) => vec![ip],
         None => usable(interfaces()),
     };
-    let loopback = asked || ips.is_empty() || ips.iter().all(IpAddr::is_loopback);
+    let loopback = takes_loopback(config, &ips);
     let extra: &[IpAddr] = match config.bind {
         None if loopback => &[IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)],
         None | Some(_) => &[],
@@ -27,6 +26,10 @@ pub(super) fn host_addresses(config: &MediaConfig, socket: &MediaSocket) -> (Vec
         hosts.extend(port.map(|port| SocketAddr::new(*ip, port)));
     }
     (hosts, loopback)
+}
+
+fn takes_loopback(config: &MediaConfig, ips: &[IpAddr]) -> bool {
+    config.allow_loopback || ips.iter().all(IpAddr::is_loopback)
 }
 
 fn interfaces() -> Vec<IpAddr> {
@@ -45,6 +48,17 @@ fn usable(ips: Vec<IpAddr>) -> Vec<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn loopback_takes_part_where_it_is_asked_for_or_where_there_is_nothing_else() {
+        let mut config = MediaConfig::new(super::super::types::Role::Caller);
+        config.stun_servers = vec!["127.0.0.1:3478".parse().unwrap()];
+        let lan = ["10.1.2.3".parse().unwrap()];
+        assert!(!takes_loopback(&config, &lan), "whatever STUN servers a directory names");
+        assert!(takes_loopback(&config, &[]));
+        config.allow_loopback = true;
+        assert!(takes_loopback(&config, &lan));
+    }
 
     #[test]
     fn only_addresses_that_lead_out_are_usable() {

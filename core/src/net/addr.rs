@@ -1,6 +1,6 @@
 //! Multiaddrs: what is private, what is relayed, who is at the end; and the two names of a key.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use libp2p::identity::ed25519;
 use libp2p::multiaddr::Protocol;
@@ -81,12 +81,21 @@ pub(super) fn ip_of(addr: &Multiaddr) -> Option<IpAddr> {
     }
 }
 
+/// The IP address and port that the address begins with.
+pub(super) fn socket_of(addr: &Multiaddr) -> Option<SocketAddr> {
+    let ip = ip_of(addr)?;
+    match addr.iter().nth(1) {
+        Some(Protocol::Tcp(port) | Protocol::Udp(port)) => Some(SocketAddr::new(ip, port)),
+        Some(_) | None => None,
+    }
+}
+
 /// Whether anybody on the internet could use the address: a global IP address or a DNS name. For a relayed
 /// address this speaks of the relay.
 pub(super) fn is_public(addr: &Multiaddr) -> bool {
     match addr.iter().next() {
-        Some(Protocol::Ip4(ip)) => is_global_v4(ip),
-        Some(Protocol::Ip6(ip)) => is_global_v6(ip),
+        Some(Protocol::Ip4(ip)) => is_global(IpAddr::V4(ip)),
+        Some(Protocol::Ip6(ip)) => is_global(IpAddr::V6(ip)),
         Some(Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) | Protocol::Dnsaddr(_)) => true,
         Some(_) | None => false,
     }
@@ -112,6 +121,14 @@ pub(super) fn is_unusable(addr: &Multiaddr) -> bool {
     ip_of(addr).is_some_and(|ip| ip.is_unspecified() || ip.is_multicast())
 }
 
+/// Whether anybody on the internet could use the address.
+pub(super) fn is_global(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => is_global_v4(ip),
+        IpAddr::V6(ip) => is_global_v6(ip),
+    }
+}
+
 /// Outside the special-purpose ranges of RFC 6890 that no stranger can reach.
 fn is_global_v4(ip: Ipv4Addr) -> bool {
     let [a, b, ..] = ip.octets();
@@ -130,10 +147,7 @@ fn is_global_v4(ip: Ipv4Addr) -> bool {
 
 /// Inside 2000::/3 (RFC 4291), which leaves out unique local, link-local and loopback addresses.
 fn is_global_v6(ip: Ipv6Addr) -> bool {
-    match ip.to_ipv4_mapped() {
-        Some(v4) => is_global_v4(v4),
-        None => ip.segments()[0] & 0xe000 == 0x2000,
-    }
+    ip.segments()[0] & 0xe000 == 0x2000
 }
 
 /// One host: an IPv4 address, or an IPv6 /64, which is the least that anybody is given.

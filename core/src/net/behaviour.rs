@@ -4,7 +4,11 @@ use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
+use futures::future::Either;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig};
+use libp2p::core::Transport;
+use libp2p::core::muxing::StreamMuxerBox;
+use libp2p::core::transport::Boxed;
 use libp2p::core::upgrade::Version;
 use libp2p::dns::{ResolverConfig, ResolverOpts};
 use libp2p::identity::Keypair;
@@ -12,8 +16,8 @@ use libp2p::request_response::{self, ProtocolSupport};
 use libp2p::swarm::NetworkBehaviour;
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{
-    PeerId, StreamProtocol, Swarm, SwarmBuilder, connection_limits, identify, kad, mdns, noise, ping, relay,
-    tcp, yamux,
+    PeerId, StreamProtocol, Swarm, SwarmBuilder, connection_limits, identify, kad, mdns, noise, ping, quic,
+    relay, tcp, yamux,
 };
 use prometheus_client::registry::Registry;
 
@@ -21,6 +25,7 @@ use super::codec::{self, Codec};
 use super::config::{NetConfig, Role};
 use super::gate::Gate;
 use super::handle::NetError;
+use super::private::{Guarded, Private};
 use super::store::Records;
 
 /// The DHT's protocol name; a network of its own.
@@ -74,32 +79,26 @@ pub(super) fn swarm(
     config: &NetConfig,
     key: Keypair,
     records: Records,
+    private: &Private,
     registry: &mut Registry,
 ) -> Result<Swarm<Behaviour>, NetError> {
     let (dns, dns_options) = resolver(config.dns);
+    let private = private.clone();
     let id = key.public().to_peer_id();
     let mdns = config
         .mdns
         .then(|| mdns::tokio::Behaviour::new(mdns::Config::default(), id))
         .transpose()
         .map_err(NetError::Mdns)?;
-    let transport = NetError::transport;
     let Ok(builder) = SwarmBuilder::with_existing_identity(key)
         .with_tokio()
-        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
-        .map_err(transport)?
-        .with_quic_config(|mut quic| {
-            quic.handshake_timeout = CONNECT_TIME;
-            quic.keep_alive_interval = QUIC_KEEP_ALIVE;
-            quic.max_idle_timeout = u32::try_from(QUIC_IDLE.as_millis()).unwrap_or(u32::MAX);
-            // Nothing bulky is ever sent: records and sealed packets.
-            quic.max_stream_data = 64 * 1024;
-            quic.max_connection_data = 1024 * 1024;
-            quic
+        .with_other_transport(|key| -> Result<_, Box<dyn std::error::Error + Send + Sync>> {
+            Ok(Guarded::new(sockets(key)?, private))
         })
+        .map_err(NetError::transport)?
         .with_dns_config(dns, dns_options)
         .with_relay_client(noise::Config::new, yamux::Config::default)
-        .map_err(transport)?
+        .map_err(NetError::transport)?
         .with_bandwidth_metrics(registry)
         .with_behaviour(|key, relay_client| behaviour(config, key, records, relay_client, mdns));
     let swarm = builder
@@ -113,6 +112,27 @@ pub(super) fn swarm(
         .with_connection_timeout(CONNECT_TIME)
         .build();
     Ok(swarm)
+}
+
+/// TCP and QUIC.
+fn sockets(key: &Keypair) -> Result<Boxed<(PeerId, StreamMuxerBox)>, noise::Error> {
+    let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
+        .upgrade(Version::V1Lazy)
+        .authenticate(noise::Config::new(key)?)
+        .multiplex(yamux::Config::default());
+    let mut config = quic::Config::new(key);
+    config.handshake_timeout = CONNECT_TIME;
+    config.keep_alive_interval = QUIC_KEEP_ALIVE;
+    config.max_idle_timeout = u32::try_from(QUIC_IDLE.as_millis()).unwrap_or(u32::MAX);
+    // Nothing bulky is ever sent: records and sealed packets.
+    config.max_stream_data = 64 * 1024;
+    config.max_connection_data = 1024 * 1024;
+    let quic = quic::tokio::Transport::new(config);
+    let muxer = |either, _| match either {
+        Either::Left((peer, connection)) => (peer, StreamMuxerBox::new(connection)),
+        Either::Right((peer, connection)) => (peer, StreamMuxerBox::new(connection)),
+    };
+    Ok(tcp.or_transport(quic).map(muxer).boxed())
 }
 
 fn behaviour(

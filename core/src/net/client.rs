@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::codec::{Request, Response};
 use super::command::{Command, DhtAnswer, Holder, Neighbours};
+use super::private::Private;
 use super::store::{Refused, Verdicts};
 
 /// Why a request to another node brought no answer.
@@ -41,6 +42,8 @@ const ANSWERS: usize = 64;
 pub(super) struct Client {
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) verdicts: Verdicts,
+    /// Which addresses are worth trying.
+    pub(super) private: Private,
 }
 
 impl Client {

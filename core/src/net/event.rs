@@ -3,7 +3,8 @@
 use offhook_proto::identity::TerminalId;
 use offhook_proto::number::NodeAddr;
 
-/// An event from the network. The channel is bounded; packets that find it full are answered with "busy".
+/// An event from the network. The channel is bounded: packets that find it full are answered with "busy", and anything
+/// else is lost. What must not be missed is in the [status](super::Net::watch).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NetEvent {
     /// A signalling packet arrived. It is neither opened nor verified.
@@ -16,8 +17,6 @@ pub enum NetEvent {
         /// The sealed packet, at most [`MAX_BLOB_BYTES`](offhook_proto::signalling::MAX_BLOB_BYTES) bytes.
         blob: Vec<u8>,
     },
-    /// What [`Net::addresses`](super::Net::addresses) returns has changed: publish anew.
-    AddressesChanged,
     /// An entry point is connected, and registered there if this is a terminal.
     EntryUp {
         /// As configured, or as remembered.

@@ -18,6 +18,7 @@ use offhook_proto::number::NodeAddr;
 use tracing::{debug, info};
 
 use super::addr;
+use super::candidates::{Candidate, Candidates};
 use super::client::RequestError;
 use super::codec::{Request, Response};
 use super::config::Role;
@@ -35,14 +36,17 @@ const REGISTER_AGAIN: Duration = Duration::from_secs(60);
 /// Kept directories at a time; further ones are not kept.
 const MAX_KEPT: usize = 8;
 
-/// Remembered peers tried at a time, while no entry point is up.
-const MAX_REMEMBERED: usize = 3;
+/// Candidates tried at a time, while no entry point is up.
+const MAX_CANDIDATES: usize = 3;
 
-/// How long the configured entry points have before remembered peers are tried.
-const REMEMBERED_AFTER: Duration = Duration::from_secs(3);
+/// How long the configured entry points have before candidates are tried.
+const CANDIDATES_AFTER: Duration = Duration::from_secs(3);
 
-/// A remembered peer that fails this often in a row makes room for another.
-const REMEMBERED_TRIES: u32 = 2;
+/// A candidate that fails this often in a row makes room for the next one, if there is another.
+const CANDIDATE_TRIES: u32 = 2;
+
+/// Entry points taken from one invitation link.
+const MAX_ENTERED: usize = 4;
 
 /// STUN servers taken from one directory's welcome.
 const MAX_STUN: usize = 4;
@@ -52,8 +56,8 @@ const MAX_STUN: usize = 4;
 pub(super) enum Kind {
     /// Configured.
     Entry,
-    /// Was connected in an earlier run.
-    Remembered,
+    /// One of the [`Candidates`] whose turn it was.
+    Candidate,
     /// The engine wants it, for a contact's sake; not registered there.
     Kept,
 }
@@ -71,6 +75,8 @@ pub(super) struct Link {
     addr: Multiaddr,
     pub(super) peer: Option<PeerId>,
     kind: Kind,
+    /// Whether the user chose it; see [`Candidate::chosen`].
+    chosen: bool,
     pub(super) state: State,
     failures: u32,
     pub(super) registered: bool,
@@ -89,6 +95,7 @@ impl Link {
             peer: addr::last_peer(&addr),
             addr,
             kind,
+            chosen: kind == Kind::Entry,
             state: State::Idle { until: now },
             failures: 0,
             registered: false,
@@ -110,16 +117,20 @@ impl Link {
     /// Whether a terminal wants to be reached through it.
     pub(super) fn is_home(&self) -> bool {
         match self.kind {
-            Kind::Entry | Kind::Remembered => true,
+            Kind::Entry | Kind::Candidate => true,
             Kind::Kept => false,
         }
     }
 
-    fn back_off(&mut self, now: Instant) {
+    fn pause(&mut self, now: Instant) {
         let longest = BACKOFF_MIN.saturating_mul(1 << self.failures.min(16)).min(BACKOFF_MAX);
-        self.failures = self.failures.saturating_add(1);
         let pause = longest.mul_f64(rand::random_range(0.5..1.0));
         self.state = State::Idle { until: now + pause };
+    }
+
+    fn back_off(&mut self, now: Instant) {
+        self.pause(now);
+        self.failures = self.failures.saturating_add(1);
         self.registered = false;
         self.register_again = None;
         self.reservation = None;
@@ -130,16 +141,39 @@ impl Link {
 /// All links.
 pub(super) struct Links {
     pub(super) all: Vec<Link>,
-    /// Addresses of remembered peers that haven't been tried in this run, the one seen last first.
-    remembered: Vec<Multiaddr>,
+    candidates: Candidates,
+    /// Whether any node was ever known that could be a home. Then this is no network of its own, and not to be
+    /// reached is no reason to publish one's own address.
+    found: bool,
     alone_since: Instant,
 }
 
 impl Links {
-    /// Links to the entry points; the remembered peers wait for their turn.
-    pub(super) fn new(entry: Vec<(NodeAddr, Multiaddr)>, remembered: Vec<Multiaddr>, now: Instant) -> Self {
-        let all = entry.into_iter().map(|(name, addr)| Link::new(name, addr, Kind::Entry, now)).collect();
-        Self { all, remembered, alone_since: now }
+    /// Links to the entry points; the candidates wait for their turn.
+    pub(super) fn new(entry: Vec<(NodeAddr, Multiaddr)>, candidates: Candidates, now: Instant) -> Self {
+        let all: Vec<_> =
+            entry.into_iter().map(|(name, addr)| Link::new(name, addr, Kind::Entry, now)).collect();
+        let found = !all.is_empty() || !candidates.is_empty();
+        Self { all, candidates, found, alone_since: now }
+    }
+
+    /// Whether any node was ever known that could be a home.
+    pub(super) fn found(&self) -> bool {
+        self.found
+    }
+
+    /// A node that serves others was reached.
+    pub(super) fn met(&mut self, addr: Multiaddr) {
+        self.found = true;
+        let peer = addr::last_peer(&addr);
+        if !self.all.iter().any(|link| link.is_home() && link.peer == peer) {
+            self.candidates.met(addr);
+        }
+    }
+
+    /// Whether the user chose the peer as entry point.
+    pub(super) fn is_chosen(&self, peer: &PeerId) -> bool {
+        self.all.iter().any(|link| link.chosen && link.peer.as_ref() == Some(peer))
     }
 
     /// Whether a connection to the peer is to be kept.
@@ -159,9 +193,9 @@ impl Links {
 }
 
 impl Driver {
-    /// Dials what is due, registers and reserves again, and turns to remembered peers.
+    /// Dials what is due, registers and reserves again, and turns to candidates.
     pub(super) fn tick_links(&mut self, now: Instant) {
-        self.try_remembered(now);
+        self.try_candidates(now);
         // A contact's record or a link may name this very node.
         let me = *self.swarm.local_peer_id();
         self.links.all.retain(|link| link.peer != Some(me));
@@ -264,9 +298,12 @@ impl Driver {
         let Some(index) = index else { return };
         let link = &mut self.links.all[index];
         link.back_off(now);
-        let spent = link.kind == Kind::Remembered && link.failures >= REMEMBERED_TRIES;
-        if spent || matches!(error, DialError::LocalPeerId { .. }) {
+        let spent = link.kind == Kind::Candidate && link.failures >= CANDIDATE_TRIES;
+        if matches!(error, DialError::LocalPeerId { .. }) {
             self.links.all.remove(index);
+        } else if spent && !self.links.candidates.is_empty() {
+            let Link { addr, chosen, failures, .. } = self.links.all.remove(index);
+            self.links.candidates.put_back(Candidate { addr, chosen, failures });
         }
     }
 
@@ -316,7 +353,7 @@ impl Driver {
         self.dirty = true;
         match result {
             Ok(Response::Welcome { stun, stun_port, .. }) => {
-                link.stun = stun_servers(&stun, stun_port, remote);
+                link.stun = stun_servers(&stun, stun_port, remote, self.private.allowed());
                 let news = link.registered != terminal || !terminal;
                 link.registered = terminal;
                 let (addr, node) = (link.name.clone(), addr::terminal_of(&peer));
@@ -348,7 +385,7 @@ impl Driver {
         let wanted: Vec<_> = addrs
             .into_iter()
             .filter(|addr| addr::last_peer(addr).is_some() && !addr::is_relayed(addr))
-            .filter(|addr| self.allow_private || addr::is_public(addr))
+            .filter(|addr| self.private.permits(addr))
             .take(MAX_KEPT)
             .collect();
         let gone: Vec<_> = self
@@ -372,20 +409,61 @@ impl Driver {
         self.dirty = true;
     }
 
-    /// With no entry point up for a while, tries peers of earlier runs.
-    fn try_remembered(&mut self, now: Instant) {
+    /// Enters the network through these nodes if no other is at hand: an invitation link names them.
+    pub(super) fn enter(&mut self, addrs: Vec<Multiaddr>) {
+        let usable = |addr: &Multiaddr| {
+            !addr::is_relayed(addr) && addr::last_peer(addr).is_some() && self.private.permits(addr)
+        };
+        let addrs: Vec<_> = addrs.into_iter().filter(usable).take(MAX_ENTERED).collect();
+        // The first one named is the first one tried.
+        for addr in addrs.into_iter().rev() {
+            self.links.found = true;
+            self.not_private_if_public(&addr);
+            self.links.candidates.prefer(addr);
+        }
+        // At once: somebody may be waiting to dial.
+        self.tick_links(Instant::now());
+        self.dirty = true;
+    }
+
+    /// With no entry point up for a while, tries candidates.
+    fn try_candidates(&mut self, now: Instant) {
         let up = self.links.all.iter().any(|link| link.is_home() && link.is_up());
-        let waiting = now.saturating_duration_since(self.links.alone_since) < REMEMBERED_AFTER
+        let waiting = now.saturating_duration_since(self.links.alone_since) < CANDIDATES_AFTER
             && self.links.all.iter().any(|link| link.kind == Kind::Entry);
-        let trying = self.links.all.iter().filter(|link| link.kind == Kind::Remembered).count();
-        if up || waiting || trying >= MAX_REMEMBERED || self.links.remembered.is_empty() {
+        if up || waiting {
             return;
         }
-        let addr = self.links.remembered.remove(0);
-        if let Some(name) = addr::text(&addr)
-            && !addr::last_peer(&addr).is_some_and(|peer| self.links.wants(&peer))
-        {
-            self.links.all.push(Link::new(name, addr, Kind::Remembered, now));
+        let trying = self.links.all.iter().filter(|link| link.kind == Kind::Candidate).count();
+        for _ in trying..MAX_CANDIDATES {
+            let Some(candidate) = self.links.candidates.next() else { return };
+            self.try_candidate(candidate, now);
+        }
+    }
+
+    fn try_candidate(&mut self, candidate: Candidate, now: Instant) {
+        let Candidate { addr, chosen, failures } = candidate;
+        let peer = addr::last_peer(&addr);
+        let known = self.links.all.iter().position(|link| peer.is_some() && link.peer == peer);
+        match (known, addr::text(&addr)) {
+            (Some(index), _) if self.links.all[index].is_home() => {}
+            // Kept for a contact's sake; now for this terminal's own.
+            (Some(index), _) => {
+                let link = &mut self.links.all[index];
+                (link.kind, link.chosen) = (Kind::Candidate, chosen);
+                if link.is_up() {
+                    self.register(index);
+                }
+            }
+            (None, Some(name)) => {
+                let mut link = Link::new(name, addr, Kind::Candidate, now);
+                (link.chosen, link.failures) = (chosen, failures);
+                if failures > 0 {
+                    link.pause(now);
+                }
+                self.links.all.push(link);
+            }
+            (None, None) => {}
         }
     }
 
@@ -396,12 +474,20 @@ impl Driver {
                 *until = now.min(*until);
             }
         }
+        self.links.candidates.forgive();
     }
 }
 
-/// STUN servers named in a welcome; a bare port means the address the directory was reached under.
-fn stun_servers(named: &[String], port: Option<u16>, remote: Option<IpAddr>) -> Vec<SocketAddr> {
+/// STUN servers named in a welcome; a bare port means the address the directory was reached under. Only there may one
+/// be private: a directory must not make terminals send datagrams into their own networks.
+fn stun_servers(
+    named: &[String],
+    port: Option<u16>,
+    remote: Option<IpAddr>,
+    allow_private: bool,
+) -> Vec<SocketAddr> {
     let named = named.iter().filter_map(|text| text.parse::<SocketAddr>().ok());
+    let named = named.filter(|server| allow_private || addr::is_global(server.ip()));
     let implied = port.zip(remote).map(|(port, ip)| SocketAddr::new(ip, port));
     let mut servers: Vec<_> = implied.into_iter().chain(named).filter(|addr| addr.port() != 0).collect();
     let mut seen = Vec::new();
@@ -438,9 +524,17 @@ mod tests {
 
     #[test]
     fn stun_servers_come_from_port_and_list_once() {
-        let named = ["192.0.2.1:3478".to_owned(), "nonsense".to_owned(), "192.0.2.9:3478".to_owned()];
-        let servers = stun_servers(&named, Some(3478), Some("192.0.2.1".parse().unwrap()));
-        assert_eq!(servers, ["192.0.2.1:3478".parse().unwrap(), "192.0.2.9:3478".parse().unwrap()]);
-        assert_eq!(stun_servers(&[], None, None), []);
+        let named = ["8.8.8.8:3478".to_owned(), "nonsense".to_owned(), "8.8.4.4:3478".to_owned()];
+        let servers = stun_servers(&named, Some(3478), Some("8.8.8.8".parse().unwrap()), false);
+        assert_eq!(servers, ["8.8.8.8:3478".parse().unwrap(), "8.8.4.4:3478".parse().unwrap()]);
+        assert_eq!(stun_servers(&[], None, None, false), []);
+    }
+
+    #[test]
+    fn a_directory_names_no_stun_servers_inside_its_terminals_networks() {
+        let named = ["127.0.0.1:53", "10.0.0.1:3478", "[::1]:1", "[fe80::1]:1"].map(str::to_owned);
+        let own = "192.168.1.2".parse().unwrap();
+        assert_eq!(stun_servers(&named, Some(3478), Some(own), false), ["192.168.1.2:3478".parse().unwrap()]);
+        assert_eq!(stun_servers(&named, None, None, true).len(), 4);
     }
 }

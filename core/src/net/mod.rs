@@ -12,6 +12,7 @@
 
 mod addr;
 mod behaviour;
+mod candidates;
 mod client;
 mod codec;
 mod command;
@@ -28,6 +29,7 @@ mod lookup;
 mod mdns;
 mod metrics;
 mod peers;
+mod private;
 mod publish;
 mod relay;
 mod requests;

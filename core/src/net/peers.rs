@@ -12,6 +12,8 @@ pub(super) struct Conn {
     pub(super) id: ConnectionId,
     /// The other end's address as this node sees it.
     pub(super) remote: Multiaddr,
+    /// Whether the other end made it.
+    pub(super) inbound: bool,
 }
 
 /// One connected peer.
@@ -34,6 +36,12 @@ impl Peer {
         self.conns.iter().map(|conn| &conn.remote).find(|remote| !addr::is_relayed(remote))
     }
 
+    /// The address under which this node reached it, as it was dialled.
+    pub(super) fn reached(&self) -> Option<&Multiaddr> {
+        let mut dialled = self.conns.iter().filter(|conn| !conn.inbound);
+        dialled.find(|conn| !addr::is_relayed(&conn.remote)).map(|conn| &conn.remote)
+    }
+
     /// Whom its deeds are counted against.
     pub(super) fn source(&self) -> Source {
         self.direct().map_or(Source::Relayed, Source::of_addr)
@@ -48,9 +56,15 @@ pub(super) struct Peers {
 
 impl Peers {
     /// Adds a connection; `true` if it is the first one to that peer.
-    pub(super) fn connected(&mut self, peer: PeerId, id: ConnectionId, remote: Multiaddr) -> bool {
+    pub(super) fn connected(
+        &mut self,
+        peer: PeerId,
+        id: ConnectionId,
+        remote: Multiaddr,
+        inbound: bool,
+    ) -> bool {
         let entry = self.map.entry(peer).or_default();
-        entry.conns.push(Conn { id, remote });
+        entry.conns.push(Conn { id, remote, inbound });
         entry.conns.len() == 1
     }
 

@@ -52,7 +52,10 @@ pub enum PublishError {
     /// The number's proof does not fit.
     #[error("the number's proof does not fit")]
     Proof,
-    /// They could not be written to this terminal's own disk.
+    /// The terminal's own record, or its certificate, is not valid at this time.
+    #[error("the terminal's record or certificate is not valid by this host's clock")]
+    Untimely,
+    /// They could not be written to this terminal's own disk. They are held in memory.
     #[error("the records could not be written")]
     Disk,
     /// Somebody else holds the number.
@@ -69,6 +72,17 @@ pub enum PublishError {
     Stopped,
 }
 
+/// Holds the records here, and nowhere else.
+pub(super) async fn hold(client: &Client, key: RecordKey, set: Vec<u8>) -> Result<(), PublishError> {
+    client.own(key, set).await.ok_or(PublishError::Stopped)?.map_err(|refused| match refused {
+        Refused::Record(RecordError::Incumbent) => PublishError::Incumbent,
+        Refused::Record(error) => PublishError::Invalid(error),
+        Refused::Proof => PublishError::Proof,
+        // Own records need no room.
+        Refused::Full | Refused::Disk => PublishError::Disk,
+    })
+}
+
 /// Puts the records to the closest nodes and the directories and reads them back.
 pub(super) async fn publish(
     client: &Client,
@@ -76,12 +90,11 @@ pub(super) async fn publish(
     set: Vec<u8>,
 ) -> Result<Published, PublishError> {
     let checked = record::check(&key, &set, wall_clock()).map_err(PublishError::Invalid)?;
-    client.own(key, set).await.ok_or(PublishError::Stopped)?.map_err(|refused| match refused {
-        Refused::Record(RecordError::Incumbent) => PublishError::Incumbent,
-        Refused::Record(error) => PublishError::Invalid(error),
-        Refused::Proof => PublishError::Proof,
-        Refused::Full | Refused::Disk => PublishError::Disk,
-    })?;
+    match hold(client, key, set).await {
+        // It is held all the same, and the others have disks of their own.
+        Ok(()) | Err(PublishError::Disk) => {}
+        Err(error) => return Err(error),
+    }
     // What this terminal holds by now: newer records of its own may have been merged in.
     let (mine, _) = client.local(key).await.ok_or(PublishError::Stopped)?;
     let value = mine.to_set().encode();

@@ -28,6 +28,11 @@ use crate::clock::wall_clock;
 /// Ways back remembered: which directory passed on for which terminal. The oldest half is forgotten when full.
 const MAX_WAYS: usize = 4_096;
 
+/// Connections to other directories per second that one /24 or /64 may cause (bursts: ten seconds' worth), and peers
+/// dialled at a time when nobody may cause more: this node has business of its own, and the swarm's bound is 256.
+const DIALS_PER_SOURCE: u32 = 2;
+const MAX_DIALLED: usize = 64;
+
 /// STUN servers told to others.
 const MAX_STUN: usize = 4;
 
@@ -39,6 +44,7 @@ pub(super) struct Service {
     per_source: Limiter<Source>,
     queries: Limiter<Source>,
     deliveries: Limiter<TerminalId>,
+    dials: Limiter<Source>,
     in_flight: HashMap<PeerId, usize>,
     in_flight_total: usize,
     max_in_flight: usize,
@@ -56,6 +62,7 @@ impl Service {
             per_source: Limiter::new(limits.forward_per_source),
             queries: Limiter::new(limits.queries_per_source),
             deliveries: Limiter::new(limits.forward_per_peer),
+            dials: Limiter::new(DIALS_PER_SOURCE),
             in_flight: HashMap::new(),
             in_flight_total: 0,
             max_in_flight: limits.in_flight,
@@ -231,6 +238,9 @@ impl Driver {
         let plan = if target != peer && self.peers.contains(&target) {
             Plan::Deliver(target)
         } else if let Some(next) = next.and_then(|next| self.next_hop(next)) {
+            if !self.may_dial_for(source, &next.0, now) {
+                return Err(Response::Busy);
+            }
             Plan::Next(next)
         } else if let Some(directory) = way.filter(|way| *way != peer && self.peers.contains(way)) {
             Plan::Next((directory, Vec::new()))
@@ -245,8 +255,15 @@ impl Driver {
         let next: libp2p::Multiaddr = next.parse().ok().filter(|_| next.len() <= MAX_ADDR)?;
         let next = addr::relay_of(&next).map_or(next, |(_, relay)| relay);
         let peer = addr::last_peer(&next).filter(|peer| peer != self.swarm.local_peer_id())?;
-        let permitted = self.allow_private || addr::is_public(&next);
+        // A `dnsaddr` can stand for sixteen addresses.
+        let permitted = self.private.permits(&next) && !addr::is_dnsaddr(&next);
         (permitted || self.peers.contains(&peer)).then(|| (peer, vec![next]))
+    }
+
+    /// Whether somebody may make this node connect to a peer.
+    fn may_dial_for(&mut self, source: Source, peer: &PeerId, now: Instant) -> bool {
+        self.peers.contains(peer)
+            || self.requests_dialling() < MAX_DIALLED && self.service.dials.permit(source, now)
     }
 
     fn pass_on(&mut self, peer: PeerId, parcel: Parcel, plan: Plan, channel: ResponseChannel<Response>) {

@@ -223,6 +223,8 @@ async fn ways(client: &Client, target: &SignalTarget) -> Vec<Way> {
     let Some(peer) = addr::peer_of(&target.terminal) else { return Vec::new() };
     let neighbours = client.neighbours().await;
     let connected = |peer: &PeerId| neighbours.is_connected(peer);
+    // What would not be dialled is no way, and would only cost the others their head start.
+    let permitted = |addr: &Multiaddr| client.private.permits(addr);
     let mut ways = Vec::new();
     let mut add = |node: PeerId, addrs: Vec<Multiaddr>, hop: Hop| {
         let same = |way: &&mut Way| way.node == node && way.hop == hop;
@@ -244,11 +246,11 @@ async fn ways(client: &Client, target: &SignalTarget) -> Vec<Way> {
         add(*relay, Vec::new(), Hop::Directory);
     }
     if target.reach == Reach::Open {
-        for (relay, addr) in relays.iter().filter(|(relay, _)| !connected(relay)) {
+        for (relay, addr) in relays.iter().filter(|(relay, addr)| !connected(relay) && permitted(addr)) {
             add(*relay, vec![addr.clone()], Hop::Directory);
         }
-        for addr in addrs.iter().filter(|addr| !addr::is_relayed(addr) && addr::last_peer(addr) == Some(peer))
-        {
+        let direct = |addr: &&Multiaddr| !addr::is_relayed(addr) && addr::last_peer(addr) == Some(peer);
+        for addr in addrs.iter().filter(direct).filter(|addr| permitted(addr)) {
             add(peer, vec![addr.clone()], Hop::Straight);
         }
     }
@@ -259,7 +261,7 @@ async fn ways(client: &Client, target: &SignalTarget) -> Vec<Way> {
     }
     // The last resort: a circuit through a relay that doesn't speak our protocol.
     if target.reach == Reach::Open {
-        for addr in addrs.iter().filter(|addr| addr::is_relayed(addr)) {
+        for addr in addrs.iter().filter(|addr| addr::is_relayed(addr) && permitted(addr)) {
             add(peer, vec![addr.clone()], Hop::Straight);
         }
     }

@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use stun_types::attribute::XorMappedAddress;
 use stun_types::message::{BINDING, Message, MessageClass, MessageWrite, MessageWriteExt, MessageWriteVec};
@@ -19,6 +19,10 @@ use super::metrics::Metrics;
 
 /// Longest request looked at, in bytes. Binding requests with every attribute clients send are far shorter.
 const MAX_REQUEST: usize = 548;
+
+/// After an error of the socket; doubled with every further one in a row.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// A running STUN server.
 pub(super) struct Stun {
@@ -50,9 +54,21 @@ impl Drop for Stun {
 async fn serve(socket: UdpSocket, per_source: u32, metrics: Arc<Metrics>) {
     let mut limiter = Limiter::new(per_source);
     let mut buffer = [0; MAX_REQUEST + 1];
+    let mut pause = FIRST_PAUSE;
     loop {
-        // ICMP errors of earlier answers appear here; they are no reason to stop.
-        let Ok((length, from)) = socket.recv_from(&mut buffer).await else { continue };
+        let (length, from) = match socket.recv_from(&mut buffer).await {
+            Ok(received) => received,
+            // ICMP errors of earlier answers appear here, and are no reason to stop; a socket that has broken down
+            // fails every time.
+            Err(error) => {
+                debug!(%error, "STUN socket");
+                metrics.stun_failed.inc();
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+                continue;
+            }
+        };
+        pause = FIRST_PAUSE;
         let answer = limiter
             .permit(Host::of(from.ip()), Instant::now())
             .then(|| answer(&buffer[..length], from))
@@ -84,4 +100,31 @@ fn answer(request: &[u8], from: SocketAddr) -> Option<Vec<u8>> {
     let address = XorMappedAddress::new(mapped, request.transaction_id());
     response.add_attribute(&address).ok()?;
     Some(response.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prometheus_client::registry::Registry;
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+
+    #[tokio::test]
+    async fn a_broken_socket_is_not_asked_without_pause() {
+        // What is received here has no address, so every receiving fails at once.
+        let (broken, other) = UnixStream::pair().unwrap();
+        drop(other);
+        broken.set_nonblocking(true).unwrap();
+        let socket = UdpSocket::from_std(std::net::UdpSocket::from(OwnedFd::from(broken))).unwrap();
+        let metrics = Arc::new(Metrics::new(Registry::default()));
+        let task = tokio::spawn(serve(socket, 1, metrics.clone()));
+        let failed = || metrics.stun_failed.get();
+        let started = Instant::now();
+        while failed() < 7 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        // The pauses before the seventh failure are 1, 2, 4 ms and so on: a busy machine only makes them longer.
+        assert!(started.elapsed() >= Duration::from_millis(63), "{} failures at once", failed());
+        task.abort();
+    }
 }

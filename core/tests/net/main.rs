@@ -5,8 +5,10 @@
 
 mod common;
 mod fixture;
+mod homes;
 mod hostile;
 mod privacy;
+mod private;
 mod records;
 mod restart;
 mod signalling;

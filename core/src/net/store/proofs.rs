@@ -52,6 +52,15 @@ impl Verdicts {
         }
     }
 
+    /// Runs the proof here and now, which takes milliseconds, unless its verdict is known.
+    pub(super) fn run(&self, task: &ProofTask) -> bool {
+        self.get(task).unwrap_or_else(|| {
+            let valid = task.run();
+            self.set(task.clone(), valid);
+            valid
+        })
+    }
+
     /// Runs the proof, on a thread for blocking work, unless its verdict is known.
     pub(in crate::net) async fn verify(&self, task: ProofTask) -> bool {
         if let Some(valid) = self.get(&task) {
@@ -73,10 +82,12 @@ impl Verdicts {
     }
 }
 
-/// Proofs waiting for the store's one worker. Sources take turns, so that a flood from one delays only itself.
+/// What waits for the store's one worker. Sources take turns, so that a flood from one delays only itself.
 pub(super) struct Queue<J> {
     waiting: HashMap<Source, VecDeque<J>>,
     turns: VecDeque<Source>,
+    /// This node's own, which waits for nobody.
+    own: VecDeque<J>,
     len: usize,
     max: usize,
     max_per_source: usize,
@@ -84,7 +95,14 @@ pub(super) struct Queue<J> {
 
 impl<J> Queue<J> {
     pub(super) fn new(max: usize, max_per_source: usize) -> Self {
-        Self { waiting: HashMap::new(), turns: VecDeque::new(), len: 0, max, max_per_source }
+        Self {
+            waiting: HashMap::new(),
+            turns: VecDeque::new(),
+            own: VecDeque::new(),
+            len: 0,
+            max,
+            max_per_source,
+        }
     }
 
     /// Adds a job, or gives it back when the queue or the source's share of it is full.
@@ -101,8 +119,16 @@ impl<J> Queue<J> {
         Ok(())
     }
 
-    /// The next job: each source's oldest in turn.
+    /// Adds a job of this node's own: the next one, however many wait.
+    pub(super) fn push_own(&mut self, job: J) {
+        self.own.push_back(job);
+    }
+
+    /// The next job: own ones, then each source's oldest in turn.
     pub(super) fn pop(&mut self) -> Option<J> {
+        if let Some(own) = self.own.pop_front() {
+            return Some(own);
+        }
         let source = self.turns.pop_front()?;
         let jobs = self.waiting.get_mut(&source)?;
         let job = jobs.pop_front();
@@ -116,7 +142,7 @@ impl<J> Queue<J> {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.len
+        self.len + self.own.len()
     }
 }
 
@@ -148,5 +174,14 @@ mod tests {
         assert_eq!(std::iter::from_fn(|| queue.pop()).count(), 5);
         assert_eq!(queue.len(), 0);
         assert!(queue.waiting.is_empty() && queue.turns.is_empty());
+    }
+
+    #[test]
+    fn own_jobs_go_before_any_flood() {
+        let mut queue = Queue::new(5, 5);
+        while queue.push(source(1), 1).is_ok() {}
+        queue.push_own(100);
+        queue.push_own(101);
+        assert_eq!((queue.len(), queue.pop(), queue.pop(), queue.pop()), (7, Some(100), Some(101), Some(1)));
     }
 }
