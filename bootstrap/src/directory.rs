@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use offhook::http::{Http, HttpError};
 use offhook::net::{Net, NetError, NetEvent, NetStatus};
 use offhook_proto::identity::TerminalId;
 use offhook_proto::number::NodeAddr;
@@ -10,7 +11,6 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{debug, info};
 
-use crate::http::{Http, HttpError};
 use crate::key::{self, KeyError};
 use crate::settings::Settings;
 

@@ -15,7 +15,6 @@
 
 mod cli;
 mod directory;
-mod http;
 mod key;
 mod run;
 mod settings;

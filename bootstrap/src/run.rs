@@ -1,7 +1,7 @@
 //! `offhook-directory run` and `config`.
 
 use std::collections::BTreeSet;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
@@ -10,6 +10,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::cli::Failure;
 use crate::directory::{Directory, DirectoryError};
+use crate::key::KeyError;
 use crate::settings::{LogFormat, Settings};
 
 /// Prints the settings in effect.
@@ -44,6 +45,7 @@ async fn serve(settings: &Settings, json: bool) -> Result<(), Failure> {
         () = directory.shutdown() => {}
         // Whoever asks twice is in a hurry.
         _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
     }
     Ok(())
 }
@@ -96,7 +98,9 @@ fn start_log(settings: &Settings) -> Result<(), Failure> {
     let filter = EnvFilter::builder()
         .parse(&filter)
         .map_err(|error| Failure { code: 2, sentence: format!("\"{filter}\" is no log filter: {error}") })?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal();
+    let log =
+        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
     match settings.log_format.unwrap_or_default() {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),
@@ -108,11 +112,12 @@ fn failed(error: &dyn std::error::Error) -> Failure {
     Failure { code: 1, sentence: error.to_string() }
 }
 
-/// Wrong addresses and keys are the operator's to correct; the rest is the system's.
+/// Wrong addresses and keys are the operator's to correct, and starting again does not help; the rest is the system's.
 fn refused(error: &DirectoryError) -> Failure {
     use offhook::net::NetError;
     let code = match error {
-        DirectoryError::Net(NetError::Addr { .. }) | DirectoryError::Key(_) => 2,
+        DirectoryError::Net(NetError::Addr { .. })
+        | DirectoryError::Key(KeyError::Exposed { .. } | KeyError::Damaged { .. }) => 2,
         DirectoryError::Net(
             NetError::Listen { .. }
             | NetError::Stun { .. }
@@ -120,7 +125,12 @@ fn refused(error: &DirectoryError) -> Failure {
             | NetError::Mdns(_)
             | NetError::Transport(_),
         )
+        | DirectoryError::Key(KeyError::Io { .. })
         | DirectoryError::Http(_) => 1,
     };
-    Failure { code, sentence: error.to_string() }
+    let hint = match error {
+        DirectoryError::Http(_) => "; choose another address with --http, or \"none\"",
+        DirectoryError::Net(_) | DirectoryError::Key(_) => "",
+    };
+    Failure { code, sentence: format!("{error}{hint}") }
 }

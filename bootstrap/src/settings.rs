@@ -1,7 +1,7 @@
 //! Settings: one type for flags, environment, file and defaults; the first of them that says something counts.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -67,7 +67,7 @@ pub struct Settings {
     #[arg(long, env = "OFFHOOK_DIRECTORY_ENTRY", value_name = "MULTIADDR", value_delimiter = ',')]
     pub entry: Option<Vec<NodeAddr>>,
 
-    /// Address on which STUN requests are answered
+    /// Address on which STUN requests are answered; [::] is IPv6 and IPv4
     #[arg(long, env = "OFFHOOK_DIRECTORY_STUN", value_name = "IP:PORT")]
     pub stun: Option<SocketAddr>,
 
@@ -138,7 +138,8 @@ impl Settings {
             listen: Some(listen.iter().flatten().filter_map(|addr| addr.parse().ok()).collect()),
             external: Some(Vec::new()),
             entry: Some(Vec::new()),
-            stun: Some(SocketAddr::from(([0, 0, 0, 0], STUN_PORT))),
+            // Both families.
+            stun: Some(SocketAddr::from((Ipv6Addr::UNSPECIFIED, STUN_PORT))),
             http: Some(HttpAddr(Some(SocketAddr::from(([127, 0, 0, 1], HTTP_PORT))))),
             allow_private: None,
             mdns: Some(false),

@@ -124,7 +124,11 @@ async fn it_prints_serves_and_stops() {
         assert!(metrics.contains(needed), "{needed} is missing in {metrics}");
     }
     assert!(get(&http, "/nothing").starts_with("HTTP/1.1 404"));
+    // Its peers are told: a terminal knows at once, not when its connection has been silent for a minute.
     process.signal("-TERM");
+    let mut watch = net.watch();
+    let lost = watch.wait_for(|status| status.links.iter().all(|link| !link.up));
+    tokio::time::timeout(Duration::from_secs(20), lost).await.expect("a farewell").expect("runs");
     assert_eq!(process.end(), Some(0));
 }
 
@@ -169,18 +173,94 @@ fn mistakes_end_with_a_sentence_and_status_2() {
     let _taken = std::net::UdpSocket::bind(taken).unwrap();
     let (code, words) = run(&["run", "--data", data, "--http", "none", "--stun", &taken.to_string()]);
     assert!(code == Some(1) && words.contains("in use"), "{code:?} {words}");
+    // A folder that can't be made is the system's affair: another start may succeed.
+    let (code, words) = run(&["run", "--data", "/proc/offhook", "--http", "none"]);
+    assert!(code == Some(1) && words.contains("/proc/offhook"), "{code:?} {words}");
+    // A key that is damaged or open to others is not.
+    std::fs::write(dir.path().join("directory.key"), "short").unwrap();
+    let (code, words) = run(&["run", "--data", data, "--http", "none"]);
+    assert!(code == Some(2) && words.contains("directory.key"), "{code:?} {words}");
+}
+
+#[test]
+fn logs_in_a_file_have_no_colours() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_offhook-directory"));
+    command.args([
+        "run",
+        "--listen",
+        "/ip4/127.0.0.1/tcp/0",
+        "--stun",
+        "127.0.0.1:0",
+        "--http",
+        "none",
+        "--data",
+    ]);
+    command.arg(dir.path()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut err = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    assert!(err.read_line(&mut line).unwrap() > 0);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(line.contains("INFO") && !line.contains('\u{1b}'), "{line:?}");
+}
+
+#[test]
+fn what_is_shipped_fits_the_program() {
+    let dist = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("dist");
+    let sample = std::fs::read_to_string(dist.join("directory.toml")).unwrap();
+    let config = |text: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("directory.toml");
+        std::fs::write(&file, text).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_offhook-directory"));
+        let output = command.args(["config", "--config"]).arg(&file).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let defaults = config("");
+    assert_eq!(config(&sample), defaults, "as it is shipped it changes nothing");
+    // Every line that is off is a setting; but for the two examples it shows the default.
+    let on: Vec<&str> = sample
+        .lines()
+        .filter_map(|line| line.strip_prefix('#'))
+        .filter(|line| !line.starts_with(' '))
+        .collect();
+    let shown: String = on.iter().filter(|line| !line.is_empty()).map(|line| format!("{line}\n")).collect();
+    let examples = |line: &&str| line.starts_with("external") || line.starts_with("entry");
+    let without =
+        |text: &str| text.lines().filter(|line| !examples(line)).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(without(&config(&shown)), without(&defaults));
+    assert!(shown.contains("external = ") && shown.contains("records = "), "{shown}");
+
+    // Where there is a systemd, it understands every line of the unit.
+    let unit = dist.join("offhook-directory.service");
+    let Ok(verify) = Command::new("systemd-analyze").arg("verify").arg(&unit).output() else { return };
+    let said = String::from_utf8_lossy(&verify.stderr).into_owned();
+    let ours: Vec<_> = said
+        .lines()
+        .filter(|line| line.contains("offhook-directory.service") && !line.contains("is not executable"))
+        .collect();
+    assert!(ours.is_empty(), "{ours:?}");
 }
 
 #[test]
 fn the_settings_in_effect_are_printed() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("settings.toml");
+    std::fs::write(&file, "records = 1\nconnections = 2\nregistered = 3\n").unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_offhook-directory"))
-        .args(["config", "--records", "7"])
+        .args(["config", "--records", "7", "--config"])
+        .arg(&file)
         .env("OFFHOOK_DIRECTORY_CONNECTIONS", "9")
         .env("OFFHOOK_DIRECTORY_RECORDS", "8")
         .output()
         .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.contains("records = 7") && text.contains("connections = 9"), "{text}");
+    // Flag before environment before file.
+    let effective = ["records = 7", "connections = 9", "registered = 3"];
+    assert!(effective.iter().all(|line| text.lines().any(|found| found == *line)), "{text}");
     assert!(text.contains("http = \"127.0.0.1:9464\""), "{text}");
 }
 
@@ -216,7 +296,7 @@ async fn a_kill_at_any_moment_loses_nothing_acknowledged() {
         let (reader, _events) = terminal(&Party::with_terminal(0, 250), &entry).await;
         registered(&reader).await;
         for (key, seq) in held {
-            let mut lookup = reader.lookup(key);
+            let mut lookup = reader.lookup(key, &[]);
             let mut newest = None;
             while let Some(event) = lookup.next().await {
                 if let LookupEvent::Found { set, .. } = event {

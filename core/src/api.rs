@@ -86,16 +86,37 @@ pub enum PathKind {
     Relayed,
 }
 
+/// How the telephone stands with the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LineState {
+    /// Looking for a way into the network.
+    Starting,
+    /// A directory knows this terminal; the number is being published. It can dial.
+    Publishing,
+    /// The number is published and was read back, or, on a network without any directory, others are near who
+    /// ask this terminal itself: it can be called.
+    Online,
+    /// No entry point is known, and nobody is near.
+    Alone,
+    /// No entry point is reachable, or nobody there holds the number.
+    Offline,
+}
+
 /// What a program is told while the telephone runs. Serialised with the tag `event`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
-    /// The number is published and read back: this terminal can be called.
+    /// This terminal can be called: see [`LineState::Online`].
     Online {
         /// The account's number.
         number: Number,
     },
-    /// No entry point is reachable; calls from the internet will not arrive until `Online` comes again.
+    /// No entry point into the network is known, and nobody is near: this terminal cannot be called until
+    /// somebody comes near or it is started with an entry point.
+    Alone,
+    /// No entry point is reachable, or nobody there holds the number: calls from the internet will not arrive
+    /// until `Online` comes again.
     Offline,
     /// The callee's records are being looked up.
     Searching {
@@ -265,6 +286,7 @@ impl Event {
             | Self::Ended { call, .. } => Some(call),
             Self::Text { call, .. } => call.as_deref(),
             Self::Online { .. }
+            | Self::Alone
             | Self::Offline
             | Self::TextDelivered { .. }
             | Self::TextFailed { .. }
@@ -318,6 +340,8 @@ pub enum ErrorCode {
     UnknownDirectory,
     /// No contact of that number or name.
     NoContact,
+    /// No changed key is waiting to be confirmed.
+    NothingToConfirm,
     /// The call has no connection yet.
     NotConnected,
     /// A file or database could not be read or written.
@@ -326,6 +350,12 @@ pub enum ErrorCode {
     Audio,
     /// The network could not be used.
     Network,
+    /// The account is open in another program, or a terminal runs in this home already.
+    InUse,
+    /// The command needs a running terminal.
+    NotRunning,
+    /// The operating system refused something: a file, a socket, a thread.
+    System,
     /// The telephone is shutting down.
     ShuttingDown,
     /// A bug: please report it.
@@ -370,8 +400,8 @@ pub struct Status {
     pub number: Number,
     /// Fingerprint of its identity key.
     pub fingerprint: String,
-    /// Whether the number is published and was read back.
-    pub online: bool,
+    /// How it stands with the network.
+    pub line: LineState,
     /// Directories this terminal is registered with.
     pub directories: usize,
     /// Peers connected.

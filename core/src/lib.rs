@@ -11,12 +11,15 @@
 //! | [`audio`] | devices, files, the codec |
 //! | [`net`] | the network: also what a directory is made of |
 //! | [`media`] | the media of one call |
+//! | `http` (feature) | metrics and health of a node or telephone over HTTP |
 //! | [`proto`] | the pure protocol underneath |
 
 pub mod api;
 pub mod audio;
 mod clock;
 mod engine;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod media;
 pub mod net;
 pub mod phone;

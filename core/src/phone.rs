@@ -14,6 +14,8 @@
 //!     .speaker(DeviceSpec::Default)
 //!     .build()
 //!     .await?;
+//! phone.online().await?;
+//! println!("my number is {}", phone.number());
 //! let call = phone.dial("4821 0937 5567").await?;
 //! let why = call.ended().await;
 //! println!("the call is over: {}", why.code());
@@ -22,12 +24,13 @@
 //! # }
 //! ```
 
-use crate::api::{ApiError, CallRef, Command, EndReason, ErrorCode, Event, Reply, TimedEvent};
-use crate::audio::DeviceSpec;
+use crate::api::{ApiError, CallRef, Command, EndReason, ErrorCode, Event, LineState, Reply, TimedEvent};
+use crate::audio::{AudioError, DeviceKind, DeviceSpec};
 use crate::engine::{self, Request};
 use crate::net::NetError;
 use crate::storage::StorageError;
 use futures::{Stream, StreamExt};
+use offhook_proto::number::Number;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -61,6 +64,9 @@ pub enum PhoneError {
         "`{0}` is not an address that Offhook understands (a multiaddr such as /ip4/192.0.2.1/udp/4001/quic-v1/p2p/…)"
     )]
     Address(String),
+    /// A microphone or loudspeaker is not there.
+    #[error(transparent)]
+    Audio(#[from] AudioError),
 }
 
 impl PhoneError {
@@ -68,8 +74,14 @@ impl PhoneError {
     pub fn to_api(&self) -> ApiError {
         let code = match self {
             Self::Storage(error) => error.code(),
-            Self::Net(_) => ErrorCode::Network,
-            Self::Address(_) => ErrorCode::BadInput,
+            Self::Net(NetError::Addr { .. }) | Self::Address(_) | Self::Audio(_) => ErrorCode::BadInput,
+            Self::Net(
+                NetError::Listen { .. }
+                | NetError::Stun { .. }
+                | NetError::Store(_)
+                | NetError::Mdns(_)
+                | NetError::Transport(_),
+            ) => ErrorCode::Network,
         };
         ApiError::new(code, self.to_string())
     }
@@ -86,7 +98,7 @@ pub struct PhoneBuilder {
     pub(crate) server: bool,
     pub(crate) mdns: bool,
     pub(crate) publish_address: bool,
-    pub(crate) allow_private: bool,
+    pub(crate) allow_private: Option<bool>,
     pub(crate) mic: DeviceSpec,
     pub(crate) speaker: DeviceSpec,
     pub(crate) answer: AnswerMode,
@@ -139,9 +151,11 @@ impl PhoneBuilder {
         self
     }
 
-    /// Treat private and loopback addresses as public ones: laboratories and closed networks. Default: no.
+    /// Treat private and loopback addresses as public ones: laboratories and closed networks. Default: only while
+    /// nothing public is configured, as on a LAN of its own; see
+    /// [`NetConfig::allow_private`](crate::net::NetConfig::allow_private).
     pub fn allow_private(mut self, on: bool) -> Self {
-        self.allow_private = on;
+        self.allow_private = Some(on);
         self
     }
 
@@ -170,15 +184,23 @@ impl PhoneBuilder {
     }
 
     /// Open the account, go on line, and return the handle. Returns as soon as the network is started;
-    /// [`Event::Online`] tells when the number can be called.
+    /// [`Phone::online`] waits until the number can be called.
     ///
     /// # Errors
     /// [`PhoneError`] if there is no account, it is in use by another program, its files cannot be read, an
-    /// address is not one, or no socket can be opened.
+    /// address is not one, a sound device or file is not there, or no socket can be opened.
     pub async fn build(self) -> Result<Phone, PhoneError> {
+        let (mic, speaker) = (self.mic.clone(), self.speaker.clone());
+        let check = move || mic.check(DeviceKind::Mic).and_then(|()| speaker.check(DeviceKind::Speaker));
+        // Sound systems take their time to answer.
+        match tokio::task::spawn_blocking(check).await {
+            Ok(checked) => checked?,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
         let (events, _) = broadcast::channel(EVENT_BACKLOG);
-        let requests = engine::start(self, events.clone()).await?;
-        Ok(Phone { requests, events })
+        let (line_in, line) = watch::channel(LineState::Starting);
+        let (requests, number) = engine::start(self, events.clone(), line_in).await?;
+        Ok(Phone { requests, events, line, number })
     }
 }
 
@@ -188,6 +210,8 @@ impl PhoneBuilder {
 pub struct Phone {
     requests: mpsc::Sender<Request>,
     events: broadcast::Sender<TimedEvent>,
+    line: watch::Receiver<LineState>,
+    number: Number,
 }
 
 impl Phone {
@@ -202,13 +226,42 @@ impl Phone {
             server: false,
             mdns: true,
             publish_address: false,
-            allow_private: false,
+            allow_private: None,
             mic: DeviceSpec::Default,
             speaker: DeviceSpec::Default,
             answer: AnswerMode::Manual,
             ring_timeout: Duration::from_secs(45),
             republish: engine::REPUBLISH,
         }
+    }
+
+    /// The account's number.
+    pub fn number(&self) -> &Number {
+        &self.number
+    }
+
+    /// How the telephone stands with the network now.
+    pub fn line(&self) -> LineState {
+        *self.line.borrow()
+    }
+
+    /// Wait until the telephone can be called; at once if it can. There may never be a network: bound the wait, or
+    /// use [`until_line`](Self::until_line).
+    ///
+    /// # Errors
+    /// [`ErrorCode::ShuttingDown`] once the telephone has ended.
+    pub async fn online(&self) -> Result<(), ApiError> {
+        self.until_line(|line| line == LineState::Online).await.map(drop)
+    }
+
+    /// Wait until it stands with the network in a way for which `wanted` is true.
+    ///
+    /// # Errors
+    /// [`ErrorCode::ShuttingDown`] once the telephone has ended.
+    pub async fn until_line(&self, wanted: impl Fn(LineState) -> bool) -> Result<LineState, ApiError> {
+        let mut line = self.line.clone();
+        let reached = line.wait_for(|line| wanted(*line)).await.map(|line| *line);
+        reached.map_err(|_| gone())
     }
 
     /// Do what `command` says.
@@ -414,5 +467,5 @@ impl Call {
 }
 
 fn gone() -> ApiError {
-    ApiError::new(ErrorCode::ShuttingDown, "the telephone has ended")
+    ApiError::new(ErrorCode::ShuttingDown, "The telephone has ended.")
 }

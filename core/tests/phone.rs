@@ -4,10 +4,10 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use futures::StreamExt;
-use offhook::api::{Command, EndReason, ErrorCode, Event, Reply};
+use offhook::api::{Command, EndReason, ErrorCode, Event, LineState, Reply};
 use offhook::audio::DeviceSpec;
 use offhook::net::{Net, NetConfig, NetEvent, Role};
-use offhook::phone::{AnswerMode, CallState, Phone, PhoneBuilder};
+use offhook::phone::{AnswerMode, CallState, Phone, PhoneBuilder, PhoneError};
 use offhook::proto::number::Number;
 use offhook::storage::{Home, NewAccount, Password};
 use std::path::Path;
@@ -55,21 +55,8 @@ fn builder(home: &Path, directory: &Directory) -> PhoneBuilder {
 }
 
 async fn online(phone: &Phone) -> Number {
-    let mut events = phone.events();
-    let wait = async {
-        loop {
-            if let Reply::Status(status) = phone.execute(Command::Status).await.expect("status")
-                && status.online
-            {
-                return status.number;
-            }
-            tokio::select! {
-                event = events.next() => { event.expect("events"); }
-                () = tokio::time::sleep(Duration::from_millis(50)) => {}
-            }
-        }
-    };
-    tokio::time::timeout(PATIENCE, wait).await.expect("on line in time")
+    tokio::time::timeout(PATIENCE, phone.online()).await.expect("on line in time").expect("it runs");
+    phone.number().clone()
 }
 
 async fn until<T>(
@@ -150,4 +137,116 @@ async fn wrong_unreachable_and_mistyped_numbers_are_told_apart() {
     assert_eq!(error.code, ErrorCode::BadInput);
     caller.shutdown().await;
     dir.net.shutdown().await;
+}
+
+/// What status and events say of the line, once `wanted` is reached.
+async fn line(phone: &Phone, wanted: LineState) {
+    let reached = tokio::time::timeout(PATIENCE, phone.until_line(|line| line == wanted)).await;
+    reached.unwrap_or_else(|_| panic!("never {wanted:?}: {:?}", phone.line())).expect("it runs");
+    let Reply::Status(status) = phone.execute(Command::Status).await.expect("status") else {
+        panic!("a status was asked for")
+    };
+    assert_eq!(status.line, wanted);
+    let gauge = format!("offhook_online {}", u8::from(wanted == LineState::Online));
+    let metrics = phone.metrics().await.expect("metrics");
+    assert!(metrics.contains(&gauge), "{metrics}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_telephone_without_a_network_says_so() {
+    let home = tempfile::tempdir().expect("dir");
+    account(home.path(), "ada").await;
+    // Nobody is known, and nobody is near.
+    let alone = Phone::builder(home.path()).mdns(false).listen(["/ip4/127.0.0.1/udp/0/quic-v1".to_owned()]);
+    let alone = alone.mic(DeviceSpec::None).speaker(DeviceSpec::None);
+    let phone = alone.clone().build().await.expect("starts");
+    let mut events = phone.events();
+    line(&phone, LineState::Alone).await;
+    until(&mut events, |event| matches!(event, Event::Alone).then_some(())).await;
+    phone.shutdown().await;
+    // The one that is known does not answer.
+    let dead = "/ip4/127.0.0.1/udp/9/quic-v1/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
+    let phone = alone.entry([dead.to_owned()]).build().await.expect("starts");
+    let mut events = phone.events();
+    line(&phone, LineState::Offline).await;
+    until(&mut events, |event| matches!(event, Event::Offline).then_some(())).await;
+    phone.shutdown().await;
+    assert_eq!(phone.online().await.expect_err("it has ended").code, ErrorCode::ShuttingDown);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_node_of_a_network_is_on_line_when_another_comes() {
+    let (a, b) = (tempfile::tempdir().expect("dir"), tempfile::tempdir().expect("dir"));
+    account(a.path(), "ada").await;
+    account(b.path(), "bob").await;
+    let quiet = |home: &Path| {
+        let builder = Phone::builder(home).allow_private(true).mdns(false);
+        let builder = builder.listen(["/ip4/127.0.0.1/udp/0/quic-v1".to_owned()]);
+        builder.mic(DeviceSpec::None).speaker(DeviceSpec::None)
+    };
+    let ada = quiet(a.path()).server(true).build().await.expect("starts");
+    line(&ada, LineState::Alone).await;
+    let Reply::Link { link } = ada.execute(Command::Link).await.expect("a link") else { panic!("a link") };
+    let link: offhook::proto::number::Invitation = link.parse().expect("a link");
+    let bob = quiet(b.path()).entry(link.via.iter().map(ToString::to_string)).build().await.expect("starts");
+    line(&bob, LineState::Online).await;
+    line(&ada, LineState::Online).await;
+    bob.shutdown().await;
+    ada.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_are_dialled_as_they_are_typed() {
+    let dir = directory(3).await;
+    let (a, b) = (tempfile::tempdir().expect("dir"), tempfile::tempdir().expect("dir"));
+    account(a.path(), "ada").await;
+    account(b.path(), "bob").await;
+    let ada = builder(a.path(), &dir).build().await.expect("ada");
+    let bob = builder(b.path(), &dir).build().await.expect("bob");
+    let number = online(&bob).await;
+    online(&ada).await;
+    let add = Command::ContactAdd { number: number.to_string(), name: "2nd caf\u{e9}".into() };
+    ada.execute(add).await.expect("added");
+    let mut rings = bob.events();
+    let call = ada.dial("2ND cafe\u{301}").await.expect("a contact's name");
+    until(&mut rings, |event| matches!(event, Event::Incoming { .. }).then_some(())).await;
+    call.hang_up().await.expect("given up");
+    let found = ada.execute(Command::Lookup { number: "2nd caf\u{e9}".into() }).await.expect("found");
+    assert!(matches!(found, Reply::Lookup(found) if found.number == number));
+    let error = ada.dial("3rd caf\u{e9}").await.expect_err("nobody");
+    assert_eq!(
+        (error.code, error.message.as_str()),
+        (ErrorCode::NoContact, "No contact is called \"3rd caf\u{e9}\".")
+    );
+    assert_eq!(ada.dial("Bbo").await.expect_err("nobody").code, ErrorCode::UnknownDirectory);
+    // Sentences of commands that find no call say what is missing.
+    for (command, sentence) in [
+        (Command::Answer { call: None }, "No call rings here."),
+        (Command::Hold { call: None, on: true }, "No call is answered yet."),
+        (Command::Hangup { call: Some("00".into()) }, "There is no such call."),
+    ] {
+        let error = ada.execute(command).await.expect_err("no call");
+        assert_eq!((error.code, error.message.as_str()), (ErrorCode::NoCall, sentence));
+    }
+    ada.shutdown().await;
+    bob.shutdown().await;
+    dir.net.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_can_not_work_is_refused_before_it_starts() {
+    let home = tempfile::tempdir().expect("dir");
+    account(home.path(), "ada").await;
+    let builder = || Phone::builder(home.path()).mic(DeviceSpec::None).speaker(DeviceSpec::None).mdns(false);
+    let no_peer = "/ip4/127.0.0.1/udp/1/quic-v1".to_owned();
+    for bad in [
+        builder().entry([no_peer]),
+        builder().entry(["nonsense".to_owned()]),
+        builder().mic(DeviceSpec::Id("nosuch".into())),
+        builder().mic(DeviceSpec::File("/nonexistent.wav".into())),
+        builder().speaker(DeviceSpec::File("/nonexistent/x.wav".into())),
+    ] {
+        let error: PhoneError = bad.build().await.expect_err("refused");
+        assert_eq!(error.to_api().code, ErrorCode::BadInput, "{error}");
+    }
 }

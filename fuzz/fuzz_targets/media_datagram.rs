@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
-use offhook_proto::rtp::{Frame, MAX_DATAGRAM, MAX_REPORT_BLOCKS, OPUS_CLOCK_HZ, Reception, decode, encode_rtcp, encode_rtp};
+use offhook_proto::rtp::{
+    Frame, MAX_DATAGRAM, MAX_REPORT_BLOCKS, OPUS_CLOCK_HZ, Reception, decode, encode_rtcp, encode_rtp,
+};
 
 fuzz_target!(|data: &[u8]| {
     let Ok((flow, frame)) = decode(data) else { return };

@@ -2,6 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use offhook::net;
 use offhook_proto::number::{MAX_NODE_ADDR_BYTES, NodeAddr};
 use offhook_proto::wire;
 
@@ -13,6 +14,7 @@ fuzz_target!(|data: &[u8]| {
         assert!(!format!("{addr:?}").contains(&format!("/{ip}/")), "an address in Debug");
     }
     let _ = (addr.peer_id(), addr.is_relayed());
+    net::fuzz::address(text);
     let bytes = wire::encode(&addr);
     assert_eq!(wire::decode::<NodeAddr>(&bytes, bytes.len()), Ok(addr));
 });

@@ -5,7 +5,8 @@ use libfuzzer_sys::fuzz_target;
 use offhook_proto::identity::{IdentityKey, TerminalKey};
 use offhook_proto::number::{Number, RecordKey};
 use offhook_proto::record::{
-    CheckedSet, MAX_SET_BYTES, MAX_TERMINALS, Merged, RecordSet, SignedAccount, SignedTerminal, check, check_stored, merge,
+    CheckedSet, MAX_SET_BYTES, MAX_TERMINALS, Merged, RecordSet, SignedAccount, SignedTerminal, check,
+    check_stored, merge,
 };
 use offhook_proto::wire::{self, Signed, UnixMillis, domain};
 

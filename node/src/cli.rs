@@ -54,7 +54,7 @@ pub enum Cmd {
     #[command(after_help = "\
 Examples:
   offhook run                              use the default microphone and loudspeaker
-  offhook run --answer auto --mic file:greeting.wav --speaker file:caller.wav
+  offhook run --answer auto --mic file:greeting.wav --speaker 'file:{time}-{number}.wav'
   offhook run --json --metrics 127.0.0.1:9107 < /dev/null
   offhook run --entry /dns/phone.example.org/udp/4001/quic-v1/p2p/12D3Koo...
 
@@ -63,7 +63,7 @@ Type `help` while it runs to see the commands.")]
     /// Call a number, a contact's name or an invitation link
     #[command(after_help = "\
 The call is made by the running terminal if there is one, otherwise by this program itself.
-Ctrl-C hangs up. Keys typed during the call: the commands of `offhook run`, e.g. `dtmf 1`, `mute on`.
+Ctrl-C hangs up. Lines typed during the call are commands as in `offhook run`: `dtmf 1`, `mute on`, `help`.
 
 Examples:
   offhook dial 4821 0937 5567
@@ -76,6 +76,17 @@ Examples:
     Reject(CallArg),
     /// End the call
     Hangup(CallArg),
+    /// Silence the microphone, or open it again
+    Mute(SwitchArgs),
+    /// Put the call on hold, or take it back
+    Hold(SwitchArgs),
+    /// Press keys in the call
+    Dtmf {
+        /// 0 to 9, *, # and A to D, at most 24
+        keys: String,
+        /// The call's identifier from `offhook status`; the one in which people talk without it
+        call: Option<String>,
+    },
     /// Send a text message
     #[command(
         override_usage = "offhook text [OPTIONS] NUMBER MESSAGE...",
@@ -86,6 +97,8 @@ Examples:
     Lookup(Box<LookupArgs>),
     /// The state of the running terminal
     Status,
+    /// End the running terminal
+    Shutdown,
     /// The sound devices present
     Devices,
     /// The contacts
@@ -219,7 +232,7 @@ pub struct NetworkArgs {
     #[arg(long, env = "OFFHOOK_PUBLISH_ADDRESS", value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true")]
     pub publish_address: Option<bool>,
-    /// Take private and loopback addresses of others seriously (laboratories, local networks)
+    /// Take private and loopback addresses of others seriously [default: only where nothing public is configured]
     #[arg(long, env = "OFFHOOK_ALLOW_PRIVATE", value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true")]
     pub allow_private: Option<bool>,
@@ -232,9 +245,18 @@ pub struct SoundArgs {
     /// Microphone: default, none, file:PATH.wav or an id from `offhook devices`
     #[arg(long, env = "OFFHOOK_MIC", value_name = "DEVICE")]
     pub mic: Option<String>,
-    /// Loudspeaker: default, none, file:PATH.wav or an id from `offhook devices`
+    /// Loudspeaker: default, none, file:PATH.wav ({time} and {number} give each call a file) or an id from
+    /// `offhook devices`
     #[arg(long, env = "OFFHOOK_SPEAKER", value_name = "DEVICE")]
     pub speaker: Option<String>,
+}
+
+impl SoundArgs {
+    /// For what needs no sound.
+    pub fn none() -> Self {
+        let none = || Some("none".to_owned());
+        Self { mic: none(), speaker: none() }
+    }
 }
 
 /// Who answers.
@@ -304,6 +326,31 @@ pub struct LookupArgs {
     /// Network flags.
     #[command(flatten)]
     pub network: NetworkArgs,
+}
+
+/// On or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// From now on.
+    On,
+    /// No longer.
+    Off,
+}
+
+impl Switch {
+    /// As a truth value.
+    pub fn is_on(self) -> bool {
+        self == Self::On
+    }
+}
+
+/// What to switch in which call.
+#[derive(Debug, Args)]
+pub struct SwitchArgs {
+    /// On or off
+    pub state: Switch,
+    /// The call's identifier from `offhook status`; the one in which people talk without it
+    pub call: Option<String>,
 }
 
 /// Which call, where there may be several.

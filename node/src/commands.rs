@@ -9,15 +9,22 @@ mod link;
 mod run;
 mod service;
 
-use crate::cli::{Cli, Cmd, NetworkArgs, SoundArgs};
-use crate::config::Context;
+use crate::cli::{Cli, Cmd};
+use crate::config::{Context, Settings};
 use crate::control::Remote;
 use crate::exit::{Failure, Outcome};
 use crate::output::Printer;
 use crate::own;
+use crate::telephone::{Telephone as _, unexpected};
 use clap::CommandFactory as _;
-use offhook::api::{Command, Reply};
+use futures::StreamExt as _;
+use offhook::api::{Command, ErrorCode, Reply};
 use offhook::phone::Phone;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// How long a terminal may take to say farewell and close its files.
+const TO_SHUT_DOWN: Duration = Duration::from_secs(15);
 
 /// Does what the command line says.
 pub async fn execute(cli: Cli, printer: Printer) -> Outcome {
@@ -33,6 +40,14 @@ pub async fn execute(cli: Cli, printer: Printer) -> Outcome {
         Cmd::Answer(args) => ask(&context, printer, Command::Answer { call: args.call }).await,
         Cmd::Reject(args) => ask(&context, printer, Command::Reject { call: args.call }).await,
         Cmd::Hangup(args) => ask(&context, printer, Command::Hangup { call: args.call }).await,
+        Cmd::Mute(args) => {
+            ask(&context, printer, Command::Mute { call: args.call, on: args.state.is_on() }).await
+        }
+        Cmd::Hold(args) => {
+            ask(&context, printer, Command::Hold { call: args.call, on: args.state.is_on() }).await
+        }
+        Cmd::Dtmf { keys, call } => ask(&context, printer, Command::Dtmf { call, digits: keys }).await,
+        Cmd::Shutdown => shut_down(&context, printer).await,
         Cmd::Verify { confirm } => ask(&context, printer, Command::Verify { call: None, confirm }).await,
         Cmd::Status => ask(&context, printer, Command::Status).await,
         Cmd::Text(args) => calls::text(&context, printer, &args).await,
@@ -49,7 +64,20 @@ pub async fn execute(cli: Cli, printer: Printer) -> Outcome {
 /// A command that only a running terminal can carry out.
 async fn ask(context: &Context, printer: Printer, command: Command) -> Outcome {
     let remote = running(context).await?.ok_or_else(Failure::not_running)?;
-    let reply = crate::telephone::Telephone::execute(&remote, command).await?;
+    let reply = remote.execute(command).await?;
+    printer.reply(&reply);
+    Ok(())
+}
+
+/// Ends the running terminal, and returns when it has ended.
+async fn shut_down(context: &Context, printer: Printer) -> Outcome {
+    let remote = running(context).await?.ok_or_else(Failure::not_running)?;
+    let mut events = remote.events();
+    let reply = remote.execute(Command::Shutdown).await?;
+    let ended = async { while events.next().await.is_some() {} };
+    if timeout(TO_SHUT_DOWN, ended).await.is_err() {
+        return Err(Failure::new(ErrorCode::ShuttingDown, "The terminal takes long to end; it was told to."));
+    }
     printer.reply(&reply);
     Ok(())
 }
@@ -59,8 +87,8 @@ async fn running(context: &Context) -> Result<Option<Remote>, Failure> {
     let Some(remote) = Remote::connect(&context.socket()).await? else { return Ok(None) };
     if context.account.is_some() {
         let wanted = context.account_id().await?;
-        let status = crate::telephone::Telephone::execute(&remote, Command::Status).await?;
-        let Reply::Status(status) = status else { return Err(crate::telephone::unexpected(&status).into()) };
+        let status = remote.execute(Command::Status).await?;
+        let Reply::Status(status) = status else { return Err(unexpected(&status).into()) };
         if status.account != wanted.as_str() {
             return Err(Failure::bad_input(format!(
                 "The terminal that runs here is {}'s, not {wanted}'s.",
@@ -71,9 +99,16 @@ async fn running(context: &Context) -> Result<Option<Remote>, Failure> {
     Ok(Some(remote))
 }
 
-/// A telephone for one command, on line, without sound.
-async fn silent_phone(context: &Context, network: &NetworkArgs) -> Result<Phone, Failure> {
-    let none = || Some("none".to_owned());
-    let settings = context.settings(network, &SoundArgs { mic: none(), speaker: none() }, None)?;
+/// A telephone for one command, on line. What was typed is understood before it is started, and told if it names
+/// nobody; where no entry point is configured, those of an invitation link serve.
+async fn phone_to(context: &Context, typed: &str, mut settings: Settings) -> Result<Phone, Failure> {
+    let store = context.home.open_account(&context.account_id().await?).await?;
+    let resolved = store.resolve_to_dial(typed).await;
+    store.close().await;
+    drop(store);
+    let (link, _) = resolved?;
+    if settings.entry.is_empty() {
+        settings.entry = link.via.iter().map(|addr| addr.as_str().to_owned()).collect();
+    }
     own::start_on_line(context, &settings).await
 }

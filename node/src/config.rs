@@ -49,8 +49,8 @@ pub struct Settings {
     pub mdns: bool,
     /// Publish own addresses.
     pub publish_address: bool,
-    /// Take private addresses of others seriously.
-    pub allow_private: bool,
+    /// Take private addresses of others seriously; `None`: where nothing public is configured.
+    pub allow_private: Option<bool>,
     /// Microphone.
     pub mic: String,
     /// Loudspeaker.
@@ -133,7 +133,7 @@ impl Context {
             server: network.server.or(file.server).unwrap_or(false),
             mdns: network.no_mdns.map(|no| !no).or(file.mdns).unwrap_or(true),
             publish_address: network.publish_address.or(file.publish_address).unwrap_or(false),
-            allow_private: network.allow_private.or(file.allow_private).unwrap_or(false),
+            allow_private: network.allow_private.or(file.allow_private),
             mic: device(&sound.mic, &file.mic),
             speaker: device(&sound.speaker, &file.speaker),
             answer: Answer::Manual,
@@ -146,7 +146,7 @@ impl Context {
 impl File {
     fn read(path: &Path) -> Result<Self, Failure> {
         let unreadable =
-            |error: std::io::Error| Failure::failed(format!("{} can't be read: {error}.", path.display()));
+            |error: std::io::Error| Failure::system(format!("{} can't be read: {error}.", path.display()));
         match std::fs::metadata(path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
             Err(error) => return Err(unreadable(error)),

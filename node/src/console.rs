@@ -1,7 +1,7 @@
 //! The commands that a running terminal takes on its standard input: one a line, in words or as the JSON
 //! of the control socket.
 
-use offhook::api::Command;
+use offhook::api::{ApiError, Command, ErrorCode};
 
 /// What a line means.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,7 +21,7 @@ pub const HELP: &str = "\
 dial NUMBER            call a number, a contact or an invitation link
 answer | reject        take or decline the call that rings
 hangup                 end the call
-text NUMBER MESSAGE    send a text message
+text NUMBER MESSAGE    send a text message (a name with blanks in double quotes)
 dtmf KEYS              press keys: 0-9 * # A-D
 mute on|off            silence the microphone
 hold on|off            hold the call
@@ -34,7 +34,11 @@ status                 the state of this terminal
 quit                   go off line and end";
 
 /// Understands a line, or says in a sentence why not.
-pub fn parse(line: &str) -> Result<Input, String> {
+pub fn parse(line: &str) -> Result<Input, ApiError> {
+    understood(line).map_err(|sentence| ApiError::new(ErrorCode::BadInput, sentence))
+}
+
+fn understood(line: &str) -> Result<Input, String> {
     let line = line.trim();
     if line.starts_with('{') {
         let command = serde_json::from_str(line).map_err(|error| format!("Not a command: {error}."))?;
@@ -52,7 +56,10 @@ pub fn parse(line: &str) -> Result<Input, String> {
         "text" => {
             let (number, body) = split_number(rest);
             needed(number, "text NUMBER MESSAGE")?;
-            Command::Text { number: number.into(), body: needed(body, "text NUMBER MESSAGE")? }
+            if body.is_empty() {
+                return Err("Usage: text NUMBER MESSAGE".into());
+            }
+            Command::Text { number: number.into(), body: body.into() }
         }
         "dtmf" => Command::Dtmf { call: None, digits: needed(rest, "dtmf KEYS")? },
         "mute" => Command::Mute { call: None, on: switch(rest, "mute on|off")? },
@@ -92,10 +99,13 @@ fn split_word(text: &str) -> (&str, &str) {
     }
 }
 
-/// Takes a number off the front of a text: a plain number may be typed in groups (`4821 0937 5567 hello`),
-/// everything else ends at the first blank.
+/// Takes a number or name off the front of a text: a plain number may be typed in groups
+/// (`4821 0937 5567 hello`), a name with blanks in quotation marks, everything else ends at the first blank.
 pub fn split_number(text: &str) -> (&str, &str) {
     let text = text.trim();
+    if let Some((name, rest)) = text.strip_prefix('"').and_then(|rest| rest.split_once('"')) {
+        return (name.trim(), rest.trim());
+    }
     let mut digits = 0;
     for (at, c) in text.char_indices() {
         match c {
@@ -113,7 +123,23 @@ pub fn split_number(text: &str) -> (&str, &str) {
     split_word(text)
 }
 
+/// The words of a command line as one text. What the shell kept together is kept together.
+pub fn joined(words: &[String]) -> String {
+    match words {
+        [first, rest @ ..] if !rest.is_empty() && first.contains(' ') && !first.contains('"') => {
+            format!("\"{first}\" {}", rest.join(" "))
+        }
+        _ => words.join(" "),
+    }
+}
+
+/// Without quotation marks around it.
+fn unquoted(text: &str) -> &str {
+    text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text)
+}
+
 fn needed(text: &str, usage: &str) -> Result<String, String> {
+    let text = unquoted(text).trim();
     if text.is_empty() { Err(format!("Usage: {usage}")) } else { Ok(text.to_owned()) }
 }
 
@@ -162,6 +188,11 @@ mod tests {
             Command::ContactAdd { number: "4821-0937-5562".into(), name: "Ada of the hill".into() }
         );
         assert_eq!(command(r#"{"command":"status"}"#), Command::Status);
+        assert_eq!(command("dial \"2nd office\""), Command::Dial { number: "2nd office".into() });
+        assert_eq!(
+            command("text \"2nd office\" said \"hi\""),
+            Command::Text { number: "2nd office".into(), body: "said \"hi\"".into() }
+        );
         assert_eq!(parse("quit"), Ok(Input::Quit));
         assert_eq!(parse("   "), Ok(Input::Empty));
     }
@@ -178,6 +209,11 @@ mod tests {
         assert_eq!(split_number("1004 hello"), ("1004", "hello"));
         assert_eq!(split_number("4821093755671 hi"), ("4821093755671", "hi"));
         assert_eq!(split_number(""), ("", ""));
+        assert_eq!(split_number("\"2nd office\" hi there"), ("2nd office", "hi there"));
+        let words = |words: &[&str]| joined(&words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>());
+        assert_eq!(words(&["2nd office", "hi", "there"]), "\"2nd office\" hi there");
+        assert_eq!(words(&["4821", "0937", "5567", "hi"]), "4821 0937 5567 hi");
+        assert_eq!(words(&["4821 0937 5567 hi"]), "4821 0937 5567 hi");
     }
 
     #[test]
@@ -185,8 +221,8 @@ mod tests {
         for bad in
             ["dance", "dial", "text ada", "text", "mute", "mute yes", "contact", "contact add ada", "{}", "{"]
         {
-            let sentence = parse(bad).unwrap_err();
-            assert!(sentence.len() > 10, "{bad}: {sentence}");
+            let error = parse(bad).unwrap_err();
+            assert!(error.message.len() > 10 && error.code == ErrorCode::BadInput, "{bad}: {error:?}");
         }
     }
 }

@@ -2,7 +2,7 @@
 //! open, with one JSON object a line.
 //!
 //! In: the commands of [`offhook::api::Command`], and `{"command":"subscribe"}`. Out: for each command, in
-//! their order, one reply (`{"reply":…}`, errors as `{"reply":"error","code":…,"message":…}`); once
+//! their order, one reply (`{"reply":…}`, errors as `{"reply":"error","exit":…,"code":…,"message":…}`); once
 //! subscribed, events (`{"event":…,"t_ns":…}`) in between.
 
 mod client;

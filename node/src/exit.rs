@@ -1,7 +1,7 @@
 //! Exit codes and the one sentence that goes with a failure.
 
 use offhook::api::{ApiError, EndReason, ErrorCode, Event};
-use offhook::storage::StorageError;
+use offhook::storage::{ResolveError, StorageError};
 
 /// How the program ended, for scripts. Printed by `offhook --help` and in `docs/terminal.md`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,13 +65,16 @@ impl Exit {
         }
     }
 
-    fn of_code(code: ErrorCode) -> Self {
+    /// The code of a refused command.
+    pub fn of_code(code: ErrorCode) -> Self {
         match code {
-            ErrorCode::BadInput | ErrorCode::UnknownDirectory => Self::BadInput,
+            ErrorCode::BadInput | ErrorCode::UnknownDirectory | ErrorCode::NoContact => Self::BadInput,
             ErrorCode::WrongNumber => Self::WrongNumber,
             ErrorCode::NoAccount => Self::NoAccount,
             ErrorCode::AccountExists => Self::AccountExists,
             ErrorCode::WrongPassword => Self::WrongPassword,
+            ErrorCode::NotRunning => Self::NotRunning,
+            ErrorCode::InUse => Self::InUse,
             ErrorCode::Busy => Self::Busy,
             ErrorCode::Offline => Self::Offline,
             ErrorCode::KeyChanged | ErrorCode::NumberDisputed => Self::KeyChanged,
@@ -79,11 +82,12 @@ impl Exit {
             | ErrorCode::PublishFailed
             | ErrorCode::NumberTaken
             | ErrorCode::Certificate
-            | ErrorCode::NoContact
+            | ErrorCode::NothingToConfirm
             | ErrorCode::NotConnected
             | ErrorCode::Storage
             | ErrorCode::Audio
             | ErrorCode::Network
+            | ErrorCode::System
             | ErrorCode::ShuttingDown
             | ErrorCode::Internal => Self::Failed,
         }
@@ -96,66 +100,64 @@ impl From<Exit> for std::process::ExitCode {
     }
 }
 
-/// Why a command did not do what it was asked: exit code and sentence.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
+/// Why a command did not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     /// For scripts.
     pub exit: Exit,
-    /// For people. Empty if everything has been said on the way.
-    pub message: String,
+    /// Code and sentence. `None` if everything has been said on the way: by the event that ended a call, say.
+    pub told: Option<ApiError>,
 }
 
 impl Failure {
     /// A failure with its sentence.
-    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into() }
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        ApiError::new(code, message).into()
     }
 
     /// The input is not understood.
     pub fn bad_input(message: impl Into<String>) -> Self {
-        Self::new(Exit::BadInput, message)
+        Self::new(ErrorCode::BadInput, message)
     }
 
-    /// It did not work.
-    pub fn failed(message: impl Into<String>) -> Self {
-        Self::new(Exit::Failed, message)
+    /// The operating system refused something.
+    pub fn system(message: impl Into<String>) -> Self {
+        Self::new(ErrorCode::System, message)
     }
 
     /// The command needs a running terminal.
     pub fn not_running() -> Self {
-        Self::new(Exit::NotRunning, "No terminal is running here. Start one with `offhook run`.")
+        Self::new(ErrorCode::NotRunning, "No terminal is running here. Start one with `offhook run`.")
     }
 
     /// Exit code of something that was already told to the user.
     pub fn silent(exit: Exit) -> Self {
-        Self::new(exit, "")
-    }
-
-    /// As a JSON object for scripts; the shape of an error on the control socket.
-    pub fn to_json(&self) -> serde_json::Value {
-        serde_json::json!({ "reply": "error", "exit": self.exit as u8, "message": self.message })
+        Self { exit, told: None }
     }
 }
 
 impl From<ApiError> for Failure {
     fn from(error: ApiError) -> Self {
-        Self::new(Exit::of_code(error.code), error.message)
+        Self { exit: Exit::of_code(error.code), told: Some(error) }
     }
 }
 
 impl From<StorageError> for Failure {
     fn from(error: StorageError) -> Self {
-        let in_use = matches!(error, StorageError::InUse(_));
-        let exit = if in_use { Exit::InUse } else { Exit::of_code(error.code()) };
-        Self::new(exit, error.to_string())
+        error.to_api().into()
+    }
+}
+
+impl From<ResolveError> for Failure {
+    fn from(error: ResolveError) -> Self {
+        error.to_api().into()
     }
 }
 
 /// The outcome of a command.
 pub type Outcome = Result<(), Failure>;
 
-/// Whether an event ends the wait for the text message `id`, and how.
+/// Whether an event ends the wait for the text message `id`, and how. The event itself tells it in words.
 pub fn text_outcome(event: &Event, id: &str) -> Option<Outcome> {
     if let Event::TextDelivered { id: delivered } = event
         && delivered == id
@@ -166,8 +168,7 @@ pub fn text_outcome(event: &Event, id: &str) -> Option<Outcome> {
     let exit = Exit::of_call(reason, false);
     // A message is neither hung up nor interrupted.
     let exit = if matches!(exit, Exit::Ok | Exit::Interrupted) { Exit::Failed } else { exit };
-    let message = format!("Not delivered: {}.", crate::text::reason(reason));
-    (failed == id).then(|| Err(Failure::new(exit, message)))
+    (failed == id).then(|| Err(Failure::silent(exit)))
 }
 
 #[cfg(test)]
@@ -198,10 +199,11 @@ mod tests {
     #[test]
     fn errors_keep_their_sentence() {
         let failure = Failure::from(ApiError::new(ErrorCode::WrongPassword, "The password is wrong."));
-        assert_eq!((failure.exit as u8, failure.message.as_str()), (4, "The password is wrong."));
+        assert_eq!(failure.exit as u8, 4);
+        assert_eq!(failure.told.unwrap().message, "The password is wrong.");
         let failure = Failure::from(StorageError::InUse("ada".into()));
         assert_eq!(failure.exit as u8, 8);
-        assert!(failure.message.contains("ada"));
+        assert!(failure.told.unwrap().message.contains("ada"));
     }
 
     #[test]

@@ -10,7 +10,6 @@ pub mod config;
 pub mod console;
 pub mod control;
 pub mod exit;
-pub mod metrics;
 pub mod output;
 pub mod own;
 pub mod password;
@@ -20,7 +19,8 @@ pub mod text;
 
 use clap::Parser as _;
 use cli::Cli;
-use exit::{Exit, Failure};
+use exit::{Exit, Failure, Outcome};
+use offhook::api::{ApiError, ErrorCode};
 use output::Printer;
 use std::io::IsTerminal as _;
 use std::time::Duration;
@@ -28,21 +28,12 @@ use tracing_subscriber::EnvFilter;
 
 /// Parses the command line, does what it says, and gives the exit code.
 pub fn main() -> Exit {
-    // clap prints its own errors and help, and ends the program with 2 or 0.
-    let cli = Cli::parse();
-    log_to_stderr();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error),
+    };
     let printer = Printer::new(cli.global.json);
-    let runtime =
-        match tokio::runtime::Builder::new_multi_thread().worker_threads(threads()).enable_all().build() {
-            Ok(runtime) => runtime,
-            Err(error) => {
-                printer.failure(&Failure::failed(format!("No threads can be started: {error}.")));
-                return Exit::Failed;
-            }
-        };
-    let outcome = runtime.block_on(commands::execute(cli, printer));
-    // A thread that waits for a line on standard input can't be woken: don't wait for it.
-    runtime.shutdown_timeout(Duration::from_millis(100));
+    let outcome = log_to_stderr().and_then(|()| run(cli, printer));
     match outcome {
         Ok(()) => Exit::Ok,
         Err(failure) => {
@@ -52,6 +43,28 @@ pub fn main() -> Exit {
     }
 }
 
+fn run(cli: Cli, printer: Printer) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads()).enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::system(format!("No threads can be started: {error}.")))?;
+    let outcome = runtime.block_on(commands::execute(cli, printer));
+    // A thread that waits for a line on standard input can't be woken: don't wait for it.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    outcome
+}
+
+/// What clap says of a wrong command line, and of `--help`: in its own words, and to scripts in JSON too.
+fn refuse(error: &clap::Error) -> Exit {
+    let wrong = error.use_stderr();
+    if wrong && std::env::args_os().any(|word| word == "--json") {
+        let text = error.to_string();
+        let sentence = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        Printer::new(true).refusal(&ApiError::new(ErrorCode::BadInput, text::sentence(sentence)));
+    }
+    // A reader that has gone does not want to know more.
+    let _ = error.print();
+    if wrong { Exit::BadInput } else { Exit::Ok }
+}
+
 /// One thread waits for the network while another computes; more cores don't make a telephone better.
 fn threads() -> usize {
     std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 4))
@@ -59,9 +72,14 @@ fn threads() -> usize {
 
 /// `OFFHOOK_LOG` says how much, in the syntax of tracing (`debug`, `offhook=trace`). Without it only our own
 /// warnings: what the libraries warn of is everyday life on a network.
-fn log_to_stderr() {
-    let quiet = || EnvFilter::new("error,offhook=warn,offhook_node=warn");
-    let filter = EnvFilter::try_from_env("OFFHOOK_LOG").unwrap_or_else(|_| quiet());
+fn log_to_stderr() -> Outcome {
+    let wanted = std::env::var("OFFHOOK_LOG").unwrap_or_default();
+    let wanted = if wanted.is_empty() { "error,offhook=warn,offhook_node=warn" } else { &wanted };
+    let filter = EnvFilter::builder().parse(wanted);
+    let filter = filter.map_err(|error| {
+        Failure::bad_input(format!("OFFHOOK_LOG: \"{wanted}\" is no log filter: {error}."))
+    })?;
     let colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
+    Ok(())
 }

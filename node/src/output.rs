@@ -36,7 +36,8 @@ impl Printer {
         }
     }
 
-    /// A refused command of a running terminal, which goes on.
+    /// A refused command, in the shape of the control socket. What goes on afterwards says it in one form, see
+    /// [`failure`](Self::failure) for what ends with it.
     pub fn refusal(self, error: &ApiError) {
         if self.json {
             return self.line(&protocol::reply_line(&Err(error.clone())));
@@ -70,13 +71,11 @@ impl Printer {
 
     /// The end of a command that failed.
     pub fn failure(self, failure: &Failure) {
-        if failure.message.is_empty() {
-            return;
-        }
+        let Some(error) = &failure.told else { return };
         if self.json {
-            self.value(&failure.to_json());
+            self.refusal(error);
         }
-        self.complaint(&failure.message);
+        self.complaint(&error.message);
     }
 }
 

@@ -2,21 +2,18 @@
 
 use crate::cli::Answer;
 use crate::config::{Context, Settings};
-use crate::exit::{Exit, Failure};
+use crate::exit::Failure;
 use crate::telephone::Telephone;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
-use offhook::api::{ApiError, Command, Reply, TimedEvent};
-use offhook::audio::DeviceSpec;
+use offhook::api::{ApiError, Command, ErrorCode, LineState, Reply, TimedEvent};
+use offhook::audio::{AudioError, DeviceKind, DeviceSpec};
 use offhook::phone::{AnswerMode, Phone, PhoneError};
 use std::time::Duration;
 use tokio::time::timeout;
 
 /// How long a telephone that lives for one command may take to find the network.
-const TO_GET_ON_LINE: Duration = Duration::from_secs(20);
-
-/// How often a telephone that is getting on line is looked at.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+const TO_GET_ON_LINE: Duration = Duration::from_secs(10);
 
 impl Telephone for Phone {
     async fn execute(&self, command: Command) -> Result<Reply, ApiError> {
@@ -31,7 +28,7 @@ impl Telephone for Phone {
 /// Starts a telephone. It may not be on line yet.
 pub async fn start(context: &Context, settings: &Settings) -> Result<Phone, Failure> {
     let account = context.account_id().await?;
-    Phone::builder(context.home.dir())
+    let mut builder = Phone::builder(context.home.dir())
         .account(account.as_str())
         .listen(settings.listen.clone())
         .entry(settings.entry.clone())
@@ -39,49 +36,57 @@ pub async fn start(context: &Context, settings: &Settings) -> Result<Phone, Fail
         .server(settings.server)
         .mdns(settings.mdns)
         .publish_address(settings.publish_address)
-        .allow_private(settings.allow_private)
         .mic(device(&settings.mic)?)
         .speaker(device(&settings.speaker)?)
         .answer(match settings.answer {
             Answer::Manual => AnswerMode::Manual,
             Answer::Auto => AnswerMode::Auto,
         })
-        .ring_timeout(settings.ring_timeout)
-        .build()
-        .await
-        .map_err(failure)
+        .ring_timeout(settings.ring_timeout);
+    if let Some(on) = settings.allow_private {
+        builder = builder.allow_private(on);
+    }
+    builder.build().await.map_err(failure)
 }
 
 /// Starts a telephone for one command and waits until it can call: that is when a directory knows it, well before
 /// its own number is published.
 pub async fn start_on_line(context: &Context, settings: &Settings) -> Result<Phone, Failure> {
     let phone = start(context, settings).await?;
-    match timeout(TO_GET_ON_LINE, able_to_call(&phone)).await {
-        Ok(Ok(())) => Ok(phone),
-        Ok(Err(failure)) => {
-            phone.shutdown().await;
-            Err(failure)
+    let decided = phone.until_line(|line| match line {
+        LineState::Publishing | LineState::Online | LineState::Alone => true,
+        LineState::Starting | LineState::Offline => false,
+    });
+    let sentence = match timeout(TO_GET_ON_LINE, decided).await {
+        Ok(Ok(LineState::Publishing | LineState::Online)) => return Ok(phone),
+        Ok(Ok(LineState::Alone)) => "No entry point into the network is known. Name one with --entry.",
+        Ok(Ok(LineState::Starting | LineState::Offline)) | Err(_) => {
+            "The network can't be reached. Is this computer on line, and is --entry right?"
         }
-        Err(_) => {
-            phone.shutdown().await;
-            Err(Failure::new(
-                Exit::Offline,
-                "The network can't be reached. Is this computer on line, and is --entry right?",
-            ))
-        }
-    }
+        Ok(Err(error)) => return Err(error.into()),
+    };
+    phone.shutdown().await;
+    Err(Failure::new(ErrorCode::Offline, sentence))
 }
 
-async fn able_to_call(phone: &Phone) -> Result<(), Failure> {
-    let mut look = tokio::time::interval(LOOK_AGAIN);
-    loop {
-        look.tick().await;
-        let reply = phone.execute(Command::Status).await?;
-        let Reply::Status(status) = reply else { return Err(crate::telephone::unexpected(&reply).into()) };
-        if status.online || status.directories > 0 {
-            return Ok(());
-        }
+/// Sentences for a user who relies on the default devices where there are none. Takes some hundred milliseconds.
+pub fn missing_devices(settings: &Settings) -> Vec<&'static str> {
+    let wanted = |name: &str| name == DeviceSpec::Default.to_string();
+    if !wanted(&settings.mic) && !wanted(&settings.speaker) {
+        return Vec::new();
     }
+    let devices = offhook::audio::devices();
+    let missing = |kind| !devices.iter().any(|device| device.kind == kind);
+    let mut sentences = Vec::new();
+    if wanted(&settings.mic) && missing(DeviceKind::Mic) {
+        sentences
+            .push("No microphone was found: others will not hear you. If that is meant, say --mic none.");
+    }
+    if wanted(&settings.speaker) && missing(DeviceKind::Speaker) {
+        sentences
+            .push("No loudspeaker was found: you will hear nobody. If that is meant, say --speaker none.");
+    }
+    sentences
 }
 
 fn device(text: &str) -> Result<DeviceSpec, Failure> {
@@ -89,5 +94,11 @@ fn device(text: &str) -> Result<DeviceSpec, Failure> {
 }
 
 fn failure(error: PhoneError) -> Failure {
-    if let PhoneError::Storage(error) = error { error.into() } else { error.to_api().into() }
+    match error {
+        PhoneError::Storage(error) => error.into(),
+        PhoneError::Audio(AudioError::NoDevice(name)) => Failure::bad_input(format!(
+            "There is no sound device {name}. `offhook devices` lists those there are."
+        )),
+        other => other.to_api().into(),
+    }
 }

@@ -51,7 +51,7 @@ impl Source {
             )),
             Self::Terminal => rpassword::prompt_password(question)
                 .map(Zeroizing::new)
-                .map_err(|error| Failure::failed(format!("The password can't be read: {error}."))),
+                .map_err(|error| Failure::system(format!("The password can't be read: {error}."))),
         }
     }
 }

@@ -15,7 +15,7 @@ impl Interrupts {
     /// Takes the signals over; from now on they don't end the program by themselves.
     pub fn new() -> Result<Self, Failure> {
         let take =
-            |kind| signal(kind).map_err(|e| Failure::failed(format!("Signals can't be handled: {e}.")));
+            |kind| signal(kind).map_err(|e| Failure::system(format!("Signals can't be handled: {e}.")));
         Ok(Self {
             interrupt: take(SignalKind::interrupt())?,
             terminate: take(SignalKind::terminate())?,

@@ -1,6 +1,8 @@
 //! What people read: events, replies, errors in words.
 
-use offhook::api::{CallStatus, Contact, EndReason, Event, PathKind, Reply, Side, Status, VerifyResult};
+use offhook::api::{
+    CallStatus, Contact, EndReason, Event, LineState, PathKind, Reply, Side, Status, VerifyResult,
+};
 use offhook::proto::number::Number;
 use std::fmt::Write as _;
 
@@ -8,6 +10,11 @@ use std::fmt::Write as _;
 pub fn event(event: &Event) -> Option<String> {
     let line = match event {
         Event::Online { number } => format!("On line. People can call you at {number}."),
+        Event::Alone => {
+            "Nobody can call you yet: no entry point into the network is known (`--entry`), and no other \
+                         terminal is near. Waiting …"
+                .into()
+        }
         Event::Offline => "Off line: no entry point into the network is reachable. Trying again …".into(),
         Event::Searching { number, .. } => format!("Looking up {number} …"),
         Event::Found { terminals: 1, .. } => "Found. Inviting …".into(),
@@ -143,7 +150,13 @@ pub fn printable(text: &str) -> String {
 
 fn status(status: &Status) -> String {
     let mut text = String::new();
-    let state = if status.online { "on line" } else { "off line" };
+    let state = match status.line {
+        LineState::Starting => "going on line",
+        LineState::Publishing => "going on line: the number is being published",
+        LineState::Online => "on line",
+        LineState::Alone => "alone: no entry point into the network is known, and nobody is near",
+        LineState::Offline => "off line",
+    };
     let mut row = |name: &str, value: &str| {
         // Writing to a String can't fail.
         let _ = writeln!(text, "  {name:<13}{value}");
@@ -195,7 +208,7 @@ fn verify(result: &VerifyResult) -> String {
     let groups: Vec<String> = digits.chunks(5).map(|group| group.iter().collect()).collect();
     format!(
         "Read these to each other. If they are the same at both ends, nobody is listening in:\n\n  {}\n  {}\n\n\
-         Then say so with `verify --confirm` (or `verify ok` in `offhook run`).",
+         Then say so: `offhook verify --confirm`, or `verify ok` in `offhook run`.",
         result.words.join(" "),
         groups.join(" ")
     )

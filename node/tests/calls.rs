@@ -53,7 +53,11 @@ impl Running {
     }
 
     fn interrupt(&self) {
-        let done = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status().unwrap();
+        self.signal("-INT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let done = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
         assert!(done.success());
     }
 
@@ -108,32 +112,43 @@ impl Terminal {
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
+    /// The entry point that its invitation names, as soon as it listens.
+    fn via(&self) -> String {
+        let start = Instant::now();
+        loop {
+            let link = self.json(&["link"])["link"].as_str().unwrap().to_owned();
+            if let Some(via) = link.split("via=").nth(1) {
+                return via.split('&').next().unwrap().to_owned();
+            }
+            assert!(start.elapsed() < PATIENCE, "no entry point: {link}");
+        }
+    }
+
+    /// Where it serves metrics.
+    fn metrics(&mut self) -> String {
+        let mut err = BufReader::new(self.program.child.stderr.take().unwrap());
+        let mut line = String::new();
+        while !line.contains("/metrics") {
+            line.clear();
+            assert!(err.read_line(&mut line).unwrap() > 0);
+        }
+        line.trim().trim_start_matches("Metrics at http://").trim_end_matches("/metrics").to_owned()
+    }
+
     /// `offhook dial`, through the running terminal.
     fn dial(&self, number: &str) -> Running {
         Running::start(offhook(self.home.path(), &["dial", number]))
     }
 }
 
-/// The entry point and the other one, which is on line.
+/// The entry point and the other one; both are on line.
 fn pair() -> (Terminal, Terminal) {
-    let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let addr = format!("/ip4/127.0.0.1/udp/{port}/quic-v1");
-    let flags = [
-        "--server",
-        "--listen",
-        &addr,
-        "--external",
-        &addr,
-        "--ring-timeout",
-        "6",
-        "--metrics",
-        "127.0.0.1:0",
-    ];
+    let listen = "/ip4/127.0.0.1/udp/0/quic-v1";
+    let flags = ["--server", "--listen", listen, "--ring-timeout", "6", "--metrics", "127.0.0.1:0"];
     let entry = Terminal::start("ada", &flags);
-    let link = entry.json(&["link"])["link"].as_str().unwrap().to_owned();
-    let via = link.split("via=").nth(1).expect("an entry point").split('&').next().unwrap();
-    let other = Terminal::start("bob", &["--entry", via, "--ring-timeout", "6"]);
+    let other = Terminal::start("bob", &["--entry", &entry.via(), "--ring-timeout", "6"]);
     other.program.wait("\"online\"");
+    entry.program.wait("\"online\"");
     (entry, other)
 }
 
@@ -150,7 +165,7 @@ fn calls_are_made_answered_and_ended_from_the_shell() {
     assert_eq!(words(&ada), words(&bob));
     assert_eq!(words(&ada).as_array().unwrap().len(), 6);
     let status = bob.json(&["status"]);
-    assert_eq!((status["account"].as_str(), status["online"].as_bool()), (Some("bob"), Some(true)));
+    assert_eq!((status["account"].as_str(), status["line"].as_str()), (Some("bob"), Some("online")));
     assert_eq!(status["calls"][0]["state"].as_str(), Some("active"));
     assert_eq!(ada.code(&["text", &bob.number, "hello", "there"]), 0);
     assert!(bob.program.wait("\"text\"").contains("hello there"));
@@ -209,28 +224,79 @@ fn the_running_terminal_serves_every_command() {
     assert_ne!(ada.code(&["lookup", &bob.number]), 14, "off line is not a wrong number");
 }
 
+/// Status and body of an answer over HTTP.
+fn get(addr: &str, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(addr).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
 #[test]
-fn metrics_and_health_are_served() {
+fn metrics_and_health_tell_whether_it_can_be_called() {
     let (mut ada, _bob) = pair();
-    let mut err = BufReader::new(ada.program.child.stderr.take().unwrap());
-    let mut line = String::new();
-    while !line.contains("/metrics") {
-        line.clear();
-        assert!(err.read_line(&mut line).unwrap() > 0);
+    let addr = ada.metrics();
+    let (status, metrics) = get(&addr, "/metrics");
+    assert_eq!(status, 200);
+    assert!(metrics.contains("offhook_online 1\n") && metrics.ends_with("# EOF\n"), "{metrics}");
+    let (status, health) = get(&addr, "/health");
+    let health: Value = serde_json::from_str(&health).unwrap();
+    assert_eq!((status, health["line"].as_str()), (200, Some("online")), "{health}");
+    assert_eq!(get(&addr, "/else").0, 404);
+}
+
+#[test]
+fn a_terminal_that_nobody_can_call_does_not_say_that_it_is_on_line() {
+    let mut ada =
+        Terminal::start("ada", &["--listen", "/ip4/127.0.0.1/udp/0/quic-v1", "--metrics", "127.0.0.1:0"]);
+    ada.program.wait("\"alone\"");
+    assert_eq!(ada.json(&["status"])["line"].as_str(), Some("alone"));
+    let addr = ada.metrics();
+    let (status, health) = get(&addr, "/health");
+    let health: Value = serde_json::from_str(&health).unwrap();
+    assert_eq!((status, health["line"].as_str()), (503, Some("alone")), "{health}");
+    assert!(get(&addr, "/metrics").1.contains("offhook_online 0\n"));
+    // Nobody can be called either.
+    assert_eq!(ada.code(&["lookup", "0000 0000 0013"]), 7);
+}
+
+#[test]
+fn who_is_in_a_call_is_busy_and_says_farewell_when_ended() {
+    let (ada, mut bob) = pair();
+    let eve = Terminal::start("eve", &["--entry", &ada.via()]);
+    eve.program.wait("\"online\"");
+    let mut dial = bob.dial(&ada.number);
+    ada.program.wait("\"incoming\"");
+    assert_eq!(ada.code(&["answer"]), 0);
+    dial.wait("Connected");
+    ada.program.wait("\"connected\"");
+
+    let mut busy = eve.dial(&bob.number);
+    busy.wait("busy");
+    assert_eq!(busy.exit_code(), 10);
+
+    // Keys, mute and hold reach the other end.
+    for (args, event) in [
+        (&["dtmf", "5#"][..], "\"dtmf\""),
+        (&["mute", "on"], "\"remote_mute\""),
+        (&["mute", "off"], "\"remote_mute\""),
+        (&["hold", "on"], "\"remote_hold\""),
+        (&["hold", "off"], "\"remote_hold\""),
+    ] {
+        assert_eq!(bob.code(args), 0, "{args:?}");
+        ada.program.wait(event);
     }
-    let addr = line.trim().trim_start_matches("Metrics at http://").trim_end_matches("/metrics").to_owned();
-    let get = |path: &str| {
-        let mut stream = TcpStream::connect(&addr).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
-    };
-    let metrics = get("/metrics");
-    assert!(
-        metrics.starts_with("HTTP/1.1 200") && metrics.contains("# TYPE") && metrics.contains("# EOF"),
-        "{metrics}"
-    );
-    assert!(get("/health").starts_with("HTTP/1.1 "));
-    assert!(get("/else").starts_with("HTTP/1.1 404"));
+    assert_eq!(bob.code(&["dtmf", "x"]), 2);
+
+    // As the service manager ends it: the other end hears of it at once, not when its patience ends.
+    bob.program.signal("-TERM");
+    let ended = ada.program.wait("\"ended\"");
+    assert!(ended.contains("\"hung_up\"") && ended.contains("\"remote\""), "{ended}");
+    assert_eq!(bob.program.exit_code(), 0);
+
+    // Ended from the shell, it has ended when the command has.
+    assert_eq!(eve.code(&["shutdown"]), 0);
+    assert_eq!(eve.code(&["status"]), 6);
 }

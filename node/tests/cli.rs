@@ -107,9 +107,9 @@ fn accounts_are_made_listed_chosen_and_renamed() {
     assert_eq!(lines[0].trim_start_matches("* ada").trim().replace(' ', ""), number);
 
     home.run(&["account", "use", "bob"]).done();
-    let json = home.run(&["account", "list", "--json"]);
-    let current: Vec<Value> = json.done().out.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
-    assert_eq!(current.iter().map(|a| a["current"].as_bool().unwrap()).collect::<Vec<_>>(), [false, true]);
+    let json = home.run(&["account", "list", "--json"]).done().json();
+    let current = json["accounts"].as_array().unwrap().iter().map(|a| a["current"].as_bool().unwrap());
+    assert_eq!(current.collect::<Vec<_>>(), [false, true]);
 
     let renamed =
         home.run_with(&["account", "rename", "ada", "eve", "--password-stdin", "--json"], "pw one\n", &[]);
@@ -157,11 +157,100 @@ fn bad_input_gets_a_sentence_and_a_code() {
     home.run(&["dial", "4821", "0937", "5563"]).refused(2, "");
     home.run(&["text", "482109375562"]).refused(2, "");
     home.run(&["contact", "add", "4821 0937 5563", "Bob"]).refused(2, "");
-    home.run(&["contact", "remove", "nobody"]).refused(1, "contact");
-    home.run(&["run", "--mic", "file:"]).refused(2, "file:PATH");
-    home.run(&["run", "--entry", "nonsense"]).refused(2, "nonsense");
-    let json = home.run(&["status", "--json"]);
-    assert_eq!((json.code, json.json()["exit"].as_u64()), (6, Some(6)));
+    home.run(&["contact", "remove", "nobody"]).refused(2, "contact");
+    home.run(&["dial", "Bob", "of", "the", "hill"]).refused(2, "No contact is called \"Bob of the hill\"");
+    home.run(&["text", "Bbo", "hi"]).refused(2, "No contact is called \"Bbo\"");
+    home.run(&["shutdown"]).refused(6, "offhook run");
+    home.run(&["mute", "on"]).refused(6, "offhook run");
+    home.run_with(&["status"], "", &[("OFFHOOK_LOG", "offhook=loud")]).refused(2, "offhook=loud");
+}
+
+#[test]
+fn settings_that_can_not_work_are_refused_at_the_start() {
+    let home = Home::new();
+    home.account("ada", "pw");
+    let run = |args: &[&str]| home.run(&[&["run", "--no-mdns"], args].concat());
+    run(&["--entry", "nonsense"]).refused(2, "nonsense");
+    run(&["--entry", "/ip4/127.0.0.1/udp/1/quic-v1"]).refused(2, "/p2p/ID");
+    run(&["--mic", "file:"]).refused(2, "file:PATH");
+    run(&["--mic", "nosuch", "--speaker", "none"]).refused(2, "offhook devices");
+    run(&["--mic", "file:/nonexistent.wav", "--speaker", "none"]).refused(2, "/nonexistent.wav");
+    run(&["--mic", "none", "--speaker", "file:/nonexistent/x.wav"]).refused(2, "/nonexistent/x.wav");
+    // Documentation addresses (RFC 5737) are nobody's own.
+    let taken = run(&["--mic", "none", "--speaker", "none", "--listen", "/ip4/192.0.2.1/udp/4001/quic-v1"]);
+    taken.refused(1, "192.0.2.1");
+    assert_eq!(taken.err.matches("os error").count(), 1, "said once: {}", taken.err);
+}
+
+#[test]
+fn without_a_network_every_command_says_so_in_the_same_way() {
+    let home = Home::new();
+    home.account("ada", "pw");
+    for args in [
+        &["dial", "0000 0000 0013", "--mic", "none", "--speaker", "none"][..],
+        &["text", "0000 0000 0013", "hi"],
+        &["lookup", "0000 0000 0013"],
+    ] {
+        let network = ["--no-mdns", "--listen", "/ip4/127.0.0.1/udp/0/quic-v1"];
+        let ran = home.run(&[&args[..1], &network, &args[1..]].concat());
+        ran.refused(7, "No entry point into the network is known");
+    }
+}
+
+#[test]
+fn scripts_read_nothing_but_json() {
+    let home = Home::new();
+    let objects = |ran: &Ran| -> Vec<Value> {
+        ran.out
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|e| unreachable!("{e}: {line}")))
+            .collect()
+    };
+    let new = home.run_with(&["account", "new", "ada", "--password-stdin", "--json"], "pw\n", &[]);
+    let number = objects(&new)[0]["number"].as_str().unwrap().to_owned();
+    let other = format!("{:012}", 13);
+    for (args, stdin, reply) in [
+        (&["account", "list"][..], "", "accounts"),
+        (&["account", "use", "ada"], "", "account"),
+        (&["account", "password", "ada", "--password-stdin"], "pw\npw 2\n", "account"),
+        (&["account", "renew", "ada", "--password-stdin"], "pw 2\n", "account"),
+        (&["account", "rename", "ada", "eve", "--password-stdin"], "pw 2\n", "account"),
+        (&["devices"], "", "devices"),
+        (&["contact", "add", &other, "Bob"], "", "done"),
+        (&["contact", "list"], "", "contacts"),
+        (&["contact", "remove", "Bob"], "", "done"),
+        (&["link"], "", "link"),
+        (&["service"], "", "service"),
+        (&["service", "--install"], "", "service"),
+    ] {
+        let ran = home.run_with(&[args, &["--json"]].concat(), stdin, &[]);
+        let said = objects(ran.done());
+        assert_eq!(said.len(), 1, "{args:?}: {}", ran.out);
+        assert_eq!(said[0]["reply"].as_str(), Some(reply), "{args:?}");
+    }
+    for (args, exit, code) in [
+        (&["status"][..], 6, "not_running"),
+        (&["account", "use", "nobody"], 3, "no_account"),
+        (&["dial", "0000 0000 0014"], 2, "bad_input"),
+        (&["dial", number.as_str()], 2, "bad_input"),
+        (&["contact", "remove", "nobody"], 2, "no_contact"),
+        (&["contact", "confirm", &other], 1, "nothing_to_confirm"),
+        (&["run", "--ring-timeout", "0"], 2, "bad_input"),
+        (&["frobnicate"], 2, "bad_input"),
+    ] {
+        let ran = home.run(&[args, &["--json"]].concat());
+        let said = objects(&ran);
+        assert_eq!((ran.code, said.len()), (exit, 1), "{args:?}: {} {}", ran.out, ran.err);
+        assert_eq!(said[0]["reply"].as_str(), Some("error"), "{args:?}");
+        assert_eq!(
+            (said[0]["exit"].as_i64(), said[0]["code"].as_str()),
+            (Some(exit.into()), Some(code)),
+            "{args:?}"
+        );
+        let message = said[0]["message"].as_str().unwrap();
+        assert!(message.ends_with('.') && !message.contains('\n'), "{message}");
+        assert!(!ran.err.is_empty(), "people are told too");
+    }
 }
 
 #[test]
@@ -185,14 +274,16 @@ fn contacts_are_kept_without_a_running_terminal() {
     assert!(link.starts_with("offhook:") && link.contains("?key="), "{link}");
 
     home.run(&["contact", "add", link, "Bob"]).done();
-    home.run(&["contact", "add", &number[..4], &number[4..8], &number[8..], "Me"]).done();
+    home.run(&["contact", "add", &number, "Me"]).refused(2, "your own");
+    home.run(&["contact", "add", "0000", "0000", "0013", "2nd office"]).done();
     let list = home.run(&["contact", "list"]);
     let lines: Vec<_> = list.done().out.lines().map(str::trim).collect();
-    assert!(lines[0].starts_with("Bob") && lines[0].ends_with("key known"), "{lines:?}");
-    assert!(lines[1].starts_with("Me") && lines[1].ends_with("not called yet"), "{lines:?}");
-    home.run(&["contact", "add", &number, "bob"]).refused(2, "bob");
+    assert!(lines[0].starts_with("2nd office") && lines[0].ends_with("not called yet"), "{lines:?}");
+    assert!(lines[1].starts_with("Bob") && lines[1].ends_with("key known"), "{lines:?}");
+    home.run(&["contact", "add", "000000000013", "bob"]).refused(2, "bob");
     home.run(&["contact", "confirm", "Bob"]).refused(1, "key");
-    home.run(&["contact", "remove", "me"]).done();
+    home.run(&["contact", "confirm", "0000 0000 0013"]).refused(1, "key");
+    home.run(&["contact", "remove", "2nd", "OFFICE"]).done();
     let list = home.run(&["contact", "list", "--json"]).done().json();
     assert_eq!(list["contacts"].as_array().unwrap().len(), 1);
 }
@@ -246,4 +337,16 @@ fn help_completions_and_service_are_printed() {
     home.run(&["service", "--install"]).done();
     let written = std::fs::read_to_string(home.path().join("xdg/systemd/user/offhook.service")).unwrap();
     assert_eq!(written.trim_end(), unit.out.trim_end());
+    verified_by_systemd(&home.path().join("xdg/systemd/user/offhook.service"));
+}
+
+/// Where there is a systemd, it understands every line of the unit.
+fn verified_by_systemd(unit: &Path) {
+    let mut verify = Command::new("systemd-analyze");
+    let verify =
+        verify.args(["--user", "verify"]).arg(unit).env("XDG_RUNTIME_DIR", unit.parent().unwrap()).output();
+    let Ok(verify) = verify else { return };
+    let said = String::from_utf8_lossy(&verify.stderr).into_owned();
+    let ours: Vec<_> = said.lines().filter(|line| line.contains("offhook.service")).collect();
+    assert!(ours.is_empty(), "{ours:?}");
 }

@@ -1,11 +1,14 @@
 //! Network lab, scoring and helpers for the end-to-end tests and benchmarks.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
+#[cfg(feature = "library")]
 pub mod bench;
 pub mod call;
 #[cfg(feature = "peer")]
 pub mod hostile;
 pub mod lab;
+#[cfg(feature = "people")]
+pub mod people;
 pub mod phone;
 pub mod program;
 pub mod score;

@@ -1,9 +1,10 @@
 //! Directories, accounts and terminals: the built programs with their flags.
 
-use std::net::Ipv4Addr;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -24,6 +25,8 @@ pub struct Directory {
     pub process: Process,
     /// Its multiaddrs, each ending in `/p2p/` and its peer id.
     pub addresses: Vec<String>,
+    /// `IP:PORT` of its HTTP server.
+    http: String,
     plan: DirectoryPlan,
     data: TempDir,
 }
@@ -47,7 +50,7 @@ impl Directory {
     pub fn start(host: Option<&Host>, plan: DirectoryPlan) -> Result<Self, ProgramError> {
         let data = tempfile::tempdir()?;
         let process = Self::launch(host, &plan, data.path())?;
-        let mut directory = Self { process, addresses: Vec::new(), plan, data };
+        let mut directory = Self { process, addresses: Vec::new(), http: String::new(), plan, data };
         directory.learn_addresses()?;
         Ok(directory)
     }
@@ -65,6 +68,22 @@ impl Directory {
     /// Its first address.
     pub fn address(&self) -> String {
         self.addresses.first().cloned().unwrap_or_default()
+    }
+
+    /// What it says of its health, on the host on which it runs.
+    ///
+    /// # Errors
+    /// When it serves no `/health`, or something else than JSON.
+    pub fn health(&self, host: Option<&Host>) -> Result<serde_json::Value, ProgramError> {
+        let get = || http_get(&self.http, "/health");
+        let body = match host {
+            Some(host) => host.run(get)??,
+            None => get()?,
+        };
+        serde_json::from_str(&body).map_err(|error| ProgramError::Failed {
+            program: self.process.name().to_owned(),
+            message: format!("{error}: {body}"),
+        })
     }
 
     /// Where it keeps its key and records.
@@ -100,6 +119,8 @@ impl Directory {
 
     /// It prints one line a multiaddr; QUIC first.
     fn learn_addresses(&mut self) -> Result<(), ProgramError> {
+        let http = self.process.wait_for("its HTTP address", READY, |event| http_in(event).is_some())?;
+        self.http = http_in(&http).unwrap_or_default();
         let is_address = |event: &Event, transport: &str| {
             address_in(event).is_some_and(|address| address.contains(transport))
         };
@@ -108,6 +129,22 @@ impl Directory {
         self.addresses = [quic, tcp].iter().filter_map(address_in).collect();
         Ok(())
     }
+}
+
+/// `IP:PORT` of the first `http://` in a line of output.
+fn http_in(event: &Event) -> Option<String> {
+    let line = event.value.as_str()?;
+    let rest = line.split_once("http://")?.1;
+    Some(rest.split('/').next().unwrap_or(rest).trim().to_owned())
+}
+
+/// The body of an answer over HTTP.
+fn http_get(address: &str, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer.split_once("\r\n\r\n").map_or_else(String::new, |(_, body)| body.to_owned()))
 }
 
 /// The first multiaddr with a peer id in a line of output, as text or within JSON.
@@ -302,6 +339,36 @@ impl Terminal {
     /// Its number.
     pub fn number(&self) -> &str {
         &self.account.number
+    }
+
+    /// What it answers to `status`.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn status(&mut self) -> Result<Event, ProgramError> {
+        self.process.send("status")?;
+        self.process.wait_for("its status", READY, |event| event.text("reply") == "status")
+    }
+
+    /// Waits until it is connected with its directories and nobody else: connections that publishing has made have ended.
+    ///
+    /// # Errors
+    /// [`ProgramError::Failed`] when they do not end.
+    pub fn until_alone(&mut self) -> Result<(), ProgramError> {
+        let end = Instant::now() + READY;
+        loop {
+            let status = self.status()?;
+            let (peers, directories) = (status.number("peers"), status.number("directories"));
+            if directories > 0 && peers <= directories {
+                return Ok(());
+            }
+            if Instant::now() > end {
+                let program = self.process.name().to_owned();
+                let message = format!("is still connected with others: {}", status.value);
+                return Err(ProgramError::Failed { program, message });
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 
     fn launch(account: &Account, host: Option<&Host>, plan: &TerminalPlan) -> Result<Process, ProgramError> {

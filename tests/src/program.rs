@@ -263,9 +263,7 @@ impl Process {
 
     /// Resident memory, in bytes; 0 once it has ended.
     pub fn memory(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1024
+        memory_of(self.pid())
     }
 
     /// Whether it still runs.
@@ -361,6 +359,13 @@ impl Log {
         let lines: Vec<&str> = self.lines.iter().map(String::as_str).collect();
         lines.join("\n")
     }
+}
+
+/// Resident memory of a process, in bytes; 0 once it has ended.
+pub fn memory_of(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1024
 }
 
 /// Runs a program to its end with this standard input.

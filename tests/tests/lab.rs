@@ -113,6 +113,24 @@ fn forged_senders_can_be_injected_and_addresses_of_nobody_are_counted() {
 }
 
 #[test]
+fn who_sits_on_the_way_hears_one_direction_of_a_flow() {
+    let (lab, a, b) = two_hosts("overhear", &Impairment::default());
+    let (left, right) = sockets(&a, &b);
+    left.send_to(b"too early", right.local_addr().unwrap()).unwrap();
+    let mut buffer = [0; 64];
+    right.recv_from(&mut buffer).unwrap();
+    lab.overhear(a.public(), b.public());
+    for word in [&b"one"[..], b"two"] {
+        left.send_to(word, right.local_addr().unwrap()).unwrap();
+        let (_, from) = right.recv_from(&mut buffer).unwrap();
+        right.send_to(b"yes", from).unwrap();
+        left.recv_from(&mut buffer).unwrap();
+    }
+    assert_eq!(lab.overheard(a.public(), b.public()), [b"two", b"one"]);
+    assert!(lab.overheard(b.public(), a.public()).is_empty());
+}
+
+#[test]
 fn programs_run_on_their_host_only() {
     let (_lab, a, _b) = two_hosts("spawn", &Impairment::default());
     let mut command = Command::new("ip");
@@ -146,7 +164,7 @@ fn a_lab_cleans_up_behind_itself_and_behind_the_killed() {
     assert!(!sleeper.wait().unwrap().success(), "what still runs on a host ends with it");
 
     // A lab of a killed process: its namespace is there, its lock can be had.
-    let folder = std::env::temp_dir().join("offhook-lab");
+    let folder = std::path::Path::new("/run/offhook-lab");
     let dead = format!("ohdead{:x}", std::process::id());
     std::fs::write(folder.join(&dead), "").unwrap();
     assert!(Command::new("ip").args(["netns", "add", &format!("{dead}.x")]).status().unwrap().success());

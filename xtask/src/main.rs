@@ -1,5 +1,6 @@
 //! Set-up, demo, tests and benchmarks: `cargo xtask help`.
 
+mod fuzz;
 mod run;
 mod setup;
 mod test;
@@ -23,7 +24,7 @@ enum Task {
     Setup,
     /// One telephone call on this machine, from number to speech, step by step with times
     Demo,
-    /// Everything that CI runs: format, lints, tests, documentation, a short fuzz run
+    /// Everything that CI runs: format, licences, lints, tests, documentation, a short fuzz run
     Test {
         /// Seconds each fuzz target runs
         #[arg(long, default_value_t = 5)]
@@ -75,7 +76,7 @@ fn main() -> ExitCode {
         Task::Setup => setup::setup(),
         Task::Demo => demo(),
         Task::Test { fuzz_seconds } => test::test(fuzz_seconds),
-        Task::Fuzz { seconds, target } => test::fuzz(seconds, target.as_deref()),
+        Task::Fuzz { seconds, target } => fuzz::fuzz(seconds, target.as_deref()),
         Task::Bench { name, json, count } => bench(name, json, count),
     };
     match outcome {
@@ -88,13 +89,13 @@ fn main() -> ExitCode {
 }
 
 fn demo() -> Outcome {
-    setup::packages()?;
+    setup::for_building()?;
     run::build_programs()?;
-    run::own_program("offhook-demo", &[])
+    run::run(&mut run::own_program("offhook-demo", &[]))
 }
 
 fn bench(name: Bench, json: bool, count: Option<u32>) -> Outcome {
-    setup::packages()?;
+    setup::for_laboratory()?;
     run::build_programs()?;
     let mut arguments = vec![name.name().to_owned()];
     if json {
@@ -103,7 +104,7 @@ fn bench(name: Bench, json: bool, count: Option<u32>) -> Outcome {
     if let Some(count) = count {
         arguments.extend(["--count".to_owned(), count.to_string()]);
     }
-    run::own_program("offhook-bench", &arguments)
+    run::run(&mut run::as_root(run::own_program("offhook-bench", &arguments)))
 }
 
 #[cfg(test)]

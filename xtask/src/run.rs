@@ -1,14 +1,28 @@
 //! Running other programs.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Success, or a sentence that says what failed.
 pub type Outcome = Result<(), String>;
 
+/// Where Debian keeps the programs of its administrators; the search path of other users leaves them out.
+pub const ADMIN_FOLDERS: [&str; 2] = ["/usr/sbin", "/sbin"];
+
+/// Run by `sh` as root of a new user and network namespace, with the command to run as its arguments: `ip netns` keeps its
+/// names below /run, which is not ours outside, and a new network has its loopback down.
+const SET_UP_NAMESPACE: &str =
+    "mount -t tmpfs tmpfs /run && mkdir /run/netns && ip link set lo up && exec \"$@\"";
+
 /// The root of the workspace.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(PathBuf::new, Path::to_owned)
+}
+
+/// Where cargo puts what it builds.
+pub fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
 /// `cargo` in the root of the workspace.
@@ -44,41 +58,30 @@ fn describe(command: &Command) -> String {
     words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
 }
 
-/// Builds the programs that tests, demo and benchmarks start.
+/// Builds the programs that demo and benchmarks start.
 pub fn build_programs() -> Outcome {
-    run(&mut cargo(&[
-        "build",
-        "--locked",
-        "--bins",
-        "-p",
-        "offhook-node",
-        "-p",
-        "offhook-bootstrap",
-        "-p",
-        "offhook-tests",
-    ]))
+    let packages = ["offhook-node", "offhook-bootstrap", "offhook-tests"];
+    let mut command = cargo(&["build", "--locked", "--bins"]);
+    run(command.args(packages.iter().flat_map(|package| ["-p", package])))
 }
 
-/// Runs a built program of the `tests` package, with the right to make network namespaces.
-pub fn own_program(name: &str, arguments: &[String]) -> Outcome {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    run(as_root(Command::new(target.join("debug").join(name)).args(arguments)).current_dir(root()))
+/// A built program of the `tests` package.
+pub fn own_program(name: &str, arguments: &[String]) -> Command {
+    let mut command = Command::new(target().join("debug").join(name));
+    command.args(arguments).current_dir(root());
+    command
 }
 
 /// The same command for one who may make network namespaces: root as is, others root in a user namespace.
-pub fn as_root(command: &Command) -> Command {
-    let mut words: Vec<_> = vec![command.get_program().to_owned()];
-    words.extend(command.get_args().map(ToOwned::to_owned));
-    let mut result = if is_root() {
-        Command::new(&words[0])
-    } else {
-        // `ip netns` keeps its names below /run, which is not ours outside.
-        let mut unshare = Command::new("unshare");
-        let script = "mount -t tmpfs tmpfs /run && mkdir /run/netns && exec \"$@\"";
-        unshare.args(["--map-root-user", "--net", "--mount", "sh", "-c", script, "sh"]).arg(&words[0]);
-        unshare
-    };
-    result.args(&words[1..]);
+pub fn as_root(command: Command) -> Command {
+    if is_root() { command } else { in_user_namespace(&command) }
+}
+
+/// The same command as root of a user namespace, with a network of its own.
+fn in_user_namespace(command: &Command) -> Command {
+    let mut result = Command::new("unshare");
+    result.args(["--map-root-user", "--net", "--mount", "sh", "-c", SET_UP_NAMESPACE, "sh"]);
+    result.arg(command.get_program()).args(command.get_args());
     if let Some(folder) = command.get_current_dir() {
         result.current_dir(folder);
     }
@@ -88,10 +91,72 @@ pub fn as_root(command: &Command) -> Command {
             None => result.env_remove(name),
         };
     }
+    result.env("PATH", search_path());
     result
+}
+
+/// The folders that programs are looked for in, those of administrators among them.
+pub fn search_path() -> OsString {
+    let own = std::env::var_os("PATH").unwrap_or_default();
+    let mut folders: Vec<PathBuf> = std::env::split_paths(&own).collect();
+    for folder in ADMIN_FOLDERS.map(PathBuf::from) {
+        if !folders.contains(&folder) {
+            folders.push(folder);
+        }
+    }
+    // Fails only for names with a colon, which cannot come out of `split_paths`.
+    std::env::join_paths(folders).unwrap_or(own)
 }
 
 /// Whether this process is root.
 pub fn is_root() -> bool {
     output_of("id", &["-u"]).is_some_and(|id| id.trim() == "0")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::CommandExt;
+
+    use super::*;
+
+    /// The user `nobody` of Debian.
+    const NOBODY: u32 = 65_534;
+
+    /// Whether there are other users than root here: in a user namespace there may be none.
+    fn has_other_users() -> bool {
+        let map = std::fs::read_to_string("/proc/self/uid_map").unwrap();
+        let ranges = map.lines().filter_map(|line| {
+            let mut fields = line.split_whitespace().map(|field| field.parse::<u64>().unwrap());
+            Some(fields.next()?..fields.next_back()?)
+        });
+        ranges.map(|range| range.start..range.start + range.end).any(|ids| ids.contains(&NOBODY.into()))
+    }
+
+    #[test]
+    fn who_is_not_root_gets_a_network_with_loopback_and_namespaces() {
+        let mut command = Command::new("sh");
+        command.args([
+            "-c",
+            "id -u; ip -brief address show dev lo up; ip netns add x; ip netns list; echo $GIVEN",
+        ]);
+        command.env("GIVEN", "kept").current_dir("/");
+        let mut command = in_user_namespace(&command);
+        if is_root() && has_other_users() {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        let lines: Vec<&str> = said.lines().collect();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(matches!(lines[..], ["0", lo, "x", "kept"] if lo.contains("127.0.0.1/8")), "{said}");
+    }
+
+    #[test]
+    fn programs_of_administrators_are_found() {
+        let path = search_path();
+        let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
+        for folder in ADMIN_FOLDERS {
+            assert_eq!(folders.iter().filter(|known| *known == Path::new(folder)).count(), 1, "{path:?}");
+        }
+    }
 }

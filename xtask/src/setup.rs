@@ -1,61 +1,136 @@
-//! What a fresh Debian machine with Rust needs.
+//! What a fresh machine with Rust needs.
 
 use std::process::Command;
 
-use crate::run::{Outcome, cargo, is_root, output_of, run};
+use crate::run::{Outcome, cargo, is_root, output_of, run, search_path};
 
-/// Debian packages, each with its reason.
-const PACKAGES: &[(&str, &str)] = &[
-    ("build-essential", "links Rust programs, builds the C code of libopus, SQLite and the TLS libraries"),
-    ("cmake", "builds libopus"),
-    ("pkg-config", "finds ALSA"),
-    ("libasound2-dev", "ALSA: microphones and loudspeakers"),
-    ("iproute2", "network namespaces of the tests"),
-    ("nftables", "NATs of the tests"),
-    ("conntrack", "lets the NATs of the tests forget"),
+/// Something that has to be there.
+struct Need {
+    /// The Debian package that brings it.
+    package: &'static str,
+    /// How to see that it is there, on any system.
+    sign: Sign,
+    /// What for.
+    reason: &'static str,
+}
+
+enum Sign {
+    /// A program in the search path.
+    Program(&'static str),
+    /// A library that pkg-config knows.
+    Library(&'static str),
+}
+
+const fn need(package: &'static str, sign: Sign, reason: &'static str) -> Need {
+    Need { package, sign, reason }
+}
+
+/// To build the programs.
+const BUILD: &[Need] = &[
+    need("build-essential", Sign::Program("c++"), "links Rust, builds libopus, SQLite, TLS and the fuzzer"),
+    need("cmake", Sign::Program("cmake"), "builds libopus"),
+    need("pkg-config", Sign::Program("pkg-config"), "finds ALSA"),
+    need("libasound2-dev", Sign::Library("alsa"), "ALSA: microphones and loudspeakers"),
 ];
 
-/// Packages, then the test runner.
+/// To run tests and benchmarks.
+const TEST: &[Need] = &[
+    need("iproute2", Sign::Program("ip"), "network namespaces of the tests"),
+    need("nftables", Sign::Program("nft"), "NATs of the tests"),
+    need("conntrack", Sign::Program("conntrack"), "lets the NATs of the tests forget"),
+    need("pulseaudio", Sign::Program("pulseaudio"), "sound devices for the tests"),
+];
+
+/// Packages from crates.io that test: name and the subcommand of cargo that each brings.
+const TOOLS: &[(&str, &str)] = &[("cargo-nextest", "nextest"), ("cargo-deny", "deny")];
+
+impl Need {
+    fn is_met(&self) -> bool {
+        match self.sign {
+            Sign::Program(name) => is_program(name),
+            Sign::Library(name) => output_of("pkg-config", &["--exists", name]).is_some(),
+        }
+    }
+}
+
+/// Everything that `cargo xtask test` uses.
 pub fn setup() -> Outcome {
-    packages()?;
-    test_runner()
+    install_needs(BUILD.iter().chain(TEST))?;
+    TOOLS.iter().try_for_each(|(package, subcommand)| install_tool(package, subcommand))
+}
+
+/// What building needs.
+pub fn for_building() -> Outcome {
+    install_needs(BUILD.iter())
+}
+
+/// What building and the network laboratory need.
+pub fn for_laboratory() -> Outcome {
+    install_needs(BUILD.iter().chain(TEST))
+}
+
+/// Fails with a sentence if a tool is not there.
+pub fn require_tools() -> Outcome {
+    let missing = TOOLS.iter().find(|(_, subcommand)| !has_tool(subcommand));
+    missing.map_or(Ok(()), |(package, _)| {
+        Err(format!("{package} is not installed; `cargo xtask setup` does that"))
+    })
 }
 
 /// Installs the packages that are missing, after saying which.
-pub fn packages() -> Outcome {
-    let missing: Vec<_> = PACKAGES.iter().filter(|(name, _)| !is_installed(name)).collect();
+fn install_needs(needs: impl Iterator<Item = &'static Need>) -> Outcome {
+    let missing: Vec<&Need> = needs.filter(|need| !need.is_met()).collect();
     if missing.is_empty() {
         return Ok(());
     }
-    println!("These Debian packages are missing and will be installed:");
-    for (name, reason) in &missing {
-        println!("  {name:16} {reason}");
+    println!("These are missing:");
+    for need in &missing {
+        println!("  {:16} {}", need.package, need.reason);
     }
-    let names = missing.iter().map(|(name, _)| *name);
-    run(apt(&["update", "--quiet"]).env("DEBIAN_FRONTEND", "noninteractive"))?;
-    run(apt(&["install", "--yes", "--quiet", "--no-install-recommends"]).args(names))
-        .map_err(|error| format!("{error}\nOn other systems than Debian install these by hand."))
+    if !is_program("apt-get") {
+        return Err("this is no Debian: install them by hand, here are Debian's names".to_owned());
+    }
+    println!("They will be installed by apt-get.");
+    run(&mut apt(&["update", "--quiet"]))?;
+    let install = ["install", "--yes", "--quiet", "--no-install-recommends"];
+    run(apt(&install).args(missing.iter().map(|need| need.package)))
 }
 
 fn apt(arguments: &[&str]) -> Command {
-    let mut command = Command::new(if is_root() { "apt-get" } else { "sudo" });
+    // sudo does not hand its caller's environment on.
+    let mut command = Command::new(if is_root() { "env" } else { "sudo" });
     if !is_root() {
-        command.args(["--", "apt-get"]);
+        command.arg("env");
     }
-    command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+    command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get"]).args(arguments);
     command
 }
 
-fn is_installed(package: &str) -> bool {
-    let status = output_of("dpkg-query", &["--show", "--showformat=${db:Status-Status}", package]);
-    status.is_some_and(|status| status == "installed")
+fn is_program(name: &str) -> bool {
+    std::env::split_paths(&search_path()).any(|folder| folder.join(name).is_file())
 }
 
-/// cargo-nextest, from crates.io unless it is there.
-fn test_runner() -> Outcome {
-    if output_of("cargo", &["nextest", "--version"]).is_some() {
+fn has_tool(subcommand: &str) -> bool {
+    output_of("cargo", &[subcommand, "--version"]).is_some()
+}
+
+/// A subcommand of cargo, from crates.io unless it is there.
+fn install_tool(package: &str, subcommand: &str) -> Outcome {
+    if has_tool(subcommand) {
         return Ok(());
     }
-    println!("cargo-nextest, the test runner, is missing and will be installed from crates.io");
-    run(&mut cargo(&["install", "--locked", "cargo-nextest"]))
+    println!("{package} is missing and will be installed from crates.io");
+    run(&mut cargo(&["install", "--locked", package]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_runs_here_is_found_and_what_does_not_exist_is_missing() {
+        assert!(need("coreutils", Sign::Program("ls"), "").is_met());
+        assert!(!need("none", Sign::Program("no such program"), "").is_met());
+        assert!(!need("none", Sign::Library("no-such-library"), "").is_met());
+    }
 }

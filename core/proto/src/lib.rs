@@ -14,6 +14,7 @@ pub mod number;
 pub mod proof;
 pub mod record;
 pub mod rtp;
+pub mod service;
 pub mod signalling;
 pub mod verify;
 pub mod wire;

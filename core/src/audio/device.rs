@@ -83,6 +83,17 @@ pub(super) fn open_sink(id: Option<&str>) -> Result<Box<dyn AudioSink>, AudioErr
     Ok(Box::new(DeviceSink::open(&device, &config).map_err(|error| broken(&device, &error))?))
 }
 
+/// Whether the device is there and is one of this kind, without opening it.
+pub(super) fn check(id: &str, kind: DeviceKind) -> Result<(), AudioError> {
+    let _quiet = quiet();
+    let device = find(Some(id), |_| None, "")?;
+    let config = match kind {
+        DeviceKind::Mic => device.default_input_config(),
+        DeviceKind::Speaker => device.default_output_config(),
+    };
+    config.map(drop).map_err(|error| broken(&device, &error))
+}
+
 fn find(
     id: Option<&str>,
     default: impl Fn(&Host) -> Option<Device>,

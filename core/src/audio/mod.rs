@@ -4,18 +4,22 @@
 //! a block is there, or how many are wanted, at a given instant. The same voice engine therefore runs on sound
 //! devices, on WAV files that behave like devices, and in tests on a clock of their own.
 
+mod check;
 mod codec;
+mod custom;
 mod device;
+#[doc(hidden)]
+pub mod fuzz;
 mod resample;
 mod wav;
 
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub(crate) use codec::{FRAME, VoiceDecoder, VoiceEncoder};
+pub use custom::{AudioProvider, CustomDevice};
 pub use device::{DeviceInfo, DeviceKind, devices};
 
 /// Samples per second, everywhere but at the devices themselves.
@@ -70,49 +74,14 @@ pub enum DeviceSpec {
     Default,
     /// A device by the id that [`devices`] lists.
     Id(String),
-    /// A WAV file: played as microphone at its own pace, then silence; written as loudspeaker.
+    /// A WAV file: played as microphone at its own pace, then silence; written anew by each call as loudspeaker.
+    /// `{time}` and `{number}` in a loudspeaker's path stand for the beginning of the call and the other end's
+    /// number, so that each call has a file of its own.
     File(PathBuf),
     /// Silence in, nothing out.
     None,
     /// What the embedding program provides.
     Custom(CustomDevice),
-}
-
-/// A microphone or loudspeaker of the embedding program.
-#[derive(Clone)]
-pub struct CustomDevice(Arc<dyn AudioProvider>);
-
-/// Makes a source or sink for each call that uses a [`CustomDevice`].
-pub trait AudioProvider: Send + Sync {
-    /// A microphone, or `None` if this is not one.
-    fn source(&self) -> Option<Box<dyn AudioSource>> {
-        None
-    }
-
-    /// A loudspeaker, or `None` if this is not one.
-    fn sink(&self) -> Option<Box<dyn AudioSink>> {
-        None
-    }
-}
-
-impl CustomDevice {
-    /// Wraps a provider.
-    pub fn new(provider: Arc<dyn AudioProvider>) -> CustomDevice {
-        CustomDevice(provider)
-    }
-}
-
-impl fmt::Debug for CustomDevice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("CustomDevice")
-    }
-}
-
-/// The same provider.
-impl PartialEq for CustomDevice {
-    fn eq(&self, other: &CustomDevice) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
 }
 
 impl FromStr for DeviceSpec {
@@ -178,7 +147,7 @@ pub(crate) fn open_source(spec: &DeviceSpec) -> Result<Box<dyn AudioSource>, Aud
         DeviceSpec::Id(id) => device::open_source(Some(id)),
         DeviceSpec::File(path) => Ok(Box::new(wav::WavSource::open(path)?)),
         DeviceSpec::None => Ok(Box::new(Nothing::default())),
-        DeviceSpec::Custom(device) => device.0.source().ok_or_else(|| AudioError::NoDevice("custom".into())),
+        DeviceSpec::Custom(device) => device.source().ok_or_else(|| AudioError::NoDevice("custom".into())),
     }
 }
 
@@ -189,7 +158,7 @@ pub(crate) fn open_sink(spec: &DeviceSpec) -> Result<Box<dyn AudioSink>, AudioEr
         DeviceSpec::Id(id) => device::open_sink(Some(id)),
         DeviceSpec::File(path) => Ok(Box::new(wav::WavSink::create(path)?)),
         DeviceSpec::None => Ok(Box::new(Nothing::default())),
-        DeviceSpec::Custom(device) => device.0.sink().ok_or_else(|| AudioError::NoDevice("custom".into())),
+        DeviceSpec::Custom(device) => device.sink().ok_or_else(|| AudioError::NoDevice("custom".into())),
     }
 }
 
@@ -198,10 +167,11 @@ pub(crate) fn open_sink(spec: &DeviceSpec) -> Result<Box<dyn AudioSink>, AudioEr
 pub(crate) struct Pace {
     start: Option<Instant>,
     /// Blocks that were taken or given.
-    pub(crate) blocks: u32,
+    blocks: u32,
 }
 
 impl Pace {
+    /// Begins to count.
     pub(crate) fn start(&mut self, now: Instant) -> Instant {
         self.start = Some(now);
         self.blocks = 0;
@@ -213,14 +183,20 @@ impl Pace {
         Some(self.start? + BLOCK_TIME * self.blocks)
     }
 
-    /// Whether the next block is over at `now`; if so it is counted.
+    /// Of a source: whether the next block is over at `now`; if so it is counted.
     pub(crate) fn take_spoken(&mut self, now: Instant) -> bool {
         let spoken = self.next_start().is_some_and(|start| start + BLOCK_TIME <= now);
         self.blocks += u32::from(spoken);
         spoken
     }
 
-    /// Blocks that have begun by `now` and were not counted yet.
+    /// Of a sink: counts the block that it was given, and says how many it has.
+    pub(crate) fn given(&mut self) -> u32 {
+        self.blocks += 1;
+        self.blocks
+    }
+
+    /// Of a sink: blocks that have begun by `now` and were not given yet.
     pub(crate) fn begun(&self, now: Instant) -> usize {
         match self.next_start() {
             Some(start) if start <= now => {
@@ -256,7 +232,7 @@ impl AudioSink for Nothing {
     }
 
     fn write(&mut self, _block: &Block) -> Result<(), AudioError> {
-        self.0.blocks += 1;
+        self.0.given();
         Ok(())
     }
 }

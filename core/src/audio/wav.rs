@@ -1,7 +1,7 @@
 //! WAV files that behave like devices: they play and record at the pace of the clock.
 
 use std::fs::File;
-use std::io::{BufReader, BufWriter};
+use std::io::{BufReader, BufWriter, Read};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -22,9 +22,9 @@ fn failed(path: &Path, reason: impl ToString) -> AudioError {
 }
 
 /// A WAV file as microphone: sample `i` is spoken `i / 48 kHz` after the start; silence after its end.
-pub(super) struct WavSource {
+pub(super) struct WavSource<R = BufReader<File>> {
     path: PathBuf,
-    reader: WavReader<BufReader<File>>,
+    reader: WavReader<R>,
     resampler: Resampler,
     ready: VecDeque<f32>,
     pace: Pace,
@@ -34,7 +34,15 @@ pub(super) struct WavSource {
 impl WavSource {
     /// Opens a file of 8 to 192 kHz, 8 to 32 bits or float, up to 8 channels, which are mixed.
     pub(super) fn open(path: &Path) -> Result<WavSource, AudioError> {
-        let reader = WavReader::open(path).map_err(|error| failed(path, error))?;
+        let file = File::open(path).map_err(|error| failed(path, error))?;
+        Self::from_reader(path, BufReader::new(file))
+    }
+}
+
+impl<R: Read> WavSource<R> {
+    /// The same from what was opened; `path` is for errors.
+    pub(super) fn from_reader(path: &Path, file: R) -> Result<WavSource<R>, AudioError> {
+        let reader = WavReader::new(file).map_err(|error| failed(path, error))?;
         let spec = reader.spec();
         if !(8_000..=192_000).contains(&spec.sample_rate) || !(1..=8).contains(&spec.channels) {
             return Err(failed(path, "only 8 to 192 kHz and 1 to 8 channels can be played"));
@@ -80,12 +88,14 @@ impl WavSource {
                 self.reader.samples::<i32>().take(count).map(|s| s.map(|s| s as f32 * scale)).collect()
             }
         };
-        let mix = |frame: &[f32]| frame.iter().sum::<f32>() / frame.len() as f32;
+        // A file of floats may hold anything; one NaN would silence the resampler and the codec for good.
+        let sound = |sample: &f32| if sample.is_finite() { sample.clamp(-1.0, 1.0) } else { 0.0 };
+        let mix = |frame: &[f32]| frame.iter().map(sound).sum::<f32>() / frame.len() as f32;
         Ok(samples?.chunks(channels).map(mix).collect())
     }
 }
 
-impl AudioSource for WavSource {
+impl<R: Read + Send> AudioSource for WavSource<R> {
     fn start(&mut self, now: Instant) -> Result<Instant, AudioError> {
         Ok(self.pace.start(now))
     }
@@ -142,8 +152,7 @@ impl AudioSink for WavSink {
             samples.flush()
         };
         write(&mut self.writer).map_err(|error| failed(&self.path, error))?;
-        self.pace.blocks += 1;
-        if self.pace.blocks.is_multiple_of(FLUSH_EVERY) {
+        if self.pace.given().is_multiple_of(FLUSH_EVERY) {
             self.writer.flush().map_err(|error| failed(&self.path, error))?;
         }
         Ok(())
@@ -200,6 +209,36 @@ mod tests {
             assert!(worst < 0.03, "{sample_rate} Hz {bits_per_sample} bits: off by {worst}");
             assert!(heard[50_000..].iter().all(|sample| sample.abs() < 0.001));
         }
+    }
+
+    #[test]
+    fn what_is_no_sound_in_a_file_of_floats_is_silence() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("odd.wav");
+        let spec = WavSpec {
+            channels: 1,
+            sample_rate: 16_000,
+            bits_per_sample: 32,
+            sample_format: SampleFormat::Float,
+        };
+        let mut writer = WavWriter::create(&path, spec).unwrap();
+        for sample in
+            [f32::NAN, f32::INFINITY, 1e30, f32::NEG_INFINITY].repeat(400).into_iter().chain([0.5; 1_600])
+        {
+            writer.write_sample(sample).unwrap();
+        }
+        writer.finalize().unwrap();
+        let mut source = WavSource::open(&path).unwrap();
+        let start = source.start(Instant::now()).unwrap();
+        let (mut heard, mut block) = (Vec::new(), [0.0; BLOCK_LEN]);
+        while source.read(start + BLOCK_TIME * 20, &mut block).unwrap() {
+            assert!(block.iter().all(|sample| (-1.0..=1.0).contains(sample)));
+            heard.extend_from_slice(&block);
+        }
+        assert!(
+            heard[6_000..9_000].iter().all(|sample| (sample - 0.5).abs() < 0.05),
+            "what follows is heard"
+        );
     }
 
     #[test]

@@ -81,17 +81,20 @@ impl CallViews {
     }
 
     /// The call that a command means: the one it names, or else the oldest live one for which
-    /// `fits`, one that rings here last.
+    /// `fits`, one that rings here last. `none` is the sentence if no call fits.
     pub fn pick(
         &self,
         named: Option<&CallRef>,
+        none: &str,
         fits: impl Fn(&CallView) -> bool,
     ) -> Result<CallId, ApiError> {
-        let none = || ApiError::new(ErrorCode::NoCall, "there is no such call");
+        let none = || ApiError::new(ErrorCode::NoCall, none);
         match named {
             Some(text) => {
-                let id: CallId = text.parse().map_err(|_| none())?;
-                self.live().find(|(c, v)| **c == id && fits(v)).map(|(c, _)| *c).ok_or_else(none)
+                let unknown = || ApiError::new(ErrorCode::NoCall, "There is no such call.");
+                let id: CallId = text.parse().map_err(|_| unknown())?;
+                let (call, view) = self.live().find(|(call, _)| **call == id).ok_or_else(unknown)?;
+                if fits(view) { Ok(*call) } else { Err(none()) }
             }
             // What the user is in goes before what merely rings.
             None => {
@@ -104,11 +107,12 @@ impl CallViews {
 
     /// Follow a call's state.
     pub fn watch(&self, call: &str) -> Result<watch::Receiver<CallState>, ApiError> {
-        let id: CallId =
-            call.parse().map_err(|_| ApiError::new(ErrorCode::BadInput, "that is not a call's reference"))?;
+        let id: CallId = call
+            .parse()
+            .map_err(|_| ApiError::new(ErrorCode::BadInput, "That is not a call's identifier."))?;
         match self.calls.get(&id) {
             Some(view) => Ok(view.state.subscribe()),
-            None => Err(ApiError::new(ErrorCode::NoCall, "there is no such call")),
+            None => Err(ApiError::new(ErrorCode::NoCall, "There is no such call.")),
         }
     }
 }

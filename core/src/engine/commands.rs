@@ -1,12 +1,11 @@
 //! Commands of the API, each in its own function.
 
-use super::dialling::record_key;
 use super::{Engine, now, wall};
-use crate::api::{ApiError, CallRef, Command, Contact, ErrorCode, Reply, VerifyResult};
+use crate::api::{ApiError, CallRef, Command, ErrorCode, Reply, VerifyResult};
 use crate::media::MediaLeg;
-use crate::storage::{MessageEntry, MessageState, PinCheck, StorageError};
+use crate::storage::{MessageEntry, MessageState};
 use offhook_proto::call::CallError;
-use offhook_proto::number::{Invitation, NodeAddr, Number};
+use offhook_proto::number::{Invitation, NodeAddr, Number, RecordKey};
 use offhook_proto::signalling::{CallId, MAX_TEXT_BYTES, RejectReason, TextId};
 use offhook_proto::verify::verification;
 use tokio::sync::oneshot;
@@ -17,12 +16,6 @@ const DTMF_MS: u16 = 100;
 /// Keys in one [`Command::Dtmf`].
 const MAX_DTMF: usize = 24;
 
-/// What a user typed where a number is wanted.
-pub(super) struct Dialled {
-    pub number: Number,
-    pub link: Option<Invitation>,
-}
-
 impl Engine {
     pub(super) async fn execute(
         &mut self,
@@ -31,7 +24,7 @@ impl Engine {
     ) {
         if let Command::Lookup { number } = &command {
             // Takes its time in a task that answers by itself.
-            return self.look_up(number, reply);
+            return self.look_up(number, reply).await;
         }
         let result = self.execute_now(command).await;
         // An error means that the asker went away.
@@ -50,10 +43,10 @@ impl Engine {
             Command::Mute { call, on } => self.mute(call.as_ref(), on),
             Command::Status => Ok(Reply::Status(self.status())),
             Command::Verify { call, confirm } => self.verify(call.as_ref(), confirm).await,
-            Command::Contacts => self.list_contacts().await,
-            Command::ContactAdd { number, name } => self.contact_add(&number, &name).await,
-            Command::ContactRemove { contact } => self.contact_remove(&contact).await,
-            Command::ContactConfirm { contact } => self.contact_confirm(&contact).await,
+            command @ (Command::Contacts
+            | Command::ContactAdd { .. }
+            | Command::ContactRemove { .. }
+            | Command::ContactConfirm { .. }) => self.in_file(&command).await,
             Command::Link => Ok(Reply::Link { link: self.link() }),
             Command::Shutdown => {
                 self.stopping = true;
@@ -65,53 +58,50 @@ impl Engine {
     }
 
     async fn dial(&mut self, typed: &str) -> Result<Reply, ApiError> {
-        let dialled = self.parse_dialled(typed)?;
-        record_key(&dialled.number)?;
+        let (link, key) = self.dialled(typed).await?;
         let call = new_call_id();
-        let contact = self.is_contact(&dialled.number).await?;
-        let number = dialled.number.clone();
-        self.calls.dial(now(), call, number.clone(), contact).map_err(call_error)?;
-        self.views.begin(call, number, true, wall());
-        self.search(call, dialled).await?;
+        let contact = self.is_contact(&link.number).await?;
+        self.calls.dial(now(), call, link.number.clone(), contact).map_err(call_error)?;
+        self.views.begin(call, link.number.clone(), true, wall());
+        self.search(call, link, key).await?;
         Ok(Reply::Call { call: call.to_string() })
     }
 
     fn answer(&mut self, call: Option<&CallRef>) -> Result<Reply, ApiError> {
-        let call = self.views.pick(call, |v| v.rings_here())?;
+        let call = self.views.pick(call, "No call rings here.", |v| v.rings_here())?;
         self.calls.accept(now(), call).map_err(call_error)?;
         Ok(Reply::Done)
     }
 
     fn reject(&mut self, call: Option<&CallRef>) -> Result<Reply, ApiError> {
-        let call = self.views.pick(call, |v| v.rings_here())?;
+        let call = self.views.pick(call, "No call rings here.", |v| v.rings_here())?;
         self.calls.reject(now(), call, RejectReason::Declined).map_err(call_error)?;
         Ok(Reply::Done)
     }
 
     fn hang_up(&mut self, call: Option<&CallRef>) -> Result<Reply, ApiError> {
-        let call = self.views.pick(call, |_| true)?;
+        let call = self.views.pick(call, "There is no call.", |_| true)?;
         self.calls.hang_up(now(), call).map_err(call_error)?;
         Ok(Reply::Done)
     }
 
     async fn text(&mut self, typed: &str, body: String) -> Result<Reply, ApiError> {
-        let dialled = self.parse_dialled(typed)?;
-        record_key(&dialled.number)?;
+        let (link, key) = self.dialled(typed).await?;
         if body.is_empty() || body.len() > MAX_TEXT_BYTES {
-            let sentence = format!("a message has 1 to {MAX_TEXT_BYTES} bytes");
+            let sentence = format!("A message has 1 to {MAX_TEXT_BYTES} bytes; this one has {}.", body.len());
             return Err(ApiError::new(ErrorCode::BadInput, sentence));
         }
         let id = TextId::from_bytes(rand::random());
         let entry = MessageEntry {
             id: id.to_string(),
-            number: dialled.number.clone(),
+            number: link.number.clone(),
             body: body.clone(),
             sent: wall(),
             state: MessageState::Sending,
         };
         // Kept before it is sent: what the user wrote is not lost by a crash.
         self.account.message_add(&entry).await.map_err(|e| e.to_api())?;
-        let in_call = self.views.live().find(|(_, v)| v.is_active() && v.number == dialled.number);
+        let in_call = self.views.live().find(|(_, v)| v.is_active() && v.number == link.number);
         if let Some((call, _)) = in_call {
             let call = *call;
             if self.calls.text(now(), call, id, body.clone()).is_ok() {
@@ -119,8 +109,8 @@ impl Engine {
             }
         }
         let dialog = new_call_id();
-        self.calls.text_to(now(), dialog, dialled.number.clone(), id, body).map_err(call_error)?;
-        self.search(dialog, dialled).await?;
+        self.calls.text_to(now(), dialog, link.number.clone(), id, body).map_err(call_error)?;
+        self.search(dialog, link, key).await?;
         Ok(Reply::Message { id: id.to_string() })
     }
 
@@ -128,9 +118,9 @@ impl Engine {
         let good = |c: char| matches!(c, '0'..='9' | '*' | '#' | 'A'..='D');
         let keys: Vec<char> = digits.chars().map(|c| c.to_ascii_uppercase()).collect();
         if keys.is_empty() || keys.len() > MAX_DTMF || !keys.iter().all(|c| good(*c)) {
-            return Err(ApiError::new(ErrorCode::BadInput, "keys are 0 to 9, *, # and A to D, at most 24"));
+            return Err(ApiError::new(ErrorCode::BadInput, "Keys are 0 to 9, *, # and A to D, at most 24."));
         }
-        let call = self.views.pick(call, |v| v.is_active())?;
+        let call = self.views.pick(call, "No call is answered yet.", |v| v.is_active())?;
         for digit in keys {
             self.calls.dtmf(now(), call, digit, DTMF_MS).map_err(call_error)?;
         }
@@ -138,7 +128,7 @@ impl Engine {
     }
 
     fn hold(&mut self, call: Option<&CallRef>, on: bool) -> Result<Reply, ApiError> {
-        let call = self.views.pick(call, |v| v.is_active())?;
+        let call = self.views.pick(call, "No call is answered yet.", |v| v.is_active())?;
         // Here first: what the user does to the own microphone does not depend on the other side.
         self.with_call_media(call, |media| media.set_hold(on));
         self.calls.hold(now(), call, on).map_err(call_error)?;
@@ -146,7 +136,7 @@ impl Engine {
     }
 
     fn mute(&mut self, call: Option<&CallRef>, on: bool) -> Result<Reply, ApiError> {
-        let call = self.views.pick(call, |v| v.is_active())?;
+        let call = self.views.pick(call, "No call is answered yet.", |v| v.is_active())?;
         // Here first: what the user does to the own microphone does not depend on the other side.
         self.with_call_media(call, |media| media.set_mute(on));
         self.calls.mute(now(), call, on).map_err(call_error)?;
@@ -160,8 +150,10 @@ impl Engine {
     }
 
     async fn verify(&mut self, call: Option<&CallRef>, confirm: bool) -> Result<Reply, ApiError> {
-        let call = self.views.pick(call, |_| true)?;
-        let not_yet = || ApiError::new(ErrorCode::NotConnected, "the call is not connected yet");
+        // The call in which the two people talk, before one that only rings or is being dialled.
+        let talking = self.views.pick(call, "There is no call.", |v| v.is_active());
+        let call = talking.or_else(|_| self.views.pick(call, "There is no call.", |_| true))?;
+        let not_yet = || ApiError::new(ErrorCode::NotConnected, "The call is not connected yet.");
         let number = self.views.get(&call).ok_or_else(not_yet)?.number.clone();
         let leg = self.calls.leg_of(call).ok_or_else(not_yet)?;
         let exporter = self.legs.exporter(&leg).ok_or_else(not_yet)?;
@@ -174,44 +166,13 @@ impl Engine {
         Ok(Reply::Verify(VerifyResult { words, digits: shown.digits }))
     }
 
-    async fn list_contacts(&self) -> Result<Reply, ApiError> {
-        let contacts = self.account.contacts().await.map_err(|e| e.to_api())?;
-        Ok(Reply::Contacts { contacts: contacts.into_iter().map(Contact::from).collect() })
-    }
-
-    async fn contact_add(&mut self, typed: &str, name: &str) -> Result<Reply, ApiError> {
-        let dialled = self.parse_dialled(typed)?;
-        let fingerprint = dialled.link.as_ref().and_then(|l| l.key);
-        let check = self
-            .account
-            .contact_add(&dialled.number, name, fingerprint.as_ref())
-            .await
-            .map_err(|e| e.to_api())?;
-        match check {
-            PinCheck::New | PinCheck::Matches => Ok(Reply::Done),
-            PinCheck::Differs { pinned } => Err(ApiError::new(
-                ErrorCode::KeyChanged,
-                format!("the contact is kept, but the link's key is not the one you know ({pinned})"),
-            )),
-        }
-    }
-
-    async fn contact_remove(&mut self, contact: &str) -> Result<Reply, ApiError> {
-        let found = self.account.find_contact(contact).await.map_err(|e| e.to_api())?;
-        self.account.contact_remove(&found.number).await.map_err(|e| e.to_api())?;
+    /// Commands that the account's file answers.
+    async fn in_file(&mut self, command: &Command) -> Result<Reply, ApiError> {
+        let unanswered = || ApiError::new(ErrorCode::Internal, "a command went the wrong way");
+        let reply = self.account.execute(command).await.ok_or_else(unanswered)?;
+        // Whose directories connections are kept to may have changed, even by a command that failed in part.
         self.keep_routes().await;
-        Ok(Reply::Done)
-    }
-
-    async fn contact_confirm(&mut self, contact: &str) -> Result<Reply, ApiError> {
-        let number = match self.account.find_contact(contact).await {
-            Ok(found) => found.number,
-            // Keys of people who are no contacts are pinned, too.
-            Err(StorageError::NoContact) => self.parse_dialled(contact)?.number,
-            Err(error) => return Err(error.to_api()),
-        };
-        self.account.confirm_key(&number).await.map_err(|e| e.to_api())?;
-        Ok(Reply::Done)
+        reply
     }
 
     /// The account's invitation link, with its first directories as entry points.
@@ -223,19 +184,9 @@ impl Engine {
         Invitation { number: self.account.number().clone(), key, via }.to_string()
     }
 
-    /// Parse what was typed: a number or an invitation link, and not one's own.
-    pub(super) fn parse_dialled(&self, typed: &str) -> Result<Dialled, ApiError> {
-        let bad = |e: &dyn std::fmt::Display| ApiError::new(ErrorCode::BadInput, e.to_string());
-        let dialled = if typed.trim_start().starts_with("offhook:") {
-            let link: Invitation = typed.trim().parse().map_err(|e| bad(&e))?;
-            Dialled { number: link.number.clone(), link: Some(link) }
-        } else {
-            Dialled { number: typed.parse().map_err(|e| bad(&e))?, link: None }
-        };
-        if dialled.number == *self.account.number() {
-            return Err(ApiError::new(ErrorCode::BadInput, "that is your own number"));
-        }
-        Ok(dialled)
+    /// Whom the user means, and under which key it is found.
+    pub(super) async fn dialled(&self, typed: &str) -> Result<(Invitation, RecordKey), ApiError> {
+        self.account.resolve_to_dial(typed).await.map_err(|error| error.to_api())
     }
 
     pub(super) async fn is_contact(&self, number: &Number) -> Result<bool, ApiError> {
@@ -243,14 +194,18 @@ impl Engine {
     }
 }
 
+/// The machine's refusal in words for the user.
 fn call_error(error: CallError) -> ApiError {
-    let code = match error {
-        CallError::UnknownCall | CallError::UnknownLeg | CallError::WrongState => ErrorCode::NoCall,
-        CallError::TooMany | CallError::QueueFull => ErrorCode::Busy,
-        CallError::Duplicate | CallError::OtherIdentity => ErrorCode::Internal,
-        CallError::Limit(_) => ErrorCode::BadInput,
+    let (code, sentence) = match error {
+        CallError::UnknownCall | CallError::UnknownLeg => (ErrorCode::NoCall, "There is no such call."),
+        CallError::WrongState => (ErrorCode::NoCall, "That is not possible in the call's present state."),
+        CallError::TooMany => (ErrorCode::Busy, "There are as many calls or messages under way as can be."),
+        CallError::QueueFull => (ErrorCode::Busy, "The other end does not keep up."),
+        CallError::Duplicate | CallError::OtherIdentity => (ErrorCode::Internal, ""),
+        CallError::Limit(_) => (ErrorCode::BadInput, ""),
     };
-    ApiError::new(code, error.to_string())
+    let sentence = if sentence.is_empty() { error.to_string() } else { sentence.to_owned() };
+    ApiError::new(code, sentence)
 }
 
 fn new_call_id() -> CallId {

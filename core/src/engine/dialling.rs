@@ -1,13 +1,12 @@
 //! From what was dialled to terminals: the cache, the look-up, and the choice of the right key.
 
-use super::commands::Dialled;
 use super::{Engine, Internal, now, wall};
 use crate::api::{self, ApiError, ErrorCode, Event, LookupResult, Reply};
 use crate::net::{LookupEvent, Net};
 use crate::storage::{AccountStore, StorageError};
 use offhook_proto::call::{LegId, LookupEnd, Peer};
 use offhook_proto::identity::IdentityId;
-use offhook_proto::number::{NodeAddr, Number, RecordKey};
+use offhook_proto::number::{Invitation, NodeAddr, Number, RecordKey};
 use offhook_proto::record::{Candidate, CheckedSet, Choice, Pin, check, choose_identity};
 use offhook_proto::signalling::CallId;
 use offhook_proto::wire::UnixMillis;
@@ -48,25 +47,35 @@ impl Drop for Search {
 
 impl Engine {
     /// Look for the terminals of a dialled number. What is cached rings at once; the network is asked anyway.
-    pub(super) async fn search(&mut self, call: CallId, dialled: Dialled) -> Result<(), ApiError> {
-        let Dialled { number, link } = dialled;
-        let key = record_key(&number)?;
+    pub(super) async fn search(
+        &mut self,
+        call: CallId,
+        link: Invitation,
+        key: RecordKey,
+    ) -> Result<(), ApiError> {
+        let Invitation { number, key: named, mut via } = link;
         let pin = match self.account.pin_of(&number).await.map_err(|e| e.to_api())? {
-            Some(known) => Some(known.identity.map_or(Pin::Fingerprint(known.fingerprint), Pin::Key)),
-            None => link.as_ref().and_then(|l| l.key).map(Pin::Fingerprint),
+            Some(known) => Some(known.expected()),
+            None => named.map(Pin::Fingerprint),
         };
-        if let Some(link) = link
-            && !link.via.is_empty()
-        {
-            self.net.enter(link.via.clone()).await;
-            self.link_entries = link.via;
+        if !via.is_empty() {
+            self.net.enter(via.clone()).await;
+            self.link_entries.clone_from(&via);
             self.keep_routes().await;
+        }
+        match self.account.contact_routes().await {
+            Ok(contacts) => {
+                via.extend(
+                    contacts.into_iter().filter(|(of, _)| *of == number).flat_map(|(_, routes)| routes),
+                );
+            }
+            Err(error) => tracing::error!(%error, "the contact's directories could not be read"),
         }
         let search = Search { number: number.clone(), pin, candidates: Vec::new(), chosen: None, job: None };
         self.searches.insert(call, search);
         self.use_cached(call, &number, &key).await;
         if let Some(search) = self.searches.get_mut(&call) {
-            let news = follow(self.net.clone(), key, call, self.internal.clone());
+            let news = follow(self.net.clone(), key, via, call, self.internal.clone());
             search.job = Some(self.jobs.spawn(news).abort_handle());
         }
         Ok(())
@@ -212,9 +221,9 @@ impl Engine {
     }
 
     /// `lookup`: find a number without ringing. Answers by itself.
-    pub(super) fn look_up(&mut self, typed: &str, reply: oneshot::Sender<Result<Reply, ApiError>>) {
-        let number = match self.parse_dialled(typed).and_then(|d| Ok((record_key(&d.number)?, d.number))) {
-            Ok(number) => number,
+    pub(super) async fn look_up(&mut self, typed: &str, reply: oneshot::Sender<Result<Reply, ApiError>>) {
+        let (link, key) = match self.dialled(typed).await {
+            Ok(dialled) => dialled,
             Err(error) => {
                 // An error means that the asker went away.
                 let _ = reply.send(Err(error));
@@ -223,7 +232,7 @@ impl Engine {
         };
         let net = self.net.clone();
         self.jobs.spawn(async move {
-            let _ = reply.send(look_up_now(net, number.0, number.1).await);
+            let _ = reply.send(look_up_now(net, key, link.number, link.via).await);
         });
     }
 }
@@ -236,9 +245,15 @@ async fn keep_routes(account: &AccountStore, net: &Net, first: Vec<NodeAddr>) ->
 }
 
 /// Tell the engine what a look-up finds.
-async fn follow(net: Net, key: RecordKey, call: CallId, internal: tokio::sync::mpsc::Sender<Internal>) {
+async fn follow(
+    net: Net,
+    key: RecordKey,
+    via: Vec<NodeAddr>,
+    call: CallId,
+    internal: tokio::sync::mpsc::Sender<Internal>,
+) {
     some_peer(&net).await;
-    let mut lookup = net.lookup(key);
+    let mut lookup = net.lookup(key, &via);
     while let Some(event) = lookup.next().await {
         if internal.send(Internal::Lookup(LookupNews { call, event })).await.is_err() {
             return;
@@ -253,10 +268,15 @@ async fn some_peer(net: &Net) {
     let _ = tokio::time::timeout(CONNECT_TIME, status.wait_for(|s| s.peers > 0)).await;
 }
 
-async fn look_up_now(net: Net, key: RecordKey, number: Number) -> Result<Reply, ApiError> {
+async fn look_up_now(
+    net: Net,
+    key: RecordKey,
+    number: Number,
+    via: Vec<NodeAddr>,
+) -> Result<Reply, ApiError> {
     some_peer(&net).await;
     let started = Instant::now();
-    let mut lookup = net.lookup(key);
+    let mut lookup = net.lookup(key, &via);
     // Kept when the time runs out: a number without live terminals is a number.
     let mut found: Option<LookupResult> = None;
     let first = async {
@@ -282,20 +302,12 @@ async fn look_up_now(net: Net, key: RecordKey, number: Number) -> Result<Reply, 
     };
     match tokio::time::timeout(LOOKUP_TIME, first).await {
         Ok(Ok(result)) => Ok(Reply::Lookup(result)),
-        Ok(Err(true)) => Err(ApiError::new(ErrorCode::WrongNumber, "nobody has this number")),
+        Ok(Err(true)) => Err(ApiError::new(ErrorCode::WrongNumber, "Nobody has this number.")),
         Ok(Err(false)) | Err(_) => Err(ApiError::new(
             ErrorCode::Offline,
-            "the number could not be looked up: no connection to the network",
+            "The number could not be looked up: no connection to the network.",
         )),
     }
-}
-
-/// The DHT key of a number, if it can be known here.
-pub(super) fn record_key(number: &Number) -> Result<RecordKey, ApiError> {
-    number.record_key(None).ok_or_else(|| {
-        let sentence = "the directory of this chosen number is not known here";
-        ApiError::new(api::ErrorCode::UnknownDirectory, sentence)
-    })
 }
 
 fn owner(set: &CheckedSet) -> Option<IdentityId> {

@@ -14,7 +14,7 @@ mod outputs;
 mod publish;
 mod status;
 
-use crate::api::{ApiError, CallRef, Command, Event, Reply, TimedEvent, monotonic_ns};
+use crate::api::{ApiError, CallRef, Command, Event, LineState, Reply, TimedEvent, monotonic_ns};
 use crate::audio::DeviceSpec;
 use crate::clock::wall_clock as wall;
 use crate::net::{Net, NetConfig, NetEvent, NetStatus, Role};
@@ -25,12 +25,12 @@ use dialling::Search;
 use inbound::Proofs;
 use legs::Legs;
 use offhook_proto::call::{CallConfig, Calls, LegId, Now, Peer};
-use offhook_proto::number::NodeAddr;
+use offhook_proto::number::{NodeAddr, Number};
 use offhook_proto::signalling::CallId;
 use publish::Publisher;
 use status::certificate_days;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -65,7 +65,8 @@ enum Internal {
 pub(crate) async fn start(
     settings: PhoneBuilder,
     events: broadcast::Sender<TimedEvent>,
-) -> Result<mpsc::Sender<Request>, PhoneError> {
+    line: watch::Sender<LineState>,
+) -> Result<(mpsc::Sender<Request>, Number), PhoneError> {
     let home = Home::open(&settings.home)?;
     let id = match &settings.account {
         Some(id) => id.parse()?,
@@ -74,9 +75,10 @@ pub(crate) async fn start(
     let account = home.open_account(&id).await?;
     let (net, net_events) = Net::start(net_config(&settings, &account)?).await?;
     let (requests, requests_rx) = mpsc::channel(REQUEST_QUEUE);
-    let engine = Engine::new(settings, account, net, events).await?;
+    let number = account.number().clone();
+    let engine = Engine::new(settings, account, net, events, line);
     tokio::spawn(engine.run(requests_rx, net_events));
-    Ok(requests)
+    Ok((requests, number))
 }
 
 /// Both clocks.
@@ -97,10 +99,12 @@ pub(crate) struct Engine {
     proofs: Proofs,
     status: watch::Receiver<NetStatus>,
     publisher: Publisher,
+    /// What the handles see of `publisher.line`.
+    line: watch::Sender<LineState>,
     mic: DeviceSpec,
     speaker: DeviceSpec,
     answer: AnswerMode,
-    allow_private: bool,
+    allow_loopback: bool,
     jobs: TaskTracker,
     internal: mpsc::Sender<Internal>,
     internal_rx: Option<mpsc::Receiver<Internal>>,
@@ -108,13 +112,15 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    async fn new(
+    fn new(
         settings: PhoneBuilder,
         account: AccountStore,
         net: Net,
         events: broadcast::Sender<TimedEvent>,
-    ) -> Result<Self, PhoneError> {
+        line: watch::Sender<LineState>,
+    ) -> Self {
         let (internal, internal_rx) = mpsc::channel(INTERNAL_QUEUE);
+        let allow_loopback = allow_loopback(&settings);
         let config = CallConfig {
             ring_timeout: settings.ring_timeout,
             search_timeout: SEARCH_TIMEOUT,
@@ -123,7 +129,7 @@ impl Engine {
         let calls = Calls::new(config, outputs::local_party(&account, net.routes()));
         let status = net.watch();
         let days = certificate_days(account.cert());
-        Ok(Self {
+        Self {
             account,
             net,
             status,
@@ -135,15 +141,16 @@ impl Engine {
             link_entries: Vec::new(),
             proofs: Proofs::default(),
             publisher: Publisher::new(settings.republish, days, Instant::now()),
+            line,
             mic: settings.mic,
             speaker: settings.speaker,
             answer: settings.answer,
-            allow_private: settings.allow_private,
+            allow_loopback,
             jobs: TaskTracker::new(),
             internal,
             internal_rx: Some(internal_rx),
             stopping: false,
-        })
+        }
     }
 
     /// The loop. Ends after [`Command::Shutdown`], or when every handle is gone.
@@ -183,6 +190,7 @@ impl Engine {
     fn on_timeout(&mut self) {
         self.calls.handle_timeout(now());
         self.publish_if_due(Instant::now());
+        self.update_line();
     }
 
     async fn on_internal(&mut self, result: Internal) {
@@ -234,6 +242,13 @@ pub(crate) use publish::INTERVAL as REPUBLISH;
 /// From dialling until some terminal must have answered. An end is to be known, not only decided, within 5 s.
 const SEARCH_TIMEOUT: Duration = Duration::from_millis(4_500);
 
+/// Whether the sound of a call may go to this host itself: in a laboratory, as it is when it is said to be one or when
+/// the network is entered through this host.
+fn allow_loopback(settings: &PhoneBuilder) -> bool {
+    let here = |addr: &String| addr.starts_with("/ip4/127.") || addr.starts_with("/ip6/::1/");
+    settings.allow_private.unwrap_or_else(|| settings.entry.iter().any(here))
+}
+
 fn net_config(settings: &PhoneBuilder, account: &AccountStore) -> Result<NetConfig, PhoneError> {
     let parse = |addrs: &[String]| -> Result<Vec<NodeAddr>, PhoneError> {
         addrs.iter().map(|a| a.parse().map_err(|_| PhoneError::Address(a.clone()))).collect()
@@ -246,9 +261,9 @@ fn net_config(settings: &PhoneBuilder, account: &AccountStore) -> Result<NetConf
     config.external = parse(&settings.external)?;
     config.entry = parse(&settings.entry)?;
     config.mdns = settings.mdns;
-    // Any port: registered terminals are told which.
-    config.stun = settings.server.then(|| SocketAddr::from(([0, 0, 0, 0], 0)));
+    // Any port, both families: registered terminals are told which.
+    config.stun = settings.server.then(|| SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)));
     config.publish_direct = settings.publish_address;
-    config.allow_private = settings.allow_private.then_some(true);
+    config.allow_private = settings.allow_private;
     Ok(config)
 }

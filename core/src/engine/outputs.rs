@@ -118,8 +118,8 @@ impl Engine {
         let config = MediaConfig {
             stun_servers: self.net.stun_servers(),
             disclose,
-            allow_loopback: self.allow_private,
-            audio: AudioConfig { mic: self.mic.clone(), speaker: self.speaker.clone() },
+            allow_loopback: self.allow_loopback,
+            audio: self.audio_of(leg),
             ..MediaConfig::new(media_role(role))
         };
         let (tx, rx) = mpsc::channel(MEDIA_QUEUE);
@@ -137,6 +137,13 @@ impl Engine {
                 self.calls.media_failed(now(), leg);
             }
         }
+    }
+
+    fn audio_of(&self, leg: LegId) -> AudioConfig {
+        let view = self.views.get(&self.calls.call_of(&leg).unwrap_or(leg.call));
+        let speaker =
+            view.map_or_else(|| self.speaker.clone(), |v| self.speaker.for_call(&v.number, v.began));
+        AudioConfig { mic: self.mic.clone(), speaker }
     }
 
     async fn on_call_event(&mut self, event: CallEvent) {

@@ -3,8 +3,8 @@
 use super::outputs::introduction;
 use super::status::certificate_days;
 use super::{Engine, Internal, wall};
-use crate::api::{ErrorCode, Event};
-use crate::net::PublishError;
+use crate::api::{ErrorCode, Event, LineState};
+use crate::net::{NetStatus, PublishError};
 use offhook_proto::number::NodeAddr;
 use offhook_proto::record::{RecordSet, TerminalRecord};
 use offhook_proto::wire::UnixMillis;
@@ -22,6 +22,9 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 /// So many days before its end the user hears of the certificate, once a day.
 const REMIND_DAYS: i64 = 60;
 
+/// How long a telephone that has just started may look for the network before its user is told that there is none.
+const GRACE: Duration = Duration::from_secs(5);
+
 /// How far the terminal's record got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reach {
@@ -31,7 +34,18 @@ pub(super) enum Reach {
     Here,
 }
 
-/// When to publish, and how it went.
+/// How the last publication went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// Read back.
+    Held,
+    /// Nobody was there to hold it, or nobody is there any more. This terminal itself answers who asks it.
+    Nobody,
+    /// It was refused, or lost.
+    Failed,
+}
+
+/// When to publish, how it went, and what that means for the user.
 #[derive(Debug)]
 pub(super) struct Publisher {
     interval: Duration,
@@ -42,16 +56,18 @@ pub(super) struct Publisher {
     failures: u32,
     /// Sequence of the last terminal record; the next one is higher even if the clock went back.
     last_seq: UnixMillis,
-    /// The addresses and routes that the network had when it was last looked at.
+    /// What the network's state was when it was last looked at.
     addresses: Vec<NodeAddr>,
     routes: Vec<NodeAddr>,
+    connected: bool,
     /// Days that the certificate had when the user last heard of it.
     told_days: i64,
-    /// What the user was last told about a publication that failed for good.
-    told: Option<ErrorCode>,
-    /// Whether the number was read back after the last change.
-    pub online: bool,
-    /// When it was last read back.
+    last: Option<Outcome>,
+    /// Until then "no network" is only "not yet".
+    grace: Instant,
+    /// How the telephone stands with the network, as last told.
+    pub line: LineState,
+    /// When the number was last read back.
     pub published: Option<UnixMillis>,
 }
 
@@ -67,16 +83,20 @@ impl Publisher {
             last_seq: UnixMillis(0),
             addresses: Vec::new(),
             routes: Vec::new(),
+            connected: false,
             told_days: days,
-            told: None,
-            online: false,
+            last: None,
+            grace: now + GRACE,
+            line: LineState::Starting,
             published: None,
         }
     }
 
-    /// When [`Engine::publish_if_due`] has something to do.
+    /// When [`Engine::publish_if_due`] or [`Engine::update_line`] has something to do.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        if self.in_flight { None } else { self.due }
+        let publish = self.due.filter(|_| !self.in_flight);
+        let patience = (self.line == LineState::Starting).then_some(self.grace);
+        publish.into_iter().chain(patience).min()
     }
 
     /// Something changed: publish at once.
@@ -93,15 +113,54 @@ impl Publisher {
         news && (0..=REMIND_DAYS).contains(&days)
     }
 
+    /// All connections to the network are lost.
+    fn lost(&mut self) {
+        if self.last == Some(Outcome::Held) {
+            self.last = Some(Outcome::Nobody);
+        }
+    }
+
+    /// How the telephone stands with the network. Pure, so that it can be tested.
+    fn judge(&self, near: Near, now: Instant) -> LineState {
+        match self.last {
+            Some(Outcome::Held) => LineState::Online,
+            // Where no entry point is known, as on a LAN, whoever looks for this terminal asks it itself.
+            Some(Outcome::Nobody) if !near.entry && near.others => LineState::Online,
+            None if near.directory => LineState::Publishing,
+            Some(_) | None if now < self.grace => {
+                if near.directory {
+                    LineState::Publishing
+                } else {
+                    LineState::Starting
+                }
+            }
+            Some(_) | None if near.entry => LineState::Offline,
+            Some(Outcome::Failed) => LineState::Offline,
+            Some(Outcome::Nobody) | None => LineState::Alone,
+        }
+    }
+
+    /// Read back.
     fn done(&mut self, now: Instant) {
+        self.last = Some(Outcome::Held);
+        self.rest(now);
+    }
+
+    /// Held here, where it can't be looked up.
+    fn done_here(&mut self, now: Instant) {
+        self.lost();
+        self.rest(now);
+    }
+
+    fn rest(&mut self, now: Instant) {
         self.in_flight = false;
         self.failures = 0;
-        self.told = None;
         self.due = Some(if self.again { now } else { now + self.interval });
         self.again = false;
     }
 
-    fn failed(&mut self, now: Instant) {
+    fn failed(&mut self, now: Instant, outcome: Outcome) {
+        self.last = Some(outcome);
         self.in_flight = false;
         let pause = RETRY.0.saturating_mul(1 << self.failures.min(10)).min(RETRY.1);
         self.failures += 1;
@@ -113,22 +172,27 @@ impl Publisher {
 impl Engine {
     /// The network's state has changed. This way no change is missed, however busy the terminal is.
     pub(super) fn on_net_status(&mut self) {
-        let (addresses, routes) = {
+        let (addresses, routes, connected) = {
             let status = self.status.borrow_and_update();
-            (status.addresses.clone(), status.routes.clone())
+            let connected = status.links.iter().any(|link| link.up);
+            (status.addresses.clone(), status.routes.clone(), connected)
         };
         if self.publisher.routes != routes {
             self.calls.set_intro(introduction(&self.account, routes.clone()));
             self.publisher.routes = routes;
         }
+        match (self.publisher.connected, connected) {
+            (true, false) => self.publisher.lost(),
+            (false, true) if self.publisher.line != LineState::Online => self.publisher.now(Instant::now()),
+            (false, true) | (true, true) | (false, false) => {}
+        }
+        self.publisher.connected = connected;
         if self.publisher.addresses != addresses {
-            if addresses.is_empty() {
-                self.set_offline();
-            }
             self.publisher.addresses = addresses;
             self.publisher.now(Instant::now());
-            self.publish_if_due(Instant::now());
         }
+        self.publish_if_due(Instant::now());
+        self.update_line();
     }
 
     /// Publish if it is time.
@@ -142,8 +206,10 @@ impl Engine {
             return;
         };
         if !self.is_certified() {
-            self.publisher.failed(now);
-            return self.set_offline();
+            if self.publisher.last != Some(Outcome::Failed) {
+                self.tell_failure(PublishError::Untimely);
+            }
+            return self.publisher.failed(now, Outcome::Failed);
         }
         let set = self.sign_record();
         let addressless = self.publisher.addresses.is_empty();
@@ -175,28 +241,15 @@ impl Engine {
         RecordSet { account: Some(self.account.account_record().clone()), terminals }
     }
 
-    /// Whether the certificate is valid. Tells the user in time when it ends, and that it has ended.
+    /// Whether the certificate is valid. Reminds the user of its end.
     fn is_certified(&mut self) -> bool {
         let days = certificate_days(self.account.cert());
         let valid = self.account.cert().verify(wall()).is_ok();
-        let reminds = self.publisher.reminds(days);
-        if !valid {
-            let sentence = "this terminal's certificate is not valid by this computer's clock: it must be renewed, \
-                            or the clock set";
-            self.tell_once(ErrorCode::Certificate, sentence);
-        } else if reminds {
+        if self.publisher.reminds(days) && valid {
             let message = format!("this terminal's certificate ends in {days} days: it must be renewed");
             self.emit(Event::Error { code: ErrorCode::Certificate, message });
         }
         valid
-    }
-
-    /// Tell the user why the number can't be published, but not with every attempt.
-    fn tell_once(&mut self, code: ErrorCode, sentence: &str) {
-        if self.publisher.told != Some(code) {
-            self.publisher.told = Some(code);
-            self.emit(Event::Error { code, message: sentence.into() });
-        }
     }
 
     pub(super) fn on_published(&mut self, result: Result<Reach, PublishError>) {
@@ -206,32 +259,77 @@ impl Engine {
                 tracing::debug!(holders, "published and read back");
                 self.publisher.done(now);
                 self.publisher.published = Some(wall());
-                if !self.publisher.online {
-                    self.publisher.online = true;
-                    self.emit(Event::Online { number: self.account.number().clone() });
-                }
             }
             Ok(Reach::Here) => {
                 tracing::debug!("no address to publish");
-                self.publisher.done(now);
-                self.set_offline();
+                self.publisher.done_here(now);
+            }
+            Err(PublishError::Offline) => {
+                tracing::debug!("nobody is there to hold the number, will be tried again");
+                self.publisher.failed(now, Outcome::Nobody);
             }
             Err(error) => {
                 tracing::info!(%error, "publishing failed, will be tried again");
-                self.publisher.failed(now);
-                self.set_offline();
-                if error == PublishError::Incumbent {
-                    self.tell_once(ErrorCode::NumberTaken, "somebody else has this account's number");
+                if self.publisher.last != Some(Outcome::Failed) {
+                    self.tell_failure(error);
                 }
+                self.publisher.failed(now, Outcome::Failed);
             }
         }
+        self.update_line();
     }
 
-    /// Tell once that the number cannot be reached.
-    pub(super) fn set_offline(&mut self) {
-        if self.publisher.online {
-            self.publisher.online = false;
-            self.emit(Event::Offline);
+    /// Why the number cannot be called although the network is there. Told once, not at every try.
+    fn tell_failure(&self, error: PublishError) {
+        let code = match error {
+            PublishError::Incumbent => ErrorCode::NumberTaken,
+            PublishError::Invalid(_) | PublishError::Proof | PublishError::NotHeld(_) => {
+                ErrorCode::PublishFailed
+            }
+            PublishError::Untimely => ErrorCode::Certificate,
+            PublishError::Disk => ErrorCode::Storage,
+            // Not failures of the publication.
+            PublishError::Offline | PublishError::Stopped => return,
+        };
+        let message = format!("the number could not be published: {error}");
+        self.emit(Event::Error { code, message });
+    }
+
+    /// Tell how the telephone stands with the network, if that has changed.
+    pub(super) fn update_line(&mut self) {
+        let line = self.publisher.judge(Near::of(&self.net.status()), Instant::now());
+        if line == self.publisher.line {
+            return;
+        }
+        self.publisher.line = line;
+        // A receiver that is gone belongs to a handle that is gone.
+        self.line.send_replace(line);
+        match line {
+            LineState::Online => self.emit(Event::Online { number: self.account.number().clone() }),
+            LineState::Alone => self.emit(Event::Alone),
+            LineState::Offline => self.emit(Event::Offline),
+            LineState::Starting | LineState::Publishing => {}
+        }
+    }
+}
+
+/// What is around this terminal.
+#[derive(Debug, Clone, Copy)]
+struct Near {
+    /// An entry point is known: configured, remembered, or a contact's directory.
+    entry: bool,
+    /// It is registered with a directory.
+    directory: bool,
+    /// Another node is connected, or on the same local network.
+    others: bool,
+}
+
+impl Near {
+    fn of(net: &NetStatus) -> Self {
+        Self {
+            entry: !net.links.is_empty(),
+            directory: net.links.iter().any(|link| link.registered),
+            others: net.peers > 0 || net.lan > 0,
         }
     }
 }
@@ -240,18 +338,20 @@ impl Engine {
 mod tests {
     use super::*;
 
+    fn publisher(now: Instant) -> Publisher {
+        Publisher::new(INTERVAL, 390, now)
+    }
+
     #[test]
     fn a_change_while_publishing_publishes_again_at_once() {
         let t = Instant::now();
-        let mut p = Publisher::new(INTERVAL, 390, t);
-        for fails in [false, true] {
+        let mut p = Publisher { line: LineState::Online, ..publisher(t) };
+        for finish in
+            [Publisher::done, Publisher::done_here, |p: &mut Publisher, t| p.failed(t, Outcome::Nobody)]
+        {
             p.in_flight = true;
             p.now(t);
-            if fails {
-                p.failed(t)
-            } else {
-                p.done(t)
-            }
+            finish(&mut p, t);
             assert_eq!(p.poll_timeout(), Some(t));
         }
         p.in_flight = true;
@@ -262,16 +362,53 @@ mod tests {
     #[test]
     fn failures_back_off_up_to_a_limit() {
         let t = Instant::now();
-        let mut p = Publisher::new(INTERVAL, 390, t);
+        let mut p = Publisher { line: LineState::Offline, ..publisher(t) };
         let mut pauses = Vec::new();
         for _ in 0..12 {
             p.in_flight = true;
-            p.failed(t);
+            p.failed(t, Outcome::Nobody);
             pauses.push(p.poll_timeout().expect("due") - t);
         }
         assert_eq!(pauses[0], RETRY.0);
         assert!(pauses.windows(2).all(|w| w[0] <= w[1]));
         assert_eq!(pauses[11], RETRY.1);
+    }
+
+    const NOBODY: Near = Near { entry: false, directory: false, others: false };
+    const ENTRY: Near = Near { entry: true, ..NOBODY };
+    const REGISTERED: Near = Near { directory: true, others: true, ..ENTRY };
+    const NEIGHBOUR: Near = Near { others: true, ..NOBODY };
+
+    #[test]
+    fn only_a_number_that_somebody_holds_or_asks_for_is_on_line() {
+        let t = Instant::now();
+        let late = t + GRACE;
+        let mut p = publisher(t);
+        // Nothing is published yet.
+        assert_eq!(p.judge(NOBODY, t), LineState::Starting);
+        assert_eq!(p.judge(ENTRY, t), LineState::Starting);
+        assert_eq!(p.judge(NEIGHBOUR, t), LineState::Starting);
+        assert_eq!(p.judge(REGISTERED, late), LineState::Publishing);
+        // It never is: after a while the user is told.
+        assert_eq!(p.poll_timeout(), Some(t));
+        p.due = None;
+        assert_eq!(p.poll_timeout(), Some(late));
+        assert_eq!(p.judge(NOBODY, late), LineState::Alone);
+        assert_eq!(p.judge(ENTRY, late), LineState::Offline);
+        // Nobody took it.
+        p.failed(t, Outcome::Nobody);
+        assert_eq!(p.judge(NOBODY, t), LineState::Starting);
+        assert_eq!(p.judge(NOBODY, late), LineState::Alone);
+        assert_eq!(p.judge(NEIGHBOUR, t), LineState::Online, "who is near asks this terminal");
+        assert_eq!(p.judge(Near { entry: true, ..NEIGHBOUR }, late), LineState::Offline);
+        // It was refused.
+        p.failed(t, Outcome::Failed);
+        assert_eq!(p.judge(NEIGHBOUR, late), LineState::Offline);
+        assert_eq!(p.judge(REGISTERED, late), LineState::Offline);
+        p.done(t);
+        assert_eq!(p.judge(REGISTERED, t), LineState::Online);
+        p.lost();
+        assert_eq!(p.judge(ENTRY, late), LineState::Offline);
     }
 
     #[test]
@@ -298,7 +435,7 @@ mod whole {
     use offhook_proto::identity::SignedCert;
     use offhook_proto::number::RecordKey;
     use offhook_proto::record::CheckedSet;
-    use tokio::sync::{broadcast, mpsc};
+    use tokio::sync::{broadcast, mpsc, watch};
 
     const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -340,12 +477,13 @@ mod whole {
                 .speaker(DeviceSpec::None);
             settings.republish = republish;
             let (events, told) = broadcast::channel(64);
-            (engine::start(settings, events).await.unwrap(), told)
+            let (line, _) = watch::channel(LineState::Starting);
+            (engine::start(settings, events, line).await.unwrap().0, told)
         }
 
         /// What the directory holds.
         async fn held(&self, key: RecordKey) -> Option<CheckedSet> {
-            match self.directory.lookup(key).next().await {
+            match self.directory.lookup(key, &[]).next().await {
                 Some(LookupEvent::Found { set, .. }) => Some(set),
                 Some(LookupEvent::Finished { .. }) | None => None,
             }

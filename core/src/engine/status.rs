@@ -2,7 +2,7 @@
 
 use super::Engine;
 use super::wall;
-use crate::api::{CallStatus, Status};
+use crate::api::{CallStatus, LineState, Status};
 use offhook_proto::identity::SignedCert;
 
 impl Engine {
@@ -12,7 +12,7 @@ impl Engine {
             account: self.account.id().to_string(),
             number: self.account.number().clone(),
             fingerprint: self.account.identity().fingerprint().to_string(),
-            online: self.publisher.online,
+            line: self.publisher.line,
             directories: net.links.iter().filter(|l| l.registered).count(),
             peers: net.peers,
             published: self.publisher.published.map(|t| t.0),
@@ -45,10 +45,10 @@ impl Engine {
     /// Prometheus text: the network's counters and the telephone's own gauges.
     pub(super) fn metrics(&self) -> String {
         let calls = self.views.live().count();
-        let online = u8::from(self.publisher.online);
+        let online = u8::from(self.publisher.line == LineState::Online);
         let own = format!(
             "# HELP offhook_calls Calls that have not ended\n# TYPE offhook_calls gauge\noffhook_calls {calls}\n\
-             # HELP offhook_online Whether the number is published and was read back\n# TYPE offhook_online gauge\n\
+             # HELP offhook_online Whether this telephone can be called\n# TYPE offhook_online gauge\n\
              offhook_online {online}\n"
         );
         // OpenMetrics text ends with a marker; our gauges belong before it.

@@ -18,6 +18,8 @@
 //! agreed while it rings through packets carried by signalling ([`Path::Tunnel`]), and the connection moves to a
 //! direct path without noticing. Only authenticated STUN and signed signalling can change the path.
 
+#[doc(hidden)]
+pub mod fuzz;
 mod gather;
 mod hosts;
 mod ice;

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use quinn::{ConnectionError, RecvStream, SendStream, VarInt};
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -177,24 +178,42 @@ async fn read_control(
     events: mpsc::Sender<SessionEvent>,
 ) {
     loop {
-        let mut length = [0; 2];
-        if receive.read_exact(&mut length).await.is_err() {
-            return;
-        }
-        let length = usize::from(u16::from_be_bytes(length));
-        if length > MAX_CONTROL {
-            connection.close(CODE_PROTOCOL, b"control frame too long");
-            return;
-        }
-        let mut frame = vec![0; length];
-        if receive.read_exact(&mut frame).await.is_err() {
-            return;
-        }
-        // Waits when the leg is behind, and so does the other end's stream.
-        if length > 0 && events.send(SessionEvent::Control(frame)).await.is_err() {
-            return;
+        match read_frame(&mut receive).await {
+            // An empty one only shows that the stream is there.
+            Ok(frame) if frame.is_empty() => {}
+            // Waits when the leg is behind, and so does the other end's stream.
+            Ok(frame) => {
+                if events.send(SessionEvent::Control(frame)).await.is_err() {
+                    return;
+                }
+            }
+            Err(StreamEnd::Over) => return,
+            Err(StreamEnd::TooLong) => {
+                connection.close(CODE_PROTOCOL, b"control frame too long");
+                return;
+            }
         }
     }
+}
+
+/// Why no further frame comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StreamEnd {
+    /// The stream or the connection has ended.
+    Over,
+    /// A frame is longer than [`MAX_CONTROL`].
+    TooLong,
+}
+
+/// The next frame of a control stream: two bytes of length, then so many.
+pub(super) async fn read_frame(stream: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>, StreamEnd> {
+    let length = usize::from(stream.read_u16().await.map_err(|_| StreamEnd::Over)?);
+    if length > MAX_CONTROL {
+        return Err(StreamEnd::TooLong);
+    }
+    let mut frame = vec![0; length];
+    stream.read_exact(&mut frame).await.map_err(|_| StreamEnd::Over)?;
+    Ok(frame)
 }
 
 async fn read_datagrams(

@@ -4,6 +4,7 @@
 //! waits for packets and commands on one bounded channel.
 
 mod engine;
+pub(super) mod fuzz;
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TryRecvError};

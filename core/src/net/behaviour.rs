@@ -57,7 +57,7 @@ const REQUEST_TIME: Duration = Duration::from_secs(5);
 const STREAMS: usize = 128;
 
 /// The DHT's self-maintenance: one look-up of the own key and one for each bucket, together up to a hundred
-/// connections. Serving nodes only: a terminal's hourly publication keeps its table fresh for a tenth of the price.
+/// connections. Serving nodes only: terminals leave the DHT to them.
 const BOOTSTRAP_INTERVAL: Duration = Duration::from_secs(3_600);
 
 /// Every protocol that a node speaks.
@@ -195,6 +195,11 @@ fn kademlia(id: PeerId, role: Role, records: Records) -> kad::Behaviour<Records>
         .set_replication_interval(role.serves().then(|| Duration::from_secs(3_600)))
         .set_provider_publication_interval(None)
         .set_periodic_bootstrap_interval(role.serves().then_some(BOOTSTRAP_INTERVAL));
+    if !role.serves() {
+        // A terminal's table stays empty until it has to ask the DHT itself: whatever enters it makes libp2p look the
+        // own key up, at nodes that would see the terminal's address.
+        config.set_kbucket_inserts(kad::BucketInserts::Manual);
+    }
     let mut kad = kad::Behaviour::with_config(id, records, config);
     // By hand, because the automatic mode believes whoever claims to see us at a public address.
     kad.set_mode(Some(if role.serves() { kad::Mode::Server } else { kad::Mode::Client }));

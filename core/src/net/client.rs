@@ -7,11 +7,12 @@ use offhook_proto::number::RecordKey;
 use offhook_proto::record::CheckedSet;
 use offhook_proto::wire::UnixMillis;
 use thiserror::Error;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::codec::{Request, Response};
 use super::command::{Command, DhtAnswer, Holder, Neighbours};
 use super::private::Private;
+use super::status::NetStatus;
 use super::store::{Refused, Verdicts};
 
 /// Why a request to another node brought no answer.
@@ -35,7 +36,7 @@ pub enum RequestError {
 }
 
 /// Answers of a query that may wait to be looked at.
-const ANSWERS: usize = 64;
+pub(super) const ANSWERS: usize = 64;
 
 /// Sends single steps to the driver.
 #[derive(Clone)]
@@ -44,6 +45,7 @@ pub(super) struct Client {
     pub(super) verdicts: Verdicts,
     /// Which addresses are worth trying.
     pub(super) private: Private,
+    pub(super) status: watch::Receiver<NetStatus>,
 }
 
 impl Client {

@@ -69,15 +69,19 @@ pub(super) enum DhtAnswer {
 /// Nodes known without the DHT.
 #[derive(Default)]
 pub(super) struct Neighbours {
-    /// Directories and servers that this terminal is registered with, connected.
+    /// Directories and servers that are this node's entry points, connected.
     pub(super) directories: Vec<Holder>,
+    /// Of these, those that may do a terminal's DHT work. None for a serving node, which does its own.
+    pub(super) delegates: Vec<Holder>,
+    /// Whether this terminal has directories, but none is connected at the moment.
+    pub(super) expecting: bool,
     /// Other connected peers that speak the signalling protocol.
     pub(super) connected: Vec<Holder>,
     /// Peers on the local network.
     pub(super) lan: Vec<Holder>,
     /// All connected peers.
     pub(super) peers: Vec<PeerId>,
-    /// Whether the DHT's routing table is not empty.
+    /// Whether any node of the DHT is known.
     pub(super) dht: bool,
 }
 

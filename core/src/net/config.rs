@@ -133,6 +133,16 @@ pub struct Limits {
     pub in_flight: usize,
     /// `Find` and `Store` requests per second from one /24 or /64 (bursts: ten seconds' worth).
     pub queries_per_source: u32,
+    /// Requests per second of one peer to look up or publish in the DHT for it (bursts: ten seconds' worth); more are
+    /// told to come again.
+    pub delegated_per_peer: u32,
+    /// The same per /24 or /64.
+    pub delegated_per_source: u32,
+    /// Queries of the DHT for others that run at a time, a quarter of them for one /24 or /64; more are told to come again.
+    pub delegated: usize,
+    /// Connections kept with nodes of the routing table, so that a query's first hop needs no handshake. Each costs
+    /// about 25 kB an hour. Twice as many are kept that others made for the same reason; the rest close when idle.
+    pub warm: usize,
     /// STUN requests per second answered to one IPv4 address or IPv6 /64; more are dropped.
     pub stun_per_source: u32,
     /// Look-ups of this node's own that run at a time; further ones wait.
@@ -158,6 +168,10 @@ impl Limits {
             in_flight_per_peer: 128,
             in_flight: 1_024,
             queries_per_source: 50,
+            delegated_per_peer: 4,
+            delegated_per_source: 20,
+            delegated: 16,
+            warm: 32,
             stun_per_source: 20,
             lookups: 16,
             lookup_time: Duration::from_secs(4),
@@ -173,6 +187,8 @@ impl Limits {
                 proof_queue: 0,
                 proof_queue_per_source: 0,
                 queries_per_source: 20,
+                delegated: 0,
+                warm: 0,
                 ..server
             },
             Role::Server => server,
@@ -188,6 +204,9 @@ impl Limits {
                 forward_per_source: 1_000,
                 in_flight: 16_384,
                 queries_per_source: 500,
+                delegated_per_source: 100,
+                delegated: 64,
+                warm: 128,
                 stun_per_source: 100,
                 ..server
             },

@@ -2,24 +2,45 @@
 
 use std::time::Instant;
 
-use libp2p::PeerId;
 use libp2p::kad::{self, GetClosestPeersError, GetRecordOk, ProgressStep, QueryId, QueryResult, QueryStats};
+use libp2p::{Multiaddr, PeerId};
 use offhook_proto::number::RecordKey;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, trace};
 
+use super::addr::Source;
 use super::command::{DhtAnswer, Holder};
+use super::delegate::Spread;
 use super::driver::Driver;
 use super::store::Offer;
 use crate::clock::wall_clock;
 
-/// Queries of tasks that run at a time; further ones end at once.
-const MAX_QUERIES: usize = 64;
+/// Queries that run at a time, for this node's own tasks and for others (which have a bound of their own,
+/// [`Limits::delegated`](super::Limits::delegated)); further ones end at once.
+const MAX_QUERIES: usize = 128;
 
 /// A query and who waits for it.
 pub(super) enum Query {
     Get { answers: mpsc::Sender<DhtAnswer>, until: Instant },
-    Closest(oneshot::Sender<Vec<Holder>>),
+    Closest { asker: Closest, until: Option<Instant> },
+}
+
+/// Who wants to know the nodes closest to a key.
+pub(super) enum Closest {
+    /// A task.
+    Task(oneshot::Sender<Vec<Holder>>),
+    /// A publication for somebody else.
+    Spread(Spread),
+}
+
+impl Query {
+    /// The source for whose publication it is, if it is for one.
+    pub(super) fn spreads_for(&self) -> Option<Source> {
+        match self {
+            Self::Closest { asker: Closest::Spread(spread), .. } => Some(spread.source),
+            Self::Closest { asker: Closest::Task(_), .. } | Self::Get { .. } => None,
+        }
+    }
 }
 
 impl Driver {
@@ -27,22 +48,60 @@ impl Driver {
         if self.queries.len() >= MAX_QUERIES {
             return; // The dropped sender tells.
         }
+        self.fill_table();
         let id = self.swarm.behaviour_mut().kad.get_record(kad::RecordKey::new(&key.0));
         self.queries.insert(id, Query::Get { answers, until });
     }
 
-    pub(super) fn start_closest(&mut self, key: RecordKey, reply: oneshot::Sender<Vec<Holder>>) {
+    /// Looks for the nodes closest to a key; ends half a second after `until` at the latest.
+    pub(super) fn start_closest(&mut self, key: RecordKey, asker: Closest, until: Option<Instant>) {
         if self.queries.len() >= MAX_QUERIES {
-            return;
+            return self.on_closest(asker, &[]);
         }
+        self.fill_table();
         let id = self.swarm.behaviour_mut().kad.get_closest_peers(key.0.to_vec());
-        self.queries.insert(id, Query::Closest(reply));
+        self.queries.insert(id, Query::Closest { asker, until });
+    }
+
+    fn on_closest(&mut self, asker: Closest, closest: &[Holder]) {
+        match asker {
+            Closest::Task(reply) => {
+                // The task may have lost interest.
+                let _ = reply.send(closest.to_vec());
+            }
+            Closest::Spread(spread) => self.spread_to(spread, closest),
+        }
     }
 
     pub(super) fn start_put(&mut self, key: RecordKey, value: Vec<u8>, to: Vec<PeerId>) {
         let record = kad::Record::new(key.0.to_vec(), value);
         // Whether it is held is found out by reading back: the reply to a put comes before anything is checked.
         self.swarm.behaviour_mut().kad.put_record_to(record, to.into_iter(), kad::Quorum::One);
+    }
+
+    /// A serving node enters every node of the DHT that it meets in its routing table. A terminal does not, because libp2p
+    /// then begins to maintain the table.
+    pub(super) fn add_to_table(&mut self, peer: PeerId, addrs: &[Multiaddr]) {
+        if self.config.role.serves() {
+            for addr in addrs {
+                self.swarm.behaviour_mut().kad.add_address(&peer, addr.clone());
+            }
+        }
+    }
+
+    /// A terminal that has to ask the DHT itself enters it through the nodes that it is connected with.
+    fn fill_table(&mut self) {
+        if self.config.role.serves() {
+            return;
+        }
+        let kad = &mut self.swarm.behaviour_mut().kad;
+        for (peer, state) in self.peers.iter().filter(|(_, state)| state.dht) {
+            // What it lists, and if that is of no use here, where it was reached.
+            let reached = state.direct().filter(|_| state.addrs.is_empty());
+            for addr in state.addrs.iter().chain(reached) {
+                kad.add_address(peer, addr.clone());
+            }
+        }
     }
 
     /// Ends queries in which nobody is interested any more, and those whose time is over: dead nodes take longer to
@@ -52,9 +111,13 @@ impl Driver {
         for (id, query) in &self.queries {
             match query {
                 Query::Get { answers, .. } if answers.is_closed() => abandoned.push(*id),
-                Query::Get { until, .. } if *until <= now => over.push(*id),
-                Query::Closest(reply) if reply.is_closed() => abandoned.push(*id),
-                Query::Get { .. } | Query::Closest(_) => {}
+                Query::Closest { asker: Closest::Task(reply), .. } if reply.is_closed() => {
+                    abandoned.push(*id);
+                }
+                Query::Get { until, .. } | Query::Closest { until: Some(until), .. } if *until <= now => {
+                    over.push(*id);
+                }
+                Query::Get { .. } | Query::Closest { .. } => {}
             }
         }
         for id in abandoned {
@@ -130,9 +193,10 @@ impl Driver {
                     Ok(found) => found.peers,
                     Err(GetClosestPeersError::Timeout { peers, .. }) => peers,
                 };
-                if let Some(Query::Closest(reply)) = self.queries.remove(&id) {
+                if let Some(Query::Closest { asker, .. }) = self.queries.remove(&id) {
                     let holder = |info: kad::PeerInfo| Holder { peer: info.peer_id, addrs: info.addrs };
-                    let _ = reply.send(peers.into_iter().map(holder).collect());
+                    let closest: Vec<_> = peers.into_iter().map(holder).collect();
+                    self.on_closest(asker, &closest);
                 }
             }
             QueryResult::Bootstrap(result) => self.on_bootstrap(id, &result),
@@ -145,8 +209,8 @@ impl Driver {
         }
     }
 
-    /// libp2p looks the own key up whenever the table is short of nodes, and then a random key for each bucket. The
-    /// first is what fills a table; a terminal leaves out the rest, some 400 KB, and learns by its own queries.
+    /// libp2p looks the own key up whenever the table is short of nodes, and then a random key for each bucket. A terminal
+    /// that had to enter the DHT itself leaves out the latter, some 400 KB.
     fn on_bootstrap(&mut self, id: QueryId, result: &kad::BootstrapResult) {
         trace!(ok = result.is_ok(), "bootstrap");
         if self.config.role.serves() {

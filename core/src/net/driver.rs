@@ -18,9 +18,10 @@ use tracing::{debug, trace};
 use super::addr;
 use super::behaviour::{Behaviour, BehaviourEvent};
 use super::codec::Response;
-use super::command::{Command, Neighbours};
+use super::command::{Command, Holder, Neighbours};
 use super::config::NetConfig;
-use super::dht::Query;
+use super::delegate::{Delegated, Spread};
+use super::dht::{Closest, Query};
 use super::event::NetEvent;
 use super::links::Links;
 use super::metrics::Metrics;
@@ -30,6 +31,7 @@ use super::requests::Requests;
 use super::service::Service;
 use super::status::NetStatus;
 use super::store::{Disk, Offer, Records, Worked};
+use super::warm::Warm;
 use crate::clock::wall_clock;
 
 /// How often deadlines are looked at.
@@ -51,6 +53,8 @@ pub(super) enum Inner {
     Worked(Box<Worked>),
     /// An answer that had to wait.
     Respond(ResponseChannel<Response>, Response),
+    /// What somebody published is held here.
+    Spread(Spread),
 }
 
 /// See the [module](self).
@@ -67,6 +71,8 @@ pub(super) struct Driver {
     pub(super) requests: Requests,
     pub(super) queries: HashMap<QueryId, Query>,
     pub(super) service: Service,
+    pub(super) delegated: Delegated,
+    pub(super) warm: Warm,
     pub(super) lan: HashMap<PeerId, Vec<Multiaddr>>,
     pub(super) listen: Vec<Multiaddr>,
     /// Own addresses that identify tells: configured, or those of a serving node's listeners.
@@ -111,6 +117,8 @@ impl Driver {
             requests: Requests::default(),
             queries: HashMap::new(),
             service: Service::new(&config.limits),
+            delegated: Delegated::new(&config.limits),
+            warm: Warm::new(config.limits.warm),
             lan: HashMap::new(),
             listen: Vec::new(),
             external: Vec::new(),
@@ -196,6 +204,7 @@ impl Driver {
                 let remote = remote_addr(&endpoint);
                 let inbound = endpoint.is_listener();
                 let first = self.peers.connected(peer_id, connection_id, remote.clone(), inbound);
+                self.warm.connected(&peer_id, Instant::now());
                 self.dirty = true;
                 self.refresh_hold(peer_id);
                 self.flush_waiting(peer_id);
@@ -205,6 +214,7 @@ impl Driver {
                 self.dirty = true;
                 if self.peers.disconnected(&peer_id, connection_id).is_some() {
                     self.service.disconnected(&peer_id);
+                    self.warm.disconnected(&peer_id, Instant::now());
                     self.refresh_hold(peer_id);
                     self.on_link_disconnected(peer_id, Instant::now());
                 }
@@ -213,6 +223,7 @@ impl Driver {
                 debug!(%error, "cannot connect");
                 self.on_link_dial_error(connection_id, &error, Instant::now());
                 if let Some(peer) = peer_id {
+                    self.on_warm_failed(peer, &error, Instant::now());
                     self.on_dial_failed(peer);
                 }
             }
@@ -256,7 +267,7 @@ impl Driver {
             Command::Request { to, addrs, request, reply } => self.request(to, addrs, request, reply.into()),
             Command::Linger(peer) => self.linger(peer, Instant::now()),
             Command::Get { key, answers, until } => self.start_get(key, answers, until),
-            Command::Closest { key, reply } => self.start_closest(key, reply),
+            Command::Closest { key, reply } => self.start_closest(key, Closest::Task(reply), None),
             Command::Put { key, value, to } => self.start_put(key, value, to),
             Command::Local { key, reply } => {
                 let _ = reply.send(self.records().find(&key, wall_clock()));
@@ -291,12 +302,14 @@ impl Driver {
                 self.records().worked(*worked, wall_clock());
             }
             Inner::Respond(channel, response) => self.respond(channel, response),
+            Inner::Spread(spread) => self.spread(spread),
         }
     }
 
     fn on_tick(&mut self, now: Instant) {
         self.tick_links(now);
         self.tick_queries(now);
+        self.tick_warm(now);
         let over: Vec<_> =
             self.lingering.iter().filter(|(_, until)| **until <= now).map(|(peer, _)| *peer).collect();
         for peer in over {
@@ -337,6 +350,7 @@ impl Driver {
     pub(super) fn refresh_hold(&mut self, peer: PeerId) {
         let hold = self.links.wants(&peer)
             || self.service.is_registered(&peer)
+            || self.warm.wants(&peer)
             || self.lingering.contains_key(&peer);
         let gate = &mut self.swarm.behaviour_mut().gate;
         if hold { gate.hold(peer) } else { gate.release(&peer) }
@@ -358,22 +372,34 @@ impl Driver {
 
     fn neighbours(&mut self) -> Neighbours {
         let mut neighbours = Neighbours { dht: self.dht_nodes() > 0, ..Neighbours::default() };
+        let terminal = !self.config.role.serves();
+        // In the order in which they are configured.
+        for peer in self.links.home() {
+            let holder = Holder { peer, addrs: Vec::new() };
+            if terminal && self.links.delegates(&peer) {
+                neighbours.delegates.push(holder.clone());
+            }
+            neighbours.directories.push(holder);
+        }
         for (peer, state) in self.peers.iter() {
             neighbours.peers.push(*peer);
-            let holder = super::command::Holder { peer: *peer, addrs: Vec::new() };
-            if self.links.is_up(peer) {
-                neighbours.directories.push(holder);
-            } else if state.signal {
-                neighbours.connected.push(holder);
+            if state.signal && !self.links.is_up(peer) {
+                neighbours.connected.push(Holder { peer: *peer, addrs: Vec::new() });
             }
         }
+        neighbours.expecting = terminal && neighbours.directories.is_empty() && self.links.has_home();
         for (peer, addrs) in &self.lan {
-            neighbours.lan.push(super::command::Holder { peer: *peer, addrs: addrs.clone() });
+            neighbours.lan.push(Holder { peer: *peer, addrs: addrs.clone() });
         }
         neighbours
     }
 
+    /// Nodes of the DHT that are known: those of a serving node's routing table, or those that a terminal is connected
+    /// with.
     pub(super) fn dht_nodes(&mut self) -> usize {
+        if !self.config.role.serves() {
+            return self.peers.iter().filter(|(_, state)| state.dht).count();
+        }
         self.swarm.behaviour_mut().kad.kbuckets().map(|bucket| bucket.num_entries()).sum()
     }
 }

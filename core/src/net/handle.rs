@@ -19,7 +19,7 @@ use super::addr::{self, AddrError};
 use super::behaviour;
 use super::candidates::Candidates;
 use super::client::Client;
-use super::command::Command;
+use super::command::{Command, Holder};
 use super::config::NetConfig;
 use super::driver::{Driver, Parts};
 use super::event::NetEvent;
@@ -92,7 +92,13 @@ impl NetError {
         let mut reason = error.to_string();
         let mut source = error.source();
         while let Some(error) = source {
-            reason = if reason.is_empty() { error.to_string() } else { format!("{reason}: {error}") };
+            // Some of them say again what their source says.
+            let words = error.to_string();
+            reason = match reason.is_empty() {
+                true => words,
+                false if reason.contains(&words) => reason,
+                false => format!("{reason}: {words}"),
+            };
             source = error.source();
         }
         Self::Listen { addr: addr.clone(), reason }
@@ -104,14 +110,11 @@ impl NetError {
 pub struct Net {
     client: Client,
     id: TerminalId,
-    status: watch::Receiver<NetStatus>,
     lookups: Arc<Semaphore>,
     signals: Arc<Semaphore>,
     good_ways: GoodWays,
     limits: super::config::Limits,
     metrics: Arc<Metrics>,
-    /// A serving node without an entry point: the first node of its network.
-    is_first: bool,
     stun: Option<Arc<Stun>>,
 }
 
@@ -152,15 +155,13 @@ impl Net {
         let (inner, inner_inbox) = mpsc::unbounded_channel();
         let (status_sender, status) = watch::channel(NetStatus::default());
         let net = Self {
-            client: Client { commands, verdicts, private: private.clone() },
+            client: Client { commands, verdicts, private: private.clone(), status },
             id,
-            status,
             lookups: Arc::new(Semaphore::new(config.limits.lookups)),
             signals: Arc::new(Semaphore::new(SIGNALS)),
             good_ways: GoodWays::default(),
             limits: config.limits.clone(),
             metrics: metrics.clone(),
-            is_first: config.entry.is_empty() && config.role.serves(),
             stun,
         };
         let links = Links::new(entry, Candidates::new(remembered), Instant::now());
@@ -192,13 +193,7 @@ impl Net {
     /// # Errors
     /// A [`PublishError`]. The records are held here all the same, unless they are invalid.
     pub async fn publish(&self, key: RecordKey, set: RecordSet) -> Result<Published, PublishError> {
-        match publish::publish(&self.client, key, encode(&key, &set)?).await {
-            // The first node of a network: whoever looks for it asks it itself.
-            Err(PublishError::Offline) if self.is_first => {
-                Ok(Published { holders: 1, asked: 1, directories: 0 })
-            }
-            result => result,
-        }
+        publish::publish(&self.client, key, encode(&key, &set)?).await
     }
 
     /// Holds this terminal's records here without publishing them: peers that are connected, or on the local network,
@@ -218,11 +213,21 @@ impl Net {
         publish::held(&self.client, key, &encode(&key, set)?).await
     }
 
-    /// Looks a number up. At most [`Limits::lookups`](super::Limits::lookups) run at a time; further ones wait.
-    pub fn lookup(&self, key: RecordKey) -> Lookup {
+    /// Looks a number up. `via` are nodes that its owner named, say in an invitation: they are asked too. At most
+    /// [`Limits::lookups`](super::Limits::lookups) run at a time; further ones wait.
+    pub fn lookup(&self, key: RecordKey, via: &[NodeAddr]) -> Lookup {
         let lookups = self.lookups.clone();
         let permit = async move { lookups.acquire_owned().await.ok() };
-        Lookup::start(self.client.clone(), key, self.limits.lookup_time, permit)
+        let named = via.iter().filter_map(|addr| self.holder(addr)).collect();
+        Lookup::start(self.client.clone(), key, named, self.limits.lookup_time, permit)
+    }
+
+    /// A node by its address, or the relay in it; none where a stranger may not send this node.
+    fn holder(&self, addr: &NodeAddr) -> Option<Holder> {
+        let addr = addr::parse(addr).ok()?;
+        let addr = addr::relay_of(&addr).map_or(addr, |(_, relay)| relay);
+        let peer = addr::last_peer(&addr).filter(|_| self.client.private.permits(&addr))?;
+        Some(Holder { peer, addrs: vec![addr] })
     }
 
     /// Delivers a sealed packet to a terminal by whichever way is first. Returns when the terminal has acknowledged
@@ -260,17 +265,17 @@ impl Net {
 
     /// Addresses to publish, with `/p2p`: relayed ones by default, direct ones of a public node.
     pub fn addresses(&self) -> Vec<NodeAddr> {
-        self.status.borrow().addresses.clone()
+        self.client.status.borrow().addresses.clone()
     }
 
     /// Directories that pass packets on to this terminal, with `/p2p`.
     pub fn routes(&self) -> Vec<NodeAddr> {
-        self.status.borrow().routes.clone()
+        self.client.status.borrow().routes.clone()
     }
 
     /// STUN servers of the directories connected.
     pub fn stun_servers(&self) -> Vec<SocketAddr> {
-        self.status.borrow().stun_servers.clone()
+        self.client.status.borrow().stun_servers.clone()
     }
 
     /// Where this node answers STUN requests, if it does.
@@ -280,7 +285,7 @@ impl Net {
 
     /// A snapshot of everything.
     pub fn status(&self) -> NetStatus {
-        self.status.borrow().clone()
+        self.client.status.borrow().clone()
     }
 
     /// Whether it has not been shut down.
@@ -290,7 +295,7 @@ impl Net {
 
     /// The snapshot as it changes.
     pub fn watch(&self) -> watch::Receiver<NetStatus> {
-        self.status.clone()
+        self.client.status.clone()
     }
 
     /// Counters in the OpenMetrics text format.

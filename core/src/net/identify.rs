@@ -41,9 +41,8 @@ impl Driver {
         state.addrs.clone_from(&usable);
         let (dht, signal) = (state.dht, state.signal);
         if dht {
-            for addr in &usable {
-                self.swarm.behaviour_mut().kad.add_address(&peer, addr.clone());
-            }
+            self.add_to_table(peer, &usable);
+            self.on_guest(peer);
         } else {
             // An entry point that is no node of the DHT would count as one that does not answer.
             self.swarm.behaviour_mut().kad.remove_peer(&peer);

@@ -80,6 +80,8 @@ pub(super) struct Link {
     pub(super) state: State,
     failures: u32,
     pub(super) registered: bool,
+    /// It does nothing for terminals.
+    declined: bool,
     register_again: Option<Instant>,
     /// Its address in use, ending in `/p2p`. What relayed addresses begin with.
     pub(super) base: Option<Multiaddr>,
@@ -99,6 +101,7 @@ impl Link {
             state: State::Idle { until: now },
             failures: 0,
             registered: false,
+            declined: false,
             register_again: None,
             base: None,
             stun: Vec::new(),
@@ -132,6 +135,7 @@ impl Link {
         self.pause(now);
         self.failures = self.failures.saturating_add(1);
         self.registered = false;
+        self.declined = false;
         self.register_again = None;
         self.reservation = None;
         self.reserve_again = None;
@@ -186,6 +190,23 @@ impl Links {
         self.all.iter().any(|link| link.is_home() && link.is_up() && link.peer.as_ref() == Some(peer))
     }
 
+    /// The entry points that are up.
+    pub(super) fn home(&self) -> impl Iterator<Item = PeerId> {
+        self.all.iter().filter(|link| link.is_home() && link.is_up()).filter_map(|link| link.peer)
+    }
+
+    /// Whether the peer is an entry point that is up and may do DHT work for this terminal.
+    pub(super) fn delegates(&self, peer: &PeerId) -> bool {
+        self.all
+            .iter()
+            .any(|link| link.is_home() && link.is_up() && !link.declined && link.peer.as_ref() == Some(peer))
+    }
+
+    /// Whether there is any entry point.
+    pub(super) fn has_home(&self) -> bool {
+        self.all.iter().any(Link::is_home)
+    }
+
     /// Whether the peer passes packets on to this terminal.
     pub(super) fn is_registered(&self, peer: &PeerId) -> bool {
         self.all.iter().any(|link| link.registered && link.peer.as_ref() == Some(peer))
@@ -220,10 +241,11 @@ impl Driver {
                 return self.link_up(index, peer, remote);
             }
             Some(peer) => {
-                self.swarm.behaviour_mut().kad.add_address(&peer, link.addr.clone());
+                let addr = link.addr.clone();
+                self.add_to_table(peer, std::slice::from_ref(&addr));
                 DialOpts::peer_id(peer)
                     .condition(PeerCondition::DisconnectedAndNotDialing)
-                    .addresses(vec![link.addr.clone()])
+                    .addresses(vec![addr])
                     .build()
             }
             None => DialOpts::unknown_peer_id().address(link.addr.clone()).build(),
@@ -281,7 +303,7 @@ impl Driver {
         let base = Some(&link.addr).filter(named).or(remote.as_ref().filter(named)).cloned();
         link.base = base.and_then(|base| base.with_p2p(peer).ok());
         if let Some(base) = link.base.clone() {
-            self.swarm.behaviour_mut().kad.add_address(&peer, base);
+            self.add_to_table(peer, &[base]);
         }
         self.refresh_hold(peer);
         self.dirty = true;
@@ -354,6 +376,7 @@ impl Driver {
         match result {
             Ok(Response::Welcome { stun, stun_port, .. }) => {
                 link.stun = stun_servers(&stun, stun_port, remote, self.private.allowed());
+                link.declined = false;
                 let news = link.registered != terminal || !terminal;
                 link.registered = terminal;
                 let (addr, node) = (link.name.clone(), addr::terminal_of(&peer));
@@ -370,10 +393,13 @@ impl Driver {
                 | Response::Delivered
                 | Response::NotConnected
                 | Response::Found { .. }
-                | Response::Stored,
+                | Response::Stored
+                | Response::Sought(_)
+                | Response::Published { .. },
             )
             | Err(RequestError::Broken | RequestError::Unreachable | RequestError::Stopped) => {
                 debug!("the entry point does not register terminals");
+                link.declined = true;
                 link.register_again = Some(Instant::now() + BACKOFF_MAX * 10);
             }
         }

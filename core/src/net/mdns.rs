@@ -32,6 +32,7 @@ impl Driver {
                         self.private.remove_neighbour(&addr);
                         if addrs.is_empty() {
                             self.lan.remove(&peer);
+                            self.dirty = true;
                         }
                     }
                 }
@@ -48,6 +49,7 @@ impl Driver {
         if new && self.lan.len() >= MAX_LAN {
             return;
         }
+        self.dirty |= new;
         let addrs = self.lan.entry(peer).or_default();
         if addrs.len() < MAX_ADDRS && !addrs.contains(&addr) {
             self.private.add_neighbour(&addr);

@@ -12,7 +12,7 @@ use prometheus_client::registry::Registry;
 /// What a request of the signalling protocol came to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct Outcome {
-    /// `register`, `forward`, `deliver`, `find`, `store`, `kad_put`.
+    /// `register`, `forward`, `deliver`, `find`, `store`, `seek`, `publish`, `kad_put`.
     pub(super) request: &'static str,
     /// `ok`, `not_found`, `refused`, `busy`, `failed`.
     pub(super) result: &'static str,
@@ -37,6 +37,7 @@ pub(super) struct Metrics {
     pub(super) registered: Gauge,
     pub(super) dht_nodes: Gauge,
     pub(super) requests_open: Gauge,
+    pub(super) warm: Gauge,
 }
 
 impl Metrics {
@@ -65,6 +66,7 @@ impl Metrics {
         let proofs_waiting = gauge("offhook_proofs_waiting", "Records waiting to be checked");
         let registered = gauge("offhook_registered", "Terminals registered here");
         let dht_nodes = gauge("offhook_dht_nodes", "Nodes in the routing table");
+        let warm = gauge("offhook_warm_peers", "Connections kept with nodes of the DHT");
         let requests_open = gauge("offhook_requests_open", "Requests to other nodes without an answer yet");
         Self {
             registry: Mutex::new(registry),
@@ -80,6 +82,7 @@ impl Metrics {
             registered,
             dht_nodes,
             requests_open,
+            warm,
         }
     }
 

@@ -17,9 +17,16 @@ mod client;
 mod codec;
 mod command;
 mod config;
+mod delegate;
 mod dht;
 mod driver;
 mod event;
+mod finds;
+#[cfg(test)]
+#[path = "../../tests/net/fixture.rs"]
+mod fixture;
+#[doc(hidden)]
+pub mod fuzz;
 mod gate;
 mod handle;
 mod identify;
@@ -33,16 +40,16 @@ mod private;
 mod publish;
 mod relay;
 mod requests;
+mod seek;
 mod service;
 mod signal;
 mod status;
 mod store;
 mod stun;
+mod warm;
 
 pub use addr::AddrError;
 pub use client::RequestError;
-#[doc(hidden)]
-pub use codec::fuzz_request;
 pub use config::{Limits, NetConfig, Role};
 pub use event::NetEvent;
 pub use handle::{Net, NetError};

@@ -147,6 +147,8 @@ impl Driver {
                 self.respond(channel, response);
             }
             Request::Store { key, set } => self.on_store(peer, RecordKey(key), set, channel),
+            Request::Seek { key, want } => self.on_seek(peer, RecordKey(key), want, channel),
+            Request::Publish { key, set } => self.on_publish(peer, RecordKey(key), set, channel),
         }
     }
 
@@ -156,15 +158,8 @@ impl Driver {
         }
     }
 
-    fn count(&self, request: &'static str, response: &Response) {
-        let result = match response {
-            Response::Welcome { .. } | Response::Delivered | Response::Stored => "ok",
-            Response::Found { set: Some(_), .. } => "ok",
-            Response::Found { set: None, .. } | Response::NotConnected => "not_found",
-            Response::Refused { .. } => "refused",
-            Response::Busy => "busy",
-        };
-        self.metrics.count(request, result);
+    pub(super) fn count(&self, request: &'static str, response: &Response) {
+        self.metrics.count(request, outcome(response));
     }
 
     fn welcome(&self, peer: &PeerId) -> Response {
@@ -295,6 +290,8 @@ impl Driver {
                 Response::Welcome { .. }
                 | Response::Found { .. }
                 | Response::Stored
+                | Response::Sought(_)
+                | Response::Published { .. }
                 | Response::Refused { .. },
             )
             | Err(RequestError::Unreachable | RequestError::Timeout | RequestError::Broken) => {
@@ -349,8 +346,8 @@ impl Driver {
         }
         let (inner, metrics) = (self.inner.clone(), self.metrics.clone());
         let reply = Box::new(move |result: Result<(), Refused>| {
-            let (response, name) = stored(result);
-            metrics.count("store", name);
+            let response = stored(result);
+            metrics.count("store", outcome(&response));
             // The driver may have stopped meanwhile.
             let _ = inner.send(Inner::Respond(channel, response));
         });
@@ -376,19 +373,34 @@ enum Plan {
     Next(Hop),
 }
 
-fn stored(result: Result<(), Refused>) -> (Response, &'static str) {
-    use offhook_proto::record::RecordError;
-    match result {
-        Ok(()) => (Response::Stored, "ok"),
-        Err(Refused::Full | Refused::Disk) => (Response::Busy, "busy"),
-        Err(Refused::Record(RecordError::Incumbent)) => {
-            (Response::Refused { reason: Refusal::Incumbent }, "refused")
+/// The name of a response in the metrics.
+pub(super) fn outcome(response: &Response) -> &'static str {
+    match response {
+        Response::Welcome { .. } | Response::Delivered | Response::Stored | Response::Published { .. } => {
+            "ok"
         }
-        Err(Refused::Record(RecordError::Stale)) => (Response::Refused { reason: Refusal::Stale }, "refused"),
+        Response::Found { set: Some(_), .. } => "ok",
+        Response::Found { set: None, .. } | Response::NotConnected => "not_found",
+        Response::Sought(sought) if sought.sets.is_empty() => "not_found",
+        Response::Sought(_) => "ok",
+        Response::Refused { .. } => "refused",
+        Response::Busy => "busy",
+    }
+}
+
+/// The answer to whoever wanted records held.
+pub(super) fn stored(result: Result<(), Refused>) -> Response {
+    use offhook_proto::record::RecordError;
+    let reason = match result {
+        Ok(()) => return Response::Stored,
+        Err(Refused::Full | Refused::Disk) => return Response::Busy,
+        Err(Refused::Record(RecordError::Incumbent)) => Refusal::Incumbent,
+        Err(Refused::Record(RecordError::Stale)) => Refusal::Stale,
         Err(Refused::Record(error)) => {
             debug!(%error, "store refused");
-            (Response::Refused { reason: Refusal::Invalid }, "refused")
+            Refusal::Invalid
         }
-        Err(Refused::Proof) => (Response::Refused { reason: Refusal::Invalid }, "refused"),
-    }
+        Err(Refused::Proof) => Refusal::Invalid,
+    };
+    Response::Refused { reason }
 }

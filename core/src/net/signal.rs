@@ -208,6 +208,8 @@ async fn try_way(client: &Client, to: TerminalId, way: Way, blob: Vec<u8>) -> Re
             | Response::NotConnected
             | Response::Found { .. }
             | Response::Stored
+            | Response::Sought(_)
+            | Response::Published { .. }
             | Response::Refused { .. },
         ) => Err(SignalError::NotReachable),
         Err(RequestError::Stopped) => Err(SignalError::Stopped),

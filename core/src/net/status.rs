@@ -26,7 +26,9 @@ pub struct NetStatus {
     pub links: Vec<LinkStatus>,
     /// Peers connected.
     pub peers: usize,
-    /// Nodes in the DHT's routing table.
+    /// Peers found on the local network, connected or not.
+    pub lan: usize,
+    /// Nodes of the DHT that are known: those in the routing table, or those that a terminal is connected with.
     pub dht_nodes: usize,
     /// Keys held, own ones included.
     pub records: usize,
@@ -41,6 +43,8 @@ pub struct LinkStatus {
     pub addr: NodeAddr,
     /// Its key, once known.
     pub node: Option<TerminalId>,
+    /// Whether it is an entry point, and not just kept for a contact's sake.
+    pub home: bool,
     /// Whether it is connected.
     pub up: bool,
     /// Whether this terminal is registered there.
@@ -62,6 +66,7 @@ impl Driver {
         let links = self.links.all.iter().map(|link| LinkStatus {
             addr: link.name.clone(),
             node: link.peer.as_ref().and_then(addr::terminal_of),
+            home: link.is_home(),
             up: link.is_up(),
             registered: link.registered,
         });
@@ -72,6 +77,7 @@ impl Driver {
             stun_servers,
             links: links.collect(),
             peers: self.peers.len(),
+            lan: self.lan.len(),
             registered: self.service.registered(),
             ..NetStatus::default()
         };
@@ -95,6 +101,7 @@ impl Driver {
         set(&self.metrics.registered, status.registered);
         set(&self.metrics.dht_nodes, status.dht_nodes);
         set(&self.metrics.requests_open, self.requests_open());
+        set(&self.metrics.warm, self.warm.up());
     }
 
     /// The addresses to publish: those of a public node are its own; a terminal's lead through the directories it is

@@ -3,10 +3,12 @@
 //! An answer is 12 or 24 bytes longer than the smallest request, so it amplifies nothing worth a spoofed source;
 //! and each address gets a bounded number of answers per second.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, Socket, Type};
 use stun_types::attribute::XorMappedAddress;
 use stun_types::message::{BINDING, Message, MessageClass, MessageWrite, MessageWriteExt, MessageWriteVec};
 use tokio::net::UdpSocket;
@@ -24,6 +26,9 @@ const MAX_REQUEST: usize = 548;
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
+/// What the system says when it has no IPv6.
+const NO_IPV6: [i32; 2] = [Errno::AFNOSUPPORT.raw_os_error(), Errno::ADDRNOTAVAIL.raw_os_error()];
+
 /// A running STUN server.
 pub(super) struct Stun {
     task: JoinHandle<()>,
@@ -38,7 +43,7 @@ impl Stun {
         per_source: u32,
         metrics: Arc<Metrics>,
     ) -> std::io::Result<Self> {
-        let socket = UdpSocket::bind(listen).await?;
+        let socket = bind(listen)?;
         let addr = socket.local_addr()?;
         let task = tokio::spawn(serve(socket, per_source, metrics));
         Ok(Self { task, addr })
@@ -49,6 +54,29 @@ impl Drop for Stun {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+/// The socket. `[::]` takes both families; where the host has no IPv6, IPv4 alone.
+fn bind(listen: SocketAddr) -> std::io::Result<UdpSocket> {
+    let any = listen.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+    let bound = open(listen, any);
+    match bound {
+        Err(error) if any && error.raw_os_error().is_some_and(|code| NO_IPV6.contains(&code)) => {
+            open(SocketAddr::from((Ipv4Addr::UNSPECIFIED, listen.port())), false)
+        }
+        Ok(_) | Err(_) => bound,
+    }
+}
+
+fn open(listen: SocketAddr, dual: bool) -> std::io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(listen), Type::DGRAM, Some(Protocol::UDP))?;
+    if dual {
+        // The host's own default may be otherwise.
+        socket.set_only_v6(false)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&listen.into())?;
+    UdpSocket::from_std(socket.into())
 }
 
 async fn serve(socket: UdpSocket, per_source: u32, metrics: Arc<Metrics>) {
@@ -87,7 +115,7 @@ async fn serve(socket: UdpSocket, per_source: u32, metrics: Arc<Metrics>) {
 }
 
 /// The success response with the sender's address; nothing to what is no well-formed binding request.
-fn answer(request: &[u8], from: SocketAddr) -> Option<Vec<u8>> {
+pub(super) fn answer(request: &[u8], from: SocketAddr) -> Option<Vec<u8>> {
     if request.len() > MAX_REQUEST {
         return None;
     }

@@ -3,7 +3,7 @@ use super::{AccountStore, StorageError, db};
 use crate::api;
 use crate::clock::wall_clock;
 use offhook_proto::identity::Fingerprint;
-use offhook_proto::number::Number;
+use offhook_proto::number::{Number, NumberError};
 use unicode_normalization::UnicodeNormalization as _;
 
 /// Longest contact name, characters.
@@ -62,15 +62,20 @@ impl AccountStore {
     /// The contact that the user means by a name or a number. Names come first: a chosen number looks
     /// like a name.
     pub async fn find_contact(&self, name_or_number: &str) -> Result<Contact, StorageError> {
-        let row: Option<(String,)> = sqlx::query_as("SELECT number FROM contacts WHERE name_key = ?")
-            .bind(name_key(name_or_number))
-            .fetch_optional(self.pool())
-            .await?;
-        let number = match row {
-            Some((number,)) => db::number(&number)?,
+        let number = match self.named(name_or_number).await? {
+            Some(number) => number,
             None => name_or_number.parse().map_err(|_| StorageError::NoContact)?,
         };
         self.contact(&number).await?.ok_or(StorageError::NoContact)
+    }
+
+    /// The number of the contact with this name, whichever way it is written.
+    pub(super) async fn named(&self, name: &str) -> Result<Option<Number>, StorageError> {
+        let row: Option<(String,)> = sqlx::query_as("SELECT number FROM contacts WHERE name_key = ?")
+            .bind(name_key(name))
+            .fetch_optional(self.pool())
+            .await?;
+        row.map(|(number,)| db::number(&number)).transpose()
     }
 
     /// Adds a contact, or gives the one with this number another name. `fingerprint` is what an
@@ -148,6 +153,11 @@ fn check_name(name: &str) -> Result<String, StorageError> {
     if name.chars().any(|c| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'))
     {
         return Err(StorageError::BadContactName("it contains control characters"));
+    }
+    // Whoever dials a number wants this number, not somebody who is called so.
+    let plain = matches!(name.parse(), Ok(Number::Plain(_)) | Err(NumberError::CheckDigit));
+    if plain || ["offhook:", "tel:"].iter().any(|scheme| name.to_ascii_lowercase().starts_with(scheme)) {
+        return Err(StorageError::BadContactName("it is a number"));
     }
     Ok(name.to_owned())
 }

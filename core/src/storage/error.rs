@@ -81,9 +81,10 @@ impl StorageError {
             Self::AccountExists(_) => ErrorCode::AccountExists,
             Self::NoAccount(_) | Self::NoCurrentAccount => ErrorCode::NoAccount,
             Self::WrongPassword => ErrorCode::WrongPassword,
-            Self::NoContact | Self::NothingToConfirm => ErrorCode::NoContact,
-            Self::InUse(_)
-            | Self::TooLarge(_)
+            Self::NoContact => ErrorCode::NoContact,
+            Self::NothingToConfirm => ErrorCode::NothingToConfirm,
+            Self::InUse(_) => ErrorCode::InUse,
+            Self::TooLarge(_)
             | Self::NewerVersion
             | Self::Damaged(_)
             | Self::Io { .. }

@@ -42,6 +42,10 @@ impl FromStr for AccountId {
         let id = UsernameCaseMapped::enforce(typed).map_err(|_| {
             StorageError::BadId("letters, digits and signs are fine, blanks and control characters are not")
         })?;
+        // It is read again from the disk. Rare strings need several passes (RFC 8264, section 7) and are no names.
+        if !UsernameCaseMapped::enforce(id.as_ref()).is_ok_and(|again| again == id) {
+            return Err(StorageError::BadId("its characters can't be put into a fixed order"));
+        }
         if id.chars().count() > MAX_ID_CHARS {
             return Err(StorageError::BadId("it is longer than 64 characters"));
         }
@@ -72,6 +76,13 @@ mod tests {
         assert_eq!(id("홍길동").unwrap(), "홍길동");
         assert_eq!(id("e\u{301}ve").unwrap(), "éve");
         assert_eq!(id(&"x".repeat(64)).unwrap().len(), 64);
+    }
+
+    #[test]
+    fn an_id_whose_normal_form_is_not_stable_is_refused() {
+        let unstable =
+            "i=\u{330}\u{330}\u{338}qni\u{330}\u{330}\u{330}\u{330}-\u{330}qni\u{31b}\u{330}\u{330}q";
+        assert!(id(unstable).unwrap_err().contains("order"));
     }
 
     #[test]

@@ -20,6 +20,7 @@
 //! key are not, so that a telephone comes on line after a restart with nobody there to type.
 
 mod account;
+mod book;
 mod contacts;
 mod create;
 mod db;
@@ -34,6 +35,7 @@ mod seal;
 mod settings;
 
 pub use account::AccountStore;
+pub use book::ResolveError;
 pub use contacts::{Contact, MAX_CONTACT_NAME};
 pub use create::{NewAccount, mine_number};
 pub use error::StorageError;

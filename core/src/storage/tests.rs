@@ -1,5 +1,6 @@
 //! Accounts, and what they hold. The tests with a killed child are in [`kill`].
 
+mod book;
 mod kill;
 
 use super::create::Draft;

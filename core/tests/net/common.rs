@@ -59,7 +59,7 @@ impl Node {
 
     /// Looks a number up to the end.
     pub async fn find(&self, key: RecordKey) -> Found {
-        collect(self.net.lookup(key)).await
+        collect(self.net.lookup(key, &[])).await
     }
 }
 

@@ -4,9 +4,11 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod common;
+mod delegation;
 mod fixture;
 mod homes;
 mod hostile;
+mod liar;
 mod privacy;
 mod private;
 mod records;

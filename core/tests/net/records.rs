@@ -200,7 +200,7 @@ async fn a_terminal_whose_certificate_has_expired_is_not_published_without_itsel
 }
 
 #[tokio::test]
-async fn a_terminal_alone_is_not_on_line_but_the_first_node_of_a_network_is() {
+async fn nobody_else_there_is_offline_for_the_first_node_of_a_network_too() {
     let alice = Party::new(0);
     let alone = terminal(&alice, &[]).await;
     let set = alice.set(now(), &[]);
@@ -209,7 +209,8 @@ async fn a_terminal_alone_is_not_on_line_but_the_first_node_of_a_network_is() {
     config.terminal_seed = *alice.terminal.seed();
     let first = Node::start(config).await;
     let set = alice.set(now(), &[first.addr().await]);
-    assert_eq!(first.net.publish(alice.key(), set).await.unwrap().holders, 1);
+    assert_eq!(first.net.publish(alice.key(), set).await, Err(PublishError::Offline));
+    // It is held all the same, for whoever comes.
     let bob = terminal(&Party::new(1), &[first.addr().await]).await;
     bob.until("the link", |status| status.links.iter().any(|link| link.up)).await;
     assert!(!bob.find(alice.key()).await.sets.is_empty());
@@ -223,12 +224,12 @@ async fn the_first_find_is_told_before_the_search_ends() {
     let _alice_node = online(&alice, &entry).await;
     let bob = terminal(&Party::new(1), &entry).await;
     bob.registered(1).await;
-    let mut lookup = bob.net.lookup(alice.key());
+    let mut lookup = bob.net.lookup(alice.key(), &[]);
     let first = tokio::time::timeout(PATIENCE, lookup.next()).await.unwrap();
     assert!(matches!(first, Some(LookupEvent::Found { .. })));
     // Dropping it ends it, and the next one finds nothing amiss.
     drop(lookup);
-    assert!(!collect(bob.net.lookup(alice.key())).await.sets.is_empty());
+    assert!(!collect(bob.net.lookup(alice.key(), &[])).await.sets.is_empty());
 }
 
 #[tokio::test]

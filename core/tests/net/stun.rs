@@ -77,3 +77,32 @@ async fn one_address_gets_a_bounded_number_of_answers() {
     }
     assert!((20..30).contains(&answers), "{answers} answers");
 }
+
+#[tokio::test]
+async fn one_socket_answers_both_families_and_tells_their_hosts_apart() {
+    let mut config = loopback(172, Role::Directory);
+    config.stun = Some("[::]:0".parse().unwrap());
+    config.limits.stun_per_source = 1;
+    let directory = Node::start(config).await;
+    let port = directory.net.stun_addr().unwrap().port();
+    let ask = async |client: &UdpSocket, patience| {
+        let (transaction, bytes) = request();
+        let here = if client.local_addr().unwrap().is_ipv4() { "127.0.0.1" } else { "[::1]" };
+        client.send_to(&bytes, format!("{here}:{port}")).await.unwrap();
+        let mut buffer = [0; 600];
+        let length = tokio::time::timeout(patience, client.recv(&mut buffer)).await.ok()?.unwrap();
+        let answer = Message::from_bytes(&buffer[..length]).unwrap();
+        Some(answer.attribute::<XorMappedAddress>().unwrap().addr(transaction))
+    };
+    let long = Duration::from_secs(10);
+    let first = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    assert_eq!(ask(&first, long).await, Some(first.local_addr().unwrap()), "an IPv4 address as one");
+    // One IPv4 host uses up what it may ask; another one is answered all the same.
+    while ask(&first, Duration::from_millis(300)).await.is_some() {}
+    let second = UdpSocket::bind("127.0.0.2:0").await.unwrap();
+    assert_eq!(ask(&second, long).await, Some(second.local_addr().unwrap()));
+    // Not every machine has IPv6.
+    if let Ok(sixth) = UdpSocket::bind("[::1]:0").await {
+        assert_eq!(ask(&sixth, long).await, Some(sixth.local_addr().unwrap()));
+    }
+}

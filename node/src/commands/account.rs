@@ -66,7 +66,7 @@ async fn create(context: &Context, printer: Printer, id: &str, password_stdin: b
     progress.clear();
     let account = account?;
     if printer.json() {
-        printer.value(&value(&account));
+        printer.value(&reply(&account));
         return Ok(());
     }
     printer.line(&format!(
@@ -83,7 +83,8 @@ async fn create(context: &Context, printer: Printer, id: &str, password_stdin: b
 async fn list(context: &Context, printer: Printer) -> Outcome {
     let accounts = context.home.accounts().await?;
     if printer.json() {
-        accounts.iter().for_each(|account| printer.value(&value(account)));
+        let accounts: Vec<Value> = accounts.iter().map(value).collect();
+        printer.value(&json!({ "reply": "accounts", "accounts": accounts }));
         return Ok(());
     }
     if accounts.is_empty() {
@@ -105,8 +106,14 @@ async fn done(context: &Context, printer: Printer, id: &AccountId, sentence: &st
     }
     let accounts = context.home.accounts().await?;
     let account = accounts.iter().find(|account| account.id == *id);
-    printer.value(&value(account.ok_or_else(|| Failure::from(StorageError::NoAccount(id.to_string())))?));
+    printer.value(&reply(account.ok_or_else(|| Failure::from(StorageError::NoAccount(id.to_string())))?));
     Ok(())
+}
+
+fn reply(account: &AccountSummary) -> Value {
+    let mut reply = value(account);
+    reply["reply"] = "account".into();
+    reply
 }
 
 fn value(account: &AccountSummary) -> Value {

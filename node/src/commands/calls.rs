@@ -1,15 +1,14 @@
 //! `offhook text` and `offhook lookup`.
 
-use super::dial::refuse_mistyped;
-use super::{running, silent_phone};
-use crate::cli::{LookupArgs, TextArgs};
+use super::{phone_to, running};
+use crate::cli::{LookupArgs, SoundArgs, TextArgs};
 use crate::config::Context;
-use crate::console::split_number;
+use crate::console::{joined, split_number};
 use crate::exit::{Exit, Failure, Outcome, text_outcome};
 use crate::output::{Printer, Teller};
-use crate::telephone::{Telephone, resolved, unexpected};
+use crate::telephone::{Telephone, unexpected};
 use futures::StreamExt as _;
-use offhook::api::{Command, Reply};
+use offhook::api::{Command, ErrorCode, Reply};
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -18,7 +17,7 @@ const DELIVERY: Duration = Duration::from_secs(60);
 
 /// `offhook text`
 pub async fn text(context: &Context, printer: Printer, args: &TextArgs) -> Outcome {
-    let words = args.words.join(" ");
+    let words = joined(&args.words);
     let (number, body) = split_number(&words);
     if body.is_empty() {
         return Err(Failure::bad_input("What shall the message say? `offhook text NUMBER MESSAGE`."));
@@ -26,8 +25,8 @@ pub async fn text(context: &Context, printer: Printer, args: &TextArgs) -> Outco
     if let Some(remote) = running(context).await? {
         return send(&remote, printer, number, body).await;
     }
-    refuse_mistyped(number)?;
-    let phone = silent_phone(context, &args.network).await?;
+    let settings = context.settings(&args.network, &SoundArgs::none(), None)?;
+    let phone = phone_to(context, number, settings).await?;
     let outcome = send(&phone, printer, number, body).await;
     phone.shutdown().await;
     outcome
@@ -35,23 +34,20 @@ pub async fn text(context: &Context, printer: Printer, args: &TextArgs) -> Outco
 
 async fn send(telephone: &impl Telephone, printer: Printer, number: &str, body: &str) -> Outcome {
     let mut events = telephone.events();
-    let command = Command::Text { number: number.into(), body: body.into() };
-    let reply = telephone.execute(resolved(telephone, command).await?).await?;
+    let reply = telephone.execute(Command::Text { number: number.into(), body: body.into() }).await?;
     let Reply::Message { id } = reply else { return Err(unexpected(&reply).into()) };
     let outcome = async {
         while let Some(event) = events.next().await {
             if let Some(outcome) = text_outcome(&event.event, &id) {
-                if printer.json() || outcome.is_ok() {
-                    Teller::new(printer).event(&event);
-                }
+                Teller::new(printer).event(&event);
                 return outcome;
             }
         }
-        Err(Failure::failed("The terminal ended before the message was delivered."))
+        Err(Failure::new(ErrorCode::ShuttingDown, "The terminal ended before the message was delivered."))
     };
     match timeout(DELIVERY, outcome).await {
         Ok(outcome) => outcome,
-        Err(_) => Err(Failure::failed("The message has not been delivered yet.")),
+        Err(_) => Err(Failure::new(ErrorCode::Network, "The message has not been delivered yet.")),
     }
 }
 
@@ -61,15 +57,15 @@ pub async fn lookup(context: &Context, printer: Printer, args: &LookupArgs) -> O
     if let Some(remote) = running(context).await? {
         return look_up(&remote, printer, number).await;
     }
-    refuse_mistyped(&number)?;
-    let phone = silent_phone(context, &args.network).await?;
+    let settings = context.settings(&args.network, &SoundArgs::none(), None)?;
+    let phone = phone_to(context, &number, settings).await?;
     let outcome = look_up(&phone, printer, number).await;
     phone.shutdown().await;
     outcome
 }
 
 async fn look_up(telephone: &impl Telephone, printer: Printer, number: String) -> Outcome {
-    let reply = telephone.execute(resolved(telephone, Command::Lookup { number }).await?).await?;
+    let reply = telephone.execute(Command::Lookup { number }).await?;
     let Reply::Lookup(found) = &reply else { return Err(unexpected(&reply).into()) };
     printer.reply(&reply);
     // Scripts ask in order to know whether a call would ring.

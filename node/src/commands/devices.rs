@@ -8,9 +8,9 @@ use offhook::audio::{DeviceInfo, DeviceKind};
 pub async fn list(printer: Printer) -> Outcome {
     let devices = tokio::task::spawn_blocking(offhook::audio::devices)
         .await
-        .map_err(|_| Failure::failed("The sound devices can't be listed."))?;
+        .map_err(|_| Failure::system("The sound devices can't be listed."))?;
     if printer.json() {
-        devices.iter().for_each(|device| printer.value(device));
+        printer.value(&serde_json::json!({ "reply": "devices", "devices": devices }));
         return Ok(());
     }
     printer.line(&table("Microphones (--mic)", DeviceKind::Mic, &devices));

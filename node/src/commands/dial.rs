@@ -1,17 +1,16 @@
 //! `offhook dial`: one call from the shell, through the running terminal or with a telephone of its own.
 
 use super::run::{MAX_LINE, carry_out};
-use super::running;
+use super::{phone_to, running};
 use crate::cli::DialArgs;
 use crate::config::Context;
 use crate::console::{self, HELP, Input};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::{Printer, Teller};
-use crate::own;
 use crate::signals::Interrupts;
-use crate::telephone::{Telephone, resolved, unexpected};
+use crate::telephone::{Telephone, unexpected};
 use futures::StreamExt as _;
-use offhook::api::{CallRef, Command, EndReason, Event, Reply, TimedEvent};
+use offhook::api::{CallRef, Command, EndReason, ErrorCode, Event, Reply, TimedEvent};
 use std::time::Duration;
 use tokio::io::Stdin;
 use tokio::time::timeout;
@@ -31,20 +30,10 @@ pub async fn dial(context: &Context, printer: Printer, args: &DialArgs) -> Outco
         return call(&remote, printer, number, interrupts).await;
     }
     let settings = context.settings(&args.network, &args.sound, args.ring_timeout)?;
-    refuse_mistyped(&number)?;
-    let phone = own::start_on_line(context, &settings).await?;
+    let phone = phone_to(context, &number, settings).await?;
     let outcome = call(&phone, printer, number, interrupts).await;
     phone.shutdown().await;
     outcome
-}
-
-/// A mistyped number is told before anything is started. A word may be a contact: that is found out later.
-pub(super) fn refuse_mistyped(typed: &str) -> Result<(), Failure> {
-    if typed.contains(char::is_alphabetic) && !typed.contains(':') {
-        return Ok(());
-    }
-    let parsed = typed.parse::<offhook::proto::number::Invitation>();
-    parsed.map(drop).map_err(|error| Failure::bad_input(error.to_string()))
 }
 
 async fn call(
@@ -54,7 +43,7 @@ async fn call(
     mut interrupts: Interrupts,
 ) -> Outcome {
     let mut events = telephone.events();
-    let reply = telephone.execute(resolved(telephone, Command::Dial { number }).await?).await?;
+    let reply = telephone.execute(Command::Dial { number }).await?;
     let Reply::Call { call } = reply else { return Err(unexpected(&reply).into()) };
     let mut progress = Progress { call: call.clone(), teller: Teller::new(printer), answered: false };
     let mut lines = Some(FramedRead::new(tokio::io::stdin(), LinesCodec::new_with_max_length(MAX_LINE)));
@@ -62,15 +51,15 @@ async fn call(
         tokio::select! {
             event = events.next() => match event {
                 Some(event) => if let Some(outcome) = progress.event(&event) { return outcome },
-                None => return Err(Failure::failed("The terminal ended during the call.")),
+                None => return Err(Failure::new(ErrorCode::ShuttingDown, "The terminal ended during the call.")),
             },
             () = interrupts.next() => break,
             line = next_line(&mut lines) => match line.as_deref().map(console::parse) {
                 Some(Ok(Input::Quit)) => break,
                 Some(Ok(Input::Command(command))) => carry_out(telephone, command, printer).await,
-                Some(Ok(Input::Help)) => printer.line(HELP),
+                Some(Ok(Input::Help)) => printer.remark(HELP),
                 Some(Ok(Input::Empty)) => {}
-                Some(Err(sentence)) => printer.complaint(&sentence),
+                Some(Err(error)) => printer.refusal(&error),
                 // A script without input goes on listening.
                 None => lines = None,
             },
@@ -145,19 +134,6 @@ mod tests {
     fn ended(call: &str, reason: EndReason) -> Event {
         let number = Number::Plain(PlainNumber::from_index(1));
         Event::Ended { call: call.into(), number, reason, by: Side::Remote, duration_ms: 0 }
-    }
-
-    #[test]
-    fn mistyped_numbers_are_refused_at_once() {
-        let right = Number::Plain(PlainNumber::from_index(1)).to_string();
-        assert!(refuse_mistyped(&right).is_ok());
-        assert!(refuse_mistyped("Bob of the hill").is_ok(), "perhaps a contact");
-        let wrong = format!("{}{}", &right[..right.len() - 1], if right.ends_with('0') { 1 } else { 0 });
-        for bad in [&wrong, "", "offhook:", "offhook:1?key=x"] {
-            let failure = refuse_mistyped(bad).unwrap_err();
-            assert_eq!(failure.exit, Exit::BadInput, "{bad}");
-            assert!(failure.message.ends_with('.'), "{}", failure.message);
-        }
     }
 
     #[test]

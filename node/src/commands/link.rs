@@ -49,7 +49,7 @@ async fn from_file(context: &Context) -> Result<String, Failure> {
 /// whatever the user's colours, because readers want dark modules on a light ground.
 fn qr(link: &str, colours: bool) -> Result<String, Failure> {
     let code = QrCode::with_error_correction_level(link, EcLevel::L)
-        .map_err(|_| Failure::failed("The link is too long for a QR code."))?;
+        .map_err(|_| Failure::system("The link is too long for a QR code."))?;
     let picture = code.render::<Dense1x2>().quiet_zone(true).build();
     if !colours {
         return Ok(picture);

@@ -1,17 +1,19 @@
 //! `offhook run`: on line until it is told to end.
 
 use crate::cli::RunArgs;
-use crate::config::Context;
+use crate::config::{Context, Settings};
 use crate::console::{self, HELP, Input};
 use crate::control::{ControlSocket, Limits};
 use crate::exit::{Failure, Outcome};
 use crate::output::{Printer, Teller};
 use crate::signals::Interrupts;
-use crate::telephone::{Telephone, resolved, unexpected};
-use crate::{metrics, own, text};
+use crate::telephone::{Telephone, unexpected};
+use crate::{own, text};
 use futures::StreamExt as _;
-use offhook::api::{Command, Event, Reply, Status, TimedEvent, monotonic_ns};
+use offhook::api::{ApiError, Command, ErrorCode, Event, LineState, Reply, Status, TimedEvent, monotonic_ns};
+use offhook::http::Http;
 use offhook::phone::Phone;
+use std::net::SocketAddr;
 use tokio_util::codec::{FramedRead, LinesCodec};
 use tokio_util::sync::CancellationToken;
 
@@ -32,12 +34,13 @@ pub async fn run(context: &Context, printer: Printer, args: &RunArgs) -> Outcome
     let events = Telephone::events(&phone);
     tokio::spawn(socket.serve(phone.clone(), quit.clone(), Limits::default()));
     let outcome = async {
-        if let Some(addr) = settings.metrics {
-            let bound = metrics::serve(addr, phone.clone(), quit.clone()).await?;
-            tracing::info!(%bound, "metrics");
-            printer.remark(&format!("Metrics at http://{bound}/metrics"));
-        }
+        // Ends when it is dropped.
+        let _http = match settings.metrics {
+            Some(addr) => Some(serve_metrics(addr, &phone, printer).await?),
+            None => None,
+        };
         let already = greet(&phone, printer).await?;
+        warn_of_missing_devices(settings, printer);
         tokio::spawn(console(phone.clone(), printer, quit.clone()));
         tokio::select! {
             outcome = show(events, already, printer) => outcome,
@@ -54,20 +57,38 @@ pub async fn run(context: &Context, printer: Printer, args: &RunArgs) -> Outcome
     }
 }
 
+async fn serve_metrics(addr: SocketAddr, phone: &Phone, printer: Printer) -> Result<Http, Failure> {
+    let http = Http::bind(addr, phone.clone()).await;
+    let http =
+        http.map_err(|error| Failure::system(format!("{}; choose another address with --metrics.", error)))?;
+    printer.remark(&format!("Metrics at http://{}/metrics", http.addr()));
+    Ok(http)
+}
+
+/// In the background: sound systems take their time to answer.
+fn warn_of_missing_devices(settings: Settings, printer: Printer) {
+    tokio::task::spawn_blocking(move || {
+        for sentence in own::missing_devices(&settings) {
+            printer.complaint(sentence);
+        }
+    });
+}
+
 /// Says who this is. Gives the time of the state that was told, if that was on line: the event of the same
 /// news need not be shown again.
 async fn greet(phone: &Phone, printer: Printer) -> Result<u64, Failure> {
     let reply = phone.execute(Command::Status).await?;
     let Reply::Status(status) = reply else { return Err(unexpected(&reply).into()) };
+    let online = status.line == LineState::Online;
     if !printer.json() {
         let version = env!("CARGO_PKG_VERSION");
         printer.line(&format!("Offhook {version}: {}, number {}.", status.account, status.number));
-        if !status.online {
+        if !online {
             printer.line("Going on line … (`help` lists the commands)");
         }
     }
     remind(&status, printer);
-    if !status.online {
+    if !online {
         return Ok(0);
     }
     let event = TimedEvent { t_ns: monotonic_ns(), event: Event::Online { number: status.number } };
@@ -97,7 +118,7 @@ async fn show(
             teller.event(&event);
         }
     }
-    Err(Failure::failed("The telephone ended by itself."))
+    Err(Failure::new(ErrorCode::ShuttingDown, "The telephone ended by itself."))
 }
 
 /// Carries out the lines of standard input. Its end is not the telephone's: services have none.
@@ -105,23 +126,22 @@ async fn console(phone: Phone, printer: Printer, quit: CancellationToken) {
     let mut lines = FramedRead::new(tokio::io::stdin(), LinesCodec::new_with_max_length(MAX_LINE));
     while let Some(line) = lines.next().await {
         let Ok(line) = line else {
-            printer.complaint("This line is too long, or no UTF-8 text.");
+            printer.refusal(&ApiError::new(ErrorCode::BadInput, "This line is too long, or no UTF-8 text."));
             continue;
         };
         match console::parse(&line) {
             Ok(Input::Empty) => {}
-            Ok(Input::Help) => printer.line(HELP),
+            Ok(Input::Help) => printer.remark(HELP),
             Ok(Input::Quit | Input::Command(Command::Shutdown)) => return quit.cancel(),
             Ok(Input::Command(command)) => carry_out(&phone, command, printer).await,
-            Err(sentence) => printer.complaint(&sentence),
+            Err(error) => printer.refusal(&error),
         }
     }
 }
 
 /// Carries one command out and prints the reply.
 pub async fn carry_out(telephone: &impl Telephone, command: Command, printer: Printer) {
-    let done = async { telephone.execute(resolved(telephone, command).await?).await };
-    match done.await {
+    match telephone.execute(command).await {
         Ok(reply) => printer.reply(&reply),
         Err(error) => printer.refusal(&error),
     }

@@ -3,6 +3,7 @@
 use crate::config::Context;
 use crate::exit::{Failure, Outcome};
 use crate::output::Printer;
+use serde_json::json;
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,17 +15,24 @@ const PACKAGED: &str = "ExecStart=/usr/bin/offhook run --json";
 /// Prints the unit or writes it to its place.
 pub fn execute(context: &Context, printer: Printer, install: bool) -> Outcome {
     let program = env::current_exe()
-        .map_err(|error| Failure::failed(format!("Where this program lies can't be found out: {error}.")))?;
+        .map_err(|error| Failure::system(format!("Where this program lies can't be found out: {error}.")))?;
     let unit = unit(&program, context.home.dir(), context.account.as_deref())?;
     if !install {
-        printer.line(unit.trim_end());
+        match printer.json() {
+            true => printer.value(&json!({ "reply": "service", "unit": unit })),
+            false => printer.line(unit.trim_end()),
+        }
         return Ok(());
     }
     let dir = systemd_dir()?;
     let path = dir.join("offhook.service");
     fs::create_dir_all(&dir)
         .and_then(|()| fs::write(&path, unit))
-        .map_err(|error| Failure::failed(format!("{} can't be written: {error}.", path.display())))?;
+        .map_err(|error| Failure::system(format!("{} can't be written: {error}.", path.display())))?;
+    if printer.json() {
+        printer.value(&json!({ "reply": "service", "path": path }));
+        return Ok(());
+    }
     printer.line(&format!(
         "Written to {}. Start it now and at every log-in with\n\n  \
          systemctl --user daemon-reload\n  systemctl --user enable --now offhook",
@@ -35,7 +43,7 @@ pub fn execute(context: &Context, printer: Printer, install: bool) -> Outcome {
 
 fn unit(program: &Path, home: &Path, account: Option<&str>) -> Result<String, Failure> {
     let home = std::path::absolute(home)
-        .map_err(|error| Failure::failed(format!("{} has no absolute path: {error}.", home.display())))?;
+        .map_err(|error| Failure::system(format!("{} has no absolute path: {error}.", home.display())))?;
     let mut words = vec![quoted(program)?, "--home".into(), quoted(&home)?];
     if let Some(account) = account {
         words.extend(["--account".into(), quoted(Path::new(account))?]);
@@ -52,7 +60,7 @@ fn quoted(path: &Path) -> Result<String, Failure> {
             let text = text.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%").replace('$', "$$");
             Ok(format!("\"{text}\""))
         }
-        Some(_) | None => Err(Failure::failed(format!("A service can't use the path {}.", path.display()))),
+        Some(_) | None => Err(Failure::system(format!("A service can't use the path {}.", path.display()))),
     }
 }
 

@@ -42,7 +42,7 @@ impl Remote {
                 return Ok(None);
             }
             Err(error) => {
-                return Err(Failure::failed(format!("{} can't be opened: {error}.", socket.display())));
+                return Err(Failure::system(format!("{} can't be opened: {error}.", socket.display())));
             }
         };
         let (input, out) = stream.into_split();

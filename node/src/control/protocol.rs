@@ -1,5 +1,6 @@
 //! Lines of the control socket.
 
+use crate::exit::Exit;
 use offhook::api::{ApiError, Command, ErrorCode, Reply, TimedEvent};
 use serde::{Deserialize, Serialize};
 
@@ -28,11 +29,15 @@ enum SocketRequest {
     Subscribe,
 }
 
-/// A refusal, in the shape of a reply.
+/// A refusal, in the shape of a reply, with the exit code that the command line gives it.
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "reply", rename_all = "snake_case")]
 enum Refusal {
-    Error(ApiError),
+    Error {
+        exit: u8,
+        #[serde(flatten)]
+        error: ApiError,
+    },
 }
 
 /// Reads a client's line.
@@ -62,7 +67,7 @@ pub fn parse_answer(line: &str) -> Result<Answer, serde_json::Error> {
     if serde_json::from_str::<Kind>(line)?.event.is_some() {
         return serde_json::from_str(line).map(Answer::Event);
     }
-    if let Ok(Refusal::Error(error)) = serde_json::from_str(line) {
+    if let Ok(Refusal::Error { error, .. }) = serde_json::from_str(line) {
         return Ok(Answer::Reply(Err(error)));
     }
     serde_json::from_str(line).map(|reply| Answer::Reply(Ok(reply)))
@@ -72,7 +77,7 @@ pub fn parse_answer(line: &str) -> Result<Answer, serde_json::Error> {
 pub fn reply_line(reply: &Result<Reply, ApiError>) -> String {
     match reply {
         Ok(reply) => json(reply),
-        Err(error) => json(&Refusal::Error(error.clone())),
+        Err(error) => json(&Refusal::Error { exit: Exit::of_code(error.code) as u8, error: error.clone() }),
     }
 }
 
@@ -134,7 +139,13 @@ mod tests {
         ];
         for reply in replies {
             let line = reply_line(&reply);
-            assert_eq!(parse_answer(&line).unwrap(), Answer::Reply(reply), "{line}");
+            assert_eq!(parse_answer(&line).unwrap(), Answer::Reply(reply.clone()), "{line}");
+            if reply.is_err() {
+                assert_eq!(
+                    line,
+                    r#"{"reply":"error","exit":1,"code":"no_call","message":"There is no call."}"#
+                );
+            }
         }
     }
 

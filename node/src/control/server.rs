@@ -1,5 +1,5 @@
 use super::protocol::{self, Request};
-use crate::exit::{Exit, Failure};
+use crate::exit::Failure;
 use crate::telephone::Telephone;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
@@ -45,16 +45,16 @@ pub struct ControlSocket {
 
 impl ControlSocket {
     /// Binds `path`, taking the place of a socket that a killed program left behind. A live one is a
-    /// failure with [`Exit::InUse`].
+    /// failure with [`ErrorCode::InUse`].
     pub async fn bind(path: &Path) -> Result<Self, Failure> {
         if UnixStream::connect(path).await.is_ok() {
             return Err(Failure::new(
-                Exit::InUse,
+                ErrorCode::InUse,
                 "A terminal is running here already. `offhook status` shows it.",
             ));
         }
         let failed =
-            |error: std::io::Error| Failure::failed(format!("{} can't be made: {error}.", path.display()));
+            |error: std::io::Error| Failure::system(format!("{} can't be made: {error}.", path.display()));
         // Bound in a directory that nobody else can enter, so that there is no moment at which the socket
         // has another mode; then moved into place.
         let nursery = path.with_file_name(".sock");

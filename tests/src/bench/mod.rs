@@ -1,12 +1,11 @@
 //! The benchmarks. Each runs the built programs in the network lab and answers with named figures and all samples.
 
-#[cfg(feature = "library")]
 mod dht;
 mod idle;
 mod nodes;
 mod setup;
+mod terminal;
 
-#[cfg(feature = "library")]
 pub use dht::dht;
 pub use idle::idle;
 pub use setup::setup;

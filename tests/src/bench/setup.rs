@@ -2,7 +2,7 @@
 //! terminals behind port-restricted NATs, each with a directory of its own.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -28,6 +28,7 @@ struct Samples {
     contact_audio_ms: Vec<f64>,
     m2e_ms: Vec<f64>,
     heard: Vec<f64>,
+    directory_kb_per_min: Vec<f64>,
 }
 
 struct Bench {
@@ -58,7 +59,7 @@ pub fn setup(calls: u32) -> Result<Report, BenchError> {
         let mut unmeasured = Samples::default();
         // The first call makes them acquainted.
         let samples = if round == 0 { &mut unmeasured } else { &mut samples };
-        warm_call(&mut ada, &mut bob, samples)?;
+        warm_call(&bench, &mut ada, &mut bob, samples)?;
         progress(&format!("warm call {round} of {calls}: {:.0} ms", samples.warm_ms.last().unwrap_or(&0.0)));
     }
     Ok(Report {
@@ -70,6 +71,7 @@ pub fn setup(calls: u32) -> Result<Report, BenchError> {
             ("m2e_ms", median(&samples.m2e_ms)),
             ("stranger_answer_to_audio_ms", median(&samples.stranger_audio_ms)),
             ("heard", median(&samples.heard)),
+            ("directory_kb_per_min", median(&samples.directory_kb_per_min)),
         ],
         samples: serde_json::to_value(&samples).map_err(|error| BenchError::Other(error.to_string()))?,
     })
@@ -87,6 +89,15 @@ impl Bench {
         let entry = |index: usize| servers.get(index).map(Directory::address).into_iter().collect();
         let (entry_a, entry_b) = (entry(1), entry(2));
         Ok(Self { mesh, entry_a, entry_b, _servers: servers, folder: tempfile::tempdir()? })
+    }
+
+    /// Bytes that have passed between the two terminals and all servers, directories among them, both directions.
+    fn bytes_by_servers(&self) -> u64 {
+        let flow = |a: &Host, b: &Host| self.mesh.lab.flow_bytes(a.public(), b.public());
+        let ends = [&self.mesh.a, &self.mesh.b];
+        let pairs =
+            ends.into_iter().flat_map(|end| self.mesh.servers.iter().map(move |server| (end, server)));
+        pairs.map(|(end, server)| flow(end, server) + flow(server, end)).sum()
     }
 
     fn terminal(
@@ -108,6 +119,8 @@ fn cold_call(
     samples: &mut Samples,
 ) -> Result<(), BenchError> {
     let mut ada = bench.terminal(ada.fresh_copy()?, &bench.mesh.a, &bench.entry_a, speech::a())?;
+    // Cold: what it was connected with while it published has been let go.
+    ada.until_alone()?;
     let call = rung_call(&mut ada, bob)?;
     samples.cold_ms.push(call.dial_to_ring_ms());
     samples.stranger_audio_ms.push(call.answer_to_audio_ms());
@@ -130,9 +143,17 @@ fn make_contacts(ada: &mut Terminal, bob: &mut Terminal) -> Result<(), BenchErro
     Ok(())
 }
 
-fn warm_call(ada: &mut Terminal, bob: &mut Terminal, samples: &mut Samples) -> Result<(), BenchError> {
+fn warm_call(
+    bench: &Bench,
+    ada: &mut Terminal,
+    bob: &mut Terminal,
+    samples: &mut Samples,
+) -> Result<(), BenchError> {
     let call = rung_call(ada, bob)?;
+    let (start, before) = (Instant::now(), bench.bytes_by_servers());
     let until = call.talk(ada, bob, TALK)?;
+    let (minutes, bytes) = (start.elapsed().as_secs_f64() / 60.0, bench.bytes_by_servers() - before);
+    samples.directory_kb_per_min.push(bytes as f64 / 1024.0 / minutes);
     hang_up(ada, bob)?;
     let (by_ada, by_bob) = call.judge(ada, bob, until)?;
     samples.warm_ms.push(call.dial_to_ring_ms());

@@ -20,7 +20,6 @@ struct Cli {
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Name {
     Setup,
-    #[cfg(feature = "library")]
     Dht,
     Idle,
 }
@@ -29,7 +28,6 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.name {
         Name::Setup => bench::setup(cli.count.unwrap_or(10)),
-        #[cfg(feature = "library")]
         Name::Dht => bench::dht(cli.count.unwrap_or(40)),
         Name::Idle => bench::idle(cli.count.unwrap_or(180)),
     };

@@ -50,7 +50,7 @@ fn demo(step: &dyn Fn(&str)) -> Result<String, CallError> {
     step(&format!("ada dials {}", bob.number()));
     let (dialled, rang) = ring(&mut ada, &mut bob)?;
     step(&format!(
-        "bob's terminal rings, {:.0} ms after dialling, and ada hears the ringback",
+        "bob's terminal rings, {:.0} ms after dialling, and ada is told that it rings",
         ms(dialled, rang)
     ));
     let call = Call::answer(&mut ada, &mut bob, dialled, rang)?;

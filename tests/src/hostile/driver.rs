@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, identify, noise, ping, re
 use tokio::sync::mpsc;
 
 use super::evidence::{Evidence, Identified};
-use super::node::{Manner, Protocol, Served, Tally};
+use super::node::{Manner, Progress, Protocol, Served, Tally};
 use super::stream::{Outgoing, Raw};
 use super::wire::{Answer, Asked, KAD, KadMessage, SIGNAL, kad};
 
@@ -45,14 +46,23 @@ pub(super) enum Command {
         reply: Box<dyn FnOnce(Result<Vec<u8>, String>) + Send>,
     },
     Flood {
-        protocol: Protocol,
-        to: PeerId,
-        count: u64,
-        parallel: usize,
-        end: Instant,
+        plan: FloodPlan,
         make: Box<dyn FnMut(u64) -> Outgoing + Send>,
+        progress: Arc<Progress>,
         reply: SyncSender<Tally>,
     },
+}
+
+/// What a flood is to be.
+pub(super) struct FloodPlan {
+    pub(super) protocol: Protocol,
+    pub(super) to: PeerId,
+    /// Messages in all.
+    pub(super) count: u64,
+    /// Messages without an answer at a time.
+    pub(super) parallel: usize,
+    pub(super) began: Instant,
+    pub(super) end: Instant,
 }
 
 /// How a node is made.
@@ -93,16 +103,29 @@ enum Waiter {
 
 /// A flood and how far it is.
 struct Inundation {
-    protocol: Protocol,
-    to: PeerId,
-    count: u64,
-    parallel: usize,
+    plan: FloodPlan,
     open: usize,
-    end: Instant,
-    began: Instant,
     make: Box<dyn FnMut(u64) -> Outgoing + Send>,
+    progress: Arc<Progress>,
     reply: SyncSender<Tally>,
     tally: Tally,
+}
+
+impl Inundation {
+    /// Whether its time is over, or it was told to stop.
+    fn is_stopped(&self, now: Instant) -> bool {
+        now >= self.plan.end || self.progress.stop.load(Ordering::Relaxed)
+    }
+
+    /// Whether another message may go out.
+    fn may_send(&self, now: Instant) -> bool {
+        self.open < self.plan.parallel && self.tally.sent < self.plan.count && !self.is_stopped(now)
+    }
+
+    /// Whether there is nothing left to wait for.
+    fn is_over(&self, now: Instant) -> bool {
+        self.is_stopped(now) || (self.open == 0 && self.tally.sent >= self.plan.count)
+    }
 }
 
 /// Starts a node; answers the addresses that it listens on, QUIC first.
@@ -193,10 +216,8 @@ impl Driver {
             Command::Send { protocol, to, bytes, reply } => {
                 self.send(protocol, to, bytes, Waiter::Test(reply))
             }
-            Command::Flood { protocol, to, count, parallel, end, make, reply } => {
-                let (began, tally) = (Instant::now(), Tally::default());
-                let flood =
-                    Inundation { protocol, to, count, parallel, open: 0, end, began, make, reply, tally };
+            Command::Flood { plan, make, progress, reply } => {
+                let flood = Inundation { plan, open: 0, make, progress, reply, tally: Tally::default() };
                 self.next_flood += 1;
                 self.floods.insert(self.next_flood, flood);
                 self.pour(self.next_flood);
@@ -238,25 +259,23 @@ impl Driver {
     /// Sends as much of a flood as may be open.
     fn pour(&mut self, id: u64) {
         while let Some(flood) = self.floods.get_mut(&id) {
-            let over = flood.tally.sent >= flood.count || Instant::now() >= flood.end;
-            if over || flood.open >= flood.parallel {
+            if !flood.may_send(Instant::now()) {
                 break;
             }
             let bytes = (flood.make)(flood.tally.sent);
             flood.tally.sent += 1;
+            flood.progress.sent.store(flood.tally.sent, Ordering::Relaxed);
             flood.open += 1;
-            let (protocol, to) = (flood.protocol, flood.to);
+            let (protocol, to) = (flood.plan.protocol, flood.plan.to);
             self.send(protocol, to, bytes, Waiter::Flood(id));
         }
     }
 
-    /// Reports the floods that are over, whether all their messages were answered or not.
+    /// Reports the floods that are over: answered to the end, out of time, or told to stop.
     fn end_floods(&mut self) {
         let now = Instant::now();
-        let is_over =
-            |flood: &Inundation| now >= flood.end || (flood.open == 0 && flood.tally.sent >= flood.count);
-        for (_, mut flood) in self.floods.extract_if(|_, flood| is_over(flood)) {
-            flood.tally.took = now - flood.began;
+        for (_, mut flood) in self.floods.extract_if(|_, flood| flood.is_over(now)) {
+            flood.tally.took = now - flood.plan.began;
             let _ = flood.reply.send(flood.tally);
         }
     }

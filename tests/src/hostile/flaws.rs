@@ -9,7 +9,7 @@ use offhook_proto::record::{
 };
 use offhook_proto::wire::{Signed, UnixMillis, decode, encode};
 
-use super::person::{Person, ago, now};
+use crate::people::{Person, ago, now};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -69,7 +69,8 @@ fn forged(victim: &Person, attacker: &Person, trap: &NodeAddr) -> Vec<Flaw> {
     let right = victim.set(now, trap);
     let account = victim.account_record(now);
     // The victim's number in the attacker's name, with a proof that gives another number.
-    let stolen = Person { number: victim.number.clone(), ..attacker.clone() };
+    let mut stolen = attacker.clone();
+    stolen.number = victim.number.clone();
     let terminal = |signed: SignedTerminal| RecordSet { terminals: vec![signed], ..right.clone() };
     vec![
         Flaw::new(
@@ -193,9 +194,9 @@ mod tests {
         let trap: NodeAddr = "/ip4/127.0.0.1/tcp/1".parse().unwrap();
         let seq = ago(Duration::from_secs(10));
         let right = victim.set(seq, std::slice::from_ref(&trap));
-        let held = record::check(&victim.key, &right.encode(), now()).unwrap();
+        let held = record::check(&victim.key(), &right.encode(), now()).unwrap();
         for flaw in flaws(&victim, &attacker, seq, &trap, &trap) {
-            let set = record::check(&victim.key, &flaw.bytes, now());
+            let set = record::check(&victim.key(), &flaw.bytes, now());
             let proven = set.clone().is_ok_and(|set| set.proof_task().is_none_or(|task| task.run()));
             let alone = set.and_then(|set| record::merge(None, &set, now()).map(|_| set));
             let beside = alone.clone().and_then(|set| record::merge(Some(&held), &set, now()));

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use libp2p::{Multiaddr, PeerId};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
-use super::driver::{self, Command};
+use super::driver::{self, Command, FloodPlan};
 use super::evidence::Evidence;
 use super::stream::Outgoing;
 use super::wire::{self, Answer, KadMessage, KadPeer, kad};
@@ -99,14 +100,12 @@ impl Gang {
         self.start(key_of(seed)?, None, false)
     }
 
-    /// A node with the key of this seed: that of a [`Person`](super::Person)'s terminal, say.
+    /// A node with the key of this seed: that of a [`Person`](crate::people::Person)'s terminal, say.
     ///
     /// # Errors
     /// When it can't listen.
     pub fn node_of(&self, seed: &[u8; 32], manner: Option<Manner>) -> Result<Node, HostileError> {
-        let key =
-            Keypair::ed25519_from_bytes(*seed).map_err(|error| HostileError::Start(error.to_string()))?;
-        self.start(key, manner, true)
+        self.start(key_of(seed)?, manner, true)
     }
 
     fn start(&self, key: Keypair, manner: Option<Manner>, serves: bool) -> Result<Node, HostileError> {
@@ -192,14 +191,32 @@ impl Tally {
     }
 }
 
+/// How far a flood is; ends it when told so.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    pub(super) sent: AtomicU64,
+    pub(super) stop: AtomicBool,
+}
+
 /// A flood under way.
 #[derive(Debug)]
 pub struct Flood {
     result: std::sync::mpsc::Receiver<Tally>,
+    progress: Arc<Progress>,
     longest: Duration,
 }
 
 impl Flood {
+    /// Messages that have gone out so far.
+    pub fn sent(&self) -> u64 {
+        self.progress.sent.load(Ordering::Relaxed)
+    }
+
+    /// Sends no more.
+    pub fn stop(&self) {
+        self.progress.stop.store(true, Ordering::Relaxed);
+    }
+
     /// Waits for its end.
     ///
     /// # Errors
@@ -359,10 +376,11 @@ impl Node {
         make: impl FnMut(u64) -> Outgoing + Send + 'static,
     ) -> Flood {
         let (reply, result) = sync_channel(1);
-        let end = Instant::now() + longest;
-        let make = Box::new(make);
-        let _ = self.commands.send(Command::Flood { protocol, to, count, parallel, end, make, reply });
-        Flood { result, longest }
+        let (began, progress) = (Instant::now(), Arc::new(Progress::default()));
+        let plan = FloodPlan { protocol, to, count, parallel, began, end: began + longest };
+        let shared = Arc::clone(&progress);
+        let _ = self.commands.send(Command::Flood { plan, make: Box::new(make), progress: shared, reply });
+        Flood { result, progress, longest }
     }
 
     fn command<T>(

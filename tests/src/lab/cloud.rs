@@ -4,7 +4,7 @@
 //! passes the sender's uplink, is routed by its destination address, passes the receiver's downlink and is
 //! written to the receiver's device. There is no other way between namespaces, so counters see everything.
 
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -58,6 +58,9 @@ impl LinkCounters {
 /// Index of an access link.
 pub(super) type PortId = usize;
 
+/// UDP datagrams of an overheard flow that are kept: the newest.
+const OVERHEARD: usize = 256;
+
 /// The thread and what it shares with the lab.
 #[derive(Debug)]
 pub(super) struct Cloud {
@@ -78,6 +81,7 @@ struct State {
     queue: BinaryHeap<Event>,
     next_seq: u64,
     flows: HashMap<(Ipv4Addr, Ipv4Addr), u64>,
+    overheard: HashMap<(Ipv4Addr, Ipv4Addr), VecDeque<Vec<u8>>>,
     unroutable: u64,
     seed: u64,
     stop: bool,
@@ -187,6 +191,16 @@ impl Cloud {
         self.shared.lock().flows.get(&(from, to)).copied().unwrap_or(0)
     }
 
+    /// Keeps what is sent from one public address to another from now on.
+    pub(super) fn overhear(&self, from: Ipv4Addr, to: Ipv4Addr) {
+        self.shared.lock().overheard.entry((from, to)).or_default();
+    }
+
+    /// The payloads of the UDP datagrams that were overheard.
+    pub(super) fn overheard(&self, from: Ipv4Addr, to: Ipv4Addr) -> Vec<Vec<u8>> {
+        self.shared.lock().overheard.get(&(from, to)).into_iter().flatten().cloned().collect()
+    }
+
     pub(super) fn unroutable(&self) -> u64 {
         self.shared.lock().unroutable
     }
@@ -282,6 +296,12 @@ impl State {
             return;
         };
         *self.flows.entry((from, to)).or_default() += packet.len() as u64;
+        if let Some(overheard) = self.overheard.get_mut(&(from, to))
+            && let Some(payload) = udp_payload(packet)
+        {
+            overheard.truncate(OVERHEARD - 1);
+            overheard.push_front(payload.to_vec());
+        }
         let Some(port) = self.ports.get_mut(id) else { return };
         let fate = port.down.offer(at, packet.len());
         self.push_fate(fate, Stage::Deliver(id), packet);
@@ -333,6 +353,12 @@ fn endpoints(packet: &[u8]) -> Option<(Ipv4Addr, Ipv4Addr)> {
     let header = packet.first_chunk::<20>()?;
     let address = |at: usize| Ipv4Addr::new(header[at], header[at + 1], header[at + 2], header[at + 3]);
     (header[0] >> 4 == 4).then(|| (address(12), address(16)))
+}
+
+/// What a UDP datagram without IP options or fragments carries.
+fn udp_payload(packet: &[u8]) -> Option<&[u8]> {
+    let is_udp = packet.first() == Some(&0x45) && packet.get(9) == Some(&17);
+    packet.get(28..).filter(|_| is_udp)
 }
 
 /// An IPv4 packet with a UDP datagram in it, for tests that forge a sender (RFC 791, RFC 768; UDP checksum 0

@@ -184,6 +184,17 @@ impl Lab {
         self.inner.cloud.unroutable()
     }
 
+    /// Keeps the newest UDP datagrams that are sent from one public address to another from now on, as somebody could who sits
+    /// on the way.
+    pub fn overhear(&self, from: Ipv4Addr, to: Ipv4Addr) {
+        self.inner.cloud.overhear(from, to);
+    }
+
+    /// The payloads of what was overheard, the newest first.
+    pub fn overheard(&self, from: Ipv4Addr, to: Ipv4Addr) -> Vec<Vec<u8>> {
+        self.inner.cloud.overheard(from, to)
+    }
+
     /// Sends a UDP datagram with a forged sender into the internet.
     pub fn inject_udp(&self, from: SocketAddrV4, to: SocketAddrV4, payload: &[u8]) {
         self.inner.cloud.inject(cloud::udp_packet(from, to, payload));
@@ -253,8 +264,9 @@ impl LanNumber {
     }
 }
 
+/// Beside the names of the namespaces: whoever may make those may write here.
 fn lock_folder() -> PathBuf {
-    std::env::temp_dir().join("offhook-lab")
+    PathBuf::from("/run/offhook-lab")
 }
 
 /// Removes the namespaces of labs whose process is gone: their lock can be had.

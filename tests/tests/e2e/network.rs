@@ -177,6 +177,17 @@ fn a_terminal_waits_for_the_only_node_it_remembers() -> Outcome {
     Ok(())
 }
 
+/// A directory that is told to end (SIGTERM) closes its connections: terminals need not wait for a time-out (60 s).
+#[test]
+fn a_directory_that_ends_says_goodbye() -> Outcome {
+    let mut directory = Directory::start(None, DirectoryPlan::default())?;
+    let plan = TerminalPlan { entry: directory.addresses.clone(), ..TerminalPlan::default() };
+    let ada = Terminal::online(Account::create("ada")?, None, plan)?;
+    assert!(directory.process.terminate(STEP)?.success());
+    ada.process.wait("offline", STEP)?;
+    Ok(())
+}
+
 #[test]
 fn a_terminal_comes_back_when_its_directory_does() -> Outcome {
     let pair = Pair::new("back", Nat::PortRestricted, Nat::PortRestricted, 5)?;

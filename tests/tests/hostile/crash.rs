@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use offhook_proto::identity::DirectoryKey;
 use offhook_proto::record;
-use offhook_tests::hostile::person::now;
 use offhook_tests::hostile::wire::{self, Answer};
-use offhook_tests::hostile::{Gang, Node, Person};
+use offhook_tests::hostile::{Gang, Node};
+use offhook_tests::people::{Person, now};
 use offhook_tests::phone::{Directory, DirectoryPlan};
 
 use crate::{Outcome, address, people};
@@ -29,9 +29,9 @@ fn publish(
     for person in people.iter().cycle() {
         let seq = now();
         let set = person.set(seq, &[address("/ip4/127.0.0.1/tcp/1")]).encode();
-        match node.ask(peer, wire::store(&person.key.0, &set)) {
+        match node.ask(peer, wire::store(&person.key().0, &set)) {
             Ok(Answer::Stored) => {
-                acknowledged.insert(person.key.0, seq.0);
+                acknowledged.insert(person.key().0, seq.0);
             }
             // Within a millisecond of the one before.
             Ok(Answer::Refused(2)) => {}
@@ -61,17 +61,17 @@ fn acknowledged_records_survive_kill_9() -> Outcome {
         let node = gang.node()?;
         let peer = node.connect(&directory.address())?;
         for person in &people {
-            let Some(seq) = acknowledged.get(&person.key.0) else { continue };
-            let (by_kad, by_signal) = node.held_by(peer, &person.key.0)?;
+            let Some(seq) = acknowledged.get(&person.key().0) else { continue };
+            let (by_kad, by_signal) = node.held_by(peer, &person.key().0)?;
             for bytes in [by_kad, by_signal] {
                 let bytes = bytes.ok_or_else(|| format!("round {round}: an acknowledged record is gone"))?;
-                let set = record::check(&person.key, &bytes, now())?;
+                let set = record::check(&person.key(), &bytes, now())?;
                 let kept = set.terminals.iter().map(|terminal| terminal.seq.0).max().unwrap_or_default();
                 assert!(kept >= *seq, "round {round}: {kept} is older than what was acknowledged, {seq}");
             }
         }
         // Whose number it is survives too.
-        let claim = |person: &Person| wire::store(&person.key.0, &person.set(now(), &[]).encode());
+        let claim = |person: &Person| wire::store(&person.key().0, &person.set(now(), &[]).encode());
         assert_eq!(node.ask(peer, claim(&first))?, Answer::Stored, "round {round}");
         assert_eq!(node.ask(peer, claim(&second))?, Answer::Refused(1), "round {round}");
 

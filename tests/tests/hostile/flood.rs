@@ -1,7 +1,9 @@
 //! More than anybody should have to bear: garbage, half messages, endless streams, invites by the thousand.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use libp2p::PeerId;
 use offhook_proto::identity::TerminalCert;
@@ -9,14 +11,13 @@ use offhook_proto::number::Number;
 use offhook_proto::record;
 use offhook_proto::signalling::{CallId, Codec, Introduction, MediaOffer, Message, Packet, seal};
 use offhook_tests::call::{STEP, ring};
-use offhook_tests::hostile::person::now;
 use offhook_tests::hostile::wire::{self, Answer, varint};
-use offhook_tests::hostile::{Flood, Gang, Manner, Node, Outgoing, Person, Protocol, Tally};
+use offhook_tests::hostile::{Flood, Gang, Manner, Node, Outgoing, Protocol, Tally};
+use offhook_tests::people::{Person, now};
 use offhook_tests::phone::{Account, Directory, DirectoryPlan, Terminal, TerminalPlan};
-use offhook_tests::program::Process;
-use std::sync::Arc;
+use offhook_tests::program::{Process, memory_of};
 
-use crate::{Outcome, nodes, noise, people};
+use crate::{Outcome, nodes, noise, people, until};
 
 type Anyhow<T> = Result<T, Box<dyn std::error::Error>>;
 
@@ -26,8 +27,8 @@ const MIB: u64 = 1 << 20;
 const CROWD: usize = 24;
 
 /// How much a directory may grow by one such connection: some hundred streams of signalling and of the DHT, each with
-/// up to 16 KiB of a message that is never finished, and what its transport holds for them.
-const PER_CONNECTION: u64 = 3 * MIB;
+/// up to 16 KiB of a message that is never finished, and what its transport holds for them. MiB.
+const PER_CONNECTION: u64 = 3;
 
 /// A directory and two terminals, of which one, the victim, has chosen a hostile node as its second directory.
 struct Scene {
@@ -64,29 +65,44 @@ impl Scene {
         Ok(Self { directory, ada, bob, evil, bob_peer, cert, gang })
     }
 
-    /// Does the work; answers by how much the memory of the directory and the victim grew at most meanwhile.
-    fn growth<T>(&self, work: impl FnOnce() -> T) -> (u64, u64, T) {
-        let before = (self.directory.process.memory(), self.bob.process.memory());
-        let over = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            let watch = scope.spawn(|| {
-                let mut peak = (0, 0);
-                while !over.load(Ordering::Relaxed) {
-                    peak = peak_of(peak, &self.directory.process, &self.bob.process);
-                    std::thread::sleep(Duration::from_millis(50));
-                }
-                peak
-            });
-            let result = work();
-            over.store(true, Ordering::Relaxed);
-            let peak = watch.join().unwrap();
-            (peak.0.saturating_sub(before.0), peak.1.saturating_sub(before.1), result)
-        })
+    /// Watches the memory of the directory and the victim.
+    fn watch(&self) -> Watch<2> {
+        Watch::start([&self.directory.process, &self.bob.process])
     }
 }
 
-fn peak_of(peak: (u64, u64), directory: &Process, terminal: &Process) -> (u64, u64) {
-    (peak.0.max(directory.memory()), peak.1.max(terminal.memory()))
+/// Sees by how much the memory of some programs grows.
+struct Watch<const N: usize> {
+    before: [u64; N],
+    over: Arc<AtomicBool>,
+    thread: JoinHandle<[u64; N]>,
+}
+
+impl<const N: usize> Watch<N> {
+    fn start(programs: [&Process; N]) -> Self {
+        let pids = programs.map(Process::pid);
+        let (before, over) = (pids.map(memory_of), Arc::new(AtomicBool::new(false)));
+        let end = Arc::clone(&over);
+        let thread = std::thread::spawn(move || {
+            let mut peak = before;
+            while !end.load(Ordering::Relaxed) {
+                for (peak, pid) in peak.iter_mut().zip(pids) {
+                    *peak = memory_of(pid).max(*peak);
+                }
+                // Between two samples.
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            peak
+        });
+        Self { before, over, thread }
+    }
+
+    /// By how many MiB each has grown at most since the start.
+    fn growth(self) -> [u64; N] {
+        self.over.store(true, Ordering::Relaxed);
+        let peak = self.thread.join().unwrap();
+        std::array::from_fn(|at| peak[at].saturating_sub(self.before[at]) / MIB)
+    }
 }
 
 /// Ends a call that rings.
@@ -166,17 +182,15 @@ fn garbage_and_half_messages_leave_memory_bounded() -> Outcome {
     }
     let peer = peer.ok_or("a crowd")?;
     let time = Duration::from_secs(8);
-    let (directory, terminal, tally) = scene.growth(|| {
-        let mut floods: Vec<Flood> = crowd.iter().flat_map(|node| torment(node, peer, 100, time)).collect();
-        floods.extend(torment(&scene.evil, scene.bob_peer, 100, time));
-        join(floods)
-    });
-    let tally = tally?;
-    println!("{} messages; directory +{} MiB, terminal +{} MiB", tally.sent, directory / MIB, terminal / MIB);
+    let watch = scene.watch();
+    let mut floods: Vec<Flood> = crowd.iter().flat_map(|node| torment(node, peer, 100, time)).collect();
+    floods.extend(torment(&scene.evil, scene.bob_peer, 100, time));
+    let tally = join(floods)?;
+    let [directory, terminal] = watch.growth();
+    println!("{} messages; directory +{directory} MiB, terminal +{terminal} MiB", tally.sent);
     assert!(tally.sent > 10_000, "only {} messages: this shows nothing", tally.sent);
-    let most = CROWD as u64 * PER_CONNECTION;
-    assert!(directory < most, "the directory grew by {} MiB", directory / MIB);
-    assert!(terminal < 48 * MIB, "the terminal grew by {} MiB", terminal / MIB);
+    assert!(directory < CROWD as u64 * PER_CONNECTION, "the directory grew by {directory} MiB");
+    assert!(terminal < 48, "the terminal grew by {terminal} MiB");
     ring(&mut scene.ada, &mut scene.bob)?;
     end(&mut scene.ada, &mut scene.bob)
 }
@@ -185,12 +199,12 @@ fn garbage_and_half_messages_leave_memory_bounded() -> Outcome {
 fn invite(from: &Person, to: &TerminalCert, n: u64) -> Vec<u8> {
     let mut id = [0; 16];
     id[..8].copy_from_slice(&n.to_be_bytes());
-    id[8..].copy_from_slice(&from.key.0[..8]);
+    id[8..].copy_from_slice(&from.key().0[..8]);
     let intro = Introduction {
         number: from.number.clone(),
         proof: from.proof.clone(),
         identity: from.identity.public(),
-        cert: from.cert(),
+        cert: from.cert(now()),
         routes: Vec::new(),
     };
     let offer = MediaOffer {
@@ -232,75 +246,93 @@ fn barrage(
     }
 }
 
-/// A million invites, or as many as go in some seconds.
+/// A million invites, or as many as get through in [`SIEGE`].
 const INVITES: u64 = 1_000_000;
+
+/// How long they come, without a pause: each attacker always has [`OPEN`] of them under way.
+const SIEGE: Duration = Duration::from_secs(30);
+const OPEN: usize = 32;
+
+/// With so many sent the flood is at its height.
+const HEIGHT: u64 = 5_000;
+
+/// Attackers at the directory, and what they send.
+struct Siege {
+    _crowd: Vec<Node>,
+    floods: Vec<Flood>,
+}
+
+impl Siege {
+    /// Four with a right to their numbers, 32 liars: to make a number up costs nothing, to see through it a slow hash. Four of
+    /// the liars are also at the victim's second directory, which brings their invites without being asked, each time in another
+    /// name.
+    fn begin(scene: &Scene) -> Anyhow<Self> {
+        let liars: Vec<Person> = (20..52).map(Person::unproven).collect();
+        let attackers: Vec<Person> = people([1, 2, 3, 4]).into_iter().chain(liars.iter().cloned()).collect();
+        let (to, each) = (scene.cert.terminal, INVITES / (attackers.len() + 4) as u64);
+        let mut siege = Self { _crowd: Vec::new(), floods: Vec::new() };
+        let mut barrages = Vec::new();
+        for person in &attackers {
+            let node = scene.gang.node_of(person.terminal.seed(), None)?;
+            let peer = node.meet(&scene.directory.address())?;
+            let make = barrage(person, &scene.cert, move |blob| wire::forward(&to, blob, None));
+            barrages.push((peer, make));
+            siege._crowd.push(node);
+        }
+        for (node, (peer, make)) in siege._crowd.iter().zip(barrages) {
+            siege.floods.push(node.flood(Protocol::Signal, peer, (each, OPEN, SIEGE), make));
+        }
+        for person in liars.iter().take(4) {
+            let make = barrage(person, &scene.cert, wire::deliver_in_a_new_name());
+            siege.floods.push(scene.evil.flood(Protocol::Signal, scene.bob_peer, (each, OPEN, SIEGE), make));
+        }
+        Ok(siege)
+    }
+
+    fn sent(&self) -> u64 {
+        self.floods.iter().map(Flood::sent).sum()
+    }
+
+    /// Waits until so many more have been sent.
+    fn until_more(&self, more: u64) -> Anyhow<u64> {
+        let from = self.sent();
+        until("further invites", SIEGE, || Ok((self.sent() >= from + more, self.sent())))
+    }
+}
 
 #[test]
 fn a_flood_of_invites_leaves_room_for_a_proper_call() -> Outcome {
     let mut scene = Scene::start(None)?;
-    let proven = people([1, 2, 3, 4]);
-    // To make their numbers up cost nothing, to see through each costs a slow hash.
-    let liars: Vec<Person> = (10..42).map(Person::unproven).collect();
-    let attackers: Vec<&Person> = proven.iter().chain(&liars).collect();
-    let crowd: Vec<(Node, &Person)> = attackers
-        .iter()
-        .map(|person| Ok((scene.gang.node_of(person.terminal.seed(), None)?, *person)))
-        .collect::<Anyhow<_>>()?;
-    let mut peer = None;
-    for (node, _) in &crowd {
-        peer = Some(node.meet(&scene.directory.address())?);
-    }
-    let peer = peer.ok_or("a crowd")?;
-    let (time, each) = (Duration::from_secs(12), INVITES / attackers.len() as u64);
-    let (to, cert) = (scene.cert.terminal, scene.cert);
-    let before = (scene.directory.process.memory(), scene.bob.process.memory());
-    let began = Instant::now();
-    let mut floods: Vec<Flood> = crowd
-        .iter()
-        .map(|(node, person)| {
-            let make = barrage(person, &cert, move |blob| wire::forward(&to, blob, None));
-            node.flood(Protocol::Signal, peer, (each, 32, time), make)
-        })
-        .collect();
-    // The second directory brings them without being asked, each time in another name.
-    floods.extend(liars.iter().take(4).map(|person| {
-        let make = barrage(person, &cert, wire::deliver_in_a_new_name());
-        scene.evil.flood(Protocol::Signal, scene.bob_peer, (each, 32, time), make)
-    }));
-    let Scene { directory, bob, ada, .. } = &mut scene;
+    let siege = Siege::begin(&scene)?;
+    let watch = scene.watch();
     // In the middle of it, a contact calls.
-    let (dialled, rang) = ring_among_others(ada, bob)?;
-    let in_flood = began.elapsed() < time;
-    end_of(ada)?;
-    let mut peak = (0, 0);
-    while began.elapsed() < time {
-        peak = peak_of(peak, &directory.process, &bob.process);
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    let tally = join(floods)?;
-    let growth = (peak.0.saturating_sub(before.0) / MIB, peak.1.saturating_sub(before.1) / MIB);
+    let before = siege.until_more(HEIGHT)?;
+    let (dialled, rang) = ring_among_others(&mut scene.ada, &mut scene.bob)?;
+    let during = siege.sent() - before;
+    siege.until_more(1).map_err(|error| format!("the flood was over when it rang: {error}"))?;
+    end_of(&mut scene.ada)?;
+    let tally = join(siege.floods)?;
+    let growth = watch.growth();
     println!(
-        "{} invites in {:?}, {} delivered, {} busy; a contact's call rang after {} ms{}; directory +{} MiB, terminal +{} MiB",
+        "{} invites in {:?}, {} delivered, {} busy; a contact's call rang after {} ms, while {during} came; \
+         directory and terminal +{growth:?} MiB",
         tally.sent,
         tally.took,
         tally.of(&Answer::Delivered),
         tally.of(&Answer::Busy),
         (rang - dialled) / 1_000_000,
-        if in_flood { ", during the flood" } else { "" },
-        growth.0,
-        growth.1
     );
-    assert!(tally.sent > 5_000, "only {} invites: this shows nothing", tally.sent);
+    assert!(tally.sent >= INVITES || tally.took >= SIEGE, "{} in {:?}", tally.sent, tally.took);
     assert!(tally.of(&Answer::Delivered) > 100, "{:?}", tally.answers);
-    assert!(growth.0 < 96 && growth.1 < 48, "grew by {growth:?} MiB");
+    assert!(growth[0] < 96 && growth[1] < 48, "grew by {growth:?} MiB");
 
     // Afterwards the user declines whoever still rings, and then a stranger's call gets through.
-    let rings = decline_all(bob)?;
-    assert!(rings <= 64, "it rang {rings} times in {time:?}");
-    let entry = vec![directory.address()];
+    let rings = decline_all(&mut scene.bob)?;
+    assert!(rings <= 64, "it rang {rings} times in {SIEGE:?}");
+    let entry = vec![scene.directory.address()];
     let mut cy =
         Terminal::online(Account::create("cy")?, None, TerminalPlan { entry, ..TerminalPlan::default() })?;
-    ring_among_others(&mut cy, bob)?;
+    ring_among_others(&mut cy, &mut scene.bob)?;
     end_of(&mut cy)
 }
 

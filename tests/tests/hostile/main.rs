@@ -8,12 +8,14 @@ mod crash;
 mod flood;
 mod media;
 mod privacy;
+mod publishing;
 mod records;
 
 use std::time::{Duration, Instant};
 
 use offhook_proto::number::NodeAddr;
-use offhook_tests::hostile::{Gang, HostileError, Node, Person};
+use offhook_tests::hostile::{Gang, HostileError, Node};
+use offhook_tests::people::Person;
 
 /// What every test answers; an error prints its whole story.
 pub type Outcome = Result<(), Box<dyn std::error::Error>>;

@@ -13,34 +13,48 @@ use offhook_proto::signalling::{
 };
 use offhook_proto::wire as encoding;
 use offhook_tests::call::STEP;
-use offhook_tests::hostile::person::now;
 use offhook_tests::hostile::wire::{self, Answer};
-use offhook_tests::hostile::{Gang, Node, Person, crawl, in_bytes};
+use offhook_tests::hostile::{Gang, Node, crawl, in_bytes};
 use offhook_tests::lab::{Host, Impairment, Lab};
+use offhook_tests::people::{Person, now};
 use offhook_tests::phone::{Account, Directory, DirectoryPlan, Terminal, TerminalPlan};
 
-use crate::Outcome;
+use crate::{Outcome, until};
 
 type Anyhow<T> = Result<T, Box<dyn std::error::Error>>;
 
-/// A directory, a terminal on a host without NAT, whose address anybody could use who knew it, and a stranger's
-/// host.
+/// Directories, a terminal on a host without NAT, whose address anybody could use who knew it, and a stranger's host.
 struct Scene {
     lab: Lab,
     stranger: Host,
     home: Host,
-    _dir: Host,
+    /// The terminal's own.
     directory: Directory,
+    /// Further nodes of the DHT.
+    others: Vec<Directory>,
+    _hosts: Vec<Host>,
     bob: Terminal,
     key: RecordKey,
 }
 
 impl Scene {
     fn start(name: &str, extra: &[&str]) -> Anyhow<Self> {
+        Self::among(0, name, extra)
+    }
+
+    fn among(others: usize, name: &str, extra: &[&str]) -> Anyhow<Self> {
         let lab = Lab::new(name)?;
-        let host = |name| lab.host(name, Impairment::delay_ms(2));
+        let host = |name: &str| lab.host(name, Impairment::delay_ms(2));
         let (dir, home, stranger) = (host("dir")?, host("home")?, host("stranger")?);
         let directory = Directory::start(Some(&dir), DirectoryPlan::default())?;
+        let mut hosts = vec![dir];
+        let mut nodes = Vec::new();
+        for n in 0..others {
+            let host = host(&format!("node{n}"))?;
+            let plan = DirectoryPlan { entry: vec![directory.address()], ..DirectoryPlan::default() };
+            nodes.push(Directory::start(Some(&host), plan)?);
+            hosts.push(host);
+        }
         let plan = TerminalPlan {
             entry: vec![directory.address()],
             extra: extra.iter().map(ToString::to_string).collect(),
@@ -48,7 +62,7 @@ impl Scene {
         };
         let bob = Terminal::online(Account::create("bob")?, Some(&home), plan)?;
         let key = bob.number().parse::<Number>()?.record_key(None).unwrap();
-        Ok(Self { lab, stranger, home, _dir: dir, directory, bob, key })
+        Ok(Self { lab, stranger, home, directory, others: nodes, _hosts: hosts, bob, key })
     }
 
     /// Nothing has passed between the terminal and the stranger.
@@ -59,43 +73,61 @@ impl Scene {
     }
 }
 
-/// Reads whatever can be read from outside about a number, and meets every node and terminal it can. Answers the
-/// terminals met.
-fn snoop(node: &Node, scene: &Scene) -> Anyhow<Vec<PeerId>> {
+/// Other nodes of the DHT that a crawler goes through.
+const OTHERS: usize = 7;
+
+/// What a crawler has met.
+#[derive(Debug)]
+struct Crawl {
+    nodes: Vec<PeerId>,
+    /// Nodes that serve the record.
+    holders: usize,
+    terminals: Vec<PeerId>,
+}
+
+/// Walks the whole DHT, meets every node of it, asks each what it has under the number and under other keys, and meets the terminals
+/// that the answers name.
+fn snoop(node: &Node, scene: &Scene) -> Anyhow<Crawl> {
     let mut keys: Vec<[u8; 32]> = (0..8).map(|n| [n * 32 + 5; 32]).collect();
     keys.push(scene.key.0);
-    let met = crawl(node, &scene.directory.addresses, &keys)?;
-    let mut terminals = Vec::new();
-    for peer in &met {
+    let mut crawl =
+        Crawl { nodes: crawl(node, &scene.directory.addresses, &keys)?, holders: 0, terminals: Vec::new() };
+    for peer in &crawl.nodes {
         node.ask(*peer, wire::hello())?;
         for key in &keys {
             let (by_kad, by_signal) = node.held_by(*peer, key)?;
+            crawl.holders += usize::from(by_kad.is_some() && by_signal.is_some());
             for bytes in by_kad.into_iter().chain(by_signal) {
                 let set = record::check(&scene.key, &bytes, now())?;
                 for addr in set.terminals.iter().flat_map(|terminal| &terminal.addrs) {
                     // A terminal listens at its relay, for whoever wants to talk to it through that.
-                    terminals.push(node.meet(addr.as_str())?);
+                    crawl.terminals.push(node.meet(addr.as_str())?);
                 }
             }
         }
     }
-    Ok(terminals)
+    // What a terminal answers when asked over the relay.
+    for terminal in &crawl.terminals {
+        node.ask(*terminal, wire::hello())?;
+        node.ask(*terminal, wire::find(&scene.key.0))?;
+    }
+    Ok(crawl)
 }
 
 #[test]
 fn a_crawler_never_sees_a_terminals_address() -> Outcome {
-    let scene = Scene::start("crawl", &[])?;
+    let scene = Scene::among(OTHERS, "crawl", &[])?;
     let gang = Gang::new(Some(&scene.stranger))?;
-    let crawler = gang.client()?;
-    let terminals = snoop(&crawler, &scene)?;
-    assert!(!terminals.is_empty(), "the terminal was met through its relay");
-    // What a terminal answers when asked over the relay.
-    for terminal in &terminals {
-        crawler.ask(*terminal, wire::hello())?;
-        crawler.ask(*terminal, wire::find(&scene.key.0))?;
-    }
+    // A node is in the tables of others some moments after it has come.
+    let (crawler, crawl) = until("that every node is met and most hold the record", STEP, || {
+        let crawler = gang.client()?;
+        let crawl = snoop(&crawler, &scene)?;
+        let whole = crawl.nodes.len() == 1 + scene.others.len() && crawl.holders > OTHERS / 2;
+        Ok((whole, (crawler, crawl)))
+    })?;
+    assert!(!crawl.terminals.is_empty(), "the terminal was met through its relay");
     let seen = crawler.evidence.look();
-    assert!(seen.identified.iter().any(|identified| terminals.contains(&identified.peer)));
+    assert!(seen.identified.iter().any(|identified| crawl.terminals.contains(&identified.peer)));
     assert_eq!(seen.mentions(scene.home.public()), Vec::<String>::new());
     drop(seen);
     scene.assert_no_packets();
@@ -130,7 +162,7 @@ impl Stranger {
     fn start(gang: &Gang, scene: &Scene, person: Person) -> Anyhow<Self> {
         let node = gang.client_of(person.terminal.seed())?;
         let directory = node.meet(&scene.directory.address())?;
-        assert_eq!(node.ask(directory, wire::register(&person.cert()))?, Answer::Welcome);
+        assert_eq!(node.ask(directory, wire::register(&person.cert(now())))?, Answer::Welcome);
         let (_, bytes) = node.held_by(directory, &scene.key.0)?;
         let set = record::check(&scene.key, &bytes.ok_or("no record")?, now())?;
         let to = *set.terminals.first().ok_or("no terminal")?.certificate();
@@ -152,7 +184,7 @@ impl Stranger {
             number: self.person.number.clone(),
             proof: self.person.proof.clone(),
             identity: self.person.identity.public(),
-            cert: self.person.cert(),
+            cert: self.person.cert(now()),
             routes: self.routes(scene),
         };
         self.sent += u32::from(message.is_some());

@@ -8,11 +8,11 @@ use offhook_proto::number::Number;
 use offhook_proto::record::{self, CheckedSet};
 use offhook_proto::signalling::{Opened, open};
 use offhook_tests::call::{STEP, ring};
-use offhook_tests::hostile::person::{ago, now};
 use offhook_tests::hostile::wire::{self, Answer};
 use offhook_tests::hostile::{
-    Flaw, Gang, HostileError, Manner, Node, Outgoing, Person, Protocol, Wrong, crawl, flaws,
+    Flaw, Gang, HostileError, Manner, Node, Outgoing, Protocol, Wrong, crawl, flaws,
 };
+use offhook_tests::people::{Person, ago, now};
 use offhook_tests::phone::{Account, Directory, DirectoryPlan, Terminal, TerminalPlan};
 
 use crate::{Outcome, address, nodes, people, until};
@@ -56,7 +56,7 @@ impl Attack {
     /// Proofs are checked in the order in which they came: when this one is done, all before it are.
     fn settle(&self) -> Outcome {
         let set = self.marker.set(now(), &[address("/ip4/127.0.0.1/tcp/1")]).encode();
-        assert_eq!(self.store(&self.marker.key.0, &set)?, Answer::Stored);
+        assert_eq!(self.store(&self.marker.key().0, &set)?, Answer::Stored);
         Ok(())
     }
 
@@ -73,7 +73,7 @@ impl Attack {
 fn bad_records_are_refused_where_they_arrive() -> Outcome {
     let [victim, attacker, marker] = people([1, 2, 3]);
     let mut attack = Attack::start(marker)?;
-    let key = victim.key.0;
+    let key = victim.key().0;
     let (trap, dead) = (address("/ip4/127.0.0.1/tcp/1"), address("/ip4/127.0.0.1/tcp/2"));
     let seq = ago(Duration::from_secs(30));
     let flaws = flaws(&victim, &attacker, seq, &trap, &dead);
@@ -112,17 +112,17 @@ fn incumbents_stay(attack: &Attack, first: &Person, second: &Person) -> Outcome 
     let issuer = DirectoryKey::from_seed([77; 32]);
     let (first, second) =
         (first.with_chosen("ada@example.org", &issuer), second.with_chosen("ada@example.org", &issuer));
-    assert_eq!(first.key, second.key);
+    assert_eq!(first.key(), second.key());
     let there = [address("/ip4/127.0.0.1/tcp/5")];
     let right = first.set(ago(Duration::from_secs(60)), &there).encode();
-    assert_eq!(attack.store(&first.key.0, &right)?, Answer::Stored);
-    let said = attack.offer(&first.key.0, &second.set(now(), &there).encode());
+    assert_eq!(attack.store(&first.key().0, &right)?, Answer::Stored);
+    let said = attack.offer(&first.key().0, &second.set(now(), &there).encode());
     assert_eq!(said, Some(Answer::Refused(1)), "a newer record of another account");
     attack.settle()?;
-    attack.assert_serves(&first.key.0, Some(&right), "another account's record")?;
+    attack.assert_serves(&first.key().0, Some(&right), "another account's record")?;
     // Alone somewhere else the second account's record would have been as good as the first's.
     let elsewhere = Attack::start(attack.marker.clone())?;
-    let said = elsewhere.offer(&first.key.0, &second.set(now(), &there).encode());
+    let said = elsewhere.offer(&first.key().0, &second.set(now(), &there).encode());
     assert_eq!(said, Some(Answer::Stored));
     Ok(())
 }
@@ -149,7 +149,7 @@ fn liars(
     .into_iter()
     .enumerate()
     {
-        liars.push(gang.node_of(&[u8::try_from(n).unwrap() + 100; 32], Some(rude(answer)))?);
+        liars.push(gang.node_of(&[u8::try_from(n).unwrap() + 240; 32], Some(rude(answer)))?);
     }
     for node in &liars {
         node.meet(&directory.address())?;
@@ -166,7 +166,7 @@ fn terminal_of(
 ) -> Result<Node, Box<dyn std::error::Error>> {
     let node = gang.node_of(person.terminal.seed(), None)?;
     let peer = node.meet(&directory.address())?;
-    let answer = node.ask(peer, wire::register(&person.cert()))?;
+    let answer = node.ask(peer, wire::register(&person.cert(now())))?;
     assert_eq!(answer, Answer::Welcome, "the terminal is registered");
     Ok(node)
 }
@@ -186,11 +186,11 @@ fn bad_records_are_ignored_where_they_are_read() -> Outcome {
     let seq = ago(Duration::from_secs(30));
     let dead = address(&format!("/ip4/127.0.0.1/udp/9/quic-v1/p2p/{}/p2p-circuit", gang.node()?.peer));
     let flaws = flaws(&victim, &attacker, seq, &address(&trap.addresses[0]), &dead);
-    let liars = liars(&gang, &directory, &victim.key.0, &flaws)?;
+    let liars = liars(&gang, &directory, &victim.key().0, &flaws)?;
     let relayed = address(&format!("{}/p2p-circuit", directory.address()));
     let right = victim.set(seq, &[relayed]).encode();
     let peer = home.meet(&directory.address())?;
-    assert_eq!(home.ask(peer, wire::store(&victim.key.0, &right))?, Answer::Stored);
+    assert_eq!(home.ask(peer, wire::store(&victim.key().0, &right))?, Answer::Stored);
 
     // A caller that asks some of the liars as its entry points, and the others as nodes of the DHT.
     let mut entry = vec![directory.address()];
@@ -204,7 +204,7 @@ fn bad_records_are_ignored_where_they_are_read() -> Outcome {
         .wait(STEP, |seen| seen.packets.iter().find_map(|packet| opened_by(&victim, &packet.blob)));
     let invite = invite.ok_or_else(|| format!("no invite came\n{}", caller.process.transcript()))?;
     assert!(invite.intro.is_some_and(|intro| intro.number == number), "the caller says who it is");
-    let asked = liars.iter().filter(|liar| liar.evidence.look().asked_for.contains(&victim.key.0)).count();
+    let asked = liars.iter().filter(|liar| liar.evidence.look().asked_for.contains(&victim.key().0)).count();
     assert!(asked > liars.len() / 2, "only {asked} of {} liars were asked: this shows nothing", liars.len());
     caller.process.send("hangup")?;
     caller.process.wait("ended", STEP)?;

@@ -182,6 +182,11 @@ impl Records {
         self.held.insert(key, held);
     }
 
+    /// What is known of proofs; shared.
+    pub(in crate::net) fn verdicts(&self) -> Verdicts {
+        self.verdicts.clone()
+    }
+
     /// Takes a record set or says why not; see [`Reply`]. Anything slow happens later.
     pub(in crate::net) fn offer(&mut self, offer: Offer, now: UnixMillis) {
         let held = self.held.get(&offer.key);

@@ -1,13 +1,10 @@
 //! The store without a network: what it takes, what it refuses, what survives.
 
-#[path = "../../../tests/net/fixture.rs"]
-mod fixture;
-
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use fixture::{Party, now};
+use crate::net::fixture::{Party, now};
 use libp2p::kad;
 use libp2p::kad::store::RecordStore;
 use offhook_proto::number::NodeAddr;

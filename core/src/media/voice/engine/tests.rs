@@ -51,7 +51,7 @@ impl AudioSink for VirtualSpeaker {
     }
 
     fn write(&mut self, block: &Block) -> Result<(), AudioError> {
-        self.pace.blocks += 1;
+        self.pace.given();
         self.heard.lock().unwrap().extend_from_slice(block);
         Ok(())
     }

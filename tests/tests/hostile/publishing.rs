@@ -1,0 +1,54 @@
+//! Calls of a terminal that can't publish its number.
+
+use std::sync::Arc;
+
+use offhook_proto::number::Number;
+use offhook_tests::call::{STEP, ring};
+use offhook_tests::hostile::wire::{Answer, Asked, KadMessage, kad};
+use offhook_tests::hostile::{Gang, Manner, Outgoing, Protocol};
+use offhook_tests::phone::{Account, Directory, DirectoryPlan, Terminal, TerminalPlan};
+
+use crate::Outcome;
+
+/// Takes whatever is to be published and never answers; passes nothing on. Answers everything else as it should.
+fn silent_to_publishers() -> Manner {
+    Arc::new(|protocol, bytes| {
+        let never = Outgoing::Half(Vec::new());
+        match protocol {
+            Protocol::Signal => match Asked::read(bytes) {
+                Asked::Store => Some(never),
+                Asked::Packet(_) => Some(Outgoing::Whole(Answer::NotConnected.encode())),
+                Asked::Hello | Asked::Find(_) | Asked::Unknown => None,
+            },
+            Protocol::Kad => {
+                let message = KadMessage::read(bytes).unwrap_or_default();
+                (message.kind == kad::PUT_VALUE).then_some(never)
+            }
+        }
+    })
+}
+
+#[test]
+fn a_call_waits_for_no_publication() -> Outcome {
+    let directory = Directory::start(None, DirectoryPlan::default())?;
+    let gang = Gang::new(None)?;
+    let silent = gang.node_of(&[212; 32], Some(silent_to_publishers()))?;
+    let [ada, bob] = Account::create_all(["ada", "bob"])?;
+    let plan = |entry: String| TerminalPlan { entry: vec![entry], ..TerminalPlan::default() };
+    let mut bob = Terminal::online(bob, None, plan(directory.address()))?;
+    let key = bob.number().parse::<Number>()?.record_key(None).unwrap();
+    let peer = silent.meet(&directory.address())?;
+    let (_, record) = silent.held_by(peer, &key.0)?;
+    silent.serve(&key.0, &record.ok_or("the callee has no record")?);
+
+    let mut ada = Terminal::start(ada, None, plan(silent.addresses[0].clone()))?;
+    let asked_to_store = silent.evidence.wait(STEP, |seen| {
+        seen.payloads.iter().any(|request| Asked::read(request) == Asked::Store).then_some(())
+    });
+    asked_to_store.ok_or_else(|| format!("it does not publish\n{}", ada.process.transcript()))?;
+    let (dialled, rang) = ring(&mut ada, &mut bob)?;
+    let said = ada.process.transcript();
+    assert!(!said.contains(r#""event":"online""#), "it was published: this shows nothing\n{said}");
+    println!("rang after {} ms, while a publication waited", (rang - dialled) / 1_000_000);
+    Ok(())
+}
