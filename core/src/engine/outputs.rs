@@ -243,15 +243,15 @@ impl Engine {
         };
         self.pin(from.clone(), identity);
         match self.account.message_add(&entry).await {
-            Ok(true) => {
-                self.emit(Event::Text { from, body, call: call.map(|c| c.to_string()), id: id.to_string() })
-            }
-            Ok(false) => tracing::debug!("a repeated text is not shown again"),
+            Ok(true) => {}
+            Ok(false) => return tracing::debug!("a repeated text is not shown again"),
+            // A text that is shown is not lost altogether.
             Err(error) => {
                 tracing::error!(%error, "a text could not be kept");
                 self.emit(Event::Error { code: api::ErrorCode::Storage, message: error.to_string() });
             }
         }
+        self.emit(Event::Text { from, body, call: call.map(|c| c.to_string()), id: id.to_string() });
     }
 
     fn on_ended(

@@ -3,10 +3,22 @@
 //! when all of them have failed many times.
 
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 use libp2p::Multiaddr;
 
 use super::addr;
+use super::driver::Driver;
+use super::links::{Kind, Link};
+
+/// Candidates tried at a time, while no entry point is up.
+const AT_A_TIME: usize = 3;
+
+/// How long the configured entry points have before candidates are tried.
+const CANDIDATES_AFTER: Duration = Duration::from_secs(3);
+
+/// Entry points taken from one invitation link.
+const MAX_ENTERED: usize = 4;
 
 /// Candidates kept; further ones are not. Those of earlier runs and those met in this one are fewer.
 const MAX_CANDIDATES: usize = 128;
@@ -77,6 +89,87 @@ impl Candidates {
 
     fn remove(&mut self, addr: &Multiaddr) {
         self.waiting.retain(|known| !same(&known.addr, addr));
+    }
+}
+
+impl Driver {
+    /// Enters the network through these nodes if no other is at hand: an invitation link names them.
+    pub(super) fn enter(&mut self, addrs: Vec<Multiaddr>) {
+        let usable = |addr: &Multiaddr| {
+            !addr::is_relayed(addr) && addr::last_peer(addr).is_some() && self.private.permits(addr)
+        };
+        let now = Instant::now();
+        let addrs: Vec<_> = addrs.into_iter().filter(usable).take(MAX_ENTERED).collect();
+        if !addrs.is_empty() && self.seeks_home(now) {
+            self.make_way();
+        }
+        // The first one named is the first one tried.
+        for addr in addrs.into_iter().rev() {
+            self.links.found = true;
+            self.not_private_if_public(&addr);
+            if self.seeks_home(now) {
+                self.try_candidate(Candidate { addr, chosen: true, failures: 0 }, now);
+            } else {
+                self.links.candidates.prefer(addr);
+            }
+        }
+        // At once: somebody may be waiting to dial.
+        self.tick_links(now);
+        self.dirty = true;
+    }
+
+    /// Lets those that are being tried, and fail, wait for their next turn.
+    fn make_way(&mut self) {
+        let failing = |link: &mut Link| link.kind == Kind::Candidate && link.is_idle();
+        for Link { addr, chosen, failures, .. } in self.links.all.extract_if(.., failing) {
+            self.links.candidates.put_back(Candidate { addr, chosen, failures });
+        }
+    }
+
+    /// Whether it is time for candidates: no entry point is up, and the configured ones have had their time.
+    fn seeks_home(&self, now: Instant) -> bool {
+        let up = self.links.all.iter().any(|link| link.is_home() && link.is_up());
+        let waiting = now.saturating_duration_since(self.links.alone_since) < CANDIDATES_AFTER
+            && self.links.all.iter().any(|link| link.kind == Kind::Entry);
+        !up && !waiting
+    }
+
+    /// Tries candidates while no entry point is up.
+    pub(super) fn try_candidates(&mut self, now: Instant) {
+        if !self.seeks_home(now) {
+            return;
+        }
+        let trying = self.links.all.iter().filter(|link| link.kind == Kind::Candidate).count();
+        for _ in trying..AT_A_TIME {
+            let Some(candidate) = self.links.candidates.next() else { return };
+            self.try_candidate(candidate, now);
+        }
+    }
+
+    fn try_candidate(&mut self, candidate: Candidate, now: Instant) {
+        let Candidate { addr, chosen, failures } = candidate;
+        let peer = addr::last_peer(&addr);
+        let known = self.links.all.iter().position(|link| peer.is_some() && link.peer == peer);
+        match (known, addr::text(&addr)) {
+            (Some(index), _) if self.links.all[index].is_home() => {}
+            // Kept for a contact's sake; now for this terminal's own.
+            (Some(index), _) => {
+                let link = &mut self.links.all[index];
+                (link.kind, link.chosen) = (Kind::Candidate, chosen);
+                if link.is_up() {
+                    self.register(index);
+                }
+            }
+            (None, Some(name)) => {
+                let mut link = Link::new(name, addr, Kind::Candidate, now);
+                (link.chosen, link.failures) = (chosen, failures);
+                if failures > 0 {
+                    link.pause(now);
+                }
+                self.links.all.push(link);
+            }
+            (None, None) => {}
+        }
     }
 }
 

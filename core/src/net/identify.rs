@@ -40,6 +40,7 @@ impl Driver {
         state.relay = speaks(RELAY_HOP);
         state.addrs.clone_from(&usable);
         let (dht, signal) = (state.dht, state.signal);
+        self.dirty = true;
         if dht {
             self.add_to_table(peer, &usable);
             self.on_guest(peer);

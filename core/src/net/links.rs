@@ -36,17 +36,8 @@ const REGISTER_AGAIN: Duration = Duration::from_secs(60);
 /// Kept directories at a time; further ones are not kept.
 const MAX_KEPT: usize = 8;
 
-/// Candidates tried at a time, while no entry point is up.
-const MAX_CANDIDATES: usize = 3;
-
-/// How long the configured entry points have before candidates are tried.
-const CANDIDATES_AFTER: Duration = Duration::from_secs(3);
-
 /// A candidate that fails this often in a row makes room for the next one, if there is another.
 const CANDIDATE_TRIES: u32 = 2;
-
-/// Entry points taken from one invitation link.
-const MAX_ENTERED: usize = 4;
 
 /// STUN servers taken from one directory's welcome.
 const MAX_STUN: usize = 4;
@@ -72,13 +63,13 @@ pub(super) enum State {
 /// A node this one stays connected with.
 pub(super) struct Link {
     pub(super) name: NodeAddr,
-    addr: Multiaddr,
+    pub(super) addr: Multiaddr,
     pub(super) peer: Option<PeerId>,
-    kind: Kind,
+    pub(super) kind: Kind,
     /// Whether the user chose it; see [`Candidate::chosen`].
-    chosen: bool,
+    pub(super) chosen: bool,
     pub(super) state: State,
-    failures: u32,
+    pub(super) failures: u32,
     pub(super) registered: bool,
     /// It does nothing for terminals.
     declined: bool,
@@ -91,7 +82,7 @@ pub(super) struct Link {
 }
 
 impl Link {
-    fn new(name: NodeAddr, addr: Multiaddr, kind: Kind, now: Instant) -> Self {
+    pub(super) fn new(name: NodeAddr, addr: Multiaddr, kind: Kind, now: Instant) -> Self {
         Self {
             name,
             peer: addr::last_peer(&addr),
@@ -117,6 +108,13 @@ impl Link {
         }
     }
 
+    pub(super) fn is_idle(&self) -> bool {
+        match self.state {
+            State::Idle { .. } => true,
+            State::Dialing { .. } | State::Up => false,
+        }
+    }
+
     /// Whether a terminal wants to be reached through it.
     pub(super) fn is_home(&self) -> bool {
         match self.kind {
@@ -125,7 +123,8 @@ impl Link {
         }
     }
 
-    fn pause(&mut self, now: Instant) {
+    /// Waits before the next attempt, the longer the more have failed.
+    pub(super) fn pause(&mut self, now: Instant) {
         let longest = BACKOFF_MIN.saturating_mul(1 << self.failures.min(16)).min(BACKOFF_MAX);
         let pause = longest.mul_f64(rand::random_range(0.5..1.0));
         self.state = State::Idle { until: now + pause };
@@ -145,11 +144,11 @@ impl Link {
 /// All links.
 pub(super) struct Links {
     pub(super) all: Vec<Link>,
-    candidates: Candidates,
+    pub(super) candidates: Candidates,
     /// Whether any node was ever known that could be a home. Then this is no network of its own, and not to be
     /// reached is no reason to publish one's own address.
-    found: bool,
-    alone_since: Instant,
+    pub(super) found: bool,
+    pub(super) alone_since: Instant,
 }
 
 impl Links {
@@ -159,11 +158,6 @@ impl Links {
             entry.into_iter().map(|(name, addr)| Link::new(name, addr, Kind::Entry, now)).collect();
         let found = !all.is_empty() || !candidates.is_empty();
         Self { all, candidates, found, alone_since: now }
-    }
-
-    /// Whether any node was ever known that could be a home.
-    pub(super) fn found(&self) -> bool {
-        self.found
     }
 
     /// A node that serves others was reached.
@@ -347,7 +341,7 @@ impl Driver {
     }
 
     /// Registers with the link's node, or just greets it where there is nothing to register.
-    fn register(&mut self, index: usize) {
+    pub(super) fn register(&mut self, index: usize) {
         let link = &self.links.all[index];
         let Some(peer) = link.peer else { return };
         let request = match (&self.cert, self.config.role) {
@@ -433,64 +427,6 @@ impl Driver {
         // At once: somebody may be waiting to dial.
         self.tick_links(now);
         self.dirty = true;
-    }
-
-    /// Enters the network through these nodes if no other is at hand: an invitation link names them.
-    pub(super) fn enter(&mut self, addrs: Vec<Multiaddr>) {
-        let usable = |addr: &Multiaddr| {
-            !addr::is_relayed(addr) && addr::last_peer(addr).is_some() && self.private.permits(addr)
-        };
-        let addrs: Vec<_> = addrs.into_iter().filter(usable).take(MAX_ENTERED).collect();
-        // The first one named is the first one tried.
-        for addr in addrs.into_iter().rev() {
-            self.links.found = true;
-            self.not_private_if_public(&addr);
-            self.links.candidates.prefer(addr);
-        }
-        // At once: somebody may be waiting to dial.
-        self.tick_links(Instant::now());
-        self.dirty = true;
-    }
-
-    /// With no entry point up for a while, tries candidates.
-    fn try_candidates(&mut self, now: Instant) {
-        let up = self.links.all.iter().any(|link| link.is_home() && link.is_up());
-        let waiting = now.saturating_duration_since(self.links.alone_since) < CANDIDATES_AFTER
-            && self.links.all.iter().any(|link| link.kind == Kind::Entry);
-        if up || waiting {
-            return;
-        }
-        let trying = self.links.all.iter().filter(|link| link.kind == Kind::Candidate).count();
-        for _ in trying..MAX_CANDIDATES {
-            let Some(candidate) = self.links.candidates.next() else { return };
-            self.try_candidate(candidate, now);
-        }
-    }
-
-    fn try_candidate(&mut self, candidate: Candidate, now: Instant) {
-        let Candidate { addr, chosen, failures } = candidate;
-        let peer = addr::last_peer(&addr);
-        let known = self.links.all.iter().position(|link| peer.is_some() && link.peer == peer);
-        match (known, addr::text(&addr)) {
-            (Some(index), _) if self.links.all[index].is_home() => {}
-            // Kept for a contact's sake; now for this terminal's own.
-            (Some(index), _) => {
-                let link = &mut self.links.all[index];
-                (link.kind, link.chosen) = (Kind::Candidate, chosen);
-                if link.is_up() {
-                    self.register(index);
-                }
-            }
-            (None, Some(name)) => {
-                let mut link = Link::new(name, addr, Kind::Candidate, now);
-                (link.chosen, link.failures) = (chosen, failures);
-                if failures > 0 {
-                    link.pause(now);
-                }
-                self.links.all.push(link);
-            }
-            (None, None) => {}
-        }
     }
 
     /// The host's addresses have changed: what failed before may work now.

@@ -124,7 +124,7 @@ impl Driver {
         let mut addrs: Vec<Multiaddr> = match (direct, relayed.is_empty()) {
             (true, _) if !self.external.is_empty() => own(self.external.clone()),
             (true, _) => own(addr::usable(self.listen.clone(), self.private.allowed())),
-            (false, true) if !self.links.found() => {
+            (false, true) if !self.links.found => {
                 own(addr::usable(self.listen.clone(), self.private.allowed() || self.config.mdns))
             }
             (false, _) => Vec::new(),

@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 
 use crate::common::{Node, PATIENCE, directory, loopback};
 use crate::fixture::{Party, now};
+use crate::private::{tries, victim};
 use crate::restart::{start_on, written};
 
 fn config(party: &Party, entry: &[NodeAddr], data: Option<&Path>) -> NetConfig {
@@ -121,6 +122,28 @@ async fn the_entry_points_of_a_link_become_the_home_of_a_terminal_that_has_none(
     })
     .await;
     assert_eq!(other.net.status().registered, 1);
+}
+
+#[tokio::test]
+async fn a_link_goes_before_all_the_dead_nodes_that_are_remembered() {
+    let (dir, party) = (tempfile::tempdir().unwrap(), Party::new(0));
+    Node::start(config(&party, &[], Some(dir.path()))).await.net.shutdown().await;
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(dir.path().join("net.sqlite"));
+    let mut raw = sqlx::ConnectOptions::connect(&options).await.unwrap();
+    let (silent, port) = victim().await;
+    for n in 1..=10 {
+        let dead =
+            format!("/ip4/127.0.0.1/udp/{port}/quic-v1/p2p/{}", Party::new(n).terminal.public().to_peer_id());
+        let remember = "INSERT INTO peers VALUES (?, 1, 1)";
+        sqlx::query(remember).bind(dead).execute(&mut raw).await.unwrap();
+    }
+    let node = Node::start(config(&party, &[], Some(dir.path()))).await;
+    node.until("those that are remembered", |status| status.links.len() == 3).await;
+    let home = directory(187).await;
+    node.net.enter(vec![home.addr().await]).await;
+    node.registered(1).await;
+    // Each of the others keeps a terminal waiting for 3.5 s.
+    assert!(tries(&silent) <= 3, "all that are remembered were tried before");
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use crate::fixture::{Party, now};
 use crate::restart::serve_names;
 
 /// A service of this host that is nobody's business. It answers nothing.
-async fn victim() -> (UdpSocket, u16) {
+pub async fn victim() -> (UdpSocket, u16) {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let port = socket.local_addr().unwrap().port();
     (socket, port)
@@ -21,7 +21,7 @@ async fn victim() -> (UdpSocket, u16) {
 
 /// How many connections were tried there: each begins with an Initial packet of its own destination connection ID
 /// (RFC 9000 section 17.2.2).
-fn tries(socket: &UdpSocket) -> usize {
+pub fn tries(socket: &UdpSocket) -> usize {
     let (mut ids, mut buffer) = (BTreeSet::new(), [0; 2_000]);
     while let Ok((length, _)) = socket.try_recv_from(&mut buffer) {
         let id = usize::from(buffer[5]);
