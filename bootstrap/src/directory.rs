@@ -95,7 +95,6 @@ async fn log(mut events: mpsc::Receiver<NetEvent>) {
             NetEvent::Listening { addr } => info!(%addr, "listening"),
             NetEvent::EntryUp { node, .. } => info!(node = %node.to_peer_id(), "entry point connected"),
             NetEvent::EntryDown { .. } => info!("entry point lost"),
-            NetEvent::AddressesChanged => debug!("addresses changed"),
             NetEvent::Signal { .. } => debug!("a packet for the directory itself"),
         }
     }

@@ -294,6 +294,8 @@ pub enum ErrorCode {
     PublishFailed,
     /// The number belongs to another identity.
     NumberTaken,
+    /// This terminal's certificate ends soon, or has ended: `Home::recertify` renews it.
+    Certificate,
     /// The key behind the number changed; see [`Event::KeyChanged`].
     KeyChanged,
     /// Nobody has the number.

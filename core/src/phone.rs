@@ -105,6 +105,8 @@ pub struct PhoneBuilder {
     pub(crate) speaker: DeviceSpec,
     pub(crate) answer: AnswerMode,
     pub(crate) ring_timeout: Duration,
+    /// How often the number is published though nothing has changed; always the same outside tests.
+    pub(crate) republish: Duration,
 }
 
 impl PhoneBuilder {
@@ -231,6 +233,7 @@ impl Phone {
             speaker: DeviceSpec::Default,
             answer: AnswerMode::Manual,
             ring_timeout: Duration::from_secs(45),
+            republish: engine::REPUBLISH,
         }
     }
 

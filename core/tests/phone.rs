@@ -120,6 +120,33 @@ async fn a_call_by_number_rings_is_answered_carries_text_and_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_text_that_cannot_be_kept_is_shown_all_the_same() {
+    let dir = directory(4).await;
+    let (a, b) = (tempfile::tempdir().expect("dir"), tempfile::tempdir().expect("dir"));
+    account(a.path(), "ada").await;
+    account(b.path(), "bob").await;
+    let caller = builder(a.path(), &dir).build().await.expect("caller");
+    let callee = builder(b.path(), &dir).build().await.expect("callee");
+    let number = online(&callee).await;
+    online(&caller).await;
+    let account = std::fs::read_dir(b.path().join("accounts"))
+        .expect("accounts")
+        .map(|entry| entry.expect("one").path());
+    let file = account.map(|dir| dir.join("account.db")).find(|file| file.exists()).expect("an account");
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file);
+    let mut raw = sqlx::ConnectOptions::connect(&options).await.expect("its file");
+    let fill = "CREATE TRIGGER full BEFORE INSERT ON messages BEGIN SELECT RAISE(ABORT, 'disk full'); END";
+    sqlx::raw_sql(fill).execute(&mut raw).await.expect("no room");
+    let mut heard = callee.events();
+    caller.execute(Command::Text { number: number.to_string(), body: "hello".into() }).await.expect("sent");
+    until(&mut heard, |e| matches!(e, Event::Error { code: ErrorCode::Storage, .. }).then_some(())).await;
+    until(&mut heard, |e| matches!(e, Event::Text { body, .. } if body == "hello").then_some(())).await;
+    caller.shutdown().await;
+    callee.shutdown().await;
+    dir.net.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wrong_unreachable_and_mistyped_numbers_are_told_apart() {
     let dir = directory(2).await;
     let (a, b) = (tempfile::tempdir().expect("dir"), tempfile::tempdir().expect("dir"));

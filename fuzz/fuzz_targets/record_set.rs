@@ -5,7 +5,8 @@ use libfuzzer_sys::fuzz_target;
 use offhook_proto::identity::{IdentityKey, TerminalKey};
 use offhook_proto::number::{Number, RecordKey};
 use offhook_proto::record::{
-    CheckedSet, MAX_SET_BYTES, MAX_TERMINALS, Merged, RecordSet, SignedAccount, SignedTerminal, check, merge,
+    CheckedSet, MAX_SET_BYTES, MAX_TERMINALS, Merged, RecordSet, SignedAccount, SignedTerminal, check,
+    check_stored, merge,
 };
 use offhook_proto::wire::{self, Signed, UnixMillis, domain};
 
@@ -18,6 +19,9 @@ fn key() -> RecordKey {
 }
 
 fn examine(bytes: &[u8]) -> Option<CheckedSet> {
+    if let Ok(stored) = check_stored(&key(), bytes) {
+        assert!(stored.terminals.len() <= MAX_TERMINALS);
+    }
     let set = check(&key(), bytes, NOW).ok()?;
     assert!(set.terminals.len() <= MAX_TERMINALS);
     let again = set.to_set().encode();

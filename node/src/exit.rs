@@ -101,6 +101,7 @@ impl Exit {
             | ErrorCode::NoCall
             | ErrorCode::PublishFailed
             | ErrorCode::NumberTaken
+            | ErrorCode::Certificate
             | ErrorCode::NothingToConfirm
             | ErrorCode::NotConnected
             | ErrorCode::Storage

@@ -14,7 +14,7 @@ mod choice;
 mod merge;
 mod set;
 
-pub use check::check;
+pub use check::{check, check_stored};
 pub use choice::{Candidate, Choice, Pin, choose_identity};
 pub use merge::{Merged, merge};
 pub use set::{Checked, CheckedSet, Record, RecordSet, SignedAccount, SignedTerminal};

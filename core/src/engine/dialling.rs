@@ -62,6 +62,7 @@ impl Engine {
     pub(super) async fn search(&mut self, call: CallId, link: Invitation, key: RecordKey, pin: Option<Pin>) {
         let Invitation { number, mut via, .. } = link;
         if !via.is_empty() {
+            self.net.enter(via.clone()).await;
             self.link_entries.clone_from(&via);
             self.keep_routes().await;
         }

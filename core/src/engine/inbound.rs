@@ -1,9 +1,8 @@
 //! What arrives: sealed packets are opened and verified, callers classified, and handed to the call machine.
 
-use super::outputs::introduction;
 use super::proofs::Unproven;
 use super::{Engine, Internal, now};
-use crate::api::{Event, LineState};
+use crate::api::Event;
 use crate::clock::wall_clock;
 use crate::net::NetEvent;
 use offhook_proto::call::{Caller, LegId};
@@ -11,30 +10,14 @@ use offhook_proto::identity::{Fingerprint, TerminalId};
 use offhook_proto::number::Number;
 use offhook_proto::proof::ProofTask;
 use offhook_proto::signalling::{self, Opened, RejectReason, VerifiedIntro};
-use std::time::Instant;
 
 impl Engine {
     pub(super) async fn on_net(&mut self, event: NetEvent) {
         match event {
             NetEvent::Signal { via, blob, .. } => self.on_signal(&blob, via).await,
-            NetEvent::AddressesChanged => {
-                self.calls.set_intro(introduction(&self.account, self.net.routes()));
-                if self.net.addresses().is_empty() {
-                    self.connections_lost();
-                }
-                self.publisher.now(Instant::now());
-                self.publish_if_due(Instant::now());
-            }
-            NetEvent::EntryUp { .. } => {
-                tracing::debug!("an entry point is up");
-                if self.publisher.line != LineState::Online {
-                    self.publisher.now(Instant::now());
-                }
-            }
-            // If it was the last one, there is no address left, which `AddressesChanged` tells.
-            NetEvent::EntryDown { .. } => {
-                tracing::info!("the connection to an entry point is lost");
-            }
+            // What they come to is in the status.
+            NetEvent::EntryUp { .. } => tracing::debug!("an entry point is up"),
+            NetEvent::EntryDown { .. } => tracing::info!("the connection to an entry point is lost"),
             NetEvent::Listening { .. } => {}
         }
     }

@@ -14,13 +14,14 @@ mod legs;
 mod outputs;
 mod proofs;
 mod publish;
+mod publisher;
 mod status;
 mod texts;
 
 use crate::api::{ApiError, CallRef, Command, Event, LineState, Reply, TimedEvent, monotonic_ns};
 use crate::audio::DeviceSpec;
 use crate::clock::wall_clock;
-use crate::net::{Net, NetConfig, NetEvent, Role};
+use crate::net::{Net, NetConfig, NetEvent, NetStatus, Role};
 use crate::phone::{AnswerMode, CallState, PhoneBuilder, PhoneError};
 use crate::storage::{AccountStore, Home};
 use calls::CallViews;
@@ -31,7 +32,7 @@ use offhook_proto::number::{NodeAddr, Number};
 use offhook_proto::proof::ProofTask;
 use offhook_proto::signalling::CallId;
 use proofs::Proofs;
-use publish::Publisher;
+use publisher::Publisher;
 use std::collections::BTreeMap;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -62,7 +63,7 @@ enum Internal {
     Proven(ProofTask),
     TextWritten(texts::Written),
     SendFailed(LegId, Arc<Peer>),
-    Published(Result<usize, crate::net::PublishError>),
+    Published(Result<publish::Reach, crate::net::PublishError>),
 }
 
 /// Open the account, start the network, and spawn the engine.
@@ -79,7 +80,7 @@ pub(crate) async fn start(
     let account = home.open_account(&id).await?;
     let given_up = account.give_up_unsent().await?;
     tracing::debug!(given_up, "messages that an earlier run left on their way");
-    let publisher = Publisher::new(Instant::now(), publish::last_seq(&account).await?);
+    let publisher = Publisher::new(settings.republish, publish::last_seq(&account).await?, Instant::now());
     let (net, net_events) = Net::start(net_config(&settings, &account)?).await?;
     let (requests, requests_rx) = mpsc::channel(REQUEST_QUEUE);
     let number = account.number().clone();
@@ -104,6 +105,7 @@ pub(crate) struct Engine {
     /// Entry points named by the invitation link dialled last.
     link_entries: Vec<NodeAddr>,
     proofs: Proofs,
+    status: watch::Receiver<NetStatus>,
     publisher: Publisher,
     /// Texts on their way to disk.
     texts: mpsc::Sender<texts::Arrived>,
@@ -136,9 +138,11 @@ impl Engine {
         let jobs = TaskTracker::new();
         let texts = texts::start(account.clone(), &jobs, internal.clone());
         let calls = Calls::new(config, outputs::local_party(&account, net.routes()));
+        let status = net.watch();
         Self {
             account,
             net,
+            status,
             events,
             calls,
             views: CallViews::default(),
@@ -166,7 +170,6 @@ impl Engine {
         // Taken once: `new` put it there.
         let Some(mut internal) = self.internal_rx.take() else { return };
         self.keep_routes().await;
-        let mut net_status = self.net.watch();
         while !self.stopping {
             let timer = self.next_timeout();
             tokio::select! {
@@ -178,7 +181,7 @@ impl Engine {
                     Some(event) => self.on_net(event).await,
                     None => self.stopping = true,
                 },
-                Ok(()) = net_status.changed() => self.update_line(),
+                Ok(()) = self.status.changed() => self.on_net_status(),
                 Some(result) = internal.recv() => self.on_internal(result).await,
                 Some((leg, event)) = self.legs.next_event() => self.on_media(leg, event),
                 () = tokio::time::sleep_until(timer.into()) => self.on_timeout(),
@@ -249,6 +252,9 @@ impl Engine {
         let _ = self.events.send(TimedEvent { t_ns: monotonic_ns(), event });
     }
 }
+
+/// How often the number is published though nothing has changed.
+pub(crate) use publisher::INTERVAL as REPUBLISH;
 
 /// Whether the sound of a call may go to this host itself: in a laboratory, as it is when it is said to be one or when
 /// the network is entered through this host.

@@ -1,23 +1,19 @@
 //! Publishing: at once when the address changes, every hour otherwise, and soon again after a failure.
 
+use super::outputs::introduction;
+use super::publisher::{Near, Outcome};
 use super::{Engine, Internal};
 use crate::api::{ErrorCode, Event, LineState};
 use crate::clock::wall_clock;
-use crate::net::{NetStatus, PublishError};
+use crate::net::PublishError;
 use crate::storage::{AccountStore, StorageError};
-use offhook_proto::number::{NodeAddr, RecordKey};
+use offhook_proto::number::NodeAddr;
 use offhook_proto::record::{RecordSet, TerminalRecord};
 use offhook_proto::wire::UnixMillis;
 use std::time::{Duration, Instant};
 
-/// How often an unchanged record is published again (design: terminal records live 2 h).
-const INTERVAL: Duration = Duration::from_secs(3600);
-
 /// Life of a terminal record.
 const LIFE: Duration = Duration::from_secs(2 * 3600);
-
-/// First and longest pause after a failure; it doubles between.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(120));
 
 /// Setting under which the sequence of the last terminal record is kept: after a restart with a clock that was set back, a
 /// record with a lower one would be refused as stale.
@@ -29,141 +25,69 @@ pub(super) async fn last_seq(account: &AccountStore) -> Result<UnixMillis, Stora
     Ok(UnixMillis(seq.unwrap_or(0)))
 }
 
-/// How long a telephone that has just started may look for the network before its user is told that there is none.
-const GRACE: Duration = Duration::from_secs(5);
-
-/// How the last publication went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
-    /// Read back.
-    Held,
-    /// Nobody was there to hold it, or nobody is there any more. This terminal itself answers who asks it.
-    Nobody,
-    /// It was refused, or lost.
-    Failed,
-}
-
-/// When to publish, how it went, and what that means for the user.
-#[derive(Debug)]
-pub(super) struct Publisher {
-    due: Option<Instant>,
-    in_flight: bool,
-    /// Something changed while a publication was under way.
-    again: bool,
-    failures: u32,
-    /// Sequence of the last terminal record; the next one is higher even if the clock went back.
-    last_seq: UnixMillis,
-    last: Option<Outcome>,
-    /// Until then "no network" is only "not yet".
-    grace: Instant,
-    /// How the telephone stands with the network, as last told.
-    pub line: LineState,
-    /// When the number was last read back.
-    pub published: Option<UnixMillis>,
-}
-
-impl Publisher {
-    /// Due as soon as there is an address.
-    pub fn new(now: Instant, last_seq: UnixMillis) -> Self {
-        Self {
-            due: Some(now),
-            in_flight: false,
-            again: false,
-            failures: 0,
-            last_seq,
-            last: None,
-            grace: now + GRACE,
-            line: LineState::Starting,
-            published: None,
-        }
-    }
-
-    /// When [`Engine::publish_if_due`] or [`Engine::update_line`] has something to do.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        let publish = self.due.filter(|_| !self.in_flight);
-        let patience = (self.line == LineState::Starting).then_some(self.grace);
-        publish.into_iter().chain(patience).min()
-    }
-
-    /// Something changed: publish at once.
-    pub fn now(&mut self, now: Instant) {
-        self.again = self.in_flight;
-        self.due = Some(now);
-        self.failures = 0;
-    }
-
-    /// The sequence of the next record: the time, but higher than all before.
-    fn next_seq(&mut self, wall: UnixMillis) -> UnixMillis {
-        self.last_seq = wall.max(UnixMillis(self.last_seq.0.saturating_add(1)));
-        self.last_seq
-    }
-
-    /// All connections to the network are lost.
-    fn lost(&mut self) {
-        if self.last == Some(Outcome::Held) {
-            self.last = Some(Outcome::Nobody);
-        }
-    }
-
-    /// How the telephone stands with the network. Pure, so that it can be tested.
-    fn judge(&self, near: Near, now: Instant) -> LineState {
-        match self.last {
-            Some(Outcome::Held) => LineState::Online,
-            // Where no entry point is known, as on a LAN, whoever looks for this terminal asks it itself.
-            Some(Outcome::Nobody) if !near.entry && near.others => LineState::Online,
-            None if near.directory => LineState::Publishing,
-            Some(_) | None if now < self.grace => {
-                if near.directory {
-                    LineState::Publishing
-                } else {
-                    LineState::Starting
-                }
-            }
-            Some(_) | None if near.entry => LineState::Offline,
-            Some(Outcome::Failed) => LineState::Offline,
-            Some(Outcome::Nobody) | None => LineState::Alone,
-        }
-    }
-
-    fn done(&mut self, now: Instant) {
-        self.last = Some(Outcome::Held);
-        self.in_flight = false;
-        self.failures = 0;
-        self.due = Some(if self.again { now } else { now + INTERVAL });
-        self.again = false;
-    }
-
-    fn failed(&mut self, now: Instant, outcome: Outcome) {
-        self.last = Some(outcome);
-        self.in_flight = false;
-        self.again = false;
-        let pause = RETRY.0.saturating_mul(1 << self.failures.min(10)).min(RETRY.1);
-        self.failures += 1;
-        self.due = Some(now + pause);
-    }
+/// How far the terminal's record got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// So many nodes serve it.
+    Network(usize),
+    /// There is no address to publish. The record is held here, for peers that are connected or on the local network.
+    Here,
 }
 
 impl Engine {
-    /// Publish if it is time and there is an address to publish.
+    /// The network's state has changed. This way no change is missed, however busy the terminal is.
+    pub(super) fn on_net_status(&mut self) {
+        let (addresses, routes, connected) = {
+            let status = self.status.borrow_and_update();
+            let connected = status.links.iter().any(|link| link.up);
+            (status.addresses.clone(), status.routes.clone(), connected)
+        };
+        if self.publisher.routes != routes {
+            self.calls.set_intro(introduction(&self.account, routes.clone()));
+            self.publisher.routes = routes;
+        }
+        match (self.publisher.connected, connected) {
+            (true, false) => self.publisher.lost(),
+            (false, true) if self.publisher.line != LineState::Online => self.publisher.now(Instant::now()),
+            (false, true) | (true, true) | (false, false) => {}
+        }
+        self.publisher.connected = connected;
+        if self.publisher.addresses != addresses {
+            self.publisher.addresses = addresses;
+            self.publisher.now(Instant::now());
+        }
+        self.publish_if_due(Instant::now());
+        self.update_line();
+    }
+
+    /// Publish if it is time.
     pub(super) fn publish_if_due(&mut self, now: Instant) {
         if self.publisher.in_flight || self.publisher.due.is_none_or(|due| due > now) {
             return;
         }
+        // Chosen numbers have no key as long as their directory is not known, and nothing changes that yet.
         let Some(key) = self.account.number().record_key(None) else {
-            // A chosen number of a directory that is not known here. Another address would change nothing about that.
             self.publisher.due = None;
             return;
         };
-        let addrs = self.net.addresses();
-        if addrs.is_empty() {
-            // `AddressesChanged` will make it due again.
-            self.publisher.due = None;
-            return;
+        if self.account.cert().verify(wall_clock()).is_err() {
+            if self.publisher.last != Some(Outcome::Failed) {
+                self.tell_failure(PublishError::Untimely);
+            }
+            return self.publisher.failed(now, Outcome::Failed);
         }
+        let addrs = self.publisher.addresses.clone();
+        let addressless = addrs.is_empty();
+        let signed = self.sign_record(addrs);
         self.publisher.in_flight = true;
-        let (publication, internal) = (self.publication(key, addrs), self.internal.clone());
+        let (net, internal) = (self.net.clone(), self.internal.clone());
         self.jobs.spawn(async move {
-            let result = publication.await;
+            let set = signed.await;
+            let result = if addressless {
+                net.hold(key, set).await.map(|()| Reach::Here)
+            } else {
+                net.publish(key, set).await.map(|published| Reach::Network(published.holders))
+            };
             // An error means that the engine has ended.
             let _ = internal.send(Internal::Published(result)).await;
         });
@@ -173,20 +97,17 @@ impl Engine {
     pub(super) fn withdraw(&mut self) {
         let held = self.publisher.last == Some(Outcome::Held);
         let Some(key) = self.account.number().record_key(None).filter(|_| held) else { return };
-        let publication = self.publication(key, Vec::new());
+        let (signed, net) = (self.sign_record(Vec::new()), self.net.clone());
         self.jobs.spawn(async move {
-            if let Err(error) = publication.await {
+            if let Err(error) = net.publish(key, signed.await).await {
                 tracing::debug!(%error, "the number could not be withdrawn; its record expires by itself");
             }
         });
     }
 
-    /// Signs a record that leads to `addrs`, newer than all before, and publishes it.
-    fn publication(
-        &mut self,
-        key: RecordKey,
-        addrs: Vec<NodeAddr>,
-    ) -> impl Future<Output = Result<usize, PublishError>> + Send + use<> {
+    /// The account's record, and one of this terminal that leads to `addrs`, newer than all before. Ready when its
+    /// sequence is on disk.
+    fn sign_record(&mut self, addrs: Vec<NodeAddr>) -> impl Future<Output = RecordSet> + Send + use<> {
         let seq = self.publisher.next_seq(wall_clock());
         let record = TerminalRecord {
             number: self.account.number().clone(),
@@ -195,25 +116,29 @@ impl Engine {
             seq,
             expires: seq.plus(LIFE),
         };
-        let signed = record.sign(self.account.terminal_key());
-        let set = RecordSet { account: Some(self.account.account_record()), terminals: vec![signed] };
-        let (net, account) = (self.net.clone(), self.account.clone());
+        let terminals = vec![record.sign(self.account.terminal_key())];
+        let set = RecordSet { account: Some(self.account.account_record()), terminals };
+        let account = self.account.clone();
         async move {
             if let Err(error) = account.set_setting(SEQ_SETTING, Some(&seq.0.to_string())).await {
                 // To be found is worth more than to be found after a restart with a wrong clock.
                 tracing::error!(%error, "a record's sequence could not be kept");
             }
-            net.publish(key, set).await.map(|published| published.holders)
+            set
         }
     }
 
-    pub(super) fn on_published(&mut self, result: Result<usize, PublishError>) {
+    pub(super) fn on_published(&mut self, result: Result<Reach, PublishError>) {
         let now = Instant::now();
         match result {
-            Ok(holders) => {
+            Ok(Reach::Network(holders)) => {
                 tracing::debug!(holders, "published and read back");
                 self.publisher.done(now);
                 self.publisher.published = Some(wall_clock());
+            }
+            Ok(Reach::Here) => {
+                tracing::debug!("no address to publish");
+                self.publisher.done_here(now);
             }
             Err(PublishError::Offline) => {
                 tracing::debug!("nobody is there to hold the number, will be tried again");
@@ -237,18 +162,13 @@ impl Engine {
             PublishError::Invalid(_) | PublishError::Proof | PublishError::NotHeld(_) => {
                 ErrorCode::PublishFailed
             }
+            PublishError::Untimely => ErrorCode::Certificate,
             PublishError::Disk => ErrorCode::Storage,
             // Not failures of the publication.
             PublishError::Offline | PublishError::Stopped => return,
         };
         let message = format!("the number could not be published: {error}");
         self.emit(Event::Error { code, message });
-    }
-
-    /// The last connection to an entry point is gone.
-    pub(super) fn connections_lost(&mut self) {
-        self.publisher.lost();
-        self.update_line();
     }
 
     /// Tell how the telephone stands with the network, if that has changed.
@@ -269,100 +189,128 @@ impl Engine {
     }
 }
 
-/// What is around this terminal.
-#[derive(Debug, Clone, Copy)]
-struct Near {
-    /// An entry point is known: configured, remembered, or a contact's directory.
-    entry: bool,
-    /// It is registered with a directory.
-    directory: bool,
-    /// Another node is connected, or on the same local network.
-    others: bool,
-}
-
-impl Near {
-    fn of(net: &NetStatus) -> Self {
-        Self {
-            entry: !net.links.is_empty(),
-            directory: net.links.iter().any(|link| link.registered),
-            others: net.peers > 0 || net.lan > 0,
-        }
-    }
-}
-
+/// A terminal and a directory in one process.
 #[cfg(test)]
-mod tests {
+#[allow(clippy::wildcard_enum_match_arm, reason = "a test looks at what it is about")]
+mod whole {
     use super::*;
+    use crate::api::TimedEvent;
+    use crate::audio::DeviceSpec;
+    use crate::engine::{self, REPUBLISH, Request};
+    use crate::net::{LookupEvent, Net, NetConfig, NetEvent, Role};
+    use crate::phone::Phone;
+    use crate::storage::{AccountId, Home, NewAccount, Password};
+    use offhook_proto::identity::SignedCert;
+    use offhook_proto::number::RecordKey;
+    use offhook_proto::record::CheckedSet;
+    use tokio::sync::{broadcast, mpsc, watch};
 
-    #[test]
-    fn a_change_while_publishing_publishes_again_at_once() {
-        let t = Instant::now();
-        let mut p = Publisher { line: LineState::Online, ..Publisher::new(t, UnixMillis(0)) };
-        p.in_flight = true;
-        p.now(t);
-        p.done(t);
-        assert_eq!(p.poll_timeout(), Some(t));
-        p.in_flight = true;
-        p.done(t);
-        assert_eq!(p.poll_timeout(), Some(t + INTERVAL));
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    struct Scene {
+        directory: Net,
+        _directory_events: mpsc::Receiver<NetEvent>,
+        dir: tempfile::TempDir,
+        home: Home,
+        id: AccountId,
+        password: Password,
     }
 
-    #[test]
-    fn sequences_grow_although_the_clock_goes_back() {
-        let mut p = Publisher::new(Instant::now(), UnixMillis(500));
-        let seqs = [400, 499, 600, 600, 300].map(|wall| p.next_seq(UnixMillis(wall)).0);
-        assert_eq!(seqs, [501, 502, 600, 601, 602]);
+    async fn scene(seed: u8) -> Scene {
+        let mut config = NetConfig::new([seed; 32], Role::Directory);
+        config.listen = vec!["/ip4/127.0.0.1/udp/0/quic-v1".parse().unwrap()];
+        let (directory, _directory_events) = Net::start(config).await.unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(dir.path()).unwrap();
+        let (id, password): (AccountId, _) = ("ada".parse().unwrap(), Password::new("a password").unwrap());
+        let new = NewAccount { id: id.clone(), password: password.clone() };
+        home.create_account(new, |_| {}).await.unwrap();
+        Scene { directory, _directory_events, dir, home, id, password }
     }
 
-    #[test]
-    fn failures_back_off_up_to_a_limit() {
-        let t = Instant::now();
-        let mut p = Publisher { line: LineState::Offline, ..Publisher::new(t, UnixMillis(0)) };
-        let mut pauses = Vec::new();
-        for _ in 0..12 {
-            p.in_flight = true;
-            p.failed(t, Outcome::Nobody);
-            pauses.push(p.poll_timeout().expect("due") - t);
+    impl Scene {
+        async fn start(
+            &self,
+            republish: Duration,
+        ) -> (mpsc::Sender<Request>, broadcast::Receiver<TimedEvent>) {
+            let mut status = self.directory.watch();
+            let entry =
+                status.wait_for(|status| !status.addresses.is_empty()).await.unwrap().addresses[0].clone();
+            let mut settings = Phone::builder(self.dir.path())
+                .entry([entry.to_string()])
+                .listen(["/ip4/127.0.0.1/udp/0/quic-v1".to_owned()])
+                .allow_private(true)
+                .mdns(false)
+                .mic(DeviceSpec::None)
+                .speaker(DeviceSpec::None);
+            settings.republish = republish;
+            let (events, told) = broadcast::channel(64);
+            let (line, _) = watch::channel(LineState::Starting);
+            (engine::start(settings, events, line).await.unwrap().0, told)
         }
-        assert_eq!(pauses[0], RETRY.0);
-        assert!(pauses.windows(2).all(|w| w[0] <= w[1]));
-        assert_eq!(pauses[11], RETRY.1);
+
+        /// What the directory holds.
+        async fn held(&self, key: RecordKey) -> Option<CheckedSet> {
+            match self.directory.lookup(key, &[]).next().await {
+                Some(LookupEvent::Found { set, .. }) => Some(set),
+                Some(LookupEvent::Finished { .. }) | None => None,
+            }
+        }
+
+        async fn key(&self) -> RecordKey {
+            self.home.accounts().await.unwrap()[0].number.record_key(None).unwrap()
+        }
     }
 
-    const NOBODY: Near = Near { entry: false, directory: false, others: false };
-    const ENTRY: Near = Near { entry: true, ..NOBODY };
-    const REGISTERED: Near = Near { directory: true, others: true, ..ENTRY };
-    const NEIGHBOUR: Near = Near { others: true, ..NOBODY };
+    #[tokio::test]
+    async fn the_record_is_published_every_hour_though_nothing_changes() {
+        let scene = scene(60).await;
+        let key = scene.key().await;
+        let (_phone, _events) = scene.start(Duration::from_millis(300)).await;
+        let mut published = Vec::new();
+        let wait = async {
+            while published.len() < 3 {
+                let terminals = scene.held(key).await.map(|set| set.terminals).unwrap_or_default();
+                for terminal in terminals.iter().filter(|terminal| !terminal.addrs.is_empty()) {
+                    let this = (terminal.seq, terminal.addrs.clone());
+                    if published.last() != Some(&this) {
+                        published.push(this);
+                    }
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait).await.expect("published again and again");
+        assert!(published.windows(2).all(|two| two[0].0 < two[1].0 && two[0].1 == two[1].1), "{published:?}");
+    }
 
-    #[test]
-    fn only_a_number_that_somebody_holds_or_asks_for_is_on_line() {
-        let t = Instant::now();
-        let late = t + GRACE;
-        let mut p = Publisher::new(t, UnixMillis(0));
-        // Nothing is published yet.
-        assert_eq!(p.judge(NOBODY, t), LineState::Starting);
-        assert_eq!(p.judge(ENTRY, t), LineState::Starting);
-        assert_eq!(p.judge(NEIGHBOUR, t), LineState::Starting);
-        assert_eq!(p.judge(REGISTERED, late), LineState::Publishing);
-        // It never is: after a while the user is told.
-        assert_eq!(p.poll_timeout(), Some(t));
-        p.due = None;
-        assert_eq!(p.poll_timeout(), Some(late));
-        assert_eq!(p.judge(NOBODY, late), LineState::Alone);
-        assert_eq!(p.judge(ENTRY, late), LineState::Offline);
-        // Nobody took it.
-        p.failed(t, Outcome::Nobody);
-        assert_eq!(p.judge(NOBODY, t), LineState::Starting);
-        assert_eq!(p.judge(NOBODY, late), LineState::Alone);
-        assert_eq!(p.judge(NEIGHBOUR, t), LineState::Online, "who is near asks this terminal");
-        assert_eq!(p.judge(Near { entry: true, ..NEIGHBOUR }, late), LineState::Offline);
-        // It was refused.
-        p.failed(t, Outcome::Failed);
-        assert_eq!(p.judge(NEIGHBOUR, late), LineState::Offline);
-        assert_eq!(p.judge(REGISTERED, late), LineState::Offline);
-        p.done(t);
-        assert_eq!(p.judge(REGISTERED, t), LineState::Online);
-        p.lost();
-        assert_eq!(p.judge(ENTRY, late), LineState::Offline);
+    #[tokio::test]
+    async fn an_expired_certificate_is_reported_and_no_record_is_published_without_its_terminal() {
+        let scene = scene(61).await;
+        let account = scene.home.open_account(&scene.id).await.unwrap();
+        let (terminal, seal) = (account.terminal_key().public(), account.seal_key().public());
+        let file = account.data_dir().join("account.db");
+        account.close().await;
+        drop(account);
+        let key = scene.home.unlock(&scene.id, &scene.password).await.unwrap();
+        let long_ago = UnixMillis(wall_clock().0 - 500 * 86_400_000);
+        let cert = offhook_proto::wire::encode(&SignedCert::issue(&key, terminal, seal, long_ago));
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file);
+        let mut raw = sqlx::ConnectOptions::connect(&options).await.unwrap();
+        sqlx::query("UPDATE terminal SET cert = ?").bind(cert).execute(&mut raw).await.unwrap();
+        sqlx::Connection::close(raw).await.unwrap();
+
+        let (_phone, mut events) = scene.start(REPUBLISH).await;
+        let reported = async {
+            loop {
+                match events.recv().await.unwrap().event {
+                    Event::Error { code, .. } => break assert_eq!(code, ErrorCode::Certificate),
+                    Event::Online { .. } => panic!("on line without a certificate"),
+                    _ => {}
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, reported).await.expect("a report");
+        assert_eq!(scene.held(scene.key().await).await, None);
     }
 }

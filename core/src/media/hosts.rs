@@ -8,13 +8,14 @@ use super::types::MediaConfig;
 /// Addresses told at most; a machine with many containers has dozens, of which one or two lead anywhere.
 const MAX_HOSTS: usize = 8;
 
-/// Our addresses, and whether loopback takes part: if it is asked for, or if there is nothing else.
+/// Our addresses, and whether loopback takes part: if it is asked for, or if there is nothing else. A directory can't
+/// ask for it by naming a STUN server there.
 pub(super) fn host_addresses(config: &MediaConfig, socket: &MediaSocket) -> (Vec<SocketAddr>, bool) {
     let ips = match config.bind {
         Some(ip) => vec![ip],
         None => usable(&interfaces()),
     };
-    let loopback = config.allow_loopback || ips.iter().all(IpAddr::is_loopback);
+    let loopback = takes_loopback(config, &ips);
     let extra: &[IpAddr] = match config.bind {
         None if loopback => &[IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)],
         None | Some(_) => &[],
@@ -25,6 +26,10 @@ pub(super) fn host_addresses(config: &MediaConfig, socket: &MediaSocket) -> (Vec
         hosts.extend(port.map(|port| SocketAddr::new(*ip, port)));
     }
     (hosts, loopback)
+}
+
+fn takes_loopback(config: &MediaConfig, ips: &[IpAddr]) -> bool {
+    config.allow_loopback || ips.iter().all(IpAddr::is_loopback)
 }
 
 fn interfaces() -> Vec<IpAddr> {
@@ -72,6 +77,17 @@ mod tests {
     fn usable_of(ips: &[&str]) -> Vec<String> {
         let ips: Vec<IpAddr> = ips.iter().map(|ip| ip.parse().unwrap()).collect();
         usable(&ips).iter().map(IpAddr::to_string).collect()
+    }
+
+    #[test]
+    fn loopback_takes_part_where_it_is_asked_for_or_where_there_is_nothing_else() {
+        let mut config = MediaConfig::new(super::super::types::Role::Caller);
+        config.stun_servers = vec!["127.0.0.1:3478".parse().unwrap()];
+        let lan = ["10.1.2.3".parse().unwrap()];
+        assert!(!takes_loopback(&config, &lan), "whatever STUN servers a directory names");
+        assert!(takes_loopback(&config, &[]));
+        config.allow_loopback = true;
+        assert!(takes_loopback(&config, &lan));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Multiaddrs: what is private, what is relayed, who is at the end; and the two names of a key.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use libp2p::identity::ed25519;
 use libp2p::multiaddr::Protocol;
@@ -42,11 +42,7 @@ pub(super) fn peer_of(terminal: &TerminalId) -> Option<PeerId> {
 
 /// The key inside a PeerId; `None` unless it is an inlined Ed25519 key.
 pub(super) fn terminal_of(peer: &PeerId) -> Option<TerminalId> {
-    /// Multihash code 0 (identity), length 36, then protobuf: field 1 = 1 (Ed25519), field 2 = 32 bytes.
-    const PREFIX: [u8; 6] = [0x00, 0x24, 0x08, 0x01, 0x12, 0x20];
-    let bytes = peer.to_bytes();
-    let key: [u8; 32] = bytes.strip_prefix(&PREFIX)?.try_into().ok()?;
-    Some(TerminalId::from_bytes(key))
+    TerminalId::from_peer_id_bytes(&peer.to_bytes()).ok()
 }
 
 /// The peer at the end of the address: the last `/p2p`, if the address ends in it.
@@ -85,12 +81,21 @@ pub(super) fn ip_of(addr: &Multiaddr) -> Option<IpAddr> {
     }
 }
 
+/// The IP address and port that the address begins with.
+pub(super) fn socket_of(addr: &Multiaddr) -> Option<SocketAddr> {
+    let ip = ip_of(addr)?;
+    match addr.iter().nth(1) {
+        Some(Protocol::Tcp(port) | Protocol::Udp(port)) => Some(SocketAddr::new(ip, port)),
+        Some(_) | None => None,
+    }
+}
+
 /// Whether anybody on the internet could use the address: a global IP address or a DNS name. For a relayed
 /// address this speaks of the relay.
 pub(super) fn is_public(addr: &Multiaddr) -> bool {
     match addr.iter().next() {
-        Some(Protocol::Ip4(ip)) => is_global_v4(ip),
-        Some(Protocol::Ip6(ip)) => is_global_v6(ip),
+        Some(Protocol::Ip4(ip)) => is_global(IpAddr::V4(ip)),
+        Some(Protocol::Ip6(ip)) => is_global(IpAddr::V6(ip)),
         Some(Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) | Protocol::Dnsaddr(_)) => true,
         Some(_) | None => false,
     }
@@ -116,6 +121,14 @@ pub(super) fn is_unusable(addr: &Multiaddr) -> bool {
     ip_of(addr).is_some_and(|ip| ip.is_unspecified() || ip.is_multicast())
 }
 
+/// Whether anybody on the internet could use the address.
+pub(super) fn is_global(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => is_global_v4(ip),
+        IpAddr::V6(ip) => is_global_v6(ip),
+    }
+}
+
 /// Outside the special-purpose ranges of RFC 6890 that no stranger can reach.
 fn is_global_v4(ip: Ipv4Addr) -> bool {
     let [a, b, ..] = ip.octets();
@@ -134,9 +147,28 @@ fn is_global_v4(ip: Ipv4Addr) -> bool {
 
 /// Inside 2000::/3 (RFC 4291), which leaves out unique local, link-local and loopback addresses.
 fn is_global_v6(ip: Ipv6Addr) -> bool {
-    match ip.to_ipv4_mapped() {
-        Some(v4) => is_global_v4(v4),
-        None => ip.segments()[0] & 0xe000 == 0x2000,
+    ip.segments()[0] & 0xe000 == 0x2000
+}
+
+/// One host: an IPv4 address, or an IPv6 /64, which is the least that anybody is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Host {
+    /// An IPv4 address.
+    V4([u8; 4]),
+    /// An IPv6 /64.
+    V6([u16; 4]),
+}
+
+impl Host {
+    /// The host with an address. One that a dual-stack socket shows as IPv4-mapped counts as IPv4.
+    pub(super) fn of(ip: IpAddr) -> Self {
+        match ip.to_canonical() {
+            IpAddr::V4(ip) => Self::V4(ip.octets()),
+            IpAddr::V6(ip) => {
+                let [a, b, c, d, ..] = ip.segments();
+                Self::V6([a, b, c, d])
+            }
+        }
     }
 }
 
@@ -156,18 +188,9 @@ pub(super) enum Source {
 impl Source {
     /// The /24 or /64 of an address.
     pub(super) fn of(ip: IpAddr) -> Self {
-        match ip {
-            IpAddr::V4(ip) => {
-                let [a, b, c, _] = ip.octets();
-                Self::V4([a, b, c])
-            }
-            IpAddr::V6(ip) => match ip.to_ipv4_mapped() {
-                Some(v4) => Self::of(IpAddr::V4(v4)),
-                None => {
-                    let [a, b, c, d, ..] = ip.segments();
-                    Self::V6([a, b, c, d])
-                }
-            },
+        match Host::of(ip) {
+            Host::V4([a, b, c, _]) => Self::V4([a, b, c]),
+            Host::V6(net) => Self::V6(net),
         }
     }
 
@@ -242,6 +265,15 @@ mod tests {
             assert_eq!(Source::from_bytes(&source.to_bytes()), Some(source));
         }
         assert_eq!(Source::from_bytes(&[9, 9]), None);
+    }
+
+    #[test]
+    fn a_host_is_an_ipv4_address_or_an_ipv6_64() {
+        let host = |ip: &str| Host::of(ip.parse().unwrap());
+        assert_eq!(host("::ffff:192.0.2.7"), host("192.0.2.7"), "as a dual-stack socket shows it");
+        assert_ne!(host("::ffff:192.0.2.7"), host("::ffff:192.0.2.8"));
+        assert_eq!(host("2a01:4f8:1:2:3::4"), host("2a01:4f8:1:2:ffff::1"));
+        assert_ne!(host("2a01:4f8:1:2::1"), host("2a01:4f8:1:3::1"));
     }
 
     #[test]

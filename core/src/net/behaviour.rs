@@ -16,6 +16,7 @@ use super::codec::{self, Codec};
 use super::config::{NetConfig, Role};
 use super::gate::Gate;
 use super::handle::NetError;
+use super::private::Private;
 use super::probe::Probes;
 use super::requests::REQUEST_TIME;
 use super::store::Records;
@@ -62,6 +63,7 @@ pub(super) fn swarm(
     config: &NetConfig,
     key: &Keypair,
     records: Records,
+    private: &Private,
     registry: &mut Registry,
 ) -> Result<Swarm<Behaviour>, NetError> {
     let id = key.public().to_peer_id();
@@ -71,7 +73,8 @@ pub(super) fn swarm(
         .then(|| mdns::tokio::Behaviour::new(mdns::Config::default(), id))
         .transpose()
         .map_err(NetError::Mdns)?;
-    let (transport, relay_client) = transport::build(key, config.dns, budget.clone(), registry)?;
+    let (transport, relay_client) =
+        transport::build(key, config.dns, private.clone(), budget.clone(), registry)?;
     let behaviour = behaviour(config, key, records, relay_client, mdns, budget);
     let swarm = swarm::Config::with_tokio_executor()
         // One round trip per request: the first message travels with the protocol's name.

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::codec::{Request, Response};
 use super::command::{Command, DhtAnswer, Holder, Neighbours};
+use super::private::Private;
 use super::status::NetStatus;
 use super::store::{Refused, Verdicts};
 
@@ -45,6 +46,8 @@ pub(super) const ANSWERS: usize = 64;
 pub(super) struct Client {
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) verdicts: Verdicts,
+    /// Which addresses are worth trying.
+    pub(super) private: Private,
     pub(super) status: watch::Receiver<NetStatus>,
 }
 

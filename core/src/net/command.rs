@@ -38,6 +38,8 @@ pub(super) enum Command {
     Neighbours(oneshot::Sender<Neighbours>),
     /// Keep connections to these directories, instead of the ones named before.
     Keep(Vec<Multiaddr>),
+    /// Enter the network through these nodes if there is no other way.
+    Enter(Vec<Multiaddr>),
     /// Register with this certificate from now on.
     Certificate(Box<SignedCert>),
     /// Close everything.

@@ -24,8 +24,8 @@ use super::finds::Finds;
 use super::limit::Limiter;
 use super::seek::{Asker, Seek};
 use super::service::{outcome, stored};
-use super::status::wall_clock;
 use super::store::{Offer, Refused};
+use crate::clock::wall_clock;
 
 /// How long a query for others may take; it ends within half a second after that. Whoever asked waits for 3 s.
 pub(super) const SEEK_TIME: Duration = Duration::from_secs(2);

@@ -12,8 +12,8 @@ use super::addr::Source;
 use super::command::{DhtAnswer, Holder};
 use super::delegate::Spread;
 use super::driver::Driver;
-use super::status::wall_clock;
 use super::store::Offer;
+use crate::clock::wall_clock;
 
 /// Queries that run at a time, for this node's own tasks and for others (which have a bound of their own,
 /// [`Limits::delegated`](super::Limits::delegated)); further ones end at once.

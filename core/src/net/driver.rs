@@ -28,11 +28,13 @@ use super::linger::Lingering;
 use super::links::Links;
 use super::metrics::Metrics;
 use super::peers::Peers;
+use super::private::Private;
 use super::requests::Requests;
 use super::service::Service;
-use super::status::{NetStatus, wall_clock};
-use super::store::{Disk, Offer, Records};
+use super::status::NetStatus;
+use super::store::{Disk, Offer, Records, Worked};
 use super::warm::Warm;
+use crate::clock::wall_clock;
 
 /// How often deadlines are looked at.
 const TICK: Duration = Duration::from_millis(500);
@@ -50,8 +52,8 @@ const WATCH_SELDOM: Duration = Duration::from_secs(60);
 
 /// Results that other tasks hand back.
 pub(super) enum Inner {
-    /// The store's proof has been run.
-    Proved(bool),
+    /// An offer to the store has been looked at.
+    Worked(Box<Worked>),
     /// An answer that had to wait.
     Respond(ResponseChannel<Response>, Response),
     /// What somebody published is held here.
@@ -65,7 +67,7 @@ pub(super) struct Driver {
     /// Where STUN is answered.
     pub(super) stun_port: Option<u16>,
     pub(super) cert: Option<SignedCert>,
-    pub(super) allow_private: bool,
+    pub(super) private: Private,
     pub(super) events: mpsc::Sender<NetEvent>,
     pub(super) peers: Peers,
     pub(super) links: Links,
@@ -97,7 +99,7 @@ pub(super) struct Parts {
     pub(super) swarm: Swarm<Behaviour>,
     pub(super) config: NetConfig,
     pub(super) stun_port: Option<u16>,
-    pub(super) allow_private: bool,
+    pub(super) private: Private,
     pub(super) events: mpsc::Sender<NetEvent>,
     pub(super) links: Links,
     pub(super) disk: Option<Disk>,
@@ -108,13 +110,12 @@ pub(super) struct Parts {
 
 impl Driver {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { swarm, config, stun_port, allow_private, events, links, disk, metrics, inner, status } =
-            parts;
+        let Parts { swarm, config, stun_port, private, events, links, disk, metrics, inner, status } = parts;
         Self {
             swarm,
             stun_port,
             cert: config.cert.clone(),
-            allow_private,
+            private,
             events,
             peers: Peers::default(),
             links,
@@ -158,7 +159,7 @@ impl Driver {
                 Some(result) = inner.recv() => self.on_inner(result),
                 _ = tick.tick() => self.on_tick(Instant::now()),
             }
-            self.pump_proofs();
+            self.pump_store();
             if self.dirty {
                 self.dirty = false;
                 self.update_status();
@@ -292,6 +293,7 @@ impl Driver {
                 let _ = reply.send(self.neighbours());
             }
             Command::Keep(addrs) => self.keep_links(addrs),
+            Command::Enter(addrs) => self.enter(addrs),
             Command::Certificate(cert) => {
                 self.cert = Some(*cert);
                 self.register_everywhere();
@@ -303,9 +305,9 @@ impl Driver {
 
     fn on_inner(&mut self, result: Inner) {
         match result {
-            Inner::Proved(valid) => {
+            Inner::Worked(worked) => {
                 self.dirty = true;
-                self.records().proved(valid, wall_clock());
+                self.records().worked(*worked, wall_clock());
             }
             Inner::Respond(channel, response) => self.respond(channel, response),
             Inner::Spread(spread) => self.spread(spread),
@@ -328,18 +330,18 @@ impl Driver {
         }
         if now.saturating_duration_since(self.swept) >= SWEEP {
             self.swept = now;
-            self.records().sweep(wall_clock());
+            self.records().sweep(wall_clock(), now);
             self.dirty = true;
         }
     }
 
-    /// Starts the store's next proof if there is one and none is running.
-    fn pump_proofs(&mut self) {
-        let Some(task) = self.records().next_proof(wall_clock()) else { return };
+    /// Has the store's next offer looked at, if there is one and none is.
+    fn pump_store(&mut self) {
+        let Some(work) = self.records().next_work(wall_clock()) else { return };
         let inner = self.inner.clone();
         tokio::task::spawn_blocking(move || {
             // The driver may have stopped meanwhile.
-            let _ = inner.send(Inner::Proved(task.run()));
+            let _ = inner.send(Inner::Worked(Box::new(work.run())));
         });
     }
 
@@ -378,6 +380,15 @@ impl Driver {
     /// Has it looked into whether a peer is still there; its dead connections close.
     pub(super) fn probe(&mut self, peer: PeerId) {
         self.swarm.behaviour_mut().probes.probe(peer, self.peers.connections(&peer));
+    }
+
+    /// A public address that was reached, or that the user named, says that this is the internet. What others merely
+    /// claim says nothing.
+    pub(super) fn not_private_if_public(&mut self, addr: &Multiaddr) {
+        if self.config.allow_private.is_none() && self.private.allowed() && addr::is_public(addr) {
+            self.private.forbid();
+            self.refresh_external();
+        }
     }
 
     /// Tells the owner, without waiting; `false` if the channel is full or closed.

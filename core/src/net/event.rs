@@ -3,7 +3,8 @@
 use offhook_proto::identity::TerminalId;
 use offhook_proto::number::NodeAddr;
 
-/// An event from the network. The channel is bounded; packets that find it full are answered with "busy".
+/// An event from the network. The channel is bounded: packets that find it full are answered with "busy", and anything
+/// else is lost. What must not be missed is in the [status](super::Net::watch).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NetEvent {
     /// A signalling packet arrived. It is neither opened nor verified.
@@ -13,11 +14,9 @@ pub enum NetEvent {
         from: TerminalId,
         /// The connected node it came through; `from` itself when it came straight.
         via: TerminalId,
-        /// The sealed packet, at most [`MAX_BLOB`](super::MAX_BLOB) bytes.
+        /// The sealed packet, at most [`MAX_BLOB_BYTES`](offhook_proto::signalling::MAX_BLOB_BYTES) bytes.
         blob: Vec<u8>,
     },
-    /// What [`Net::addresses`](super::Net::addresses) returns has changed: publish anew.
-    AddressesChanged,
     /// An entry point is connected, and registered there if this is a terminal.
     EntryUp {
         /// As configured, or as remembered.

@@ -14,8 +14,8 @@ use offhook_proto::proof::ProofTask;
 use offhook_proto::record::{self, CheckedSet, RecordError};
 use thiserror::Error;
 
-use super::status::wall_clock;
 use super::store::Verdicts;
+use crate::clock::wall_clock;
 
 /// Keys claimed for one number that are followed; more are noise.
 const MAX_IDENTITIES: usize = 4;

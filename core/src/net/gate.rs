@@ -9,7 +9,6 @@
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::fmt;
-use std::net::IpAddr;
 use std::task::{Context, Poll};
 
 use libp2p::core::Endpoint;
@@ -24,7 +23,7 @@ use libp2p::swarm::{
 use libp2p::{Multiaddr, PeerId};
 use tracing::debug;
 
-use super::addr::{self, Source};
+use super::addr::{self, Host, Source};
 use super::budget::{Budget, Standing};
 use super::config::Limits;
 use super::places::{Place, Places};
@@ -36,9 +35,6 @@ const MAX_PER_PEER: usize = 3;
 /// Strangers over TCP have a part of the places of their own: what yamux lets the other end send before it is read
 /// makes each of them dearer, up to 2 MiB.
 const TCP_PART: usize = 4;
-
-/// One IPv4 address or one IPv6 /64.
-type Host = [u8; 8];
 
 /// Keeps chosen connections open and bounds the others.
 pub(super) struct Gate {
@@ -225,15 +221,7 @@ fn decrease<K: Eq + std::hash::Hash>(counts: &mut HashMap<K, usize>, key: &K) {
 }
 
 fn host_of(addr: &Multiaddr) -> Option<Host> {
-    if addr::is_relayed(addr) {
-        return None;
-    }
-    let mut host = [0; 8];
-    match addr::ip_of(addr)? {
-        IpAddr::V4(ip) => host[4..].copy_from_slice(&ip.octets()),
-        IpAddr::V6(ip) => host.copy_from_slice(&ip.octets()[..8]),
-    }
-    Some(host)
+    addr::ip_of(addr).filter(|_| !addr::is_relayed(addr)).map(Host::of)
 }
 
 /// One host or its surroundings have as many connections as they may.

@@ -9,13 +9,16 @@ use libp2p::identity::Keypair;
 use offhook_proto::identity::{SignedCert, TerminalId};
 use offhook_proto::number::{NodeAddr, RecordKey};
 use offhook_proto::proof::ProofTask;
-use offhook_proto::record::RecordSet;
+use offhook_proto::record::{self, RecordSet};
 use prometheus_client::registry::Registry;
 use thiserror::Error;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
+use crate::clock::wall_clock;
+
 use super::addr::{self, AddrError};
 use super::behaviour;
+use super::candidates::Candidates;
 use super::client::Client;
 use super::command::{Command, Holder};
 use super::config::NetConfig;
@@ -24,9 +27,10 @@ use super::event::NetEvent;
 use super::links::Links;
 use super::lookup::Lookup;
 use super::metrics::Metrics;
+use super::private::Private;
 use super::publish::{self, PublishError, Published};
 use super::signal::{self, GoodWays, SignalError, SignalTarget};
-use super::status::{NetStatus, wall_clock};
+use super::status::NetStatus;
 use super::store::{Disk, Loaded, Records, Verdicts};
 use super::stun::Stun;
 
@@ -112,8 +116,6 @@ pub struct Net {
     good_ways: GoodWays,
     limits: super::config::Limits,
     metrics: Arc<Metrics>,
-    /// Whether private addresses of others are used.
-    allow_private: bool,
     stun: Option<Arc<Stun>>,
 }
 
@@ -126,18 +128,18 @@ impl Net {
     pub async fn start(config: NetConfig) -> Result<(Self, mpsc::Receiver<NetEvent>), NetError> {
         let entry = entry_points(&config)?;
         let external = parse_all(&config.external)?;
-        let public = entry.iter().map(|(_, addr)| addr).chain(&external).any(addr::is_public);
-        let allow_private = config.allow_private.unwrap_or(!public);
         let mut seed = config.terminal_seed;
         let key = Keypair::ed25519_from_bytes(&mut seed).map_err(NetError::transport)?;
         let id = addr::terminal_of(&key.public().to_peer_id())
             .ok_or_else(|| NetError::Transport("no Ed25519 key".to_owned()))?;
         let (disk, loaded) = open(&config).await?;
-        let remembered = loaded.peers.iter().filter_map(|addr| addr.parse::<Multiaddr>().ok()).collect();
+        let remembered = remembered(&loaded);
+        let configured: Vec<_> = entry.iter().map(|(_, addr)| addr).chain(&external).cloned().collect();
+        let private = private(&config, &configured, &remembered);
         let verdicts = Verdicts::default();
-        let records = Records::new(&config.limits, verdicts.clone(), disk.clone(), loaded, wall_clock());
+        let records = records(&config, &verdicts, &disk, loaded).await?;
         let mut registry = Registry::default();
-        let mut swarm = behaviour::swarm(&config, &key, records, &mut registry)?;
+        let mut swarm = behaviour::swarm(&config, &key, records, &private, &mut registry)?;
         let metrics = Arc::new(Metrics::new(registry));
         let stun = match config.stun.filter(|_| config.role.serves()) {
             Some(addr) => Some(Arc::new(
@@ -154,23 +156,22 @@ impl Net {
         let (inner, inner_inbox) = mpsc::unbounded_channel();
         let (status_sender, status) = watch::channel(NetStatus::default());
         let net = Self {
-            client: Client { commands, verdicts, status },
+            client: Client { commands, verdicts, private: private.clone(), status },
             id,
             lookups: Arc::new(Semaphore::new(config.limits.lookups)),
             signals: Arc::new(Semaphore::new(SIGNALS)),
             good_ways: GoodWays::default(),
             limits: config.limits.clone(),
             metrics: metrics.clone(),
-            allow_private,
             stun,
         };
-        let links = Links::new(entry, remembered, Instant::now());
+        let links = Links::new(entry, Candidates::new(remembered), Instant::now());
         let stun_port = net.stun.as_ref().map(|stun| stun.addr.port());
         let parts = Parts {
             swarm,
             stun_port,
             config,
-            allow_private,
+            private,
             events,
             links,
             disk,
@@ -193,7 +194,16 @@ impl Net {
     /// # Errors
     /// A [`PublishError`]. The records are held here all the same, unless they are invalid.
     pub async fn publish(&self, key: RecordKey, set: RecordSet) -> Result<Published, PublishError> {
-        publish::publish(&self.client, key, set.encode()).await
+        publish::publish(&self.client, key, encode(&key, &set)?).await
+    }
+
+    /// Holds this terminal's records here without publishing them: peers that are connected, or on the local network,
+    /// find them.
+    ///
+    /// # Errors
+    /// A [`PublishError`].
+    pub async fn hold(&self, key: RecordKey, set: RecordSet) -> Result<(), PublishError> {
+        publish::hold(&self.client, key, encode(&key, &set)?).await
     }
 
     /// Asks whether the records published are still held where they belong, and changes nothing.
@@ -201,7 +211,7 @@ impl Net {
     /// # Errors
     /// A [`PublishError`], [`PublishError::NotHeld`] if nobody serves them.
     pub async fn held(&self, key: RecordKey, set: &RecordSet) -> Result<Published, PublishError> {
-        publish::held(&self.client, key, &set.encode()).await
+        publish::held(&self.client, key, &encode(&key, set)?).await
     }
 
     /// Looks a number up. `via` are nodes that its owner named, say in an invitation: they are asked too. At most
@@ -217,8 +227,7 @@ impl Net {
     fn holder(&self, addr: &NodeAddr) -> Option<Holder> {
         let addr = addr::parse(addr).ok()?;
         let addr = addr::relay_of(&addr).map_or(addr, |(_, relay)| relay);
-        let permitted = self.allow_private || addr::is_public(&addr);
-        let peer = addr::last_peer(&addr).filter(|_| permitted)?;
+        let peer = addr::last_peer(&addr).filter(|_| self.client.private.permits(&addr))?;
         Some(Holder { peer, addrs: vec![addr] })
     }
 
@@ -251,6 +260,14 @@ impl Net {
         let addrs = addrs.map(|addr| addr::relay_of(&addr).map_or(addr, |(_, relay)| relay)).collect();
         // A stopped network keeps nothing.
         let _ = self.client.commands.send(Command::Keep(addrs)).await;
+    }
+
+    /// Enters the network through these nodes, at most 4, and makes them this terminal's home if it has none at hand:
+    /// an invitation link names them.
+    pub async fn enter(&self, nodes: Vec<NodeAddr>) {
+        let addrs = nodes.iter().filter_map(|addr| addr::parse(addr).ok()).collect();
+        // A stopped network enters nothing.
+        let _ = self.client.commands.send(Command::Enter(addrs)).await;
     }
 
     /// Registers with a new certificate from now on.
@@ -308,6 +325,14 @@ impl Net {
     }
 }
 
+/// Encodes own records. [`record::check`] leaves out terminals that are not valid at this time, which others can live
+/// with; a terminal that published itself without its own record would believe that it can be called.
+fn encode(key: &RecordKey, set: &RecordSet) -> Result<Vec<u8>, PublishError> {
+    let bytes = set.encode();
+    let checked = record::check(key, &bytes, wall_clock()).map_err(PublishError::Invalid)?;
+    if checked.terminals.len() < set.terminals.len() { Err(PublishError::Untimely) } else { Ok(bytes) }
+}
+
 async fn open(config: &NetConfig) -> Result<(Option<Disk>, Loaded), NetError> {
     match &config.data {
         Some(dir) => {
@@ -316,6 +341,30 @@ async fn open(config: &NetConfig) -> Result<(Option<Disk>, Loaded), NetError> {
         }
         None => Ok((None, Loaded::default())),
     }
+}
+
+/// The store. Checking what was on disk would hold everything else up.
+async fn records(
+    config: &NetConfig,
+    verdicts: &Verdicts,
+    disk: &Option<Disk>,
+    loaded: Loaded,
+) -> Result<Records, NetError> {
+    let (limits, verdicts, disk) = (config.limits.clone(), verdicts.clone(), disk.clone());
+    let load = move || Records::new(&limits, verdicts, disk, loaded);
+    tokio::task::spawn_blocking(load).await.map_err(|_| NetError::Store(sqlx::Error::WorkerCrashed))
+}
+
+/// Peers of earlier runs, and whether the user chose them.
+fn remembered(loaded: &Loaded) -> Vec<(Multiaddr, bool)> {
+    let parse = |(addr, chosen): &(String, bool)| addr.parse().ok().map(|addr| (addr, *chosen));
+    loaded.peers.iter().filter_map(parse).collect()
+}
+
+/// Private addresses are for networks in which nothing public is known. Those that are configured are used anyway.
+fn private(config: &NetConfig, configured: &[Multiaddr], remembered: &[(Multiaddr, bool)]) -> Private {
+    let public = configured.iter().chain(remembered.iter().map(|(addr, _)| addr)).any(addr::is_public);
+    Private::new(config.allow_private.unwrap_or(!public), configured)
 }
 
 fn parse_all(addrs: &[NodeAddr]) -> Result<Vec<Multiaddr>, NetError> {

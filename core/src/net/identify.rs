@@ -7,7 +7,7 @@ use super::addr;
 use super::behaviour::{KAD, RELAY_HOP};
 use super::codec::PROTOCOL;
 use super::driver::Driver;
-use super::status::wall_clock;
+use crate::clock::wall_clock;
 
 /// Addresses taken from one peer.
 const MAX_ADDRS: usize = 16;
@@ -30,7 +30,7 @@ impl Driver {
     fn on_identified(&mut self, peer: PeerId, info: identify::Info) {
         let listed: Vec<Multiaddr> =
             info.listen_addrs.into_iter().filter(|addr| !addr::is_relayed(addr)).take(MAX_ADDRS).collect();
-        let mut usable = addr::usable(listed, self.allow_private);
+        let mut usable = addr::usable(listed, self.private.allowed());
         // QUIC first: one round trip less, and the first one is what is remembered and published.
         usable.sort_by_key(|addr| !addr::is_quic(addr));
         let speaks = |name: &str| info.protocols.iter().take(MAX_PROTOCOLS).any(|p| p.as_ref() == name);
@@ -40,6 +40,7 @@ impl Driver {
         state.relay = speaks(RELAY_HOP);
         state.addrs.clone_from(&usable);
         let (dht, signal) = (state.dht, state.signal);
+        self.dirty = true;
         if dht {
             self.add_to_table(peer, &usable);
             self.on_guest(peer);
@@ -48,19 +49,27 @@ impl Driver {
             self.swarm.behaviour_mut().kad.remove_peer(&peer);
         }
         if dht && signal {
-            self.remember(peer, &usable);
+            self.remember(peer);
         }
         self.on_link_identified(peer);
     }
 
-    /// Serving nodes are worth coming back to in the next run: the entry points, and some of the others.
-    fn remember(&mut self, peer: PeerId, addrs: &[Multiaddr]) {
-        let Some(disk) = &self.disk else { return };
+    /// Serving nodes are worth coming back to, now and in the next run: the entry points, and some of the others. Only
+    /// an address under which this node has reached the peer counts; anybody can tell us any.
+    fn remember(&mut self, peer: PeerId) {
+        let reached = self.peers.get(&peer).and_then(|state| state.reached());
+        let Some(addr) = reached.and_then(|addr| addr.clone().with_p2p(peer).ok()) else { return };
+        self.not_private_if_public(&addr);
+        // A neighbour on the local network is a neighbour only as long as both are there.
+        let lasting = self.private.allowed() || addr::is_public(&addr);
         let wanted = self.links.wants(&peer) || self.remembered.len() < MAX_REMEMBERED;
-        let addr = addrs.first().filter(|_| wanted).and_then(|addr| addr.clone().with_p2p(peer).ok());
-        if let Some(addr) = addr {
-            self.remembered.insert(peer);
-            disk.remember(addr.to_string(), wall_clock());
+        if !lasting || !(wanted || self.remembered.contains(&peer)) {
+            return;
+        }
+        self.remembered.insert(peer);
+        self.links.met(addr.clone());
+        if let Some(disk) = &self.disk {
+            disk.remember(addr.to_string(), self.links.is_chosen(&peer), wall_clock());
         }
     }
 }

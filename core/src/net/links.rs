@@ -18,6 +18,7 @@ use offhook_proto::number::NodeAddr;
 use tracing::{debug, info};
 
 use super::addr;
+use super::candidates::{Candidate, Candidates};
 use super::client::RequestError;
 use super::codec::{Request, Response};
 use super::config::Role;
@@ -45,14 +46,8 @@ const REGISTER_REFUSED: Duration = Duration::from_secs(600);
 /// Kept directories at a time; further ones are not kept.
 const MAX_KEPT: usize = 8;
 
-/// Remembered peers tried at a time, while no entry point is up.
-const MAX_REMEMBERED: usize = 3;
-
-/// How long the configured entry points have before remembered peers are tried.
-const REMEMBERED_AFTER: Duration = Duration::from_secs(3);
-
-/// A remembered peer that fails this often in a row makes room for another.
-const REMEMBERED_TRIES: u32 = 2;
+/// A candidate that fails this often in a row makes room for the next one, if there is another.
+const CANDIDATE_TRIES: u32 = 2;
 
 /// STUN servers taken from one directory's welcome.
 const MAX_STUN: usize = 4;
@@ -62,8 +57,8 @@ const MAX_STUN: usize = 4;
 pub(super) enum Kind {
     /// Configured.
     Entry,
-    /// Was connected in an earlier run.
-    Remembered,
+    /// One of the [`Candidates`] whose turn it was.
+    Candidate,
     /// The engine wants it, for a contact's sake; not registered there.
     Kept,
 }
@@ -78,11 +73,13 @@ pub(super) enum State {
 /// A node this one stays connected with.
 pub(super) struct Link {
     pub(super) name: NodeAddr,
-    addr: Multiaddr,
+    pub(super) addr: Multiaddr,
     pub(super) peer: Option<PeerId>,
-    kind: Kind,
+    pub(super) kind: Kind,
+    /// Whether the user chose it; see [`Candidate::chosen`].
+    pub(super) chosen: bool,
     pub(super) state: State,
-    failures: u32,
+    pub(super) failures: u32,
     pub(super) registered: bool,
     /// It does nothing for terminals.
     declined: bool,
@@ -97,12 +94,13 @@ pub(super) struct Link {
 }
 
 impl Link {
-    fn new(name: NodeAddr, addr: Multiaddr, kind: Kind, now: Instant) -> Self {
+    pub(super) fn new(name: NodeAddr, addr: Multiaddr, kind: Kind, now: Instant) -> Self {
         Self {
             name,
             peer: addr::last_peer(&addr),
             addr,
             kind,
+            chosen: kind == Kind::Entry,
             state: State::Idle { until: now },
             failures: 0,
             registered: false,
@@ -123,20 +121,31 @@ impl Link {
         }
     }
 
+    pub(super) fn is_idle(&self) -> bool {
+        match self.state {
+            State::Idle { .. } => true,
+            State::Dialing { .. } | State::Up => false,
+        }
+    }
+
     /// Whether a terminal wants to be reached through it.
     pub(super) fn is_home(&self) -> bool {
         match self.kind {
-            Kind::Entry | Kind::Remembered => true,
+            Kind::Entry | Kind::Candidate => true,
             Kind::Kept => false,
         }
     }
 
-    /// Waits for the next attempt, at most about `longest`.
-    fn back_off(&mut self, longest: Duration, now: Instant) {
+    /// Waits before the next attempt, the longer the more have failed, at most about `longest`.
+    pub(super) fn pause(&mut self, longest: Duration, now: Instant) {
         let longest = BACKOFF_MIN.saturating_mul(1 << self.failures.min(16)).min(longest);
-        self.failures = self.failures.saturating_add(1);
         let pause = longest.mul_f64(rand::random_range(0.5..1.0));
         self.state = State::Idle { until: now + pause };
+    }
+
+    fn back_off(&mut self, longest: Duration, now: Instant) {
+        self.pause(longest, now);
+        self.failures = self.failures.saturating_add(1);
         self.registered = false;
         self.declined = false;
         self.register_again = None;
@@ -149,16 +158,34 @@ impl Link {
 /// All links.
 pub(super) struct Links {
     pub(super) all: Vec<Link>,
-    /// Addresses of remembered peers that haven't been tried in this run, the one seen last first.
-    remembered: Vec<Multiaddr>,
-    alone_since: Instant,
+    pub(super) candidates: Candidates,
+    /// Whether any node was ever known that could be a home. Then this is no network of its own, and not to be
+    /// reached is no reason to publish one's own address.
+    pub(super) found: bool,
+    pub(super) alone_since: Instant,
 }
 
 impl Links {
-    /// Links to the entry points; the remembered peers wait for their turn.
-    pub(super) fn new(entry: Vec<(NodeAddr, Multiaddr)>, remembered: Vec<Multiaddr>, now: Instant) -> Self {
-        let all = entry.into_iter().map(|(name, addr)| Link::new(name, addr, Kind::Entry, now)).collect();
-        Self { all, remembered, alone_since: now }
+    /// Links to the entry points; the candidates wait for their turn.
+    pub(super) fn new(entry: Vec<(NodeAddr, Multiaddr)>, candidates: Candidates, now: Instant) -> Self {
+        let all: Vec<_> =
+            entry.into_iter().map(|(name, addr)| Link::new(name, addr, Kind::Entry, now)).collect();
+        let found = !all.is_empty() || !candidates.is_empty();
+        Self { all, candidates, found, alone_since: now }
+    }
+
+    /// A node that serves others was reached.
+    pub(super) fn met(&mut self, addr: Multiaddr) {
+        self.found = true;
+        let peer = addr::last_peer(&addr);
+        if !self.all.iter().any(|link| link.is_home() && link.peer == peer) {
+            self.candidates.met(addr);
+        }
+    }
+
+    /// Whether the user chose the peer as entry point.
+    pub(super) fn is_chosen(&self, peer: &PeerId) -> bool {
+        self.all.iter().any(|link| link.chosen && link.peer.as_ref() == Some(peer))
     }
 
     /// Whether a connection to the peer is to be kept.
@@ -184,7 +211,7 @@ impl Links {
         !self.all.iter().any(|link| link.is_home() && link.is_up())
     }
 
-    fn longest_pause(&self) -> Duration {
+    pub(super) fn longest_pause(&self) -> Duration {
         if self.alone() { BACKOFF_ALONE } else { BACKOFF_MAX }
     }
 
@@ -212,9 +239,9 @@ impl Links {
 }
 
 impl Driver {
-    /// Dials what is due, registers and reserves again, and turns to remembered peers.
+    /// Dials what is due, registers and reserves again, and turns to candidates.
     pub(super) fn tick_links(&mut self, now: Instant) {
-        self.try_remembered(now);
+        self.try_candidates(now);
         // A contact's record or a link may name this very node.
         let me = *self.swarm.local_peer_id();
         self.links.all.retain(|link| link.peer != Some(me));
@@ -320,9 +347,12 @@ impl Driver {
         let longest = self.links.longest_pause();
         let link = &mut self.links.all[index];
         link.back_off(longest, now);
-        let spent = link.kind == Kind::Remembered && link.failures >= REMEMBERED_TRIES;
-        if spent || matches!(error, DialError::LocalPeerId { .. }) {
+        let spent = link.kind == Kind::Candidate && link.failures >= CANDIDATE_TRIES;
+        if matches!(error, DialError::LocalPeerId { .. }) {
             self.links.all.remove(index);
+        } else if spent && !self.links.candidates.is_empty() {
+            let Link { addr, chosen, failures, .. } = self.links.all.remove(index);
+            self.links.candidates.put_back(Candidate { addr, chosen, failures });
         }
     }
 
@@ -358,7 +388,7 @@ impl Driver {
     }
 
     /// Registers with the link's node, or just greets it where there is nothing to register.
-    fn register(&mut self, index: usize) {
+    pub(super) fn register(&mut self, index: usize) {
         let link = &self.links.all[index];
         let Some(peer) = link.peer else { return };
         let request = match (&self.cert, self.config.role) {
@@ -386,7 +416,7 @@ impl Driver {
         self.dirty = true;
         match result {
             Ok(Response::Welcome { stun, stun_port, .. }) => {
-                link.stun = stun_servers(&stun, stun_port, remote);
+                link.stun = stun_servers(&stun, stun_port, remote, self.private.allowed());
                 link.declined = false;
                 let news = link.registered != terminal || !terminal;
                 link.registered = terminal;
@@ -428,7 +458,7 @@ impl Driver {
         let wanted: Vec<_> = addrs
             .into_iter()
             .filter(|addr| addr::last_peer(addr).is_some() && !addr::is_relayed(addr))
-            .filter(|addr| self.allow_private || addr::is_public(addr))
+            .filter(|addr| self.private.permits(addr))
             .take(MAX_KEPT)
             .collect();
         let gone: Vec<_> = self
@@ -452,22 +482,6 @@ impl Driver {
         self.dirty = true;
     }
 
-    /// With no entry point up for a while, tries peers of earlier runs.
-    fn try_remembered(&mut self, now: Instant) {
-        let waiting = now.saturating_duration_since(self.links.alone_since) < REMEMBERED_AFTER
-            && self.links.all.iter().any(|link| link.kind == Kind::Entry);
-        let trying = self.links.all.iter().filter(|link| link.kind == Kind::Remembered).count();
-        if !self.links.alone() || waiting || trying >= MAX_REMEMBERED || self.links.remembered.is_empty() {
-            return;
-        }
-        let addr = self.links.remembered.remove(0);
-        if let Some(name) = addr::text(&addr)
-            && !addr::last_peer(&addr).is_some_and(|peer| self.links.wants(&peer))
-        {
-            self.links.all.push(Link::new(name, addr, Kind::Remembered, now));
-        }
-    }
-
     /// The host's addresses have changed, or it has slept: what worked before may have failed, and what failed before
     /// may work now.
     pub(super) fn hurry_links(&mut self, now: Instant) {
@@ -483,12 +497,20 @@ impl Driver {
                 State::Dialing { .. } => {}
             }
         }
+        self.links.candidates.forgive();
     }
 }
 
-/// STUN servers named in a welcome; a bare port means the address the directory was reached under.
-fn stun_servers(named: &[String], port: Option<u16>, remote: Option<IpAddr>) -> Vec<SocketAddr> {
+/// STUN servers named in a welcome; a bare port means the address the directory was reached under. Only there may one
+/// be private: a directory must not make terminals send datagrams into their own networks.
+fn stun_servers(
+    named: &[String],
+    port: Option<u16>,
+    remote: Option<IpAddr>,
+    allow_private: bool,
+) -> Vec<SocketAddr> {
     let named = named.iter().filter_map(|text| text.parse::<SocketAddr>().ok());
+    let named = named.filter(|server| allow_private || addr::is_global(server.ip()));
     let implied = port.zip(remote).map(|(port, ip)| SocketAddr::new(ip, port));
     let mut servers: Vec<_> = implied.into_iter().chain(named).filter(|addr| addr.port() != 0).collect();
     let mut seen = Vec::new();
@@ -525,9 +547,17 @@ mod tests {
 
     #[test]
     fn stun_servers_come_from_port_and_list_once() {
-        let named = ["192.0.2.1:3478".to_owned(), "nonsense".to_owned(), "192.0.2.9:3478".to_owned()];
-        let servers = stun_servers(&named, Some(3478), Some("192.0.2.1".parse().unwrap()));
-        assert_eq!(servers, ["192.0.2.1:3478".parse().unwrap(), "192.0.2.9:3478".parse().unwrap()]);
-        assert_eq!(stun_servers(&[], None, None), []);
+        let named = ["8.8.8.8:3478".to_owned(), "nonsense".to_owned(), "8.8.4.4:3478".to_owned()];
+        let servers = stun_servers(&named, Some(3478), Some("8.8.8.8".parse().unwrap()), false);
+        assert_eq!(servers, ["8.8.8.8:3478".parse().unwrap(), "8.8.4.4:3478".parse().unwrap()]);
+        assert_eq!(stun_servers(&[], None, None, false), []);
+    }
+
+    #[test]
+    fn a_directory_names_no_stun_servers_inside_its_terminals_networks() {
+        let named = ["127.0.0.1:53", "10.0.0.1:3478", "[::1]:1", "[fe80::1]:1"].map(str::to_owned);
+        let own = "192.168.1.2".parse().unwrap();
+        assert_eq!(stun_servers(&named, Some(3478), Some(own), false), ["192.168.1.2:3478".parse().unwrap()]);
+        assert_eq!(stun_servers(&named, None, None, true).len(), 4);
     }
 }

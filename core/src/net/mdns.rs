@@ -3,6 +3,7 @@
 use libp2p::{Multiaddr, PeerId, mdns};
 use tracing::debug;
 
+use super::addr;
 use super::codec::Request;
 use super::driver::Driver;
 use super::requests::Asker;
@@ -28,6 +29,7 @@ impl Driver {
                 for (peer, addr) in gone {
                     if let Some(addrs) = self.lan.get_mut(&peer) {
                         addrs.retain(|known| *known != addr);
+                        self.private.remove_neighbour(&addr);
                         if addrs.is_empty() {
                             self.lan.remove(&peer);
                             self.dirty = true;
@@ -39,6 +41,10 @@ impl Driver {
     }
 
     fn on_lan_peer(&mut self, peer: PeerId, addr: Multiaddr) {
+        // Announcements are not signed: they may lead to the local network, but not to this host's own services.
+        if addr::is_loopback(&addr) && !self.private.allowed() {
+            return;
+        }
         let new = !self.lan.contains_key(&peer);
         if new && self.lan.len() >= MAX_LAN {
             return;
@@ -46,6 +52,7 @@ impl Driver {
         self.dirty |= new;
         let addrs = self.lan.entry(peer).or_default();
         if addrs.len() < MAX_ADDRS && !addrs.contains(&addr) {
+            self.private.add_neighbour(&addr);
             addrs.push(addr);
         }
         if new && self.lan.len() <= GREETED {

@@ -28,6 +28,8 @@ pub(super) struct Metrics {
     /// STUN binding requests answered and dropped.
     pub(super) stun_answered: Counter,
     pub(super) stun_dropped: Counter,
+    /// Errors of the socket.
+    pub(super) stun_failed: Counter,
     pub(super) peers: Gauge,
     pub(super) records: Gauge,
     pub(super) record_bytes: Gauge,
@@ -52,6 +54,7 @@ impl Metrics {
             counter("offhook_forwarded_bytes", "Bytes of sealed signalling packets passed on");
         let stun_answered = counter("offhook_stun_answered", "STUN binding requests answered");
         let stun_dropped = counter("offhook_stun_dropped", "STUN datagrams dropped: limited or malformed");
+        let stun_failed = counter("offhook_stun_failed", "Errors of the STUN socket");
         let mut gauge = |name: &str, help: &str| {
             let gauge = Gauge::default();
             registry.register(name, help, gauge.clone());
@@ -60,7 +63,7 @@ impl Metrics {
         let peers = gauge("offhook_peers", "Peers connected");
         let records = gauge("offhook_records", "Keys held");
         let record_bytes = gauge("offhook_record_bytes", "Bytes of records held for others");
-        let proofs_waiting = gauge("offhook_proofs_waiting", "Records waiting for their slow proof");
+        let proofs_waiting = gauge("offhook_proofs_waiting", "Records waiting to be checked");
         let registered = gauge("offhook_registered", "Terminals registered here");
         let dht_nodes = gauge("offhook_dht_nodes", "Nodes in the routing table");
         let warm = gauge("offhook_warm_peers", "Connections kept with nodes of the DHT");
@@ -71,6 +74,7 @@ impl Metrics {
             forwarded_bytes,
             stun_answered,
             stun_dropped,
+            stun_failed,
             peers,
             records,
             record_bytes,

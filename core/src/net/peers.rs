@@ -36,6 +36,12 @@ impl Peer {
         self.conns.iter().map(|conn| &conn.remote).find(|remote| !addr::is_relayed(remote))
     }
 
+    /// The address under which this node reached it, as it was dialled.
+    pub(super) fn reached(&self) -> Option<&Multiaddr> {
+        let mut dialled = self.conns.iter().filter(|conn| !conn.inbound);
+        dialled.find(|conn| !addr::is_relayed(&conn.remote)).map(|conn| &conn.remote)
+    }
+
     /// Whom its deeds are counted against.
     pub(super) fn source(&self) -> Source {
         self.direct().map_or(Source::Relayed, Source::of_addr)

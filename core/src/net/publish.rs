@@ -21,8 +21,8 @@ use tracing::debug;
 use super::client::Client;
 use super::codec::{Refusal, Request, Response};
 use super::command::Holder;
-use super::status::wall_clock;
 use super::store::Refused;
+use crate::clock::wall_clock;
 
 /// How long one node may take to answer.
 const ASK_TIME: Duration = Duration::from_secs(3);
@@ -57,7 +57,10 @@ pub enum PublishError {
     /// The number's proof does not fit.
     #[error("the number's proof does not fit")]
     Proof,
-    /// They could not be written to this terminal's own disk.
+    /// The terminal's own record, or its certificate, is not valid at this time.
+    #[error("the terminal's record or certificate is not valid by this host's clock")]
+    Untimely,
+    /// They could not be written to this terminal's own disk. They are held in memory.
     #[error("the records could not be written")]
     Disk,
     /// Somebody else holds the number.
@@ -84,6 +87,17 @@ struct Job {
     value: Vec<u8>,
 }
 
+/// Holds the records here, and nowhere else.
+pub(super) async fn hold(client: &Client, key: RecordKey, set: Vec<u8>) -> Result<(), PublishError> {
+    client.own(key, set).await.ok_or(PublishError::Stopped)?.map_err(|refused| match refused {
+        Refused::Record(RecordError::Incumbent) => PublishError::Incumbent,
+        Refused::Record(error) => PublishError::Invalid(error),
+        Refused::Proof => PublishError::Proof,
+        // Own records need no room.
+        Refused::Full | Refused::Disk => PublishError::Disk,
+    })
+}
+
 /// Has the records held where they belong and reads them back.
 pub(super) async fn publish(
     client: &Client,
@@ -91,12 +105,11 @@ pub(super) async fn publish(
     set: Vec<u8>,
 ) -> Result<Published, PublishError> {
     let mine = record::check(&key, &set, wall_clock()).map_err(PublishError::Invalid)?;
-    client.own(key, set).await.ok_or(PublishError::Stopped)?.map_err(|refused| match refused {
-        Refused::Record(RecordError::Incumbent) => PublishError::Incumbent,
-        Refused::Record(error) => PublishError::Invalid(error),
-        Refused::Proof => PublishError::Proof,
-        Refused::Full | Refused::Disk => PublishError::Disk,
-    })?;
+    match hold(client, key, set).await {
+        // It is held all the same, and the others have disks of their own.
+        Ok(()) | Err(PublishError::Disk) => {}
+        Err(error) => return Err(error),
+    }
     // What this terminal holds by now: newer records of its own may have been merged in.
     let (held, _) = client.local(key).await.ok_or(PublishError::Stopped)?;
     let job = Job { client: client.clone(), key, mine, value: held.to_set().encode() };

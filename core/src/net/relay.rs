@@ -107,13 +107,13 @@ impl Driver {
 
     /// What identify tells as this node's own addresses: those configured, or the listeners of a serving node
     /// that has none configured. A terminal tells none.
-    fn refresh_external(&mut self) {
+    pub(super) fn refresh_external(&mut self) {
         self.dirty = true;
         let configured: Vec<_> =
             self.config.external.iter().filter_map(|addr| addr::parse(addr).ok()).collect();
         let external = match (configured.is_empty(), self.config.role.serves()) {
             (false, _) => configured.into_iter().map(addr::without_peer).collect(),
-            (true, true) => addr::usable(self.listen.clone(), self.allow_private),
+            (true, true) => addr::usable(self.listen.clone(), self.private.allowed()),
             (true, false) => Vec::new(),
         };
         for gone in self.external.iter().filter(|addr| !external.contains(addr)) {

@@ -271,6 +271,11 @@ impl Driver {
         }
     }
 
+    /// Peers that requests wait for.
+    pub(super) fn requests_dialling(&self) -> usize {
+        self.requests.waiting.len()
+    }
+
     /// Requests without an answer.
     pub(super) fn requests_open(&self) -> usize {
         self.requests.sent.len() + self.requests.waiting_total

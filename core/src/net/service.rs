@@ -11,6 +11,7 @@ use libp2p::PeerId;
 use libp2p::request_response::ResponseChannel;
 use offhook_proto::identity::{SignedCert, TerminalId};
 use offhook_proto::number::RecordKey;
+use offhook_proto::signalling::MAX_BLOB_BYTES;
 use tracing::debug;
 
 use super::addr::{self, Source};
@@ -22,10 +23,14 @@ use super::event::NetEvent;
 use super::limit::{Fair, Limiter};
 use super::places::{Place, Places};
 use super::requests::Asker;
-use super::signal::MAX_BLOB;
-use super::status::wall_clock;
 use super::store::{Offer, Refused};
 use super::ways::Ways;
+use crate::clock::wall_clock;
+
+/// Connections to other directories per second that one /24 or /64 may cause (bursts: ten seconds' worth), and peers
+/// dialled at a time when nobody may cause more: this node has business of its own, and the swarm's bound is 256.
+const DIALS_PER_SOURCE: u32 = 2;
+const MAX_DIALLED: usize = 64;
 
 /// STUN servers told to others.
 const MAX_STUN: usize = 4;
@@ -37,6 +42,7 @@ pub(super) struct Service {
     second_hand: Fair<Source, PeerId>,
     deliveries: Fair<Bringer, TerminalId>,
     queries: Limiter<Source>,
+    dials: Limiter<Source>,
     in_flight: HashMap<PeerId, usize>,
     in_flight_total: usize,
     max_in_flight: usize,
@@ -52,6 +58,7 @@ impl Service {
             second_hand: Fair::new(limits.forward_second_hand, limits.forward_per_source),
             deliveries: Fair::new(limits.forward_per_peer, limits.deliver_per_bringer),
             queries: Limiter::new(limits.queries_per_source),
+            dials: Limiter::new(DIALS_PER_SOURCE),
             in_flight: HashMap::new(),
             in_flight_total: 0,
             max_in_flight: limits.in_flight,
@@ -201,7 +208,7 @@ impl Driver {
         if !self.config.role.serves() {
             return Err(Response::Refused { reason: Refusal::NotServing });
         }
-        let target = addr::peer_of(&parcel.to).filter(|_| parcel.blob.len() <= MAX_BLOB);
+        let target = addr::peer_of(&parcel.to).filter(|_| parcel.blob.len() <= MAX_BLOB_BYTES);
         let target = target.ok_or(Response::Refused { reason: Refusal::Invalid })?;
         let (now, source) = (Instant::now(), self.peers.source(&peer));
         // A packet is passed from one directory to another once only, so it cannot go round.
@@ -217,6 +224,9 @@ impl Driver {
         let plan = if target != peer && self.peers.contains(&target) {
             Plan::Deliver(target)
         } else if let Some(next) = next.and_then(|next| self.next_hop(next)) {
+            if !self.may_dial_for(source, &next.0, now) {
+                return Err(Response::Busy);
+            }
             Plan::Next(next)
         } else if let Some(directory) = way.filter(|way| *way != peer && self.peers.contains(way)) {
             Plan::Next((directory, Vec::new()))
@@ -231,8 +241,15 @@ impl Driver {
         let next: libp2p::Multiaddr = next.parse().ok().filter(|_| next.len() <= MAX_ADDR)?;
         let next = addr::relay_of(&next).map_or(next, |(_, relay)| relay);
         let peer = addr::last_peer(&next).filter(|peer| peer != self.swarm.local_peer_id())?;
-        let permitted = self.allow_private || addr::is_public(&next);
+        // A `dnsaddr` can stand for sixteen addresses.
+        let permitted = self.private.permits(&next) && !addr::is_dnsaddr(&next);
         (permitted || self.peers.contains(&peer)).then(|| (peer, vec![next]))
+    }
+
+    /// Whether somebody may make this node connect to a peer.
+    fn may_dial_for(&mut self, source: Source, peer: &PeerId, now: Instant) -> bool {
+        self.peers.contains(peer)
+            || self.requests_dialling() < MAX_DIALLED && self.service.dials.permit(source, now)
     }
 
     fn pass_on(&mut self, peer: PeerId, parcel: Parcel, plan: Plan, channel: ResponseChannel<Response>) {
@@ -282,7 +299,7 @@ impl Driver {
     }
 
     fn on_deliver(&mut self, peer: PeerId, blob: Vec<u8>, origin: Option<TerminalId>) -> Response {
-        let Some(via) = addr::terminal_of(&peer).filter(|_| blob.len() <= MAX_BLOB) else {
+        let Some(via) = addr::terminal_of(&peer).filter(|_| blob.len() <= MAX_BLOB_BYTES) else {
             return Response::Refused { reason: Refusal::Invalid };
         };
         let from = origin.unwrap_or(via);

@@ -13,6 +13,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use libp2p::{Multiaddr, PeerId};
 use offhook_proto::identity::TerminalId;
 use offhook_proto::number::NodeAddr;
+use offhook_proto::signalling::MAX_BLOB_BYTES;
 use thiserror::Error;
 use tracing::debug;
 
@@ -20,9 +21,6 @@ use super::addr;
 use super::client::{Client, RequestError};
 use super::codec::{Request, Response};
 use super::command::Command;
-
-/// Longest sealed packet in bytes.
-pub const MAX_BLOB: usize = 8 * 1024;
 
 /// Addresses of a target looked at.
 const MAX_ADDRS: usize = 16;
@@ -73,7 +71,7 @@ pub enum SignalError {
     /// A node on the way, or the terminal, has too much to do.
     #[error("too much is on its way to the terminal")]
     Busy,
-    /// Longer than [`MAX_BLOB`].
+    /// Longer than [`MAX_BLOB_BYTES`].
     #[error("a packet of {0} bytes is too long")]
     TooLong(usize),
     /// This side has been shut down.
@@ -137,7 +135,7 @@ pub(super) async fn signal(
     target: SignalTarget,
     blob: Vec<u8>,
 ) -> Result<(), SignalError> {
-    if blob.len() > MAX_BLOB {
+    if blob.len() > MAX_BLOB_BYTES {
         return Err(SignalError::TooLong(blob.len()));
     }
     let mut ways = ways(client, &target).await;
@@ -232,6 +230,8 @@ async fn ways(client: &Client, target: &SignalTarget) -> Vec<Way> {
     let Some(peer) = addr::peer_of(&target.terminal) else { return Vec::new() };
     let neighbours = client.neighbours().await;
     let connected = |peer: &PeerId| neighbours.is_connected(peer);
+    // What would not be dialled is no way, and would only cost the others their head start.
+    let permitted = |addr: &Multiaddr| client.private.permits(addr);
     let mut ways = Vec::new();
     let mut add = |node: PeerId, addrs: Vec<Multiaddr>, hop: Hop| {
         let same = |way: &&mut Way| way.node == node && way.hop == hop;
@@ -260,11 +260,11 @@ async fn ways(client: &Client, target: &SignalTarget) -> Vec<Way> {
         add(*relay, Vec::new(), Hop::Directory);
     }
     if target.reach == Reach::Open {
-        for (relay, addr) in relays.iter().filter(|(relay, _)| !connected(relay)) {
+        for (relay, addr) in relays.iter().filter(|(relay, addr)| !connected(relay) && permitted(addr)) {
             add(*relay, vec![addr.clone()], Hop::Directory);
         }
-        for addr in addrs.iter().filter(|addr| !addr::is_relayed(addr) && addr::last_peer(addr) == Some(peer))
-        {
+        let direct = |addr: &&Multiaddr| !addr::is_relayed(addr) && addr::last_peer(addr) == Some(peer);
+        for addr in addrs.iter().filter(direct).filter(|addr| permitted(addr)) {
             add(peer, vec![addr.clone()], Hop::Straight);
         }
     }
@@ -275,7 +275,7 @@ async fn ways(client: &Client, target: &SignalTarget) -> Vec<Way> {
     }
     // The last resort: a circuit through a relay that doesn't speak our protocol.
     if target.reach == Reach::Open {
-        for addr in addrs.iter().filter(|addr| addr::is_relayed(addr)) {
+        for addr in addrs.iter().filter(|addr| addr::is_relayed(addr) && permitted(addr)) {
             add(peer, vec![addr.clone()], Hop::Straight);
         }
     }

@@ -10,9 +10,6 @@ use prometheus_client::metrics::gauge::Gauge;
 
 use super::addr;
 use super::driver::Driver;
-use super::event::NetEvent;
-
-pub(super) use crate::clock::wall_clock;
 
 /// A snapshot of the network's state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,7 +55,7 @@ pub struct LinkStatus {
 const MAX_PUBLISHED: usize = 8;
 
 impl Driver {
-    /// Makes the snapshot anew and tells the owner when the addresses to publish have changed.
+    /// Makes the snapshot anew.
     pub(super) fn update_status(&mut self) {
         let text = |addrs: Vec<Multiaddr>| addrs.iter().filter_map(addr::text).collect::<Vec<_>>();
         let registered = || self.links.all.iter().filter(|link| link.registered);
@@ -88,15 +85,11 @@ impl Driver {
         let (records, bytes, proofs) = self.records().totals();
         status.records = records;
         self.gauge(&status, bytes, proofs);
-        let changed = self.status.borrow().addresses != status.addresses;
         self.status.send_if_modified(|held| {
             let modified = *held != status;
             *held = status;
             modified
         });
-        if changed {
-            self.tell(NetEvent::AddressesChanged);
-        }
     }
 
     fn gauge(&self, status: &NetStatus, record_bytes: usize, proofs: usize) {
@@ -112,7 +105,7 @@ impl Driver {
     }
 
     /// The addresses to publish: those of a public node are its own; a terminal's lead through the directories it is
-    /// registered with. Only a terminal without any entry point, or whose user wants it so, publishes its own.
+    /// registered with. Only a terminal that never knew of any entry point, or whose user wants it so, publishes its own.
     fn publishable(&self) -> Vec<Multiaddr> {
         let me = *self.swarm.local_peer_id();
         let own =
@@ -123,16 +116,16 @@ impl Driver {
             .iter()
             .filter(|link| link.registered)
             .filter_map(|link| link.base.clone())
-            .filter(|base| self.allow_private || addr::is_public(base))
+            .filter(|base| self.private.allowed() || addr::is_public(base))
             .map(|base| base.with(Protocol::P2pCircuit).with(Protocol::P2p(me)))
             .take(MAX_PUBLISHED)
             .collect();
         let direct = self.config.role.serves() || self.config.publish_direct;
         let mut addrs: Vec<Multiaddr> = match (direct, relayed.is_empty()) {
             (true, _) if !self.external.is_empty() => own(self.external.clone()),
-            (true, _) => own(addr::usable(self.listen.clone(), self.allow_private)),
-            (false, true) if !self.links.has_home() => {
-                own(addr::usable(self.listen.clone(), self.allow_private || self.config.mdns))
+            (true, _) => own(addr::usable(self.listen.clone(), self.private.allowed())),
+            (false, true) if !self.links.found => {
+                own(addr::usable(self.listen.clone(), self.private.allowed() || self.config.mdns))
             }
             (false, _) => Vec::new(),
         };

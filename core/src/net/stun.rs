@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -15,11 +15,16 @@ use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
 use tracing::debug;
 
+use super::addr::Host;
 use super::limit::Limiter;
 use super::metrics::Metrics;
 
 /// Longest request looked at, in bytes. Binding requests with every attribute clients send are far shorter.
 const MAX_REQUEST: usize = 548;
+
+/// After an error of the socket; doubled with every further one in a row.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// What the system says when it has no IPv6.
 const NO_IPV6: [i32; 2] = [Errno::AFNOSUPPORT.raw_os_error(), Errno::ADDRNOTAVAIL.raw_os_error()];
@@ -77,11 +82,23 @@ fn open(listen: SocketAddr, dual: bool) -> std::io::Result<UdpSocket> {
 async fn serve(socket: UdpSocket, per_source: u32, metrics: Arc<Metrics>) {
     let mut limiter = Limiter::new(per_source);
     let mut buffer = [0; MAX_REQUEST + 1];
+    let mut pause = FIRST_PAUSE;
     loop {
-        // ICMP errors of earlier answers appear here; they are no reason to stop.
-        let Ok((length, from)) = socket.recv_from(&mut buffer).await else { continue };
+        let (length, from) = match socket.recv_from(&mut buffer).await {
+            Ok(received) => received,
+            // ICMP errors of earlier answers appear here, and are no reason to stop; a socket that has broken down
+            // fails every time.
+            Err(error) => {
+                debug!(%error, "STUN socket");
+                metrics.stun_failed.inc();
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+                continue;
+            }
+        };
+        pause = FIRST_PAUSE;
         let answer = limiter
-            .permit(host(from.ip().to_canonical()), Instant::now())
+            .permit(Host::of(from.ip()), Instant::now())
             .then(|| answer(&buffer[..length], from))
             .flatten();
         match answer {
@@ -95,16 +112,6 @@ async fn serve(socket: UdpSocket, per_source: u32, metrics: Arc<Metrics>) {
             None => metrics.stun_dropped.inc(),
         };
     }
-}
-
-/// One IPv4 address or IPv6 /64. An IPv4 address in IPv6 clothes must be undressed first: they would all be one /64.
-fn host(ip: IpAddr) -> [u8; 8] {
-    let mut host = [0; 8];
-    match ip {
-        IpAddr::V4(ip) => host[4..].copy_from_slice(&ip.octets()),
-        IpAddr::V6(ip) => host.copy_from_slice(&ip.octets()[..8]),
-    }
-    host
 }
 
 /// The success response with the sender's address; nothing to what is no well-formed binding request.
@@ -121,4 +128,31 @@ pub(super) fn answer(request: &[u8], from: SocketAddr) -> Option<Vec<u8>> {
     let address = XorMappedAddress::new(mapped, request.transaction_id());
     response.add_attribute(&address).ok()?;
     Some(response.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prometheus_client::registry::Registry;
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+
+    #[tokio::test]
+    async fn a_broken_socket_is_not_asked_without_pause() {
+        // What is received here has no address, so every receiving fails at once.
+        let (broken, other) = UnixStream::pair().unwrap();
+        drop(other);
+        broken.set_nonblocking(true).unwrap();
+        let socket = UdpSocket::from_std(std::net::UdpSocket::from(OwnedFd::from(broken))).unwrap();
+        let metrics = Arc::new(Metrics::new(Registry::default()));
+        let task = tokio::spawn(serve(socket, 1, metrics.clone()));
+        let failed = || metrics.stun_failed.get();
+        let started = Instant::now();
+        while failed() < 7 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        // The pauses before the seventh failure are 1, 2, 4 ms and so on: a busy machine only makes them longer.
+        assert!(started.elapsed() >= Duration::from_millis(63), "{} failures at once", failed());
+        task.abort();
+    }
 }

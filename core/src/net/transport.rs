@@ -16,6 +16,7 @@ use prometheus_client::registry::Registry;
 
 use super::budget::{Budget, FRIEND};
 use super::handle::NetError;
+use super::private::{Guarded, Private};
 
 /// QUIC connections are kept alive through NATs (UDP mappings live 30 s and more) and given up when silent.
 const QUIC_KEEP_ALIVE: Duration = Duration::from_secs(20);
@@ -40,6 +41,7 @@ pub(super) type Counting = Boxed<(PeerId, StreamMuxerBox)>;
 pub(super) fn build(
     key: &Keypair,
     dns: Option<SocketAddr>,
+    private: Private,
     budget: Budget,
     registry: &mut Registry,
 ) -> Result<(Counting, relay::client::Behaviour), NetError> {
@@ -53,7 +55,7 @@ pub(super) fn build(
     let quic = quic::tokio::Transport::new(quic_config(key))
         .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)));
     let (config, options) = resolver(dns);
-    let direct = tcp.or_transport(quic).map(|either, _| either.into_inner());
+    let direct = Guarded::new(tcp.or_transport(quic).map(|either, _| either.into_inner()), private);
     let direct = dns::tokio::Transport::custom(direct, config, options);
     let (circuits, relay_client) = relay::client::new(key.public().to_peer_id());
     let circuits = circuits

@@ -171,7 +171,7 @@ impl Driver {
             let found = bucket.iter().find(|entry| *entry.node.key.preimage() == peer);
             found.map(|entry| entry.node.value.iter().cloned().collect::<Vec<Multiaddr>>())
         });
-        let addrs = addr::usable(entry.unwrap_or_default(), self.allow_private);
+        let addrs = addr::usable(entry.unwrap_or_default(), self.private.allowed());
         let options = DialOpts::peer_id(peer)
             .condition(PeerCondition::DisconnectedAndNotDialing)
             .addresses(addrs)

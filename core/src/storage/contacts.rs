@@ -1,6 +1,7 @@
 use super::pins::{PinCheck, pin_fingerprint};
-use super::{AccountStore, StorageError, db, wall_clock};
+use super::{AccountStore, StorageError, db};
 use crate::api;
+use crate::clock::wall_clock;
 use offhook_proto::identity::Fingerprint;
 use offhook_proto::number::{Number, NumberError};
 use unicode_normalization::UnicodeNormalization as _;

@@ -2,7 +2,8 @@
 
 use super::account::DATABASE;
 use super::seal::{KdfCost, SealedSeed};
-use super::{AccountId, Password, StorageError, db, wall_clock};
+use super::{AccountId, Password, StorageError, db};
+use crate::clock::wall_clock;
 use offhook_proto::identity::{IdentityId, IdentityKey, MailboxKey, SealKey, SignedCert, TerminalKey};
 use offhook_proto::number::{Number, PlainNumber};
 use offhook_proto::proof::{Miner, NumberProof, PlainProof};

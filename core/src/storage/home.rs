@@ -1,7 +1,8 @@
 use super::account::{DATABASE, decode};
 use super::create::{Draft, UNFINISHED, cert_until, run_blocking, sync_dir};
 use super::seal::{KdfCost, SealedSeed};
-use super::{AccountId, AccountStore, NewAccount, Password, StorageError, db, wall_clock};
+use super::{AccountId, AccountStore, NewAccount, Password, StorageError, db};
+use crate::clock::wall_clock;
 use offhook_proto::identity::{Fingerprint, IdentityId, IdentityKey, SealKey, SignedCert, TerminalKey};
 use offhook_proto::number::Number;
 use offhook_proto::record::{ACCOUNT_LIFETIME, AccountRecord};

@@ -47,7 +47,5 @@ pub use pins::{Pin, PinCheck};
 pub use records::{MAX_CACHED_RECORDS, MAX_ROUTES};
 pub use seal::{MAX_PASSWORD_BYTES, Password};
 
-use crate::clock::wall_clock;
-
 #[cfg(test)]
 mod tests;

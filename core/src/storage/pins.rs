@@ -1,6 +1,7 @@
 //! The keys of everybody this account ever spoke to.
 
-use super::{AccountStore, StorageError, db, wall_clock};
+use super::{AccountStore, StorageError, db};
+use crate::clock::wall_clock;
 use offhook_proto::identity::{Fingerprint, IdentityId};
 use offhook_proto::number::Number;
 use offhook_proto::record;

@@ -1,6 +1,7 @@
 //! What was learned about other numbers, to ring them without waiting for the DHT.
 
-use super::{AccountStore, StorageError, db, wall_clock};
+use super::{AccountStore, StorageError, db};
+use crate::clock::wall_clock;
 use offhook_proto::number::{NodeAddr, Number};
 use offhook_proto::record::MAX_SET_BYTES;
 

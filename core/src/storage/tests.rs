@@ -7,6 +7,7 @@ use super::create::Draft;
 use super::seal::KdfCost;
 use super::*;
 use crate::api::{EndReason, FailureCode};
+use crate::clock::wall_clock;
 use offhook_proto::identity::{Fingerprint, IdentityId, IdentityKey};
 use offhook_proto::number::{Number, PlainNumber};
 use offhook_proto::proof::PlainProof;

@@ -50,10 +50,7 @@ impl Node {
             loop {
                 match self.events.recv().await.expect("a network that runs") {
                     NetEvent::Signal { from, via, blob } => return Packet { from, via, blob },
-                    NetEvent::AddressesChanged
-                    | NetEvent::EntryUp { .. }
-                    | NetEvent::EntryDown { .. }
-                    | NetEvent::Listening { .. } => {}
+                    NetEvent::EntryUp { .. } | NetEvent::EntryDown { .. } | NetEvent::Listening { .. } => {}
                 }
             }
         };

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use offhook_proto::identity::{IdentityKey, SealKey, SignedCert, TerminalKey};
+use offhook_proto::identity::{DirectoryKey, IdentityKey, SealKey, SignedCert, TerminalKey};
 use offhook_proto::number::{NodeAddr, Number, PlainNumber, RecordKey};
-use offhook_proto::proof::{NumberProof, PlainProof};
+use offhook_proto::proof::{ChosenCert, NumberProof, PlainProof, SignedChosenCert};
 use offhook_proto::record::{AccountRecord, RecordSet, SignedAccount, SignedTerminal, TerminalRecord};
 use offhook_proto::wire::UnixMillis;
 
@@ -55,8 +55,26 @@ impl Party {
         Self { terminal: TerminalKey::from_seed([seed; 32]), ..Self::new(n) }
     }
 
+    /// The account number `n` with a chosen number, which a careless directory has given to every one of them.
+    pub fn chosen(n: u8) -> Self {
+        let party = Self::new(n);
+        let directory = DirectoryKey::from_seed([55; 32]);
+        let number: Number = "ada@directory.example".parse().unwrap();
+        let (issued, expires) = (UnixMillis(now().0 - 1_000), now().plus(Duration::from_secs(86_400 * 60)));
+        let cert = ChosenCert {
+            number: number.clone(),
+            identity: party.identity.public(),
+            directory: directory.public(),
+            issued,
+            expires,
+        };
+        let NumberProof::Plain(plain) = party.proof else { panic!("a plain number") };
+        let cert = SignedChosenCert::issue(&directory, &cert);
+        Self { number, proof: NumberProof::Chosen(cert, plain), ..party }
+    }
+
     pub fn key(&self) -> RecordKey {
-        self.number.record_key(None).unwrap()
+        self.number.record_key(Some(&DirectoryKey::from_seed([55; 32]).public())).unwrap()
     }
 
     pub fn cert(&self, now: UnixMillis) -> SignedCert {

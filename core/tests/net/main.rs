@@ -6,9 +6,11 @@
 mod common;
 mod delegation;
 mod fixture;
+mod homes;
 mod hostile;
 mod liar;
 mod privacy;
+mod private;
 mod records;
 mod restart;
 mod signalling;

@@ -21,7 +21,7 @@ fn with_disk(dir: &std::path::Path, listen: Option<&NodeAddr>) -> NetConfig {
 }
 
 /// Starts a node on a port that its predecessor in this process may not quite have left.
-async fn start_on(config: NetConfig) -> Node {
+pub async fn start_on(config: NetConfig) -> Node {
     let start = async {
         loop {
             match offhook::net::Net::start(config.clone()).await {
@@ -84,6 +84,23 @@ async fn nothing_acknowledged_is_lost_when_a_directory_is_dropped_at_any_moment(
     }
 }
 
+/// Waits until a peer is on disk: when it has told what it is, which is not shown anywhere else.
+pub async fn written(dir: &std::path::Path) {
+    let written = async {
+        loop {
+            let options = sqlx::sqlite::SqliteConnectOptions::new().filename(dir.join("net.sqlite"));
+            let mut raw = sqlx::ConnectOptions::connect(&options).await.unwrap();
+            let peers: i64 =
+                sqlx::query_scalar("SELECT count(*) FROM peers").fetch_one(&mut raw).await.unwrap();
+            if peers > 0 {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(crate::common::PATIENCE, written).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_terminal_remembers_whom_it_met() {
     let directory = directory(161).await;
@@ -100,20 +117,7 @@ async fn a_terminal_remembers_whom_it_met() {
     let node = Node::start(config(vec![directory.addr().await])).await;
     node.registered(1).await;
     node.until("identified", |status| status.dht_nodes == 1).await;
-    // A directory is written down when it has told what it is; that is not shown anywhere else.
-    let written = async {
-        loop {
-            let options = sqlx::sqlite::SqliteConnectOptions::new().filename(dir.path().join("net.sqlite"));
-            let mut raw = sqlx::ConnectOptions::connect(&options).await.unwrap();
-            let peers: i64 =
-                sqlx::query_scalar("SELECT count(*) FROM peers").fetch_one(&mut raw).await.unwrap();
-            if peers > 0 {
-                return;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(crate::common::PATIENCE, written).await.unwrap();
+    written(dir.path()).await;
     node.net.shutdown().await;
     drop(node);
     let again = Node::start(config(Vec::new())).await;
@@ -125,8 +129,9 @@ async fn an_entry_point_may_be_a_name() {
     let directory = directory(162).await;
     let dns = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let server = dns.local_addr().unwrap();
-    let answer = format!("dnsaddr={}", directory.addr().await);
-    tokio::spawn(answer_txt(dns, answer));
+    let answer = format!("dnsaddr={}", directory.addr().await).into_bytes();
+    // A TXT record is a list of strings with their lengths.
+    tokio::spawn(serve_names(dns, 16, [vec![answer.len() as u8], answer].concat()));
     let party = Party::new(0);
     let mut config = loopback(0, Role::Terminal);
     config.terminal_seed = *party.terminal.seed();
@@ -140,8 +145,8 @@ async fn an_entry_point_may_be_a_name() {
     assert!(address.as_str().starts_with("/ip4/127.0.0.1/udp/"), "{address}");
 }
 
-/// A name server with one TXT record for every name (RFC 1035 section 4).
-async fn answer_txt(socket: UdpSocket, text: String) {
+/// A name server with one record of a type for every name, whatever it is asked (RFC 1035 section 4).
+pub async fn serve_names(socket: UdpSocket, kind: u8, data: Vec<u8>) {
     let mut buffer = [0; 512];
     while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
         let query = &buffer[..length];
@@ -152,11 +157,10 @@ async fn answer_txt(socket: UdpSocket, text: String) {
         let mut reply = query[..2].to_vec();
         reply.extend([0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]);
         reply.extend(&query[12..end]);
-        // The name of the question, TXT, IN, one minute.
-        reply.extend([0xc0, 12, 0, 16, 0, 1, 0, 0, 0, 60]);
-        reply.extend((text.len() as u16 + 1).to_be_bytes());
-        reply.push(text.len() as u8);
-        reply.extend(text.as_bytes());
+        // The name of the question, the type, IN, one minute.
+        reply.extend([0xc0, 12, 0, kind, 0, 1, 0, 0, 0, 60]);
+        reply.extend((data.len() as u16).to_be_bytes());
+        reply.extend(&data);
         send(&socket, &reply, from).await;
     }
 }
@@ -167,23 +171,44 @@ async fn send(socket: &UdpSocket, reply: &[u8], to: SocketAddr) {
 
 #[tokio::test]
 async fn terminals_of_one_network_find_each_other_by_mdns() {
-    // Nobody serves: both are terminals, and neither knows anybody.
-    let start = |party: Party| async move {
-        let mut config = NetConfig::new(*party.terminal.seed(), Role::Terminal);
-        config.cert = Some(party.cert(now()));
-        config.mdns = true;
-        Node::start(config).await
-    };
-    let (alice, bob) = (Party::new(0), Party::new(1));
-    let mut alice_node = start(Party::new(0)).await;
-    let bob_node = start(Party::new(1)).await;
+    let mut alice_node = neighbour(Party::new(0), &[]).await;
+    let bob_node = neighbour(Party::new(1), &[]).await;
+    let alice = Party::new(0);
     let addrs = alice_node.until("an address", |status| !status.addresses.is_empty()).await.addresses;
-    // Nobody else holds it, but it is held and served here.
+    // Nobody else holds it, so it is not on line; but it is held and served here.
     let published = alice_node.net.publish(alice.key(), alice.set(now(), &addrs)).await;
     assert_eq!(published, Err(PublishError::Offline));
+    reach(&bob_node, &mut alice_node).await;
+}
+
+#[tokio::test]
+async fn neighbours_find_each_other_though_their_directory_is_out_of_reach() {
+    // A public one, so nobody's private address counts, but those of neighbours.
+    let gone = format!("/dns4/offhook.invalid/tcp/1/p2p/{}", Party::new(9).terminal.public().to_peer_id());
+    let entry = [gone.parse().unwrap()];
+    let mut alice_node = neighbour(Party::new(0), &entry).await;
+    let bob_node = neighbour(Party::new(1), &entry).await;
+    let alice = Party::new(0);
+    assert_eq!(alice_node.net.addresses(), []);
+    alice_node.net.hold(alice.key(), alice.set(now(), &[])).await.unwrap();
+    reach(&bob_node, &mut alice_node).await;
+}
+
+/// A terminal that looks around on the local network.
+async fn neighbour(party: Party, entry: &[NodeAddr]) -> Node {
+    let mut config = NetConfig::new(*party.terminal.seed(), Role::Terminal);
+    config.cert = Some(party.cert(now()));
+    config.entry = entry.to_vec();
+    config.dns = Some("127.0.0.1:9".parse().unwrap());
+    config.mdns = true;
+    Node::start(config).await
+}
+
+/// Bob finds Alice and writes to her.
+async fn reach(bob_node: &Node, alice_node: &mut Node) {
     let find = async {
         loop {
-            let found = bob_node.find(alice.key()).await;
+            let found = bob_node.find(Party::new(0).key()).await;
             if let Some(set) = found.sets.last() {
                 return crate::signalling::target_of(set);
             }
@@ -192,5 +217,5 @@ async fn terminals_of_one_network_find_each_other_by_mdns() {
     let target =
         tokio::time::timeout(crate::common::PATIENCE, find).await.expect("found on the local network");
     bob_node.net.signal(target, b"hello".to_vec()).await.unwrap();
-    assert_eq!(alice_node.packet().await.from, bob.terminal.public());
+    assert_eq!(alice_node.packet().await.from, Party::new(1).terminal.public());
 }

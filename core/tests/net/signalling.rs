@@ -1,7 +1,8 @@
 //! Passing packets on.
 
-use offhook::net::{MAX_BLOB, NetEvent, Reach, SignalError, SignalTarget};
+use offhook::net::{NetEvent, Reach, SignalError, SignalTarget};
 use offhook::proto::record::CheckedSet;
+use offhook::proto::signalling::MAX_BLOB_BYTES;
 
 use crate::common::{Node, PATIENCE, directory, loopback, online, terminal};
 use crate::fixture::Party;
@@ -137,8 +138,8 @@ async fn nobody_there_and_too_long() {
     let started = std::time::Instant::now();
     assert_eq!(node.net.signal(absent.clone(), b"x".to_vec()).await, Err(SignalError::NotReachable));
     assert!(started.elapsed() < std::time::Duration::from_secs(5));
-    let long = vec![0; MAX_BLOB + 1];
-    assert_eq!(node.net.signal(absent, long).await, Err(SignalError::TooLong(MAX_BLOB + 1)));
+    let long = vec![0; MAX_BLOB_BYTES + 1];
+    assert_eq!(node.net.signal(absent, long).await, Err(SignalError::TooLong(MAX_BLOB_BYTES + 1)));
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! What two people do with a telephone, on loopback.
 
 use offhook_tests::call::{Call, STEP, hang_up, ring};
-use offhook_tests::phone::{Account, Directory, DirectoryPlan, Terminal, TerminalPlan};
+use offhook_tests::phone::{Account, Directory, DirectoryPlan, READY, Terminal, TerminalPlan};
 use offhook_tests::program::{Event, ProgramError};
 
 use crate::{Outcome, Trio, exit};
@@ -165,7 +165,7 @@ fn an_invitation_link_is_all_that_a_caller_needs() -> Outcome {
     let directory = Directory::start(None, DirectoryPlan::default())?;
     let [ada, bob] = Account::create_all(["ada", "bob"])?;
     let plan = TerminalPlan { entry: directory.addresses.clone(), ..TerminalPlan::default() };
-    let bob = Terminal::online(bob, None, plan)?;
+    let mut bob = Terminal::online(bob, None, plan)?;
     let (code, link) = exit(&bob.account.offhook(None, &["link", "--no-qr"])?);
     assert_eq!(code, 0, "{link}");
     let link = link.trim();
@@ -175,5 +175,15 @@ fn an_invitation_link_is_all_that_a_caller_needs() -> Outcome {
     ada.process.send(&format!("dial {link}"))?;
     bob.process.wait("incoming", STEP)?;
     ada.process.wait("ringing", STEP)?;
+    ada.process.send("hangup")?;
+    bob.process.wait("ended", STEP)?;
+    // And it can be called from now on, through that entry point and not at its own address.
+    ada.process.wait("online", READY)?;
+    let (code, link) = exit(&ada.account.offhook(None, &["link", "--no-qr"])?);
+    assert_eq!(code, 0, "{link}");
+    let (_, node) = directory.addresses[0].split_once("/p2p/").ok_or("a directory without a key")?;
+    let entries: Vec<&str> = link.trim().split("via=").skip(1).collect();
+    assert!(!entries.is_empty() && entries.iter().all(|entry| entry.contains(node)), "{link}");
+    ring(&mut bob, &mut ada)?;
     Ok(())
 }

@@ -59,12 +59,22 @@ fn percent_decoded(text: &str) -> String {
 
 #[test]
 fn a_lan_without_internet_is_enough() -> Outcome {
-    let lab = Lab::new("lan")?;
+    call_on_lan("lan", Vec::new(), vec!["--allow-private".to_owned()])
+}
+
+/// What is configured does not answer. It is a public address, so private ones don't count, but those of neighbours do.
+#[test]
+fn a_lan_is_enough_when_the_configured_directory_is_out_of_reach() -> Outcome {
+    let key = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
+    call_on_lan("lanoff", vec![format!("/ip4/11.201.1.2/udp/4001/quic-v1/p2p/{key}")], Vec::new())
+}
+
+fn call_on_lan(name: &str, entry: Vec<String>, extra: Vec<String>) -> Outcome {
+    let lab = Lab::new(name)?;
     let router = lab.router("home", Nat::PortRestricted, Impairment::cut())?;
     let (host_a, host_b) = (router.host("a")?, router.host("b")?);
     let [ada, bob] = Account::create_all(["ada", "bob"])?;
-    let extra = vec!["--allow-private".to_owned()];
-    let plan = TerminalPlan { mdns: true, extra, ..TerminalPlan::default() };
+    let plan = TerminalPlan { mdns: true, entry, extra, ..TerminalPlan::default() };
     let mut ada = Terminal::start(ada, Some(&host_a), plan.clone())?;
     let mut bob = Terminal::start(bob, Some(&host_b), plan)?;
     // Nobody stores records here, so nobody is on line; but they hear of each other within seconds.
@@ -139,6 +149,31 @@ fn a_terminal_remembers_how_to_get_in() -> Outcome {
     ada.plan.entry.clear();
     ada.restart(None)?;
     ada.process.wait("online", READY)?;
+    Ok(())
+}
+
+/// Its only entry point is remembered from earlier and away for longer than any first attempts.
+#[test]
+fn a_terminal_waits_for_the_only_node_it_remembers() -> Outcome {
+    let pair = Pair::new("waits", Nat::PortRestricted, Nat::PortRestricted, 5)?;
+    let mut directory = Directory::start(Some(&pair.directory), DirectoryPlan::default())?;
+    let plan = TerminalPlan { entry: directory.addresses.clone(), ..TerminalPlan::default() };
+    let mut ada = Terminal::online(Account::create("ada")?, Some(&pair.a), plan)?;
+    ada.process.terminate(STEP)?;
+    ada.plan.entry.clear();
+    ada.restart(Some(&pair.a))?;
+    ada.process.wait("online", READY)?;
+    directory.process.terminate(STEP)?;
+    ada.process.wait("offline", READY)?;
+    let is_online = |event: &offhook_tests::program::Event| event.name() == "online";
+    ada.process.never("that it is on line by itself", Duration::from_secs(30), is_online)?;
+    directory.restart(Some(&pair.directory))?;
+    ada.process.wait("online", 2 * READY)?;
+    // Its link names where it is reached: through the directory, not at an address of its own.
+    let (code, link) = crate::exit(&ada.account.offhook(Some(&pair.a), &["link", "--no-qr"])?);
+    let (_, node) = directory.addresses[0].split_once("/p2p/").ok_or("a directory without a key")?;
+    let entries: Vec<&str> = link.trim().split("via=").skip(1).collect();
+    assert!(code == 0 && !entries.is_empty() && entries.iter().all(|entry| entry.contains(node)), "{link}");
     Ok(())
 }
 

@@ -103,18 +103,13 @@ impl Calls {
         }
         let call = self.calls.get(&id.call).map(|call| call.id);
         match message {
-            Message::Text { id: text, body } => return self.keep_text(id, seq, call, text, body),
-            Message::TextRefused { id: text } => return self.text_not_kept(id, text),
-            message => self.in_call_notice(call, message),
-        }
-    }
-
-    fn in_call_notice(&mut self, call: Option<CallId>, message: Message) {
-        let Some(call) = call else { return };
-        match message {
-            Message::Dtmf { digit, duration_ms } => self.event(CallEvent::Dtmf { call, digit, duration_ms }),
-            Message::Hold { on } => self.event(CallEvent::RemoteHold { call, on }),
-            Message::Mute { on } => self.event(CallEvent::RemoteMute { call, on }),
+            Message::Text { id: text, body } => self.keep_text(id, seq, call, text, body),
+            Message::TextRefused { id: text } => self.text_not_kept(id, text),
+            Message::Dtmf { digit, duration_ms } => {
+                self.notice(call, |call| CallEvent::Dtmf { call, digit, duration_ms });
+            }
+            Message::Hold { on } => self.notice(call, |call| CallEvent::RemoteHold { call, on }),
+            Message::Mute { on } => self.notice(call, |call| CallEvent::RemoteMute { call, on }),
             Message::Invite { .. }
             | Message::Ringing { .. }
             | Message::Accept { .. }
@@ -123,9 +118,13 @@ impl Calls {
             | Message::Cancel { .. }
             | Message::Bye { .. }
             | Message::Candidates { .. }
-            | Message::Text { .. }
-            | Message::TextRefused { .. }
             | Message::Tunnel { .. } => {}
+        }
+    }
+
+    fn notice(&mut self, call: Option<CallId>, event: impl FnOnce(CallId) -> CallEvent) {
+        if let Some(call) = call {
+            self.event(event(call));
         }
     }
 }

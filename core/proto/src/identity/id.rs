@@ -131,12 +131,16 @@ impl TerminalId {
     pub fn from_peer_id(text: &str) -> Result<Self, IdError> {
         let mut bytes = [0; 38];
         let len = bs58::decode(text).onto(&mut bytes).map_err(|_| IdError::PeerId)?;
-        if len != bytes.len() || bytes[..6] != PEER_ID_PREFIX {
-            return Err(IdError::PeerId);
-        }
-        let mut key = [0; 32];
-        key.copy_from_slice(&bytes[6..]);
-        Ok(Self(key))
+        Self::from_peer_id_bytes(&bytes[..len])
+    }
+
+    /// The key inside a libp2p peer id in binary form.
+    ///
+    /// # Errors
+    /// As [`Self::from_peer_id`].
+    pub fn from_peer_id_bytes(bytes: &[u8]) -> Result<Self, IdError> {
+        let key = bytes.strip_prefix(&PEER_ID_PREFIX).and_then(|key| key.try_into().ok());
+        key.map(Self).ok_or(IdError::PeerId)
     }
 }
 

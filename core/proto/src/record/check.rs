@@ -43,6 +43,24 @@ pub fn check(key: &RecordKey, bytes: &[u8], now: UnixMillis) -> Result<CheckedSe
     Ok(CheckedSet { key: *key, account, terminals })
 }
 
+/// Checks a record set that this node had checked before it stored it, when its clock may have been wrong, as it may be
+/// now: everything but the times. The set is as it was when its newest record was signed; whoever serves it looks at
+/// the times anew.
+///
+/// # Errors
+/// A [`RecordError`].
+pub fn check_stored(key: &RecordKey, bytes: &[u8]) -> Result<CheckedSet, RecordError> {
+    let set = RecordSet::decode(bytes)?;
+    let mut newest = UnixMillis(0);
+    if let Some(SignedAccount(envelope)) = &set.account {
+        newest = open::<AccountRecord>(envelope)?.seq;
+    }
+    for SignedTerminal(envelope) in &set.terminals {
+        newest = newest.max(open::<TerminalRecord>(envelope)?.seq);
+    }
+    check(key, bytes, newest)
+}
+
 /// Newest first, so that whoever takes the first few takes those most likely alive; the order is the same
 /// everywhere.
 pub(super) fn sort(terminals: &mut [Checked<TerminalRecord>]) {

@@ -8,7 +8,7 @@ use super::{AccountRecord, MAX_SET_BYTES, RecordError, TerminalRecord};
 use crate::identity::{TerminalCert, TerminalId};
 use crate::number::RecordKey;
 use crate::proof::ProofTask;
-use crate::wire::{self, Signed, UnixMillis, WireError};
+use crate::wire::{self, MAX_CLOCK_AHEAD, Signed, UnixMillis, WireError};
 
 /// An account record under its identity's signature, unchecked.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
@@ -105,6 +105,14 @@ impl Checked<AccountRecord> {
     }
 }
 
+impl Checked<AccountRecord> {
+    /// Whether it is valid at `now`: neither over, nor from the future.
+    #[must_use]
+    pub fn is_live(&self, now: UnixMillis) -> bool {
+        now <= self.record.expires && self.record.seq <= now.plus(MAX_CLOCK_AHEAD)
+    }
+}
+
 impl Checked<TerminalRecord> {
     /// What the terminal's certificate says: who it is and to which key signalling is sealed.
     #[must_use]
@@ -125,7 +133,8 @@ impl Checked<TerminalRecord> {
     }
 
     /// Whether it is still valid; both the record and its certificate end.
-    pub(super) fn is_live(&self, now: UnixMillis) -> bool {
+    #[must_use]
+    pub fn is_live(&self, now: UnixMillis) -> bool {
         now <= self.record.expires && now <= self.evidence.not_after
     }
 }

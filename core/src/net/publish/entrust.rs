@@ -12,9 +12,9 @@ use offhook_proto::record::{self, RecordSet};
 use tracing::debug;
 
 use super::{ASK_TIME, Copy, ENOUGH, Job, MAX_DIRECTORIES, PublishError, Published, READ_BACK_AFTER};
+use crate::clock::wall_clock;
 use crate::net::codec::{MAX_SOUGHT, Refusal, Request, Response, SoughtSet, Want};
 use crate::net::command::Holder;
-use crate::net::status::wall_clock;
 
 /// How long a directory may take to verify, write, find the closest nodes and put.
 const PUBLISH_TIME: Duration = Duration::from_secs(4);

@@ -19,7 +19,7 @@ const QUEUE: usize = 1_024;
 /// Most writes in one transaction.
 const BATCH: usize = 256;
 
-/// Peers remembered; those seen longest ago are forgotten first.
+/// Peers remembered; those seen longest ago are forgotten first, and those that the user chose last.
 const MAX_PEERS: i64 = 64;
 
 /// What a stored row says.
@@ -37,6 +37,7 @@ pub(super) enum Write {
     Remove(RecordKey),
     Peer {
         addr: String,
+        chosen: bool,
         at: UnixMillis,
     },
     /// Nothing, but tell when everything before it is on disk.
@@ -56,13 +57,25 @@ pub(in crate::net) struct Disk {
 #[derive(Default)]
 pub(in crate::net) struct Loaded {
     pub(super) records: Vec<Stored>,
-    /// Addresses of peers, the one seen last first.
-    pub(in crate::net) peers: Vec<String>,
+    /// Addresses of peers and whether the user chose them: those first, then the one seen last first.
+    pub(in crate::net) peers: Vec<(String, bool)>,
 }
 
 impl Disk {
-    /// Opens or creates `net.sqlite` in `dir`, reads it, and starts the writer.
+    /// Opens or creates `net.sqlite` in `dir`, reads it, and starts the writer. A file that is damaged is set aside: the
+    /// network has the records, and a telephone that doesn't start helps nobody.
     pub(in crate::net) async fn open(dir: &Path) -> Result<(Self, Loaded), sqlx::Error> {
+        match Self::open_file(dir).await {
+            Err(error) if is_damage(&error) => {
+                error!(%error, "the record store is damaged; it is kept as net.sqlite.damaged");
+                set_aside(dir)?;
+                Self::open_file(dir).await
+            }
+            result => result,
+        }
+    }
+
+    async fn open_file(dir: &Path) -> Result<(Self, Loaded), sqlx::Error> {
         let options = SqliteConnectOptions::new()
             .filename(dir.join("net.sqlite"))
             .create_if_missing(true)
@@ -93,8 +106,8 @@ impl Disk {
     }
 
     /// Remembers that a peer was reached at `addr`.
-    pub(in crate::net) fn remember(&self, addr: String, at: UnixMillis) {
-        self.write(Write::Peer { addr, at }, None);
+    pub(in crate::net) fn remember(&self, addr: String, chosen: bool, at: UnixMillis) {
+        self.write(Write::Peer { addr, chosen, at }, None);
     }
 
     /// Waits until everything queued so far is on disk.
@@ -110,13 +123,41 @@ impl Disk {
     }
 }
 
+/// SQLITE_CORRUPT and SQLITE_NOTADB, with their extended codes.
+fn is_damage(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code()?.parse::<i32>().ok());
+    code.is_some_and(|code| matches!(code & 0xff, 11 | 26))
+}
+
+/// Makes room for a new file. An older damaged one is replaced: one is enough to look at.
+fn set_aside(dir: &Path) -> std::io::Result<()> {
+    for rest in ["net.sqlite-wal", "net.sqlite-shm"] {
+        match std::fs::remove_file(dir.join(rest)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    std::fs::rename(dir.join("net.sqlite"), dir.join("net.sqlite.damaged"))
+}
+
+/// Tables as they have been since this version of the file. Peers of earlier ones are not worth keeping.
+const VERSION: i64 = 1;
+
 async fn create(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    let version: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *connection).await?;
+    if version < VERSION {
+        sqlx::raw_sql("DROP TABLE IF EXISTS peers; PRAGMA user_version = 1")
+            .execute(&mut *connection)
+            .await?;
+    }
     let tables = "
         CREATE TABLE IF NOT EXISTS records (
             key BLOB PRIMARY KEY, value BLOB NOT NULL, source BLOB NOT NULL, since INTEGER NOT NULL,
             own INTEGER NOT NULL
         ) WITHOUT ROWID;
-        CREATE TABLE IF NOT EXISTS peers (addr TEXT PRIMARY KEY, seen INTEGER NOT NULL) WITHOUT ROWID;";
+        CREATE TABLE IF NOT EXISTS peers (
+            addr TEXT PRIMARY KEY, seen INTEGER NOT NULL, chosen INTEGER NOT NULL
+        ) WITHOUT ROWID;";
     sqlx::raw_sql(tables).execute(connection).await?;
     Ok(())
 }
@@ -138,7 +179,7 @@ async fn load(connection: &mut SqliteConnection) -> Result<Loaded, sqlx::Error> 
             own: row.try_get(4)?,
         });
     }
-    let peers = sqlx::query_scalar("SELECT addr FROM peers ORDER BY seen DESC LIMIT ?")
+    let peers = sqlx::query_as("SELECT addr, chosen FROM peers ORDER BY chosen DESC, seen DESC LIMIT ?")
         .bind(MAX_PEERS)
         .fetch_all(&mut *connection)
         .await?;
@@ -193,15 +234,13 @@ async fn write_one(connection: &mut SqliteConnection, write: &Write) -> Result<(
         Write::Remove(key) => {
             sqlx::query("DELETE FROM records WHERE key = ?").bind(&key.0[..]).execute(connection).await?;
         }
-        Write::Peer { addr, at } => {
+        Write::Peer { addr, chosen, at } => {
             let at = i64::try_from(at.0).unwrap_or(i64::MAX);
-            sqlx::query("INSERT OR REPLACE INTO peers VALUES (?, ?)")
-                .bind(addr)
-                .bind(at)
-                .execute(&mut *connection)
-                .await?;
-            let forget =
-                "DELETE FROM peers WHERE addr NOT IN (SELECT addr FROM peers ORDER BY seen DESC LIMIT ?)";
+            let remember = "INSERT INTO peers VALUES (?, ?, ?) ON CONFLICT (addr)
+                            DO UPDATE SET seen = excluded.seen, chosen = max(chosen, excluded.chosen)";
+            sqlx::query(remember).bind(addr).bind(at).bind(chosen).execute(&mut *connection).await?;
+            let forget = "DELETE FROM peers WHERE addr NOT IN
+                          (SELECT addr FROM peers ORDER BY chosen DESC, seen DESC LIMIT ?)";
             sqlx::query(forget).bind(MAX_PEERS).execute(connection).await?;
         }
         Write::Flush => {}

@@ -1,24 +1,26 @@
 //! The store itself: offers, verdicts, expiry, and Kademlia's view of it.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, hash_map};
+use std::collections::{HashMap, VecDeque, hash_map};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use libp2p::PeerId;
 use libp2p::kad;
 use libp2p::kad::store::{self as kad_store, RecordStore};
 use offhook_proto::number::RecordKey;
-use offhook_proto::proof::ProofTask;
-use offhook_proto::record::{self, CheckedSet, RecordError};
+use offhook_proto::record::{self, CheckedSet, Merged, RecordError, RecordSet};
 use offhook_proto::wire::UnixMillis;
 use thiserror::Error;
 
 use super::disk::{Disk, Done, Loaded, Stored, Write};
 use super::proofs::Verdicts;
 use super::shares::{Place, Room, Shares};
+use crate::clock::wall_clock;
 use crate::fair::FairQueue;
 use crate::net::addr::Source;
 use crate::net::config::Limits;
-use crate::net::status::wall_clock;
 
 /// Why the store doesn't take a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -32,10 +34,17 @@ pub(in crate::net) enum Refused {
     /// No room, or too much is waiting already.
     #[error("the store is full")]
     Full,
-    /// The disk failed; the record is held in memory only.
+    /// The disk failed; the record is held in memory, and will be written later.
     #[error("the record could not be written")]
     Disk,
 }
+
+/// How long this node must have been running with a record that is over before the record goes. The node's clock may
+/// be the one that is wrong; then nothing is lost when somebody sets it right.
+const KEEP_OVER: Duration = Duration::from_secs(86_400);
+
+/// Records that failed to get to the disk and are written again in one [`Records::sweep`].
+const REWRITE: usize = 256;
 
 /// Told once the fate of an offer is known: accepted means verified, merged and on disk.
 pub(in crate::net) type Reply = Box<dyn FnOnce(Result<(), Refused>) + Send>;
@@ -54,18 +63,38 @@ pub(in crate::net) struct Offer {
     pub(in crate::net) reply: Reply,
 }
 
-/// An offer whose proof is waiting or being run.
-pub(in crate::net) struct Job {
-    set: CheckedSet,
-    task: ProofTask,
-    source: Source,
-    own: bool,
-    reply: Reply,
+/// What an offer costs time for: signatures and the slow proof. To be [run](Work::run) off the swarm's task.
+pub(in crate::net) struct Work {
+    key: RecordKey,
+    bytes: Vec<u8>,
+    held: Option<Arc<CheckedSet>>,
+    verdicts: Verdicts,
+    now: UnixMillis,
+}
+
+/// What came of it.
+pub(in crate::net) struct Worked(Result<CheckedSet, Refused>);
+
+impl Work {
+    /// Checks what is cheap first; the proof of a set that would be turned down anyway is not run.
+    pub(in crate::net) fn run(self) -> Worked {
+        Worked(self.check())
+    }
+
+    fn check(self) -> Result<CheckedSet, Refused> {
+        let set = record::check(&self.key, &self.bytes, self.now)?;
+        record::merge(self.held.as_deref(), &set, self.now)?;
+        let proven = self.held.and_then(|held| held.proof_task());
+        match set.proof_task().filter(|task| proven.as_ref() != Some(task)) {
+            Some(task) if !self.verdicts.run(&task) => Err(Refused::Proof),
+            Some(_) | None => Ok(set),
+        }
+    }
 }
 
 /// One key's records.
 pub(in crate::net) struct Held {
-    set: CheckedSet,
+    set: Arc<CheckedSet>,
     /// The same in Kademlia's form. Its expiry stays empty: the signed ones count.
     record: kad::Record,
     /// When the account's identity was first seen under this number.
@@ -73,6 +102,31 @@ pub(in crate::net) struct Held {
     source: Source,
     /// Where it is counted; `None` for own records.
     place: Option<Place>,
+    /// Whether the disk has it.
+    written: Arc<AtomicBool>,
+    /// Since when it is not valid by this node's clock.
+    over: Option<Instant>,
+}
+
+impl Held {
+    fn is_live(&self, now: UnixMillis) -> bool {
+        self.set.account.as_ref().is_some_and(|account| account.is_live(now))
+    }
+
+    /// What of it is valid.
+    fn live(&self, now: UnixMillis) -> Option<CheckedSet> {
+        self.set.pruned(now).filter(|_| self.is_live(now))
+    }
+
+    /// What Kademlia may tell others.
+    fn served(&self) -> Option<Cow<'_, kad::Record>> {
+        let now = wall_clock();
+        if self.is_live(now) && self.set.terminals.iter().all(|terminal| terminal.is_live(now)) {
+            return Some(Cow::Borrowed(&self.record));
+        }
+        let value = self.live(now)?.to_set().encode();
+        Some(Cow::Owned(kad::Record::new(self.record.key.clone(), value)))
+    }
 }
 
 /// All records held. See the [module](super).
@@ -80,59 +134,56 @@ pub(in crate::net) struct Records {
     held: HashMap<RecordKey, Held>,
     shares: Shares,
     verdicts: Verdicts,
-    /// Proofs waiting for the store's one worker.
-    queue: FairQueue<Source, Job>,
-    working: Option<Job>,
+    /// Sets of others that wait for the store's one worker, and this node's own, which wait for nobody.
+    queue: FairQueue<Source, Offer>,
+    own: VecDeque<Offer>,
+    working: Option<Offer>,
     disk: Option<Disk>,
 }
 
 impl Records {
-    /// A store with what was on disk. Signatures and expiry are checked anew; proofs were run before writing.
+    /// A store with what was on disk. Signatures are checked anew, which takes a second for some thousands of records;
+    /// proofs were run before writing.
     pub(in crate::net) fn new(
         limits: &Limits,
         verdicts: Verdicts,
         disk: Option<Disk>,
         loaded: Loaded,
-        now: UnixMillis,
     ) -> Self {
         let mut records = Self {
             held: HashMap::new(),
             shares: Shares::new(limits),
             verdicts,
             queue: FairQueue::new(limits.proof_queue.max(16), limits.proof_queue_per_source.max(16)),
+            own: VecDeque::new(),
             working: None,
             disk,
         };
         for stored in loaded.records {
-            records.load(stored, now);
+            records.load(stored);
         }
         records
     }
 
-    fn load(&mut self, stored: Stored, now: UnixMillis) {
-        let checked = record::check(&stored.key, &stored.value, now)
-            .and_then(|set| record::merge(None, &set, now))
-            .map(|merged| merged.set);
-        let source = Source::from_bytes(&stored.source).unwrap_or(Source::Relayed);
-        let Ok(set) = checked else {
-            self.write(Write::Remove(stored.key), None);
-            return;
-        };
-        let bytes = set.to_set().encode();
-        let place = match (stored.own, self.shares.room(source, bytes.len())) {
+    fn load(&mut self, stored: Stored) {
+        let Stored { key, value, source, since, own } = stored;
+        let source = Source::from_bytes(&source).unwrap_or(Source::Relayed);
+        // Only what is damaged goes. What seems to be over or from the future may be right, and the clock wrong.
+        let checked = record::check_stored(&key, &value).ok().filter(|set| set.account.is_some());
+        let Some(set) = checked else { return self.write(Write::Remove(key), None) };
+        let place = match (own, self.shares.room(source, value.len())) {
             (true, _) => None,
-            (false, Room::Free) => Some(self.shares.add(source, stored.key, bytes.len())),
+            (false, Room::Free) => Some(self.shares.add(source, key, value.len())),
             // The limits were lowered since.
-            (false, Room::Evict(_) | Room::None) => {
-                self.write(Write::Remove(stored.key), None);
-                return;
-            }
+            (false, Room::Evict(_) | Room::None) => return self.write(Write::Remove(key), None),
         };
         if let Some(task) = set.proof_task() {
             self.verdicts.set(task, true);
         }
-        let record = kad::Record::new(stored.key.0.to_vec(), bytes);
-        self.held.insert(stored.key, Held { set, record, since: stored.since, source, place });
+        let record = kad::Record::new(key.0.to_vec(), value);
+        let written = Arc::new(AtomicBool::new(true));
+        let held = Held { set: Arc::new(set), record, since, source, place, written, over: None };
+        self.held.insert(key, held);
     }
 
     /// What is known of proofs; shared.
@@ -142,103 +193,114 @@ impl Records {
 
     /// Takes a record set or says why not; see [`Reply`]. Anything slow happens later.
     pub(in crate::net) fn offer(&mut self, offer: Offer, now: UnixMillis) {
-        let Offer { key, bytes, source, own, reply } = offer;
-        let held = self.held.get(&key);
-        let merged = record::check(&key, &bytes, now)
-            .and_then(|set| record::merge(held.map(|held| &held.set), &set, now).map(|merged| (set, merged)));
-        let (set, merged) = match merged {
-            Ok(merged) => merged,
-            Err(error) => return reply(Err(error.into())),
-        };
-        if !own && held.is_none() && self.shares.room(source, bytes.len()) == Room::None {
-            return reply(Err(Refused::Full));
+        let held = self.held.get(&offer.key);
+        // The same again: what is replicated every hour needs no signature verified.
+        if let Some(held) = held
+            && held.record.value == offer.bytes
+            && held.is_live(now)
+            && (held.place.is_none() || !offer.own)
+        {
+            return self.acknowledge(&offer.key, offer.reply);
         }
-        let proven = held.and_then(|held| held.set.proof_task());
-        match set.proof_task().filter(|task| proven.as_ref() != Some(task)) {
-            Some(task) if merged.changed || held.is_none() => {
-                self.prove(Job { set, task, source, own, reply });
-            }
-            Some(_) | None => self.commit(&set, source, own, reply, now),
+        if let Err(error) = RecordSet::decode(&offer.bytes) {
+            return (offer.reply)(Err(error.into()));
         }
-    }
-
-    /// Queues the proof unless its verdict is known.
-    fn prove(&mut self, job: Job) {
-        match self.verdicts.get(&job.task) {
-            Some(false) => (job.reply)(Err(Refused::Proof)),
-            // A good verdict is acted on in `next_proof`, in turn.
-            Some(true) | None => {
-                if let Some(out) = self.queue.push(job.source, job) {
-                    (out.reply)(Err(Refused::Full));
-                }
-            }
+        if offer.own {
+            self.own.push_back(offer);
+        } else if held.is_none() && self.shares.room(offer.source, offer.bytes.len()) == Room::None {
+            (offer.reply)(Err(Refused::Full));
+        } else if let Some(out) = self.queue.push(offer.source, offer) {
+            (out.reply)(Err(Refused::Full));
         }
     }
 
-    /// The next proof to run, if none is running. Offers whose proof is known by now are settled on the way.
-    /// The caller runs it off this task and then calls [`Records::proved`].
-    pub(in crate::net) fn next_proof(&mut self, now: UnixMillis) -> Option<ProofTask> {
+    /// The next thing to do, if nothing is being done. The caller runs it off this task and then calls
+    /// [`Records::worked`].
+    pub(in crate::net) fn next_work(&mut self, now: UnixMillis) -> Option<Work> {
         if self.working.is_some() {
             return None;
         }
-        while let Some(job) = self.queue.pop() {
-            match self.verdicts.get(&job.task) {
-                Some(true) => self.commit(&job.set, job.source, job.own, job.reply, now),
-                Some(false) => (job.reply)(Err(Refused::Proof)),
-                None => {
-                    let task = job.task.clone();
-                    self.working = Some(job);
-                    return Some(task);
-                }
-            }
-        }
-        None
+        let mut offer = self.own.pop_front().or_else(|| self.queue.pop())?;
+        let held = self.held.get(&offer.key).filter(|held| held.is_live(now)).map(|held| held.set.clone());
+        let bytes = std::mem::take(&mut offer.bytes);
+        let work = Work { key: offer.key, bytes, held, verdicts: self.verdicts.clone(), now };
+        self.working = Some(offer);
+        Some(work)
     }
 
-    /// The verdict on the proof that [`Records::next_proof`] gave out.
-    pub(in crate::net) fn proved(&mut self, valid: bool, now: UnixMillis) {
-        let Some(job) = self.working.take() else { return };
-        self.verdicts.set(job.task, valid);
-        if valid {
-            self.commit(&job.set, job.source, job.own, job.reply, now);
-        } else {
-            (job.reply)(Err(Refused::Proof));
+    /// What came of the work that [`Records::next_work`] gave out.
+    pub(in crate::net) fn worked(&mut self, Worked(result): Worked, now: UnixMillis) {
+        let Some(offer) = self.working.take() else { return };
+        match result {
+            Ok(set) => self.commit(&set, offer, now),
+            Err(refused) => (offer.reply)(Err(refused)),
         }
     }
 
     /// Merges a set whose proof holds with what is held by now.
-    fn commit(&mut self, set: &CheckedSet, source: Source, own: bool, reply: Reply, now: UnixMillis) {
-        let key = *set.key();
+    fn commit(&mut self, set: &CheckedSet, offer: Offer, now: UnixMillis) {
+        let Offer { key, source, own, reply, .. } = offer;
         let held = self.held.get(&key);
-        let merged = match record::merge(held.map(|held| &held.set), set, now) {
+        let merged = match Self::merge(held, set, now) {
             Ok(merged) => merged,
             Err(error) => return reply(Err(error.into())),
         };
         let was_own = held.is_some_and(|held| held.place.is_none());
         if !merged.changed && (was_own || !own) {
-            return self.acknowledge(reply);
+            return self.acknowledge(&key, reply);
         }
         let (source, since) = held.map_or((source, now), |held| {
             let same = identity(&held.set) == identity(&merged.set);
             (held.source, if same { held.since } else { now })
         });
         let bytes = merged.set.to_set().encode();
-        let own = own || was_own;
-        if let Some(place) = self.held.remove(&key).and_then(|held| held.place) {
+        let place = if own || was_own {
+            self.leave(&key);
+            None
+        } else {
+            let Some(place) = self.settle(&key, source, bytes.len()) else {
+                return reply(Err(Refused::Full));
+            };
+            Some(place)
+        };
+        let record = kad::Record::new(key.0.to_vec(), bytes);
+        let (set, written) = (Arc::new(merged.set), Arc::new(AtomicBool::new(false)));
+        self.held.insert(key, Held { set, record, since, source, place, written, over: None });
+        self.store(&key, reply);
+    }
+
+    /// Merges with what is held. A number whose holder's account seems to be over goes to nobody else while it is kept.
+    fn merge(held: Option<&Held>, set: &CheckedSet, now: UnixMillis) -> Result<Merged, RecordError> {
+        match held {
+            Some(held) if held.is_live(now) => record::merge(Some(&held.set), set, now),
+            Some(held) if set.account.is_some() && identity(&held.set) != identity(set) => {
+                Err(RecordError::Incumbent)
+            }
+            Some(_) | None => record::merge(None, set, now),
+        }
+    }
+
+    /// Takes a key that becomes this node's own out of the shares.
+    fn leave(&mut self, key: &RecordKey) {
+        if let Some(place) = self.held.get_mut(key).and_then(|held| held.place.take()) {
             self.shares.remove(place);
         }
-        let place = if own {
-            None
-        } else if self.make_room(source, bytes.len()) {
-            Some(self.shares.add(source, key, bytes.len()))
-        } else {
-            self.write(Write::Remove(key), None);
-            return reply(Err(Refused::Full));
-        };
-        let stored = Stored { key, value: bytes.clone(), source: source.to_bytes(), since, own };
-        let record = kad::Record::new(key.0.to_vec(), bytes);
-        self.held.insert(key, Held { set: merged.set, record, since, source, place });
-        self.write(Write::Record(stored), Some(when_written(reply)));
+    }
+
+    /// Enters a key in the shares, with its new size if it was there, and lets others give way. `None` if it is this
+    /// one that does not fit; what was there stays.
+    fn settle(&mut self, key: &RecordKey, source: Source, bytes: usize) -> Option<Place> {
+        let before = self.held.get(key).and_then(|held| held.place);
+        if let Some(before) = before {
+            self.shares.remove(before);
+        }
+        if self.make_room(source, bytes) {
+            return Some(self.shares.add(source, *key, bytes));
+        }
+        if let Some(before) = before {
+            self.shares.put_back(before, *key);
+        }
+        None
     }
 
     /// Lets others give way until `bytes` fit; `false` if it is the newcomer that must.
@@ -261,44 +323,53 @@ impl Records {
         }
     }
 
-    /// Drops what has expired. To be called every minute or so; readers check expiry themselves.
-    pub(in crate::net) fn sweep(&mut self, now: UnixMillis) {
-        let stale: Vec<_> = self
-            .held
-            .iter()
-            .filter(|(_, held)| held.set.pruned(now).as_ref() != Some(&held.set))
-            .map(|(key, _)| *key)
-            .collect();
-        for key in stale {
-            let Some(held) = self.held.get_mut(&key) else { continue };
-            match held.set.pruned(now) {
-                // Smaller than before; the share keeps counting the old size until the next refresh.
-                Some(set) => {
-                    held.record.value = set.to_set().encode();
-                    held.set = set;
-                }
-                None => self.drop_key(&key),
+    /// Drops what has been over for long, and writes again what the disk refused. To be called every minute or so;
+    /// readers check the times themselves.
+    pub(in crate::net) fn sweep(&mut self, now: UnixMillis, at: Instant) {
+        let (mut gone, mut unwritten) = (Vec::new(), Vec::new());
+        for (key, held) in &mut self.held {
+            held.over = if held.is_live(now) { None } else { held.over.or(Some(at)) };
+            if held.over.is_some_and(|since| at.saturating_duration_since(since) >= KEEP_OVER) {
+                gone.push(*key);
+            } else if unwritten.len() < REWRITE && !held.written.load(Ordering::Acquire) {
+                unwritten.push(*key);
             }
         }
+        gone.iter().for_each(|key| self.drop_key(key));
+        // Nobody waits for these.
+        unwritten.iter().for_each(|key| self.store(key, Box::new(|_| ())));
     }
 
     /// What is held under a key, live at `now`, and since when its identity is known.
     pub(in crate::net) fn find(&self, key: &RecordKey, now: UnixMillis) -> Option<(CheckedSet, UnixMillis)> {
         let held = self.held.get(key)?;
-        held.set.pruned(now).map(|set| (set, held.since))
+        held.live(now).map(|set| (set, held.since))
     }
 
-    /// Keys held, bytes held for others, proofs waiting.
+    /// Keys held, bytes held for others, offers waiting.
     pub(in crate::net) fn totals(&self) -> (usize, usize, usize) {
-        (self.held.len(), self.shares.totals().1, self.queue.len())
+        (self.held.len(), self.shares.totals().1, self.own.len() + self.queue.len())
     }
 
-    /// Acknowledges something that was merged before, but may still be on its way to the disk.
-    fn acknowledge(&self, reply: Reply) {
-        match &self.disk {
-            Some(disk) => disk.write(Write::Flush, Some(when_written(reply))),
-            None => reply(Ok(())),
+    /// Acknowledges something that was merged before, as soon as the disk has it.
+    fn acknowledge(&self, key: &RecordKey, reply: Reply) {
+        match self.held.get(key) {
+            Some(held) if held.written.load(Ordering::Acquire) => reply(Ok(())),
+            Some(_) | None => self.store(key, reply),
         }
+    }
+
+    /// Writes what is held under a key.
+    fn store(&self, key: &RecordKey, reply: Reply) {
+        let Some(held) = self.held.get(key) else { return reply(Err(Refused::Full)) };
+        let (value, source) = (held.record.value.clone(), held.source.to_bytes());
+        let stored = Stored { key: *key, value, source, since: held.since, own: held.place.is_none() };
+        let written = held.written.clone();
+        let done = move |on_disk| {
+            written.fetch_or(on_disk, Ordering::Release);
+            reply(if on_disk { Ok(()) } else { Err(Refused::Disk) });
+        };
+        self.write(Write::Record(stored), Some(Box::new(done)));
     }
 
     fn write(&self, write: Write, done: Option<Done>) {
@@ -310,10 +381,6 @@ impl Records {
     }
 }
 
-fn when_written(reply: Reply) -> Done {
-    Box::new(move |written| reply(if written { Ok(()) } else { Err(Refused::Disk) }))
-}
-
 fn identity(set: &CheckedSet) -> Option<offhook_proto::identity::IdentityId> {
     set.account.as_ref().map(|account| account.record().identity)
 }
@@ -323,12 +390,14 @@ fn record_key(key: &kad::RecordKey) -> Option<RecordKey> {
 }
 
 impl RecordStore for Records {
-    type RecordsIter<'a> =
-        std::iter::Map<hash_map::Values<'a, RecordKey, Held>, fn(&'a Held) -> Cow<'a, kad::Record>>;
+    type RecordsIter<'a> = std::iter::FilterMap<
+        hash_map::Values<'a, RecordKey, Held>,
+        fn(&'a Held) -> Option<Cow<'a, kad::Record>>,
+    >;
     type ProvidedIter<'a> = std::iter::Empty<Cow<'a, kad::ProviderRecord>>;
 
     fn get(&self, key: &kad::RecordKey) -> Option<Cow<'_, kad::Record>> {
-        record_key(key).and_then(|key| self.held.get(&key)).map(|held| Cow::Borrowed(&held.record))
+        record_key(key).and_then(|key| self.held.get(&key)).and_then(Held::served)
     }
 
     /// Kademlia itself never calls this with a stranger's record (they come through [`Records::offer`]). It takes
@@ -340,11 +409,11 @@ impl RecordStore for Records {
             return Err(kad_store::Error::ValueTooLarge);
         };
         let proven = set.proof_task().is_none_or(|task| self.verdicts.get(&task) == Some(true));
-        let mergeable = record::merge(self.held.get(&key).map(|held| &held.set), &set, now).is_ok();
-        if !proven || !mergeable {
+        if !proven || Self::merge(self.held.get(&key), &set, now).is_err() {
             return Err(kad_store::Error::MaxRecords);
         }
-        self.commit(&set, Source::Local, false, Box::new(|_| ()), now);
+        let (bytes, source, reply) = (Vec::new(), Source::Local, Box::new(|_: Result<(), Refused>| ()));
+        self.commit(&set, Offer { key, bytes, source, own: false, reply }, now);
         Ok(())
     }
 
@@ -355,7 +424,7 @@ impl RecordStore for Records {
     }
 
     fn records(&self) -> Self::RecordsIter<'_> {
-        self.held.values().map(|held| Cow::Borrowed(&held.record))
+        self.held.values().filter_map(Held::served)
     }
 
     /// Provider records aren't part of this network.

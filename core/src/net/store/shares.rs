@@ -1,6 +1,6 @@
 //! Who brought how much, and who gives way when it is full.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use offhook_proto::number::RecordKey;
 
@@ -15,6 +15,8 @@ pub(super) struct Shares {
     keys: usize,
     bytes: usize,
     sources: HashMap<Source, Share>,
+    /// The sources by what they hold, the smallest first.
+    by_bytes: BTreeSet<(usize, Source)>,
     clock: u64,
 }
 
@@ -53,6 +55,7 @@ impl Shares {
             keys: 0,
             bytes: 0,
             sources: HashMap::new(),
+            by_bytes: BTreeSet::new(),
             clock: 0,
         }
     }
@@ -73,34 +76,43 @@ impl Shares {
         if self.keys < self.max_keys && self.bytes + bytes <= self.max_bytes {
             return Room::Free;
         }
-        let Some((biggest, share)) = self.sources.iter().max_by_key(|(_, share)| share.bytes) else {
-            return Room::None;
-        };
+        let Some((most, biggest)) = self.by_bytes.last() else { return Room::None };
         let would_hold = mine.map_or(0, |mine| mine.bytes) + bytes;
-        if *biggest == source || share.bytes >= would_hold { share.oldest() } else { Room::None }
+        let gives_way = *biggest == source || *most >= would_hold;
+        self.sources.get(biggest).filter(|_| gives_way).map_or(Room::None, Share::oldest)
     }
 
     /// Enters a key.
     pub(super) fn add(&mut self, source: Source, key: RecordKey, bytes: usize) -> Place {
         self.clock += 1;
-        let share = self.sources.entry(source).or_default();
-        share.bytes += bytes;
-        share.order.insert(self.clock, key);
+        let place = Place { source, refreshed: self.clock, bytes };
+        self.put_back(place, key);
+        place
+    }
+
+    /// Enters a key again where it was.
+    pub(super) fn put_back(&mut self, place: Place, key: RecordKey) {
+        let share = self.sources.entry(place.source).or_default();
+        self.by_bytes.remove(&(share.bytes, place.source));
+        share.bytes += place.bytes;
+        share.order.insert(place.refreshed, key);
+        self.by_bytes.insert((share.bytes, place.source));
         self.keys += 1;
-        self.bytes += bytes;
-        Place { source, refreshed: self.clock, bytes }
+        self.bytes += place.bytes;
     }
 
     /// Takes a key out.
     pub(super) fn remove(&mut self, place: Place) {
-        if let Some(share) = self.sources.get_mut(&place.source) {
-            share.bytes -= place.bytes;
-            share.order.remove(&place.refreshed);
-            self.keys -= 1;
-            self.bytes -= place.bytes;
-            if share.order.is_empty() {
-                self.sources.remove(&place.source);
-            }
+        let Some(share) = self.sources.get_mut(&place.source) else { return };
+        self.by_bytes.remove(&(share.bytes, place.source));
+        share.bytes -= place.bytes;
+        share.order.remove(&place.refreshed);
+        self.keys -= 1;
+        self.bytes -= place.bytes;
+        if share.order.is_empty() {
+            self.sources.remove(&place.source);
+        } else {
+            self.by_bytes.insert((share.bytes, place.source));
         }
     }
 
@@ -151,6 +163,17 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_is_put_back_keeps_its_turn() {
+        let mut shares = shares(100, 10_000, 2);
+        let first = shares.add(source(1), key(1), 10);
+        shares.add(source(1), key(2), 10);
+        shares.remove(first);
+        shares.put_back(first, key(1));
+        assert_eq!(shares.room(source(1), 10), Room::Evict(key(1)));
+        assert_eq!(shares.totals(), (2, 20));
+    }
+
+    #[test]
     fn when_full_the_biggest_gives_way_to_smaller_ones_only() {
         let mut shares = shares(4, 10_000, 10);
         for n in 1..=3 {
@@ -170,6 +193,7 @@ mod tests {
         assert_eq!(shares.room(source(2), 251), Room::None);
         shares.remove(place);
         assert_eq!(shares.totals(), (0, 0));
+        assert!(shares.sources.is_empty() && shares.by_bytes.is_empty());
         assert_eq!(shares.room(source(2), 100), Room::Free);
     }
 

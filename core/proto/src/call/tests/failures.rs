@@ -7,9 +7,7 @@ use super::chance::Weather;
 use super::party::{Party, WALL};
 use super::search::{dial_only, found};
 use super::world::{Act, World, call_id, craft, invite, offer};
-use crate::call::{
-    CallConfig, CallError, CallEvent, CallState, Caller, EndReason, EndedBy, Failure, LegId,
-};
+use crate::call::{CallConfig, CallError, CallEvent, CallState, Caller, EndReason, EndedBy, Failure, LegId};
 use crate::signalling::{ByeReason, CancelReason, LastWord, Message, RejectReason, TextId};
 use crate::wire::UnixMillis;
 

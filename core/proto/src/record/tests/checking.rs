@@ -136,6 +136,25 @@ fn a_terminal_that_went_off_does_not_hide_the_others() {
 }
 
 #[test]
+fn what_was_stored_is_checked_without_a_clock() {
+    let (old, new) = (terminal_at(1, ago(TERMINAL_LIFETIME + MINUTE)), terminal_at(2, ago(MINUTE)));
+    let good = set(vec![old.sign(&terminal_key(1)), new.sign(&terminal_key(2))]);
+    // As it was when its newest record was signed, whatever the time is now.
+    let stored = check_stored(&key(), &good.encode()).unwrap();
+    assert_eq!(stored, check(&key(), &good.encode(), ago(MINUTE)).unwrap());
+    assert_eq!(stored.terminals.len(), 1);
+    assert!(
+        stored.account.is_some_and(|account| account.is_live(NOW) && !account.is_live(NOW.plus(DAY * 400)))
+    );
+    assert_eq!(check_stored(&RecordKey([1; 32]), &good.encode()), Err(RecordError::WrongKey));
+    let forged = RecordSet { account: Some(account().sign(&BOB.key())), terminals: Vec::new() };
+    assert_eq!(check_stored(&key(), &forged.encode()), Err(RecordError::BadSignature));
+    assert_eq!(check_stored(&key(), &[0xff; 90]), Err(RecordError::Malformed));
+    let empty = RecordSet { account: None, terminals: Vec::new() };
+    assert_eq!(check_stored(&key(), &empty.encode()), Err(RecordError::Empty));
+}
+
+#[test]
 fn records_belong_under_their_key() {
     let other = RecordKey([1; 32]);
     assert_eq!(check(&other, &set(Vec::new()).encode(), NOW), Err(RecordError::WrongKey));

@@ -1,0 +1,238 @@
+//! Nodes that may become a terminal's home when none of its entry points answers: those of earlier runs, those met in
+//! this one, and those that an invitation link named. They take turns, and none is given up: the network may be back
+//! when all of them have failed many times.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use libp2p::Multiaddr;
+
+use super::addr;
+use super::driver::Driver;
+use super::links::{Kind, Link};
+
+/// Candidates tried at a time, while no entry point is up.
+const AT_A_TIME: usize = 3;
+
+/// How long the configured entry points have before candidates are tried.
+const CANDIDATES_AFTER: Duration = Duration::from_secs(3);
+
+/// Entry points taken from one invitation link.
+const MAX_ENTERED: usize = 4;
+
+/// Candidates kept; further ones are not. Those of earlier runs and those met in this one are fewer.
+const MAX_CANDIDATES: usize = 128;
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Candidate {
+    /// Its address, ending in `/p2p`, or a `dnsaddr`.
+    pub(super) addr: Multiaddr,
+    /// Whether the user chose it: configured in an earlier run, or named by a link that was dialled. The others were
+    /// met by chance and come later.
+    pub(super) chosen: bool,
+    /// How often it failed in a row.
+    pub(super) failures: u32,
+}
+
+/// The candidates that are not being tried, best first.
+#[derive(Default)]
+pub(super) struct Candidates {
+    waiting: VecDeque<Candidate>,
+}
+
+impl Candidates {
+    /// Those of earlier runs, best first.
+    pub(super) fn new(remembered: impl IntoIterator<Item = (Multiaddr, bool)>) -> Self {
+        let candidate = |(addr, chosen)| Candidate { addr, chosen, failures: 0 };
+        Self { waiting: remembered.into_iter().map(candidate).take(MAX_CANDIDATES).collect() }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// The one whose turn it is.
+    pub(super) fn next(&mut self) -> Option<Candidate> {
+        self.waiting.pop_front()
+    }
+
+    /// Puts one that failed behind the others.
+    pub(super) fn put_back(&mut self, candidate: Candidate) {
+        self.remove(&candidate.addr);
+        self.waiting.push_back(candidate);
+    }
+
+    /// A link that the user dialled names it: it is the next.
+    pub(super) fn prefer(&mut self, addr: Multiaddr) {
+        self.remove(&addr);
+        self.waiting.truncate(MAX_CANDIDATES - 1);
+        self.waiting.push_front(Candidate { addr, chosen: true, failures: 0 });
+    }
+
+    /// It was reached in this run.
+    pub(super) fn met(&mut self, addr: Multiaddr) {
+        if let Some(known) = self.waiting.iter_mut().find(|known| same(&known.addr, &addr)) {
+            known.addr = addr;
+            known.failures = 0;
+        } else if self.waiting.len() < MAX_CANDIDATES {
+            self.waiting.push_back(Candidate { addr, chosen: false, failures: 0 });
+        }
+    }
+
+    /// What failed before may work now.
+    pub(super) fn forgive(&mut self) {
+        for candidate in &mut self.waiting {
+            candidate.failures = 0;
+        }
+    }
+
+    fn remove(&mut self, addr: &Multiaddr) {
+        self.waiting.retain(|known| !same(&known.addr, addr));
+    }
+}
+
+impl Driver {
+    /// Enters the network through these nodes if no other is at hand: an invitation link names them.
+    pub(super) fn enter(&mut self, addrs: Vec<Multiaddr>) {
+        let usable = |addr: &Multiaddr| {
+            !addr::is_relayed(addr) && addr::last_peer(addr).is_some() && self.private.permits(addr)
+        };
+        let now = Instant::now();
+        let addrs: Vec<_> = addrs.into_iter().filter(usable).take(MAX_ENTERED).collect();
+        if !addrs.is_empty() && self.seeks_home(now) {
+            self.make_way();
+        }
+        // The first one named is the first one tried.
+        for addr in addrs.into_iter().rev() {
+            self.links.found = true;
+            self.not_private_if_public(&addr);
+            if self.seeks_home(now) {
+                self.try_candidate(Candidate { addr, chosen: true, failures: 0 }, now);
+            } else {
+                self.links.candidates.prefer(addr);
+            }
+        }
+        // At once: somebody may be waiting to dial.
+        self.tick_links(now);
+        self.dirty = true;
+    }
+
+    /// Lets those that are being tried, and fail, wait for their next turn.
+    fn make_way(&mut self) {
+        let failing = |link: &mut Link| link.kind == Kind::Candidate && link.is_idle();
+        for Link { addr, chosen, failures, .. } in self.links.all.extract_if(.., failing) {
+            self.links.candidates.put_back(Candidate { addr, chosen, failures });
+        }
+    }
+
+    /// Whether it is time for candidates: no entry point is up, and the configured ones have had their time.
+    fn seeks_home(&self, now: Instant) -> bool {
+        let up = self.links.all.iter().any(|link| link.is_home() && link.is_up());
+        let waiting = now.saturating_duration_since(self.links.alone_since) < CANDIDATES_AFTER
+            && self.links.all.iter().any(|link| link.kind == Kind::Entry);
+        !up && !waiting
+    }
+
+    /// Tries candidates while no entry point is up.
+    pub(super) fn try_candidates(&mut self, now: Instant) {
+        if !self.seeks_home(now) {
+            return;
+        }
+        let trying = self.links.all.iter().filter(|link| link.kind == Kind::Candidate).count();
+        for _ in trying..AT_A_TIME {
+            let Some(candidate) = self.links.candidates.next() else { return };
+            self.try_candidate(candidate, now);
+        }
+    }
+
+    fn try_candidate(&mut self, candidate: Candidate, now: Instant) {
+        let longest = self.links.longest_pause();
+        let Candidate { addr, chosen, failures } = candidate;
+        let peer = addr::last_peer(&addr);
+        let known = self.links.all.iter().position(|link| peer.is_some() && link.peer == peer);
+        match (known, addr::text(&addr)) {
+            (Some(index), _) if self.links.all[index].is_home() => {}
+            // Kept for a contact's sake; now for this terminal's own.
+            (Some(index), _) => {
+                let link = &mut self.links.all[index];
+                (link.kind, link.chosen) = (Kind::Candidate, chosen);
+                if link.is_up() {
+                    self.register(index);
+                }
+            }
+            (None, Some(name)) => {
+                let mut link = Link::new(name, addr, Kind::Candidate, now);
+                (link.chosen, link.failures) = (chosen, failures);
+                if failures > 0 {
+                    link.pause(longest, now);
+                }
+                self.links.all.push(link);
+            }
+            (None, None) => {}
+        }
+    }
+}
+
+/// Whether two addresses lead to one node.
+fn same(one: &Multiaddr, other: &Multiaddr) -> bool {
+    one == other || addr::last_peer(one).is_some_and(|peer| addr::last_peer(other) == Some(peer))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addr(port: u16) -> Multiaddr {
+        format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap()
+    }
+
+    fn ports(candidates: &mut Candidates) -> Vec<String> {
+        std::iter::from_fn(|| candidates.next()).map(|candidate| candidate.addr.to_string()).collect()
+    }
+
+    #[test]
+    fn those_that_fail_take_turns_and_none_is_lost() {
+        let mut candidates = Candidates::new((1..=5).map(|port| (addr(port), true)));
+        for turn in 0..100 {
+            let mut candidate = candidates.next().unwrap();
+            assert_eq!(candidate.addr, addr(turn % 5 + 1));
+            candidate.failures += 1;
+            candidates.put_back(candidate);
+        }
+        assert!(candidates.waiting.iter().all(|candidate| candidate.failures == 20));
+        candidates.forgive();
+        assert!(candidates.waiting.iter().all(|candidate| candidate.failures == 0));
+    }
+
+    #[test]
+    fn a_link_goes_before_the_others_and_chance_acquaintances_behind() {
+        let mut candidates = Candidates::new([(addr(1), true)]);
+        candidates.met(addr(2));
+        candidates.prefer(addr(3));
+        candidates.met(addr(3));
+        candidates.met(addr(1));
+        assert_eq!(ports(&mut candidates), [addr(3), addr(1), addr(2)].map(|addr| addr.to_string()));
+    }
+
+    #[test]
+    fn one_node_is_one_candidate_wherever_it_is() {
+        let peer = libp2p::PeerId::random();
+        let at = |port| addr(port).with_p2p(peer).unwrap();
+        let mut candidates = Candidates::new([(at(1), true)]);
+        candidates.met(at(2));
+        let candidate = candidates.next().unwrap();
+        assert_eq!((candidate.addr.clone(), candidate.chosen), (at(2), true));
+        candidates.met(at(3));
+        candidates.put_back(candidate);
+        assert_eq!(ports(&mut candidates).len(), 1);
+    }
+
+    #[test]
+    fn there_are_only_so_many() {
+        let mut candidates = Candidates::default();
+        (0..1_000).for_each(|port| candidates.met(addr(port)));
+        (2_000..3_000).for_each(|port| candidates.prefer(addr(port)));
+        assert_eq!(ports(&mut candidates).len(), MAX_CANDIDATES);
+    }
+}
