@@ -354,15 +354,13 @@ async fn a_renewed_certificate_is_taken_up_without_a_restart() {
     let key = number.record_key(None).expect("a plain number");
     let published = async || {
         let mut lookup = dir.net.lookup(key, &[]);
-        loop {
-            match lookup.next().await.expect("an end") {
-                LookupEvent::Found { set, .. } => {
-                    let terminal = set.terminals.first().expect("a terminal");
-                    let account = set.account.as_ref().expect("an account").seq;
-                    return (terminal.certificate().not_before, account);
-                }
-                LookupEvent::Finished { .. } => panic!("the number is not published"),
+        match lookup.next().await.expect("an end") {
+            LookupEvent::Found { set, .. } => {
+                let terminal = set.terminals.first().expect("a terminal");
+                let account = set.account.as_ref().expect("an account").seq;
+                (terminal.certificate().not_before, account)
             }
+            LookupEvent::Finished { .. } => panic!("the number is not published"),
         }
     };
     let before = published().await;

@@ -249,7 +249,22 @@ impl World {
                 calls.media_closed(now, leg(id), LastWord::from_code(code.into()));
             }
             Input::SendFailed { leg: id } => calls.send_failed(now, leg(id), &who(id.at).peer),
-            _ => {}
+            Input::Dial { .. }
+            | Input::TextTo { .. }
+            | Input::Found { .. }
+            | Input::Distrust { .. }
+            | Input::TextKept { .. }
+            | Input::LookupFinished { .. }
+            | Input::Accept { .. }
+            | Input::Reject { .. }
+            | Input::HangUp { .. }
+            | Input::HangUpAll
+            | Input::Text { .. }
+            | Input::Dtmf { .. }
+            | Input::Hold { .. }
+            | Input::Packet(_)
+            | Input::Time { .. }
+            | Input::Timer => {}
         }
     }
 

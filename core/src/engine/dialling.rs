@@ -236,7 +236,7 @@ async fn follow(
     some_peer(&net).await;
     let mut lookup = net.lookup(key, &via);
     while let Some(event) = lookup.next().await {
-        if internal.send(Internal::Lookup(LookupNews { call, event })).await.is_err() {
+        if internal.send(Internal::Lookup(Box::new(LookupNews { call, event }))).await.is_err() {
             return;
         }
     }

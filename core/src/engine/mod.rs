@@ -59,7 +59,7 @@ pub(crate) enum Request {
 
 /// Results of the engine's own background jobs.
 enum Internal {
-    Lookup(dialling::LookupNews),
+    Lookup(Box<dialling::LookupNews>),
     Proven(ProofTask),
     TextWritten(texts::Written),
     SendFailed(LegId, Arc<Peer>),
@@ -208,7 +208,7 @@ impl Engine {
 
     async fn on_internal(&mut self, result: Internal) {
         match result {
-            Internal::Lookup(news) => self.on_lookup(news),
+            Internal::Lookup(news) => self.on_lookup(*news),
             Internal::Proven(task) => self.on_proven(task).await,
             Internal::TextWritten(written) => self.on_text_written(written),
             Internal::SendFailed(leg, peer) => self.on_send_failed(leg, &peer),

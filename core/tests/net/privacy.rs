@@ -57,7 +57,7 @@ struct Crawl<'a> {
 }
 
 impl Crawl<'_> {
-    async fn to_the_end(&mut self) {
+    async fn run(&mut self) {
         while !(self.identified && self.closest && self.found) {
             match self.swarm.select_next_some().await {
                 SwarmEvent::Behaviour(CrawlerEvent::Identify(identify::Event::Received {
@@ -129,7 +129,7 @@ async fn a_crawler_that_reads_the_dht_and_calls_sees_no_address() {
         found: false,
     };
     crawl.swarm.dial(entry.as_str().parse::<Multiaddr>().unwrap()).unwrap();
-    tokio::time::timeout(PATIENCE, crawl.to_the_end()).await.expect("a crawl that ends");
+    tokio::time::timeout(PATIENCE, crawl.run()).await.expect("a crawl that ends");
     let seen = crawl.seen;
     assert!(seen.contains("p2p-circuit"), "the crawler saw the relayed address");
     for port in ports {
