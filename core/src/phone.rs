@@ -31,7 +31,7 @@ use crate::audio::{AudioError, DeviceKind, DeviceSpec};
 use crate::engine::{self, Request};
 use crate::net::NetError;
 use crate::storage::StorageError;
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, stream};
 use offhook_proto::number::Number;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -201,8 +201,9 @@ impl PhoneBuilder {
         }
         let (events, _) = broadcast::channel(EVENT_BACKLOG);
         let (line_in, line) = watch::channel(LineState::Starting);
-        let (requests, number) = engine::start(self, events.clone(), line_in).await?;
-        Ok(Phone { requests, events, line, number })
+        let told = events.downgrade();
+        let (requests, number) = engine::start(self, events, line_in).await?;
+        Ok(Phone { requests, events: told, line, number })
     }
 }
 
@@ -211,7 +212,8 @@ impl PhoneBuilder {
 #[derive(Debug, Clone)]
 pub struct Phone {
     requests: mpsc::Sender<Request>,
-    events: broadcast::Sender<TimedEvent>,
+    /// The engine holds the only one that keeps them going.
+    events: broadcast::WeakSender<TimedEvent>,
     line: watch::Receiver<LineState>,
     number: Number,
 }
@@ -276,10 +278,11 @@ impl Phone {
         rx.await.map_err(|_| gone())?
     }
 
-    /// Everything that happens from now on. A subscriber that falls [`EVENT_BACKLOG`] events behind misses
-    /// the oldest.
+    /// Everything that happens from now on, until the telephone has ended and closed its files. A subscriber that falls
+    /// [`EVENT_BACKLOG`] events behind misses the oldest.
     pub fn events(&self) -> impl Stream<Item = TimedEvent> + Send + Unpin + use<> {
-        BroadcastStream::new(self.events.subscribe()).filter_map(|e| std::future::ready(e.ok()))
+        let events = self.events.upgrade().map(|events| BroadcastStream::new(events.subscribe()));
+        stream::iter(events).flatten().filter_map(|e| std::future::ready(e.ok()))
     }
 
     /// Dial a number or an invitation link.

@@ -34,7 +34,8 @@ pub async fn run(context: &Context, printer: Printer, args: &RunArgs) -> Outcome
         () = interrupts.next() => return Err(Failure::silent(Exit::Interrupted)),
     };
     let quit = CancellationToken::new();
-    let events = Telephone::events(&phone);
+    let mut events = Telephone::events(&phone).fuse();
+    let mut teller = Teller::new(printer);
     tokio::spawn(socket.serve(phone.clone(), quit.clone(), Limits::default()));
     let outcome = async {
         // Ends when it is dropped.
@@ -46,15 +47,19 @@ pub async fn run(context: &Context, printer: Printer, args: &RunArgs) -> Outcome
         warn_of_missing_devices(settings, printer);
         tokio::spawn(console(phone.clone(), printer, quit.clone()));
         tokio::select! {
-            outcome = show(events, already, printer) => outcome,
+            () = show(&mut events, already, &mut teller) => {
+                Err(Failure::new(ErrorCode::ShuttingDown, "The telephone ended by itself."))
+            }
             () = interrupts.next() => Ok(()),
             () = quit.cancelled() => Ok(()),
         }
     };
     let outcome = outcome.await;
     quit.cancel();
+    // What happens while it ends is told too: calls end, texts are delivered.
+    let ended = async { tokio::join!(phone.shutdown(), show(&mut events, 0, &mut teller)) };
     tokio::select! {
-        () = phone.shutdown() => outcome,
+        _ = ended => outcome,
         // Who asks twice does not want to wait for a clean end.
         () = interrupts.next() => outcome,
     }
@@ -106,20 +111,18 @@ fn remind(status: &Status, printer: Printer) {
     }
 }
 
-/// Prints events until the telephone ends by itself.
+/// Prints events until the telephone has ended.
 async fn show(
-    mut events: impl futures::Stream<Item = TimedEvent> + Unpin,
+    events: &mut (impl futures::Stream<Item = TimedEvent> + Unpin),
     told_on_line: u64,
-    printer: Printer,
-) -> Outcome {
-    let mut teller = Teller::new(printer);
+    teller: &mut Teller,
+) {
     while let Some(event) = events.next().await {
         let told = matches!(event.event, Event::Online { .. }) && event.t_ns <= told_on_line;
         if !told {
             teller.event(&event);
         }
     }
-    Err(Failure::new(ErrorCode::ShuttingDown, "The telephone ended by itself."))
 }
 
 /// Carries out the lines of standard input. Its end is not the telephone's: services have none.

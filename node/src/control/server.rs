@@ -72,7 +72,8 @@ impl ControlSocket {
         Ok(Self { listener, path: path.to_owned() })
     }
 
-    /// Serves clients until `quit` is cancelled. A client's `shutdown` cancels it.
+    /// Serves clients until `quit` is cancelled; a client's `shutdown` cancels it. Then clients give no more commands,
+    /// but are told events until the telephone has ended.
     pub async fn serve<T: Telephone>(self, telephone: T, quit: CancellationToken, limits: Limits) {
         let places = Arc::new(Semaphore::new(limits.connections));
         loop {
@@ -141,10 +142,14 @@ impl<T: Telephone> Client<T> {
         // and a client can't pile them up; events go on.
         let mut pending: Option<BoxFuture<'static, Result<Reply, ApiError>>> = None;
         let quit = self.quit.clone();
-        loop {
+        let mut ending = false;
+        while !ending || self.events.is_some() {
             let done = tokio::select! {
-                () = quit.cancelled() => return,
-                line = self.lines.next(), if pending.is_none() => match line {
+                () = quit.cancelled(), if !ending => {
+                    ending = true;
+                    Ok(())
+                }
+                line = self.lines.next(), if pending.is_none() && !ending => match line {
                     None => return,
                     Some(Ok(line)) => self.request(&line, &mut pending).await,
                     Some(Err(_)) => {

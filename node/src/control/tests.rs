@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 #[derive(Clone)]
 struct Recorder {
     asked: Arc<Mutex<Vec<Command>>>,
-    events: broadcast::Sender<TimedEvent>,
+    events: broadcast::WeakSender<TimedEvent>,
     go_on: Arc<Notify>,
 }
 
@@ -37,8 +37,8 @@ impl Telephone for Recorder {
     }
 
     fn events(&self) -> BoxStream<'static, TimedEvent> {
-        stream::unfold(self.events.subscribe(), async |mut events| Some((events.recv().await.ok()?, events)))
-            .boxed()
+        let events = self.events.upgrade().expect("has not ended").subscribe();
+        stream::unfold(events, async |mut events| Some((events.recv().await.ok()?, events))).boxed()
     }
 }
 
@@ -46,6 +46,8 @@ struct Fixture {
     _dir: TempDir,
     path: PathBuf,
     recorder: Recorder,
+    /// The telephone ends with it.
+    events: broadcast::Sender<TimedEvent>,
     quit: CancellationToken,
     server: tokio::task::JoinHandle<()>,
 }
@@ -53,12 +55,12 @@ struct Fixture {
 async fn fixture(limits: Limits) -> Fixture {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("control.sock");
-    let recorder =
-        Recorder { asked: Arc::default(), events: broadcast::channel(4096).0, go_on: Arc::default() };
+    let events = broadcast::channel(4096).0;
+    let recorder = Recorder { asked: Arc::default(), events: events.downgrade(), go_on: Arc::default() };
     let quit = CancellationToken::new();
     let socket = ControlSocket::bind(&path).await.unwrap();
     let server = tokio::spawn(socket.serve(recorder.clone(), quit.clone(), limits));
-    Fixture { _dir: dir, path, recorder, quit, server }
+    Fixture { _dir: dir, path, recorder, events, quit, server }
 }
 
 async fn connect(path: &Path) -> BufReader<UnixStream> {
@@ -98,7 +100,7 @@ async fn events_come_while_a_command_takes_its_time() {
     say(&mut client, "{\"command\":\"subscribe\"}\n{\"command\":\"lookup\",\"number\":\"1\"}\n").await;
     assert_eq!(hear(&mut client).await, Answer::Reply(Ok(Reply::Done)));
     let event = TimedEvent { t_ns: 5, event: Event::Offline };
-    f.recorder.events.send(event.clone()).unwrap();
+    f.events.send(event.clone()).unwrap();
     assert_eq!(hear(&mut client).await, Answer::Event(event));
     f.recorder.go_on.notify_one();
     assert_eq!(refusal(hear(&mut client).await), ErrorCode::Offline);
@@ -172,9 +174,9 @@ async fn a_subscriber_that_does_not_read_is_let_go() {
         // The only place is free again when the server has given up on the idle one.
         loop {
             let event = Event::Error { code: ErrorCode::Internal, message: body.clone() };
-            let _ = f.recorder.events.send(TimedEvent { t_ns: 0, event });
+            let _ = f.events.send(TimedEvent { t_ns: 0, event });
             tokio::task::yield_now().await;
-            if f.recorder.events.receiver_count() == 0 {
+            if f.events.receiver_count() == 0 {
                 return;
             }
         }
@@ -210,12 +212,15 @@ async fn the_client_speaks_the_servers_language() {
     let reply = remote.execute(Command::Dial { number: "1".into() }).await.unwrap();
     assert_eq!(reply, Reply::Call { call: "c1".into() });
     let event = TimedEvent { t_ns: 1, event: Event::Ringing { call: "c1".into() } };
-    f.recorder.events.send(event.clone()).unwrap();
+    f.events.send(event.clone()).unwrap();
     assert_eq!(events.next().await, Some(event));
 
     assert_eq!(remote.execute(Command::Shutdown).await, Ok(Reply::Done));
     f.server.await.unwrap();
     assert!(f.quit.is_cancelled(), "a client can end the terminal");
+    f.events.send(event.clone()).unwrap();
+    assert_eq!(events.next().await, Some(event), "what happens while it ends");
+    drop(f.events);
     assert_eq!(events.next().await, None, "the stream ends with the terminal");
     assert_eq!(remote.execute(Command::Status).await.unwrap_err().code, ErrorCode::ShuttingDown);
 }
