@@ -416,7 +416,7 @@ async fn nothing_rings_while_the_pinned_keys_cannot_be_read() {
     let mut disk = database(b.path()).await;
     let mut rings = bob.events();
     sqlx::query("ALTER TABLE pins RENAME TO unreadable").execute(&mut disk).await.expect("renamed");
-    let mut call = ada.dial(number.clone()).await.expect("dialled");
+    let call = ada.dial(number.clone()).await.expect("dialled");
     assert_eq!(call.ended().await, EndReason::Failed(FailureCode::Remote));
     assert!(!told(&mut rings).iter().any(is_incoming));
     sqlx::query("ALTER TABLE unreadable RENAME TO pins").execute(&mut disk).await.expect("renamed");
@@ -463,7 +463,7 @@ async fn a_terminal_that_its_account_has_revoked_does_not_ring() {
     let number = online(&bob).await.to_string();
     online(&ada).await;
     let mut rings = bob.events();
-    let mut call = ada.dial(number).await.expect("dialled");
+    let call = ada.dial(number).await.expect("dialled");
     assert_eq!(call.ended().await, EndReason::Blocked);
     assert!(!told(&mut rings).iter().any(is_incoming));
     ada.shutdown().await;

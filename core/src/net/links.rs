@@ -15,7 +15,7 @@ use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError};
 use libp2p::{Multiaddr, PeerId};
 use offhook_proto::number::NodeAddr;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::addr;
 use super::candidates::{Candidate, Candidates};
@@ -356,6 +356,9 @@ impl Driver {
         let link = &mut self.links.all[index];
         link.back_off(longest, now);
         let spent = link.kind == Kind::Candidate && link.failures >= CANDIDATE_TRIES;
+        if self.private.turned_down() && link.kind == Kind::Entry {
+            warn!("an entry point's name stands for a private address: allow private addresses to use it");
+        }
         if matches!(error, DialError::LocalPeerId { .. }) {
             self.links.all.remove(index);
         } else if spent && !self.links.candidates.is_empty() {
