@@ -213,7 +213,7 @@ async fn the_client_speaks_the_servers_language() {
     assert_eq!(reply, Reply::Call { call: "c1".into() });
     let event = TimedEvent { t_ns: 1, event: Event::Ringing { call: "c1".into() } };
     f.events.send(event.clone()).unwrap();
-    assert_eq!(events.next().await, Some(event));
+    assert_eq!(events.next().await, Some(event.clone()));
 
     assert_eq!(remote.execute(Command::Shutdown).await, Ok(Reply::Done));
     f.server.await.unwrap();
