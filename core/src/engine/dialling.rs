@@ -5,8 +5,9 @@ use super::{Engine, Internal, now};
 use crate::api::{ApiError, ErrorCode, LookupResult, Reply};
 use crate::clock::wall_clock;
 use crate::net::{LookupEvent, Net, Origin};
+use crate::phone::CallState;
 use crate::storage::{AccountStore, StorageError};
-use offhook_proto::call::{Distrust, LegId, Peer, Source};
+use offhook_proto::call::{Distrust, LegId, LookupEnd, Peer, Source};
 use offhook_proto::identity::IdentityId;
 use offhook_proto::number::{Invitation, NodeAddr, Number, RecordKey};
 use offhook_proto::record::{Checked, CheckedSet, Pin, TerminalRecord, check};
@@ -22,10 +23,19 @@ const LOOKUP_TIME: Duration = Duration::from_secs(5);
 /// How long a look-up waits for a first connection.
 const CONNECT_TIME: Duration = Duration::from_secs(3);
 
+/// While nobody answers, a call is looked up again after this, so often altogether: the callee may just have lost the
+/// directories that its record names, and its next record be on its way.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+const MAX_LOOKUPS: u32 = 4;
+
 /// A look-up for a call or a text message.
 #[derive(Debug)]
 pub(super) struct Search {
     number: Number,
+    key: RecordKey,
+    /// Nodes that may know the number.
+    via: Vec<NodeAddr>,
+    lookups: u32,
     claims: Claims,
     job: Option<AbortHandle>,
 }
@@ -74,13 +84,31 @@ impl Engine {
             }
             Err(error) => tracing::error!(%error, "the contact's directories could not be read"),
         }
-        let search = Search { number: number.clone(), claims: Claims::new(pin), job: None };
+        let claims = Claims::new(pin);
+        let search = Search { number: number.clone(), key, via, lookups: 0, claims, job: None };
         self.searches.insert(call, search);
         self.use_cached(call, &number, &key).await;
-        if let Some(search) = self.searches.get_mut(&call) {
-            let news = follow(self.net.clone(), key, via, call, self.internal.clone());
-            search.job = Some(self.jobs.spawn(news).abort_handle());
-        }
+        self.ask_network(call, Duration::ZERO);
+    }
+
+    /// Has the number looked up.
+    fn ask_network(&mut self, call: CallId, pause: Duration) {
+        let Some(search) = self.searches.get_mut(&call) else { return };
+        search.lookups += 1;
+        let news = follow(self.net.clone(), search.key, search.via.clone(), call, self.internal.clone());
+        let job = async move {
+            tokio::time::sleep(pause).await;
+            news.await;
+        };
+        search.job = Some(self.jobs.spawn(job).abort_handle());
+    }
+
+    /// Whether the call was found, and nothing has been heard of its terminals yet.
+    fn is_unheard(&self, call: &CallId) -> bool {
+        self.views.get(call).is_some_and(|view| match *view.state.borrow() {
+            CallState::Searching | CallState::Inviting => true,
+            CallState::Ringing | CallState::Connecting | CallState::Active | CallState::Ended(_) => false,
+        })
     }
 
     async fn use_cached(&mut self, call: CallId, number: &Number, key: &RecordKey) {
@@ -153,7 +181,11 @@ impl Engine {
                 if let Err(error) = self.calls.lookup_finished(now(), call, end) {
                     tracing::debug!(%error, "a look-up ended after its call");
                 }
-                self.stop_search(&call);
+                if end == LookupEnd::Complete && search.lookups < MAX_LOOKUPS && self.is_unheard(&call) {
+                    self.ask_network(call, AGAIN_AFTER);
+                } else {
+                    self.stop_search(&call);
+                }
             }
             Outcome::KeyChanged { pinned, offered } => {
                 if let Some(offered) = offered {
