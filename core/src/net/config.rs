@@ -51,8 +51,9 @@ pub struct NetConfig {
     pub mdns: bool,
     /// Whether a terminal publishes its own addresses beside the relayed ones: its user's choice.
     pub publish_direct: bool,
-    /// Whether private and loopback addresses of others are used and own ones published. `None`: only while
-    /// no public address is configured (`entry`, `external`), as in a laboratory or a LAN of its own.
+    /// Whether private and loopback addresses of others are used and own ones published. `None`: only while no public
+    /// address is known, as in a laboratory or a LAN of its own: none is configured (`entry`, `external`) or remembered of
+    /// an earlier run, none was reached in this one, and this node listens on none itself.
     pub allow_private: Option<bool>,
     /// Directory for `net.sqlite` (records held, peers remembered). `None`: memory only.
     pub data: Option<PathBuf>,
