@@ -3,12 +3,14 @@
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test looks at what it is about")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use futures::StreamExt;
+use futures::{FutureExt as _, StreamExt};
 use offhook::api::{Command, EndReason, ErrorCode, Event, FailureCode, LineState, Reply};
 use offhook::audio::DeviceSpec;
 use offhook::net::{LookupEvent, Net, NetConfig, NetEvent, Role};
 use offhook::phone::{AnswerMode, CallState, Phone, PhoneBuilder, PhoneError};
 use offhook::proto::number::Number;
+use offhook::proto::record::{self, RecordSet};
+use offhook::proto::wire::UnixMillis;
 use offhook::storage::{Home, MessageEntry, MessageState, NewAccount, Password};
 use sqlx::{Connection as _, SqliteConnection};
 use std::path::Path;
@@ -114,33 +116,6 @@ async fn a_call_by_number_rings_is_answered_carries_text_and_ends() {
     call.hang_up().await.expect("hung up");
     assert_eq!(call.ended().await, EndReason::HungUp);
     until(&mut heard, |e| matches!(e, Event::Ended { reason: EndReason::HungUp, .. }).then_some(())).await;
-    caller.shutdown().await;
-    callee.shutdown().await;
-    dir.net.shutdown().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_text_that_cannot_be_kept_is_shown_all_the_same() {
-    let dir = directory(4).await;
-    let (a, b) = (tempfile::tempdir().expect("dir"), tempfile::tempdir().expect("dir"));
-    account(a.path(), "ada").await;
-    account(b.path(), "bob").await;
-    let caller = builder(a.path(), &dir).build().await.expect("caller");
-    let callee = builder(b.path(), &dir).build().await.expect("callee");
-    let number = online(&callee).await;
-    online(&caller).await;
-    let account = std::fs::read_dir(b.path().join("accounts"))
-        .expect("accounts")
-        .map(|entry| entry.expect("one").path());
-    let file = account.map(|dir| dir.join("account.db")).find(|file| file.exists()).expect("an account");
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file);
-    let mut raw = sqlx::ConnectOptions::connect(&options).await.expect("its file");
-    let fill = "CREATE TRIGGER full BEFORE INSERT ON messages BEGIN SELECT RAISE(ABORT, 'disk full'); END";
-    sqlx::raw_sql(fill).execute(&mut raw).await.expect("no room");
-    let mut heard = callee.events();
-    caller.execute(Command::Text { number: number.to_string(), body: "hello".into() }).await.expect("sent");
-    until(&mut heard, |e| matches!(e, Event::Error { code: ErrorCode::Storage, .. }).then_some(())).await;
-    until(&mut heard, |e| matches!(e, Event::Text { body, .. } if body == "hello").then_some(())).await;
     caller.shutdown().await;
     callee.shutdown().await;
     dir.net.shutdown().await;
@@ -417,4 +392,110 @@ async fn messages_left_on_their_way_are_given_up_at_the_start() {
         [MessageEntry { state: MessageState::Failed, ..entry }]
     );
     dir.net.shutdown().await;
+}
+
+/// What a telephone has told so far, without waiting.
+fn told(events: &mut (impl futures::Stream<Item = offhook::api::TimedEvent> + Unpin)) -> Vec<Event> {
+    std::iter::from_fn(|| events.next().now_or_never().flatten()).map(|timed| timed.event).collect()
+}
+
+fn is_incoming(event: &Event) -> bool {
+    matches!(event, Event::Incoming { .. })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_rings_while_the_pinned_keys_cannot_be_read() {
+    let dir = directory(5).await;
+    let (a, b) = (tempfile::tempdir().expect("dir"), tempfile::tempdir().expect("dir"));
+    account(a.path(), "ada").await;
+    account(b.path(), "bob").await;
+    let ada = builder(a.path(), &dir).build().await.expect("ada");
+    let bob = builder(b.path(), &dir).build().await.expect("bob");
+    let number = online(&bob).await.to_string();
+    online(&ada).await;
+    let mut disk = database(b.path()).await;
+    let mut rings = bob.events();
+    sqlx::query("ALTER TABLE pins RENAME TO unreadable").execute(&mut disk).await.expect("renamed");
+    let call = ada.dial(number.clone()).await.expect("dialled");
+    assert_eq!(call.ended().await, EndReason::Failed(FailureCode::Remote));
+    assert!(!told(&mut rings).iter().any(is_incoming));
+    sqlx::query("ALTER TABLE unreadable RENAME TO pins").execute(&mut disk).await.expect("renamed");
+    let call = ada.dial(number).await.expect("dialled");
+    until(&mut rings, |event| is_incoming(event).then_some(())).await;
+    call.hang_up().await.expect("given up");
+    ada.shutdown().await;
+    bob.shutdown().await;
+    dir.net.shutdown().await;
+}
+
+/// An account's record that revokes its terminal, as another terminal of the account would have signed it.
+async fn revoking(home: &Path, id: &str) -> (Number, Vec<u8>) {
+    let (home, id) = (Home::open(home).expect("home"), id.parse().expect("an id"));
+    let key = home.unlock(&id, &password()).await.expect("the key");
+    let store = home.open_account(&id).await.expect("the account");
+    let (number, terminal) = (store.number().clone(), store.terminal_key().public());
+    let set = RecordSet { account: Some(store.account_record()), terminals: Vec::new() };
+    store.close().await;
+    let place = number.record_key(None).expect("a plain number");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    let now = UnixMillis(now.as_millis() as u64);
+    let checked = record::check(&place, &set.encode(), now).expect("sound");
+    let mut record = checked.account.expect("an account").record().clone();
+    record.seq = now;
+    record.revoked.push(terminal);
+    (number, RecordSet { account: Some(record.sign(&key)), terminals: Vec::new() }.encode())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_terminal_that_its_account_has_revoked_does_not_ring() {
+    let dir = directory(6).await;
+    let (a, b) = (tempfile::tempdir().expect("dir"), tempfile::tempdir().expect("dir"));
+    account(a.path(), "ada").await;
+    account(b.path(), "bob").await;
+    let (caller, record) = revoking(a.path(), "ada").await;
+    let home = Home::open(b.path()).expect("home");
+    let store = home.open_account(&"bob".parse().expect("an id")).await.expect("the account");
+    store.cache_record(&caller, &record).await.expect("kept");
+    store.close().await;
+    drop(store);
+    let ada = builder(a.path(), &dir).build().await.expect("ada");
+    let bob = builder(b.path(), &dir).build().await.expect("bob");
+    let number = online(&bob).await.to_string();
+    online(&ada).await;
+    let mut rings = bob.events();
+    let call = ada.dial(number).await.expect("dialled");
+    assert_eq!(call.ended().await, EndReason::Blocked);
+    assert!(!told(&mut rings).iter().any(is_incoming));
+    ada.shutdown().await;
+    bob.shutdown().await;
+    dir.net.shutdown().await;
+}
+
+/// Whoever is told to end the moment it is registered has perhaps published already.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_telephone_that_ends_while_it_publishes_is_not_left_in_the_network() {
+    let dir = directory(7).await;
+    let home = tempfile::tempdir().expect("dir");
+    account(home.path(), "ada").await;
+    let ada = builder(home.path(), &dir).build().await.expect("ada");
+    let key = ada.number().record_key(None).expect("a plain number");
+    line(&ada, LineState::Publishing).await;
+    let mut events = ada.events();
+    ada.shutdown().await;
+    assert_eq!(until_end(&mut events).await, None, "events end with the telephone");
+    let mut lookup = dir.net.lookup(key, &[]);
+    let on_line = match lookup.next().await.expect("an end") {
+        LookupEvent::Found { set, .. } => set.terminals.iter().filter(|t| !t.addrs.is_empty()).count(),
+        LookupEvent::Finished { .. } => 0,
+    };
+    assert_eq!(on_line, 0);
+    dir.net.shutdown().await;
+}
+
+async fn until_end(
+    events: &mut (impl futures::Stream<Item = offhook::api::TimedEvent> + Unpin),
+) -> Option<Event> {
+    let end = async { while events.next().await.is_some() {} };
+    tokio::time::timeout(PATIENCE, end).await.expect("an end");
+    events.next().now_or_never().flatten().map(|timed| timed.event)
 }

@@ -185,11 +185,15 @@ impl Engine {
             return;
         }
         let (number, bytes) = (search.number.clone(), set.to_set().encode());
-        let routes: Vec<NodeAddr> = live(set).flat_map(|t| t.addrs.iter().cloned()).collect();
+        let addrs = live(set).flat_map(|terminal| &terminal.addrs);
+        let routes: Vec<NodeAddr> = addrs.filter(|addr| !addr.is_peer_only()).cloned().collect();
         let (net, first) = (self.net.clone(), self.link_entries.clone());
         self.keep("a record", move |account| async move {
             account.cache_record(&number, &bytes).await?;
-            account.set_routes(&number, &routes).await?;
+            // What a neighbour says without its directory is no reason to forget where that is.
+            if !routes.is_empty() {
+                account.set_routes(&number, &routes).await?;
+            }
             keep_routes(&account, &net, first).await
         });
     }

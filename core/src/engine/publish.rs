@@ -76,8 +76,12 @@ impl Engine {
             }
             return self.publisher.failed(now, Outcome::Failed);
         }
-        let addrs = self.publisher.addresses.clone();
+        let mut addrs = self.publisher.addresses.clone();
         let addressless = addrs.is_empty();
+        if addressless {
+            // Of use to peers that are connected; without any address the record would say that the terminal has gone.
+            addrs.push(NodeAddr::of_peer(&self.account.terminal_key().public()));
+        }
         let signed = self.sign_record(addrs);
         self.publisher.in_flight = true;
         let (net, internal) = (self.net.clone(), self.internal.clone());
@@ -95,8 +99,8 @@ impl Engine {
 
     /// Tells whoever holds the number that this terminal is gone: a record without addresses, newer than the last.
     pub(super) fn withdraw(&mut self) {
-        let held = self.publisher.last == Some(Outcome::Held);
-        let Some(key) = self.account.number().record_key(None).filter(|_| held) else { return };
+        let perhaps = self.publisher.in_flight || self.publisher.published.is_some();
+        let Some(key) = self.account.number().record_key(None).filter(|_| perhaps) else { return };
         let (signed, net) = (self.sign_record(Vec::new()), self.net.clone());
         self.jobs.spawn(async move {
             if let Err(error) = net.publish(key, signed.await).await {

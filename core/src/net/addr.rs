@@ -106,6 +106,11 @@ pub(super) fn is_dnsaddr(addr: &Multiaddr) -> bool {
     matches!(addr.iter().next(), Some(Protocol::Dnsaddr(_)))
 }
 
+/// Whether the address says nothing but who the node is.
+pub(super) fn is_peer_only(addr: &Multiaddr) -> bool {
+    matches!(addr.iter().next(), Some(Protocol::P2p(_)))
+}
+
 /// Whether the address is a QUIC one.
 pub(super) fn is_quic(addr: &Multiaddr) -> bool {
     addr.iter().any(|part| matches!(part, Protocol::QuicV1))

@@ -126,9 +126,15 @@ impl Driver {
         }
     }
 
-    /// Whether it is time for candidates: no entry point is up, and the configured ones have had their time.
+    /// Whether it is time for candidates: no entry point is up, or none that takes this terminal, and the configured ones
+    /// have had their time.
     fn seeks_home(&self, now: Instant) -> bool {
-        let up = self.links.all.iter().any(|link| link.is_home() && link.is_up());
+        let registers = self.registers();
+        let up = self
+            .links
+            .all
+            .iter()
+            .any(|link| link.is_home() && link.is_up() && (!registers || link.is_open()));
         let waiting = now.saturating_duration_since(self.links.alone_since) < CANDIDATES_AFTER
             && self.links.all.iter().any(|link| link.kind == Kind::Entry);
         !up && !waiting
@@ -159,6 +165,8 @@ impl Driver {
                 (link.kind, link.chosen) = (Kind::Candidate, chosen);
                 if link.is_up() {
                     self.register(index);
+                    self.reserve(index);
+                    self.refresh_links();
                 }
             }
             (None, Some(name)) => {
@@ -171,6 +179,7 @@ impl Driver {
             }
             (None, None) => {}
         }
+        self.dirty = true;
     }
 }
 

@@ -339,9 +339,12 @@ impl Driver {
     fn pump_store(&mut self) {
         let Some(work) = self.records().next_work(wall_clock()) else { return };
         let inner = self.inner.clone();
-        tokio::task::spawn_blocking(move || {
+        tokio::spawn(async move {
+            let worked = tokio::task::spawn_blocking(move || work.run()).await;
+            // A set that cannot be looked at must not keep the others from it.
+            let worked = worked.unwrap_or_else(|_| Worked::failed());
             // The driver may have stopped meanwhile.
-            let _ = inner.send(Inner::Worked(Box::new(work.run())));
+            let _ = inner.send(Inner::Worked(Box::new(worked)));
         });
     }
 
@@ -382,7 +385,7 @@ impl Driver {
         self.swarm.behaviour_mut().probes.probe(peer, self.peers.connections(&peer));
     }
 
-    /// A public address that was reached, or that the user named, says that this is the internet. What others merely
+    /// A public address that was reached, that the user named, or that is this host's says that this is the internet. What others merely
     /// claim says nothing.
     pub(super) fn not_private_if_public(&mut self, addr: &Multiaddr) {
         if self.config.allow_private.is_none() && self.private.allowed() && addr::is_public(addr) {

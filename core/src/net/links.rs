@@ -15,7 +15,7 @@ use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError};
 use libp2p::{Multiaddr, PeerId};
 use offhook_proto::number::NodeAddr;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::addr;
 use super::candidates::{Candidate, Candidates};
@@ -128,6 +128,11 @@ impl Link {
         }
     }
 
+    /// Whether it has taken this terminal, or may yet: it has not said that it is full, or that it takes none.
+    pub(super) fn is_open(&self) -> bool {
+        self.registered || (!self.declined && self.register_again.is_none())
+    }
+
     /// Whether a terminal wants to be reached through it.
     pub(super) fn is_home(&self) -> bool {
         match self.kind {
@@ -146,6 +151,9 @@ impl Link {
     fn back_off(&mut self, longest: Duration, now: Instant) {
         self.pause(longest, now);
         self.failures = self.failures.saturating_add(1);
+        // A name may lead to another node the next time.
+        self.peer = addr::last_peer(&self.addr);
+        self.base = None;
         self.registered = false;
         self.declined = false;
         self.register_again = None;
@@ -348,6 +356,9 @@ impl Driver {
         let link = &mut self.links.all[index];
         link.back_off(longest, now);
         let spent = link.kind == Kind::Candidate && link.failures >= CANDIDATE_TRIES;
+        if self.private.turned_down() && link.kind == Kind::Entry {
+            warn!("an entry point's name stands for a private address: allow private addresses to use it");
+        }
         if matches!(error, DialError::LocalPeerId { .. }) {
             self.links.all.remove(index);
         } else if spent && !self.links.candidates.is_empty() {
@@ -378,11 +389,12 @@ impl Driver {
                 self.tell(NetEvent::EntryDown { addr: name });
             }
         }
+        self.refresh_hold(peer);
         self.refresh_links();
     }
 
     /// A link has come up or gone: how often each is probed depends on how many there are.
-    fn refresh_links(&mut self) {
+    pub(super) fn refresh_links(&mut self) {
         let peers: Vec<PeerId> = self.links.all.iter().filter_map(|link| link.peer).collect();
         peers.into_iter().for_each(|peer| self.refresh_hold(peer));
     }
@@ -391,11 +403,14 @@ impl Driver {
     pub(super) fn register(&mut self, index: usize) {
         let link = &self.links.all[index];
         let Some(peer) = link.peer else { return };
-        let request = match (&self.cert, self.config.role) {
-            (Some(cert), Role::Terminal) => Request::Register { cert: cert.clone() },
-            (Some(_) | None, Role::Terminal | Role::Server | Role::Directory) => Request::Hello,
-        };
+        let cert = self.cert.as_ref().filter(|_| self.registers());
+        let request = cert.map_or(Request::Hello, |cert| Request::Register { cert: cert.clone() });
         self.request(peer, Vec::new(), request, Asker::Link);
+    }
+
+    /// Whether this node is one that registers.
+    pub(super) fn registers(&self) -> bool {
+        self.config.role == Role::Terminal && self.cert.is_some()
     }
 
     /// The certificate has changed.
@@ -409,7 +424,7 @@ impl Driver {
 
     /// The answer to [`Driver::register`].
     pub(super) fn on_registered(&mut self, peer: PeerId, result: Result<Response, RequestError>) {
-        let terminal = self.config.role == Role::Terminal && self.cert.is_some();
+        let terminal = self.registers();
         let remote = self.peers.get(&peer).and_then(|state| state.direct()).and_then(addr::ip_of);
         let found = self.links.all.iter_mut().find(|link| link.peer == Some(peer) && link.is_up());
         let Some(link) = found else { return };
@@ -457,7 +472,9 @@ impl Driver {
         let now = Instant::now();
         let wanted: Vec<_> = addrs
             .into_iter()
-            .filter(|addr| addr::last_peer(addr).is_some() && !addr::is_relayed(addr))
+            .filter(|addr| {
+                addr::last_peer(addr).is_some() && !addr::is_relayed(addr) && !addr::is_peer_only(addr)
+            })
             .filter(|addr| self.private.permits(addr))
             .take(MAX_KEPT)
             .collect();
@@ -471,6 +488,9 @@ impl Driver {
             self.refresh_hold(peer);
         }
         for addr in wanted {
+            // A contact's directory on the internet: so this is no network of its own.
+            self.links.found |= addr::is_public(&addr);
+            self.not_private_if_public(&addr);
             let known =
                 self.links.all.iter().any(|link| link.addr == addr || link.peer == addr::last_peer(&addr));
             if let Some(name) = addr::text(&addr).filter(|_| !known) {

@@ -24,6 +24,8 @@ pub(super) struct Private(Arc<Rule>);
 
 struct Rule {
     allowed: AtomicBool,
+    /// Whether one has been turned down since that was asked last.
+    turned_down: AtomicBool,
     /// Private addresses that are dialled nevertheless.
     configured: HashSet<SocketAddr>,
     /// So are those of neighbours on the local network, whose number is bounded there.
@@ -34,7 +36,12 @@ impl Private {
     /// `configured` addresses are dialled whatever the rule.
     pub(super) fn new(allowed: bool, configured: &[Multiaddr]) -> Self {
         let configured = configured.iter().filter_map(addr::socket_of).collect();
-        Self(Arc::new(Rule { allowed: AtomicBool::new(allowed), configured, neighbours: RwLock::default() }))
+        Self(Arc::new(Rule {
+            allowed: AtomicBool::new(allowed),
+            turned_down: AtomicBool::new(false),
+            configured,
+            neighbours: RwLock::default(),
+        }))
     }
 
     /// Whether private addresses are as good as public ones: in a laboratory, or a network of its own.
@@ -66,6 +73,11 @@ impl Private {
         self.allowed()
             || addr::is_public(addr)
             || addr::socket_of(addr).is_some_and(|socket| self.knows(&socket))
+    }
+
+    /// Whether an address was turned down since this was asked last.
+    pub(super) fn turned_down(&self) -> bool {
+        self.0.turned_down.swap(false, Ordering::Relaxed)
     }
 
     fn knows(&self, socket: &SocketAddr) -> bool {
@@ -103,6 +115,7 @@ impl<T: Transport + Unpin> Transport for Guarded<T> {
     fn dial(&mut self, addr: Multiaddr, opts: DialOpts) -> Result<T::Dial, TransportError<T::Error>> {
         if !self.private.permits(&addr) {
             debug!("a private address is not dialled");
+            self.private.0.turned_down.store(true, Ordering::Relaxed);
             return Err(TransportError::MultiaddrNotSupported(addr));
         }
         self.inner.dial(addr, opts)

@@ -91,6 +91,8 @@ impl Driver {
         if let Some(addr) = addr::text(&address) {
             self.tell(NetEvent::Listening { addr });
         }
+        // Whoever has a public address of its own is on the internet.
+        self.not_private_if_public(&address);
         self.refresh_external();
         self.hurry_links(Instant::now());
     }

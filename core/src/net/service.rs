@@ -86,11 +86,11 @@ impl Service {
 
     /// Counts a packet on its way; `false` when too many are.
     fn depart(&mut self, peer: PeerId) -> bool {
-        let mine = self.in_flight.entry(peer).or_default();
-        if *mine >= self.max_in_flight_per_peer || self.in_flight_total >= self.max_in_flight {
+        let mine = self.in_flight.get(&peer).copied().unwrap_or(0);
+        if mine >= self.max_in_flight_per_peer || self.in_flight_total >= self.max_in_flight {
             return false;
         }
-        *mine += 1;
+        self.in_flight.insert(peer, mine + 1);
         self.in_flight_total += 1;
         true
     }

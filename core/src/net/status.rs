@@ -49,6 +49,8 @@ pub struct LinkStatus {
     pub up: bool,
     /// Whether this terminal is registered there.
     pub registered: bool,
+    /// Whether circuits through it lead to this terminal.
+    pub reserved: bool,
 }
 
 /// Addresses published at most, and of one directory.
@@ -69,6 +71,7 @@ impl Driver {
             home: link.is_home(),
             up: link.is_up(),
             registered: link.registered,
+            reserved: link.reserved,
         });
         let mut status = NetStatus {
             listen: text(self.listen.clone()),

@@ -34,6 +34,9 @@ const YAMUX_STREAMS: usize = (1 << 30) / (256 << 10);
 /// A connection that has not come about by then has failed. QUIC has sent its first flight three times by then.
 const CONNECT_TIME: Duration = Duration::from_millis(3_500);
 
+/// So long all the addresses are tried that a name stands for, one after another.
+const RESOLVE_TIME: Duration = Duration::from_secs(15);
+
 /// A transport that yields connections with counted streams.
 pub(super) type Counting = Boxed<(PeerId, StreamMuxerBox)>;
 
@@ -56,6 +59,8 @@ pub(super) fn build(
         .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)));
     let (config, options) = resolver(dns);
     let direct = Guarded::new(tcp.or_transport(quic).map(|either, _| either.into_inner()), private);
+    // Each address that a name stands for has its time.
+    let direct = TransportTimeout::new(direct, CONNECT_TIME);
     let direct = dns::tokio::Transport::custom(direct, config, options);
     let (circuits, relay_client) = relay::client::new(key.public().to_peer_id());
     let circuits = circuits
@@ -63,12 +68,13 @@ pub(super) fn build(
         .authenticate(noise)
         .multiplex(yamux_config())
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+    let circuits = TransportTimeout::new(circuits, CONNECT_TIME);
     let all = circuits.or_transport(direct).map(|either, _| either.into_inner());
     let counted = BandwidthTransport::new(all, registry).map(move |(peer, muxer), endpoint| {
         let counted = budget.count(peer, &endpoint, StreamMuxerBox::new(muxer));
         (peer, StreamMuxerBox::new(counted))
     });
-    Ok((TransportTimeout::new(counted, CONNECT_TIME).boxed(), relay_client))
+    Ok((TransportTimeout::new(counted, RESOLVE_TIME).boxed(), relay_client))
 }
 
 fn quic_config(key: &Keypair) -> quic::Config {

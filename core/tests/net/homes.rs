@@ -99,6 +99,26 @@ async fn a_peer_met_in_this_run_takes_the_place_of_an_entry_point_that_died() {
     second.until("the terminal that has lost its home", |status| status.registered == 1).await;
     node.until("the new home", |status| status.routes.len() == 1).await;
     assert!(node.net.addresses().iter().all(NodeAddr::is_relayed));
+    // It is a home like any other: there are circuits through it, and its loss is noticed at once.
+    node.until("a reservation", |status| status.links.iter().any(|link| link.reserved)).await;
+}
+
+#[tokio::test]
+async fn where_the_entry_point_is_full_another_node_becomes_the_home() {
+    let mut config_full = loopback(188, Role::Directory);
+    config_full.limits.registered = 0;
+    let (full, other) = (Node::start(config_full).await, directory(189).await);
+    let dir = tempfile::tempdir().unwrap();
+    let party = Party::new(0);
+    // It was met in an earlier run.
+    let node = Node::start(config(&party, &[other.addr().await], Some(dir.path()))).await;
+    node.registered(1).await;
+    written(dir.path()).await;
+    node.net.shutdown().await;
+    other.until("it has gone", |status| status.registered == 0).await;
+    let node = Node::start(config(&party, &[full.addr().await], Some(dir.path()))).await;
+    node.registered(1).await;
+    assert_eq!((full.net.status().registered, other.net.status().registered), (0, 1));
 }
 
 #[tokio::test]

@@ -43,7 +43,7 @@ fn target(node: &str, n: u8) -> SignalTarget {
 async fn names() -> SocketAddr {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let addr = socket.local_addr().unwrap();
-    tokio::spawn(serve_names(socket, 1, vec![127, 0, 0, 1]));
+    tokio::spawn(serve_names(socket, 1, vec![vec![127, 0, 0, 1]]));
     addr
 }
 

@@ -129,9 +129,8 @@ async fn an_entry_point_may_be_a_name() {
     let directory = directory(162).await;
     let dns = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let server = dns.local_addr().unwrap();
-    let answer = format!("dnsaddr={}", directory.addr().await).into_bytes();
-    // A TXT record is a list of strings with their lengths.
-    tokio::spawn(serve_names(dns, 16, [vec![answer.len() as u8], answer].concat()));
+    let answer = format!("dnsaddr={}", directory.addr().await);
+    tokio::spawn(serve_names(dns, TXT, vec![text(&answer)]));
     let party = Party::new(0);
     let mut config = loopback(0, Role::Terminal);
     config.terminal_seed = *party.terminal.seed();
@@ -145,8 +144,51 @@ async fn an_entry_point_may_be_a_name() {
     assert!(address.as_str().starts_with("/ip4/127.0.0.1/udp/"), "{address}");
 }
 
-/// A name server with one record of a type for every name, whatever it is asked (RFC 1035 section 4).
-pub async fn serve_names(socket: UdpSocket, kind: u8, data: Vec<u8>) {
+/// The directories behind a name may be dead or die: the others are tried, in whichever order they are told.
+#[tokio::test]
+async fn a_name_leads_to_whichever_of_its_directories_is_alive() {
+    let (silent, port) = crate::private::victim().await;
+    let dead = Party::new(9).terminal.public().to_peer_id();
+    let dead = format!("dnsaddr=/ip4/127.0.0.1/udp/{port}/quic-v1/p2p/{dead}");
+    let (first, second) = (directory(163).await, directory(164).await);
+    let mut alive = Vec::new();
+    for node in [&first, &second] {
+        alive.push(format!("dnsaddr={}", node.addr().await));
+    }
+    for dead_first in [true, false] {
+        let dns = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let mut config = loopback(0, Role::Terminal);
+        let party = Party::new(0);
+        config.terminal_seed = *party.terminal.seed();
+        config.cert = Some(party.cert(now()));
+        config.entry = vec!["/dnsaddr/entry.offhook.test".parse().unwrap()];
+        config.dns = Some(dns.local_addr().unwrap());
+        config.allow_private = Some(true);
+        let mut answers: Vec<_> = alive.iter().map(|answer| text(answer)).collect();
+        answers.insert(if dead_first { 0 } else { 2 }, text(&dead));
+        tokio::spawn(serve_names(dns, TXT, answers));
+        let node = Node::start(config).await;
+        node.registered(1).await;
+        if dead_first {
+            continue;
+        }
+        let used = [&first, &second].into_iter().find(|node| node.net.status().registered == 1).unwrap();
+        used.net.shutdown().await;
+        let other = if used.net.id() == first.net.id() { &second } else { &first };
+        other.until("the terminal that has lost its directory", |status| status.registered == 1).await;
+    }
+    assert!(crate::private::tries(&silent) > 0, "the dead one was tried");
+}
+
+/// The type of a record of text (RFC 1035 section 3.3.14): a list of strings with their lengths.
+const TXT: u8 = 16;
+
+fn text(value: &str) -> Vec<u8> {
+    [&[u8::try_from(value.len()).unwrap()], value.as_bytes()].concat()
+}
+
+/// A name server with some records of a type for every name, whatever it is asked (RFC 1035 section 4).
+pub async fn serve_names(socket: UdpSocket, kind: u8, records: Vec<Vec<u8>>) {
     let mut buffer = [0; 512];
     while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
         let query = &buffer[..length];
@@ -155,12 +197,14 @@ pub async fn serve_names(socket: UdpSocket, kind: u8, data: Vec<u8>) {
             continue;
         };
         let mut reply = query[..2].to_vec();
-        reply.extend([0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]);
+        reply.extend([0x81, 0x80, 0, 1, 0, u8::try_from(records.len()).unwrap(), 0, 0, 0, 0]);
         reply.extend(&query[12..end]);
-        // The name of the question, the type, IN, one minute.
-        reply.extend([0xc0, 12, 0, kind, 0, 1, 0, 0, 0, 60]);
-        reply.extend((data.len() as u16).to_be_bytes());
-        reply.extend(&data);
+        for data in &records {
+            // The name of the question, the type, IN, one minute.
+            reply.extend([0xc0, 12, 0, kind, 0, 1, 0, 0, 0, 60]);
+            reply.extend((data.len() as u16).to_be_bytes());
+            reply.extend(data);
+        }
         send(&socket, &reply, from).await;
     }
 }
@@ -190,7 +234,8 @@ async fn neighbours_find_each_other_though_their_directory_is_out_of_reach() {
     let bob_node = neighbour(Party::new(1), &entry).await;
     let alice = Party::new(0);
     assert_eq!(alice_node.net.addresses(), []);
-    alice_node.net.hold(alice.key(), alice.set(now(), &[])).await.unwrap();
+    let only_who = NodeAddr::of_peer(&alice.terminal.public());
+    alice_node.net.hold(alice.key(), alice.set(now(), &[only_who])).await.unwrap();
     reach(&bob_node, &mut alice_node).await;
 }
 

@@ -14,7 +14,7 @@ fn fingerprint(account: &Account) -> Result<String, Box<dyn std::error::Error>> 
     let (code, said) = exit(&account.offhook(None, &["account", "list", "--json"])?);
     assert_eq!(code, 0, "{said}");
     let value: serde_json::Value = serde_json::from_str(said.trim())?;
-    Ok(value["fingerprint"].as_str().ok_or("no fingerprint")?.to_owned())
+    Ok(value["accounts"][0]["fingerprint"].as_str().ok_or("no fingerprint")?.to_owned())
 }
 
 /// The number as links carry it.

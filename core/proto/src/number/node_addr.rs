@@ -10,6 +10,8 @@ use minicbor::{Decode, Encode};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use thiserror::Error;
 
+use crate::identity::TerminalId;
+
 /// Most bytes of a node's address.
 pub const MAX_NODE_ADDR_BYTES: usize = 256;
 
@@ -35,6 +37,18 @@ pub enum NodeAddrError {
 }
 
 impl NodeAddr {
+    /// Only who the node is, `/p2p/12D3KooW…`: an address for those who are connected with it.
+    #[must_use]
+    pub fn of_peer(id: &TerminalId) -> Self {
+        Self(format!("/p2p/{}", id.to_peer_id()))
+    }
+
+    /// Whether it says nothing but who the node is.
+    #[must_use]
+    pub fn is_peer_only(&self) -> bool {
+        self.parts().next() == Some("p2p")
+    }
+
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -75,6 +75,13 @@ pub(in crate::net) struct Work {
 /// What came of it.
 pub(in crate::net) struct Worked(Result<CheckedSet, Refused>);
 
+impl Worked {
+    /// For work that came to no end.
+    pub(in crate::net) fn failed() -> Self {
+        Self(Err(Refused::Proof))
+    }
+}
+
 impl Work {
     /// Checks what is cheap first; the proof of a set that would be turned down anyway is not run.
     pub(in crate::net) fn run(self) -> Worked {

@@ -137,7 +137,7 @@ fn a_terminal_that_went_off_does_not_hide_the_others() {
 
 #[test]
 fn what_was_stored_is_checked_without_a_clock() {
-    let (old, new) = (terminal_at(1, ago(TERMINAL_LIFETIME + MINUTE)), terminal_at(2, ago(MINUTE)));
+    let (old, new) = (terminal_at(1, ago(TERMINAL_LIFETIME + 2 * MINUTE)), terminal_at(2, ago(MINUTE)));
     let good = set(vec![old.sign(&terminal_key(1)), new.sign(&terminal_key(2))]);
     // As it was when its newest record was signed, whatever the time is now.
     let stored = check_stored(&key(), &good.encode()).unwrap();
