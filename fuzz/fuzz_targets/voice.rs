@@ -25,8 +25,7 @@ fn datagrams(mut input: &[u8]) -> Vec<(Duration, Vec<u8>)> {
             payload.to_vec()
         } else {
             sequence = sequence.wrapping_add(1 + u16::from(skipped));
-            timestamp =
-                timestamp.wrapping_add(FRAME * (1 + u32::from(skipped)) + u32::from(stretched));
+            timestamp = timestamp.wrapping_add(FRAME * (1 + u32::from(skipped)) + u32::from(stretched));
             let (payload_type, ssrc) = (OPUS_PAYLOAD_TYPE, u32::from(kind >> 1 & 1));
             let packet = RtpPacket { payload_type, marker: false, sequence, timestamp, ssrc, payload };
             encode_rtp(VOICE_FLOW, &packet)

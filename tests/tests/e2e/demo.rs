@@ -18,7 +18,8 @@ fn the_demonstration_succeeds_and_says_so_in_its_last_line() -> Outcome {
     let (code, said) = exit(&output);
     let stdout = String::from_utf8(output.stdout)?;
     let line = stdout.lines().last().unwrap_or_default();
-    let fields = line.strip_prefix("demo: ok ").ok_or_else(|| format!("the last line is not \"ok\":\n{said}"))?;
+    let fields =
+        line.strip_prefix("demo: ok ").ok_or_else(|| format!("the last line is not \"ok\":\n{said}"))?;
     let fields: Vec<(&str, &str)> = fields.split(' ').filter_map(|field| field.split_once('=')).collect();
     assert_eq!(fields.iter().map(|(name, _)| *name).collect::<Vec<_>>(), FIELDS, "{line}");
     let number = |at: usize| fields[at].1.parse::<f64>();

@@ -139,15 +139,17 @@ fn a_killed_terminal_is_rung_at_once_where_it_comes_back() -> Outcome {
     let plan = TerminalPlan { entry: directory.addresses.clone(), ..TerminalPlan::default() };
     let mut ada = Terminal::online(ada, Some(&pair.a), plan.clone())?;
     let mut bob = Terminal::online(bob, Some(&pair.b), plan)?;
+    // What the directory has sent to either place.
+    let sent = || [&pair.b, &elsewhere].map(|at| pair.lab.flow_bytes(pair.directory.public(), at.public()));
+    assert!(sent()[0] > 0 && sent()[1] == 0, "{:?}", sent());
     bob.restart(Some(&elsewhere))?;
     bob.process.wait("online", STEP)?;
-    let to_old_place = || pair.lab.flow_bytes(pair.directory.public(), pair.b.public());
     for _ in 0..6 {
-        let before = to_old_place();
-        let (dialled, rang) = ring(&mut ada, &mut bob)?;
-        let strays = to_old_place() - before;
-        println!("rang after {} ms, {strays}", (rang - dialled) / 1_000_000);
-        assert!(strays < 1, "{strays} bytes went to where it was");
+        let before = sent();
+        ring(&mut ada, &mut bob)?;
+        let [strayed, arrived] = [0, 1].map(|at| sent()[at] - before[at]);
+        // Whether there is still somebody at the old place may be looked into; a call is far larger than that.
+        assert!(strayed * 4 < arrived, "{strayed} bytes went to where it was, {arrived} to where it is");
         bob.process.send("reject")?;
         ada.process.wait("ended", STEP)?;
         bob.process.wait("ended", STEP)?;

@@ -76,7 +76,8 @@ fn call_on_lan(name: &str, entry: Option<String>, extra: Vec<String>) -> Outcome
     let (host_a, host_b) = (router.host("a")?, router.host("b")?);
     let [ada, bob] = Account::create_all(["ada", "bob"])?;
     let alone = entry.is_none();
-    let plan = TerminalPlan { mdns: true, entry: entry.into_iter().collect(), extra, ..TerminalPlan::default() };
+    let plan =
+        TerminalPlan { mdns: true, entry: entry.into_iter().collect(), extra, ..TerminalPlan::default() };
     let mut ada = Terminal::start(ada, Some(&host_a), plan.clone())?;
     let mut bob = Terminal::start(bob, Some(&host_b), plan)?;
     let (dialled, rang) = if alone {
