@@ -247,7 +247,10 @@ fn barrage(
     }
 }
 
-/// How long invites come, as many as get through, without a pause: each attacker always has [`OPEN`] of them under way.
+/// What the attackers have to send in all, each as much as any other.
+const INVITES: u64 = 1_000_000;
+
+/// How long invites come, as many of them as get through, without a pause: each attacker always has [`OPEN`] under way.
 const SIEGE: Duration = Duration::from_secs(30);
 const OPEN: usize = 32;
 
@@ -270,7 +273,7 @@ impl Siege {
     fn begin(scene: &Scene) -> Anyhow<Self> {
         let liars: Vec<Person> = (20..52).map(Person::unproven).collect();
         let attackers: Vec<Person> = people([1, 2, 3, 4]).into_iter().chain(liars.iter().cloned()).collect();
-        let (to, how) = (scene.cert.terminal, (u64::MAX, OPEN, SIEGE));
+        let (to, how) = (scene.cert.terminal, (INVITES / (attackers.len() + 4) as u64, OPEN, SIEGE));
         let mut siege = Self { _crowd: Vec::new(), floods: Vec::new() };
         let mut barrages = Vec::new();
         for person in &attackers {
