@@ -92,7 +92,8 @@ pub struct Settings {
     #[arg(long, env = "OFFHOOK_DIRECTORY_HTTP", value_name = "IP:PORT", hide_env_values = true)]
     pub http: Option<HttpAddr>,
 
-    /// Use and tell private and loopback addresses, as on a LAN of its own [default: only while it has no public one]
+    /// Use and tell private and loopback addresses, as on a LAN of its own [default: only while no public
+    /// one is known]
     #[arg(
         long,
         env = "OFFHOOK_DIRECTORY_ALLOW_PRIVATE",

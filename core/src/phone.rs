@@ -153,8 +153,8 @@ impl PhoneBuilder {
         self
     }
 
-    /// Treat private and loopback addresses as public ones: laboratories and closed networks. Default: only while
-    /// nothing public is configured, as on a LAN of its own; see
+    /// Treat private and loopback addresses as public ones: laboratories and closed networks. Default: only while no
+    /// public address is configured, remembered, reached, or this terminal's own, as on a LAN of its own; see
     /// [`NetConfig::allow_private`](crate::net::NetConfig::allow_private).
     pub fn allow_private(mut self, on: bool) -> Self {
         self.allow_private = Some(on);

@@ -1,45 +1,42 @@
 //! The voice of a hostile peer, from the datagram to the loudspeaker: RTP, RTCP, jitter buffer, Opus.
+//!
+//! Each step of the input is six bytes and as many more as their last two say: milliseconds since the step before,
+//! whether it is packed as voice (bit 0) and by the second source (bit 1), packets left out, by how much its time is
+//! stretched, length.
 #![no_main]
 
 use std::time::Duration;
 
-use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 use offhook::media;
 use offhook_proto::rtp::{OPUS_PAYLOAD_TYPE, RtpPacket, VOICE_FLOW, encode_rtp};
 
-#[derive(Arbitrary, Debug)]
-enum Datagram {
-    /// Whatever it is.
-    Raw(Vec<u8>),
-    /// Well packed, whatever the payload is.
-    Packed { skipped: u8, stretched: u8, source: bool, payload: Vec<u8> },
-}
+/// Samples of a frame of 20 ms at 48 kHz.
+const FRAME: u32 = 960;
 
 /// Datagrams, each some milliseconds after the one before.
-fn packed(input: Vec<(u8, Datagram)>) -> Vec<(Duration, Vec<u8>)> {
-    let (mut sequence, mut timestamp) = (0u16, 0u32);
-    let mut bytes = |datagram| match datagram {
-        Datagram::Raw(bytes) => bytes,
-        Datagram::Packed { skipped, stretched, source, payload } => {
+fn datagrams(mut input: &[u8]) -> Vec<(Duration, Vec<u8>)> {
+    let (mut sequence, mut timestamp, mut all) = (0u16, 0u32, Vec::new());
+    while let Some((&[ms, kind, skipped, stretched, high, low], rest)) = input.split_first_chunk() {
+        let length = usize::from(u16::from_be_bytes([high, low])).min(rest.len());
+        let (payload, rest) = rest.split_at(length);
+        input = rest;
+        let datagram = if kind & 1 == 0 {
+            payload.to_vec()
+        } else {
             sequence = sequence.wrapping_add(1 + u16::from(skipped));
-            timestamp = timestamp.wrapping_add(960 * (1 + u32::from(skipped)) + u32::from(stretched));
-            let packet = RtpPacket {
-                payload_type: OPUS_PAYLOAD_TYPE,
-                marker: false,
-                sequence,
-                timestamp,
-                ssrc: u32::from(source),
-                payload: &payload,
-            };
+            timestamp = timestamp.wrapping_add(FRAME * (1 + u32::from(skipped)) + u32::from(stretched));
+            let (payload_type, ssrc) = (OPUS_PAYLOAD_TYPE, u32::from(kind >> 1 & 1));
+            let packet = RtpPacket { payload_type, marker: false, sequence, timestamp, ssrc, payload };
             encode_rtp(VOICE_FLOW, &packet)
-        }
-    };
-    input.into_iter().map(|(ms, datagram)| (Duration::from_millis(ms.into()), bytes(datagram))).collect()
+        };
+        all.push((Duration::from_millis(ms.into()), datagram));
+    }
+    all
 }
 
-fuzz_target!(|input: Vec<(u8, Datagram)>| {
-    let datagrams = packed(input);
+fuzz_target!(|data: &[u8]| {
+    let datagrams = datagrams(data);
     let sent = datagrams.len() as u64;
     assert!(media::fuzz::voice(datagrams) <= sent);
 });

@@ -252,7 +252,7 @@ pub struct NetworkArgs {
     #[arg(long, env = "OFFHOOK_PUBLISH_ADDRESS", value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", hide_possible_values = true, hide_env_values = true)]
     pub publish_address: Option<bool>,
-    /// Take private and loopback addresses of others seriously [default: only where nothing public is configured]
+    /// Take private and loopback addresses of others seriously [default: only while no public one is known]
     #[arg(long, env = "OFFHOOK_ALLOW_PRIVATE", value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", hide_possible_values = true, hide_env_values = true)]
     pub allow_private: Option<bool>,

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::run::{Outcome, cargo, root, run, target};
+use crate::setup;
 
 /// Builds the fuzz targets with coverage counters and runs each for some seconds.
 ///
@@ -18,6 +19,7 @@ pub fn fuzz(seconds: u32, only: Option<&str>) -> Outcome {
     if chosen.is_empty() {
         return Err("no such fuzz target".to_owned());
     }
+    setup::for_building()?;
     let build = ["build", "--locked", "--package", "offhook-fuzz", "--bins"];
     run(cargo(&build).env("RUSTC_WORKSPACE_WRAPPER", folder.join("rustc-with-coverage")))?;
     chosen.into_iter().try_for_each(|name| run_target(&folder, name, seconds))

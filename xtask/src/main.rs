@@ -20,7 +20,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Task {
-    /// Install the system packages and tools that building and testing need, after saying which
+    /// Install the system packages and tools that building and testing need, after saying which; the other tasks do so
+    /// for what they need
     Setup,
     /// One telephone call on this machine, from number to speech, step by step with times
     Demo,

@@ -1,4 +1,4 @@
-//! What a fresh machine with Rust needs.
+//! What a fresh machine with Rust needs. Every task sees to what it uses; nothing is said or done where all is there.
 
 use std::process::Command;
 
@@ -53,7 +53,7 @@ impl Need {
     }
 }
 
-/// Everything that `cargo xtask test` uses.
+/// Everything: what `cargo xtask test` uses.
 pub fn setup() -> Outcome {
     install_needs(BUILD.iter().chain(TEST))?;
     TOOLS.iter().try_for_each(|(package, subcommand)| install_tool(package, subcommand))
@@ -67,14 +67,6 @@ pub fn for_building() -> Outcome {
 /// What building and the network laboratory need.
 pub fn for_laboratory() -> Outcome {
     install_needs(BUILD.iter().chain(TEST))
-}
-
-/// Fails with a sentence if a tool is not there.
-pub fn require_tools() -> Outcome {
-    let missing = TOOLS.iter().find(|(_, subcommand)| !has_tool(subcommand));
-    missing.map_or(Ok(()), |(package, _)| {
-        Err(format!("{package} is not installed; `cargo xtask setup` does that"))
-    })
 }
 
 /// Installs the packages that are missing, after saying which.

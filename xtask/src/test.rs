@@ -9,7 +9,7 @@ use crate::setup;
 /// Runs every check; the cheap ones first.
 pub fn test(fuzz_seconds: u32) -> Outcome {
     let start = Instant::now();
-    setup::require_tools()?;
+    setup::setup()?;
     run(&mut cargo(&["fmt", "--all", "--check"]))?;
     // Not the advisories: their database lies on a host of its own, and they are no fault of the change that is tested.
     run(&mut cargo(&["deny", "--locked", "check", "bans", "licenses", "sources"]))?;

@@ -111,7 +111,8 @@ pub enum MediaEvent {
     /// Our candidates in SDP form (RFC 8839 section 5.1), to be told to the other end. Only after disclosure.
     Candidates(Vec<String>),
     /// A QUIC packet of at most 1500 bytes to be carried to the other end's
-    /// [`tunnel`](super::MediaLeg::tunnel). At most 64 of them come.
+    /// [`tunnel`](super::MediaLeg::tunnel). At most 64 of them come, and one
+    /// more every 2 s.
     Tunnel(Vec<u8>),
     /// The keys are agreed and both certificates are the ones that signalling told.
     Connected {

@@ -51,8 +51,9 @@ pub struct NetConfig {
     pub mdns: bool,
     /// Whether a terminal publishes its own addresses beside the relayed ones: its user's choice.
     pub publish_direct: bool,
-    /// Whether private and loopback addresses of others are used and own ones published. `None`: only while
-    /// no public address is configured (`entry`, `external`), as in a laboratory or a LAN of its own.
+    /// Whether private and loopback addresses of others are used and own ones published. `None`: only while no public
+    /// address is known, as in a laboratory or a LAN of its own: none is configured (`entry`, `external`) or remembered of
+    /// an earlier run, none was reached in this one, and this node listens on none itself.
     pub allow_private: Option<bool>,
     /// Directory for `net.sqlite` (records held, peers remembered). `None`: memory only.
     pub data: Option<PathBuf>,
@@ -160,7 +161,8 @@ pub struct Limits {
     /// Queries of the DHT for others that run at a time, a quarter of them for one /24 or /64; more are told to come again.
     pub delegated: usize,
     /// Connections kept with nodes of the routing table, so that a query's first hop needs no handshake. Each costs
-    /// about 35 kB an hour. Twice as many are kept that others made for the same reason; the rest close when idle.
+    /// about 50 kB an hour, both directions together. Twice as many are kept that others made for the same reason; the
+    /// rest close when idle.
     pub warm: usize,
     /// STUN requests per second answered to one IPv4 address or IPv6 /64; more are dropped.
     pub stun_per_source: u32,

@@ -36,7 +36,7 @@ struct Samples {
 /// Publishes numbers and looks them up, each time by a terminal behind a NAT of its own that has just come into the network
 /// through another node.
 ///
-/// `p50_ms` and `p95_ms` are times to the first verified record, `hops` is how many round trips these took,
+/// `p50_ms` and `p95_ms` are times to the first verified record, `round_trips` the median of them in round trips of 100 ms,
 /// `nodes_asked` how many nodes had answered when a look-up ended, `kb_per_node` what passed a node's access link during
 /// all of it.
 ///
@@ -75,7 +75,7 @@ fn report(samples: &Samples, lookups: u32) -> Result<Report, BenchError> {
             ("found_pct", 100.0 * samples.found_ms.len() as f64 / f64::from(lookups.max(1))),
             ("publish_p95_ms", percentile(&samples.publish_ms, 95.0)),
             ("published_pct", 100.0 * published as f64 / samples.holders.len().max(1) as f64),
-            ("hops", median(&samples.found_ms) / ROUND_TRIP_MS),
+            ("round_trips", median(&samples.found_ms) / ROUND_TRIP_MS),
             ("nodes_asked", median(&answered)),
             ("kb_per_node", samples.node_kb),
         ],

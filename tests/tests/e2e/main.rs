@@ -6,6 +6,7 @@
 
 mod calls;
 mod crash;
+mod demo;
 mod keys;
 mod nat;
 mod network;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use offhook_tests::call::{Call, STEP, hang_up, ring};
 use offhook_tests::lab::{Impairment, Lab, Nat, Pair};
 use offhook_tests::phone::{Account, Directory, DirectoryPlan, READY, Terminal, TerminalPlan};
+use offhook_tests::program::ProgramError;
 use offhook_tests::speech;
 
 use crate::{KNOWN, NOTICED, Outcome};
@@ -59,38 +60,53 @@ fn percent_decoded(text: &str) -> String {
 
 #[test]
 fn a_lan_without_internet_is_enough() -> Outcome {
-    call_on_lan("lan", Vec::new(), vec!["--allow-private".to_owned()])
+    call_on_lan("lan", None, vec!["--allow-private".to_owned()])
 }
 
 /// What is configured does not answer. It is a public address, so private ones don't count, but those of neighbours do.
 #[test]
 fn a_lan_is_enough_when_the_configured_directory_is_out_of_reach() -> Outcome {
     let key = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
-    call_on_lan("lanoff", vec![format!("/ip4/11.201.1.2/udp/4001/quic-v1/p2p/{key}")], Vec::new())
+    call_on_lan("lanoff", Some(format!("/ip4/11.201.1.2/udp/4001/quic-v1/p2p/{key}")), Vec::new())
 }
 
-fn call_on_lan(name: &str, entry: Vec<String>, extra: Vec<String>) -> Outcome {
+fn call_on_lan(name: &str, entry: Option<String>, extra: Vec<String>) -> Outcome {
     let lab = Lab::new(name)?;
     let router = lab.router("home", Nat::PortRestricted, Impairment::cut())?;
     let (host_a, host_b) = (router.host("a")?, router.host("b")?);
     let [ada, bob] = Account::create_all(["ada", "bob"])?;
-    let plan = TerminalPlan { mdns: true, entry, extra, ..TerminalPlan::default() };
+    let alone = entry.is_none();
+    let plan =
+        TerminalPlan { mdns: true, entry: entry.into_iter().collect(), extra, ..TerminalPlan::default() };
     let mut ada = Terminal::start(ada, Some(&host_a), plan.clone())?;
     let mut bob = Terminal::start(bob, Some(&host_b), plan)?;
-    // Nobody stores records here, so nobody is on line; but they hear of each other within seconds.
-    let end = Instant::now() + READY;
-    let (dialled, rang) = loop {
-        let dialled = ada.process.send(&format!("dial {}", bob.number()))?;
-        match bob.process.wait("incoming", KNOWN) {
-            Ok(incoming) => break (dialled, incoming.t_ns),
-            Err(error) if Instant::now() > end => return Err(error.into()),
-            Err(_) => drop(ada.process.wait("ended", STEP)?),
+    let (dialled, rang) = if alone {
+        // Who knows no entry point is on line as soon as somebody is near, who asks it itself.
+        for terminal in [&ada, &bob] {
+            terminal.process.wait("online", READY)?;
         }
+        ring(&mut ada, &mut bob)?
+    } else {
+        // They are not, for calls from the internet; but they hear of each other within seconds.
+        dial_until_it_rings(&mut ada, &mut bob)?
     };
     let call = Call::answer(&mut ada, &mut bob, dialled, rang)?;
     assert_eq!(call.path, "direct");
     hang_up(&mut ada, &mut bob)?;
     Ok(())
+}
+
+/// Answers when it was dialled and when it rang.
+fn dial_until_it_rings(ada: &mut Terminal, bob: &mut Terminal) -> Result<(u64, u64), ProgramError> {
+    let end = Instant::now() + READY;
+    loop {
+        let dialled = ada.process.send(&format!("dial {}", bob.number()))?;
+        match bob.process.wait("incoming", KNOWN) {
+            Ok(incoming) => return Ok((dialled, incoming.t_ns)),
+            Err(error) if Instant::now() > end => return Err(error),
+            Err(_) => drop(ada.process.wait("ended", STEP)?),
+        }
+    }
 }
 
 #[test]

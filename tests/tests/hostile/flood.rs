@@ -247,12 +247,15 @@ fn barrage(
     }
 }
 
-/// A million invites, or as many as get through in [`SIEGE`].
+/// What the attackers have to send in all, each as much as any other.
 const INVITES: u64 = 1_000_000;
 
-/// How long they come, without a pause: each attacker always has [`OPEN`] of them under way.
+/// How long invites come, as many of them as get through, without a pause: each attacker always has [`OPEN`] under way.
 const SIEGE: Duration = Duration::from_secs(30);
 const OPEN: usize = 32;
+
+/// Fewer invites than these in all are no flood. A machine with two cores that compiles beside it gets 150,000 through.
+const FLOOD: u64 = 50_000;
 
 /// With so many sent the flood is at its height.
 const HEIGHT: u64 = 5_000;
@@ -270,7 +273,7 @@ impl Siege {
     fn begin(scene: &Scene) -> Anyhow<Self> {
         let liars: Vec<Person> = (20..52).map(Person::unproven).collect();
         let attackers: Vec<Person> = people([1, 2, 3, 4]).into_iter().chain(liars.iter().cloned()).collect();
-        let (to, each) = (scene.cert.terminal, INVITES / (attackers.len() + 4) as u64);
+        let (to, how) = (scene.cert.terminal, (INVITES / (attackers.len() + 4) as u64, OPEN, SIEGE));
         let mut siege = Self { _crowd: Vec::new(), floods: Vec::new() };
         let mut barrages = Vec::new();
         for person in &attackers {
@@ -281,11 +284,11 @@ impl Siege {
             siege._crowd.push(node);
         }
         for (node, (peer, make)) in siege._crowd.iter().zip(barrages) {
-            siege.floods.push(node.flood(Protocol::Signal, peer, (each, OPEN, SIEGE), make));
+            siege.floods.push(node.flood(Protocol::Signal, peer, how, make));
         }
         for person in liars.iter().take(4) {
             let make = barrage(person, &scene.cert, wire::deliver_in_a_new_name());
-            siege.floods.push(scene.evil.flood(Protocol::Signal, scene.bob_peer, (each, OPEN, SIEGE), make));
+            siege.floods.push(scene.evil.flood(Protocol::Signal, scene.bob_peer, how, make));
         }
         Ok(siege)
     }
@@ -327,7 +330,7 @@ fn a_flood_of_invites_leaves_room_for_a_proper_call() -> Outcome {
         (rang - dialled) / 1_000_000,
         (own_rang - own_dialled) / 1_000_000,
     );
-    assert!(tally.sent >= INVITES || tally.took >= SIEGE, "{} in {:?}", tally.sent, tally.took);
+    assert!(tally.sent >= FLOOD, "only {} in {:?}: this shows nothing", tally.sent, tally.took);
     assert!(tally.of(&Response::Delivered) > 100, "{:?}", tally.answers);
     assert!(growth[0] < 96 && growth[1] < 48, "grew by {growth:?} MiB");
 
