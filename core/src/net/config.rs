@@ -180,6 +180,8 @@ impl Limits {
         self.handshakes_per_source = (connections as usize / 256).clamp(8, 64);
         self.strangers = connections as usize * 2 / 5;
         self.strangers_per_source = (self.strangers / 32).max(16);
+        // Three times as many at most, with those that others chose: what is kept must leave room for strangers.
+        self.warm = self.warm.min(connections as usize / 16);
         self.registered = registered;
         self.registered_per_source = registered.div_ceil(2);
         self
