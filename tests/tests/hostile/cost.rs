@@ -99,8 +99,9 @@ fn a_message_without_end_costs_little() -> Outcome {
 
 #[test]
 fn an_answer_that_nobody_takes_costs_little() -> Outcome {
-    // Yamux can't be told to take less than 256 KiB for each of the eight streams of a stranger.
-    crowds("answers not taken", [600, 2_500], |node, victim| {
+    // Yamux can't be told to take less than 256 KiB for each of the eight streams of a stranger, and holds as much that
+    // the other end does not read: 4 MiB until the stream is reset after five seconds.
+    crowds("answers not taken", [600, 4_300], |node, victim| {
         // More answers (nodes of the crowd, a kilobyte and a half each) than yamux's window of 256 KiB holds, and then
         // as much as that holds the other way.
         let ask = KadMessage::ask(kad::FIND_NODE, &[7; 32]).encode();
