@@ -56,6 +56,20 @@ impl<K: Clone + Eq + Hash, J> FairQueue<K, J> {
         job
     }
 
+    /// Takes out what `wanted` is true for, in no particular order.
+    pub(crate) fn extract(&mut self, wanted: impl Fn(&J) -> bool) -> Vec<J> {
+        let mut out = Vec::new();
+        self.waiting.retain(|_, jobs| {
+            let (gone, kept): (VecDeque<J>, _) = std::mem::take(jobs).into_iter().partition(&wanted);
+            *jobs = kept;
+            out.extend(gone);
+            !jobs.is_empty()
+        });
+        self.turns.retain(|source| self.waiting.contains_key(source));
+        self.len -= out.len();
+        out
+    }
+
     /// Jobs that wait.
     pub(crate) fn len(&self) -> usize {
         self.len
@@ -92,6 +106,20 @@ mod tests {
         assert_eq!(taken, 5);
         assert_eq!(std::iter::from_fn(|| queue.pop()).count(), 5);
         assert_eq!(queue.len(), 0);
+        assert!(queue.waiting.is_empty() && queue.turns.is_empty());
+    }
+
+    #[test]
+    fn what_is_taken_out_leaves_the_others_their_turns() {
+        let mut queue = FairQueue::new(10, 10);
+        for (source, job) in [("a", 1), ("b", 2), ("a", 3), ("c", 4), ("b", 6)] {
+            assert_eq!(queue.push(source, job), None);
+        }
+        let mut even = queue.extract(|job| job % 2 == 0);
+        even.sort_unstable();
+        assert_eq!((even, queue.len()), (vec![2, 4, 6], 2));
+        assert_eq!(queue.push("b", 8), None);
+        assert_eq!(std::iter::from_fn(|| queue.pop()).collect::<Vec<_>>(), [1, 8, 3]);
         assert!(queue.waiting.is_empty() && queue.turns.is_empty());
     }
 

@@ -1,6 +1,6 @@
 //! Token buckets, so that nobody gets more than a share.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::time::{Duration, Instant};
 
@@ -54,17 +54,22 @@ impl<K: Eq + Hash> Limiter<K> {
 
     /// Whether `key` may do one more thing now.
     pub(super) fn permit(&mut self, key: K, now: Instant) -> bool {
+        self.permit_at(key, self.rate, self.burst, now)
+    }
+
+    /// The same at a rate and with a burst of its own, not above the limiter's.
+    fn permit_at(&mut self, key: K, rate: f64, burst: f64, now: Instant) -> bool {
         if let Some(bucket) = self.buckets.get_mut(&key) {
-            return bucket.take(self.rate, self.burst, now);
+            return bucket.take(rate, burst, now);
         }
         if self.buckets.len() >= MAX_BUCKETS {
             self.sweep(now);
         }
         if self.buckets.len() >= MAX_BUCKETS {
-            return self.overflow.take(self.rate, self.burst, now);
+            return self.overflow.take(rate, burst, now);
         }
-        let bucket = self.buckets.entry(key).or_insert(Bucket { tokens: self.burst, at: None });
-        bucket.take(self.rate, self.burst, now)
+        let bucket = self.buckets.entry(key).or_insert(Bucket { tokens: burst, at: None });
+        bucket.take(rate, burst, now)
     }
 
     /// Throws away buckets that would be full again; at most once a second, because it looks at all of them.
@@ -82,17 +87,52 @@ impl<K: Eq + Hash> Limiter<K> {
     }
 }
 
-/// A member that stays below this part of its own rate is modest.
-const MODEST: u32 = 6;
+/// What the members that stay modest may do together is at most this part of what is kept for them: the rest is for those
+/// that come new.
+const MODEST: f64 = 0.5;
+
+/// Members of a group are counted for so long.
+const COUNTED: Duration = Duration::from_secs(5);
+
+/// Members counted at most; more than these are no worse than these.
+const MAX_COUNTED: usize = 1_024;
+
+/// A modest member may do this much at once, however many there are: the first packets of a call.
+const FIRST: f64 = 4.0;
 
 /// Token buckets for members and for the groups that they belong to, such as the nodes of one network: no member gets
 /// more than its share, no group more than its own, and those of a group that want little get it even though others
-/// want all of it. Half of what the group may do is for the modest alone.
+/// want all of it. Half of what the group may do is for the modest alone; how much modest is depends on how many
+/// there are.
 pub(super) struct Fair<G, M> {
     members: Limiter<M>,
     modest: Limiter<M>,
+    per_member: f64,
     groups: Limiter<G>,
     for_modest: Limiter<G>,
+    crowds: HashMap<G, Crowd<M>>,
+}
+
+/// Who of a group has been active lately.
+struct Crowd<M> {
+    since: Instant,
+    now: HashSet<M>,
+    before: usize,
+}
+
+impl<M: Eq + Hash> Crowd<M> {
+    /// How many there are, with this one.
+    fn count(&mut self, member: M, now: Instant) -> usize {
+        if now.saturating_duration_since(self.since) >= COUNTED {
+            self.before = self.now.len();
+            self.now.clear();
+            self.since = now;
+        }
+        if self.now.len() < MAX_COUNTED {
+            self.now.insert(member);
+        }
+        self.now.len().max(self.before)
+    }
 }
 
 impl<G: Copy + Eq + Hash, M: Copy + Eq + Hash> Fair<G, M> {
@@ -100,16 +140,32 @@ impl<G: Copy + Eq + Hash, M: Copy + Eq + Hash> Fair<G, M> {
     pub(super) fn new(per_member: u32, per_group: u32) -> Self {
         Self {
             members: Limiter::new(per_member),
-            modest: Limiter::new(per_member.div_ceil(MODEST)),
+            modest: Limiter::new(per_member),
+            per_member: f64::from(per_member),
             groups: Limiter::new(per_group.div_ceil(2)),
             for_modest: Limiter::new(per_group / 2),
+            crowds: HashMap::new(),
         }
     }
 
     /// Whether a member may do one more thing now.
     pub(super) fn permit(&mut self, group: G, member: M, now: Instant) -> bool {
-        let modest = self.modest.permit(member, now) && self.for_modest.permit(group, now);
+        let crowd = self.crowd(group, member, now);
+        let rate = (self.for_modest.rate * MODEST / crowd).min(self.per_member / 6.0);
+        let burst = (rate * f64::from(BURST_SECONDS)).max(FIRST);
+        let modest = self.modest.permit_at(member, rate, burst, now) && self.for_modest.permit(group, now);
         self.members.permit(member, now) && (modest || self.groups.permit(group, now))
+    }
+
+    fn crowd(&mut self, group: G, member: M, now: Instant) -> f64 {
+        if self.crowds.len() >= MAX_BUCKETS && !self.crowds.contains_key(&group) {
+            self.crowds.retain(|_, crowd| now.saturating_duration_since(crowd.since) < COUNTED * 2);
+            if self.crowds.len() >= MAX_BUCKETS {
+                return MAX_COUNTED as f64;
+            }
+        }
+        let new = || Crowd { since: now, now: HashSet::new(), before: 0 };
+        self.crowds.entry(group).or_insert_with(new).count(member, now) as f64
     }
 }
 
@@ -134,6 +190,23 @@ mod tests {
         // A minute's worth and the burst.
         assert!((30_000..=71_000).contains(&greedy), "{greedy}");
         assert!(fair.permit("other net", 1_000, start));
+    }
+
+    /// As many as a /24 has, each of whom would be modest alone, and one that comes late.
+    #[test]
+    fn a_crowd_that_is_hardly_greedy_leaves_newcomers_their_part() {
+        let (start, mut fair) = (Instant::now(), Fair::new(30, 100));
+        let mut granted = 0;
+        for step in 0..1_200_u64 {
+            let now = start + Duration::from_millis(step * 50);
+            granted += (0..250).filter(|member| fair.permit("net", *member, now)).count();
+            if step % 100 == 99 {
+                // The first packets of a call, and the repetitions.
+                let member = 1_000 + step;
+                assert!((0..4).all(|_| fair.permit("net", member, now)), "after {step} steps");
+            }
+        }
+        assert!((3_000..=7_100).contains(&granted), "{granted}");
     }
 
     #[test]

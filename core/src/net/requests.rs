@@ -4,7 +4,7 @@
 //! that an asker hears of a terminal that doesn't answer, instead of running out of time itself. Running out of time
 //! says nothing about the connection (the delay may be a third party's); it is a reason to [probe](super::probe) it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use libp2p::request_response::{self, OutboundFailure, OutboundRequestId, ResponseChannel};
@@ -17,15 +17,18 @@ use tracing::debug;
 use super::client::RequestError;
 use super::codec::{Request, Response};
 use super::driver::Driver;
+use crate::fair::FairQueue;
 
 /// Requests to one peer without an answer at a time: as many streams as it will grant ([`Standing`], which is usually
 /// mutual), less one for a probe and one for the DHT. More wait.
 const SPARE: usize = 2;
 
 /// Requests that wait at a time, for a connection or for others to be answered, altogether and for one peer; more fail
-/// at once.
+/// at once. Those for whom they are made take turns, and whoever has most of them gives way, so that a flood for a peer
+/// keeps nobody else from it.
 const MAX_WAITING: usize = 1_024;
 const MAX_WAITING_PER_PEER: usize = 128;
+const MAX_WAITING_PER_ASKER: usize = 64;
 
 /// A request without an answer has failed.
 pub(super) const REQUEST_TIME: Duration = Duration::from_secs(5);
@@ -49,6 +52,16 @@ pub(super) enum Asker {
     Link,
     /// Nobody: it was a greeting, identify tells the rest.
     Greeting,
+}
+
+impl Asker {
+    /// The peer that the request is made for, if it is not this node's own.
+    fn peer(&self) -> Option<PeerId> {
+        match self {
+            Self::Forward { from, .. } => Some(*from),
+            Self::Task(_) | Self::Link | Self::Greeting => None,
+        }
+    }
 }
 
 impl From<oneshot::Sender<Result<Response, RequestError>>> for Asker {
@@ -79,7 +92,15 @@ struct Waiting {
     addrs: Vec<Multiaddr>,
     /// Whether these addresses have been dialled, and not just somebody else's attempt been joined.
     dialled: bool,
-    queue: VecDeque<(Request, Asker, Instant)>,
+    /// By the peer that they are made for; `None` for this node's own.
+    queue: FairQueue<Option<PeerId>, Delayed>,
+}
+
+/// One of them.
+struct Delayed {
+    request: Request,
+    asker: Asker,
+    until: Instant,
 }
 
 impl Driver {
@@ -93,23 +114,24 @@ impl Driver {
         if to == *self.swarm.local_peer_id() {
             return self.answered(to, asker, Err(RequestError::Unreachable));
         }
-        let full = self.requests.waiting_total >= MAX_WAITING
-            || self.requests.waiting.get(&to).is_some_and(|w| w.queue.len() >= MAX_WAITING_PER_PEER);
-        if full {
+        if self.requests.waiting_total >= MAX_WAITING {
             return self.answered(to, asker, Err(RequestError::Busy));
         }
-        self.requests.waiting_total += 1;
         let known = self.requests.waiting.contains_key(&to);
-        let waiting = self.requests.waiting.entry(to).or_insert(Waiting {
+        let waiting = self.requests.waiting.entry(to).or_insert_with(|| Waiting {
             addrs: Vec::new(),
             dialled: false,
-            queue: VecDeque::new(),
+            queue: FairQueue::new(MAX_WAITING_PER_PEER, MAX_WAITING_PER_ASKER),
         });
-        waiting.queue.push_back((request, asker, until));
+        let out = waiting.queue.push(asker.peer(), Delayed { request, asker, until });
         for addr in addrs {
             if !waiting.addrs.contains(&addr) {
                 waiting.addrs.push(addr);
             }
+        }
+        match out {
+            Some(Delayed { asker, .. }) => self.answered(to, asker, Err(RequestError::Busy)),
+            None => self.requests.waiting_total += 1,
         }
         if !known && !connected {
             self.dial_waiting(to);
@@ -170,9 +192,9 @@ impl Driver {
 
     /// Requests that waited for a peer get no answer.
     pub(super) fn fail_waiting(&mut self, peer: PeerId) {
-        let Some(waiting) = self.requests.waiting.remove(&peer) else { return };
+        let Some(mut waiting) = self.requests.waiting.remove(&peer) else { return };
         self.requests.waiting_total -= waiting.queue.len();
-        for (_, asker, _) in waiting.queue {
+        while let Some(Delayed { asker, .. }) = waiting.queue.pop() {
             self.answered(peer, asker, Err(RequestError::Unreachable));
         }
     }
@@ -183,7 +205,7 @@ impl Driver {
             let Some(waiting) = self.requests.waiting.get_mut(&peer) else { return };
             // A later attempt to connect is none of theirs.
             waiting.dialled = false;
-            let Some((request, asker, until)) = waiting.queue.pop_front() else {
+            let Some(Delayed { request, asker, until }) = waiting.queue.pop() else {
                 self.requests.waiting.remove(&peer);
                 return;
             };
@@ -202,10 +224,8 @@ impl Driver {
         }
         let mut late = Vec::new();
         for (peer, waiting) in &mut self.requests.waiting {
-            let (over, queue): (VecDeque<_>, _) =
-                std::mem::take(&mut waiting.queue).into_iter().partition(|(_, _, until)| *until <= now);
-            waiting.queue = queue;
-            late.extend(over.into_iter().map(|(_, asker, _)| (*peer, asker)));
+            let over = waiting.queue.extract(|delayed| delayed.until <= now);
+            late.extend(over.into_iter().map(|delayed| (*peer, delayed.asker)));
         }
         self.requests.waiting_total -= late.len();
         for (peer, asker) in late {
