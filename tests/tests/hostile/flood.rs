@@ -314,6 +314,12 @@ fn a_flood_of_invites_leaves_room_for_a_proper_call() -> Outcome {
     let (dialled, rang) = ring_among_others(&mut scene.ada, &mut scene.bob)?;
     let during = siege.sent() - before;
     end_of(&mut scene.ada)?;
+    // Before that the victim's call would be an answer to hers.
+    let number = scene.ada.number().parse::<Number>()?.canonical();
+    scene
+        .bob
+        .process
+        .wait_for("the end of it", STEP, |event| event.name() == "ended" && event.text("number") == number)?;
     // And the victim itself calls: what strangers claim does not delay the callee's answers.
     let (own_dialled, own_rang) = ring_among_others(&mut scene.bob, &mut scene.ada)?;
     siege.until_more(1).map_err(|error| format!("the flood was over when it rang: {error}"))?;
