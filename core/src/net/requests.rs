@@ -14,6 +14,7 @@ use libp2p::{Multiaddr, PeerId};
 use tokio::sync::oneshot;
 use tracing::debug;
 
+use super::addr;
 use super::client::RequestError;
 use super::codec::{Request, Response};
 use super::driver::Driver;
@@ -145,9 +146,29 @@ impl Driver {
     }
 
     fn send(&mut self, to: PeerId, request: Request, asker: Asker, until: Instant) {
+        if let Asker::Task(_) = asker {
+            self.expect_answer(&to, &request);
+        }
         let id = self.swarm.behaviour_mut().signal.send_request(&to, request);
         self.requests.sent.insert(id, Sent { to, asker, until });
         *self.requests.open.entry(to).or_default() += 1;
+    }
+
+    /// A packet of this terminal's own goes out.
+    fn expect_answer(&mut self, peer: &PeerId, request: &Request) {
+        let to = match request {
+            Request::Forward { to, .. } => Some(*to),
+            Request::Deliver { .. } => addr::terminal_of(peer),
+            Request::Hello
+            | Request::Register { .. }
+            | Request::Find { .. }
+            | Request::Store { .. }
+            | Request::Seek { .. }
+            | Request::Publish { .. } => None,
+        };
+        if let Some(to) = to {
+            self.service.expect(to, Instant::now());
+        }
     }
 
     /// A request is over, one way or the other: the next one may be sent.

@@ -5,7 +5,7 @@
 //! acknowledgement, a proof, the disk.
 
 use std::collections::HashMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use libp2p::PeerId;
 use libp2p::request_response::ResponseChannel;
@@ -32,6 +32,11 @@ use crate::clock::wall_clock;
 const DIALS_PER_SOURCE: u32 = 2;
 const MAX_DIALLED: usize = 64;
 
+/// Terminals that answers are expected from, and how long after this one has written to them last. A call that rings has
+/// something to say more often.
+const MAX_EXPECTED: usize = 256;
+const EXPECTED_FOR: Duration = Duration::from_secs(60);
+
 /// STUN servers told to others.
 const MAX_STUN: usize = 4;
 
@@ -41,6 +46,10 @@ pub(super) struct Service {
     first_hand: Fair<Source, PeerId>,
     second_hand: Fair<Source, PeerId>,
     deliveries: Fair<Bringer, TerminalId>,
+    /// Terminals that this one has written to, and when last.
+    expected: HashMap<TerminalId, Instant>,
+    /// What they write, beside all others.
+    answers: Limiter<(Bringer, TerminalId)>,
     queries: Limiter<Source>,
     dials: Limiter<Source>,
     in_flight: HashMap<PeerId, usize>,
@@ -57,6 +66,8 @@ impl Service {
             first_hand: Fair::new(limits.forward_per_peer, limits.forward_per_source),
             second_hand: Fair::new(limits.forward_second_hand, limits.forward_per_source),
             deliveries: Fair::new(limits.forward_per_peer, limits.deliver_per_bringer),
+            expected: HashMap::new(),
+            answers: Limiter::new(limits.forward_per_peer),
             queries: Limiter::new(limits.queries_per_source),
             dials: Limiter::new(DIALS_PER_SOURCE),
             in_flight: HashMap::new(),
@@ -82,6 +93,22 @@ impl Service {
     /// Whether the source may ask or store one more thing.
     pub(super) fn permit_query(&mut self, source: Source) -> bool {
         self.queries.permit(source, Instant::now())
+    }
+
+    /// This terminal writes to that one: what it answers has a share of its own.
+    pub(super) fn expect(&mut self, terminal: TerminalId, now: Instant) {
+        if self.expected.len() >= MAX_EXPECTED && !self.expected.contains_key(&terminal) {
+            let last = self.expected.iter().min_by_key(|(_, at)| **at).map(|(terminal, _)| *terminal);
+            last.map(|last| self.expected.remove(&last));
+        }
+        self.expected.insert(terminal, now);
+    }
+
+    /// Whether a packet for this terminal may come in.
+    fn permit_delivery(&mut self, bringer: Bringer, from: TerminalId, now: Instant) -> bool {
+        let written = self.expected.get(&from);
+        let expected = written.is_some_and(|at| now.saturating_duration_since(*at) < EXPECTED_FOR);
+        (expected && self.answers.permit((bringer, from), now)) || self.deliveries.permit(bringer, from, now)
     }
 
     /// Counts a packet on its way; `false` when too many are.
@@ -311,7 +338,7 @@ impl Driver {
         } else {
             (Bringer::Source(self.peers.source(&peer)), via)
         };
-        let permitted = self.service.deliveries.permit(bringer, counted, now);
+        let permitted = self.service.permit_delivery(bringer, counted, now);
         if !permitted || !self.tell(NetEvent::Signal { from, via, blob }) {
             return Response::Busy;
         }
@@ -410,4 +437,61 @@ pub(super) fn stored(result: Result<(), Refused>) -> Response {
         Err(Refused::Proof) => Refusal::Invalid,
     };
     Response::Refused { reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::Role;
+
+    fn service() -> Service {
+        Service::new(&Limits::for_role(Role::Terminal))
+    }
+
+    #[test]
+    fn answers_come_in_beside_any_crowd_for_a_while() {
+        let (mut service, start) = (service(), Instant::now());
+        let bringer = Bringer::Directory(PeerId::random());
+        let (answering, stranger) = (TerminalId::from_bytes([251; 32]), TerminalId::from_bytes([252; 32]));
+        service.expect(answering, start);
+        let mut now = start;
+        for step in 0..1_500_u64 {
+            now = start + Duration::from_millis(step * 20);
+            for n in 0..250 {
+                service.permit_delivery(bringer, TerminalId::from_bytes([n; 32]), now);
+            }
+            // Twenty-five a second.
+            if step % 2 == 0 {
+                assert!(service.permit_delivery(bringer, answering, now), "after {step} steps");
+            }
+        }
+        let mut burst = |from| (0..200).filter(|_| service.permit_delivery(bringer, from, now)).count();
+        assert!(burst(answering) > burst(stranger) * 4, "who is not expected has a stranger's share");
+        let over = now + EXPECTED_FOR;
+        assert!((0..500).filter(|_| service.permit_delivery(bringer, answering, over)).count() < 400);
+    }
+
+    #[test]
+    fn those_from_whom_answers_are_expected_are_bounded() {
+        let (mut service, start) = (service(), Instant::now());
+        for n in 0..1_000_u32 {
+            let mut id = [7; 32];
+            id[..4].copy_from_slice(&n.to_be_bytes());
+            service.expect(TerminalId::from_bytes(id), start + Duration::from_millis(n.into()));
+        }
+        assert_eq!(service.expected.len(), MAX_EXPECTED);
+        assert!(service.expected.values().all(|at| *at >= start + Duration::from_millis(744)));
+    }
+
+    #[test]
+    fn refused_packets_leave_nothing_behind() {
+        let mut limits = Limits::for_role(Role::Directory);
+        limits.in_flight = 1;
+        let mut service = Service::new(&limits);
+        let first = PeerId::random();
+        assert!(service.depart(first));
+        assert!(!(0..100).any(|_| service.depart(PeerId::random())));
+        service.arrive(first);
+        assert!(service.in_flight.is_empty() && service.in_flight_total == 0);
+    }
 }
