@@ -98,7 +98,8 @@ pub struct TerminalRecord {
     /// The identity's certificate for the terminal that signs this record.
     #[n(1)]
     pub cert: SignedCert,
-    /// Where it is reached, best first, at most [`MAX_ADDRS`]. Empty: it has gone off line.
+    /// Where it is reached, best first, at most [`MAX_ADDRS`]. One that [says only who it is](NodeAddr::is_peer_only) is for
+    /// those who are connected with it. Empty: it has gone off line.
     #[n(2)]
     pub addrs: Vec<NodeAddr>,
     /// Time of signing. The terminal's record with the highest one counts.
