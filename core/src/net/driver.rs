@@ -168,11 +168,13 @@ impl Driver {
         self.stop(done).await;
     }
 
-    /// A terminal registers over the connection that it has. Others to the same key are of its former life, before it
-    /// was killed or moved: nobody reads them, but requests would be sent over them in turn until they time out.
+    /// Whoever registers or sends does so over the connection that it has. Others that it made before are of its former
+    /// life, before it was killed or moved: nobody reads them, but requests would be sent over them in turn until they
+    /// time out.
     pub(super) fn leave_older_connections(&mut self, peer: PeerId, alive: ConnectionId) {
         let older: Vec<ConnectionId> = self.peers.get(&peer).map_or_else(Vec::new, |known| {
-            known.conns.iter().map(|conn| conn.id).filter(|id| *id < alive).collect()
+            let older = known.conns.iter().filter(|conn| conn.inbound && conn.id < alive);
+            older.map(|conn| conn.id).collect()
         });
         for id in older {
             self.swarm.close_connection(id);

@@ -1,11 +1,13 @@
 //! Who is connected, over what, and what they can do.
 
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, PeerId};
 
 use super::addr::{self, Source};
+use super::probe::PROBE_TIME;
 
 /// One connection.
 pub(super) struct Conn {
@@ -16,10 +18,16 @@ pub(super) struct Conn {
     pub(super) inbound: bool,
 }
 
+/// A peer whose packets come through another node is doubted if nothing has come from itself for so long.
+const SILENT: Duration = Duration::from_secs(5);
+
 /// One connected peer.
-#[derive(Default)]
 pub(super) struct Peer {
     pub(super) conns: Vec<Conn>,
+    /// When it connected last, or asked for something.
+    heard: Instant,
+    /// Until then its connections may be those of its former life: whether they are is being looked into.
+    doubted: Option<Instant>,
     /// It said in identify that it stores records of the DHT.
     pub(super) dht: bool,
     /// It said that it speaks our signalling protocol.
@@ -31,6 +39,37 @@ pub(super) struct Peer {
 }
 
 impl Peer {
+    fn new(now: Instant) -> Self {
+        Self {
+            conns: Vec::new(),
+            heard: now,
+            doubted: None,
+            dht: false,
+            signal: false,
+            relay: false,
+            addrs: Vec::new(),
+        }
+    }
+
+    /// It has asked for something.
+    pub(super) fn asks(&mut self, now: Instant) {
+        (self.heard, self.doubted) = (now, None);
+    }
+
+    /// Somebody else has brought a packet of its. `true` if that is a reason to look whether it is there.
+    pub(super) fn is_elsewhere(&mut self, now: Instant) -> bool {
+        let silent = now.saturating_duration_since(self.heard) >= SILENT;
+        if silent {
+            self.doubted = Some(now + PROBE_TIME);
+        }
+        silent
+    }
+
+    /// Whether its connections may lead nowhere.
+    pub(super) fn is_doubted(&self, now: Instant) -> bool {
+        self.doubted.is_some_and(|until| now < until)
+    }
+
     /// The address of a connection that doesn't go through a relay.
     pub(super) fn direct(&self) -> Option<&Multiaddr> {
         self.conns.iter().map(|conn| &conn.remote).find(|remote| !addr::is_relayed(remote))
@@ -63,7 +102,9 @@ impl Peers {
         remote: Multiaddr,
         inbound: bool,
     ) -> bool {
-        let entry = self.map.entry(peer).or_default();
+        let now = Instant::now();
+        let entry = self.map.entry(peer).or_insert_with(|| Peer::new(now));
+        entry.asks(now);
         entry.conns.push(Conn { id, remote, inbound });
         entry.conns.len() == 1
     }

@@ -264,8 +264,11 @@ impl Driver {
                 message: Message::Request { request, channel, .. },
                 ..
             } => {
-                if matches!(request, Request::Register { .. }) {
+                if matches!(request, Request::Register { .. } | Request::Forward { .. }) {
                     self.leave_older_connections(peer, connection_id);
+                }
+                if let Some(peer) = self.peers.get_mut(&peer) {
+                    peer.asks(Instant::now());
                 }
                 self.swarm.behaviour_mut().gate.used(&peer);
                 self.serve(peer, request, channel);

@@ -218,6 +218,7 @@ impl Driver {
                 let now = Instant::now();
                 if let Some(origin) = parcel.origin.as_ref().and_then(addr::peer_of) {
                     self.service.ways.learn(origin, peer, now);
+                    self.is_elsewhere(origin, now);
                 }
                 // Answers will come back through the asker's own connection.
                 self.linger(peer, now);
@@ -231,6 +232,15 @@ impl Driver {
     }
 
     /// Where a packet goes, or why it goes nowhere. Counts it as departed.
+    /// A packet of a peer came through another directory. If the peer is connected here too, it may be that nobody is at the
+    /// other end any more. Those who are registered have the last word where they are.
+    fn is_elsewhere(&mut self, peer: PeerId, now: Instant) {
+        let known = self.peers.get_mut(&peer).filter(|_| !self.service.is_registered(&peer));
+        if known.is_some_and(|known| known.is_elsewhere(now)) {
+            self.probe(peer);
+        }
+    }
+
     fn plan(&mut self, peer: PeerId, parcel: &Parcel) -> Result<Plan, Response> {
         if !self.config.role.serves() {
             return Err(Response::Refused { reason: Refusal::NotServing });
@@ -248,7 +258,9 @@ impl Driver {
         }
         let way = service.ways.to(&target, now).filter(|_| first);
         let next = parcel.next.as_deref().filter(|_| first);
-        let plan = if target != peer && self.peers.contains(&target) {
+        let doubted = self.peers.get(&target).is_some_and(|target| target.is_doubted(now));
+        let connected = target != peer && self.peers.contains(&target);
+        let plan = if connected && !(doubted && next.is_some()) {
             Plan::Deliver(target)
         } else if let Some(next) = next.and_then(|next| self.next_hop(next)) {
             if !self.may_dial_for(source, &next.0, now) {
@@ -257,6 +269,8 @@ impl Driver {
             Plan::Next(next)
         } else if let Some(directory) = way.filter(|way| *way != peer && self.peers.contains(way)) {
             Plan::Next((directory, Vec::new()))
+        } else if connected {
+            Plan::Deliver(target)
         } else {
             return Err(Response::NotConnected);
         };
