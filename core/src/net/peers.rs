@@ -146,3 +146,22 @@ impl Peers {
         self.map.get(peer).map_or(Source::Relayed, Peer::source)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_silent_peer_is_doubted_when_its_packets_come_from_elsewhere_until_it_asks() {
+        let start = Instant::now();
+        let mut peer = Peer::new(start);
+        assert!(!peer.is_elsewhere(start + SILENT / 2), "it has just been heard");
+        let later = start + SILENT;
+        assert!(peer.is_elsewhere(later) && peer.is_doubted(later));
+        // By then its connections have been probed.
+        assert!(!peer.is_doubted(later + PROBE_TIME));
+        assert!(peer.is_elsewhere(later));
+        peer.asks(later);
+        assert!(!peer.is_doubted(later) && !peer.is_elsewhere(later));
+    }
+}

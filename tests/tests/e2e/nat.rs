@@ -157,6 +157,33 @@ fn a_killed_terminal_is_rung_at_once_where_it_comes_back() -> Outcome {
     Ok(())
 }
 
+/// The connections that it had lead nowhere; answers must not go there. It is not connected with the callee's directory of
+/// its own account, but because it called before.
+#[test]
+fn a_killed_terminal_that_calls_again_hears_at_once() -> Outcome {
+    let pair = Pair::new("again", Nat::PortRestricted, Nat::PortRestricted, 10)?;
+    let other = pair.lab.host("other", Impairment::delay_ms(10))?;
+    let first = Directory::start(Some(&pair.directory), DirectoryPlan::default())?;
+    let plan = DirectoryPlan { entry: vec![first.address()], ..DirectoryPlan::default() };
+    let second = Directory::start(Some(&other), plan)?;
+    let [ada, bob] = Account::create_all(["ada", "bob"])?;
+    let plan = |directory: &Directory| TerminalPlan {
+        entry: directory.addresses.clone(),
+        mic: Some(speech::a()),
+        ..TerminalPlan::default()
+    };
+    let mut ada = Terminal::online(ada, Some(&pair.a), plan(&first))?;
+    let mut bob = Terminal::online(bob, Some(&pair.b), plan(&second))?;
+    let before = Call::place(&mut ada, &mut bob)?;
+    hang_up(&mut ada, &mut bob)?;
+    ada.restart(Some(&pair.a))?;
+    ada.process.wait("online", STEP)?;
+    let again = Call::place(&mut ada, &mut bob)?;
+    let (before, again) = (before.answer_to_audio_ms(), again.answer_to_audio_ms());
+    assert!(again < before * 5.0, "{again:.0} ms from the answer to the first sound, after {before:.0} ms");
+    Ok(())
+}
+
 /// Without a media relay two symmetric NATs can't be pierced: said within 8 s of the answer, and nobody hangs.
 #[test]
 fn a_call_that_finds_no_path_ends_and_says_so() -> Outcome {
