@@ -154,7 +154,7 @@ impl PhoneBuilder {
     }
 
     /// Treat private and loopback addresses as public ones: laboratories and closed networks. Default: only while no
-    /// public address is configured, remembered, reached, or this terminal's own, as on a LAN of its own; see
+    /// public address is configured, remembered or reached (or its own, if it serves), as on a LAN of its own; see
     /// [`NetConfig::allow_private`](crate::net::NetConfig::allow_private).
     pub fn allow_private(mut self, on: bool) -> Self {
         self.allow_private = Some(on);

@@ -53,7 +53,7 @@ pub struct NetConfig {
     pub publish_direct: bool,
     /// Whether private and loopback addresses of others are used and own ones published. `None`: only while no public
     /// address is known, as in a laboratory or a LAN of its own: none is configured (`entry`, `external`) or remembered of
-    /// an earlier run, none was reached in this one, and this node listens on none itself.
+    /// an earlier run, none was reached in this one, and this node, if it serves others, listens on none itself.
     pub allow_private: Option<bool>,
     /// Directory for `net.sqlite` (records held, peers remembered). `None`: memory only.
     pub data: Option<PathBuf>,

@@ -91,8 +91,11 @@ impl Driver {
         if let Some(addr) = addr::text(&address) {
             self.tell(NetEvent::Listening { addr });
         }
-        // Whoever has a public address of its own is on the internet.
-        self.not_private_if_public(&address);
+        // Whoever serves others under a public address does so on the internet. A terminal has one on many a local network,
+        // whose directory has none.
+        if self.config.role.serves() {
+            self.not_private_if_public(&address);
+        }
         self.refresh_external();
         self.hurry_links(Instant::now());
     }
