@@ -103,7 +103,7 @@ fn a_terminal_keeps_its_contacts_through_kills() -> Outcome {
         let (code, said) = exit(&wait_until_it_takes(&ada, &["contact", "add", &bob.number, &name])?);
         assert_eq!(code, 0, "{said}");
         ada.restart(None)?;
-        let (code, said) = exit(&ada.account.offhook(None, &["contact", "list", "--json"])?);
+        let (code, said) = exit(&wait_until_it_takes(&ada, &["contact", "list", "--json"])?);
         assert_eq!(code, 0, "{said}");
         assert!(said.contains(&name), "{name} is gone: {said}");
     }
