@@ -84,7 +84,7 @@ pub struct Settings {
     )]
     pub entry: Option<Vec<NodeAddr>>,
 
-    /// Address on which STUN requests are answered [default: [::]:3478, which is IPv6 and IPv4]
+    /// Address on which STUN requests are answered [default: port 3478 of every address, IPv6 and IPv4]
     #[arg(long, env = "OFFHOOK_DIRECTORY_STUN", value_name = "IP:PORT", hide_env_values = true)]
     pub stun: Option<SocketAddr>,
 
