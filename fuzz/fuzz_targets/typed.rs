@@ -13,7 +13,11 @@ fuzz_target!(|data: &[u8]| {
         Err(error) => assert!(!error.message.is_empty()),
     }
     let (number, rest) = split_number(text);
-    assert!(number.len() + rest.len() <= text.len() && text.trim_start().starts_with(number));
+    // A name may stand in quotation marks.
+    let front = text.trim_start();
+    let name = front.strip_prefix('"').map_or(front, str::trim_start);
+    assert!(number.len() + rest.len() <= text.len());
+    assert!(front.starts_with(number) || name.starts_with(number));
     if let Ok(id) = text.parse::<AccountId>() {
         assert_eq!(id.as_str().parse().ok(), Some(id), "an ID is what it is normalised to");
     }
