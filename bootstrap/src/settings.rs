@@ -84,8 +84,14 @@ pub struct Settings {
     )]
     pub entry: Option<Vec<NodeAddr>>,
 
-    /// Address on which STUN requests are answered [default: port 3478 of every address, IPv6 and IPv4]
-    #[arg(long, env = "OFFHOOK_DIRECTORY_STUN", value_name = "IP:PORT", hide_env_values = true)]
+    /// Address on which STUN requests are answered.
+    #[arg(
+        long,
+        env = "OFFHOOK_DIRECTORY_STUN",
+        value_name = "IP:PORT",
+        hide_env_values = true,
+        help = "Address on which STUN requests are answered [default: [::]:3478, which is IPv6 and IPv4]"
+    )]
     pub stun: Option<SocketAddr>,
 
     /// Address of /metrics and /health, or "none" [default: 127.0.0.1:9464]
