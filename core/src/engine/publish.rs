@@ -177,7 +177,7 @@ impl Engine {
 
     /// Tell how the telephone stands with the network, if that has changed.
     pub(super) fn update_line(&mut self) {
-        let line = self.publisher.judge(Near::of(&self.net.status()), Instant::now());
+        let line = self.publisher.judge(Near::of(&self.status.borrow()), Instant::now());
         if line == self.publisher.line {
             return;
         }

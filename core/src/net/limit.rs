@@ -57,7 +57,7 @@ impl<K: Eq + Hash> Limiter<K> {
         self.permit_at(key, self.rate, self.burst, now)
     }
 
-    /// The same at a rate and with a burst of its own, not above the limiter's.
+    /// The same at a rate and with a burst of its own.
     fn permit_at(&mut self, key: K, rate: f64, burst: f64, now: Instant) -> bool {
         if let Some(bucket) = self.buckets.get_mut(&key) {
             return bucket.take(rate, burst, now);
@@ -91,6 +91,9 @@ impl<K: Eq + Hash> Limiter<K> {
 /// that come new.
 const MODEST: f64 = 0.5;
 
+/// However few there are, one that does more than one part in so many of what a member may is not modest.
+const GREEDY: f64 = 6.0;
+
 /// Members of a group are counted for so long.
 const COUNTED: Duration = Duration::from_secs(5);
 
@@ -107,7 +110,6 @@ const FIRST: f64 = 4.0;
 pub(super) struct Fair<G, M> {
     members: Limiter<M>,
     modest: Limiter<M>,
-    per_member: f64,
     groups: Limiter<G>,
     for_modest: Limiter<G>,
     crowds: HashMap<G, Crowd<M>>,
@@ -141,7 +143,6 @@ impl<G: Copy + Eq + Hash, M: Copy + Eq + Hash> Fair<G, M> {
         Self {
             members: Limiter::new(per_member),
             modest: Limiter::new(per_member),
-            per_member: f64::from(per_member),
             groups: Limiter::new(per_group.div_ceil(2)),
             for_modest: Limiter::new(per_group / 2),
             crowds: HashMap::new(),
@@ -151,7 +152,7 @@ impl<G: Copy + Eq + Hash, M: Copy + Eq + Hash> Fair<G, M> {
     /// Whether a member may do one more thing now.
     pub(super) fn permit(&mut self, group: G, member: M, now: Instant) -> bool {
         let crowd = self.crowd(group, member, now);
-        let rate = (self.for_modest.rate * MODEST / crowd).min(self.per_member / 6.0);
+        let rate = (self.for_modest.rate * MODEST / crowd).min(self.members.rate / GREEDY);
         let burst = (rate * f64::from(BURST_SECONDS)).max(FIRST);
         let modest = self.modest.permit_at(member, rate, burst, now) && self.for_modest.permit(group, now);
         self.members.permit(member, now) && (modest || self.groups.permit(group, now))
