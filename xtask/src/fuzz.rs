@@ -6,13 +6,22 @@ use std::process::Command;
 use crate::run::{Outcome, cargo, root, run, target};
 use crate::setup;
 
-/// Builds the fuzz targets with coverage counters and runs each for some seconds.
+/// How long a target runs.
+#[derive(Clone, Copy, Debug)]
+pub enum Length {
+    /// As many seconds, with a seed of chance: what looks for new faults.
+    Seconds(u32),
+    /// As many inputs, always the same ones: what a test may be made of.
+    Inputs(u32),
+}
+
+/// Builds the fuzz targets with coverage counters and runs each.
 ///
 /// Much as `cargo fuzz --sanitizer none` would: safe Rust has little to gain from the address sanitizer, and a panic is
 /// found without it. Profile and dependencies are those of every other build, so that nothing is compiled anew but the packages of
 /// this workspace. `fuzz/seeds` is where each target begins, its corpus grows in `fuzz/corpus`, and what made it panic
 /// is kept in `fuzz/artifacts`.
-pub fn fuzz(seconds: u32, only: Option<&str>) -> Outcome {
+pub fn fuzz(length: Length, only: Option<&str>) -> Outcome {
     let folder = root().join("fuzz");
     let targets = targets(&folder)?;
     let chosen: Vec<_> = targets.iter().filter(|name| only.is_none_or(|only| name.contains(only))).collect();
@@ -22,10 +31,10 @@ pub fn fuzz(seconds: u32, only: Option<&str>) -> Outcome {
     setup::for_building()?;
     let build = ["build", "--locked", "--package", "offhook-fuzz", "--bins"];
     run(cargo(&build).env("RUSTC_WORKSPACE_WRAPPER", folder.join("rustc-with-coverage")))?;
-    chosen.into_iter().try_for_each(|name| run_target(&folder, name, seconds))
+    chosen.into_iter().try_for_each(|name| run_target(&folder, name, length))
 }
 
-fn run_target(folder: &Path, name: &str, seconds: u32) -> Outcome {
+fn run_target(folder: &Path, name: &str, length: Length) -> Outcome {
     let (corpus, artifacts) = (folder.join("corpus").join(name), folder.join("artifacts").join(name));
     for path in [&corpus, &artifacts] {
         std::fs::create_dir_all(path).map_err(|error| format!("{}: {error}", path.display()))?;
@@ -34,7 +43,10 @@ fn run_target(folder: &Path, name: &str, seconds: u32) -> Outcome {
     let mut command = Command::new(target().join("debug").join(name));
     command
         .arg(format!("-artifact_prefix={}/", artifacts.display()))
-        .arg(format!("-max_total_time={seconds}"))
+        .args(match length {
+            Length::Seconds(seconds) => vec![format!("-max_total_time={seconds}")],
+            Length::Inputs(inputs) => vec!["-seed=1".to_owned(), format!("-runs={inputs}")],
+        })
         .args(["-print_final_stats=1", "-verbosity=0", "-timeout=10", "-rss_limit_mb=1024"])
         .arg(&corpus)
         .args(seeds);

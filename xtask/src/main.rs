@@ -27,9 +27,9 @@ enum Task {
     Demo,
     /// Everything that CI runs: format, licences, lints, tests, documentation, a short fuzz run
     Test {
-        /// Seconds each fuzz target runs
-        #[arg(long, default_value_t = 5)]
-        fuzz_seconds: u32,
+        /// Inputs that each fuzz target is given, the same ones each time
+        #[arg(long, default_value_t = 20_000)]
+        fuzz_inputs: u32,
     },
     /// Fuzz every decoder
     Fuzz {
@@ -76,8 +76,8 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().task {
         Task::Setup => setup::setup(),
         Task::Demo => demo(),
-        Task::Test { fuzz_seconds } => test::test(fuzz_seconds),
-        Task::Fuzz { seconds, target } => fuzz::fuzz(seconds, target.as_deref()),
+        Task::Test { fuzz_inputs } => test::test(fuzz_inputs),
+        Task::Fuzz { seconds, target } => fuzz::fuzz(fuzz::Length::Seconds(seconds), target.as_deref()),
         Task::Bench { name, json, count } => bench(name, json, count),
     };
     match outcome {

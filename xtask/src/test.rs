@@ -2,12 +2,12 @@
 
 use std::time::Instant;
 
-use crate::fuzz::fuzz;
+use crate::fuzz::{Length, fuzz};
 use crate::run::{Outcome, as_root, cargo, run};
 use crate::setup;
 
 /// Runs every check; the cheap ones first.
-pub fn test(fuzz_seconds: u32) -> Outcome {
+pub fn test(fuzz_inputs: u32) -> Outcome {
     let start = Instant::now();
     setup::setup()?;
     run(&mut cargo(&["fmt", "--all", "--check"]))?;
@@ -22,7 +22,7 @@ pub fn test(fuzz_seconds: u32) -> Outcome {
     run(&mut cargo(&["test", "--doc", "--workspace", "--locked"]))?;
     run(cargo(&["doc", "--workspace", "--no-deps", "--locked"])
         .env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private-intra-doc-links"))?;
-    fuzz(fuzz_seconds, None)?;
+    fuzz(Length::Inputs(fuzz_inputs), None)?;
     eprintln!("everything passed in {} s", start.elapsed().as_secs());
     Ok(())
 }

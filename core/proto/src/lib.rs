@@ -13,6 +13,7 @@ pub mod jitter;
 pub mod number;
 pub mod proof;
 pub mod record;
+pub mod relay;
 pub mod rtp;
 pub mod service;
 pub mod signalling;

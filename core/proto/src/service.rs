@@ -7,6 +7,7 @@ use std::fmt;
 use minicbor::{Decode, Encode};
 
 use crate::identity::{SignedCert, TerminalId};
+use crate::relay::{GuestClaim, RelayTicket};
 use crate::wire::UnixMillis;
 
 /// Longest message in bytes: the longest record set (12 KiB) or packet (8 KiB) with room to spare.
@@ -100,6 +101,13 @@ pub enum Request {
         #[cbor(n(1), with = "minicbor::bytes")]
         set: Vec<u8>,
     },
+    /// Give me credentials for your media relay (RFC 8656).
+    #[n(8)]
+    Relay {
+        /// Who asks; not needed of a terminal that is registered here and whose records are held here.
+        #[n(0)]
+        claim: Option<GuestClaim>,
+    },
 }
 
 /// Which answer to `Seek` is wanted. What the asked node holds itself is no part of any: `Find` asks for that.
@@ -173,6 +181,9 @@ pub enum Response {
         #[n(0)]
         nodes: u32,
     },
+    /// To `Relay`.
+    #[n(9)]
+    Ticket(#[n(0)] RelayTicket),
 }
 
 /// What the DHT had to say.
@@ -240,6 +251,7 @@ impl fmt::Debug for Request {
             Self::Store { .. } => "Store",
             Self::Seek { .. } => "Seek",
             Self::Publish { .. } => "Publish",
+            Self::Relay { .. } => "Relay",
         })
     }
 }
@@ -257,6 +269,7 @@ impl fmt::Debug for Response {
             Self::Busy => f.write_str("Busy"),
             Self::Sought(sought) => write!(f, "{sought:?}"),
             Self::Published { nodes } => write!(f, "Published({nodes})"),
+            Self::Ticket(ticket) => write!(f, "{ticket:?}"),
         }
     }
 }

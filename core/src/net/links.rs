@@ -457,7 +457,8 @@ impl Driver {
                 | Response::Found { .. }
                 | Response::Stored
                 | Response::Sought(_)
-                | Response::Published { .. },
+                | Response::Published { .. }
+                | Response::Ticket(_),
             )
             | Err(RequestError::Unsupported) => {
                 debug!("the entry point does not register terminals");

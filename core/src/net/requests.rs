@@ -164,7 +164,8 @@ impl Driver {
             | Request::Find { .. }
             | Request::Store { .. }
             | Request::Seek { .. }
-            | Request::Publish { .. } => None,
+            | Request::Publish { .. }
+            | Request::Relay { .. } => None,
         };
         if let Some(to) = to {
             self.service.expect(to, Instant::now());

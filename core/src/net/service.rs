@@ -162,6 +162,9 @@ impl Driver {
             Request::Store { key, set } => self.on_store(peer, RecordKey(key), set, channel),
             Request::Seek { key, want } => self.on_seek(peer, RecordKey(key), want, channel),
             Request::Publish { key, set } => self.on_publish(peer, RecordKey(key), set, channel),
+            Request::Relay { .. } => {
+                self.respond(channel, Response::Refused { reason: Refusal::NotServing });
+            }
         }
     }
 
@@ -325,6 +328,7 @@ impl Driver {
                 | Response::Stored
                 | Response::Sought(_)
                 | Response::Published { .. }
+                | Response::Ticket(_)
                 | Response::Refused { .. },
             )
             | Err(
@@ -424,9 +428,11 @@ enum Plan {
 /// The name of a response in the metrics.
 pub(super) fn outcome(response: &Response) -> &'static str {
     match response {
-        Response::Welcome { .. } | Response::Delivered | Response::Stored | Response::Published { .. } => {
-            "ok"
-        }
+        Response::Welcome { .. }
+        | Response::Delivered
+        | Response::Stored
+        | Response::Published { .. }
+        | Response::Ticket(_) => "ok",
         Response::Found { set: Some(_), .. } => "ok",
         Response::Found { set: None, .. } | Response::NotConnected => "not_found",
         Response::Sought(sought) if sought.sets.is_empty() => "not_found",

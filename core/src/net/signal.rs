@@ -210,6 +210,7 @@ async fn try_way(client: &Client, to: TerminalId, way: Way, blob: Vec<u8>) -> Re
             | Response::Stored
             | Response::Sought(_)
             | Response::Published { .. }
+            | Response::Ticket(_)
             | Response::Refused { .. },
         ) => Err(SignalError::NotReachable),
         Err(RequestError::Stopped) => Err(SignalError::Stopped),

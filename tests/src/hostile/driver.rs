@@ -420,7 +420,8 @@ impl Driver {
                         Request::Hello
                         | Request::Register { .. }
                         | Request::Store { .. }
-                        | Request::Publish { .. },
+                        | Request::Publish { .. }
+                        | Request::Relay { .. },
                     )
                     | None => {}
                 },

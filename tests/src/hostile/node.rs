@@ -357,6 +357,7 @@ impl Node {
             | Response::Stored
             | Response::Sought(_)
             | Response::Published { .. }
+            | Response::Ticket(_)
             | Response::Refused { .. }
             | Response::Busy) => Err(HostileError::NoAnswer(format!("{other:?} to find"))),
         }

@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use offhook_proto::identity::{SignedCert, TerminalId};
-use offhook_proto::service::{Request, Response, Sought, SoughtSet, Want};
+use offhook_proto::service::{Refusal, Request, Response, Sought, SoughtSet, Want};
 use offhook_proto::wire::{UnixMillis, decode, encode};
 
 /// The signalling protocol's name.
@@ -91,6 +91,7 @@ pub fn honest(request: &Request, record: impl Fn(&[u8; 32]) -> Option<Vec<u8>>) 
             Response::Sought(Sought { sets: found.into_iter().collect(), complete: true, answered: NODES })
         }
         Request::Publish { .. } => Response::Published { nodes: NODES },
+        Request::Relay { .. } => Response::Refused { reason: Refusal::NotServing },
     }
 }
 

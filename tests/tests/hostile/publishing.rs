@@ -22,9 +22,11 @@ fn silent_to_publishers() -> Manner {
                 Request::Forward { .. } | Request::Deliver { .. } => {
                     Some(Outgoing::Whole(encode(&Response::NotConnected)))
                 }
-                Request::Hello | Request::Register { .. } | Request::Find { .. } | Request::Seek { .. } => {
-                    None
-                }
+                Request::Hello
+                | Request::Register { .. }
+                | Request::Find { .. }
+                | Request::Seek { .. }
+                | Request::Relay { .. } => None,
             },
             Protocol::Kad => {
                 let message = KadMessage::read(bytes).unwrap_or_default();

@@ -15,6 +15,36 @@ use crate::identity::TerminalId;
 /// Most bytes of a node's address.
 pub const MAX_NODE_ADDR_BYTES: usize = 256;
 
+/// Protocols of multiaddrs that are followed by a value (<https://github.com/multiformats/multiaddr/blob/master/protocols.csv>).
+/// Without the list a value could pass for a protocol, as the name in `/dns/p2p-circuit/tcp/1`.
+const WITH_VALUE: [&str; 25] = [
+    "ip4",
+    "ip6",
+    "ip6zone",
+    "ipcidr",
+    "dns",
+    "dns4",
+    "dns6",
+    "dnsaddr",
+    "tcp",
+    "udp",
+    "dccp",
+    "sctp",
+    "p2p",
+    "ipfs",
+    "unix",
+    "onion",
+    "onion3",
+    "garlic64",
+    "garlic32",
+    "certhash",
+    "sni",
+    "memory",
+    "http-path",
+    "x-parity-ws",
+    "x-parity-wss",
+];
+
 /// A libp2p multiaddr as text, `/ip4/192.0.2.1/udp/4001/quic-v1/p2p/12D3KooW…`.
 ///
 /// The syntax is checked only so far that nothing else can hide in it: a multiaddr library has the last word
@@ -46,7 +76,7 @@ impl NodeAddr {
     /// Whether it says nothing but who the node is.
     #[must_use]
     pub fn is_peer_only(&self) -> bool {
-        self.parts().next() == Some("p2p")
+        self.protocols().next().is_some_and(|(protocol, _)| protocol == "p2p")
     }
 
     /// The text.
@@ -58,10 +88,9 @@ impl NodeAddr {
     /// The IP address with which it begins, if it does.
     #[must_use]
     pub fn ip(&self) -> Option<IpAddr> {
-        let mut parts = self.parts();
-        match (parts.next()?, parts.next()?) {
-            ("ip4", ip) => ip.parse().ok().map(IpAddr::V4),
-            ("ip6", ip) => ip.parse().ok().map(IpAddr::V6),
+        match self.protocols().next()? {
+            ("ip4", Some(ip)) => ip.parse().ok().map(IpAddr::V4),
+            ("ip6", Some(ip)) => ip.parse().ok().map(IpAddr::V6),
             (_, _) => None,
         }
     }
@@ -69,24 +98,22 @@ impl NodeAddr {
     /// The last peer id in it: the node that is meant, behind a relay if there is one.
     #[must_use]
     pub fn peer_id(&self) -> Option<&str> {
-        let mut last = None;
-        let mut parts = self.parts();
-        while let Some(part) = parts.next() {
-            if part == "p2p" {
-                last = parts.next();
-            }
-        }
-        last
+        self.protocols().filter(|(protocol, _)| *protocol == "p2p").last().and_then(|(_, id)| id)
     }
 
     /// Whether it leads through a relay, so that it doesn't tell where the node itself is.
     #[must_use]
     pub fn is_relayed(&self) -> bool {
-        self.parts().any(|part| part == "p2p-circuit")
+        self.protocols().any(|(protocol, _)| protocol == "p2p-circuit")
     }
 
-    fn parts(&self) -> impl Iterator<Item = &str> {
-        self.0.split('/').skip(1)
+    /// Each protocol with its value, if it is of those that have one.
+    fn protocols(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        let mut parts = self.0.split('/').skip(1);
+        std::iter::from_fn(move || {
+            let protocol = parts.next()?;
+            Some((protocol, if WITH_VALUE.contains(&protocol) { parts.next() } else { None }))
+        })
     }
 }
 
@@ -102,17 +129,17 @@ impl FromStr for NodeAddr {
         if parts.split('/').any(|part| part.is_empty() || !part.bytes().all(|b| b.is_ascii_graphic())) {
             return Err(NodeAddrError::Syntax);
         }
-        let mut parts = parts.split('/');
-        let first = parts.next().ok_or(NodeAddrError::Syntax)?;
-        let value = parts.next().ok_or(NodeAddrError::Syntax)?;
-        check_host(first, value)?;
-        while let Some(protocol) = parts.next() {
+        let addr = Self(text.to_owned());
+        let mut protocols = addr.protocols();
+        let (first, value) = protocols.next().ok_or(NodeAddrError::Syntax)?;
+        check_host(first, value.ok_or(NodeAddrError::Syntax)?)?;
+        for (protocol, value) in protocols {
             if matches!(protocol, "tcp" | "udp") {
-                let port = parts.next().ok_or(NodeAddrError::Syntax)?;
+                let port = value.ok_or(NodeAddrError::Syntax)?;
                 port.parse::<u16>().map_err(|_| NodeAddrError::Value)?;
             }
         }
-        Ok(Self(text.to_owned()))
+        Ok(addr)
     }
 }
 
@@ -153,9 +180,9 @@ impl fmt::Debug for NodeAddr {
             "p2p-circuit",
         ];
         f.write_str("NodeAddr(")?;
-        for part in self.parts() {
-            f.write_str(if SHOWN.contains(&part) { "/" } else { "" })?;
-            f.write_str(if SHOWN.contains(&part) { part } else { "/…" })?;
+        for (protocol, value) in self.protocols() {
+            write!(f, "/{}", if SHOWN.contains(&protocol) { protocol } else { "…" })?;
+            f.write_str(if value.is_some() { "/…" } else { "" })?;
         }
         f.write_str(")")
     }
