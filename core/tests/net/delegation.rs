@@ -144,7 +144,7 @@ fn liar(seek: impl Fn(Want) -> Act + Send + 'static, publish: impl Fn() -> Act +
         Request::Seek { want, .. } => seek(*want),
         Request::Publish { .. } => publish(),
         Request::Store { .. } => Act::Say(Response::Stored),
-        Request::Forward { .. } | Request::Deliver { .. } => Act::Say(Response::Busy),
+        Request::Forward { .. } | Request::Deliver { .. } | Request::Relay { .. } => Act::Say(Response::Busy),
     })
 }
 

@@ -137,7 +137,8 @@ impl Plan {
             | Request::Deliver { .. }
             | Request::Store { .. }
             | Request::Seek { .. }
-            | Request::Publish { .. } => Act::Say(Response::Busy),
+            | Request::Publish { .. }
+            | Request::Relay { .. } => Act::Say(Response::Busy),
         });
         Self { seed, script, records: Vec::new(), recommended: Vec::new() }
     }
