@@ -130,7 +130,7 @@ fn message(kind: u8, what: u8, hash: [u8; 32]) -> Option<Message> {
         4 => Message::Reject { reason: RejectReason::from_code(what % 9) },
         5 => Message::Cancel { reason: CancelReason::from_code(what % 8) },
         6 => Message::Bye { reason: (what > 0).then(|| ByeReason::from_code(what % 8)) },
-        7 => Message::Candidates { list },
+        7 => Message::Candidates { list, generation: u32::from(what / 17) },
         8 => Message::Text { id: TextId::from_bytes([what; 16]), body: "text".to_owned() },
         9 => Message::Dtmf { digit: '1', duration_ms: 100 },
         10 => Message::Hold { on: what & 1 == 0 },
@@ -236,6 +236,9 @@ impl World {
                 let _ = calls.set_offer(now, leg(id), offer());
             }
             Input::Candidates { leg: id, count } => {
+                if count >= 200 {
+                    let _ = calls.renew_candidates(leg(id));
+                }
                 let list = vec!["candidate".to_owned(); usize::from(count % 40)];
                 let _ = calls.local_candidates(now, leg(id), list);
             }

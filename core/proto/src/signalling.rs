@@ -8,6 +8,7 @@
 //! Unknown fields are ignored. A message of an unknown kind is acknowledged and otherwise ignored, so a later
 //! version can add kinds; unknown reasons arrive as `Other`.
 
+mod candidate;
 mod last_word;
 mod limits;
 mod seal;
@@ -24,6 +25,7 @@ use crate::number::{NodeAddr, Number};
 use crate::proof::NumberProof;
 use crate::wire::{self, UnixMillis};
 
+pub use candidate::is_relayed;
 pub use last_word::LastWord;
 pub use limits::{
     LimitError, MAX_CANDIDATE_BYTES, MAX_CANDIDATES, MAX_CODECS, MAX_DTMF_MS, MAX_ROUTES, MAX_TEXT_BYTES,
@@ -248,7 +250,7 @@ pub enum Message {
         /// The caller's media parameters.
         #[n(0)]
         offer: MediaOffer,
-        /// The caller's ICE candidates so far; empty when the callee may not know them yet.
+        /// The caller's ICE candidates so far, of those that the callee may know.
         #[n(1)]
         candidates: Vec<String>,
     },
@@ -258,7 +260,7 @@ pub enum Message {
         /// The callee's media parameters.
         #[n(0)]
         offer: MediaOffer,
-        /// The callee's ICE candidates so far; empty when the caller may not know them yet.
+        /// The callee's ICE candidates so far, of those that the caller may know.
         #[n(1)]
         candidates: Vec<String>,
     },
@@ -299,6 +301,10 @@ pub enum Message {
         /// Candidate attributes as in SDP (RFC 8839 section 5.1), 1 to [`MAX_CANDIDATES`].
         #[n(0)]
         list: Vec<String>,
+        /// How often the sender's network has changed in this call. Candidates of a higher generation take the place of
+        /// all earlier ones.
+        #[cbor(n(1), default)]
+        generation: u32,
     },
     /// A text message, in a call or as the only message of a dialog of its own.
     #[n(8)]

@@ -268,7 +268,7 @@ fn a_declined_stranger_never_sees_a_terminals_address() -> Outcome {
     stranger.invite(&scene)?;
     scene.bob.process.wait("incoming", STEP)?;
     let mut packets = stranger.until(|message| matches!(message, Message::Ringing { .. }))?;
-    stranger.say(&scene, 1, Some(Message::Candidates { list: vec![candidate(&scene)] }))?;
+    stranger.say(&scene, 1, Some(Message::Candidates { list: vec![candidate(&scene)], generation: 0 }))?;
     // It has seen them; what it says from now on it says knowing them.
     packets.extend(stranger.until_packet(|packet| packet.ack >= 2)?);
     scene.bob.process.send("reject")?;
@@ -277,7 +277,7 @@ fn a_declined_stranger_never_sees_a_terminals_address() -> Outcome {
     stranger.say(&scene, 2, None)?;
     scene.bob.process.wait("ended", STEP)?;
     for packet in &packets {
-        if let Some(Message::Ringing { candidates, .. } | Message::Candidates { list: candidates }) =
+        if let Some(Message::Ringing { candidates, .. } | Message::Candidates { list: candidates, .. }) =
             &packet.message
         {
             assert!(candidates.is_empty(), "candidates for a stranger: {candidates:?}");

@@ -259,7 +259,7 @@ impl Calls {
         }
         leg.state = LegState::Ringing;
         self.outputs.push_back(Output::RemoteOffer { leg: id, offer });
-        self.remote_candidates(id, candidates);
+        self.remote_candidates(id, candidates, 0);
         let Some(call) = self.calls.get_mut(&id.call) else { return };
         if call.state == CallState::Inviting {
             call.state = CallState::Ringing;

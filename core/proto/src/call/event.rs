@@ -78,8 +78,8 @@ pub enum Output {
         leg: LegId,
         /// Our end of it.
         role: Role,
-        /// Addresses may be shown to the other side from the beginning. If false: neither tell the machine
-        /// candidates nor send anything to the other side's before [`Output::Disclose`].
+        /// Addresses may be shown to the other side from the beginning. If false: nothing may go to the other side
+        /// before [`Output::Disclose`], except through a relay.
         disclose: bool,
     },
     /// The other side's media parameters.
@@ -89,12 +89,15 @@ pub enum Output {
         /// The parameters.
         offer: MediaOffer,
     },
-    /// Candidates of the other side. Never given before our addresses may be shown to it.
+    /// Candidates of the other side. Connectivity checks to them show our address: before [`Output::Disclose`] they may
+    /// be made from a relay only.
     RemoteCandidates {
         /// The leg.
         leg: LegId,
         /// Candidate attributes as in SDP, not parsed yet.
         list: Vec<String>,
+        /// All earlier ones are over: the other side's network has changed.
+        anew: bool,
     },
     /// From now on our addresses may be shown on this leg.
     Disclose {

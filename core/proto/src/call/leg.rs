@@ -9,11 +9,13 @@ use super::tunnel::TunnelBudget;
 use crate::dialog::{Dialog, Frame, GIVE_UP};
 use crate::identity::TerminalId;
 use crate::number::Number;
-use crate::signalling::{Introduction, MAX_CANDIDATES, MediaOffer, Message, Packet, RejectReason, TextId};
+use crate::signalling::{
+    Introduction, MAX_CANDIDATES, MediaOffer, Message, Packet, RejectReason, TextId, is_relayed,
+};
 
 /// Candidates of one side that wait, to be sent or to be shown to the media connection.
 pub(super) const MAX_PENDING_CANDIDATES: usize = 64;
-/// Candidates that the other side may send in the whole call.
+/// Candidates that the other side may send in one generation.
 pub(super) const MAX_REMOTE_CANDIDATES: usize = 256;
 /// A closing leg that is not done by then is forgotten: as long as the other side repeats its messages.
 pub(super) const LINGER: Duration = GIVE_UP;
@@ -77,11 +79,16 @@ pub(super) struct Leg {
     pub disclosed: bool,
     /// Incoming: our user wants the call; accept as soon as the offer is there.
     pub answered: bool,
-    /// Ours, until disclosed and sent.
+    /// Ours, until sent: those that tell where we are wait for the disclosure.
     pub local_candidates: Vec<String>,
-    /// Theirs, until media are prepared and disclosed.
+    /// Theirs, until media are prepared.
     pub remote_candidates: Vec<String>,
     pub remote_candidates_seen: usize,
+    /// How often our network has changed in the call, and theirs, as far as they have said.
+    pub generation: u32,
+    pub remote_generation: u32,
+    /// The next of their candidates that are shown take the place of all before.
+    pub remote_anew: bool,
     /// Theirs, until media are prepared.
     pub remote_offer: Option<MediaOffer>,
     pub tunnel_sent: TunnelBudget,
@@ -131,6 +138,9 @@ impl Leg {
             local_candidates: Vec::new(),
             remote_candidates: Vec::new(),
             remote_candidates_seen: 0,
+            generation: 0,
+            remote_generation: 0,
+            remote_anew: false,
             remote_offer: None,
             tunnel_sent: TunnelBudget::default(),
             tunnel_received: TunnelBudget::default(),
@@ -200,11 +210,17 @@ impl Leg {
 
     /// Takes up to [`MAX_CANDIDATES`] of the waiting candidates that may be sent.
     pub fn take_candidates(&mut self) -> Vec<String> {
-        if !self.disclosed {
-            return Vec::new();
-        }
-        let count = self.local_candidates.len().min(MAX_CANDIDATES);
-        self.local_candidates.drain(..count).collect()
+        let disclosed = self.disclosed;
+        let may_go = |candidate: &String| disclosed || is_relayed(candidate);
+        let (mut now, later): (Vec<_>, Vec<_>) = self.local_candidates.drain(..).partition(may_go);
+        let rest = now.split_off(now.len().min(MAX_CANDIDATES));
+        self.local_candidates = rest.into_iter().chain(later).collect();
+        now
+    }
+
+    /// Whether a candidate waits that may be sent.
+    pub fn has_candidates(&self) -> bool {
+        self.local_candidates.iter().any(|candidate| self.disclosed || is_relayed(candidate))
     }
 
     /// When the leg wants [`Calls::handle_timeout`](super::Calls::handle_timeout).

@@ -31,8 +31,8 @@ impl Calls {
         Ok(())
     }
 
-    /// Candidates of ours, as SDP attributes (RFC 8839 section 5.1). They are sent once our addresses may be shown
-    /// on the leg; until then they wait.
+    /// Candidates of ours, as SDP attributes (RFC 8839 section 5.1). [Relayed](crate::signalling::is_relayed) ones are sent
+    /// at once; the others wait until our addresses may be shown on the leg.
     ///
     /// # Errors
     /// [`CallError::UnknownLeg`], [`CallError::Limit`] for one that is empty or too long,
@@ -49,6 +49,20 @@ impl Calls {
         known.local_candidates.extend(list);
         self.send_candidates(now, leg);
         self.finish(now);
+        Ok(())
+    }
+
+    /// Our network has changed: the candidates told from now on take the place of all that were told before.
+    ///
+    /// # Errors
+    /// [`CallError::UnknownLeg`].
+    pub fn renew_candidates(&mut self, leg: LegId) -> Result<(), CallError> {
+        let known = self.live_leg(leg)?;
+        // None has been told that would have to go, as long as the first message is not out.
+        if known.is_transmitted() {
+            known.generation = known.generation.saturating_add(1);
+        }
+        known.local_candidates.clear();
         Ok(())
     }
 
@@ -166,13 +180,21 @@ impl Calls {
             return;
         }
         self.outputs.push_back(Output::Disclose { leg: id });
-        self.show_candidates(id);
         self.send_candidates(now, id);
     }
 
     /// Takes candidates of the other side.
-    pub(super) fn remote_candidates(&mut self, id: LegId, list: Vec<String>) {
+    pub(super) fn remote_candidates(&mut self, id: LegId, list: Vec<String>, generation: u32) {
         let Some(leg) = self.legs.get_mut(&id) else { return };
+        if generation < leg.remote_generation {
+            return;
+        }
+        if generation > leg.remote_generation {
+            leg.remote_generation = generation;
+            leg.remote_candidates_seen = 0;
+            leg.remote_candidates.clear();
+            leg.remote_anew = true;
+        }
         for candidate in list {
             if leg.remote_candidates_seen < MAX_REMOTE_CANDIDATES
                 && leg.remote_candidates.len() < MAX_PENDING_CANDIDATES
@@ -184,25 +206,26 @@ impl Calls {
         self.show_candidates(id);
     }
 
-    /// Hands the other side's candidates to the media connection, once a connectivity check may show our address.
+    /// Hands the other side's candidates to the media connection, once there is one.
     pub(super) fn show_candidates(&mut self, id: LegId) {
         let Some(leg) = self.legs.get_mut(&id) else { return };
-        if leg.disclosed && leg.media != Media::Absent && !leg.remote_candidates.is_empty() {
+        if leg.media != Media::Absent && !leg.remote_candidates.is_empty() {
             let list = std::mem::take(&mut leg.remote_candidates);
-            self.outputs.push_back(Output::RemoteCandidates { leg: id, list });
+            let anew = std::mem::take(&mut leg.remote_anew);
+            self.outputs.push_back(Output::RemoteCandidates { leg: id, list, anew });
         }
     }
 
     /// Sends those of our candidates that may be sent and find room.
     pub(super) fn send_candidates(&mut self, now: Now, id: LegId) {
         let Some(leg) = self.legs.get_mut(&id) else { return };
-        while leg.is_transmitted() && leg.disclosed && !leg.local_candidates.is_empty() {
+        while leg.is_transmitted() && leg.has_candidates() {
             // Room is left for what is more urgent; acknowledgements bring us back here.
             if leg.dialog.unacked() * 2 > crate::dialog::SEND_WINDOW {
                 return;
             }
-            let list = leg.take_candidates();
-            if leg.dialog.send(now.instant, now.wall, Message::Candidates { list }).is_err() {
+            let (list, generation) = (leg.take_candidates(), leg.generation);
+            if leg.dialog.send(now.instant, now.wall, Message::Candidates { list, generation }).is_err() {
                 return;
             }
         }

@@ -94,7 +94,7 @@ impl Calls {
             Message::Accept { invite_hash } => self.on_accept(now, id, &invite_hash),
             Message::Reject { reason } => self.on_reject(now, id, reason),
             Message::Bye { reason } => self.on_bye(now, id, reason),
-            Message::Candidates { list } => self.remote_candidates(id, list),
+            Message::Candidates { list, generation } => self.remote_candidates(id, list, generation),
             Message::Text { .. }
             | Message::TextRefused { .. }
             | Message::Dtmf { .. }
@@ -110,7 +110,7 @@ impl Calls {
             Message::Confirm => self.on_confirm(now, id),
             Message::Cancel { reason } => self.on_cancel(now, id, reason),
             Message::Bye { reason } => self.on_bye(now, id, reason),
-            Message::Candidates { list } => self.remote_candidates(id, list),
+            Message::Candidates { list, generation } => self.remote_candidates(id, list, generation),
             Message::Text { .. }
             | Message::TextRefused { .. }
             | Message::Dtmf { .. }

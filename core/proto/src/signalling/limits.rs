@@ -80,7 +80,7 @@ impl Message {
                 offer.check()?;
                 check_candidates(candidates)
             }
-            Self::Candidates { list } => {
+            Self::Candidates { list, generation: _ } => {
                 require(!list.is_empty(), LimitError::Candidates)?;
                 check_candidates(list)
             }

@@ -73,7 +73,7 @@ fn messages() -> Vec<Message> {
         Message::Reject { reason: RejectReason::Other(200) },
         Message::Cancel { reason: CancelReason::Glare },
         Message::Bye { reason: None },
-        Message::Candidates { list: candidates },
+        Message::Candidates { list: candidates, generation: 3 },
         Message::Text { id: TextId::from_bytes([4; 16]), body: "안녕 ☎".to_owned() },
         Message::Dtmf { digit: '#', duration_ms: 40 },
         Message::Hold { on: true },
@@ -234,10 +234,10 @@ fn limits_are_checked_on_receipt() {
     let (alice, bob) = (Sender::new(1), Sender::new(11));
     let many = |n: usize, len: usize| vec!["c".repeat(len); n];
     let cases = [
-        (1, Message::Candidates { list: many(17, 1) }, LimitError::Candidates),
-        (1, Message::Candidates { list: many(1, 257) }, LimitError::Candidates),
-        (1, Message::Candidates { list: Vec::new() }, LimitError::Candidates),
-        (1, Message::Candidates { list: many(1, 0) }, LimitError::Candidates),
+        (1, Message::Candidates { list: many(17, 1), generation: 0 }, LimitError::Candidates),
+        (1, Message::Candidates { list: many(1, 257), generation: 0 }, LimitError::Candidates),
+        (1, Message::Candidates { list: Vec::new(), generation: 0 }, LimitError::Candidates),
+        (1, Message::Candidates { list: many(1, 0), generation: 0 }, LimitError::Candidates),
         (1, Message::Text { id: TextId::from_bytes([0; 16]), body: "x".repeat(4097) }, LimitError::Text),
         (1, Message::Dtmf { digit: 'E', duration_ms: 100 }, LimitError::Dtmf),
         (1, Message::Dtmf { digit: '1', duration_ms: 39 }, LimitError::Dtmf),

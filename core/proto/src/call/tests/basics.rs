@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::party::Party;
-use super::world::{Act, World, call_id, ignore};
+use super::world::{Act, HOST, RELAYED, World, call_id, craft, ignore};
 use crate::call::{
-    CallConfig, CallError, CallEvent, CallState, Direction, EndReason, EndedBy, LegId, TextFailure,
+    CallConfig, CallError, CallEvent, CallState, Caller, Direction, EndReason, EndedBy, LegId, TextFailure,
 };
 use crate::signalling::{LimitError, Message, RejectReason, TextId};
 
@@ -208,9 +208,36 @@ fn the_callee_may_say_busy_or_blocked() {
     }
 }
 
-/// [`World`] checks that nothing is shown too early; here, that contacts need not wait.
 #[test]
-fn candidates_are_exchanged_while_it_rings_with_contacts_only() {
+fn candidates_after_a_change_of_network_take_the_place_of_all_before() {
+    let mut world = two();
+    world.record = true;
+    connect(&mut world);
+    let leg = LegId { call: call_id(1), terminal: Party::get(1, 0).local.terminal };
+    world.terminals[ALICE].calls.renew_candidates(leg).unwrap();
+    let now = world.now(ALICE);
+    world.terminals[ALICE].calls.local_candidates(now, leg, vec![RELAYED.to_owned()]).unwrap();
+    world.drain(ALICE);
+    world.run_ms(1000);
+    let generations = world.sent.iter().filter_map(|(at, packet)| match packet.message {
+        Some(Message::Candidates { generation, .. }) if *at == ALICE => Some(generation),
+        _ => None,
+    });
+    assert_eq!(generations.last(), Some(1));
+    let shown = |world: &World| world.terminals[BOB].media.values().next().unwrap().shown.clone();
+    assert_eq!(shown(&world), [(3, false), (1, true)]);
+
+    // One that comes late says nothing any more.
+    let (alice, bob) = (Party::get(0, 0), Party::get(1, 0));
+    let late = Message::Candidates { list: vec![HOST.to_owned()], generation: 0 };
+    let seq = world.sent.iter().filter(|(at, _)| *at == ALICE).map(|(_, packet)| packet.seq).max().unwrap();
+    world.inject(BOB, alice, craft(alice, bob, call_id(1), seq + 1, late), Caller::Contact);
+    assert_eq!(shown(&world).len(), 2);
+}
+
+/// [`World`] checks that nothing is shown too early; here, that relayed candidates and contacts need not wait.
+#[test]
+fn while_it_rings_relayed_candidates_are_exchanged_and_with_contacts_all() {
     for contacts in [true, false] {
         let mut world = two();
         world.contacts = contacts;
@@ -218,12 +245,14 @@ fn candidates_are_exchanged_while_it_rings_with_contacts_only() {
         world.dial_as(ALICE, call_id(1), 1);
         world.run_ms(2000);
         for at in [ALICE, BOB] {
-            assert_eq!(world.kinds(at).contains(&"candidates"), contacts);
+            let told = world.candidates(at);
+            assert!(told.contains(&RELAYED.to_owned()));
+            assert_eq!(told.contains(&HOST.to_owned()), contacts);
         }
         world.act(BOB, Act::Accept { call: call_id(1) });
         world.run_ms(1500);
         for at in [ALICE, BOB] {
-            assert!(world.kinds(at).contains(&"candidates"));
+            assert!(world.candidates(at).contains(&HOST.to_owned()));
         }
         assert_eq!(world.state(BOB, call_id(1)), Some(CallState::Active));
     }

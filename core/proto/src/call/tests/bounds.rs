@@ -108,7 +108,7 @@ fn packets_that_never_become_a_call() {
     let mut calls = bob();
     let now = Now { instant: Instant::now(), wall: WALL };
     let messages = [
-        Some(Message::Candidates { list: vec!["c".to_owned(); 16] }),
+        Some(Message::Candidates { list: vec!["c".to_owned(); 16], generation: 0 }),
         Some(Message::Bye { reason: None }),
         Some(Message::Text { id: crate::signalling::TextId::from_bytes([0; 16]), body: "x".repeat(4096) }),
         Some(Message::Hold { on: true }),
@@ -174,8 +174,9 @@ fn candidates_are_bounded_on_both_sides() {
     let leg = LegId { call: call_id(1), terminal: Party::get(1, 0).local.terminal };
     let now = world.now(0);
     let calls = &mut world.terminals[0].calls;
-    for _ in 0..4 {
-        calls.local_candidates(now, leg, vec!["candidate".to_owned(); 16]).unwrap();
+    // The world's two host candidates wait already.
+    for count in [14, 16, 16, 16] {
+        calls.local_candidates(now, leg, vec!["candidate".to_owned(); count]).unwrap();
     }
     let more = calls.local_candidates(now, leg, vec!["candidate".to_owned()]);
     assert_eq!(more, Err(CallError::QueueFull), "a stranger's wait for the answer");
@@ -190,7 +191,7 @@ fn candidates_are_bounded_on_both_sides() {
     let mut shown = 0;
     for seq in 2..200 {
         let list = vec!["candidate".to_owned(); 16];
-        let packet = craft(alice, bob, call_id(1), seq, Message::Candidates { list });
+        let packet = craft(alice, bob, call_id(1), seq, Message::Candidates { list, generation: 0 });
         calls.handle_packet(now, alice.opened(packet), Caller::Contact);
         while let Some(output) = calls.poll_output() {
             if let Output::RemoteCandidates { list, .. } = output {

@@ -334,7 +334,7 @@ fn refused_callers_hear_why_and_nothing_rings() {
 #[test]
 fn what_comes_before_the_invite() {
     let (alice, bob) = (Party::get(0, 0), Party::get(1, 0));
-    let candidates = || Message::Candidates { list: vec!["candidate:1".to_owned()] };
+    let candidates = || Message::Candidates { list: vec!["candidate:1".to_owned()], generation: 0 };
     let send = |world: &mut World, call: u8, seq: u32, message: Message| {
         world.inject(BOB, alice, craft(alice, bob, call_id(call), seq, message), Caller::Contact);
     };

@@ -12,7 +12,7 @@
 //! 5. Every call that an application was told of ends exactly once, with one reason; nothing is told of it
 //!    afterwards.
 //! 6. Media are stopped exactly once for every time they were prepared.
-//! 7. No address is shown before `Disclose`: neither our candidates nor a connectivity check.
+//! 7. No candidate but relayed ones is shown before `Disclose`.
 //! 8. A text is handed out at most once at a terminal; its sender is told one result, and "delivered" only if it is on
 //!    the disk of a receiver.
 //! 9. What is kept stays within its bounds, one input causes a bounded number of outputs, timers advance.

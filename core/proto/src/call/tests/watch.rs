@@ -2,16 +2,16 @@
 
 use super::world::World;
 use crate::call::{CallEvent, EndReason, EndedBy, LegId};
-use crate::signalling::{Message, Packet};
+use crate::signalling::{Message, Packet, is_relayed};
 
 impl World {
-    /// No candidate leaves a terminal before its address may be shown.
+    /// No candidate that tells where it is leaves a terminal before its address may be shown.
     pub(super) fn check_privacy(&self, at: usize, leg: LegId, packet: &Packet) {
         let shows = match &packet.message {
             Some(Message::Invite { candidates, .. } | Message::Ringing { candidates, .. }) => {
-                !candidates.is_empty()
+                candidates.iter().any(|candidate| !is_relayed(candidate))
             }
-            Some(Message::Candidates { .. }) => true,
+            Some(Message::Candidates { list, .. }) => list.iter().any(|candidate| !is_relayed(candidate)),
             Some(_) | None => false,
         };
         let disclosed = self.terminals[at].media.get(&leg).is_some_and(|end| end.disclosed);

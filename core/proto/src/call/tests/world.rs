@@ -18,6 +18,10 @@ use crate::call::{
 use crate::signalling::{CallId, Codec, LastWord, MediaOffer, Message, Opened, Packet, RejectReason, TextId};
 use crate::wire::UnixMillis;
 
+/// A candidate that tells where its terminal is, and one that does not.
+pub(super) const HOST: &str = "candidate:1 1 udp 1 192.0.2.1 9 typ host";
+pub(super) const RELAYED: &str = "candidate:2 1 udp 1 198.51.100.1 49152 typ relay raddr 0.0.0.0 rport 9";
+
 /// What is going to happen.
 #[derive(Clone, Debug)]
 pub(super) enum Happening {
@@ -58,6 +62,8 @@ pub(super) struct MediaEnd {
     stopped: bool,
     audio: bool,
     audio_at: Option<Duration>,
+    /// Candidates of the other side as they came: how many, and whether they took the place of earlier ones.
+    pub shown: Vec<(usize, bool)>,
 }
 
 /// What the application of one terminal has seen.
@@ -255,7 +261,7 @@ impl World {
             }
             Happening::SetOffer { leg, .. } => ignore(self.terminals[at].calls.set_offer(now, leg, offer())),
             Happening::Candidates { leg, .. } => {
-                let list = vec!["candidate:1 1 udp 1 192.0.2.1 9 typ host".to_owned(); 3];
+                let list = [HOST, RELAYED, HOST].map(str::to_owned).to_vec();
                 ignore(self.terminals[at].calls.local_candidates(now, leg, list));
             }
             Happening::MediaReady { leg, .. } => self.terminals[at].calls.media_ready(now, leg),
@@ -328,22 +334,19 @@ impl World {
                     delay,
                     if fails { Happening::MediaFailed { at, leg } } else { Happening::SetOffer { at, leg } },
                 );
-                if disclose {
-                    self.schedule(delay + Duration::from_millis(5), Happening::Candidates { at, leg });
-                }
+                self.schedule(delay + Duration::from_millis(5), Happening::Candidates { at, leg });
             }
             Output::RemoteOffer { leg, .. } => {
                 let end = self.open_media(at, leg);
                 assert!(!std::mem::replace(&mut end.remote_offer, true), "two offers on a leg");
                 self.media_may_connect(at, leg);
             }
-            Output::RemoteCandidates { leg, .. } => {
-                assert!(self.open_media(at, leg).disclosed, "connectivity checks would show our address");
+            Output::RemoteCandidates { leg, list, anew } => {
+                self.open_media(at, leg).shown.push((list.len(), anew));
             }
             Output::Disclose { leg } => {
                 let end = self.open_media(at, leg);
                 assert!(!std::mem::replace(&mut end.disclosed, true), "disclosed twice");
-                self.schedule(Duration::from_millis(5), Happening::Candidates { at, leg });
                 self.media_may_connect(at, leg);
             }
             Output::Tunnel { leg, .. } => {
@@ -503,6 +506,20 @@ impl World {
     pub fn kinds(&self, from: usize) -> Vec<&'static str> {
         let sent = self.sent.iter().filter(|(at, _)| *at == from);
         sent.filter_map(|(_, packet)| packet.message.as_ref().map(Message::kind)).collect()
+    }
+
+    /// Candidates that a terminal sent, repetitions included.
+    pub fn candidates(&self, from: usize) -> Vec<String> {
+        let sent = self.sent.iter().filter(|(at, _)| *at == from);
+        let lists = sent.filter_map(|(_, packet)| match &packet.message {
+            Some(
+                Message::Invite { candidates: list, .. }
+                | Message::Ringing { candidates: list, .. }
+                | Message::Candidates { list, .. },
+            ) => Some(list.clone()),
+            _ => None,
+        });
+        lists.flatten().collect()
     }
 
     /// Gives a terminal a packet as if it had arrived.
