@@ -43,6 +43,15 @@ pub enum PathKind {
     Relayed,
 }
 
+/// The relay that carries a call's packets on their way from and to this terminal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelayUse {
+    /// Whose it is: the PeerId of a directory, or the host of a TURN server of the user's own.
+    pub through: String,
+    /// What carries the packets between this terminal and the relay: `udp`, `tcp` or `tls`.
+    pub over: String,
+}
+
 /// How the telephone stands with the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -116,6 +125,9 @@ pub enum Event {
         call: CallRef,
         /// How packets travel at this moment.
         path: PathKind,
+        /// Through which relay, if through one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        relay: Option<RelayUse>,
     },
     /// Packets now travel another way.
     Path {
@@ -123,6 +135,9 @@ pub enum Event {
         call: CallRef,
         /// The new way.
         path: PathKind,
+        /// Through which relay, if through one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        relay: Option<RelayUse>,
     },
     /// Microphone and loudspeaker run. Sample `i` of the microphone is spoken at `mic_epoch_ns + i/rate`,
     /// sample `i` of the loudspeaker is heard at `speaker_epoch_ns + i/rate` (CLOCK_MONOTONIC).
@@ -339,6 +354,9 @@ pub struct CallStatus {
     pub state: String,
     /// How media travel, once connected.
     pub path: Option<PathKind>,
+    /// Through which relay, if through one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relay: Option<RelayUse>,
     /// Round trip, milliseconds.
     pub rtt_ms: Option<f64>,
     /// RTP packets sent.

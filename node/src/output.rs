@@ -3,7 +3,7 @@
 use crate::control::protocol;
 use crate::exit::Failure;
 use crate::text;
-use offhook::api::{ApiError, CallRef, Command, Event, PathKind, Reply, TimedEvent};
+use offhook::api::{ApiError, CallRef, Command, Event, PathKind, RelayUse, Reply, TimedEvent};
 use serde::Serialize;
 use std::collections::HashMap;
 use std::io::{IsTerminal as _, Write as _};
@@ -92,7 +92,7 @@ impl Printer {
 pub struct Teller {
     printer: Printer,
     /// How each connected call's packets travel, as last told.
-    paths: HashMap<CallRef, PathKind>,
+    paths: HashMap<CallRef, (PathKind, Option<RelayUse>)>,
 }
 
 impl Teller {
@@ -114,12 +114,13 @@ impl Teller {
 
     /// Packets change between equal paths, and find one before the call is connected: only programs care.
     fn is_news(&mut self, event: &Event) -> bool {
-        if let Event::Path { call, path } = event {
+        if let Event::Path { call, path, relay } = event {
+            let now = (*path, relay.clone());
             let told = self.paths.get_mut(call);
-            return told.is_some_and(|told| std::mem::replace(told, *path) != *path);
+            return told.is_some_and(|told| std::mem::replace(told, now.clone()) != now);
         }
-        if let Event::Connected { call, path } = event {
-            self.paths.insert(call.clone(), *path);
+        if let Event::Connected { call, path, relay } = event {
+            self.paths.insert(call.clone(), (*path, relay.clone()));
         }
         if let Event::Ended { call, .. } = event {
             self.paths.remove(call);
@@ -135,11 +136,14 @@ mod tests {
     #[test]
     fn a_path_is_told_when_it_is_another() {
         let mut teller = Teller::new(Printer::new(false));
-        let path = |path| Event::Path { call: "c".into(), path };
-        assert!(!teller.is_news(&path(PathKind::Direct)), "not connected yet");
-        assert!(teller.is_news(&Event::Connected { call: "c".into(), path: PathKind::Relayed }));
-        assert!(!teller.is_news(&path(PathKind::Relayed)));
-        assert!(teller.is_news(&path(PathKind::Direct)));
-        assert!(!teller.is_news(&path(PathKind::Direct)));
+        let relay = |over: &str| Some(RelayUse { through: "12D3KooW".into(), over: over.into() });
+        let path = |path, relay| Event::Path { call: "c".into(), path, relay };
+        assert!(!teller.is_news(&path(PathKind::Direct, None)), "not connected yet");
+        let connected = Event::Connected { call: "c".into(), path: PathKind::Relayed, relay: relay("udp") };
+        assert!(teller.is_news(&connected));
+        assert!(!teller.is_news(&path(PathKind::Relayed, relay("udp"))));
+        assert!(teller.is_news(&path(PathKind::Relayed, relay("tls"))));
+        assert!(teller.is_news(&path(PathKind::Direct, None)));
+        assert!(!teller.is_news(&path(PathKind::Direct, None)));
     }
 }

@@ -2,7 +2,7 @@
 
 use offhook::api::{
     CERTIFICATE_WARNING_DAYS, CallStatus, Command, Contact, EndReason, Event, FailureCode, LineState,
-    PathKind, Reply, Side, Status, VerifyResult,
+    PathKind, RelayUse, Reply, Side, Status, VerifyResult,
 };
 use offhook::proto::number::Number;
 use std::fmt::Write as _;
@@ -26,8 +26,8 @@ pub fn event(event: &Event) -> Option<String> {
             format!("{} is calling. `answer` or `reject`?", caller(name.as_deref(), number))
         }
         Event::Accepted { .. } => "Answered.".into(),
-        Event::Connected { path: by, .. } => format!("Connected {}.", path(*by)),
-        Event::Path { path: by, .. } => format!("The call now goes {}.", path(*by)),
+        Event::Connected { path: by, relay, .. } => format!("Connected {}.", path(*by, relay.as_ref())),
+        Event::Path { path: by, relay, .. } => format!("The call now goes {}.", path(*by, relay.as_ref())),
         Event::AudioStarted { .. } | Event::FirstAudio { .. } => return None,
         Event::Text { from, name, body, .. } => {
             format!("Message from {}: {}", caller(name.as_deref(), from), printable(body))
@@ -136,11 +136,14 @@ fn duration(ms: u64) -> String {
     }
 }
 
-fn path(path: PathKind) -> &'static str {
-    match path {
-        PathKind::Signalling => "through signalling only",
-        PathKind::Direct => "directly",
-        PathKind::Relayed => "through a relay, encrypted end to end",
+fn path(path: PathKind, relay: Option<&RelayUse>) -> String {
+    match (path, relay) {
+        (PathKind::Signalling, _) => "through signalling only".into(),
+        (PathKind::Direct, _) => "directly".into(),
+        (PathKind::Relayed, Some(RelayUse { through, over })) => {
+            format!("through the relay {through} over {}, encrypted end to end", over.to_uppercase())
+        }
+        (PathKind::Relayed, None) => "through a relay, encrypted end to end".into(),
     }
 }
 
@@ -216,7 +219,7 @@ fn call_line(call: &CallStatus) -> String {
     let mut line = format!("{direction} {}, {}", call.number, call.state);
     if let Some(by) = call.path {
         // Writing to a String can't fail.
-        let _ = write!(line, ", {}", path(by));
+        let _ = write!(line, ", {}", path(by, call.relay.as_ref()));
     }
     if let Some(rtt) = call.rtt_ms {
         let _ = write!(line, ", round trip {rtt:.0} ms");

@@ -1,7 +1,7 @@
 //! The legs of calls: for each (call, terminal) its media and the way its packets came last.
 
 use super::{Engine, now};
-use crate::api::{Event, PathKind};
+use crate::api::{Event, PathKind, RelayUse};
 use crate::media::{MediaEvent, MediaLeg, MediaStats, Path};
 use crate::net::Reach;
 use offhook_proto::call::{CallError, LegId};
@@ -28,7 +28,7 @@ struct Leg {
     /// Whether the media connection is up.
     connected: bool,
     /// Its path, once one that can carry sound was found.
-    path: Option<PathKind>,
+    path: Option<(PathKind, Option<RelayUse>)>,
     /// TLS exporter of its media connection, for the verification words.
     exporter: Option<[u8; 32]>,
     /// Highest message number sent on the media connection: what is not higher is a repetition.
@@ -109,8 +109,8 @@ impl Legs {
     }
 
     /// The path of the leg's sound, once there is one.
-    pub fn path(&self, leg: &LegId) -> Option<PathKind> {
-        self.legs.get(leg).and_then(|l| l.path)
+    pub fn path(&self, leg: &LegId) -> Option<(PathKind, Option<RelayUse>)> {
+        self.legs.get(leg).and_then(|l| l.path.clone())
     }
 
     /// TLS exporter of the leg's media connection, once it is up.
@@ -201,15 +201,16 @@ impl Engine {
 
     /// The path of a leg changed. Its media are ready when the connection is up on a path that carries sound.
     fn on_path(&mut self, leg: LegId, path: Path) {
-        let kind = path_kind(&path);
+        let told = path_told(&path);
         let Some(known) = self.legs.legs.get_mut(&leg) else { return };
         if !known.connected || !path.carries_voice() {
             return;
         }
-        if known.path.replace(kind).is_none() {
+        if known.path.replace(told.clone()).is_none() {
             self.calls.media_ready(now(), leg);
         } else if let Some(call) = self.calls.call_of(&leg) {
-            self.emit(Event::Path { call: call.to_string(), path: kind });
+            let (path, relay) = told;
+            self.emit(Event::Path { call: call.to_string(), path, relay });
         }
     }
 }
@@ -222,9 +223,9 @@ fn ignore_late(result: Result<(), CallError>) {
 }
 
 /// The path in the API's words.
-fn path_kind(path: &Path) -> PathKind {
+fn path_told(path: &Path) -> (PathKind, Option<RelayUse>) {
     match path {
-        Path::Tunnel => PathKind::Signalling,
-        Path::Direct { .. } => PathKind::Direct,
+        Path::Tunnel => (PathKind::Signalling, None),
+        Path::Direct { .. } => (PathKind::Direct, None),
     }
 }

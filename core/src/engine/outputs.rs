@@ -217,8 +217,8 @@ impl Engine {
         if let Some(view) = self.views.get_mut(&call) {
             view.leg = Some(leg);
         }
-        if let Some(path) = self.legs.path(&leg) {
-            self.emit(Event::Connected { call: call.to_string(), path });
+        if let Some((path, relay)) = self.legs.path(&leg) {
+            self.emit(Event::Connected { call: call.to_string(), path, relay });
         }
     }
 

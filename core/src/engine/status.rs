@@ -43,13 +43,15 @@ impl Engine {
 
     fn call_statuses(&self) -> Vec<CallStatus> {
         let show = |(call, view): (&offhook_proto::signalling::CallId, &super::calls::CallView)| {
+            let path = view.leg.and_then(|leg| self.legs.path(&leg));
             let stats = view.leg.and_then(|leg| self.legs.stats(&leg)).unwrap_or_default();
             CallStatus {
                 call: call.to_string(),
                 number: view.number.clone(),
                 outgoing: view.outgoing,
                 state: view.state.borrow().name().to_owned(),
-                path: view.leg.and_then(|leg| self.legs.path(&leg)),
+                path: path.as_ref().map(|(path, _)| *path),
+                relay: path.and_then(|(_, relay)| relay),
                 rtt_ms: view.leg.map(|_| stats.rtt.as_secs_f64() * 1000.0),
                 packets_sent: stats.packets_sent,
                 packets_received: stats.packets_received,

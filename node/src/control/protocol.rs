@@ -112,7 +112,7 @@ mod tests {
         let events = [
             Event::Offline,
             Event::Online { number: number() },
-            Event::Connected { call: "c".into(), path: PathKind::Direct },
+            Event::Connected { call: "c".into(), path: PathKind::Direct, relay: None },
             Event::Dtmf { call: "c".into(), digit: '#' },
             Event::TextFailed { id: "i".into(), reason: EndReason::Unreachable },
             Event::Error { code: ErrorCode::Audio, message: "m".into() },
