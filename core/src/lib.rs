@@ -25,5 +25,7 @@ pub mod media;
 pub mod net;
 pub mod phone;
 pub mod storage;
+mod turn;
 
 pub use offhook_proto as proto;
+pub use turn::{TurnServer, TurnServerError};

@@ -24,6 +24,7 @@
 //! # }
 //! ```
 
+use crate::TurnServer;
 use crate::api::{
     ApiError, CallRef, Command, EndReason, ErrorCode, Event, FailureCode, LineState, Reply, TimedEvent,
 };
@@ -89,6 +90,9 @@ impl PhoneError {
     }
 }
 
+/// TURN servers of one's own that are used.
+pub const MAX_TURN_SERVERS: usize = 4;
+
 /// Settings of a [`Phone`]; every default is written beside its setter.
 #[derive(Debug, Clone)]
 pub struct PhoneBuilder {
@@ -100,6 +104,8 @@ pub struct PhoneBuilder {
     pub(crate) server: bool,
     pub(crate) mdns: bool,
     pub(crate) publish_address: bool,
+    pub(crate) relay_only: bool,
+    pub(crate) turn: Vec<TurnServer>,
     pub(crate) allow_private: Option<bool>,
     pub(crate) mic: DeviceSpec,
     pub(crate) speaker: DeviceSpec,
@@ -150,6 +156,20 @@ impl PhoneBuilder {
     /// Publish this terminal's own addresses to everybody, not only relayed ones. Default: no.
     pub fn publish_address(mut self, on: bool) -> Self {
         self.publish_address = on;
+        self
+    }
+
+    /// Send sound through relays only, so that nobody one talks to learns this terminal's address, contacts included.
+    /// Needs a directory or [TURN server](Self::turn) that relays; a call that finds none fails. Default: no.
+    pub fn relay_only(mut self, on: bool) -> Self {
+        self.relay_only = on;
+        self
+    }
+
+    /// TURN servers of one's own, used beside the relays of the directories; at most the first
+    /// [`MAX_TURN_SERVERS`]. Default: none.
+    pub fn turn(mut self, servers: impl IntoIterator<Item = TurnServer>) -> Self {
+        self.turn = servers.into_iter().take(MAX_TURN_SERVERS).collect();
         self
     }
 
@@ -230,6 +250,8 @@ impl Phone {
             server: false,
             mdns: true,
             publish_address: false,
+            relay_only: false,
+            turn: Vec::new(),
             allow_private: None,
             mic: DeviceSpec::Default,
             speaker: DeviceSpec::Default,

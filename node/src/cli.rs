@@ -252,10 +252,37 @@ pub struct NetworkArgs {
     #[arg(long, env = "OFFHOOK_PUBLISH_ADDRESS", value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", hide_possible_values = true, hide_env_values = true)]
     pub publish_address: Option<bool>,
+    /// Send sound through relays only, so that nobody learns this terminal's address
+    #[arg(long, env = "OFFHOOK_RELAY_ONLY", value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", hide_possible_values = true, hide_env_values = true)]
+    pub relay_only: Option<bool>,
+    /// TURN server of your own, turn:USER:PASSWORD@HOST:PORT?transport=udp or turns:...; may be repeated. Others on this
+    /// computer see what is written on a command line: better put it into config.toml
+    #[arg(long, env = "OFFHOOK_TURN", value_name = "URI", value_delimiter = ',', hide_env_values = true)]
+    pub turn: Option<Vec<TurnUri>>,
     /// Take private and loopback addresses of others seriously [default: only while no public one is known]
     #[arg(long, env = "OFFHOOK_ALLOW_PRIVATE", value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", hide_possible_values = true, hide_env_values = true)]
     pub allow_private: Option<bool>,
+}
+
+/// A TURN server as it was written down, not checked yet: there may be a password in it, so that it is not shown.
+#[derive(Clone, PartialEq, Eq, serde::Deserialize)]
+#[serde(transparent)]
+pub struct TurnUri(pub String);
+
+impl std::str::FromStr for TurnUri {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl std::fmt::Debug for TurnUri {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TurnUri")
+    }
 }
 
 /// What to speak into and listen with.

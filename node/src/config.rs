@@ -2,7 +2,7 @@
 //!
 //! clap has already put flags and environment together; here the file and the defaults join.
 
-use crate::cli::{Answer, Global, NetworkArgs, RunArgs, SoundArgs};
+use crate::cli::{Answer, Global, NetworkArgs, RunArgs, SoundArgs, TurnUri};
 use crate::exit::Failure;
 use offhook::storage::{AccountId, Home};
 use serde::Deserialize;
@@ -26,6 +26,8 @@ pub struct File {
     server: Option<bool>,
     mdns: Option<bool>,
     publish_address: Option<bool>,
+    relay_only: Option<bool>,
+    turn: Option<Vec<TurnUri>>,
     allow_private: Option<bool>,
     mic: Option<String>,
     speaker: Option<String>,
@@ -49,6 +51,10 @@ pub struct Settings {
     pub mdns: bool,
     /// Publish own addresses.
     pub publish_address: bool,
+    /// Sound goes through relays only.
+    pub relay_only: bool,
+    /// TURN servers of the user's own, with their passwords.
+    pub turn: Vec<TurnUri>,
     /// Take private addresses of others seriously; `None`: where nothing public is configured.
     pub allow_private: Option<bool>,
     /// Microphone.
@@ -133,6 +139,8 @@ impl Context {
             server: network.server.or(file.server).unwrap_or(false),
             mdns: network.no_mdns.map(|no| !no).or(file.mdns).unwrap_or(true),
             publish_address: network.publish_address.or(file.publish_address).unwrap_or(false),
+            relay_only: network.relay_only.or(file.relay_only).unwrap_or(false),
+            turn: network.turn.clone().or_else(|| file.turn.clone()).unwrap_or_default(),
             allow_private: network.allow_private.or(file.allow_private),
             mic: device(&sound.mic, &file.mic),
             speaker: device(&sound.speaker, &file.speaker),

@@ -1,11 +1,12 @@
 //! A telephone of the command's own, when none is running.
 
-use crate::cli::Answer;
+use crate::cli::{Answer, TurnUri};
 use crate::config::{Context, Settings};
 use crate::exit::Failure;
 use crate::telephone::Telephone;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
+use offhook::TurnServer;
 use offhook::api::{ApiError, Command, ErrorCode, LineState, Reply, TimedEvent};
 use offhook::audio::{AudioError, DeviceKind, DeviceSpec};
 use offhook::phone::{AnswerMode, Phone, PhoneError};
@@ -41,6 +42,8 @@ pub async fn start(context: &Context, settings: &Settings) -> Result<Phone, Fail
         .server(settings.server)
         .mdns(settings.mdns)
         .publish_address(settings.publish_address)
+        .relay_only(settings.relay_only)
+        .turn(turn_servers(&settings.turn)?)
         .mic(device(&settings.mic)?)
         .speaker(device(&settings.speaker)?)
         .answer(match settings.answer {
@@ -117,4 +120,11 @@ fn failure(error: PhoneError) -> Failure {
         return Failure::bad_input(format!("There is no sound device {name}. {known}"));
     }
     error.to_api().into()
+}
+
+/// The TURN servers that the settings name. The mistaken text is not repeated: there may be a password in it.
+fn turn_servers(texts: &[TurnUri]) -> Result<Vec<TurnServer>, Failure> {
+    let read =
+        |text: &TurnUri| text.0.parse().map_err(|error| Failure::bad_input(format!("--turn: {error}.")));
+    texts.iter().map(read).collect()
 }
