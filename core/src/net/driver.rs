@@ -33,6 +33,7 @@ use super::requests::Requests;
 use super::service::Service;
 use super::status::NetStatus;
 use super::store::{Disk, Offer, Records, Worked};
+use super::tickets::Tickets;
 use super::warm::Warm;
 use crate::clock::wall_clock;
 
@@ -71,6 +72,7 @@ pub(super) struct Driver {
     pub(super) events: mpsc::Sender<NetEvent>,
     pub(super) peers: Peers,
     pub(super) links: Links,
+    pub(super) tickets: Tickets,
     pub(super) requests: Requests,
     pub(super) queries: HashMap<QueryId, Query>,
     pub(super) service: Service,
@@ -102,6 +104,7 @@ pub(super) struct Parts {
     pub(super) private: Private,
     pub(super) events: mpsc::Sender<NetEvent>,
     pub(super) links: Links,
+    pub(super) tickets: Tickets,
     pub(super) disk: Option<Disk>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) inner: mpsc::UnboundedSender<Inner>,
@@ -110,7 +113,8 @@ pub(super) struct Parts {
 
 impl Driver {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { swarm, config, stun_port, private, events, links, disk, metrics, inner, status } = parts;
+        let Parts { swarm, config, stun_port, private, events, links, tickets, disk, metrics, inner, status } =
+            parts;
         Self {
             swarm,
             stun_port,
@@ -119,6 +123,7 @@ impl Driver {
             events,
             peers: Peers::default(),
             links,
+            tickets,
             requests: Requests::default(),
             queries: HashMap::new(),
             service: Service::new(&config.limits),

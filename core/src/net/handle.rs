@@ -10,6 +10,7 @@ use offhook_proto::identity::{SignedCert, TerminalId};
 use offhook_proto::number::{NodeAddr, RecordKey};
 use offhook_proto::proof::ProofTask;
 use offhook_proto::record::{self, RecordSet};
+use offhook_proto::relay::{GuestClaim, RelayTicket};
 use prometheus_client::registry::Registry;
 use thiserror::Error;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -33,6 +34,7 @@ use super::signal::{self, GoodWays, SignalError, SignalTarget};
 use super::status::NetStatus;
 use super::store::{Disk, Loaded, Records, Verdicts};
 use super::stun::Stun;
+use super::tickets::{self, RelayError, Tickets};
 
 /// Commands and events that may wait.
 const COMMANDS: usize = 256;
@@ -114,6 +116,7 @@ pub struct Net {
     lookups: Arc<Semaphore>,
     signals: Arc<Semaphore>,
     good_ways: GoodWays,
+    tickets: Tickets,
     limits: super::config::Limits,
     metrics: Arc<Metrics>,
     stun: Option<Arc<Stun>>,
@@ -161,6 +164,7 @@ impl Net {
             lookups: Arc::new(Semaphore::new(config.limits.lookups)),
             signals: Arc::new(Semaphore::new(SIGNALS)),
             good_ways: GoodWays::default(),
+            tickets: Tickets::default(),
             limits: config.limits.clone(),
             metrics: metrics.clone(),
             stun,
@@ -174,6 +178,7 @@ impl Net {
             private,
             events,
             links,
+            tickets: net.tickets.clone(),
             disk,
             metrics,
             inner,
@@ -288,6 +293,25 @@ impl Net {
     /// STUN servers of the directories connected.
     pub fn stun_servers(&self) -> Vec<SocketAddr> {
         self.client.status.borrow().stun_servers.clone()
+    }
+
+    /// Tickets for the media relays of the directories where this terminal is registered, each with the time that is left
+    /// to it: asked for at registration, renewed at half their life, and good although the connection is lost.
+    pub fn relay_tickets(&self) -> Vec<(TerminalId, RelayTicket)> {
+        self.tickets.good(Instant::now())
+    }
+
+    /// A ticket for the media relay of somebody else's directory, for one call. Connects with that directory; a ticket
+    /// that is held for it already is as good. Relays at private addresses are left out where those are not for use.
+    ///
+    /// # Errors
+    /// A [`RelayError`], after 5 seconds at most.
+    pub async fn relay_ticket(
+        &self,
+        directory: NodeAddr,
+        claim: GuestClaim,
+    ) -> Result<RelayTicket, RelayError> {
+        tickets::fetch(&self.client, &self.tickets, &directory, claim).await
     }
 
     /// Where this node answers STUN requests, if it does.

@@ -84,6 +84,8 @@ pub(super) struct Link {
     /// It does nothing for terminals.
     declined: bool,
     register_again: Option<Instant>,
+    /// When to ask for a ticket for its relays.
+    pub(super) ticket_again: Option<Instant>,
     /// Its address in use, ending in `/p2p`. What relayed addresses begin with.
     pub(super) base: Option<Multiaddr>,
     pub(super) stun: Vec<SocketAddr>,
@@ -106,6 +108,7 @@ impl Link {
             registered: false,
             declined: false,
             register_again: None,
+            ticket_again: None,
             base: None,
             stun: Vec::new(),
             reservation: None,
@@ -157,6 +160,7 @@ impl Link {
         self.registered = false;
         self.declined = false;
         self.register_again = None;
+        self.ticket_again = None;
         self.reservation = None;
         self.reserved = false;
         self.reserve_again = None;
@@ -257,7 +261,10 @@ impl Driver {
             let link = &mut self.links.all[index];
             let due = |at: &mut Option<Instant>| at.take_if(|at| *at <= now).is_some();
             let (register, reserve) = (due(&mut link.register_again), due(&mut link.reserve_again));
-            match link.state {
+            if due(&mut link.ticket_again) {
+                self.ask_ticket(index);
+            }
+            match self.links.all[index].state {
                 State::Idle { until } if until <= now => self.dial_link(index, now),
                 State::Up if register => self.register(index),
                 State::Up if reserve => self.reserve(index),
@@ -426,8 +433,9 @@ impl Driver {
     pub(super) fn on_registered(&mut self, peer: PeerId, result: Result<Response, RequestError>) {
         let terminal = self.registers();
         let remote = self.peers.get(&peer).and_then(|state| state.direct()).and_then(addr::ip_of);
-        let found = self.links.all.iter_mut().find(|link| link.peer == Some(peer) && link.is_up());
-        let Some(link) = found else { return };
+        let found = self.links.all.iter().position(|link| link.peer == Some(peer) && link.is_up());
+        let Some(index) = found else { return };
+        let link = &mut self.links.all[index];
         self.dirty = true;
         match result {
             Ok(Response::Welcome { stun, stun_port, .. }) => {
@@ -439,6 +447,7 @@ impl Driver {
                 if let Some(node) = node.filter(|_| news) {
                     self.tell(NetEvent::EntryUp { addr, node });
                 }
+                self.ask_ticket(index);
             }
             Ok(Response::Busy) | Err(RequestError::Busy) => {
                 link.register_again = Some(Instant::now() + REGISTER_FULL);
@@ -464,6 +473,7 @@ impl Driver {
                 debug!("the entry point does not register terminals");
                 link.declined = true;
                 link.register_again = Some(Instant::now() + REGISTER_REFUSED);
+                self.tickets.forget(&peer);
             }
         }
     }

@@ -51,6 +51,8 @@ pub(super) enum Asker {
     },
     /// This driver: the link to that peer is being registered.
     Link,
+    /// This driver: it is a ticket for a link's relays.
+    Ticket,
     /// Nobody: it was a greeting, identify tells the rest.
     Greeting,
 }
@@ -60,7 +62,7 @@ impl Asker {
     fn peer(&self) -> Option<PeerId> {
         match self {
             Self::Forward { from, .. } => Some(*from),
-            Self::Task(_) | Self::Link | Self::Greeting => None,
+            Self::Task(_) | Self::Link | Self::Ticket | Self::Greeting => None,
         }
     }
 }
@@ -305,6 +307,7 @@ impl Driver {
     }
 
     fn answered(&mut self, peer: PeerId, asker: Asker, result: Result<Response, RequestError>) {
+        let held = matches!(result, Ok(Response::Stored | Response::Published { .. }));
         match asker {
             Asker::Task(reply) => {
                 // The task may have lost interest.
@@ -312,7 +315,11 @@ impl Driver {
             }
             Asker::Forward { channel, from } => self.forwarded(from, channel, result),
             Asker::Link => self.on_registered(peer, result),
+            Asker::Ticket => self.on_ticket(peer, result),
             Asker::Greeting => {}
+        }
+        if held {
+            self.on_records_held(peer);
         }
     }
 
@@ -332,6 +339,6 @@ fn time_for(request: &Request, asker: &Asker) -> Duration {
     match asker {
         Asker::Forward { .. } if matches!(request, Request::Deliver { .. }) => DELIVER_TIME,
         Asker::Forward { .. } => NEXT_TIME,
-        Asker::Task(_) | Asker::Link | Asker::Greeting => REQUEST_TIME,
+        Asker::Task(_) | Asker::Link | Asker::Ticket | Asker::Greeting => REQUEST_TIME,
     }
 }

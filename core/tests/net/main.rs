@@ -15,3 +15,4 @@ mod records;
 mod restart;
 mod signalling;
 mod stun;
+mod tickets;
