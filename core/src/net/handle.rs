@@ -15,6 +15,7 @@ use thiserror::Error;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::clock::wall_clock;
+use crate::relay::Relay;
 
 use super::addr::{self, AddrError};
 use super::behaviour;
@@ -33,6 +34,7 @@ use super::signal::{self, GoodWays, SignalError, SignalTarget};
 use super::status::NetStatus;
 use super::store::{Disk, Loaded, Records, Verdicts};
 use super::stun::Stun;
+use super::tickets::RelayNotice;
 
 /// Commands and events that may wait.
 const COMMANDS: usize = 256;
@@ -166,7 +168,8 @@ impl Net {
             stun,
         };
         let links = Links::new(entry, Candidates::new(remembered), Instant::now());
-        let stun_port = net.stun.as_ref().map(|stun| stun.addr.port());
+        let beside = config.relay.as_ref().and_then(RelayNotice::stun_port);
+        let stun_port = net.stun.as_ref().map(|stun| stun.addr.port()).or(beside);
         let parts = Parts {
             swarm,
             stun_port,
@@ -313,6 +316,11 @@ impl Net {
     /// Counters in the OpenMetrics text format.
     pub fn metrics(&self) -> String {
         self.metrics.text()
+    }
+
+    /// Tells a relay's counters among its own. Once for each.
+    pub fn tell_counters_of(&self, relay: &Relay) {
+        self.metrics.extend(|registry| relay.metrics().register(registry));
     }
 
     /// Closes every connection and finishes writing. Idempotent.
