@@ -8,6 +8,8 @@ use std::time::Duration;
 use offhook_proto::identity::SignedCert;
 use offhook_proto::number::NodeAddr;
 
+use super::issue::RelayNotice;
+
 /// What a node does for others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Role {
@@ -59,6 +61,8 @@ pub struct NetConfig {
     pub data: Option<PathBuf>,
     /// Where to answer STUN binding requests (RFC 8489), e.g. `0.0.0.0:3478`.
     pub stun: Option<SocketAddr>,
+    /// The media relay beside this node, which answers STUN then. Only for serving nodes.
+    pub relay: Option<RelayNotice>,
     /// Name server to ask instead of the system's ones.
     pub dns: Option<SocketAddr>,
     /// Bounds on what strangers can make this node hold or do.
@@ -80,6 +84,7 @@ impl NetConfig {
             allow_private: None,
             data: None,
             stun: None,
+            relay: None,
             dns: None,
             limits: Limits::for_role(role),
         }
@@ -98,6 +103,7 @@ impl fmt::Debug for NetConfig {
             .field("allow_private", &self.allow_private)
             .field("data", &self.data)
             .field("stun", &self.stun)
+            .field("relay", &self.relay)
             .field("limits", &self.limits)
             .finish_non_exhaustive()
     }

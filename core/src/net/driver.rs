@@ -24,6 +24,7 @@ use super::config::NetConfig;
 use super::delegate::{Delegated, Spread};
 use super::dht::{Closest, Query};
 use super::event::NetEvent;
+use super::issue::Issued;
 use super::linger::Lingering;
 use super::links::Links;
 use super::metrics::Metrics;
@@ -57,6 +58,8 @@ pub(super) enum Inner {
     Worked(Box<Worked>),
     /// An answer that had to wait.
     Respond(ResponseChannel<Response>, Response),
+    /// A claim to a ticket has been looked at.
+    Claimed(ResponseChannel<Response>, Response),
     /// What somebody published is held here.
     Spread(Spread),
 }
@@ -77,6 +80,8 @@ pub(super) struct Driver {
     pub(super) queries: HashMap<QueryId, Query>,
     pub(super) service: Service,
     pub(super) delegated: Delegated,
+    /// Tickets for this node's own media relay.
+    pub(super) issued: Issued,
     pub(super) warm: Warm,
     pub(super) lan: HashMap<PeerId, Vec<Multiaddr>>,
     pub(super) listen: Vec<Multiaddr>,
@@ -128,6 +133,7 @@ impl Driver {
             queries: HashMap::new(),
             service: Service::new(&config.limits),
             delegated: Delegated::new(&config.limits),
+            issued: Issued::new(),
             warm: Warm::new(config.limits.warm),
             lan: HashMap::new(),
             listen: Vec::new(),
@@ -317,6 +323,7 @@ impl Driver {
                 self.records().worked(*worked, wall_clock());
             }
             Inner::Respond(channel, response) => self.respond(channel, response),
+            Inner::Claimed(channel, response) => self.claimed(channel, response),
             Inner::Spread(spread) => self.spread(spread),
         }
     }

@@ -16,6 +16,7 @@ use thiserror::Error;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::clock::wall_clock;
+use crate::relay::Relay;
 
 use super::addr::{self, AddrError};
 use super::behaviour;
@@ -25,6 +26,7 @@ use super::command::{Command, Holder};
 use super::config::NetConfig;
 use super::driver::{Driver, Parts};
 use super::event::NetEvent;
+use super::issue::RelayNotice;
 use super::links::Links;
 use super::lookup::Lookup;
 use super::metrics::Metrics;
@@ -170,7 +172,8 @@ impl Net {
             stun,
         };
         let links = Links::new(entry, Candidates::new(remembered), Instant::now());
-        let stun_port = net.stun.as_ref().map(|stun| stun.addr.port());
+        let beside = config.relay.as_ref().and_then(RelayNotice::stun_port);
+        let stun_port = net.stun.as_ref().map(|stun| stun.addr.port()).or(beside);
         let parts = Parts {
             swarm,
             stun_port,
@@ -337,6 +340,11 @@ impl Net {
     /// Counters in the OpenMetrics text format.
     pub fn metrics(&self) -> String {
         self.metrics.text()
+    }
+
+    /// Tells a relay's counters among its own. Once for each.
+    pub fn tell_counters_of(&self, relay: &Relay) {
+        self.metrics.extend(|registry| relay.metrics().register(registry));
     }
 
     /// Closes every connection and finishes writing. Idempotent.
