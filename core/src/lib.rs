@@ -12,6 +12,7 @@
 //! | [`net`] | the network: also what a directory is made of |
 //! | [`media`] | the media of one call |
 //! | `http` (feature) | metrics and health of a node or telephone over HTTP |
+//! | `web` (feature `http`) | the public web server of a directory, on its front |
 //! | [`proto`] | the pure protocol underneath |
 
 pub mod api;
@@ -25,5 +26,7 @@ pub mod media;
 pub mod net;
 pub mod phone;
 pub mod storage;
+#[cfg(feature = "http")]
+pub mod web;
 
 pub use offhook_proto as proto;

@@ -57,6 +57,10 @@ pub struct NetConfig {
     pub allow_private: Option<bool>,
     /// Directory for `net.sqlite` (records held, peers remembered). `None`: memory only.
     pub data: Option<PathBuf>,
+    /// Where a [`Front`](super::Front) takes connections for this node. They are told to others as
+    /// `/tcp/PORT` and `/tcp/PORT/tls/ws` beside the node's other addresses: at the same hosts if the IP is unspecified or
+    /// external addresses are configured, else at this one.
+    pub front: Option<SocketAddr>,
     /// Where to answer STUN binding requests (RFC 8489), e.g. `0.0.0.0:3478`.
     pub stun: Option<SocketAddr>,
     /// Name server to ask instead of the system's ones.
@@ -79,6 +83,7 @@ impl NetConfig {
             publish_direct: false,
             allow_private: None,
             data: None,
+            front: None,
             stun: None,
             dns: None,
             limits: Limits::for_role(role),
@@ -97,6 +102,7 @@ impl fmt::Debug for NetConfig {
             .field("mdns", &self.mdns)
             .field("allow_private", &self.allow_private)
             .field("data", &self.data)
+            .field("front", &self.front)
             .field("stun", &self.stun)
             .field("limits", &self.limits)
             .finish_non_exhaustive()

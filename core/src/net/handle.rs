@@ -35,6 +35,7 @@ use super::status::NetStatus;
 use super::store::{Disk, Loaded, Records, Verdicts};
 use super::stun::Stun;
 use super::tickets::{self, RelayError, Tickets};
+use super::transport::{self, Entrance, EntranceTransport};
 
 /// Commands and events that may wait.
 const COMMANDS: usize = 256;
@@ -120,6 +121,7 @@ pub struct Net {
     limits: super::config::Limits,
     metrics: Arc<Metrics>,
     stun: Option<Arc<Stun>>,
+    entrance: Entrance,
 }
 
 impl Net {
@@ -142,7 +144,8 @@ impl Net {
         let verdicts = Verdicts::default();
         let records = records(&config, &verdicts, &disk, loaded).await?;
         let mut registry = Registry::default();
-        let mut swarm = behaviour::swarm(&config, &key, records, &private, &mut registry)?;
+        let (entrance, entering) = transport::entrance();
+        let mut swarm = behaviour::swarm(&config, &key, records, &private, entering, &mut registry)?;
         let metrics = Arc::new(Metrics::new(registry));
         let stun = match config.stun.filter(|_| config.role.serves()) {
             Some(addr) => Some(Arc::new(
@@ -168,6 +171,7 @@ impl Net {
             limits: config.limits.clone(),
             metrics: metrics.clone(),
             stun,
+            entrance,
         };
         let links = Links::new(entry, Candidates::new(remembered), Instant::now());
         let stun_port = net.stun.as_ref().map(|stun| stun.addr.port());
@@ -319,6 +323,12 @@ impl Net {
         self.stun.as_ref().map(|stun| stun.addr)
     }
 
+    /// Where a [`Front`](super::Front) brings connections, if [`NetConfig::front`] says that there is one; closed
+    /// otherwise.
+    pub fn entrance(&self) -> Entrance {
+        self.entrance.clone()
+    }
+
     /// A snapshot of everything.
     pub fn status(&self) -> NetStatus {
         self.client.status.borrow().clone()
@@ -420,6 +430,9 @@ fn entry_points(config: &NetConfig) -> Result<Vec<(NodeAddr, Multiaddr)>, NetErr
 fn listen(config: &NetConfig, swarm: &mut libp2p::Swarm<behaviour::Behaviour>) -> Result<(), NetError> {
     for (addr, name) in parse_all(&config.listen)?.into_iter().zip(&config.listen) {
         swarm.listen_on(addr).map_err(|error| NetError::listen(name, &error))?;
+    }
+    if config.front.is_some() {
+        swarm.listen_on(EntranceTransport::listener()).map_err(NetError::transport)?;
     }
     if config.listen.is_empty() {
         for addr in LISTEN {

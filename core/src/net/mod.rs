@@ -27,6 +27,7 @@ mod finds;
 #[cfg(test)]
 #[path = "../../tests/net/fixture.rs"]
 mod fixture;
+mod front;
 #[doc(hidden)]
 pub mod fuzz;
 mod gate;
@@ -60,9 +61,11 @@ pub use addr::AddrError;
 pub use client::RequestError;
 pub use config::{Limits, NetConfig, Role};
 pub use event::NetEvent;
+pub use front::{Ends, Front, FrontConfig, FrontIdentity, FrontIo, FrontService, FrontStream, IdentityError};
 pub use handle::{Net, NetError};
 pub use lookup::{Lookup, LookupEvent, Origin};
 pub use publish::{PublishError, Published};
 pub use signal::{Reach, SignalError, SignalTarget};
 pub use status::{LinkStatus, NetStatus};
 pub use tickets::RelayError;
+pub use transport::{Entrance, WS_PATH};
