@@ -21,6 +21,7 @@ use super::budget::Standing;
 use super::codec::Response;
 use super::command::{Command, Holder, Neighbours};
 use super::config::NetConfig;
+use super::credentials::Tickets;
 use super::delegate::{Delegated, Spread};
 use super::dht::{Closest, Query};
 use super::event::NetEvent;
@@ -33,7 +34,6 @@ use super::requests::Requests;
 use super::service::Service;
 use super::status::NetStatus;
 use super::store::{Disk, Offer, Records, Worked};
-use super::tickets::Tickets;
 use super::warm::Warm;
 use crate::clock::wall_clock;
 

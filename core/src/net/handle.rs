@@ -23,6 +23,7 @@ use super::candidates::Candidates;
 use super::client::Client;
 use super::command::{Command, Holder};
 use super::config::NetConfig;
+use super::credentials::{self, RelayError, Tickets};
 use super::driver::{Driver, Parts};
 use super::event::NetEvent;
 use super::links::Links;
@@ -34,7 +35,6 @@ use super::signal::{self, GoodWays, SignalError, SignalTarget};
 use super::status::NetStatus;
 use super::store::{Disk, Loaded, Records, Verdicts};
 use super::stun::Stun;
-use super::tickets::{self, RelayError, Tickets};
 use super::transport::{self, Entrance, EntranceTransport};
 
 /// Commands and events that may wait.
@@ -315,7 +315,7 @@ impl Net {
         directory: NodeAddr,
         claim: GuestClaim,
     ) -> Result<RelayTicket, RelayError> {
-        tickets::fetch(&self.client, &self.tickets, &directory, claim).await
+        credentials::fetch(&self.client, &self.tickets, &directory, claim).await
     }
 
     /// Where this node answers STUN requests, if it does.
