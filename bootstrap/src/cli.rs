@@ -9,7 +9,7 @@ use crate::run;
 use crate::settings::{Settings, SettingsError};
 
 /// The directory node of the Offhook telephone network: a first contact for terminals, a keeper of the records that
-/// say where numbers are, a relay for call set-up and a STUN server. It owns nobody: any terminal may use any directory.
+/// say where numbers are, a relay for call set-up and, where there is no other way, for media, and a STUN server. It owns nobody: any terminal may use any directory.
 #[derive(Parser, Debug)]
 #[command(name = "offhook-directory", version, max_term_width = 110, after_help = EXAMPLES)]
 struct Cli {
@@ -111,6 +111,12 @@ mod tests {
             defaults.stun.map(|addr| addr.to_string()),
             defaults.http.map(|addr| addr.to_string()),
             defaults.connections.map(|n| n.to_string()),
+            defaults.relay.map(|on| on.to_string()),
+            defaults.relay_ports.map(|ports| ports.to_string()),
+            defaults.relay_allocations.map(|n| n.to_string()),
+            defaults.relay_kbit.map(|n| n.to_string()),
+            defaults.relay_guest_kbit.map(|n| n.to_string()),
+            defaults.relay_total_kbit.map(|n| n.to_string()),
             defaults.registered.map(|n| n.to_string()),
             defaults.records.map(|n| n.to_string()),
             defaults.record_mb.map(|n| n.to_string()),

@@ -3,15 +3,17 @@
 use std::net::SocketAddr;
 
 use offhook::http::{Http, HttpError};
-use offhook::net::{Net, NetError, NetEvent, NetStatus};
+use offhook::net::{Net, NetError, NetEvent, NetStatus, RelayNotice};
+use offhook::relay::{Relay, RelayError};
 use offhook_proto::identity::TerminalId;
 use offhook_proto::number::NodeAddr;
+use offhook_proto::relay::TicketIssuer;
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{debug, info};
 
-use crate::key::{self, KeyError};
+use crate::key::{self, KeyError, Secret};
 use crate::settings::Settings;
 
 /// Why a directory doesn't start.
@@ -23,6 +25,9 @@ pub enum DirectoryError {
     /// Its listeners or its store.
     #[error(transparent)]
     Net(#[from] NetError),
+    /// Its media relay.
+    #[error(transparent)]
+    Relay(#[from] RelayError),
     /// Its HTTP server.
     #[error(transparent)]
     Http(#[from] HttpError),
@@ -31,6 +36,7 @@ pub enum DirectoryError {
 /// A running directory node.
 pub struct Directory {
     net: Net,
+    relay: Option<Relay>,
     http: Option<Http>,
     log: JoinHandle<()>,
 }
@@ -42,14 +48,26 @@ impl Directory {
     /// A [`DirectoryError`]; nothing runs then.
     pub async fn bind(settings: &Settings) -> Result<Self, DirectoryError> {
         let settings = settings.clone().or(Settings::defaults());
-        let seed = key::load_or_make(&settings.data_dir())?;
-        let (net, events) = Net::start(settings.net_config(seed)).await?;
+        let seed = key::load_or_make(&settings.data_dir(), Secret::Key)?;
+        let issuer = TicketIssuer::new(key::load_or_make(&settings.data_dir(), Secret::Relay)?);
+        let mut config = settings.net_config(seed);
+        let relay = match settings.relay_config(issuer.clone()) {
+            Some(relay) => Some(Relay::start(relay).await?),
+            None => None,
+        };
+        if let Some(relay) = &relay {
+            // The relay answers it.
+            config.stun = None;
+            config.relay = Some(RelayNotice { issuer, listeners: relay.listeners(), pin: None });
+        }
+        let (net, events) = Net::start(config).await?;
+        relay.iter().for_each(|relay| net.tell_counters_of(relay));
         let http = match settings.http.and_then(|http| http.0) {
             Some(addr) => Some(Http::bind(addr, net.clone()).await?),
             None => None,
         };
         let log = tokio::spawn(log(events));
-        Ok(Self { net, http, log })
+        Ok(Self { net, relay, http, log })
     }
 
     /// The directory's key, which is its PeerId.
@@ -75,7 +93,12 @@ impl Directory {
 
     /// Where STUN is answered.
     pub fn stun_addr(&self) -> Option<SocketAddr> {
-        self.net.stun_addr()
+        self.turn_addr().or(self.net.stun_addr())
+    }
+
+    /// Where the media relay is.
+    pub fn turn_addr(&self) -> Option<SocketAddr> {
+        self.relay.as_ref().and_then(Relay::addr)
     }
 
     /// Says farewell to everybody and finishes writing.
@@ -84,6 +107,7 @@ impl Directory {
             http.stop().await;
         }
         self.net.shutdown().await;
+        self.relay.iter().for_each(Relay::stop);
         self.log.abort();
     }
 }

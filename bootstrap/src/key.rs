@@ -1,12 +1,28 @@
-//! The directory's key: made at the first start, kept in a file of its own that only its owner reads.
+//! The directory's secrets, made at the first start: its key, and the secret of its media relay's tickets. Each is kept in a
+//! file of its own that only its owner reads.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// Name of the file in the data folder.
-const FILE: &str = "directory.key";
+/// A secret of the directory's, by the name of its file in the data folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Secret {
+    /// The key, which is the directory's name to the world.
+    Key,
+    /// What tickets for its media relay are made with. Tickets of another secret are no good any more.
+    Relay,
+}
+
+impl Secret {
+    const fn file(self) -> &'static str {
+        match self {
+            Self::Key => "directory.key",
+            Self::Relay => "relay.secret",
+        }
+    }
+}
 
 /// Why the key cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -20,31 +36,31 @@ pub enum KeyError {
         source: std::io::Error,
     },
     /// Others may read it.
-    #[error("{path} may be read by others, who could pose as this directory; run: chmod 600 {path}", path = path.display())]
+    #[error("{path} may be read by others, who could pose as this directory or use its relay; run: chmod 600 {path}", path = path.display())]
     Exposed {
         /// Which.
         path: PathBuf,
     },
     /// The file is not a key.
-    #[error("{path} is damaged: it must hold 32 bytes; restore it from a backup, or remove it to become a new directory", path = path.display())]
+    #[error("{path} is damaged: it must hold 32 bytes; restore it from a backup, or remove it to have a new one (a new directory.key makes a new directory)", path = path.display())]
     Damaged {
         /// Which.
         path: PathBuf,
     },
 }
 
-/// The seed of the directory's key; made and flushed to disk if there is none.
+/// A secret, of the key its seed; made and flushed to disk if there is none.
 ///
 /// # Errors
 /// [`KeyError`]. A damaged key is never replaced: whoever knows the directory knows it by its key.
-pub fn load_or_make(folder: &Path) -> Result<[u8; 32], KeyError> {
-    let path = folder.join(FILE);
+pub fn load_or_make(folder: &Path, secret: Secret) -> Result<[u8; 32], KeyError> {
+    let path = folder.join(secret.file());
     let failed = |source| KeyError::Io { path: path.clone(), source };
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
     match File::open(&path) {
         Ok(file) => read(file, &path),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            make(folder, &path).map_err(failed)?;
+            make(folder, &path, secret).map_err(failed)?;
             read(File::open(&path).map_err(failed)?, &path)
         }
         Err(error) => Err(failed(error)),
@@ -63,8 +79,8 @@ fn read(file: File, path: &Path) -> Result<[u8; 32], KeyError> {
 
 /// Written beside and linked into place, so that a kill at any moment leaves no key or a whole one, and two
 /// processes that start at once agree on one.
-fn make(folder: &Path, path: &Path) -> std::io::Result<()> {
-    let draft = folder.join(format!("{FILE}.{}", std::process::id()));
+fn make(folder: &Path, path: &Path, secret: Secret) -> std::io::Result<()> {
+    let draft = folder.join(format!("{}.{}", secret.file(), std::process::id()));
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
     let seed: [u8; 32] = rand::random();
     file.write_all(&seed)?;
@@ -86,28 +102,32 @@ mod tests {
     fn a_key_is_made_once_and_only_its_owner_reads_it() {
         let folder = tempfile::tempdir().expect("folder");
         let data = folder.path().join("data");
-        let first = load_or_make(&data).expect("key");
-        assert_eq!(load_or_make(&data).expect("key"), first);
-        let mode = std::fs::metadata(data.join(FILE)).expect("file").permissions().mode();
+        let first = load_or_make(&data, Secret::Key).expect("key");
+        assert_eq!(load_or_make(&data, Secret::Key).expect("key"), first);
+        let mode = std::fs::metadata(data.join(Secret::Key.file())).expect("file").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(std::fs::read_dir(&data).expect("folder").count(), 1);
+        let relay = load_or_make(&data, Secret::Relay).expect("secret");
+        assert_eq!(load_or_make(&data, Secret::Relay).expect("secret"), relay);
+        assert_ne!(relay, first);
     }
 
     #[test]
     fn a_damaged_key_is_never_replaced() {
         let folder = tempfile::tempdir().expect("folder");
-        let path = folder.path().join(FILE);
+        let path = folder.path().join(Secret::Key.file());
         std::fs::write(&path, [1; 31]).expect("written");
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("changed");
-        assert!(matches!(load_or_make(folder.path()), Err(KeyError::Damaged { .. })));
-        assert_eq!(std::fs::read(folder.path().join(FILE)).expect("file").len(), 31);
+        assert!(matches!(load_or_make(folder.path(), Secret::Key), Err(KeyError::Damaged { .. })));
+        assert_eq!(std::fs::read(folder.path().join(Secret::Key.file())).expect("file").len(), 31);
     }
+
     #[test]
     fn a_key_that_others_may_read_is_refused() {
         let folder = tempfile::tempdir().expect("folder");
-        load_or_make(folder.path()).expect("key");
-        let path = folder.path().join(FILE);
+        load_or_make(folder.path(), Secret::Key).expect("key");
+        let path = folder.path().join(Secret::Key.file());
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).expect("changed");
-        assert!(matches!(load_or_make(folder.path()), Err(KeyError::Exposed { .. })));
+        assert!(matches!(load_or_make(folder.path(), Secret::Key), Err(KeyError::Exposed { .. })));
     }
 }

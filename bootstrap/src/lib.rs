@@ -1,4 +1,4 @@
-//! The directory node: a first contact, a keeper of records, a relay for signalling, a STUN server.
+//! The directory node: a first contact, a keeper of records, a relay for signalling and media, a STUN server.
 //!
 //! The binary `offhook-directory` is thin over [`Directory`], which a program or a test can run as well:
 //!
@@ -22,4 +22,4 @@ mod settings;
 pub use cli::main;
 pub use directory::{Directory, DirectoryError};
 pub use key::KeyError;
-pub use settings::{HttpAddr, LogFormat, Settings, SettingsError};
+pub use settings::{HttpAddr, LogFormat, PortRange, PortRangeError, Settings, SettingsError};

@@ -71,10 +71,10 @@ async fn print_addresses(mut watch: tokio::sync::watch::Receiver<offhook::net::N
 }
 
 fn print_ready(directory: &Directory, json: bool) {
-    let (http, stun) = (directory.http_addr(), directory.stun_addr());
+    let (http, stun, turn) = (directory.http_addr(), directory.stun_addr(), directory.turn_addr());
     let id = directory.id().to_peer_id();
     if json {
-        let ready = json!({ "event": "ready", "peer_id": id, "http": http, "stun": stun });
+        let ready = json!({ "event": "ready", "peer_id": id, "http": http, "stun": stun, "turn": turn });
         print_line(&ready.to_string());
         return;
     }
@@ -84,6 +84,9 @@ fn print_ready(directory: &Directory, json: bool) {
     }
     if let Some(stun) = stun {
         print_line(&format!("stun {stun}"));
+    }
+    if let Some(turn) = turn {
+        print_line(&format!("turn {turn}"));
     }
 }
 
@@ -115,8 +118,10 @@ fn failed(error: &dyn std::error::Error) -> Failure {
 /// Wrong addresses and keys are the operator's to correct, and starting again does not help; the rest is the system's.
 fn refused(error: &DirectoryError) -> Failure {
     use offhook::net::NetError;
+    use offhook::relay::RelayError;
     let code = match error {
         DirectoryError::Net(NetError::Addr { .. })
+        | DirectoryError::Relay(RelayError::NoPorts(..))
         | DirectoryError::Key(KeyError::Exposed { .. } | KeyError::Damaged { .. }) => 2,
         DirectoryError::Net(
             NetError::Listen { .. }
@@ -126,10 +131,12 @@ fn refused(error: &DirectoryError) -> Failure {
             | NetError::Transport(_),
         )
         | DirectoryError::Key(KeyError::Io { .. })
+        | DirectoryError::Relay(RelayError::Listen { .. } | RelayError::NoAddress)
         | DirectoryError::Http(_) => 1,
     };
     let hint = match error {
         DirectoryError::Http(_) => "; choose another address with --http, or \"none\"",
+        DirectoryError::Relay(_) => "; without it: --relay=false",
         DirectoryError::Net(_) | DirectoryError::Key(_) => "",
     };
     Failure { code, sentence: format!("{error}{hint}") }

@@ -1,20 +1,20 @@
 //! Settings: one type for flags, environment, file and defaults; the first of them that says something counts.
 
 use std::fmt;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 use offhook::net::{Limits, NetConfig, Role};
+use offhook::relay::{self, PeerPolicy, RELAYED_PORTS, RelayConfig, RelayQuotas};
 use offhook_proto::number::NodeAddr;
+use offhook_proto::relay::TicketIssuer;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use thiserror::Error;
 
 /// The libp2p port where nothing else is said, UDP and TCP.
 const PORT: u16 = 4001;
-/// STUN's port (RFC 8489 section 8.6).
-const STUN_PORT: u16 = 3478;
 /// The port of `/metrics` and `/health`.
 const HTTP_PORT: u16 = 9464;
 
@@ -84,13 +84,14 @@ pub struct Settings {
     )]
     pub entry: Option<Vec<NodeAddr>>,
 
-    /// Address on which STUN requests are answered.
+    /// Address on which STUN and TURN are served.
     #[arg(
         long,
         env = "OFFHOOK_DIRECTORY_STUN",
         value_name = "IP:PORT",
         hide_env_values = true,
-        help = "Address on which STUN requests are answered [default: [::]:3478, which is IPv6 and IPv4]"
+        help = "Address on which STUN is answered, and the media relay (TURN) is served over UDP and TCP [default: [::]:3478, \
+                which is IPv6 and IPv4]"
     )]
     pub stun: Option<SocketAddr>,
 
@@ -111,6 +112,51 @@ pub struct Settings {
         hide_env_values = true
     )]
     pub allow_private: Option<bool>,
+
+    /// Relay the media of calls that find no way of their own, for terminals of this directory and, less of it, for those
+    /// who call them [default: true]
+    #[arg(
+        long,
+        env = "OFFHOOK_DIRECTORY_RELAY",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        hide_possible_values = true,
+        hide_env_values = true
+    )]
+    pub relay: Option<bool>,
+
+    /// Address on which ports for relayed media are opened; repeat, or separate by commas [default: those of --external,
+    /// those listened on, or the host's]
+    #[arg(
+        long,
+        env = "OFFHOOK_DIRECTORY_RELAY_IPS",
+        value_name = "IP",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
+    pub relay_ips: Option<Vec<IpAddr>>,
+
+    /// Ports for relayed media [default: 49152-65535]
+    #[arg(long, env = "OFFHOOK_DIRECTORY_RELAY_PORTS", value_name = "FIRST-LAST", hide_env_values = true)]
+    pub relay_ports: Option<PortRange>,
+
+    /// Most allocations of the media relay at a time, two for each call that needs it [default: 2000]
+    #[arg(long, env = "OFFHOOK_DIRECTORY_RELAY_ALLOCATIONS", value_name = "N", hide_env_values = true)]
+    pub relay_allocations: Option<usize>,
+
+    /// Kilobits per second of relayed media in each direction for a terminal of this directory [default: 3000]
+    #[arg(long, env = "OFFHOOK_DIRECTORY_RELAY_KBIT", value_name = "KBIT", hide_env_values = true)]
+    pub relay_kbit: Option<u64>,
+
+    /// The same for anybody else who calls one [default: 256]
+    #[arg(long, env = "OFFHOOK_DIRECTORY_RELAY_GUEST_KBIT", value_name = "KBIT", hide_env_values = true)]
+    pub relay_guest_kbit: Option<u64>,
+
+    /// Kilobits per second of all relayed media together, in both directions [default: 200000]
+    #[arg(long, env = "OFFHOOK_DIRECTORY_RELAY_TOTAL_KBIT", value_name = "KBIT", hide_env_values = true)]
+    pub relay_total_kbit: Option<u64>,
 
     /// Be found by terminals on the local network, by multicast DNS [default: false]
     #[arg(
@@ -161,7 +207,7 @@ pub struct Settings {
 impl Settings {
     /// What counts where nobody says anything else.
     pub fn defaults() -> Self {
-        let limits = Limits::for_role(Role::Directory);
+        let (limits, quotas) = (Limits::for_role(Role::Directory), RelayQuotas::default());
         let wildcard = |template: [&str; 2]| template.map(|addr| addr.replace("PORT", &PORT.to_string()));
         let listen = [
             wildcard(["/ip4/0.0.0.0/udp/PORT/quic-v1", "/ip4/0.0.0.0/tcp/PORT"]),
@@ -173,11 +219,20 @@ impl Settings {
             external: Some(Vec::new()),
             entry: Some(Vec::new()),
             // Both families.
-            stun: Some(SocketAddr::from((Ipv6Addr::UNSPECIFIED, STUN_PORT))),
+            stun: Some(SocketAddr::from((Ipv6Addr::UNSPECIFIED, relay::PORT))),
             http: Some(HttpAddr(Some(SocketAddr::from(([127, 0, 0, 1], HTTP_PORT))))),
             allow_private: None,
+            relay: Some(true),
+            relay_ips: Some(Vec::new()),
+            relay_ports: Some(PortRange(RELAYED_PORTS.0, RELAYED_PORTS.1)),
+            relay_allocations: Some(quotas.allocations),
+            relay_kbit: Some(quotas.full_bits / 1_000),
+            relay_guest_kbit: Some(quotas.guest_bits / 1_000),
+            relay_total_kbit: Some(quotas.total_bits / 1_000),
             mdns: Some(false),
-            log: Some("offhook=info,offhook_bootstrap=info,libp2p_kad=error,warn".to_owned()),
+            log: Some(
+                "offhook=info,offhook_bootstrap=info,libp2p_kad=error,turn_server_proto=off,warn".to_owned(),
+            ),
             log_format: Some(LogFormat::Text),
             connections: Some(limits.connections),
             registered: Some(limits.registered),
@@ -211,6 +266,13 @@ impl Settings {
             stun: self.stun.or(other.stun),
             http: self.http.or(other.http),
             allow_private: self.allow_private.or(other.allow_private),
+            relay: self.relay.or(other.relay),
+            relay_ips: self.relay_ips.or(other.relay_ips),
+            relay_ports: self.relay_ports.or(other.relay_ports),
+            relay_allocations: self.relay_allocations.or(other.relay_allocations),
+            relay_kbit: self.relay_kbit.or(other.relay_kbit),
+            relay_guest_kbit: self.relay_guest_kbit.or(other.relay_guest_kbit),
+            relay_total_kbit: self.relay_total_kbit.or(other.relay_total_kbit),
             mdns: self.mdns.or(other.mdns),
             log: self.log.or(other.log),
             log_format: self.log_format.or(other.log_format),
@@ -224,6 +286,38 @@ impl Settings {
     /// The folder of the key and the records.
     pub fn data_dir(&self) -> PathBuf {
         self.data.clone().unwrap_or_else(default_data)
+    }
+
+    /// The media relay's configuration; `None` if there is to be none. `self` need not be complete.
+    pub fn relay_config(&self, issuer: TicketIssuer) -> Option<RelayConfig> {
+        let settings = self.clone().or(Self::defaults());
+        if settings.relay == Some(false) {
+            return None;
+        }
+        let ips_of = |addrs: &Option<Vec<NodeAddr>>| -> Vec<_> {
+            addrs.iter().flatten().filter_map(ip_of).filter(|ip| !ip.is_unspecified()).collect()
+        };
+        let (external, listened) = (ips_of(&settings.external), ips_of(&settings.listen));
+        let mut config = RelayConfig::new(issuer);
+        config.listen = settings.stun;
+        let named = settings.relay_ips.into_iter().find(|ips| !ips.is_empty());
+        let mut ips = named.unwrap_or(if external.is_empty() { listened.clone() } else { external.clone() });
+        ips.sort_unstable();
+        ips.dedup();
+        config.relayed_ips = ips;
+        config.own_ips = [external, listened].concat();
+        config.policy = settings.allow_private.map(|private| PeerPolicy { private, loopback: false });
+        if let Some(PortRange(first, last)) = settings.relay_ports {
+            config.ports = (first, last);
+        }
+        let quotas = &mut config.quotas;
+        quotas.allocations = settings.relay_allocations.unwrap_or(quotas.allocations);
+        let bits =
+            |kbit: Option<u64>, otherwise: u64| kbit.map_or(otherwise, |kbit| kbit.saturating_mul(1_000));
+        quotas.full_bits = bits(settings.relay_kbit, quotas.full_bits);
+        quotas.guest_bits = bits(settings.relay_guest_kbit, quotas.guest_bits);
+        quotas.total_bits = bits(settings.relay_total_kbit, quotas.total_bits);
+        Some(config)
     }
 
     /// The network's configuration. `self` need not be complete.
@@ -255,6 +349,54 @@ fn default_data() -> PathBuf {
         .or_else(|| env("XDG_DATA_HOME").map(|home| home.join("offhook-directory")))
         .or_else(|| env("HOME").map(|home| home.join(".local/share/offhook-directory")))
         .unwrap_or_else(|| PathBuf::from("offhook-directory"))
+}
+
+/// The IP address that a multiaddr begins with.
+fn ip_of(addr: &NodeAddr) -> Option<IpAddr> {
+    let mut parts = addr.as_str().split('/').skip(1);
+    match parts.next() {
+        Some("ip4" | "ip6") => parts.next().and_then(|ip| ip.parse().ok()),
+        Some(_) | None => None,
+    }
+}
+
+/// Ports from the first to the last, written `FIRST-LAST`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortRange(pub u16, pub u16);
+
+/// Not a range of ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("not two ports such as 49152-65535")]
+pub struct PortRangeError;
+
+impl FromStr for PortRange {
+    type Err = PortRangeError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (first, last) = text.split_once('-').ok_or(PortRangeError)?;
+        let port =
+            |text: &str| text.trim().parse::<u16>().ok().filter(|port| *port > 0).ok_or(PortRangeError);
+        let (first, last) = (port(first)?, port(last)?);
+        if first > last { Err(PortRangeError) } else { Ok(Self(first, last)) }
+    }
+}
+
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.0, self.1)
+    }
+}
+
+impl Serialize for PortRange {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for PortRange {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
 }
 
 /// How logs are written.
@@ -317,6 +459,30 @@ mod tests {
         assert_eq!(effective.http, Some(HttpAddr(None)));
         assert_eq!(effective.registered, Settings::defaults().registered);
         assert_eq!(effective.net_config([1; 32]).limits.records, 1);
+    }
+
+    #[test]
+    fn the_relay_opens_its_ports_where_the_directory_is_known() {
+        let config = |toml: &str| {
+            toml::from_str::<Settings>(toml)
+                .unwrap()
+                .relay_config(TicketIssuer::new([1; 32]))
+                .expect("a relay")
+        };
+        let ips = |toml: &str| config(toml).relayed_ips.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert!(ips("").is_empty(), "the host's");
+        assert_eq!(ips(r#"listen = ["/ip4/192.0.2.7/tcp/1"]"#), ["192.0.2.7"]);
+        let external = r#"external = ["/ip4/192.0.2.9/udp/1/quic-v1", "/ip4/192.0.2.9/tcp/1"]"#;
+        assert_eq!(ips(external), ["192.0.2.9"]);
+        assert_eq!(ips(&format!("{external}\nrelay-ips = [\"192.0.2.1\"]")), ["192.0.2.1"]);
+        let all = config("relay-ports = \"5000-5001\"\nrelay-kbit = 5\nallow-private = false");
+        assert_eq!((all.ports, all.quotas.full_bits), ((5_000, 5_001), 5_000));
+        assert_eq!(all.policy, Some(PeerPolicy::default()));
+        let off: Settings = toml::from_str("relay = false").unwrap();
+        assert!(off.relay_config(TicketIssuer::new([1; 32])).is_none());
+        for bad in ["5001-5000", "0-7", "7", "a-b", "1-65536"] {
+            assert_eq!(bad.parse::<PortRange>(), Err(PortRangeError), "{bad}");
+        }
     }
 
     #[test]

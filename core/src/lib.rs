@@ -11,6 +11,7 @@
 //! | [`audio`] | devices, files, the codec |
 //! | [`net`] | the network: also what a directory is made of |
 //! | [`media`] | the media of one call |
+//! | [`relay`] | a relay for media, which a directory offers |
 //! | `http` (feature) | metrics and health of a node or telephone over HTTP |
 //! | `web` (feature `http`) | the public web server of a directory, on its front |
 //! | [`proto`] | the pure protocol underneath |
@@ -25,6 +26,7 @@ pub mod http;
 pub mod media;
 pub mod net;
 pub mod phone;
+pub mod relay;
 pub mod storage;
 #[cfg(feature = "http")]
 pub mod web;

@@ -157,7 +157,7 @@ fn is_global_v6(ip: Ipv6Addr) -> bool {
 
 /// One host: an IPv4 address, or an IPv6 /64, which is the least that anybody is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Host {
+pub(crate) enum Host {
     /// An IPv4 address.
     V4([u8; 4]),
     /// An IPv6 /64.
@@ -166,7 +166,7 @@ pub(super) enum Host {
 
 impl Host {
     /// The host with an address. One that a dual-stack socket shows as IPv4-mapped counts as IPv4.
-    pub(super) fn of(ip: IpAddr) -> Self {
+    pub(crate) fn of(ip: IpAddr) -> Self {
         match ip.to_canonical() {
             IpAddr::V4(ip) => Self::V4(ip.octets()),
             IpAddr::V6(ip) => {
@@ -179,7 +179,7 @@ impl Host {
 
 /// Whom a stranger's deeds are counted against: one customer's usual share of the address space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Source {
+pub(crate) enum Source {
     /// An IPv4 /24.
     V4([u8; 3]),
     /// An IPv6 /64.
@@ -192,7 +192,7 @@ pub(super) enum Source {
 
 impl Source {
     /// The /24 or /64 of an address.
-    pub(super) fn of(ip: IpAddr) -> Self {
+    pub(crate) fn of(ip: IpAddr) -> Self {
         match Host::of(ip) {
             Host::V4([a, b, c, _]) => Self::V4([a, b, c]),
             Host::V6(net) => Self::V6(net),

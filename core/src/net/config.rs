@@ -8,6 +8,8 @@ use std::time::Duration;
 use offhook_proto::identity::SignedCert;
 use offhook_proto::number::NodeAddr;
 
+use super::tickets::RelayNotice;
+
 /// What a node does for others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Role {
@@ -63,6 +65,8 @@ pub struct NetConfig {
     pub front: Option<SocketAddr>,
     /// Where to answer STUN binding requests (RFC 8489), e.g. `0.0.0.0:3478`.
     pub stun: Option<SocketAddr>,
+    /// The media relay beside this node, which answers STUN then. Only for serving nodes.
+    pub relay: Option<RelayNotice>,
     /// Name server to ask instead of the system's ones.
     pub dns: Option<SocketAddr>,
     /// Bounds on what strangers can make this node hold or do.
@@ -85,6 +89,7 @@ impl NetConfig {
             data: None,
             front: None,
             stun: None,
+            relay: None,
             dns: None,
             limits: Limits::for_role(role),
         }
@@ -104,6 +109,7 @@ impl fmt::Debug for NetConfig {
             .field("data", &self.data)
             .field("front", &self.front)
             .field("stun", &self.stun)
+            .field("relay", &self.relay)
             .field("limits", &self.limits)
             .finish_non_exhaustive()
     }

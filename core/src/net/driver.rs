@@ -34,6 +34,7 @@ use super::requests::Requests;
 use super::service::Service;
 use super::status::NetStatus;
 use super::store::{Disk, Offer, Records, Worked};
+use super::tickets::Tickets;
 use super::warm::Warm;
 use crate::clock::wall_clock;
 
@@ -57,6 +58,8 @@ pub(super) enum Inner {
     Worked(Box<Worked>),
     /// An answer that had to wait.
     Respond(ResponseChannel<Response>, Response),
+    /// A claim to a ticket has been looked at.
+    Claimed(ResponseChannel<Response>, Response),
     /// What somebody published is held here.
     Spread(Spread),
 }
@@ -77,6 +80,7 @@ pub(super) struct Driver {
     pub(super) queries: HashMap<QueryId, Query>,
     pub(super) service: Service,
     pub(super) delegated: Delegated,
+    pub(super) tickets: Tickets,
     pub(super) warm: Warm,
     pub(super) lan: HashMap<PeerId, Vec<Multiaddr>>,
     pub(super) listen: Vec<Multiaddr>,
@@ -128,6 +132,7 @@ impl Driver {
             queries: HashMap::new(),
             service: Service::new(&config.limits),
             delegated: Delegated::new(&config.limits),
+            tickets: Tickets::new(),
             warm: Warm::new(config.limits.warm),
             lan: HashMap::new(),
             listen: Vec::new(),
@@ -317,6 +322,7 @@ impl Driver {
                 self.records().worked(*worked, wall_clock());
             }
             Inner::Respond(channel, response) => self.respond(channel, response),
+            Inner::Claimed(channel, response) => self.claimed(channel, response),
             Inner::Spread(spread) => self.spread(spread),
         }
     }

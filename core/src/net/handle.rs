@@ -16,6 +16,7 @@ use thiserror::Error;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::clock::wall_clock;
+use crate::relay::Relay;
 
 use super::addr::{self, AddrError};
 use super::behaviour;
@@ -35,6 +36,7 @@ use super::signal::{self, GoodWays, SignalError, SignalTarget};
 use super::status::NetStatus;
 use super::store::{Disk, Loaded, Records, Verdicts};
 use super::stun::Stun;
+use super::tickets::RelayNotice;
 use super::transport::{self, Entrance, EntranceTransport};
 
 /// Commands and events that may wait.
@@ -174,7 +176,8 @@ impl Net {
             entrance,
         };
         let links = Links::new(entry, Candidates::new(remembered), Instant::now());
-        let stun_port = net.stun.as_ref().map(|stun| stun.addr.port());
+        let beside = config.relay.as_ref().and_then(RelayNotice::stun_port);
+        let stun_port = net.stun.as_ref().map(|stun| stun.addr.port()).or(beside);
         let parts = Parts {
             swarm,
             stun_port,
@@ -318,6 +321,12 @@ impl Net {
         credentials::fetch(&self.client, &self.tickets, &directory, claim).await
     }
 
+    /// For single steps.
+    #[cfg(test)]
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// Where this node answers STUN requests, if it does.
     pub fn stun_addr(&self) -> Option<SocketAddr> {
         self.stun.as_ref().map(|stun| stun.addr)
@@ -347,6 +356,11 @@ impl Net {
     /// Counters in the OpenMetrics text format.
     pub fn metrics(&self) -> String {
         self.metrics.text()
+    }
+
+    /// Tells a relay's counters among its own. Once for each.
+    pub fn tell_counters_of(&self, relay: &Relay) {
+        self.metrics.extend(|registry| relay.metrics().register(registry));
     }
 
     /// Closes every connection and finishes writing. Idempotent.

@@ -12,7 +12,7 @@ const BURST_SECONDS: u32 = 10;
 const MAX_BUCKETS: usize = 16_384;
 
 /// One token bucket per key.
-pub(super) struct Limiter<K> {
+pub(crate) struct Limiter<K> {
     rate: f64,
     burst: f64,
     buckets: HashMap<K, Bucket>,
@@ -41,7 +41,7 @@ impl Bucket {
 
 impl<K: Eq + Hash> Limiter<K> {
     /// Permits `per_second` events per second and key in the long run.
-    pub(super) fn new(per_second: u32) -> Self {
+    pub(crate) fn new(per_second: u32) -> Self {
         let burst = f64::from(per_second * BURST_SECONDS);
         Self {
             rate: f64::from(per_second),
@@ -53,7 +53,7 @@ impl<K: Eq + Hash> Limiter<K> {
     }
 
     /// Whether `key` may do one more thing now.
-    pub(super) fn permit(&mut self, key: K, now: Instant) -> bool {
+    pub(crate) fn permit(&mut self, key: K, now: Instant) -> bool {
         self.permit_at(key, self.rate, self.burst, now)
     }
 

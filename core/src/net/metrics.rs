@@ -12,7 +12,7 @@ use prometheus_client::registry::Registry;
 /// What a request of the signalling protocol came to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct Outcome {
-    /// `register`, `forward`, `deliver`, `find`, `store`, `seek`, `publish`, `kad_put`.
+    /// `register`, `forward`, `deliver`, `find`, `store`, `seek`, `publish`, `relay`, `kad_put`.
     pub(super) request: &'static str,
     /// `ok`, `not_found`, `refused`, `busy`, `failed`.
     pub(super) result: &'static str,
@@ -89,6 +89,11 @@ impl Metrics {
     /// Counts an answered request.
     pub(super) fn count(&self, request: &'static str, result: &'static str) {
         self.requests.get_or_create(&Outcome { request, result }).inc();
+    }
+
+    /// Enters more.
+    pub(super) fn extend(&self, enter: impl FnOnce(&mut Registry)) {
+        enter(&mut self.registry.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Everything in the OpenMetrics text format.

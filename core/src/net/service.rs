@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use libp2p::PeerId;
 use libp2p::request_response::ResponseChannel;
-use offhook_proto::identity::{SignedCert, TerminalId};
+use offhook_proto::identity::{IdentityId, SignedCert, TerminalId};
 use offhook_proto::number::RecordKey;
 use offhook_proto::signalling::MAX_BLOB_BYTES;
 use tracing::debug;
@@ -43,6 +43,8 @@ const MAX_STUN: usize = 4;
 /// The service's memory.
 pub(super) struct Service {
     registered: Places<PeerId>,
+    /// Whose the registered terminals are.
+    identities: HashMap<PeerId, IdentityId>,
     first_hand: Fair<Source, PeerId>,
     second_hand: Fair<Source, PeerId>,
     deliveries: Fair<Bringer, TerminalId>,
@@ -63,6 +65,7 @@ impl Service {
     pub(super) fn new(limits: &Limits) -> Self {
         Self {
             registered: Places::new(limits.registered, limits.registered_per_source),
+            identities: HashMap::new(),
             first_hand: Fair::new(limits.forward_per_peer, limits.forward_per_source),
             second_hand: Fair::new(limits.forward_second_hand, limits.forward_per_source),
             deliveries: Fair::new(limits.forward_per_peer, limits.deliver_per_bringer),
@@ -82,12 +85,18 @@ impl Service {
         self.registered.contains(peer)
     }
 
+    /// Whose a terminal is, if it is registered here.
+    pub(super) fn identity_of(&self, peer: &PeerId) -> Option<IdentityId> {
+        self.identities.get(peer).filter(|_| self.is_registered(peer)).copied()
+    }
+
     pub(super) fn registered(&self) -> usize {
         self.registered.len()
     }
 
     pub(super) fn disconnected(&mut self, peer: &PeerId) {
         self.registered.leave(peer);
+        self.identities.remove(peer);
     }
 
     /// Whether the source may ask or store one more thing.
@@ -162,9 +171,7 @@ impl Driver {
             Request::Store { key, set } => self.on_store(peer, RecordKey(key), set, channel),
             Request::Seek { key, want } => self.on_seek(peer, RecordKey(key), want, channel),
             Request::Publish { key, set } => self.on_publish(peer, RecordKey(key), set, channel),
-            Request::Relay { .. } => {
-                self.respond(channel, Response::Refused { reason: Refusal::NotServing });
-            }
+            Request::Relay { claim } => self.on_relay(peer, claim, channel),
         }
     }
 
@@ -197,19 +204,21 @@ impl Driver {
         if !self.config.role.serves() {
             return Response::Refused { reason: Refusal::NotServing };
         }
-        let valid = cert.verify(wall_clock()).is_ok_and(|cert| addr::peer_of(&cert.terminal) == Some(peer));
-        if !valid {
+        let cert = cert.verify(wall_clock()).ok();
+        let Some(cert) = cert.filter(|cert| addr::peer_of(&cert.terminal) == Some(peer)) else {
             return Response::Refused { reason: Refusal::Invalid };
-        }
+        };
         match self.service.registered.take_for_good(peer, self.peers.source(&peer)) {
             Place::Given => {}
             Place::Instead(loser) => {
                 // So it knows, and looks for another directory.
                 let _ = self.swarm.disconnect_peer_id(loser);
+                self.service.identities.remove(&loser);
                 self.refresh_hold(loser);
             }
             Place::None => return Response::Busy,
         }
+        self.service.identities.insert(peer, cert.identity);
         self.refresh_hold(peer);
         self.dirty = true;
         self.welcome(&peer)

@@ -56,8 +56,8 @@ impl Drop for Stun {
     }
 }
 
-/// The socket. `[::]` takes both families; where the host has no IPv6, IPv4 alone.
-fn bind(listen: SocketAddr) -> std::io::Result<UdpSocket> {
+/// A UDP socket. `[::]` takes both families; where the host has no IPv6, IPv4 alone.
+pub(crate) fn bind(listen: SocketAddr) -> std::io::Result<UdpSocket> {
     let any = listen.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
     let bound = open(listen, any);
     match bound {
@@ -68,7 +68,8 @@ fn bind(listen: SocketAddr) -> std::io::Result<UdpSocket> {
     }
 }
 
-fn open(listen: SocketAddr, dual: bool) -> std::io::Result<UdpSocket> {
+/// A UDP socket on an address; `dual`: for both families.
+pub(crate) fn open(listen: SocketAddr, dual: bool) -> std::io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(listen), Type::DGRAM, Some(Protocol::UDP))?;
     if dual {
         // The host's own default may be otherwise.
@@ -115,7 +116,7 @@ async fn serve(socket: UdpSocket, per_source: u32, metrics: Arc<Metrics>) {
 }
 
 /// The success response with the sender's address; nothing to what is no well-formed binding request.
-pub(super) fn answer(request: &[u8], from: SocketAddr) -> Option<Vec<u8>> {
+pub(crate) fn answer(request: &[u8], from: SocketAddr) -> Option<Vec<u8>> {
     if request.len() > MAX_REQUEST {
         return None;
     }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use libp2p::PeerId;
 use libp2p::kad;
 use libp2p::kad::store::{self as kad_store, RecordStore};
+use offhook_proto::identity::IdentityId;
 use offhook_proto::number::RecordKey;
 use offhook_proto::record::{self, CheckedSet, Merged, RecordError, RecordSet};
 use offhook_proto::wire::UnixMillis;
@@ -139,6 +140,8 @@ impl Held {
 /// All records held. See the [module](super).
 pub(in crate::net) struct Records {
     held: HashMap<RecordKey, Held>,
+    /// How many of them each account has.
+    owners: HashMap<IdentityId, usize>,
     shares: Shares,
     verdicts: Verdicts,
     /// Sets of others that wait for the store's one worker, and this node's own, which wait for nobody.
@@ -159,6 +162,7 @@ impl Records {
     ) -> Self {
         let mut records = Self {
             held: HashMap::new(),
+            owners: HashMap::new(),
             shares: Shares::new(limits),
             verdicts,
             queue: FairQueue::new(limits.proof_queue.max(16), limits.proof_queue_per_source.max(16)),
@@ -190,7 +194,31 @@ impl Records {
         let record = kad::Record::new(key.0.to_vec(), value);
         let written = Arc::new(AtomicBool::new(true));
         let held = Held { set: Arc::new(set), record, since, source, place, written, over: None };
-        self.held.insert(key, held);
+        self.insert(key, held);
+    }
+
+    fn insert(&mut self, key: RecordKey, held: Held) {
+        if let Some(owner) = identity(&held.set) {
+            *self.owners.entry(owner).or_insert(0) += 1;
+        }
+        if let Some(before) = self.held.insert(key, held) {
+            self.disown(&before);
+        }
+    }
+
+    fn disown(&mut self, gone: &Held) {
+        let Some(owner) = identity(&gone.set) else { return };
+        if let Some(count) = self.owners.get_mut(&owner) {
+            *count -= 1;
+            if *count == 0 {
+                self.owners.remove(&owner);
+            }
+        }
+    }
+
+    /// Whether an account has records here: proven ones, like all that are held.
+    pub(in crate::net) fn holds(&self, owner: &IdentityId) -> bool {
+        self.owners.contains_key(owner)
     }
 
     /// What is known of proofs; shared.
@@ -272,7 +300,7 @@ impl Records {
         };
         let record = kad::Record::new(key.0.to_vec(), bytes);
         let (set, written) = (Arc::new(merged.set), Arc::new(AtomicBool::new(false)));
-        self.held.insert(key, Held { set, record, since, source, place, written, over: None });
+        self.insert(key, Held { set, record, since, source, place, written, over: None });
         self.store(&key, reply);
     }
 
@@ -323,6 +351,7 @@ impl Records {
 
     fn drop_key(&mut self, key: &RecordKey) {
         if let Some(held) = self.held.remove(key) {
+            self.disown(&held);
             if let Some(place) = held.place {
                 self.shares.remove(place);
             }
@@ -388,7 +417,7 @@ impl Records {
     }
 }
 
-fn identity(set: &CheckedSet) -> Option<offhook_proto::identity::IdentityId> {
+fn identity(set: &CheckedSet) -> Option<IdentityId> {
     set.account.as_ref().map(|account| account.record().identity)
 }
 
