@@ -13,6 +13,7 @@
 //! | [`media`] | the media of one call |
 //! | [`relay`] | a relay for media, which a directory offers |
 //! | `http` (feature) | metrics and health of a node or telephone over HTTP |
+//! | `web` (feature `http`) | the public web server of a directory, on its front |
 //! | [`proto`] | the pure protocol underneath |
 
 pub mod api;
@@ -28,6 +29,8 @@ pub mod phone;
 pub mod relay;
 pub mod storage;
 mod turn;
+#[cfg(feature = "http")]
+pub mod web;
 
 pub use offhook_proto as proto;
 pub use turn::{TurnServer, TurnServerError};

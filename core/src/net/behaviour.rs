@@ -20,7 +20,7 @@ use super::private::Private;
 use super::probe::Probes;
 use super::requests::REQUEST_TIME;
 use super::store::Records;
-use super::transport;
+use super::transport::{self, EntranceTransport};
 
 /// The DHT's protocol name; a network of its own.
 pub(super) const KAD: StreamProtocol = StreamProtocol::new("/offhook/kad/1");
@@ -64,6 +64,7 @@ pub(super) fn swarm(
     key: &Keypair,
     records: Records,
     private: &Private,
+    front: EntranceTransport,
     registry: &mut Registry,
 ) -> Result<Swarm<Behaviour>, NetError> {
     let id = key.public().to_peer_id();
@@ -74,7 +75,7 @@ pub(super) fn swarm(
         .transpose()
         .map_err(NetError::Mdns)?;
     let (transport, relay_client) =
-        transport::build(key, config.dns, private.clone(), budget.clone(), registry)?;
+        transport::build(key, config.dns, private.clone(), budget.clone(), front, registry)?;
     let behaviour = behaviour(config, key, records, relay_client, mdns, budget);
     let swarm = swarm::Config::with_tokio_executor()
         // One round trip per request: the first message travels with the protocol's name.

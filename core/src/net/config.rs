@@ -8,7 +8,7 @@ use std::time::Duration;
 use offhook_proto::identity::SignedCert;
 use offhook_proto::number::NodeAddr;
 
-use super::issue::RelayNotice;
+use super::tickets::RelayNotice;
 
 /// What a node does for others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,6 +59,10 @@ pub struct NetConfig {
     pub allow_private: Option<bool>,
     /// Directory for `net.sqlite` (records held, peers remembered). `None`: memory only.
     pub data: Option<PathBuf>,
+    /// Where a [`Front`](super::Front) takes connections for this node. They are told to others as
+    /// `/tcp/PORT` and `/tcp/PORT/tls/ws` beside the node's other addresses: at the same hosts if the IP is unspecified or
+    /// external addresses are configured, else at this one.
+    pub front: Option<SocketAddr>,
     /// Where to answer STUN binding requests (RFC 8489), e.g. `0.0.0.0:3478`.
     pub stun: Option<SocketAddr>,
     /// The media relay beside this node, which answers STUN then. Only for serving nodes.
@@ -83,6 +87,7 @@ impl NetConfig {
             publish_direct: false,
             allow_private: None,
             data: None,
+            front: None,
             stun: None,
             relay: None,
             dns: None,
@@ -102,6 +107,7 @@ impl fmt::Debug for NetConfig {
             .field("mdns", &self.mdns)
             .field("allow_private", &self.allow_private)
             .field("data", &self.data)
+            .field("front", &self.front)
             .field("stun", &self.stun)
             .field("relay", &self.relay)
             .field("limits", &self.limits)

@@ -21,10 +21,10 @@ use super::budget::Standing;
 use super::codec::Response;
 use super::command::{Command, Holder, Neighbours};
 use super::config::NetConfig;
+use super::credentials::Tickets;
 use super::delegate::{Delegated, Spread};
 use super::dht::{Closest, Query};
 use super::event::NetEvent;
-use super::issue::Issued;
 use super::linger::Lingering;
 use super::links::Links;
 use super::metrics::Metrics;
@@ -80,8 +80,7 @@ pub(super) struct Driver {
     pub(super) queries: HashMap<QueryId, Query>,
     pub(super) service: Service,
     pub(super) delegated: Delegated,
-    /// Tickets for this node's own media relay.
-    pub(super) issued: Issued,
+    pub(super) tickets: Tickets,
     pub(super) warm: Warm,
     pub(super) lan: HashMap<PeerId, Vec<Multiaddr>>,
     pub(super) listen: Vec<Multiaddr>,
@@ -133,7 +132,7 @@ impl Driver {
             queries: HashMap::new(),
             service: Service::new(&config.limits),
             delegated: Delegated::new(&config.limits),
-            issued: Issued::new(),
+            tickets: Tickets::new(),
             warm: Warm::new(config.limits.warm),
             lan: HashMap::new(),
             listen: Vec::new(),

@@ -24,9 +24,9 @@ use super::candidates::Candidates;
 use super::client::Client;
 use super::command::{Command, Holder};
 use super::config::NetConfig;
+use super::credentials::{self, RelayError, Tickets};
 use super::driver::{Driver, Parts};
 use super::event::NetEvent;
-use super::issue::RelayNotice;
 use super::links::Links;
 use super::lookup::Lookup;
 use super::metrics::Metrics;
@@ -36,7 +36,8 @@ use super::signal::{self, GoodWays, SignalError, SignalTarget};
 use super::status::NetStatus;
 use super::store::{Disk, Loaded, Records, Verdicts};
 use super::stun::Stun;
-use super::tickets::{self, RelayError, Tickets};
+use super::tickets::RelayNotice;
+use super::transport::{self, Entrance, EntranceTransport};
 
 /// Commands and events that may wait.
 const COMMANDS: usize = 256;
@@ -122,6 +123,7 @@ pub struct Net {
     limits: super::config::Limits,
     metrics: Arc<Metrics>,
     stun: Option<Arc<Stun>>,
+    entrance: Entrance,
 }
 
 impl Net {
@@ -144,7 +146,8 @@ impl Net {
         let verdicts = Verdicts::default();
         let records = records(&config, &verdicts, &disk, loaded).await?;
         let mut registry = Registry::default();
-        let mut swarm = behaviour::swarm(&config, &key, records, &private, &mut registry)?;
+        let (entrance, entering) = transport::entrance();
+        let mut swarm = behaviour::swarm(&config, &key, records, &private, entering, &mut registry)?;
         let metrics = Arc::new(Metrics::new(registry));
         let stun = match config.stun.filter(|_| config.role.serves()) {
             Some(addr) => Some(Arc::new(
@@ -170,6 +173,7 @@ impl Net {
             limits: config.limits.clone(),
             metrics: metrics.clone(),
             stun,
+            entrance,
         };
         let links = Links::new(entry, Candidates::new(remembered), Instant::now());
         let beside = config.relay.as_ref().and_then(RelayNotice::stun_port);
@@ -314,12 +318,24 @@ impl Net {
         directory: NodeAddr,
         claim: GuestClaim,
     ) -> Result<RelayTicket, RelayError> {
-        tickets::fetch(&self.client, &self.tickets, &directory, claim).await
+        credentials::fetch(&self.client, &self.tickets, &directory, claim).await
+    }
+
+    /// For single steps.
+    #[cfg(test)]
+    pub(super) fn client(&self) -> &Client {
+        &self.client
     }
 
     /// Where this node answers STUN requests, if it does.
     pub fn stun_addr(&self) -> Option<SocketAddr> {
         self.stun.as_ref().map(|stun| stun.addr)
+    }
+
+    /// Where a [`Front`](super::Front) brings connections, if [`NetConfig::front`] says that there is one; closed
+    /// otherwise.
+    pub fn entrance(&self) -> Entrance {
+        self.entrance.clone()
     }
 
     /// A snapshot of everything.
@@ -428,6 +444,9 @@ fn entry_points(config: &NetConfig) -> Result<Vec<(NodeAddr, Multiaddr)>, NetErr
 fn listen(config: &NetConfig, swarm: &mut libp2p::Swarm<behaviour::Behaviour>) -> Result<(), NetError> {
     for (addr, name) in parse_all(&config.listen)?.into_iter().zip(&config.listen) {
         swarm.listen_on(addr).map_err(|error| NetError::listen(name, &error))?;
+    }
+    if config.front.is_some() {
+        swarm.listen_on(EntranceTransport::listener()).map_err(NetError::transport)?;
     }
     if config.listen.is_empty() {
         for addr in LISTEN {

@@ -19,6 +19,7 @@ mod client;
 mod codec;
 mod command;
 mod config;
+mod credentials;
 mod delegate;
 mod dht;
 mod driver;
@@ -27,12 +28,12 @@ mod finds;
 #[cfg(test)]
 #[path = "../../tests/net/fixture.rs"]
 mod fixture;
+mod front;
 #[doc(hidden)]
 pub mod fuzz;
 mod gate;
 mod handle;
 mod identify;
-mod issue;
 mod limit;
 mod linger;
 mod links;
@@ -61,12 +62,14 @@ pub use addr::AddrError;
 pub(crate) use addr::{Host, Source};
 pub use client::RequestError;
 pub use config::{Limits, NetConfig, Role};
+pub use credentials::RelayError;
 pub use event::NetEvent;
+pub use front::{Ends, Front, FrontConfig, FrontIdentity, FrontIo, FrontService, FrontStream, IdentityError};
 pub use handle::{Net, NetError};
-pub use issue::RelayNotice;
 pub(crate) use limit::Limiter;
 pub use lookup::{Lookup, LookupEvent, Origin};
 pub use publish::{PublishError, Published};
 pub use signal::{Reach, SignalError, SignalTarget};
 pub use status::{LinkStatus, NetStatus};
-pub use tickets::RelayError;
+pub use tickets::RelayNotice;
+pub use transport::{Entrance, WS_PATH};

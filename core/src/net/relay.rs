@@ -3,6 +3,7 @@
 //! Packets are normally passed on by the signalling protocol, which needs no circuit. The reservation makes the
 //! terminal reachable for whoever has no connection to spare for that, as any libp2p node.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use libp2p::core::transport::ListenerId;
@@ -14,6 +15,7 @@ use super::addr;
 use super::config::Role;
 use super::driver::Driver;
 use super::event::NetEvent;
+use super::transport::multiaddr;
 
 /// A reservation that was lost, or never granted, is asked for again after this, if the connection still stands.
 const RESERVE_LOST: Duration = Duration::from_secs(5);
@@ -116,11 +118,19 @@ impl Driver {
         self.dirty = true;
         let configured: Vec<_> =
             self.config.external.iter().filter_map(|addr| addr::parse(addr).ok()).collect();
-        let external = match (configured.is_empty(), self.config.role.serves()) {
-            (false, _) => configured.into_iter().map(addr::without_peer).collect(),
-            (true, true) => addr::usable(self.listen.clone(), self.private.allowed()),
-            (true, false) => Vec::new(),
+        let known = !configured.is_empty();
+        let mut external = match (known, self.config.role.serves()) {
+            (true, _) => configured.into_iter().map(addr::without_peer).collect(),
+            (false, true) => addr::usable(self.listen.clone(), self.private.allowed()),
+            (false, false) => Vec::new(),
         };
+        if let Some(front) = self.config.front {
+            let more = front_addrs(front, &external, known);
+            let fits = |addr: &Multiaddr| known || self.private.permits(addr);
+            let more = more.into_iter().filter(|addr| fits(addr) && !external.contains(addr));
+            let more: Vec<_> = more.collect();
+            external.extend(more);
+        }
         for gone in self.external.iter().filter(|addr| !external.contains(addr)) {
             self.swarm.remove_external_address(gone);
         }
@@ -128,5 +138,52 @@ impl Driver {
             self.swarm.add_external_address(new.clone());
         }
         self.external = external;
+    }
+}
+
+/// The addresses of a front: the ports it listens on, at the hosts of the other addresses or at its own.
+fn front_addrs(front: SocketAddr, others: &[Multiaddr], configured: bool) -> Vec<Multiaddr> {
+    let ip = front.ip().to_canonical();
+    let mut hosts: Vec<Protocol<'_>> = Vec::new();
+    if configured || ip.is_unspecified() {
+        let reached = |host: &Protocol<'_>| configured || ip.is_ipv6() || !matches!(host, Protocol::Ip6(_));
+        for host in others.iter().filter_map(|addr| addr.iter().next()).filter(reached) {
+            if !hosts.contains(&host) {
+                hosts.push(host);
+            }
+        }
+    } else {
+        hosts.push(ip.into());
+    }
+    let at = |host: Protocol<'_>, web| {
+        let port = multiaddr(front, web).iter().skip(1).map(Protocol::acquire).collect::<Vec<_>>();
+        std::iter::once(host.acquire()).chain(port).collect::<Multiaddr>()
+    };
+    let both = |host: Protocol<'static>| [at(host.clone(), false), at(host, true)];
+    hosts.into_iter().map(Protocol::acquire).flat_map(both).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(front: &str, others: &[&str], configured: bool) -> Vec<String> {
+        let others: Vec<Multiaddr> = others.iter().map(|addr| addr.parse().unwrap()).collect();
+        let addrs = front_addrs(front.parse().unwrap(), &others, configured);
+        addrs.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_front_is_where_the_node_is() {
+        let others = ["/ip4/192.0.2.1/udp/1/quic-v1", "/ip4/192.0.2.1/tcp/1", "/ip6/2001:db8::1/tcp/1"];
+        let v4 = ["/ip4/192.0.2.1/tcp/443", "/ip4/192.0.2.1/tcp/443/tls/ws"];
+        let v6 = ["/ip6/2001:db8::1/tcp/443", "/ip6/2001:db8::1/tcp/443/tls/ws"];
+        assert_eq!(at("[::]:443", &others, false), [v4, v6].concat());
+        assert_eq!(at("0.0.0.0:443", &others, false), v4);
+        // Behind a NAT that passes the port on.
+        assert_eq!(at("10.0.0.1:443", &others[..1], true), v4);
+        assert_eq!(at("10.0.0.1:443", &others[..1], false)[0], "/ip4/10.0.0.1/tcp/443");
+        let named = at("[::]:443", &["/dns4/d.example/udp/1/quic-v1"], true);
+        assert_eq!(named[1], "/dns4/d.example/tcp/443/tls/ws");
     }
 }

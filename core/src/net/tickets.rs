@@ -1,272 +1,222 @@
-//! Tickets for the media relays of directories: kept fresh for those where this terminal is registered, fetched for one
-//! call from others.
+//! Tickets for this directory's [media relay](crate::relay): who is given one.
+//!
+//! A terminal that is registered here and of whose account records are held gets a full one. Anybody else has to show a
+//! number, which costs work to make, and has the use of one small allocation for it: while a ticket for a number is good,
+//! only the terminal that has it gets another.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use libp2p::PeerId;
+use libp2p::request_response::ResponseChannel;
 use offhook_proto::identity::TerminalId;
-use offhook_proto::number::NodeAddr;
-use offhook_proto::relay::{FULL_LIFETIME, GuestClaim, RelayTicket};
-use thiserror::Error;
-use tracing::debug;
+use offhook_proto::proof::ProofTask;
+use offhook_proto::relay::{
+    GUEST_LIFETIME, GuestClaim, MAX_RELAY_SERVERS, RelayClass, RelayServer, RelayTicket, RelayTransport,
+    TicketIssuer,
+};
 
-use super::addr::{self, AddrError};
-use super::client::{Client, RequestError};
-use super::codec::{Refusal, Request, Response};
-use super::driver::Driver;
-use super::requests::{Asker, REQUEST_TIME};
+use super::addr::{self, Source};
+use super::codec::{Refusal, Response};
+use super::driver::{Driver, Inner};
+use super::limit::Limiter;
+use super::service::outcome;
+use crate::clock::wall_clock;
+use crate::fair::FairQueue;
 
-/// Tickets kept; beyond it the one that is over first gives way. A terminal has a few homes at a time.
-const MAX_TICKETS: usize = 16;
+/// Requests per second of one peer (bursts: ten seconds' worth).
+const PER_PEER: u32 = 1;
 
-/// A ticket is renewed after half its life, but not more often than this, whatever life a directory gives it.
-const RENEW_MIN: Duration = Duration::from_secs(30);
+/// Claims whose proof waits to be run, altogether and of one /24 or /64; further ones are told to come again.
+const MAX_WAITING: usize = 256;
+const MAX_WAITING_PER_SOURCE: usize = 16;
 
-/// A directory that had too much to do, or broke off, is asked again after this.
-const ASK_BUSY: Duration = Duration::from_secs(30);
+/// Numbers for which a guest's ticket is good; further guests are told to come again.
+const MAX_GUESTS: usize = 16_384;
 
-/// The same for one that refused: it has no relay, or does not hold this terminal's records. It is asked at once when it
-/// has taken them.
-const ASK_REFUSED: Duration = Duration::from_secs(600);
-
-/// Why there is no ticket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum RelayError {
-    /// The directory's address.
-    #[error(transparent)]
-    Addr(#[from] AddrError),
-    /// The directory is not where one may connect to on a stranger's word.
-    #[error("a private address is not dialled for a stranger")]
-    Private,
-    /// The directory says no, and asking again does not help.
-    #[error("the directory refuses: {0:?}")]
-    Refused(Refusal),
-    /// The directory has too much to do.
-    #[error("the directory has too much to do")]
-    Busy,
-    /// The directory's answer is none to this question, or names no relay that may be used.
-    #[error("the directory's answer is not a ticket")]
-    Malformed,
-    /// No answer.
-    #[error(transparent)]
-    Request(RequestError),
+/// Where a media relay is, and who issues tickets for it.
+#[derive(Clone, Debug)]
+pub struct RelayNotice {
+    /// Shared with the relay.
+    pub issuer: TicketIssuer,
+    /// What it is served over, and the ports, on this node's external addresses. STUN is answered where it is served over
+    /// UDP.
+    pub listeners: Vec<(RelayTransport, u16)>,
+    /// SHA-256 of the certificate that is shown where it is served over TLS.
+    pub pin: Option<[u8; 32]>,
 }
 
-/// A ticket and when it is over.
-struct Held {
-    ticket: RelayTicket,
-    until: Instant,
+impl RelayNotice {
+    /// Where STUN is answered.
+    pub(super) fn stun_port(&self) -> Option<u16> {
+        self.listeners.iter().find(|(transport, _)| *transport == RelayTransport::Udp).map(|(_, port)| *port)
+    }
+
+    /// Every listener under every address, as far as there is room.
+    fn servers(&self, ips: &[IpAddr]) -> Vec<RelayServer> {
+        let most = MAX_RELAY_SERVERS / self.listeners.len().max(1);
+        let under = |ip: &IpAddr| {
+            let ip = *ip;
+            self.listeners.iter().map(move |(transport, port)| {
+                let pin = self.pin.filter(|_| *transport == RelayTransport::Tls);
+                RelayServer { transport: *transport, addr: SocketAddr::new(ip, *port), pin }
+            })
+        };
+        ips.iter().take(most).flat_map(under).collect()
+    }
 }
 
-/// The tickets of the directories where this terminal is registered. Clones share them.
-#[derive(Clone, Default)]
+/// The memory of who has tickets, and who waits for one.
 pub(super) struct Tickets {
-    held: Arc<Mutex<HashMap<PeerId, Held>>>,
+    per_peer: Limiter<PeerId>,
+    waiting: FairQueue<Source, Waiting>,
+    running: bool,
+    guests: Arc<Mutex<Guests>>,
+}
+
+/// A claim that is good but for its proof.
+struct Waiting {
+    task: ProofTask,
+    terminal: TerminalId,
+    servers: Vec<RelayServer>,
+    channel: ResponseChannel<Response>,
 }
 
 impl Tickets {
-    /// Those that are good at `now`, each with the time that is left to it. The one that is good longest is the first:
-    /// a directory that has been lost renews none.
-    pub(super) fn good(&self, now: Instant) -> Vec<(TerminalId, RelayTicket)> {
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut good: Vec<_> = held.iter().filter(|(_, held)| held.until > now).collect();
-        good.sort_by_key(|(peer, held)| (std::cmp::Reverse(held.until), **peer));
-        let left = |held: &Held| held.until.saturating_duration_since(now).as_secs();
-        let listed = good.into_iter().filter_map(|(peer, held)| {
-            let lifetime_s = u32::try_from(left(held)).unwrap_or(u32::MAX);
-            Some((addr::terminal_of(peer)?, RelayTicket { lifetime_s, ..held.ticket.clone() }))
-        });
-        listed.collect()
-    }
-
-    /// The one of a directory.
-    fn of(&self, peer: &PeerId, now: Instant) -> Option<RelayTicket> {
-        let terminal = addr::terminal_of(peer)?;
-        self.good(now).into_iter().find_map(|(of, ticket)| (of == terminal).then_some(ticket))
-    }
-
-    /// Keeps a ticket; when to renew it.
-    fn keep(&self, peer: PeerId, ticket: RelayTicket, now: Instant) -> Instant {
-        let life = Duration::from_secs(ticket.lifetime_s.into()).min(FULL_LIFETIME);
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.retain(|_, held| held.until > now);
-        held.insert(peer, Held { ticket, until: now + life });
-        while held.len() > MAX_TICKETS {
-            let first = held.iter().min_by_key(|(_, held)| held.until).map(|(peer, _)| *peer);
-            first.map(|peer| held.remove(&peer));
+    pub(super) fn new() -> Self {
+        Self {
+            per_peer: Limiter::new(PER_PEER),
+            waiting: FairQueue::new(MAX_WAITING, MAX_WAITING_PER_SOURCE),
+            running: false,
+            guests: Arc::default(),
         }
-        now + (life / 2).max(RENEW_MIN)
-    }
-
-    /// The directory has nothing to do with this terminal any more.
-    pub(super) fn forget(&self, peer: &PeerId) {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).remove(peer);
     }
 }
 
 impl Driver {
-    /// Asks a directory where this terminal is registered for a ticket.
-    pub(super) fn ask_ticket(&mut self, index: usize) {
-        let link = &mut self.links.all[index];
-        link.ticket_again = None;
-        if let (Some(peer), true) = (link.peer, link.registered) {
-            self.request(peer, Vec::new(), Request::Relay { claim: None }, Asker::Ticket);
-        }
-    }
-
-    /// A directory holds this terminal's records now, which it may have missed when it was asked for a ticket.
-    pub(super) fn on_records_held(&mut self, peer: PeerId) {
-        let index = self.links.all.iter().position(|link| link.peer == Some(peer) && link.registered);
-        if let Some(index) = index
-            && self.tickets.of(&peer, Instant::now()).is_none()
-        {
-            self.ask_ticket(index);
-        }
-    }
-
-    /// The answer to [`Driver::ask_ticket`].
-    pub(super) fn on_ticket(&mut self, peer: PeerId, result: Result<Response, RequestError>) {
-        let now = Instant::now();
-        let remote = self.peers.get(&peer).and_then(|state| state.direct()).and_then(addr::ip_of);
-        let again = match checked(result, self.private.allowed(), remote) {
-            Ok(ticket) => self.tickets.keep(peer, ticket, now),
-            Err(RelayError::Busy | RelayError::Request(_)) => now + ASK_BUSY,
-            Err(
-                error @ (RelayError::Refused(_)
-                | RelayError::Malformed
-                | RelayError::Addr(_)
-                | RelayError::Private),
-            ) => {
-                debug!(%error, "no ticket");
-                self.tickets.forget(&peer);
-                now + ASK_REFUSED
+    /// Gives a ticket, now or once the asker's proof has been run, or says why not.
+    pub(super) fn on_relay(
+        &mut self,
+        peer: PeerId,
+        claim: Option<GuestClaim>,
+        channel: ResponseChannel<Response>,
+    ) {
+        match self.judge(peer, claim) {
+            Ok(Judged::Full(ticket)) => self.answer_relay(channel, Response::Ticket(ticket)),
+            Ok(Judged::Guest { task, terminal, servers }) => {
+                let source = self.peers.source(&peer);
+                let waiting = Waiting { task, terminal, servers, channel };
+                if let Some(out) = self.tickets.waiting.push(source, waiting) {
+                    self.answer_relay(out.channel, Response::Busy);
+                }
+                self.next_claim();
             }
-        };
-        for link in self.links.all.iter_mut().filter(|link| link.registered && link.peer == Some(peer)) {
-            link.ticket_again = Some(again);
+            Err(response) => self.answer_relay(channel, response),
         }
     }
+
+    fn answer_relay(&mut self, channel: ResponseChannel<Response>, response: Response) {
+        self.count("relay", &response);
+        self.respond(channel, response);
+    }
+
+    fn judge(&mut self, peer: PeerId, claim: Option<GuestClaim>) -> Result<Judged, Response> {
+        let refused = |reason| Response::Refused { reason };
+        let notice = self.config.relay.as_ref().ok_or(refused(Refusal::NotServing))?;
+        let terminal = addr::terminal_of(&peer).ok_or(refused(Refusal::Invalid))?;
+        let mut ips: Vec<_> = self.external.iter().filter_map(addr::ip_of).collect();
+        ips.sort_unstable();
+        ips.dedup();
+        let servers = notice.servers(&ips);
+        if servers.is_empty() {
+            return Err(refused(Refusal::NotServing));
+        }
+        let issuer = notice.issuer.clone();
+        let source = self.peers.source(&peer);
+        if !self.service.permit_query(source) || !self.tickets.per_peer.permit(peer, Instant::now()) {
+            return Err(Response::Busy);
+        }
+        let now = wall_clock();
+        let identity = self.service.identity_of(&peer);
+        if identity.is_some_and(|identity| self.records().holds(&identity)) {
+            return Ok(Judged::Full(issuer.issue(RelayClass::Full, &terminal, servers, now)));
+        }
+        let Some(claim) = claim else {
+            // A terminal registers first and publishes then.
+            return Err(if identity.is_some() { Response::Busy } else { refused(Refusal::Invalid) });
+        };
+        let cert = claim.cert.verify(now).map_err(|_| refused(Refusal::Invalid))?;
+        if cert.terminal != terminal || cert.identity != claim.identity {
+            return Err(refused(Refusal::Invalid));
+        }
+        let checked = claim.proof.check_held(&claim.number, &claim.identity, now);
+        let (_, task) = checked.map_err(|_| refused(Refusal::Invalid))?;
+        Ok(Judged::Guest { task, terminal, servers })
+    }
+
+    /// Runs the proof of the claim whose turn it is, off this task; one at a time.
+    fn next_claim(&mut self) {
+        let Some(notice) = self.config.relay.as_ref().filter(|_| !self.tickets.running) else { return };
+        let issuer = notice.issuer.clone();
+        let Some(Waiting { task, terminal, servers, channel }) = self.tickets.waiting.pop() else { return };
+        self.tickets.running = true;
+        let (verdicts, guests, inner) =
+            (self.records().verdicts(), self.tickets.guests.clone(), self.inner.clone());
+        tokio::spawn(async move {
+            let response = if verdicts.verify(task.clone()).await {
+                let mut guests = guests.lock().unwrap_or_else(PoisonError::into_inner);
+                match guests.admit(task, terminal, Instant::now()) {
+                    true => {
+                        Response::Ticket(issuer.issue(RelayClass::Guest, &terminal, servers, wall_clock()))
+                    }
+                    false => Response::Busy,
+                }
+            } else {
+                Response::Refused { reason: Refusal::Invalid }
+            };
+            // The driver may have stopped meanwhile.
+            let _ = inner.send(Inner::Claimed(channel, response));
+        });
+    }
+
+    /// A claim's proof has been run.
+    pub(super) fn claimed(&mut self, channel: ResponseChannel<Response>, response: Response) {
+        self.tickets.running = false;
+        self.metrics.count("relay", outcome(&response));
+        self.respond(channel, response);
+        self.next_claim();
+    }
 }
 
-/// A ticket for one call, from the directory of somebody else. One that is held for that directory is as good.
-pub(super) async fn fetch(
-    client: &Client,
-    tickets: &Tickets,
-    directory: &NodeAddr,
-    claim: GuestClaim,
-) -> Result<RelayTicket, RelayError> {
-    let directory = addr::parse(directory)?;
-    let directory = addr::relay_of(&directory).map_or(directory, |(_, relay)| relay);
-    let peer = addr::last_peer(&directory).ok_or(AddrError::NoPeer)?;
-    if let Some(ticket) = tickets.of(&peer, Instant::now()) {
-        return Ok(ticket);
-    }
-    if !client.private.permits(&directory) {
-        return Err(RelayError::Private);
-    }
-    let remote = addr::ip_of(&directory);
-    let request = Request::Relay { claim: Some(claim) };
-    let result = client.request(peer, vec![directory], request, REQUEST_TIME).await;
-    checked(result, client.private.allowed(), remote)
+/// What a request deserves.
+enum Judged {
+    Full(RelayTicket),
+    Guest { task: ProofTask, terminal: TerminalId, servers: Vec<RelayServer> },
 }
 
-/// The ticket in an answer, with those of its servers that may be used.
-fn checked(
-    result: Result<Response, RequestError>,
-    allow_private: bool,
-    remote: Option<IpAddr>,
-) -> Result<RelayTicket, RelayError> {
-    let mut ticket = match result {
-        Ok(Response::Ticket(ticket)) => ticket,
-        Ok(Response::Refused { reason }) => return Err(RelayError::Refused(reason)),
-        Ok(Response::Busy) | Err(RequestError::Busy) => return Err(RelayError::Busy),
-        Ok(
-            Response::Welcome { .. }
-            | Response::Delivered
-            | Response::NotConnected
-            | Response::Found { .. }
-            | Response::Stored
-            | Response::Sought(_)
-            | Response::Published { .. },
-        ) => return Err(RelayError::Malformed),
-        Err(error) => return Err(RelayError::Request(error)),
-    };
-    if !ticket.is_sound() {
-        return Err(RelayError::Malformed);
-    }
-    ticket.servers.retain(|server| may_use(server.addr, allow_private, remote));
-    if ticket.servers.is_empty() { Err(RelayError::Malformed) } else { Ok(ticket) }
-}
+/// Which terminal has a guest's ticket for a number, and how long.
+#[derive(Default)]
+struct Guests(HashMap<ProofTask, (TerminalId, Instant)>);
 
-/// A directory must not make terminals send datagrams into their own networks; only under its own address may it be in
-/// one of them.
-fn may_use(server: SocketAddr, allow_private: bool, remote: Option<IpAddr>) -> bool {
-    let ip = server.ip().to_canonical();
-    let usable = server.port() != 0 && !ip.is_unspecified() && !ip.is_multicast();
-    let same = remote.is_some_and(|remote| remote.to_canonical() == ip);
-    usable && (allow_private || same || addr::is_global(ip))
+impl Guests {
+    /// Whether a terminal gets a ticket for a number; if so, nobody else does while that is good.
+    fn admit(&mut self, number: ProofTask, terminal: TerminalId, now: Instant) -> bool {
+        let has = self.0.get(&number).filter(|(_, until)| *until > now);
+        if has.is_some_and(|(other, _)| *other != terminal) {
+            return false;
+        }
+        if self.0.len() >= MAX_GUESTS && !self.0.contains_key(&number) {
+            self.0.retain(|_, (_, until)| *until > now);
+            if self.0.len() >= MAX_GUESTS {
+                return false;
+            }
+        }
+        self.0.insert(number, (terminal, now + GUEST_LIFETIME));
+        true
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use offhook_proto::relay::{RelayServer, RelayTransport};
-
-    use super::*;
-
-    fn ticket(servers: &[&str], lifetime_s: u32) -> RelayTicket {
-        let server = |addr: &&str| RelayServer {
-            transport: RelayTransport::Udp,
-            addr: addr.parse().unwrap(),
-            pin: None,
-        };
-        let servers = servers.iter().map(server).collect();
-        RelayTicket { servers, username: "u".to_owned(), password: "p".to_owned(), lifetime_s }
-    }
-
-    fn peer(n: u8) -> PeerId {
-        libp2p::identity::Keypair::ed25519_from_bytes([n; 32]).unwrap().public().to_peer_id()
-    }
-
-    #[test]
-    fn tickets_are_renewed_at_half_their_life_and_listed_until_they_are_over() {
-        let (tickets, now) = (Tickets::default(), Instant::now());
-        let day = ticket(&["8.8.8.8:3478"], 86_400);
-        assert_eq!(tickets.keep(peer(1), day, now), now + FULL_LIFETIME / 2, "no ticket lives longer");
-        let hour = ticket(&["8.8.4.4:3478"], 3_600);
-        assert_eq!(tickets.keep(peer(2), hour, now), now + Duration::from_secs(1_800));
-        assert_eq!(tickets.keep(peer(3), ticket(&["8.8.4.4:1"], 0), now), now + RENEW_MIN);
-        let later = now + Duration::from_secs(600);
-        let left: Vec<u32> = tickets.good(later).iter().map(|(_, ticket)| ticket.lifetime_s).collect();
-        assert_eq!(left, [12 * 3_600 - 600, 3_000]);
-        tickets.forget(&peer(1));
-        assert_eq!(tickets.good(later).len(), 1);
-        assert_eq!(tickets.good(now + Duration::from_secs(3_600)), []);
-    }
-
-    #[test]
-    fn there_are_only_so_many_tickets() {
-        let (tickets, now) = (Tickets::default(), Instant::now());
-        for n in 0..100_u8 {
-            tickets.keep(peer(n), ticket(&["8.8.8.8:3478"], 1_000 + u32::from(n)), now);
-        }
-        let good = tickets.good(now);
-        assert_eq!(good.len(), MAX_TICKETS);
-        assert!(good.iter().all(|(_, ticket)| ticket.lifetime_s >= 1_084), "the one over first gives way");
-    }
-
-    #[test]
-    fn relays_inside_the_terminals_networks_are_left_out() {
-        let named = ["127.0.0.1:53", "10.0.0.1:3478", "[::ffff:10.0.0.1]:1", "[fe80::1]:1", "8.8.8.8:0"];
-        let answer = |servers: &[&str]| Ok(Response::Ticket(ticket(servers, 60)));
-        assert_eq!(checked(answer(&named), false, None), Err(RelayError::Malformed));
-        let own: IpAddr = "192.168.1.2".parse().unwrap();
-        let servers = [named[1], "8.8.8.8:3478", "192.168.1.2:3478"];
-        let left = checked(answer(&servers), false, Some(own)).unwrap().servers;
-        assert_eq!(left.iter().map(|server| server.addr.to_string()).collect::<Vec<_>>(), servers[1..]);
-        assert_eq!(checked(answer(&named), true, None).unwrap().servers.len(), 4);
-        assert_eq!(checked(answer(&["0.0.0.0:1", "224.0.0.1:1"]), true, None), Err(RelayError::Malformed));
-    }
-}
+mod tests;

@@ -1,8 +1,9 @@
-//! How bytes get from one node to another: QUIC, TCP, and circuits through relays, each with its limits.
+//! How bytes get from one node to another: QUIC, TCP, WebSocket, and circuits through relays, each with its limits.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use futures::{AsyncRead, AsyncWrite};
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig};
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::Boxed;
@@ -17,6 +18,13 @@ use prometheus_client::registry::Registry;
 use super::budget::{Budget, FRIEND};
 use super::handle::NetError;
 use super::private::{Guarded, Private};
+
+mod entrance;
+mod ws;
+
+pub use entrance::Entrance;
+pub(super) use entrance::{Entering, EntranceTransport, entrance, multiaddr};
+pub use ws::WS_PATH;
 
 /// QUIC connections are kept alive through NATs (UDP mappings live 30 s and more) and given up when silent.
 const QUIC_KEEP_ALIVE: Duration = Duration::from_secs(20);
@@ -46,35 +54,47 @@ pub(super) fn build(
     dns: Option<SocketAddr>,
     private: Private,
     budget: Budget,
+    front: EntranceTransport,
     registry: &mut Registry,
 ) -> Result<(Counting, relay::client::Behaviour), NetError> {
     let noise = noise::Config::new(key).map_err(NetError::transport)?;
-    let boxed = |(peer, muxer)| (peer, StreamMuxerBox::new(muxer));
-    let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
-        .upgrade(Version::V1Lazy)
-        .authenticate(noise.clone())
-        .multiplex(yamux_config())
-        .map(move |output, _| boxed(output));
+    let tcp = secured(tcp::tokio::Transport::new(tcp::Config::default().nodelay(true)), &noise);
+    let web = secured(ws::WsTransport::new(), &noise);
+    let front = secured(front, &noise);
     let quic = quic::tokio::Transport::new(quic_config(key))
         .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)));
     let (config, options) = resolver(dns);
-    let direct = Guarded::new(tcp.or_transport(quic).map(|either, _| either.into_inner()), private);
+    let streams = tcp.or_transport(web).map(|either, _| either.into_inner());
+    let streams = streams.or_transport(front).map(|either, _| either.into_inner());
+    let direct = Guarded::new(streams.or_transport(quic).map(|either, _| either.into_inner()), private);
     // Each address that a name stands for has its time.
     let direct = TransportTimeout::new(direct, CONNECT_TIME);
     let direct = dns::tokio::Transport::custom(direct, config, options);
     let (circuits, relay_client) = relay::client::new(key.public().to_peer_id());
-    let circuits = circuits
-        .upgrade(Version::V1Lazy)
-        .authenticate(noise)
-        .multiplex(yamux_config())
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
-    let circuits = TransportTimeout::new(circuits, CONNECT_TIME);
+    let circuits = TransportTimeout::new(secured(circuits, &noise), CONNECT_TIME);
     let all = circuits.or_transport(direct).map(|either, _| either.into_inner());
     let counted = BandwidthTransport::new(all, registry).map(move |(peer, muxer), endpoint| {
         let counted = budget.count(peer, &endpoint, StreamMuxerBox::new(muxer));
         (peer, StreamMuxerBox::new(counted))
     });
     Ok((TransportTimeout::new(counted, RESOLVE_TIME).boxed(), relay_client))
+}
+
+/// Streams of bytes, with Noise and yamux on top.
+fn secured<T>(transport: T, noise: &noise::Config) -> Counting
+where
+    T: Transport + Send + Unpin + 'static,
+    T::Output: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    T::Error: Send + Sync + 'static,
+    T::ListenerUpgrade: Send + 'static,
+    T::Dial: Send + 'static,
+{
+    transport
+        .upgrade(Version::V1Lazy)
+        .authenticate(noise.clone())
+        .multiplex(yamux_config())
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
+        .boxed()
 }
 
 fn quic_config(key: &Keypair) -> quic::Config {

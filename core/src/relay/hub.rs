@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use turn_server_proto::api::SocketAllocateError;
 use turn_types::AddressFamily;
 
+use super::courier::Courier;
 use super::gate::{Gate, REALM, User};
 use super::metrics::RelayMetrics;
 use super::policy::{PeerRefusal, Policy};
@@ -97,6 +98,7 @@ impl Client {
 /// See the [module](self).
 pub(super) struct Hub {
     gate: Gate,
+    courier: Mutex<Courier>,
     pub(super) policy: Policy,
     pub(super) quotas: RelayQuotas,
     pub(super) metrics: RelayMetrics,
@@ -114,6 +116,7 @@ pub(super) struct Hub {
 /// What a [`Hub`] is made of.
 pub(super) struct Parts {
     pub(super) gate: Gate,
+    pub(super) courier: Courier,
     pub(super) policy: Policy,
     pub(super) quotas: RelayQuotas,
     pub(super) relayed_ips: Vec<IpAddr>,
@@ -122,10 +125,11 @@ pub(super) struct Parts {
 
 impl Hub {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { gate, policy, quotas, relayed_ips, ports } = parts;
+        let Parts { gate, courier, policy, quotas, relayed_ips, ports } = parts;
         let rate = Bucket::new(quotas.total_bits, Instant::now());
         Self {
             gate,
+            courier: Mutex::new(courier),
             policy,
             metrics: RelayMetrics::default(),
             relayed_ips,
@@ -158,6 +162,21 @@ impl Hub {
             MessageClass::Success | MessageClass::Error => self.metrics.dropped("malformed"),
         }
         None
+    }
+
+    /// A packet for the courier.
+    pub(super) fn on_courier(&self, packet: &[u8], from: SocketAddr, socket: &UdpSocket) {
+        let mut courier = self.courier.lock().unwrap_or_else(PoisonError::into_inner);
+        match courier.on_packet(packet, from, Instant::now(), wall_clock()) {
+            Ok(outcome) => {
+                self.metrics.couriered.inc();
+                for parcel in [outcome.answer, outcome.passed].into_iter().flatten() {
+                    // A full socket buffer loses it, as any router may.
+                    let _ = socket.try_send_to(&parcel.packet, parcel.to);
+                }
+            }
+            Err(ignored) => self.metrics.dropped(ignored.name()),
+        }
     }
 
     fn on_binding(&self, bytes: &[u8], from: &From) {

@@ -138,7 +138,6 @@ impl Session {
             Ask::Allocate { .. } => self.allocate(open, now),
             Ask::Refresh { .. } | Ask::Permit { .. } | Ask::Bind { .. } => answer,
         };
-        // One of two addresses is none: the machine takes such an allocation for one that failed.
         let answer = answer.ok_or(No::Capacity)?;
         if is_success(&answer) {
             self.granted(ask, id, &answer, now);
@@ -148,7 +147,7 @@ impl Session {
 
     /// Asks the machine for the sockets that it wants, until it has an answer.
     fn allocate(&mut self, open: &mut Open<'_>, now: Instant) -> Option<Vec<u8>> {
-        let (at, mut failed) = (self.clock(now), false);
+        let (at, mut last_failed) = (self.clock(now), false);
         while let TurnServerPollRet::AllocateSocket {
             transport,
             listen_addr,
@@ -158,7 +157,7 @@ impl Session {
         } = self.machine.poll(at)
         {
             let opened = open(family);
-            failed |= opened.is_err();
+            last_failed = opened.is_err();
             self.relayed.extend(opened.ok());
             self.machine.allocated_socket(
                 transport,
@@ -171,7 +170,8 @@ impl Session {
             );
         }
         let answer = self.machine.poll_transmit(at).map(|transmit| transmit.data);
-        answer.filter(|_| !failed || self.relayed.is_empty())
+        // Of two addresses the machine takes the last one asked for as the one that counts: it would forget the other.
+        answer.filter(|_| !last_failed || self.relayed.is_empty())
     }
 
     /// Whether there is room for what a request wants to add.
@@ -310,3 +310,6 @@ fn data_indication(peer: SocketAddr, data: &[u8]) -> Vec<u8> {
     message.push_attribute_unchecked(&Data::new(data));
     message.finish()
 }
+
+#[cfg(test)]
+mod tests;

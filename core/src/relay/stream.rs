@@ -38,7 +38,7 @@ pub(super) fn take_frame(buffer: &mut BytesMut) -> Result<Option<Bytes>, NotTurn
     let (length, padded) = match Kind::of(buffer) {
         Kind::Message => (STUN_HEADER + said, STUN_HEADER + said),
         Kind::Channel => (PREFIX + said, (PREFIX + said).next_multiple_of(4)),
-        Kind::Unknown => return Err(NotTurn),
+        Kind::Courier | Kind::Unknown => return Err(NotTurn),
     };
     if padded > MAX_DATAGRAM {
         return Err(NotTurn);
@@ -117,7 +117,7 @@ fn on_frame(hub: &Arc<Hub>, frame: &[u8], from: &From, client: &mut Option<Arc<C
             }
         }
         (Kind::Channel, Some(present)) => hub.on_data(present, frame),
-        (Kind::Channel | Kind::Unknown, _) => hub.metrics.dropped("no_way"),
+        (Kind::Channel | Kind::Courier | Kind::Unknown, _) => hub.metrics.dropped("no_way"),
     }
 }
 

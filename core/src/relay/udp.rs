@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use offhook_proto::courier::FIRST_BYTE;
 use tokio::net::UdpSocket;
 
 use super::hub::{Client, From, Hub, MAX_DATAGRAM, Outlet};
@@ -21,6 +22,8 @@ const SWEEP: usize = 64;
 pub(super) enum Kind {
     /// A STUN message, TURN's among them.
     Message,
+    /// For the courier.
+    Courier,
     /// Data on a channel.
     Channel,
     /// Nothing that is served here.
@@ -32,6 +35,7 @@ impl Kind {
     pub(super) fn of(datagram: &[u8]) -> Self {
         match datagram.first() {
             Some(0..=3) => Self::Message,
+            Some(&FIRST_BYTE) => Self::Courier,
             Some(64..=79) => Self::Channel,
             Some(_) | None => Self::Unknown,
         }
@@ -93,6 +97,7 @@ impl Listener {
             }
             (Kind::Channel, Some(client)) => self.hub.on_data(&client, datagram),
             (Kind::Channel, None) => self.hub.metrics.dropped("no_way"),
+            (Kind::Courier, _) => self.hub.on_courier(datagram, from, &self.socket),
             (Kind::Unknown, _) => self.hub.metrics.dropped("malformed"),
         }
     }

@@ -6,6 +6,8 @@
 mod common;
 mod delegation;
 mod fixture;
+#[cfg(feature = "http")]
+mod front;
 mod homes;
 mod hostile;
 mod liar;
