@@ -1,7 +1,7 @@
 //! Directories, accounts and terminals: the built programs with their flags.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -51,7 +51,7 @@ impl Directory {
         let data = tempfile::tempdir()?;
         let process = Self::launch(host, &plan, data.path())?;
         let mut directory = Self { process, addresses: Vec::new(), http: String::new(), plan, data };
-        directory.learn_addresses()?;
+        directory.learn_addresses(host)?;
         Ok(directory)
     }
 
@@ -62,7 +62,7 @@ impl Directory {
     pub fn restart(&mut self, host: Option<&Host>) -> Result<(), ProgramError> {
         self.process.kill();
         self.process = Self::launch(host, &self.plan, self.data.path())?;
-        self.learn_addresses()
+        self.learn_addresses(host)
     }
 
     /// Its first address.
@@ -93,11 +93,8 @@ impl Directory {
 
     fn launch(host: Option<&Host>, plan: &DirectoryPlan, data: &Path) -> Result<Process, ProgramError> {
         let mut command = Command::new(binary("offhook-directory")?);
-        let (address, port) = match host {
-            Some(host) => (host.address(), plan.port.unwrap_or(PORT)),
-            None => (Ipv4Addr::LOCALHOST, plan.port.unwrap_or(0)),
-        };
-        let multiaddrs = [format!("/ip4/{address}/udp/{port}/quic-v1"), format!("/ip4/{address}/tcp/{port}")];
+        let port = plan.port.unwrap_or(if host.is_some() { PORT } else { 0 });
+        let multiaddrs = Self::multiaddrs(host, port);
         command.arg("run").arg("--data").arg(data);
         for multiaddr in &multiaddrs {
             command.args(["--listen", multiaddr]);
@@ -110,23 +107,41 @@ impl Directory {
         }
         match host {
             // Several on one host: a port each, from STUN's own (RFC 8489) up.
-            Some(host) => command.args(["--stun", &format!("{}:{}", host.address(), port - PORT + 3478)]),
+            Some(host) => {
+                let both = host.addresses().all().count() > 1;
+                let ip = if both { Ipv6Addr::UNSPECIFIED.into() } else { host.address() };
+                command.args(["--stun", &SocketAddr::new(ip, port - PORT + 3478).to_string()])
+            }
             None => command.args(["--stun", "127.0.0.1:0", "--allow-private"]),
         };
         command.args(["--http", "127.0.0.1:0"]).args(&plan.extra);
         Process::start(&format!("directory{}", name_of(host)), command, host)
     }
 
-    /// It prints one line a multiaddr; QUIC first.
-    fn learn_addresses(&mut self) -> Result<(), ProgramError> {
+    /// Where it listens: QUIC and TCP at each address of its host.
+    fn multiaddrs(host: Option<&Host>, port: u16) -> Vec<String> {
+        let ips = match host {
+            Some(host) => host.addresses().all().collect(),
+            None => vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
+        };
+        let of = |ip: IpAddr| {
+            let ip = if ip.is_ipv4() { format!("/ip4/{ip}") } else { format!("/ip6/{ip}") };
+            [format!("{ip}/udp/{port}/quic-v1"), format!("{ip}/tcp/{port}")]
+        };
+        ips.into_iter().flat_map(of).collect()
+    }
+
+    /// It prints one line a multiaddr, in any order.
+    fn learn_addresses(&mut self, host: Option<&Host>) -> Result<(), ProgramError> {
         let http = self.process.wait_for("its HTTP address", READY, |event| http_in(event).is_some())?;
         self.http = http_in(&http).unwrap_or_default();
-        let is_address = |event: &Event, transport: &str| {
-            address_in(event).is_some_and(|address| address.contains(transport))
-        };
-        let quic = self.process.wait_for("its QUIC address", READY, |event| is_address(event, "/quic-v1"))?;
-        let tcp = self.process.wait_for("its TCP address", READY, |event| is_address(event, "/tcp/"))?;
-        self.addresses = [quic, tcp].iter().filter_map(address_in).collect();
+        let lines = Self::multiaddrs(host, 0)
+            .iter()
+            .map(|_| self.process.wait_for("its addresses", READY, |event| address_in(event).is_some()))
+            .collect::<Result<Vec<_>, _>>()?;
+        self.addresses = lines.iter().filter_map(address_in).collect();
+        // QUIC first; of one transport IPv4 first.
+        self.addresses.sort_by_key(|address| (!address.contains("/quic-v1"), !address.starts_with("/ip4/")));
         Ok(())
     }
 }

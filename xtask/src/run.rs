@@ -10,11 +10,6 @@ pub type Outcome = Result<(), String>;
 /// Where Debian keeps the programs of its administrators; the search path of other users leaves them out.
 pub const ADMIN_FOLDERS: [&str; 2] = ["/usr/sbin", "/sbin"];
 
-/// Run by `sh` as root of a new user and network namespace, with the command to run as its arguments: `ip netns` keeps its
-/// names below /run, which is not ours outside, and a new network has its loopback down.
-const SET_UP_NAMESPACE: &str =
-    "mount -t tmpfs tmpfs /run && mkdir /run/netns && ip link set lo up && exec \"$@\"";
-
 /// The root of the workspace.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(PathBuf::new, Path::to_owned)
@@ -79,8 +74,7 @@ pub fn as_root(command: Command) -> Command {
 
 /// The same command as root of a user namespace, with a network of its own.
 fn in_user_namespace(command: &Command) -> Command {
-    let mut result = Command::new("unshare");
-    result.args(["--map-root-user", "--net", "--mount", "sh", "-c", SET_UP_NAMESPACE, "sh"]);
+    let mut result = Command::new(root().join("tests/rootless.sh"));
     result.arg(command.get_program()).args(command.get_args());
     if let Some(folder) = command.get_current_dir() {
         result.current_dir(folder);

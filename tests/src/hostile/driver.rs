@@ -1,7 +1,7 @@
 //! The task behind a hostile node.
 
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, PoisonError};
@@ -70,7 +70,7 @@ pub(super) struct FloodPlan {
 /// How a node is made.
 pub(super) struct Plan {
     pub(super) key: Keypair,
-    pub(super) address: Ipv4Addr,
+    pub(super) address: IpAddr,
     pub(super) manner: Option<Manner>,
     /// Whether it is a node of the DHT, and not just asks there.
     pub(super) serves: bool,

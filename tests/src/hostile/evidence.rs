@@ -1,6 +1,6 @@
 //! Everything that a hostile node has learnt.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -69,8 +69,8 @@ impl Seen {
         }
     }
 
-    /// Where this address occurs in anything received, as text or as its four bytes; nothing if it doesn't.
-    pub fn mentions(&self, address: Ipv4Addr) -> Vec<String> {
+    /// Where this address occurs in anything received, as text or as its bytes; nothing if it doesn't.
+    pub fn mentions(&self, address: IpAddr) -> Vec<String> {
         let text = address.to_string();
         let mut found = Vec::new();
         for (peer, remote) in &self.connections {
@@ -94,11 +94,15 @@ impl Seen {
 }
 
 /// Where an address occurs in bytes, as text or as itself.
-pub fn in_bytes(bytes: &[u8], address: Ipv4Addr) -> Option<&'static str> {
+pub fn in_bytes(bytes: &[u8], address: IpAddr) -> Option<&'static str> {
     if contains(&String::from_utf8_lossy(bytes), &address.to_string()) {
         return Some("as text");
     }
-    bytes.windows(4).any(|window| window == address.octets()).then_some("in binary")
+    let found = match address {
+        IpAddr::V4(ip) => bytes.windows(4).any(|window| window == ip.octets()),
+        IpAddr::V6(ip) => bytes.windows(16).any(|window| window == ip.octets()),
+    };
+    found.then_some("in binary")
 }
 
 /// Whether the text has the address in it, and not just a longer one.
@@ -150,7 +154,7 @@ mod tests {
 
     #[test]
     fn addresses_are_found_in_every_form_and_not_in_longer_ones() {
-        let address = Ipv4Addr::new(11, 0, 3, 2);
+        let address = IpAddr::from([11, 0, 3, 2]);
         assert_eq!(in_bytes(b"x/ip4/11.0.3.2/udp", address), Some("as text"));
         assert_eq!(in_bytes(&[9, 11, 0, 3, 2, 9], address), Some("in binary"));
         assert_eq!(in_bytes(b"/ip4/11.0.3.21/udp /ip4/111.0.3.2", address), None);

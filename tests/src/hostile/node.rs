@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -53,7 +53,7 @@ pub type Manner = Arc<dyn Fn(Protocol, &[u8]) -> Option<Outgoing> + Send + Sync>
 /// A machine full of hostile nodes, on a host of a lab or on loopback.
 pub struct Gang {
     runtime: Option<Runtime>,
-    address: Ipv4Addr,
+    address: IpAddr,
 }
 
 impl fmt::Debug for Gang {
@@ -74,7 +74,7 @@ impl Gang {
             None => build(),
         };
         let runtime = runtime.map_err(|error| HostileError::Start(error.to_string()))?;
-        let address = host.map_or(Ipv4Addr::LOCALHOST, Host::address);
+        let address = host.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), Host::address);
         Ok(Self { runtime: Some(runtime), address })
     }
 
@@ -473,7 +473,7 @@ mod tests {
         assert_eq!(client.ask(peer, wire::deliver(b"blob")).unwrap(), Response::Delivered);
         let packet = server.evidence.wait(SOON, |seen| seen.packets.first().cloned()).unwrap();
         assert_eq!((packet.from, packet.blob), (client.peer, b"blob".to_vec()));
-        assert!(!server.evidence.look().mentions(Ipv4Addr::LOCALHOST).is_empty());
+        assert!(!server.evidence.look().mentions(Ipv4Addr::LOCALHOST.into()).is_empty());
         client.disconnect(peer).unwrap();
     }
 

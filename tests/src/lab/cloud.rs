@@ -1,11 +1,11 @@
-//! The internet of a lab: one thread that carries IPv4 packets between TUN devices.
+//! The internet of a lab: one thread that carries IPv4 and IPv6 packets between TUN devices.
 //!
 //! Every access link is a TUN device in the namespace of a host or router. A packet that the kernel sends there
 //! passes the sender's uplink, is routed by its destination address, passes the receiver's downlink and is
 //! written to the receiver's device. There is no other way between namespaces, so counters see everything.
 
 use std::collections::{BinaryHeap, HashMap, VecDeque};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -22,7 +22,7 @@ pub struct Counters {
     pub packets: u64,
     /// Their bytes, IP headers included.
     pub bytes: u64,
-    /// Packets lost by chance.
+    /// Packets lost by chance or in an outage.
     pub lost: u64,
     /// Packets dropped because the backlog was full.
     pub queue_full: u64,
@@ -77,11 +77,11 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     ports: Vec<Port>,
-    routes: Vec<(Ipv4Addr, u8, PortId)>,
+    routes: Vec<(IpAddr, u8, PortId)>,
     queue: BinaryHeap<Event>,
     next_seq: u64,
-    flows: HashMap<(Ipv4Addr, Ipv4Addr), u64>,
-    overheard: HashMap<(Ipv4Addr, Ipv4Addr), VecDeque<Vec<u8>>>,
+    flows: HashMap<(IpAddr, IpAddr), u64>,
+    overheard: HashMap<(IpAddr, IpAddr), VecDeque<Vec<u8>>>,
     unroutable: u64,
     seed: u64,
     stop: bool,
@@ -92,6 +92,8 @@ struct Port {
     device: OwnedFd,
     up: Direction,
     down: Direction,
+    /// How many outages go on.
+    cuts: u32,
 }
 
 #[derive(Debug)]
@@ -154,16 +156,28 @@ impl Cloud {
             channel: Channel::new(seed),
             counters: Counters::default(),
         };
-        state.ports.push(Port { device, up: direction(seed), down: direction(seed + 1) });
+        state.ports.push(Port { device, up: direction(seed), down: direction(seed + 1), cuts: 0 });
         drop(state);
         self.shared.wake();
         id
     }
 
-    pub(super) fn route(&self, prefix: Ipv4Addr, bits: u8, port: PortId) {
+    pub(super) fn route(&self, prefix: IpAddr, bits: u8, port: PortId) {
         let mut state = self.shared.lock();
         state.routes.retain(|(known, known_bits, _)| (*known, *known_bits) != (prefix, bits));
         state.routes.push((prefix, bits, port));
+    }
+
+    /// From now on packets to the prefix are nobody's.
+    pub(super) fn unroute(&self, prefix: IpAddr, bits: u8) {
+        self.shared.lock().routes.retain(|(known, known_bits, _)| (*known, *known_bits) != (prefix, bits));
+    }
+
+    /// Begins or ends an outage of an access link; it carries again when all have ended.
+    pub(super) fn cut(&self, port: PortId, begins: bool) {
+        if let Some(port) = self.shared.lock().ports.get_mut(port) {
+            port.cuts = if begins { port.cuts + 1 } else { port.cuts.saturating_sub(1) };
+        }
     }
 
     pub(super) fn impair(&self, port: PortId, up: Option<&Impairment>, down: Option<&Impairment>) {
@@ -187,17 +201,17 @@ impl Cloud {
     }
 
     /// Bytes that were sent from one public address to another, IP headers included.
-    pub(super) fn flow(&self, from: Ipv4Addr, to: Ipv4Addr) -> u64 {
+    pub(super) fn flow(&self, from: IpAddr, to: IpAddr) -> u64 {
         self.shared.lock().flows.get(&(from, to)).copied().unwrap_or(0)
     }
 
     /// Keeps what is sent from one public address to another from now on.
-    pub(super) fn overhear(&self, from: Ipv4Addr, to: Ipv4Addr) {
+    pub(super) fn overhear(&self, from: IpAddr, to: IpAddr) {
         self.shared.lock().overheard.entry((from, to)).or_default();
     }
 
     /// The payloads of the UDP datagrams that were overheard.
-    pub(super) fn overheard(&self, from: Ipv4Addr, to: Ipv4Addr) -> Vec<Vec<u8>> {
+    pub(super) fn overheard(&self, from: IpAddr, to: IpAddr) -> Vec<Vec<u8>> {
         self.shared.lock().overheard.get(&(from, to)).into_iter().flatten().cloned().collect()
     }
 
@@ -268,7 +282,7 @@ impl State {
             let Some(port) = self.ports.get_mut(id) else { return };
             let Some(len) = sys::read_packet(port.device.as_fd(), buffer) else { return };
             let now = Instant::now();
-            let fate = port.up.offer(now, len);
+            let fate = port.up.offer(now, len, port.cuts > 0);
             self.push_fate(fate, Stage::Core, &buffer[..len]);
         }
     }
@@ -291,6 +305,10 @@ impl State {
 
     fn forward(&mut self, at: Instant, packet: &[u8]) {
         let Some((from, to)) = endpoints(packet) else { return };
+        // Neighbours are looked for on every device; here there are none.
+        if to.is_multicast() {
+            return;
+        }
         let Some(id) = self.port_of(to) else {
             self.unroutable += 1;
             return;
@@ -303,7 +321,7 @@ impl State {
             overheard.push_front(payload.to_vec());
         }
         let Some(port) = self.ports.get_mut(id) else { return };
-        let fate = port.down.offer(at, packet.len());
+        let fate = port.down.offer(at, packet.len(), port.cuts > 0);
         self.push_fate(fate, Stage::Deliver(id), packet);
     }
 
@@ -324,21 +342,32 @@ impl State {
         self.queue.push(Event { at, seq: self.next_seq, stage, packet });
     }
 
-    fn port_of(&self, address: Ipv4Addr) -> Option<PortId> {
-        let matches = |prefix: Ipv4Addr, bits: u8| {
-            let mask = u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0);
-            (u32::from(prefix) ^ u32::from(address)) & mask == 0
-        };
-        let fitting = self.routes.iter().filter(|(prefix, bits, _)| matches(*prefix, *bits));
+    fn port_of(&self, address: IpAddr) -> Option<PortId> {
+        let fitting = self.routes.iter().filter(|(prefix, bits, _)| covers(*prefix, *bits, address));
         fitting.max_by_key(|(_, bits, _)| *bits).map(|(_, _, port)| *port)
     }
 }
 
+/// Whether an address lies within a prefix.
+fn covers(prefix: IpAddr, bits: u8, address: IpAddr) -> bool {
+    match (prefix, address) {
+        (IpAddr::V4(prefix), IpAddr::V4(address)) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0);
+            (u32::from(prefix) ^ u32::from(address)) & mask == 0
+        }
+        (IpAddr::V6(prefix), IpAddr::V6(address)) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(bits)).unwrap_or(0);
+            (u128::from(prefix) ^ u128::from(address)) & mask == 0
+        }
+        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+    }
+}
+
 impl Direction {
-    fn offer(&mut self, at: Instant, len: usize) -> Fate {
+    fn offer(&mut self, at: Instant, len: usize, is_cut: bool) -> Fate {
         self.counters.packets += 1;
         self.counters.bytes += len as u64;
-        let fate = self.channel.offer(at, len, &self.impairment);
+        let fate = if is_cut { Fate::Lost } else { self.channel.offer(at, len, &self.impairment) };
         match fate {
             Fate::Lost => self.counters.lost += 1,
             Fate::QueueFull => self.counters.queue_full += 1,
@@ -348,17 +377,30 @@ impl Direction {
     }
 }
 
-/// Source and destination of an IPv4 packet; nothing for anything else.
-fn endpoints(packet: &[u8]) -> Option<(Ipv4Addr, Ipv4Addr)> {
-    let header = packet.first_chunk::<20>()?;
-    let address = |at: usize| Ipv4Addr::new(header[at], header[at + 1], header[at + 2], header[at + 3]);
-    (header[0] >> 4 == 4).then(|| (address(12), address(16)))
+/// Source and destination of an IP packet; nothing for anything else.
+fn endpoints(packet: &[u8]) -> Option<(IpAddr, IpAddr)> {
+    match packet.first()? >> 4 {
+        4 => {
+            let header = packet.first_chunk::<20>()?;
+            let address =
+                |at: usize| Ipv4Addr::new(header[at], header[at + 1], header[at + 2], header[at + 3]);
+            Some((address(12).into(), address(16).into()))
+        }
+        6 => {
+            let address = |at: usize| Some(Ipv6Addr::from(*packet.get(at..)?.first_chunk::<16>()?));
+            Some((address(8)?.into(), address(24)?.into()))
+        }
+        _ => None,
+    }
 }
 
-/// What a UDP datagram without IP options or fragments carries.
+/// What a UDP datagram without IP options, extension headers or fragments carries.
 fn udp_payload(packet: &[u8]) -> Option<&[u8]> {
-    let is_udp = packet.first() == Some(&0x45) && packet.get(9) == Some(&17);
-    packet.get(28..).filter(|_| is_udp)
+    match (packet.first()?, packet.get(9)?, packet.get(6)?) {
+        (0x45, 17, _) => packet.get(28..),
+        (first, _, 17) if first >> 4 == 6 => packet.get(48..),
+        _ => None,
+    }
 }
 
 /// An IPv4 packet with a UDP datagram in it, for tests that forge a sender (RFC 791, RFC 768; UDP checksum 0

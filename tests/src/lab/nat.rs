@@ -1,6 +1,11 @@
 //! Routers with real kernel NATs, as nftables rules.
 
+use std::net::Ipv4Addr;
+
 /// How a router treats what passes between its LAN and the internet, in the words of RFC 4787 and RFC 3489.
+///
+/// IPv6 is never translated: [`Nat::None`] lets everything pass, those that block UDP or all but port 443 do so there
+/// too, and all others are a stateful firewall (RFC 6092).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Nat {
     /// No translation and no filter: hosts behind it have public addresses.
@@ -39,59 +44,30 @@ impl Nat {
         }
     }
 
-    /// The nftables script of a router between `wan0` and `lan0`. It replaces all earlier rules.
-    ///
-    /// Plain masquerade keeps the port (endpoint-independent in effect) as long as no early packet from outside
-    /// has made a conntrack entry; dropping those in `input` prevents that. The cones add a dynamic map from the
-    /// outside port to the inside host, filled by what goes out.
-    pub(super) fn script(self) -> String {
-        let masquerade = match self {
+    fn masquerade(self) -> &'static str {
+        match self {
             Self::None | Self::Firewall => "",
-            Self::Symmetric => "oifname wan0 masquerade fully-random",
+            Self::Symmetric => "oifname wan0 meta nfproto ipv4 masquerade fully-random",
             Self::FullCone
             | Self::AddressRestricted
             | Self::PortRestricted
             | Self::PortRestrictedReject
             | Self::UdpBlocked
-            | Self::OnlyTcp443 => "oifname wan0 masquerade",
-        };
-        let (map, learn, translate) = self.cone();
-        let (input, forward) = (self.input(), self.forward());
-        format!(
-            "flush ruleset
-table ip lab {{
-  {map}
-  chain c_pre {{ type nat hook prerouting priority dstnat;
-    {translate}
-  }}
-  chain c_learn {{ type filter hook forward priority filter - 5;
-    {learn}
-  }}
-  chain c_forward {{ type filter hook forward priority filter;
-    {forward}
-  }}
-  chain c_input {{ type filter hook input priority filter;
-    {input}
-  }}
-  chain c_post {{ type nat hook postrouting priority srcnat;
-    {masquerade}
-  }}
-}}
-"
-        )
+            | Self::OnlyTcp443 => "oifname wan0 meta nfproto ipv4 masquerade",
+        }
     }
 
     fn cone(self) -> (&'static str, &'static str, &'static str) {
         match self {
             Self::FullCone => (
                 "map mapped { type inet_service : ipv4_addr; flags dynamic,timeout; timeout 120s; }",
-                "iifname lan0 meta l4proto udp update @mapped { udp sport : ip saddr }",
-                "iifname wan0 dnat to udp dport map @mapped",
+                "iifname lan0 meta nfproto ipv4 meta l4proto udp update @mapped { udp sport : ip saddr }",
+                "iifname wan0 meta nfproto ipv4 dnat ip to udp dport map @mapped",
             ),
             Self::AddressRestricted => (
                 "map mapped { type ipv4_addr . inet_service : ipv4_addr; flags dynamic,timeout; timeout 120s; }",
-                "iifname lan0 meta l4proto udp update @mapped { ip daddr . udp sport : ip saddr }",
-                "iifname wan0 dnat to ip saddr . udp dport map @mapped",
+                "iifname lan0 meta nfproto ipv4 meta l4proto udp update @mapped { ip daddr . udp sport : ip saddr }",
+                "iifname wan0 meta nfproto ipv4 dnat ip to ip saddr . udp dport map @mapped",
             ),
             Self::None
             | Self::Firewall
@@ -131,6 +107,90 @@ table ip lab {{
             Self::Firewall | Self::PortRestricted | Self::PortRestrictedReject | Self::Symmetric => {
                 "ct state established,related accept; iifname wan0 drop;"
             }
+        }
+    }
+}
+
+/// All that a router does to packets.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    pub(super) nat: Nat,
+    /// Whether hosts of the LAN reach each other at their outside addresses (RFC 4787 section 6); UDP. Nothing to a
+    /// symmetric NAT, which has no address of a host to be reached at.
+    pub(super) hairpin: bool,
+    /// By which outside ports differ from inside ports (exclusive or), UDP; 0 keeps them.
+    pub(super) shift: u16,
+    /// The outside address.
+    pub(super) public: Option<Ipv4Addr>,
+}
+
+impl Rules {
+    /// The nftables script of a router between `wan0` and `lan0`. It replaces all earlier rules.
+    ///
+    /// Plain masquerade keeps the port (endpoint-independent in effect) as long as no early packet from outside
+    /// has made a conntrack entry; dropping those in `input` prevents that. The cones add a dynamic map from the
+    /// outside port to the inside host, filled by what goes out. Ports are shifted before conntrack sees a packet and
+    /// after it has last seen it, so that a NAT of any kind keeps a port that is not the host's.
+    pub(super) fn script(self) -> String {
+        let nat = self.nat;
+        let (map, learn, translate) = nat.cone();
+        let (hairpin_map, hairpin_learn, hairpin_in, hairpin_out) = self.hairpin_rules();
+        let (shift, unshift) = self.shift_rules();
+        let (input, forward, masquerade) = (nat.input(), nat.forward(), nat.masquerade());
+        format!(
+            "flush ruleset
+table inet lab {{
+  {map}
+  {hairpin_map}
+  chain c_shift {{ type filter hook prerouting priority raw;
+    {shift}
+  }}
+  chain c_pre {{ type nat hook prerouting priority dstnat;
+    {hairpin_in}
+    {translate}
+  }}
+  chain c_learn {{ type filter hook forward priority filter - 5;
+    {learn}
+    {hairpin_learn}
+  }}
+  chain c_forward {{ type filter hook forward priority filter;
+    {forward}
+  }}
+  chain c_input {{ type filter hook input priority filter;
+    {input}
+  }}
+  chain c_post {{ type nat hook postrouting priority srcnat;
+    {hairpin_out}
+    {masquerade}
+  }}
+  chain c_unshift {{ type filter hook postrouting priority srcnat + 10;
+    {unshift}
+  }}
+}}
+"
+        )
+    }
+
+    /// A map of all that has gone out, its learning, and the translation of destination and source.
+    fn hairpin_rules(self) -> (&'static str, &'static str, String, String) {
+        let Some(public) = self.public.filter(|_| self.hairpin) else {
+            return ("", "", String::new(), String::new());
+        };
+        (
+            "map inside { type inet_service : ipv4_addr; flags dynamic,timeout; timeout 120s; }",
+            "iifname lan0 meta nfproto ipv4 meta l4proto udp update @inside { udp sport : ip saddr }",
+            format!("iifname lan0 ip daddr {public} meta mark set 1 dnat ip to udp dport map @inside"),
+            format!("meta mark 1 oifname lan0 meta nfproto ipv4 snat ip to {public}"),
+        )
+    }
+
+    fn shift_rules(self) -> (String, String) {
+        match self.shift {
+            0 => (String::new(), String::new()),
+            mask => (
+                format!("iifname lan0 meta nfproto ipv4 udp sport set udp sport ^ {mask:#x}"),
+                format!("oifname lan0 meta nfproto ipv4 udp dport set udp dport ^ {mask:#x}"),
+            ),
         }
     }
 }

@@ -17,7 +17,7 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// Makes a namespace with its loopback up, forwarding off and IPv6 off (the lab is IPv4).
+    /// Makes a namespace with its loopback up, forwarding off and IPv6 off; see [`Namespace::enable_ipv6`].
     pub fn create(name: String) -> Result<Self, LabError> {
         run(Command::new("ip").args(["netns", "add", &name]))?;
         let handle = File::open(path_of(&name)).map_err(LabError::Io)?;
@@ -26,6 +26,16 @@ impl Namespace {
         namespace.write_sysctl("net/ipv6/conf/default/disable_ipv6", "1")?;
         namespace.ip("link set lo up")?;
         Ok(namespace)
+    }
+
+    /// Lets devices that are made from now on speak IPv6, with the addresses that they are given and no others but
+    /// link-local ones.
+    pub fn enable_ipv6(&self) -> Result<(), LabError> {
+        self.write_sysctl("net/ipv6/conf/all/disable_ipv6", "0")?;
+        for (parameter, value) in [("disable_ipv6", "0"), ("accept_ra", "0"), ("accept_dad", "0")] {
+            self.write_sysctl(&format!("net/ipv6/conf/default/{parameter}"), value)?;
+        }
+        Ok(())
     }
 
     /// Its name, as `ip netns exec` takes it.
@@ -44,6 +54,14 @@ impl Namespace {
         command.args(["-f", "-"]);
         self.enter(&mut command);
         run_with_input(&mut command, script)
+    }
+
+    /// Forgets every connection that passes through it.
+    pub fn forget_connections(&self) -> Result<(), LabError> {
+        let mut command = Command::new("conntrack");
+        command.arg("-F");
+        self.enter(&mut command);
+        run(&mut command)
     }
 
     /// Sets a kernel parameter, by its path under `/proc/sys`.

@@ -136,7 +136,8 @@ impl Target {
         other: &Host,
     ) -> Anyhow<Self> {
         let ports = udp_ports(terminal);
-        let at = ports.difference(before).map(|port| SocketAddrV4::new(host.public(), *port)).collect();
+        let at = host.public_addresses().v4.ok_or("no IPv4 address")?;
+        let at = ports.difference(before).map(|port| SocketAddrV4::new(at, *port)).collect();
         let (from, to) = (other.public(), host.public());
         let username = until("a check on its way", STEP, || {
             let found = lab.overheard(from, to).iter().find_map(|datagram| username(datagram));
@@ -171,6 +172,7 @@ fn spoofed_packets_move_no_call() -> Outcome {
     let lab = Lab::new("spoof")?;
     let host = |name| lab.host(name, Impairment::delay_ms(5));
     let (dir, home_a, home_b, thief) = (host("dir")?, host("a")?, host("b")?, host("thief")?);
+    let thief_v4 = thief.public_addresses().v4.ok_or("no IPv4 address")?;
     let directory = Directory::start(Some(&dir), DirectoryPlan::default())?;
     let folder = tempfile::tempdir()?;
     let plan = |mic: std::path::PathBuf, name| {
@@ -194,7 +196,7 @@ fn spoofed_packets_move_no_call() -> Outcome {
     bob.process.forget();
     let over = AtomicBool::new(false);
     let (until, sent) = std::thread::scope(|scope| {
-        let forger = scope.spawn(|| forge(&lab, thief.public(), &ends, &over));
+        let forger = scope.spawn(|| forge(&lab, thief_v4, &ends, &over));
         let until = call.talk(&ada, &bob, TALK);
         over.store(true, Ordering::Relaxed);
         until.map(|until| (until, forger.join().unwrap()))

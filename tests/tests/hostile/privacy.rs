@@ -1,6 +1,6 @@
 //! Who may see where a terminal is.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -253,7 +253,7 @@ fn candidate(scene: &Scene) -> String {
 }
 
 /// Where the address occurs in what was said.
-fn told(packets: &[Packet], address: Ipv4Addr) -> Vec<String> {
+fn told(packets: &[Packet], address: IpAddr) -> Vec<String> {
     let leaks = packets.iter().filter_map(|packet| {
         in_bytes(&encoding::encode(packet), address).map(|how| format!("{how} in {:?}", packet.message))
     });
