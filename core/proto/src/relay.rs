@@ -97,9 +97,10 @@ impl<'b, C> Decode<'b, C> for RelayServer {
         }
         let transport = RelayTransport::decode(d, c)?;
         let addr = d.str()?.parse().map_err(|_| decode::Error::message("not an address and port"))?;
-        let pin = match d.datatype()? {
-            minicbor::data::Type::Null => d.null().map(|()| None)?,
-            _ => Some(d.bytes()?.try_into().map_err(|_| decode::Error::message("not a SHA-256"))?),
+        let pin = if d.datatype()? == minicbor::data::Type::Null {
+            d.null().map(|()| None)?
+        } else {
+            Some(d.bytes()?.try_into().map_err(|_| decode::Error::message("not a SHA-256"))?)
         };
         Ok(Self { transport, addr, pin })
     }

@@ -100,7 +100,7 @@ impl Legs {
 
     /// What is measured on the leg.
     pub fn stats(&self, leg: &LegId) -> Option<MediaStats> {
-        self.media(leg).map(|m| *m.stats().borrow())
+        self.media(leg).map(|m| m.stats().borrow().clone())
     }
 
     /// Whether the leg's media connection is up.
@@ -225,6 +225,7 @@ fn ignore_late(result: Result<(), CallError>) {
 fn path_kind(path: &Path) -> PathKind {
     match path {
         Path::Tunnel => PathKind::Signalling,
+        Path::Relayed { .. } => PathKind::Relayed,
         Path::Direct { .. } => PathKind::Direct,
     }
 }
