@@ -100,7 +100,7 @@ impl Legs {
 
     /// What is measured on the leg.
     pub fn stats(&self, leg: &LegId) -> Option<MediaStats> {
-        self.media(leg).map(|m| *m.stats().borrow())
+        self.media(leg).map(|m| m.stats().borrow().clone())
     }
 
     /// Whether the leg's media connection is up.
@@ -227,5 +227,9 @@ fn path_told(path: &Path) -> (PathKind, Option<RelayUse>) {
     match path {
         Path::Tunnel => (PathKind::Signalling, None),
         Path::Direct { .. } => (PathKind::Direct, None),
+        Path::Relayed { relay, transport, .. } => {
+            let relay = RelayUse { through: relay.to_string(), over: transport.name().to_owned() };
+            (PathKind::Relayed, Some(relay))
+        }
     }
 }

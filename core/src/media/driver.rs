@@ -20,13 +20,15 @@ use super::ice::Ice;
 use super::quic::{self, Identity};
 use super::session::{Attempt, Established, Session, SessionEvent};
 use super::socket::{MediaSocket, StunIn};
-use super::types::{MediaConfig, MediaError, MediaEvent, MediaStats, Role};
+use super::types::{MediaConfig, MediaError, MediaEvent, MediaStats, Relay, Role};
 use super::voice::{Voice, VoiceEvent, VoiceLink};
 
 /// STUN messages that may wait. What is more is lost and repeated.
 const STUN_QUEUE: usize = 64;
 const SESSION_QUEUE: usize = 16;
 const VOICE_QUEUE: usize = 32;
+/// Relays of a leg.
+const MAX_RELAYS: usize = 2;
 /// How often the statistics are published and the time-outs looked at.
 const TICK: Duration = Duration::from_millis(250);
 /// How long a closing leg waits for its last packet to leave.
@@ -39,6 +41,7 @@ pub(super) enum Command {
     SetRemote(MediaOffer),
     Disclose,
     Candidates(Vec<String>),
+    AddRelay(Relay),
     StartAudio,
     Mute(bool),
     Hold(bool),
@@ -79,6 +82,7 @@ pub(super) struct Driver {
     /// Fingerprint of the other end's certificate, once known.
     pinned: Option<[u8; 32]>,
     disclosed: bool,
+    relays: Vec<Relay>,
     /// Our candidates that have not been told.
     candidates: Vec<String>,
     /// Where signalling says that the other end may be, best first.
@@ -137,6 +141,7 @@ impl Driver {
             cancel: ends.cancel,
             pinned: None,
             disclosed: false,
+            relays: config.relays.iter().take(MAX_RELAYS).cloned().collect(),
             candidates,
             targets: Vec::new(),
             handshakes: JoinSet::new(),
@@ -214,6 +219,11 @@ impl Driver {
                 let refused = lines.iter().filter(|line| !self.ice.add_remote(line, now)).count();
                 if refused > 0 {
                     tracing::debug!(refused, "candidates of the other end are of no use");
+                }
+            }
+            Command::AddRelay(relay) => {
+                if self.relays.len() < MAX_RELAYS {
+                    self.relays.push(relay);
                 }
             }
             Command::StartAudio => {

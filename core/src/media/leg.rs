@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::driver::{Command, Driver, Ends};
 use super::socket::MediaSocket;
-use super::types::{MediaConfig, MediaError, MediaEvent, MediaStats};
+use super::types::{MediaConfig, MediaError, MediaEvent, MediaStats, Relay};
 use super::urgency;
 
 /// Commands that may wait for the task; only the owner of the leg sends them.
@@ -67,6 +67,11 @@ impl MediaLeg {
     /// Our addresses may be shown to the other end from now on.
     pub fn disclose(&self) {
         self.command(Command::Disclose);
+    }
+
+    /// Another relay may be used from now on. Those beyond two are ignored.
+    pub fn add_relay(&self, relay: Relay) {
+        self.command(Command::AddRelay(relay));
     }
 
     /// Tells candidates of the other end, from signed signalling. Useless ones and those beyond 32 are ignored.

@@ -36,7 +36,7 @@ mod urgency;
 mod voice;
 
 pub use leg::MediaLeg;
-pub use types::{AudioConfig, MediaConfig, MediaError, MediaEvent, MediaStats, Path, Role};
+pub use types::{AudioConfig, MediaConfig, MediaError, MediaEvent, MediaStats, Path, Relay, Role};
 
 #[cfg(test)]
 mod tests;

@@ -142,7 +142,7 @@ impl MediaSocket {
 
     /// The way that QUIC packets take.
     pub(super) fn path(&self) -> Path {
-        self.lock().path
+        self.lock().path.clone()
     }
 
     /// Changes it. Callers must have the word of ICE or of signed signalling for it.
@@ -356,7 +356,8 @@ impl AsyncUdpSocket for MediaSocket {
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         let mut inner = self.lock();
-        match inner.path {
+        match inner.path.clone() {
+            Path::Relayed { .. } => Ok(()),
             Path::Tunnel => {
                 let addresses = inner.take_trial();
                 if addresses.is_empty() {
@@ -435,7 +436,7 @@ struct Poller {
 impl UdpPoller for Poller {
     fn poll_writable(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let half = match self.socket.path() {
-            Path::Tunnel => return Poll::Ready(Ok(())),
+            Path::Tunnel | Path::Relayed { .. } => return Poll::Ready(Ok(())),
             Path::Direct { remote, .. } => self.socket.half_for(remote),
         };
         let Some(half) = half else { return Poll::Ready(Ok(())) };

@@ -125,7 +125,7 @@ async fn two_ends_talk_over_ipv6() {
     call.ends.iter().for_each(|end| end.leg.start_audio());
     call.run("talking", |ends| ends.iter().all(|end| end.leg.stats().borrow().packets_received > 50)).await;
     for end in &call.ends {
-        let path = end.leg.stats().borrow().path;
+        let path = end.leg.stats().borrow().path.clone();
         assert!(matches!(path, Path::Direct { local, remote } if local.is_ipv6() && remote.is_ipv6()));
     }
     call.close().await;
@@ -154,7 +154,7 @@ async fn speech_from_a_file_arrives_in_a_file_at_the_other_end() {
     })
     .await;
     let epochs = [0, 1].map(|n| epochs(&call.ends[n]).unwrap());
-    let stats = [0, 1].map(|n| *call.ends[n].leg.stats().borrow());
+    let stats = [0, 1].map(|n| call.ends[n].leg.stats().borrow().clone());
     call.close().await;
     for n in 0..2 {
         let (mic, speaker) = (epochs[n].0, epochs[1 - n].1);

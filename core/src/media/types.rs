@@ -2,8 +2,10 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
+use offhook_proto::relay::{RelayServer, RelayTransport};
 use offhook_proto::signalling::LastWord;
 
 use crate::audio::{AudioError, DeviceSpec};
@@ -29,6 +31,30 @@ pub struct AudioConfig {
     pub speaker: DeviceSpec,
 }
 
+/// A TURN server (RFC 8656) that passes packets on between two ends that can't reach each other, and shows neither end's
+/// address to the other.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Relay {
+    /// Whom to show as the relay: a directory's peer id, or a host name.
+    pub label: String,
+    /// Under which addresses and over what it can be reached; the first eight are tried.
+    pub servers: Vec<RelayServer>,
+    /// User name (RFC 8489 section 9.2).
+    pub username: String,
+    /// Password.
+    pub password: String,
+}
+
+/// Without user name and password.
+impl fmt::Debug for Relay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Relay")
+            .field("label", &self.label)
+            .field("servers", &self.servers)
+            .finish_non_exhaustive()
+    }
+}
+
 /// How a leg works.
 #[derive(Debug, Clone)]
 pub struct MediaConfig {
@@ -37,8 +63,14 @@ pub struct MediaConfig {
     /// STUN servers (RFC 8489) that tell how others see our address; the first four are asked.
     pub stun_servers: Vec<SocketAddr>,
     /// Whether the other end may learn our addresses from the start. Otherwise nothing is sent to it but tunnel
-    /// packets until [`MediaLeg::disclose`](super::MediaLeg::disclose).
+    /// packets until [`MediaLeg::disclose`](super::MediaLeg::disclose), except through a relay.
     pub disclose: bool,
+    /// Relays, the best first; the first two are used. Asked for an address at once; what they give is told to the other
+    /// end before disclosure, too.
+    pub relays: Vec<Relay>,
+    /// Whether the other end must never learn our addresses: media go through relays only, whatever
+    /// [`MediaLeg::disclose`](super::MediaLeg::disclose) says.
+    pub relay_only: bool,
     /// Address to bind instead of all.
     pub bind: Option<IpAddr>,
     /// Whether loopback addresses are candidates even if there are others. Without any other address, or when
@@ -58,6 +90,8 @@ impl MediaConfig {
             role,
             stun_servers: Vec::new(),
             disclose: true,
+            relays: Vec::new(),
+            relay_only: false,
             bind: None,
             allow_loopback: false,
             idle_timeout: IDLE_TIMEOUT,
@@ -66,11 +100,22 @@ impl MediaConfig {
     }
 }
 
-/// The way that QUIC packets take at present. A relayed way joins with the media relay.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// The way that QUIC packets take at present.
+#[derive(Clone, PartialEq, Eq)]
 pub enum Path {
     /// Handed to the owner of the leg, who carries them through signalling. Keys only, never voice.
     Tunnel,
+    /// Through a relay of ours, and perhaps one of the other end.
+    Relayed {
+        /// Label of our relay.
+        relay: Arc<str>,
+        /// What carries the packets between us and the relay.
+        transport: RelayTransport,
+        /// Our address at the relay.
+        local: SocketAddr,
+        /// Where the relay sends them to.
+        remote: SocketAddr,
+    },
     /// From a local address straight to the other end.
     Direct {
         /// Our address.
@@ -85,7 +130,7 @@ impl Path {
     pub fn carries_voice(&self) -> bool {
         match self {
             Path::Tunnel => false,
-            Path::Direct { .. } => true,
+            Path::Relayed { .. } | Path::Direct { .. } => true,
         }
     }
 
@@ -93,6 +138,7 @@ impl Path {
     pub fn name(&self) -> &'static str {
         match self {
             Path::Tunnel => "tunnel",
+            Path::Relayed { .. } => "relayed",
             Path::Direct { .. } => "direct",
         }
     }
@@ -108,7 +154,8 @@ impl fmt::Debug for Path {
 /// What a leg reports to its owner.
 #[derive(Clone)]
 pub enum MediaEvent {
-    /// Our candidates in SDP form (RFC 8839 section 5.1), to be told to the other end. Only after disclosure.
+    /// Our candidates in SDP form (RFC 8839 section 5.1), to be told to the other end. Before disclosure only relayed
+    /// ones, in which no address of ours stands.
     Candidates(Vec<String>),
     /// A QUIC packet of at most 1500 bytes to be carried to the other end's
     /// [`tunnel`](super::MediaLeg::tunnel). At most 64 of them come, and one
@@ -194,7 +241,7 @@ pub enum MediaError {
 }
 
 /// How the media do. Times are those of the last report, counts are since the start.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct MediaStats {
     /// The way in use.
     pub path: Path,

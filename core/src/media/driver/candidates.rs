@@ -68,7 +68,7 @@ impl Driver {
             return;
         }
         let first = !self.socket.path().carries_voice();
-        self.socket.set_path(path);
+        self.socket.set_path(path.clone());
         if self.session.is_some() {
             self.emit(MediaEvent::PathChanged(path)).await;
         } else if first && self.role == Role::Caller && self.pinned.is_some() {

@@ -69,7 +69,7 @@ impl Pair {
                     IceOutput::Genuine(address) => self.genuine[n].push(address),
                     IceOutput::Told(_) => {}
                     IceOutput::Path(path) => {
-                        self.paths[n] = Some(path);
+                        self.paths[n] = Some(path.clone());
                         if let Path::Direct { remote, .. } = path {
                             self.log[n].push((self.now - self.start, remote));
                         }
