@@ -6,8 +6,8 @@ use std::time::Duration;
 use offhook::proto::relay::RelayTicket;
 use stun_types::attribute::{AttributeType, ErrorCode, Nonce, Realm, Username};
 use stun_types::message::{
-    IntegrityAlgorithm, LongTermKeyCredentials, Message, MessageClass, MessageType, MessageWrite, MessageWriteExt,
-    MessageWriteVec, Method, TransactionId,
+    IntegrityAlgorithm, LongTermKeyCredentials, Message, MessageClass, MessageType, MessageWrite,
+    MessageWriteExt, MessageWriteVec, Method, TransactionId,
 };
 use stun_types::prelude::AttributeWrite;
 use turn_types::attribute::{Lifetime, RequestedTransport, XorRelayedAddress};

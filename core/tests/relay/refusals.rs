@@ -128,16 +128,19 @@ async fn what_is_not_offered_is_508_420_or_400() {
     assert_eq!(raw.request(ALLOCATE, &[]).await, Answer::Error(400));
     assert_eq!(raw.allocate().await, Answer::Success);
     assert_eq!(raw.request(CREATE_PERMISSION, &[]).await, Answer::Error(400));
-    assert_eq!(bind(&mut raw, 0x3fff, addr).await, Answer::Error(403));
-    let own = SocketAddr::from(([127, 0, 0, 1], 9));
-    assert_eq!(bind(&mut raw, 0x5000, own).await, Answer::Error(400), "RFC 8656's channels end at 4fff");
+    let peer = SocketAddr::from(([10, 0, 0, 1], 9));
+    for channel in [0, 0x3fff, 0x5000] {
+        assert_eq!(bind(&mut raw, channel, peer).await, Answer::Error(400), "{channel}");
+    }
+    assert_eq!(bind(&mut raw, 0x4fff, peer).await, Answer::Success, "a private peer, as the relay is");
 }
 
 #[tokio::test]
 async fn forbidden_peers_are_403() {
     let (_relay, addr) = relay_with(|config| config.policy = Some(PeerPolicy::default())).await;
     let (mut raw, relayed) = Raw::allocated(Link::udp(addr).await, &full()).await;
-    for peer in ["127.0.0.2:0", "10.0.0.1:0", "169.254.169.254:0", "100.64.1.1:0", "224.0.0.1:0", "0.0.0.0:0"] {
+    for peer in ["127.0.0.2:0", "10.0.0.1:0", "169.254.169.254:0", "100.64.1.1:0", "224.0.0.1:0", "0.0.0.0:0"]
+    {
         assert_eq!(permit(&mut raw, peer).await, Answer::Error(403), "{peer}");
     }
     for peer in ["[::1]:0", "[::ffff:10.0.0.1]:0", "[2002:a00:1::1]:0", "[64:ff9b::a00:1]:0"] {
