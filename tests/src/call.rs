@@ -34,8 +34,10 @@ pub struct Call {
     pub caller_heard_ns: u64,
     /// When the callee heard the first sound.
     pub callee_heard_ns: u64,
-    /// The path as the caller sees it.
+    /// The path as the caller saw it last.
     pub path: String,
+    /// When the call was direct at both ends.
+    pub direct_ns: Option<u64>,
     caller_audio: Event,
     callee_audio: Event,
 }
@@ -61,28 +63,82 @@ impl Call {
         dialled_ns: u64,
         rang_ns: u64,
     ) -> Result<Self, ProgramError> {
+        let mut call = Self::begin(caller, callee, dialled_ns, rang_ns)?;
+        call.wait_direct(caller, callee, STEP)?;
+        Ok(call)
+    }
+
+    /// Answers a call that rings, and waits until both hear something, whichever way it comes.
+    ///
+    /// # Errors
+    /// [`ProgramError::Missing`] names the step that did not happen; [`ProgramError::Failed`] when the call ends.
+    pub fn begin(
+        caller: &mut Terminal,
+        callee: &mut Terminal,
+        dialled_ns: u64,
+        rang_ns: u64,
+    ) -> Result<Self, ProgramError> {
         let answered_ns = callee.process.send("answer")?;
         let (caller, callee) = (&caller.process, &callee.process);
         let both = |error| both_ends(error, &[caller, callee]);
-        caller.wait("accepted", STEP).map_err(both)?;
-        let caller_audio = caller.wait("audio_started", STEP).map_err(both)?;
-        let callee_audio = callee.wait("audio_started", STEP).map_err(both)?;
-        let caller_heard_ns = caller.wait("first_audio", STEP).map_err(both)?.t_ns;
-        let callee_heard_ns = callee.wait("first_audio", STEP).map_err(both)?.t_ns;
-        let is_direct =
-            |event: &Event| ["connected", "path"].contains(&event.name()) && event.text("path") == "direct";
-        let direct = caller.wait_for("that it is connected directly", STEP, is_direct).map_err(both)?;
-        let path = direct.text("path").to_owned();
+        let step = |end: &Process, name: &str| {
+            let event =
+                end.wait_for(name, STEP, |event| [name, "ended"].contains(&event.name())).map_err(both)?;
+            if event.name() == name {
+                return Ok(event);
+            }
+            let message = format!("the call ended before {name}: {}", event.value);
+            Err(both(ProgramError::Failed { program: end.name().to_owned(), message }))
+        };
+        step(caller, "accepted")?;
+        let caller_audio = step(caller, "audio_started")?;
+        let callee_audio = step(callee, "audio_started")?;
+        let caller_heard_ns = step(caller, "first_audio")?.t_ns;
+        let callee_heard_ns = step(callee, "first_audio")?.t_ns;
         Ok(Self {
             dialled_ns,
             rang_ns,
             answered_ns,
             caller_heard_ns,
             callee_heard_ns,
-            path,
+            path: String::new(),
+            direct_ns: None,
             caller_audio,
             callee_audio,
         })
+    }
+
+    /// Waits until the call is direct at both ends.
+    ///
+    /// # Errors
+    /// [`ProgramError::Missing`] when it is not in time.
+    pub fn wait_direct(
+        &mut self,
+        caller: &Terminal,
+        callee: &Terminal,
+        longest: Duration,
+    ) -> Result<(), ProgramError> {
+        let ends = [&caller.process, &callee.process];
+        let end = Instant::now() + longest;
+        let mut since = 0;
+        for (at, process) in ends.into_iter().enumerate() {
+            loop {
+                let is_path = |event: &Event| ["connected", "path"].contains(&event.name());
+                let left = end.saturating_duration_since(Instant::now());
+                let event = process
+                    .wait_for("that it is connected directly", left, is_path)
+                    .map_err(|error| both_ends(error, &ends))?;
+                if at == 0 {
+                    self.path = event.text("path").to_owned();
+                }
+                if event.text("path") == "direct" {
+                    since = event.t_ns.max(since);
+                    break;
+                }
+            }
+        }
+        self.direct_ns = Some(since);
+        Ok(())
     }
 
     /// From the command to dial to the callee's ring.
@@ -93,6 +149,11 @@ impl Call {
     /// From the command to answer to the first sound at the caller.
     pub fn answer_to_audio_ms(&self) -> f64 {
         milliseconds(self.answered_ns, self.caller_heard_ns)
+    }
+
+    /// From the command to answer until the call was direct at both ends.
+    pub fn answer_to_direct_ms(&self) -> Option<f64> {
+        self.direct_ns.map(|direct_ns| milliseconds(self.answered_ns, direct_ns))
     }
 
     /// Lets both speak for this long after the first sound; fails if either end drops the call meanwhile. Answers the

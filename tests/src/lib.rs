@@ -7,6 +7,7 @@ pub mod call;
 #[cfg(feature = "peer")]
 pub mod hostile;
 pub mod lab;
+pub mod meeting;
 #[cfg(feature = "people")]
 pub mod people;
 pub mod phone;

@@ -46,9 +46,12 @@ enum Task {
         /// Print every sample as JSON before the last line
         #[arg(long)]
         json: bool,
-        /// Calls, look-ups or seconds of idling to measure; each benchmark has its own default
+        /// Calls, look-ups, seconds of idling or pairs to measure; each benchmark has its own default
         #[arg(long)]
         count: Option<u32>,
+        /// Only pairs of networks whose names (`CALLER CALLEE`) hold this (reach)
+        #[arg(long)]
+        filter: Option<String>,
     },
 }
 
@@ -60,6 +63,8 @@ enum Bench {
     Dht,
     /// An idle terminal and what it costs its directory
     Idle,
+    /// Who reaches whom: a call between every two kinds of network, RTT 100 ms
+    Reach,
 }
 
 impl Bench {
@@ -68,6 +73,7 @@ impl Bench {
             Self::Setup => "setup",
             Self::Dht => "dht",
             Self::Idle => "idle",
+            Self::Reach => "reach",
         }
     }
 }
@@ -78,7 +84,7 @@ fn main() -> ExitCode {
         Task::Demo => demo(),
         Task::Test { fuzz_inputs } => test::test(fuzz_inputs),
         Task::Fuzz { seconds, target } => fuzz::fuzz(fuzz::Length::Seconds(seconds), target.as_deref()),
-        Task::Bench { name, json, count } => bench(name, json, count),
+        Task::Bench { name, json, count, filter } => bench(name, json, count, filter),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -95,7 +101,7 @@ fn demo() -> Outcome {
     run::run(&mut run::own_program("offhook-demo", &[]))
 }
 
-fn bench(name: Bench, json: bool, count: Option<u32>) -> Outcome {
+fn bench(name: Bench, json: bool, count: Option<u32>, filter: Option<String>) -> Outcome {
     setup::for_laboratory()?;
     run::build_programs()?;
     let mut arguments = vec![name.name().to_owned()];
@@ -104,6 +110,9 @@ fn bench(name: Bench, json: bool, count: Option<u32>) -> Outcome {
     }
     if let Some(count) = count {
         arguments.extend(["--count".to_owned(), count.to_string()]);
+    }
+    if let Some(filter) = filter {
+        arguments.extend(["--filter".to_owned(), filter]);
     }
     run::run(&mut run::as_root(run::own_program("offhook-bench", &arguments)))
 }

@@ -79,6 +79,7 @@ fn report(samples: &Samples, lookups: u32) -> Result<Report, BenchError> {
             ("nodes_asked", median(&answered)),
             ("kb_per_node", samples.node_kb),
         ],
+        table: String::new(),
         samples: serde_json::to_value(samples).map_err(|error| BenchError::Other(error.to_string()))?,
     })
 }

@@ -66,6 +66,7 @@ pub fn idle(seconds: u32) -> Result<Report, BenchError> {
             ("rss_mb", median(&memory)),
             ("directory_kb_per_terminal", growth),
         ],
+        table: String::new(),
         samples: json!({
             "seconds": seconds, "idle_bytes": idle, "online_bytes": start, "rss_mb": memory,
             "directory_rss_before": before, "directory_rss_after": after, "registered": registered,

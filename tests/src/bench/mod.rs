@@ -3,11 +3,13 @@
 mod dht;
 mod idle;
 mod nodes;
+mod reach;
 mod setup;
 mod terminal;
 
 pub use dht::dht;
 pub use idle::idle;
+pub use reach::reach;
 pub use setup::setup;
 
 use serde_json::Value;
@@ -49,6 +51,8 @@ pub struct Report {
     pub name: &'static str,
     /// Figures in the order in which they are printed; units are in their names.
     pub figures: Vec<(&'static str, f64)>,
+    /// Lines that are printed before the last one, if there are any.
+    pub table: String,
     /// Every sample.
     pub samples: Value,
 }
@@ -68,9 +72,10 @@ impl Report {
     }
 }
 
-/// Three significant digits at least, none after the point from 1000 on.
+/// Three significant digits at least, none after the point from 100 on and for whole numbers.
 fn rounded(value: f64) -> String {
     let digits = match value.abs() {
+        _ if value.fract() == 0.0 => 0,
         size if size >= 100.0 => 0,
         size if size >= 10.0 => 1,
         _ => 2,
@@ -91,9 +96,10 @@ mod tests {
     fn the_closing_line_has_the_documented_form() {
         let report = Report {
             name: "setup",
-            figures: vec![("cold_ms", 412.7), ("warm_ms", 98.25), ("m2e_ms", 9.5)],
+            figures: vec![("cold_ms", 412.7), ("warm_ms", 98.25), ("m2e_ms", 9.5), ("pairs", 7.0)],
+            table: String::new(),
             samples: Value::Null,
         };
-        assert_eq!(report.line(), "setup: cold_ms=413 warm_ms=98.2 m2e_ms=9.50");
+        assert_eq!(report.line(), "setup: cold_ms=413 warm_ms=98.2 m2e_ms=9.50 pairs=7");
     }
 }

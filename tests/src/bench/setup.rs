@@ -73,6 +73,7 @@ pub fn setup(calls: u32) -> Result<Report, BenchError> {
             ("heard", median(&samples.heard)),
             ("directory_kb_per_min", median(&samples.directory_kb_per_min)),
         ],
+        table: String::new(),
         samples: serde_json::to_value(&samples).map_err(|error| BenchError::Other(error.to_string()))?,
     })
 }

@@ -12,9 +12,12 @@ struct Cli {
     /// Print every sample as JSON before the last line
     #[arg(long)]
     json: bool,
-    /// Calls, look-ups or seconds of idling to measure
+    /// Calls, look-ups, seconds of idling or pairs to measure
     #[arg(long)]
     count: Option<u32>,
+    /// Only pairs of networks whose names (`CALLER CALLEE`) hold this (reach)
+    #[arg(long)]
+    filter: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -22,6 +25,7 @@ enum Name {
     Setup,
     Dht,
     Idle,
+    Reach,
 }
 
 fn main() -> ExitCode {
@@ -30,11 +34,15 @@ fn main() -> ExitCode {
         Name::Setup => bench::setup(cli.count.unwrap_or(10)),
         Name::Dht => bench::dht(cli.count.unwrap_or(40)),
         Name::Idle => bench::idle(cli.count.unwrap_or(180)),
+        Name::Reach => bench::reach(cli.count, cli.filter.as_deref()),
     };
     match result {
         Ok(report) => {
             if cli.json {
                 println!("{}", report.json());
+            }
+            if !report.table.is_empty() {
+                println!("{}", report.table);
             }
             println!("{}", report.line());
             ExitCode::SUCCESS

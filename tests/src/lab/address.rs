@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  access link n    11.h.l.2, and the /48 2a11:0:n::/48 with 2a11:0:n::2 on the link    (n = 256 h + l)
-//!  LAN m            10.0.m.0/24 behind a NAT, 11.200.m.0/24 without, 100.64.m.0/24 of a carrier
+//!  LAN m            10.h.l.0/24 behind a NAT, 11.(200+h).l.0/24 without, 100.(64+h).l.0/24 of a carrier (m = 256 h + l)
 //!                   and, where its router has IPv6, 2a11:0:n:1::/64
 //! ```
 
@@ -114,25 +114,26 @@ impl AccessNumber {
     }
 }
 
-/// Which of the 256 LANs of a lab; tells its IPv4 prefixes apart.
+/// Which LAN of a lab; tells its IPv4 prefixes apart.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct LanNumber(u8);
+pub(super) struct LanNumber(u8, u8);
 
 impl LanNumber {
     pub(super) fn new(number: u32) -> Result<Self, LabError> {
-        u8::try_from(number).map(Self).map_err(|_| LabError::Full)
+        let [hi, lo] = u16::try_from(number).map_err(|_| LabError::Full)?.to_be_bytes();
+        if hi < 56 { Ok(Self(hi, lo)) } else { Err(LabError::Full) }
     }
 
     pub(super) fn private(self) -> Ipv4Addr {
-        Ipv4Addr::new(10, 0, self.0, 0)
+        Ipv4Addr::new(10, self.0, self.1, 0)
     }
 
     pub(super) fn public(self) -> Ipv4Addr {
-        Ipv4Addr::new(11, 200, self.0, 0)
+        Ipv4Addr::new(11, 200 + self.0, self.1, 0)
     }
 
     pub(super) fn carrier(self) -> Ipv4Addr {
-        Ipv4Addr::new(100, 64, self.0, 0)
+        Ipv4Addr::new(100, 64 + self.0, self.1, 0)
     }
 }
 

@@ -263,9 +263,12 @@ impl Shared {
             if state.stop {
                 return;
             }
-            for (port, fd) in fds.iter().skip(1).enumerate() {
-                if fd.revents != 0 {
+            for (port, fd) in fds.iter_mut().skip(1).enumerate() {
+                if fd.revents & libc::POLLIN != 0 {
                     state.read_all(port, &mut buffer);
+                } else if fd.revents != 0 {
+                    // The device is gone, with its namespace: poll is to pass it over.
+                    fd.fd = -1;
                 }
             }
             due = state.carry(Instant::now());

@@ -10,6 +10,7 @@ mod demo;
 mod keys;
 mod nat;
 mod network;
+mod reach;
 mod reachable;
 mod refusals;
 mod terminals;

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use offhook_tests::call::{Call, STEP, hang_up, ring};
-use offhook_tests::lab::{Host, Impairment, Lab, Nat, Pair};
+use offhook_tests::lab::{Impairment, Nat, Pair};
 use offhook_tests::phone::{Account, Directory, DirectoryPlan, Terminal, TerminalPlan};
-use offhook_tests::program::{Event, ProgramError};
+use offhook_tests::program::Event;
 use offhook_tests::speech;
 
 use crate::Outcome;
@@ -68,63 +68,6 @@ fn speech_survives_loss_and_jitter() -> Outcome {
     let (by_ada, by_bob) = call.judge(&ada, &bob, until)?;
     assert!(by_ada.heard >= HEARD, "{by_ada:?}");
     assert!(by_bob.heard >= HEARD, "{by_bob:?}");
-    Ok(())
-}
-
-/// Hosts behind one NAT of each kind; carrier-grade pairs too.
-fn hosts(lab: &Lab) -> Result<Vec<(&'static str, Host)>, Box<dyn std::error::Error>> {
-    let access = Impairment::delay_ms(10);
-    let behind = |name, nat| lab.router(&format!("r-{name}"), nat, access.clone())?.host(name);
-    let carrier = lab.carrier("carrier", Nat::PortRestricted, access.clone())?;
-    Ok(vec![
-        ("public", lab.host("public", access.clone())?),
-        ("firewall", behind("firewall", Nat::Firewall)?),
-        ("full-cone", behind("full-cone", Nat::FullCone)?),
-        ("restricted", behind("restricted", Nat::AddressRestricted)?),
-        ("port-restricted", behind("port-restr", Nat::PortRestricted)?),
-        ("rejecting", behind("rejecting", Nat::PortRestrictedReject)?),
-        ("symmetric", behind("symmetric", Nat::Symmetric)?),
-        ("carrier-grade", carrier.router("home", Nat::PortRestricted)?.host("cgnat")?),
-    ])
-}
-
-/// Every combination that can be pierced without a relay, by one caller and one callee that move from host to host.
-#[test]
-fn calls_go_directly_through_every_pair_of_nats_that_can_be_pierced() -> Outcome {
-    let lab = Lab::new("matrix")?;
-    let directory_host = lab.host("dir", Impairment::delay_ms(5))?;
-    let directory = Directory::start(Some(&directory_host), DirectoryPlan::default())?;
-    let hosts = hosts(&lab)?;
-    let host = |name: &str| hosts.iter().find(|(known, _)| *known == name).map(|(_, host)| host);
-    let [ada, bob] = Account::create_all(["ada", "bob"])?;
-    let pairs = [
-        ("public", "port-restricted"),
-        ("port-restricted", "public"),
-        ("firewall", "firewall"),
-        ("full-cone", "symmetric"),
-        ("symmetric", "restricted"),
-        ("rejecting", "rejecting"),
-        ("carrier-grade", "port-restricted"),
-    ];
-    let mic = speech::a();
-    let plan = |mic: &std::path::Path| TerminalPlan {
-        entry: directory.addresses.clone(),
-        mic: Some(mic.to_owned()),
-        ..TerminalPlan::default()
-    };
-    for (caller, callee) in pairs {
-        let mut ada = Terminal::online(ada.fresh_copy()?, host(caller), plan(&mic))?;
-        let mut bob = Terminal::online(bob.fresh_copy()?, host(callee), plan(&mic))?;
-        let told = |error: ProgramError| {
-            eprintln!("{caller} calls {callee}");
-            error
-        };
-        let call = Call::place(&mut ada, &mut bob).map_err(told)?;
-        assert_eq!(call.path, "direct", "{caller} calls {callee}");
-        hang_up(&mut ada, &mut bob).map_err(told)?;
-        ada.process.terminate(STEP)?;
-        bob.process.terminate(STEP)?;
-    }
     Ok(())
 }
 

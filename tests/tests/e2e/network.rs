@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use offhook_tests::call::{Call, STEP, hang_up, ring};
+use offhook_tests::call::{Call, STEP, hang_up, ring, ring_in_the_end};
 use offhook_tests::lab::{Impairment, Lab, Nat, Pair};
 use offhook_tests::phone::{Account, Directory, DirectoryPlan, READY, Terminal, TerminalPlan};
 use offhook_tests::program::ProgramError;
@@ -127,6 +127,63 @@ fn a_call_goes_on_when_the_directory_dies() -> Outcome {
     hang_up(&mut ada, &mut bob)?;
     let (by_ada, by_bob) = call.judge(&ada, &bob, until)?;
     assert!(by_ada.heard >= 0.7 && by_bob.heard >= 0.7, "{by_ada:?} {by_bob:?}");
+    Ok(())
+}
+
+/// It comes back while they talk: neither the call nor the next one suffers.
+#[test]
+fn a_call_outlives_a_restart_of_the_directory_and_the_next_one_rings() -> Outcome {
+    let pair = Pair::new("restarts", Nat::PortRestricted, Nat::PortRestricted, 10)?;
+    let folder = tempfile::tempdir()?;
+    let mut directory = Directory::start(Some(&pair.directory), DirectoryPlan::default())?;
+    let [ada, bob] = Account::create_all(["ada", "bob"])?;
+    let entry = directory.addresses.clone();
+    let plan =
+        |mic: std::path::PathBuf, name: &str| TerminalPlan::speaking(&entry, &mic, &folder.path().join(name));
+    let mut ada = Terminal::online(ada, Some(&pair.a), plan(speech::a(), "ada.wav"))?;
+    let mut bob = Terminal::online(bob, Some(&pair.b), plan(speech::b(), "bob.wav"))?;
+    let call = Call::place(&mut ada, &mut bob)?;
+    directory.restart(Some(&pair.directory))?;
+    let until = call.talk(&ada, &bob, Duration::from_secs(6))?;
+    hang_up(&mut ada, &mut bob)?;
+    let (by_ada, by_bob) = call.judge(&ada, &bob, until)?;
+    assert!(by_ada.heard >= 0.7 && by_bob.heard >= 0.7, "{by_ada:?} {by_bob:?}");
+    ring_in_the_end(&mut ada, &mut bob, NOTICED)?;
+    Ok(())
+}
+
+/// What is left of the network is a terminal that serves it; the others called it while there was a directory.
+#[test]
+fn a_network_without_any_directory_is_entered_again_after_a_restart() -> Outcome {
+    let lab = Lab::new("gone")?;
+    let access = Impairment::delay_ms(10);
+    let (directory_host, public) = (lab.host("dir", access.clone())?, lab.host("cy", access.clone())?);
+    let home_a = lab.router("nata", Nat::PortRestricted, access.clone())?.host("a")?;
+    let home_b = lab.router("natb", Nat::PortRestricted, access)?.host("b")?;
+    let mut directory = Directory::start(Some(&directory_host), DirectoryPlan::default())?;
+    let [ada, bob, cy] = Account::create_all(["ada", "bob", "cy"])?;
+    let address = format!("/ip4/{}/udp/4001/quic-v1", public.address());
+    let extra = ["--server", "--listen", &address, "--external", &address].map(str::to_owned).to_vec();
+    let plan = TerminalPlan { entry: directory.addresses.clone(), ..TerminalPlan::default() };
+    let mut cy = Terminal::online(cy, Some(&public), TerminalPlan { extra, ..plan.clone() })?;
+    let mut ada = Terminal::online(ada, Some(&home_a), plan.clone())?;
+    let mut bob = Terminal::online(bob, Some(&home_b), plan)?;
+    for terminal in [&mut ada, &mut bob] {
+        ring(terminal, &mut cy)?;
+        terminal.process.send("hangup")?;
+        terminal.process.wait("ended", STEP)?;
+        cy.process.wait("ended", STEP)?;
+    }
+    directory.process.kill();
+    for (terminal, host) in [(&mut ada, &home_a), (&mut bob, &home_b)] {
+        terminal.plan.entry.clear();
+        terminal.process.terminate(STEP)?;
+        terminal.restart(Some(host))?;
+    }
+    for terminal in [&ada, &bob] {
+        terminal.process.wait("online", READY)?;
+    }
+    ring(&mut ada, &mut bob)?;
     Ok(())
 }
 

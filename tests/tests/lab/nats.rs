@@ -4,7 +4,8 @@ use std::net::UdpSocket;
 
 use offhook_tests::lab::Behaviour::{AddressAndPortDependent, AddressDependent, EndpointIndependent};
 use offhook_tests::lab::{
-    Access, Impairment, Lab, Nat, NatClass, classify, classify_v6, hairpins, multicast_reaches, tcp_reaches,
+    Access, Impairment, Lab, Nat, NatClass, Network, classify, classify_v6, hairpins, multicast_reaches,
+    tcp_reaches,
 };
 
 use crate::{class_of, open};
@@ -176,4 +177,41 @@ fn a_lan_without_internet_carries_multicast() {
     assert!(!multicast_reaches(&a, &outside).unwrap());
     assert!(!tcp_reaches(&a, &outside, 443).unwrap());
     assert!(tcp_reaches(&a, &b, 443).unwrap());
+}
+
+/// The matrix of all networks rests on this.
+#[test]
+fn every_network_is_of_its_class() {
+    let lab = Lab::new("networks").unwrap();
+    let link = Impairment::delay_ms(2);
+    let public = |name| lab.host(name, Access::dual(link.clone())).unwrap();
+    let (first, second) = (public("d1"), public("d2"));
+    let check = |network: Network| {
+        let host = network.host(&lab, network.name(), link.clone()).unwrap();
+        let (v4, v6) = (host.addresses().v4.is_some(), host.addresses().v6.is_some());
+        assert_eq!((v4, v6), (network.families().has_v4(), network.families().has_v6()), "{network:?}");
+        let class = classify(&host, &first, &second).unwrap();
+        match (network.class(), class) {
+            // Probes for filtering are early packets.
+            (NatClass::Open { filtering: wanted, .. }, NatClass::Open { filtering, .. })
+                if network == Network::Rejecting =>
+            {
+                assert_eq!(filtering, wanted);
+            }
+            (
+                NatClass::Open { mapping: AddressAndPortDependent, filtering: wanted, .. },
+                NatClass::Open { mapping, filtering, .. },
+            ) => assert_eq!((mapping, filtering), (AddressAndPortDependent, wanted), "{network:?}"),
+            (wanted, class) => assert_eq!(class, wanted, "{network:?}"),
+        }
+        if v6 {
+            let filtered = open(EndpointIndependent, AddressAndPortDependent);
+            assert_eq!(classify_v6(&host, &first, &second).unwrap(), filtered, "{network:?}");
+        }
+    };
+    std::thread::scope(|scope| {
+        for network in Network::ALL {
+            scope.spawn(move || check(network));
+        }
+    });
 }
