@@ -111,7 +111,7 @@ impl Directory {
         match host {
             // Several on one host: a port each, from STUN's own (RFC 8489) up.
             Some(host) => command.args(["--stun", &format!("{}:{}", host.address(), port - PORT + 3478)]),
-            None => command.args(["--stun", "127.0.0.1:0", "--allow-private"]),
+            None => command.args(["--stun", "127.0.0.1:0", "--front", "none", "--allow-private"]),
         };
         command.args(["--http", "127.0.0.1:0"]).args(&plan.extra);
         Process::start(&format!("directory{}", name_of(host)), command, host)
