@@ -25,8 +25,8 @@ const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
 const CLIENT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7)), 4_000);
 const PEER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(192, 0, 2, 9)), 9);
 
-/// A client with an allocation, which sends what the fuzzer likes: each datagram has its length in front, a byte that also says
-/// who sends it and how much time passes.
+/// A client with an allocation, which sends what the fuzzer likes: each datagram has two bytes in front, one that says
+/// who sends it and whether time passes, and its length.
 pub fn client(mut input: &[u8]) {
     let (issuer, start) = (TicketIssuer::new([7; 32]), Instant::now());
     let gate = Gate::new(issuer.clone(), [1; 32]);
@@ -40,15 +40,15 @@ pub fn client(mut input: &[u8]) {
     let allocate = Ask::Allocate { family: None, additional: true, lifetime: None };
     assert!(session.request(&allocate, 1.into(), &mut open, start).is_ok());
     let (mut now, mut out) = (start, Vec::new());
-    while let [head, rest @ ..] = input {
-        let (datagram, rest) = rest.split_at(rest.len().min(usize::from(head >> 1)));
+    while let [head, length, rest @ ..] = input {
+        let (datagram, rest) = rest.split_at(rest.len().min(usize::from(*length)));
         input = rest;
         now += Duration::from_secs(u64::from(head & 1) * 20);
         if head & 2 == 0 {
             datagram_of_client(&gate, &mut session, &mut open, datagram, now);
         } else {
             for relayed in session.relayed().to_vec() {
-                session.to_client(relayed, PEER, datagram, now, &mut out);
+                session.relay_in(relayed, PEER, datagram, now, &mut out);
             }
         }
         let (_, next) = session.tick(now);
@@ -68,14 +68,14 @@ fn datagram_of_client(
             let Ok(message) = Message::from_bytes(datagram) else { return };
             assert!(gate.admit(&message, None, NOW).is_err(), "nobody guesses a password");
             if message.class() == MessageClass::Indication {
-                session.to_peer(datagram, now);
+                session.relay_out(datagram, now);
             } else if let Ok(ask) = Ask::read(&message) {
                 // As if it had been signed.
                 let _ = session.request(&ask, message.transaction_id(), open, now);
             }
         }
         Kind::Channel => {
-            if let Some(sent) = session.to_peer(datagram, now) {
+            if let Some(sent) = session.relay_out(datagram, now) {
                 assert!(datagram.len() >= sent.data.len() + 4);
             }
         }

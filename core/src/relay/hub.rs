@@ -71,6 +71,8 @@ pub(super) struct Client {
     sockets: Mutex<Vec<Socket>>,
     outlet: Outlet,
     claim: Claim,
+    /// Cancelled when it has no relayed address any more.
+    over: CancellationToken,
 }
 
 /// A relayed address.
@@ -91,7 +93,12 @@ impl Client {
 
     /// Whether it has no relayed address any more.
     pub(super) fn is_over(&self) -> bool {
-        self.sockets().is_empty()
+        self.over.is_cancelled()
+    }
+
+    /// Waits until it has none any more.
+    pub(super) async fn over(&self) {
+        self.over.cancelled().await;
     }
 }
 
@@ -315,6 +322,7 @@ impl Hub {
             sockets: Mutex::new(sockets),
             outlet: from.outlet.clone(),
             claim,
+            over: CancellationToken::new(),
         };
         let client = Arc::new(client);
         self.begin(&client);
@@ -352,7 +360,7 @@ impl Hub {
     /// A datagram of a client's that is no request: data for a peer.
     pub(super) fn on_data(&self, client: &Arc<Client>, datagram: &[u8]) {
         let now = Instant::now();
-        let sent = client.session().to_peer(datagram, now);
+        let sent = client.session().relay_out(datagram, now);
         let Some(ToPeer { relayed, peer, data }) = sent else { return self.metrics.dropped("no_way") };
         if self.check_peer(peer).is_err() {
             return self.metrics.dropped("forbidden_peer");
@@ -387,7 +395,7 @@ impl Hub {
 
     fn deliver(&self, client: &Client, relayed: SocketAddr, peer: SocketAddr, data: &[u8], now: Instant) {
         OUT.with_borrow_mut(|out| {
-            if client.session().to_client(relayed, peer, data, now, out) {
+            if client.session().relay_in(relayed, peer, data, now, out) {
                 client.outlet.send_relayed(out);
             } else {
                 self.metrics.dropped("no_permission");
@@ -423,6 +431,7 @@ impl Hub {
             self.relayed.write().unwrap_or_else(PoisonError::into_inner).remove(&socket.addr);
         }
         if before > 0 && sockets.is_empty() {
+            client.over.cancel();
             self.used().leave(client.claim);
             self.metrics.ended(client.claim.class);
         }

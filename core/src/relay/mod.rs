@@ -56,6 +56,9 @@ pub const RELAYED_PORTS: (u16, u16) = (49_152, 65_535);
 /// After an error of the listener: it has no more files, as a rule.
 const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
 
+/// Bytes that wait on the listening socket.
+const RECEIVE_BUFFER: usize = 4 << 20;
+
 /// Ports that are tried where any will do and UDP and TCP must have the same.
 const TRIES: usize = 16;
 
@@ -239,6 +242,8 @@ async fn listen(addr: SocketAddr) -> std::io::Result<(UdpSocket, TcpListener, So
     loop {
         tries += 1;
         let udp = stun::bind(addr)?;
+        // As far as the system permits: voices that come at the same moment are not to be lost.
+        socket2::SockRef::from(&udp).set_recv_buffer_size(RECEIVE_BUFFER)?;
         let bound = udp.local_addr()?;
         match TcpListener::bind(bound).await {
             Ok(tcp) => return Ok((udp, tcp, bound)),

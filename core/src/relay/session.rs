@@ -219,7 +219,7 @@ impl Session {
     }
 
     /// What a datagram of the client's that is no request has for a peer.
-    pub(super) fn to_peer<'a>(&mut self, datagram: &'a [u8], now: Instant) -> Option<ToPeer<'a>> {
+    pub(super) fn relay_out<'a>(&mut self, datagram: &'a [u8], now: Instant) -> Option<ToPeer<'a>> {
         let at = self.clock(now);
         let sent = self.machine.recv(Transmit::new(datagram, TransportType::Udp, self.client, LISTEN), at)?;
         let DelayedMessageOrChannelSend::Range(datagram, range) = sent.data else { return None };
@@ -232,7 +232,7 @@ impl Session {
     }
 
     /// Puts what a peer sends to a relayed address into `out`, as the client is to have it. `false` if he is to have nothing.
-    pub(super) fn to_client(
+    pub(super) fn relay_in(
         &mut self,
         relayed: SocketAddr,
         peer: SocketAddr,
@@ -281,8 +281,11 @@ impl Session {
             }
         };
         self.relayed.retain(|addr| !closed.contains(addr));
+        // The machine does not say when channels end, though it looks for those that have.
+        let channels = self.channels.iter().map(|(.., until)| *until).filter(|until| *until > now);
+        let next = channels.chain([now + wait]).min().unwrap_or(now + wait);
         // What ends at that moment is not over at it, but after it.
-        (closed, (now + wait + Duration::from_millis(10)).min(idle_until))
+        (closed, (next + Duration::from_millis(10)).min(idle_until))
     }
 
     fn feed(&mut self, message: &[u8], now: Instant) -> Option<Vec<u8>> {

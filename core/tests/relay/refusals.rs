@@ -128,9 +128,11 @@ async fn what_is_not_offered_is_508_420_or_400() {
     assert_eq!(raw.request(ALLOCATE, &[]).await, Answer::Error(400));
     assert_eq!(raw.allocate().await, Answer::Success);
     assert_eq!(raw.request(CREATE_PERMISSION, &[]).await, Answer::Error(400));
-    assert_eq!(bind(&mut raw, 0x3fff, addr).await, Answer::Error(403));
-    let own = SocketAddr::from(([127, 0, 0, 1], 9));
-    assert_eq!(bind(&mut raw, 0x5000, own).await, Answer::Error(400), "RFC 8656's channels end at 4fff");
+    let peer = SocketAddr::from(([10, 0, 0, 1], 9));
+    for channel in [0, 0x3fff, 0x5000] {
+        assert_eq!(bind(&mut raw, channel, peer).await, Answer::Error(400), "{channel}");
+    }
+    assert_eq!(bind(&mut raw, 0x4fff, peer).await, Answer::Success, "a private peer, as the relay is");
 }
 
 #[tokio::test]

@@ -76,12 +76,12 @@ impl Bench {
         let mut datagram = channel.to_be_bytes().to_vec();
         datagram.extend((data.len() as u16).to_be_bytes());
         datagram.extend_from_slice(data);
-        self.session.to_peer(&datagram, self.now).map(|sent| (sent.peer, sent.data.to_vec()))
+        self.session.relay_out(&datagram, self.now).map(|sent| (sent.peer, sent.data.to_vec()))
     }
 
     fn receive(&mut self, peer: &str, data: &[u8]) -> Option<Vec<u8>> {
         let mut out = Vec::new();
-        self.session.to_client(addr(RELAYED), addr(peer), data, self.now, &mut out).then_some(out)
+        self.session.relay_in(addr(RELAYED), addr(peer), data, self.now, &mut out).then_some(out)
     }
 
     fn closed(&mut self) -> Vec<SocketAddr> {
@@ -165,6 +165,7 @@ fn an_idle_allocation_ends_however_often_it_is_refreshed() {
     bench.bind(0x4000, PEER).unwrap();
     bench.pass(170);
     assert!(bench.send(0x4000, b"x").is_some());
+    bench.permit(PEER).unwrap();
     bench.refresh(600);
     bench.pass(170);
     assert!(bench.receive(PEER, b"x").is_some());
@@ -216,7 +217,10 @@ fn a_channel_carries_data_both_ways_until_it_is_over() {
     bench.pass(290);
     bench.permit(PEER).unwrap();
     assert!(bench.send(0x4000, b"x").is_some());
+    let (_, next) = bench.session.tick(bench.now);
+    assert_eq!(next - bench.now, Duration::from_millis(20_010), "when the channel ends");
     bench.pass(21);
+    assert!(bench.closed().is_empty());
     assert_eq!(bench.send(0x4000, b"x"), None);
     assert_eq!(bench.receive(PEER, b"in").map(|data| data[0]), Some(0), "an indication again");
 }
