@@ -308,7 +308,8 @@ fn what_is_shipped_fits_the_program() {
         .filter(|line| !line.starts_with(' '))
         .collect();
     let shown: String = on.iter().filter(|line| !line.is_empty()).map(|line| format!("{line}\n")).collect();
-    let examples = |line: &&str| ["external", "entry", "front"].iter().any(|name| line.starts_with(name));
+    let examples =
+        |line: &&str| ["external", "entry", "front", "relay-ips"].iter().any(|name| line.starts_with(name));
     let without =
         |text: &str| text.lines().filter(|line| !examples(line)).map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(without(&config(&shown)), without(&defaults));

@@ -102,10 +102,12 @@ fn a_terminal_that_has_met_its_directory_finds_its_front_when_only_port_443_is_o
     scene.pair.router_b.set_nat(Nat::OnlyTcp443)?;
     ring_in_the_end(&mut scene.ada, &mut scene.bob, NOTICED)?;
     scene.bob.restart(Some(&scene.pair.b))?;
-    for (from, to) in [(&mut scene.ada, &mut scene.bob), (&mut scene.bob, &mut scene.ada)] {
+    let Scene { ada: from, bob: to, .. } = &mut scene;
+    for _ in 0..2 {
         from.process.send(&format!("text {} through the needle's eye", to.number()))?;
         assert_eq!(to.process.wait("text", STEP)?.text("body"), "through the needle's eye");
         from.process.wait("text_delivered", STEP)?;
+        std::mem::swap(from, to);
     }
     Ok(())
 }
