@@ -3,16 +3,17 @@
 use std::net::SocketAddr;
 
 use offhook::http::{Http, HttpError};
-use offhook::net::{Net, NetError, NetEvent, NetStatus, RelayNotice};
+use offhook::net::{Front, Net, NetError, NetEvent, NetStatus, RelayNotice};
 use offhook::relay::{Relay, RelayError};
 use offhook_proto::identity::TerminalId;
 use offhook_proto::number::NodeAddr;
-use offhook_proto::relay::TicketIssuer;
+use offhook_proto::relay::{RelayTransport, TicketIssuer};
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{debug, info};
 
+use crate::front::{self, FrontError};
 use crate::key::{self, KeyError, Secret};
 use crate::settings::Settings;
 
@@ -28,6 +29,9 @@ pub enum DirectoryError {
     /// Its media relay.
     #[error(transparent)]
     Relay(#[from] RelayError),
+    /// Its front.
+    #[error(transparent)]
+    Front(#[from] FrontError),
     /// Its HTTP server.
     #[error(transparent)]
     Http(#[from] HttpError),
@@ -37,6 +41,7 @@ pub enum DirectoryError {
 pub struct Directory {
     net: Net,
     relay: Option<Relay>,
+    front: Option<Front>,
     http: Option<Http>,
     log: JoinHandle<()>,
 }
@@ -55,19 +60,28 @@ impl Directory {
             Some(relay) => Some(Relay::start(relay).await?),
             None => None,
         };
+        let bound = front::bind(&settings).await?;
+        config.front = bound.as_ref().map(|bound| bound.addr);
         if let Some(relay) = &relay {
             // The relay answers it.
             config.stun = None;
-            config.relay = Some(RelayNotice { issuer, listeners: relay.listeners(), pin: None });
+            let mut listeners = relay.listeners();
+            if let Some(bound) = &bound {
+                let port = bound.addr.port();
+                listeners.extend([(RelayTransport::Tcp, port), (RelayTransport::Tls, port)]);
+            }
+            let pin = bound.as_ref().map(|bound| bound.identity.pin());
+            config.relay = Some(RelayNotice { issuer, listeners, pin });
         }
         let (net, events) = Net::start(config).await?;
         relay.iter().for_each(|relay| net.tell_counters_of(relay));
+        let front = bound.map(|bound| bound.serve(relay.as_ref(), net.entrance())).transpose()?;
         let http = match settings.http.and_then(|http| http.0) {
             Some(addr) => Some(Http::bind(addr, net.clone()).await?),
             None => None,
         };
         let log = tokio::spawn(log(events));
-        Ok(Self { net, relay, http, log })
+        Ok(Self { net, relay, front, http, log })
     }
 
     /// The directory's key, which is its PeerId.
@@ -101,8 +115,14 @@ impl Directory {
         self.relay.as_ref().and_then(Relay::addr)
     }
 
+    /// Where the front is.
+    pub fn front_addr(&self) -> Option<SocketAddr> {
+        self.front.as_ref().map(Front::addr)
+    }
+
     /// Says farewell to everybody and finishes writing.
     pub async fn shutdown(self) {
+        drop(self.front);
         if let Some(http) = self.http {
             http.stop().await;
         }

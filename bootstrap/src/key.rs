@@ -24,6 +24,9 @@ impl Secret {
     }
 }
 
+/// A larger file than this is no secret of ours, bytes.
+const MAX_FILE: u64 = 64 * 1024;
+
 /// Why the key cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
@@ -54,36 +57,45 @@ pub enum KeyError {
 /// # Errors
 /// [`KeyError`]. A damaged key is never replaced: whoever knows the directory knows it by its key.
 pub fn load_or_make(folder: &Path, secret: Secret) -> Result<[u8; 32], KeyError> {
-    let path = folder.join(secret.file());
+    let bytes = load_or_make_file(folder, secret.file(), || rand::random::<[u8; 32]>().to_vec())?;
+    bytes.try_into().map_err(|_| KeyError::Damaged { path: folder.join(secret.file()) })
+}
+
+/// What is in a secret file; made by `make` and flushed to disk if there is none.
+pub(crate) fn load_or_make_file(
+    folder: &Path,
+    file: &str,
+    make: impl FnOnce() -> Vec<u8>,
+) -> Result<Vec<u8>, KeyError> {
+    let path = folder.join(file);
     let failed = |source| KeyError::Io { path: path.clone(), source };
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
     match File::open(&path) {
         Ok(file) => read(file, &path),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            make(folder, &path, secret).map_err(failed)?;
+            write(folder, &path, &make()).map_err(failed)?;
             read(File::open(&path).map_err(failed)?, &path)
         }
         Err(error) => Err(failed(error)),
     }
 }
 
-fn read(file: File, path: &Path) -> Result<[u8; 32], KeyError> {
+fn read(file: File, path: &Path) -> Result<Vec<u8>, KeyError> {
     let failed = |source| KeyError::Io { path: path.to_owned(), source };
     if file.metadata().map_err(failed)?.permissions().mode() & 0o077 != 0 {
         return Err(KeyError::Exposed { path: path.to_owned() });
     }
     let mut bytes = Vec::new();
-    file.take(33).read_to_end(&mut bytes).map_err(failed)?;
-    bytes.try_into().map_err(|_| KeyError::Damaged { path: path.to_owned() })
+    file.take(MAX_FILE).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(bytes)
 }
 
 /// Written beside and linked into place, so that a kill at any moment leaves no key or a whole one, and two
 /// processes that start at once agree on one.
-fn make(folder: &Path, path: &Path, secret: Secret) -> std::io::Result<()> {
-    let draft = folder.join(format!("{}.{}", secret.file(), std::process::id()));
+fn write(folder: &Path, path: &Path, secret: &[u8]) -> std::io::Result<()> {
+    let draft = path.with_extension(std::process::id().to_string());
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-    let seed: [u8; 32] = rand::random();
-    file.write_all(&seed)?;
+    file.write_all(secret)?;
     file.sync_all()?;
     let linked = match std::fs::hard_link(&draft, path) {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),

@@ -15,11 +15,13 @@
 
 mod cli;
 mod directory;
+mod front;
 mod key;
 mod run;
 mod settings;
 
 pub use cli::main;
 pub use directory::{Directory, DirectoryError};
+pub use front::FrontError;
 pub use key::KeyError;
-pub use settings::{HttpAddr, LogFormat, PortRange, PortRangeError, Settings, SettingsError};
+pub use settings::{AddrOrNone, LogFormat, PortRange, PortRangeError, Settings, SettingsError};

@@ -10,6 +10,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::cli::Failure;
 use crate::directory::{Directory, DirectoryError};
+use crate::front::FrontError;
 use crate::key::KeyError;
 use crate::settings::{LogFormat, Settings};
 
@@ -71,10 +72,13 @@ async fn print_addresses(mut watch: tokio::sync::watch::Receiver<offhook::net::N
 }
 
 fn print_ready(directory: &Directory, json: bool) {
-    let (http, stun, turn) = (directory.http_addr(), directory.stun_addr(), directory.turn_addr());
+    let (http, stun) = (directory.http_addr(), directory.stun_addr());
+    let (turn, front) = (directory.turn_addr(), directory.front_addr());
     let id = directory.id().to_peer_id();
     if json {
-        let ready = json!({ "event": "ready", "peer_id": id, "http": http, "stun": stun, "turn": turn });
+        let ready = json!({
+            "event": "ready", "peer_id": id, "http": http, "stun": stun, "turn": turn, "front": front,
+        });
         print_line(&ready.to_string());
         return;
     }
@@ -87,6 +91,9 @@ fn print_ready(directory: &Directory, json: bool) {
     }
     if let Some(turn) = turn {
         print_line(&format!("turn {turn}"));
+    }
+    if let Some(front) = front {
+        print_line(&format!("front {front}"));
     }
 }
 
@@ -125,6 +132,11 @@ fn refused(error: &DirectoryError) -> Failure {
     let code = match error {
         DirectoryError::Net(NetError::Addr { .. })
         | DirectoryError::Relay(RelayError::NoPorts(..))
+        | DirectoryError::Front(
+            FrontError::Identity { .. }
+            | FrontError::Half
+            | FrontError::Key(KeyError::Exposed { .. } | KeyError::Damaged { .. }),
+        )
         | DirectoryError::Key(KeyError::Exposed { .. } | KeyError::Damaged { .. }) => 2,
         DirectoryError::Net(
             NetError::Listen { .. }
@@ -135,12 +147,16 @@ fn refused(error: &DirectoryError) -> Failure {
         )
         | DirectoryError::Key(KeyError::Io { .. })
         | DirectoryError::Relay(RelayError::Listen { .. } | RelayError::NoAddress)
+        | DirectoryError::Front(
+            FrontError::Listen { .. } | FrontError::Read { .. } | FrontError::Key(KeyError::Io { .. }),
+        )
         | DirectoryError::Http(_) => 1,
     };
     let hint = match error {
         DirectoryError::Http(_) => "; choose another address with --http, or \"none\"",
         DirectoryError::Relay(_) => "; without it: --relay=false",
-        DirectoryError::Net(_) | DirectoryError::Key(_) => "",
+        DirectoryError::Front(FrontError::Listen { .. }) => "; without it: --front none",
+        DirectoryError::Net(_) | DirectoryError::Key(_) | DirectoryError::Front(_) => "",
     };
     Failure { code, sentence: format!("{error}{hint}") }
 }

@@ -97,7 +97,21 @@ pub struct Settings {
 
     /// Address of /metrics and /health, or "none" [default: 127.0.0.1:9464]
     #[arg(long, env = "OFFHOOK_DIRECTORY_HTTP", value_name = "IP:PORT", hide_env_values = true)]
-    pub http: Option<HttpAddr>,
+    pub http: Option<AddrOrNone>,
+
+    /// Address of the front, which serves libp2p, TURN and the web on one TCP port for networks that let nothing else
+    /// through; or "none" [default: [::]:443, IPv6 and IPv4, if it may be had]
+    #[arg(long, env = "OFFHOOK_DIRECTORY_FRONT", value_name = "IP:PORT", hide_env_values = true)]
+    pub front: Option<AddrOrNone>,
+
+    /// PEM file of the certificate that the front shows, and of those that vouch for it [default: one that is made at
+    /// the first start; terminals need no other]
+    #[arg(long, env = "OFFHOOK_DIRECTORY_FRONT_CERT", value_name = "FILE", hide_env_values = true)]
+    pub front_cert: Option<PathBuf>,
+
+    /// PEM file of its private key
+    #[arg(long, env = "OFFHOOK_DIRECTORY_FRONT_KEY", value_name = "FILE", hide_env_values = true)]
+    pub front_key: Option<PathBuf>,
 
     /// Use and tell private and loopback addresses, as on a LAN of its own [default: only while no public
     /// one is known]
@@ -220,7 +234,10 @@ impl Settings {
             entry: Some(Vec::new()),
             // Both families.
             stun: Some(SocketAddr::from((Ipv6Addr::UNSPECIFIED, relay::PORT))),
-            http: Some(HttpAddr(Some(SocketAddr::from(([127, 0, 0, 1], HTTP_PORT))))),
+            http: Some(AddrOrNone(Some(SocketAddr::from(([127, 0, 0, 1], HTTP_PORT))))),
+            front: None,
+            front_cert: None,
+            front_key: None,
             allow_private: None,
             relay: Some(true),
             relay_ips: Some(Vec::new()),
@@ -263,6 +280,9 @@ impl Settings {
             entry: self.entry.or(other.entry),
             stun: self.stun.or(other.stun),
             http: self.http.or(other.http),
+            front: self.front.or(other.front),
+            front_cert: self.front_cert.or(other.front_cert),
+            front_key: self.front_key.or(other.front_key),
             allow_private: self.allow_private.or(other.allow_private),
             relay: self.relay.or(other.relay),
             relay_ips: self.relay_ips.or(other.relay_ips),
@@ -408,11 +428,11 @@ pub enum LogFormat {
     Json,
 }
 
-/// Where HTTP is served: an address, or nowhere (`none`).
+/// Where something is served: an address, or nowhere (`none`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HttpAddr(pub Option<SocketAddr>);
+pub struct AddrOrNone(pub Option<SocketAddr>);
 
-impl FromStr for HttpAddr {
+impl FromStr for AddrOrNone {
     type Err = std::net::AddrParseError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -423,7 +443,7 @@ impl FromStr for HttpAddr {
     }
 }
 
-impl fmt::Display for HttpAddr {
+impl fmt::Display for AddrOrNone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Some(addr) => addr.fmt(f),
@@ -432,13 +452,13 @@ impl fmt::Display for HttpAddr {
     }
 }
 
-impl Serialize for HttpAddr {
+impl Serialize for AddrOrNone {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
-impl<'de> Deserialize<'de> for HttpAddr {
+impl<'de> Deserialize<'de> for AddrOrNone {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
@@ -454,7 +474,7 @@ mod tests {
         let file: Settings = toml::from_str("records = 2\nconnections = 3\nhttp = \"none\"").unwrap();
         let effective = flags.or(file).or(Settings::defaults());
         assert_eq!((effective.records, effective.connections), (Some(1), Some(3)));
-        assert_eq!(effective.http, Some(HttpAddr(None)));
+        assert_eq!(effective.http, Some(AddrOrNone(None)));
         assert_eq!(effective.registered, Settings::defaults().registered);
         assert_eq!(effective.net_config([1; 32]).limits.records, 1);
     }
@@ -497,10 +517,10 @@ mod tests {
     }
 
     #[test]
-    fn defaults_are_complete_but_for_the_automatic_one() {
+    fn defaults_are_complete_but_for_the_automatic_ones() {
         let defaults = Settings::defaults();
         assert_eq!(defaults.listen.as_ref().map(Vec::len), Some(4));
-        assert_eq!(defaults.allow_private, None);
+        assert_eq!((defaults.allow_private, defaults.front), (None, None));
         assert!(defaults.data.is_some() && defaults.record_mb.is_some());
     }
 }

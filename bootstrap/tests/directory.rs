@@ -30,7 +30,18 @@ struct Process {
 impl Process {
     fn start(data: &std::path::Path, listen: &str, json: bool) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_offhook-directory"));
-        command.args(["run", "--listen", listen, "--stun", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data"]);
+        command.args([
+            "run",
+            "--listen",
+            listen,
+            "--stun",
+            "127.0.0.1:0",
+            "--http",
+            "127.0.0.1:0",
+            "--front",
+            "127.0.0.1:0",
+        ]);
+        command.arg("--data");
         command.arg(data).stdout(Stdio::piped()).stderr(Stdio::null());
         if json {
             command.arg("--json");
@@ -183,6 +194,39 @@ fn scripts_get_json_and_the_key_stays() {
     assert_eq!(ids[0], ids[1]);
 }
 
+/// A terminal that is told nothing but the WebSocket's address, and what the public sees there.
+#[tokio::test]
+async fn its_front_lets_terminals_in_and_keeps_its_certificate() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut process = Process::start(dir.path(), "/ip4/127.0.0.1/udp/0/quic-v1", false);
+    let id = process.line("directory ");
+    let front = process.line("front ");
+    let port = front.rsplit(':').next().unwrap();
+    let told = |process: &mut Process| {
+        std::iter::repeat_with(|| process.addr()).find(|addr| addr.as_str().contains("/tls/ws"))
+    };
+    let entry = told(&mut process).unwrap();
+    assert_eq!(entry.as_str(), format!("/ip4/127.0.0.1/tcp/{port}/tls/ws/p2p/{id}"));
+    let (net, _events) = terminal(&Party::new(0), &entry).await;
+    registered(&net).await;
+    let certificate = std::fs::read(dir.path().join("front.pem")).unwrap();
+    process.signal("-TERM");
+    assert_eq!(process.end(), Some(0));
+    let mut process = Process::start(dir.path(), "/ip4/127.0.0.1/udp/0/quic-v1", false);
+    process.line("front ");
+    assert_eq!(std::fs::read(dir.path().join("front.pem")).unwrap(), certificate);
+    process.signal("-TERM");
+    assert_eq!(process.end(), Some(0));
+    // A port that is asked for must be had.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap().to_string();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_offhook-directory"));
+    command.args(["run", "--http", "none", "--stun", "127.0.0.1:0", "--listen", "/ip4/127.0.0.1/tcp/0"]);
+    let output = command.args(["--front", &addr]).arg("--data").arg(dir.path()).output().unwrap();
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(1) && words.contains("--front none"), "{words}");
+}
+
 #[test]
 fn mistakes_end_with_a_sentence_and_status_2() {
     let dir = tempfile::tempdir().unwrap();
@@ -196,21 +240,23 @@ fn mistakes_end_with_a_sentence_and_status_2() {
     let (code, words) = run(&["config", "--config", file.to_str().unwrap()]);
     assert!(code == Some(2) && words.contains("recods"), "{code:?} {words}");
     let data = dir.path().to_str().unwrap();
-    let (code, words) = run(&["run", "--data", data, "--http", "none", "--entry", "/ip4/192.0.2.1/tcp/1"]);
+    let (code, words) =
+        run(&["run", "--data", data, "--http", "none", "--front", "none", "--entry", "/ip4/192.0.2.1/tcp/1"]);
     assert!(code == Some(2) && words.contains("/p2p/ID"), "{code:?} {words}");
     let (code, _) = run(&["run", "--listen", "nonsense"]);
     assert_eq!(code, Some(2));
     // Somebody else has the port.
     let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let _taken = std::net::UdpSocket::bind(taken).unwrap();
-    let (code, words) = run(&["run", "--data", data, "--http", "none", "--stun", &taken.to_string()]);
+    let (code, words) =
+        run(&["run", "--data", data, "--http", "none", "--front", "none", "--stun", &taken.to_string()]);
     assert!(code == Some(1) && words.contains("in use"), "{code:?} {words}");
     // A folder that can't be made is the system's affair: another start may succeed.
-    let (code, words) = run(&["run", "--data", "/proc/offhook", "--http", "none"]);
+    let (code, words) = run(&["run", "--data", "/proc/offhook", "--http", "none", "--front", "none"]);
     assert!(code == Some(1) && words.contains("/proc/offhook"), "{code:?} {words}");
     // A key that is damaged or open to others is not.
     std::fs::write(dir.path().join("directory.key"), "short").unwrap();
-    let (code, words) = run(&["run", "--data", data, "--http", "none"]);
+    let (code, words) = run(&["run", "--data", data, "--http", "none", "--front", "none"]);
     assert!(code == Some(2) && words.contains("directory.key"), "{code:?} {words}");
 }
 
@@ -225,6 +271,8 @@ fn logs_in_a_file_have_no_colours() {
         "--stun",
         "127.0.0.1:0",
         "--http",
+        "none",
+        "--front",
         "none",
         "--data",
     ]);
@@ -253,14 +301,15 @@ fn what_is_shipped_fits_the_program() {
     };
     let defaults = config("");
     assert_eq!(config(&sample), defaults, "as it is shipped it changes nothing");
-    // Every line that is off is a setting; but for the two examples it shows the default.
+    // Every line that is off is a setting; but for the examples it shows the default.
     let on: Vec<&str> = sample
         .lines()
         .filter_map(|line| line.strip_prefix('#'))
         .filter(|line| !line.starts_with(' '))
         .collect();
     let shown: String = on.iter().filter(|line| !line.is_empty()).map(|line| format!("{line}\n")).collect();
-    let examples = |line: &&str| line.starts_with("external") || line.starts_with("entry");
+    let examples =
+        |line: &&str| ["external", "entry", "front", "relay-ips"].iter().any(|name| line.starts_with(name));
     let without =
         |text: &str| text.lines().filter(|line| !examples(line)).map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(without(&config(&shown)), without(&defaults));

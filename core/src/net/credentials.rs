@@ -1,4 +1,4 @@
-//! Tickets for the media relays of directories: kept fresh for those where this terminal is registered, fetched for one
+//! HeldTickets for the media relays of directories: kept fresh for those where this terminal is registered, fetched for one
 //! call from others.
 
 use std::collections::HashMap;
@@ -19,7 +19,7 @@ use super::codec::{Refusal, Request, Response};
 use super::driver::Driver;
 use super::requests::{Asker, REQUEST_TIME};
 
-/// Tickets kept; beyond it the one that is over first gives way. A terminal has a few homes at a time.
+/// HeldTickets kept; beyond it the one that is over first gives way. A terminal has a few homes at a time.
 const MAX_TICKETS: usize = 16;
 
 /// A ticket is renewed after half its life, but not more often than this, whatever life a directory gives it.
@@ -63,11 +63,11 @@ struct Held {
 
 /// The tickets of the directories where this terminal is registered. Clones share them.
 #[derive(Clone, Default)]
-pub(super) struct Tickets {
+pub(super) struct HeldTickets {
     held: Arc<Mutex<HashMap<PeerId, Held>>>,
 }
 
-impl Tickets {
+impl HeldTickets {
     /// Those that are good at `now`, each with the time that is left to it. The one that is good longest is the first:
     /// a directory that has been lost renews none.
     pub(super) fn good(&self, now: Instant) -> Vec<(TerminalId, RelayTicket)> {
@@ -121,7 +121,7 @@ impl Driver {
     pub(super) fn on_records_held(&mut self, peer: PeerId) {
         let index = self.links.all.iter().position(|link| link.peer == Some(peer) && link.registered);
         if let Some(index) = index
-            && self.tickets.of(&peer, Instant::now()).is_none()
+            && self.held_tickets.of(&peer, Instant::now()).is_none()
         {
             self.ask_ticket(index);
         }
@@ -132,7 +132,7 @@ impl Driver {
         let now = Instant::now();
         let remote = self.peers.get(&peer).and_then(|state| state.direct()).and_then(addr::ip_of);
         let again = match checked(result, self.private.allowed(), remote) {
-            Ok(ticket) => self.tickets.keep(peer, ticket, now),
+            Ok(ticket) => self.held_tickets.keep(peer, ticket, now),
             Err(RelayError::Busy | RelayError::Request(_)) => now + ASK_BUSY,
             Err(
                 error @ (RelayError::Refused(_)
@@ -141,7 +141,7 @@ impl Driver {
                 | RelayError::Private),
             ) => {
                 debug!(%error, "no ticket");
-                self.tickets.forget(&peer);
+                self.held_tickets.forget(&peer);
                 now + ASK_REFUSED
             }
         };
@@ -154,7 +154,7 @@ impl Driver {
 /// A ticket for one call, from the directory of somebody else. One that is held for that directory is as good.
 pub(super) async fn fetch(
     client: &Client,
-    tickets: &Tickets,
+    tickets: &HeldTickets,
     directory: &NodeAddr,
     claim: GuestClaim,
 ) -> Result<RelayTicket, RelayError> {
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn tickets_are_renewed_at_half_their_life_and_listed_until_they_are_over() {
-        let (tickets, now) = (Tickets::default(), Instant::now());
+        let (tickets, now) = (HeldTickets::default(), Instant::now());
         let day = ticket(&["8.8.8.8:3478"], 86_400);
         assert_eq!(tickets.keep(peer(1), day, now), now + FULL_LIFETIME / 2, "no ticket lives longer");
         let hour = ticket(&["8.8.4.4:3478"], 3_600);
@@ -248,7 +248,7 @@ mod tests {
 
     #[test]
     fn there_are_only_so_many_tickets() {
-        let (tickets, now) = (Tickets::default(), Instant::now());
+        let (tickets, now) = (HeldTickets::default(), Instant::now());
         for n in 0..100_u8 {
             tickets.keep(peer(n), ticket(&["8.8.8.8:3478"], 1_000 + u32::from(n)), now);
         }

@@ -21,7 +21,7 @@ use super::budget::Standing;
 use super::codec::Response;
 use super::command::{Command, Holder, Neighbours};
 use super::config::NetConfig;
-use super::credentials::Tickets;
+use super::credentials::HeldTickets;
 use super::delegate::{Delegated, Spread};
 use super::dht::{Closest, Query};
 use super::event::NetEvent;
@@ -75,7 +75,7 @@ pub(super) struct Driver {
     pub(super) events: mpsc::Sender<NetEvent>,
     pub(super) peers: Peers,
     pub(super) links: Links,
-    pub(super) tickets: Tickets,
+    pub(super) held_tickets: HeldTickets,
     pub(super) requests: Requests,
     pub(super) queries: HashMap<QueryId, Query>,
     pub(super) service: Service,
@@ -108,7 +108,7 @@ pub(super) struct Parts {
     pub(super) private: Private,
     pub(super) events: mpsc::Sender<NetEvent>,
     pub(super) links: Links,
-    pub(super) tickets: Tickets,
+    pub(super) held_tickets: HeldTickets,
     pub(super) disk: Option<Disk>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) inner: mpsc::UnboundedSender<Inner>,
@@ -117,8 +117,19 @@ pub(super) struct Parts {
 
 impl Driver {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { swarm, config, stun_port, private, events, links, tickets, disk, metrics, inner, status } =
-            parts;
+        let Parts {
+            swarm,
+            config,
+            stun_port,
+            private,
+            events,
+            links,
+            held_tickets,
+            disk,
+            metrics,
+            inner,
+            status,
+        } = parts;
         Self {
             swarm,
             stun_port,
@@ -127,7 +138,7 @@ impl Driver {
             events,
             peers: Peers::default(),
             links,
-            tickets,
+            held_tickets,
             requests: Requests::default(),
             queries: HashMap::new(),
             service: Service::new(&config.limits),

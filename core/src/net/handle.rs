@@ -24,9 +24,10 @@ use super::candidates::Candidates;
 use super::client::Client;
 use super::command::{Command, Holder};
 use super::config::NetConfig;
-use super::credentials::{self, RelayError, Tickets};
+use super::credentials::{self, HeldTickets, RelayError};
 use super::driver::{Driver, Parts};
 use super::event::NetEvent;
+use super::known::Known;
 use super::links::Links;
 use super::lookup::Lookup;
 use super::metrics::Metrics;
@@ -119,7 +120,7 @@ pub struct Net {
     lookups: Arc<Semaphore>,
     signals: Arc<Semaphore>,
     good_ways: GoodWays,
-    tickets: Tickets,
+    held_tickets: HeldTickets,
     limits: super::config::Limits,
     metrics: Arc<Metrics>,
     stun: Option<Arc<Stun>>,
@@ -140,7 +141,7 @@ impl Net {
         let id = addr::terminal_of(&key.public().to_peer_id())
             .ok_or_else(|| NetError::Transport("no Ed25519 key".to_owned()))?;
         let (disk, loaded) = open(&config).await?;
-        let remembered = remembered(&loaded);
+        let (remembered, known) = remembered(&loaded);
         let configured: Vec<_> = entry.iter().map(|(_, addr)| addr).chain(&external).cloned().collect();
         let private = private(&config, &configured, &remembered);
         let verdicts = Verdicts::default();
@@ -169,13 +170,13 @@ impl Net {
             lookups: Arc::new(Semaphore::new(config.limits.lookups)),
             signals: Arc::new(Semaphore::new(SIGNALS)),
             good_ways: GoodWays::default(),
-            tickets: Tickets::default(),
+            held_tickets: HeldTickets::default(),
             limits: config.limits.clone(),
             metrics: metrics.clone(),
             stun,
             entrance,
         };
-        let links = Links::new(entry, Candidates::new(remembered), Instant::now());
+        let links = Links::new(entry, Candidates::new(remembered), known, Instant::now());
         let beside = config.relay.as_ref().and_then(RelayNotice::stun_port);
         let stun_port = net.stun.as_ref().map(|stun| stun.addr.port()).or(beside);
         let parts = Parts {
@@ -185,7 +186,7 @@ impl Net {
             private,
             events,
             links,
-            tickets: net.tickets.clone(),
+            held_tickets: net.held_tickets.clone(),
             disk,
             metrics,
             inner,
@@ -305,7 +306,7 @@ impl Net {
     /// Tickets for the media relays of the directories where this terminal is registered, each with the time that is left
     /// to it: asked for at registration, renewed at half their life, and good although the connection is lost.
     pub fn relay_tickets(&self) -> Vec<(TerminalId, RelayTicket)> {
-        self.tickets.good(Instant::now())
+        self.held_tickets.good(Instant::now())
     }
 
     /// A ticket for the media relay of somebody else's directory, for one call. Connects with that directory; a ticket
@@ -318,7 +319,7 @@ impl Net {
         directory: NodeAddr,
         claim: GuestClaim,
     ) -> Result<RelayTicket, RelayError> {
-        credentials::fetch(&self.client, &self.tickets, &directory, claim).await
+        credentials::fetch(&self.client, &self.held_tickets, &directory, claim).await
     }
 
     /// For single steps.
@@ -403,10 +404,17 @@ async fn records(
     tokio::task::spawn_blocking(load).await.map_err(|_| NetError::Store(sqlx::Error::WorkerCrashed))
 }
 
-/// Peers of earlier runs, and whether the user chose them.
-fn remembered(loaded: &Loaded) -> Vec<(Multiaddr, bool)> {
-    let parse = |(addr, chosen): &(String, bool)| addr.parse().ok().map(|addr| (addr, *chosen));
-    loaded.peers.iter().filter_map(parse).collect()
+/// Peers of earlier runs, whether the user chose them, and where else they are.
+fn remembered(loaded: &Loaded) -> (Vec<(Multiaddr, bool)>, Known) {
+    let (mut peers, mut known) = (Vec::new(), Known::default());
+    for met in &loaded.peers {
+        let Ok(addr) = met.addr.parse() else { continue };
+        if let Some(peer) = addr::last_peer(&addr) {
+            known.learn(peer, met.others.iter().filter_map(|addr| addr.parse().ok()).collect());
+        }
+        peers.push((addr, met.chosen));
+    }
+    (peers, known)
 }
 
 /// Private addresses are for networks in which nothing public is known. Those that are configured are used anyway.

@@ -7,6 +7,8 @@ use super::addr;
 use super::behaviour::{KAD, RELAY_HOP};
 use super::codec::PROTOCOL;
 use super::driver::Driver;
+use super::known;
+use super::store::Met;
 use crate::clock::wall_clock;
 
 /// Addresses taken from one peer.
@@ -55,10 +57,12 @@ impl Driver {
     }
 
     /// Serving nodes are worth coming back to, now and in the next run: the entry points, and some of the others. Only
-    /// an address under which this node has reached the peer counts; anybody can tell us any.
+    /// an address under which this node has reached the peer makes it one; anybody can tell us any.
     fn remember(&mut self, peer: PeerId) {
-        let reached = self.peers.get(&peer).and_then(|state| state.reached());
-        let Some(addr) = reached.and_then(|addr| addr.clone().with_p2p(peer).ok()) else { return };
+        let Some(state) = self.peers.get(&peer) else { return };
+        let Some(reached) = state.reached() else { return };
+        let others = known::credible(reached, &state.addrs, self.links.wants(&peer));
+        let Ok(addr) = reached.clone().with_p2p(peer) else { return };
         self.not_private_if_public(&addr);
         // A neighbour on the local network is a neighbour only as long as both are there.
         let lasting = self.private.allowed() || addr::is_public(&addr);
@@ -69,7 +73,11 @@ impl Driver {
         self.remembered.insert(peer);
         self.links.met(addr.clone());
         if let Some(disk) = &self.disk {
-            disk.remember(addr.to_string(), self.links.is_chosen(&peer), wall_clock());
+            let texts = others.iter().map(ToString::to_string);
+            let met =
+                Met { addr: addr.to_string(), chosen: self.links.is_chosen(&peer), others: texts.collect() };
+            disk.remember(met, wall_clock());
         }
+        self.links.known.learn(peer, others);
     }
 }

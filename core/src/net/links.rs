@@ -24,6 +24,7 @@ use super::codec::{Request, Response};
 use super::config::Role;
 use super::driver::Driver;
 use super::event::NetEvent;
+use super::known::Known;
 use super::requests::Asker;
 
 /// First and longest pause between attempts; each is drawn from the upper half of its length. While no entry point is
@@ -171,6 +172,8 @@ impl Link {
 pub(super) struct Links {
     pub(super) all: Vec<Link>,
     pub(super) candidates: Candidates,
+    /// Where else they are.
+    pub(super) known: Known,
     /// Whether any node was ever known that could be a home. Then this is no network of its own, and not to be
     /// reached is no reason to publish one's own address.
     pub(super) found: bool,
@@ -179,11 +182,16 @@ pub(super) struct Links {
 
 impl Links {
     /// Links to the entry points; the candidates wait for their turn.
-    pub(super) fn new(entry: Vec<(NodeAddr, Multiaddr)>, candidates: Candidates, now: Instant) -> Self {
+    pub(super) fn new(
+        entry: Vec<(NodeAddr, Multiaddr)>,
+        candidates: Candidates,
+        known: Known,
+        now: Instant,
+    ) -> Self {
         let all: Vec<_> =
             entry.into_iter().map(|(name, addr)| Link::new(name, addr, Kind::Entry, now)).collect();
         let found = !all.is_empty() || !candidates.is_empty();
-        Self { all, candidates, found, alone_since: now }
+        Self { all, candidates, known, found, alone_since: now }
     }
 
     /// A node that serves others was reached.
@@ -285,7 +293,7 @@ impl Driver {
                 self.add_to_table(peer, std::slice::from_ref(&addr));
                 DialOpts::peer_id(peer)
                     .condition(PeerCondition::DisconnectedAndNotDialing)
-                    .addresses(vec![addr])
+                    .addresses(self.links.known.to_dial(peer, &[addr]))
                     .build()
             }
             None => DialOpts::unknown_peer_id().address(link.addr.clone()).build(),
@@ -473,7 +481,7 @@ impl Driver {
                 debug!("the entry point does not register terminals");
                 link.declined = true;
                 link.register_again = Some(Instant::now() + REGISTER_REFUSED);
-                self.tickets.forget(&peer);
+                self.held_tickets.forget(&peer);
             }
         }
     }

@@ -29,8 +29,12 @@ impl Driver {
         if let Some(index) = found {
             let listed = self.peers.get(&peer).and_then(|state| state.addrs.first()).cloned();
             let link = &mut self.links.all[index];
-            if link.base.is_none() {
-                link.base = listed.and_then(|addr| addr.with_p2p(peer).ok());
+            // Others get through by QUIC where this terminal may not.
+            let quic = |addr: &Multiaddr| addr::is_quic(addr);
+            let better =
+                link.base.as_ref().is_none_or(|base| !quic(base) && listed.as_ref().is_some_and(quic));
+            if let Some(listed) = listed.and_then(|addr| addr.with_p2p(peer).ok()).filter(|_| better) {
+                link.base = Some(listed);
                 self.dirty = true;
             }
             self.reserve(index);

@@ -191,7 +191,7 @@ impl Driver {
         let Some(waiting) = self.requests.waiting.get_mut(&to) else { return };
         let options = DialOpts::peer_id(to)
             .condition(PeerCondition::DisconnectedAndNotDialing)
-            .addresses(waiting.addrs.clone())
+            .addresses(self.links.known.to_dial(to, &waiting.addrs))
             .extend_addresses_through_behaviour()
             .build();
         match self.swarm.dial(options) {

@@ -15,7 +15,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::common::{Node, PATIENCE, loopback, online, terminal};
-use crate::fixture::Party;
+use crate::fixture::{Party, now};
 
 /// A directory with a front.
 struct Fronted {
@@ -189,6 +189,56 @@ async fn a_directory_tells_where_its_front_is() {
     for web in [false, true] {
         assert!(status.addresses.contains(&directory.addr(web)), "{:?}", status.addresses);
     }
+}
+
+/// Terminals are told where a directory's QUIC is. What else they have met is remembered, and of use when QUIC is dead.
+#[tokio::test]
+async fn a_terminal_finds_a_directory_that_it_has_met_by_its_front_when_quic_is_dead() {
+    let only = |addr: &str| {
+        let mut config = loopback(249, Role::Directory);
+        config.listen = vec![addr.parse().unwrap()];
+        config
+    };
+    let first = Fronted::start(only("/ip4/127.0.0.1/udp/0/quic-v1")).await;
+    let (quic, front) = (first.node.addr().await, first.front.addr());
+    let (dir, party) = (tempfile::tempdir().unwrap(), Party::new(0));
+    let start = || async {
+        let mut config = loopback(0, Role::Terminal);
+        config.terminal_seed = *party.terminal.seed();
+        config.cert = Some(party.cert(now()));
+        config.entry = vec![quic.clone()];
+        config.data = Some(dir.path().to_owned());
+        Node::start(config).await
+    };
+    let node = start().await;
+    node.registered(1).await;
+    crate::restart::written(dir.path()).await;
+    first.node.net.shutdown().await;
+    drop(first);
+    // The same directory with nothing but its front; where its QUIC was, nobody answers.
+    let mut config = only("/ip4/127.0.0.1/tcp/0");
+    let listener = tokio::time::timeout(PATIENCE, async {
+        loop {
+            match TcpListener::bind(front).await {
+                Ok(listener) => return listener,
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    });
+    let listener = listener.await.expect("its port is free in the end");
+    config.front = Some(front);
+    let second = Node::start(config).await;
+    let pem = FrontIdentity::make_pem().unwrap();
+    let identity = FrontIdentity::from_pem(pem.as_bytes(), pem.as_bytes()).unwrap();
+    let config = FrontConfig::new(identity, offhook::web::service(second.net.entrance()));
+    let _front = Front::start(listener, config, second.net.entrance()).unwrap();
+    // In this run, and in the next one.
+    second.until("the terminal", |status| status.registered == 1).await;
+    node.net.shutdown().await;
+    second.until("it has gone", |status| status.registered == 0).await;
+    let again = start().await;
+    again.registered(1).await;
+    assert_eq!(second.net.status().registered, 1);
 }
 
 #[tokio::test]

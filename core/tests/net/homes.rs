@@ -154,7 +154,7 @@ async fn a_link_goes_before_all_the_dead_nodes_that_are_remembered() {
     for n in 1..=10 {
         let dead =
             format!("/ip4/127.0.0.1/udp/{port}/quic-v1/p2p/{}", Party::new(n).terminal.public().to_peer_id());
-        let remember = "INSERT INTO peers VALUES (?, 1, 1)";
+        let remember = "INSERT INTO peers (addr, seen, chosen) VALUES (?, 1, 1)";
         sqlx::query(remember).bind(dead).execute(&mut raw).await.unwrap();
     }
     let node = Node::start(config(&party, &[], Some(dir.path()))).await;
@@ -185,7 +185,11 @@ async fn a_terminal_that_ever_knew_a_node_publishes_no_address_of_its_own() {
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(dir.path().join("net.sqlite"));
     let mut raw = sqlx::ConnectOptions::connect(&options).await.unwrap();
     let name = format!("/dns4/offhook.invalid/tcp/1/p2p/{}", Party::new(1).terminal.public().to_peer_id());
-    sqlx::query("INSERT INTO peers VALUES (?, 1, 1)").bind(name).execute(&mut raw).await.unwrap();
+    sqlx::query("INSERT INTO peers (addr, seen, chosen) VALUES (?, 1, 1)")
+        .bind(name)
+        .execute(&mut raw)
+        .await
+        .unwrap();
     let node = start().await;
     assert_eq!(node.net.addresses(), []);
     // It knows by that name that this is the internet.

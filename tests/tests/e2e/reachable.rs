@@ -94,6 +94,24 @@ fn a_terminal_is_reachable_after_its_nat_has_given_it_another_port() -> Outcome 
     Ok(())
 }
 
+/// All it was told is where the directory's QUIC and TCP are; when nothing but the web gets through any more it remembers
+/// where else it has met it, at once and after a restart.
+#[test]
+fn a_terminal_that_has_met_its_directory_finds_its_front_when_only_port_443_is_open() -> Outcome {
+    let mut scene = Scene::start("only443")?;
+    scene.pair.router_b.set_nat(Nat::OnlyTcp443)?;
+    ring_in_the_end(&mut scene.ada, &mut scene.bob, NOTICED)?;
+    scene.bob.restart(Some(&scene.pair.b))?;
+    let Scene { ada: from, bob: to, .. } = &mut scene;
+    for _ in 0..2 {
+        from.process.send(&format!("text {} through the needle's eye", to.number()))?;
+        assert_eq!(to.process.wait("text", STEP)?.text("body"), "through the needle's eye");
+        from.process.wait("text_delivered", STEP)?;
+        std::mem::swap(from, to);
+    }
+    Ok(())
+}
+
 /// Probing is cheap: less than a third of what an idle terminal may use altogether.
 #[test]
 fn an_idle_terminal_sends_and_receives_little() -> Outcome {

@@ -31,13 +31,23 @@ pub(super) struct Stored {
     pub(super) own: bool,
 }
 
+/// A peer to come back to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::net) struct Met {
+    /// Where it was reached, ending in `/p2p`.
+    pub(in crate::net) addr: String,
+    /// Whether the user chose it.
+    pub(in crate::net) chosen: bool,
+    /// Where else it says that it is.
+    pub(in crate::net) others: Vec<String>,
+}
+
 /// Something to write.
 pub(super) enum Write {
     Record(Stored),
     Remove(RecordKey),
     Peer {
-        addr: String,
-        chosen: bool,
+        met: Met,
         at: UnixMillis,
     },
     /// Nothing, but tell when everything before it is on disk.
@@ -57,8 +67,8 @@ pub(in crate::net) struct Disk {
 #[derive(Default)]
 pub(in crate::net) struct Loaded {
     pub(super) records: Vec<Stored>,
-    /// Addresses of peers and whether the user chose them: those first, then the one seen last first.
-    pub(in crate::net) peers: Vec<(String, bool)>,
+    /// Peers: those that the user chose first, then the one seen last first.
+    pub(in crate::net) peers: Vec<Met>,
 }
 
 impl Disk {
@@ -105,9 +115,9 @@ impl Disk {
         }
     }
 
-    /// Remembers that a peer was reached at `addr`.
-    pub(in crate::net) fn remember(&self, addr: String, chosen: bool, at: UnixMillis) {
-        self.write(Write::Peer { addr, chosen, at }, None);
+    /// Remembers that a peer was reached.
+    pub(in crate::net) fn remember(&self, met: Met, at: UnixMillis) {
+        self.write(Write::Peer { met, at }, None);
     }
 
     /// Waits until everything queued so far is on disk.
@@ -140,15 +150,27 @@ fn set_aside(dir: &Path) -> std::io::Result<()> {
     std::fs::rename(dir.join("net.sqlite"), dir.join("net.sqlite.damaged"))
 }
 
-/// Tables as they have been since this version of the file. Peers of earlier ones are not worth keeping.
-const VERSION: i64 = 1;
+/// Version of the file. Peers of the first one (0) are not worth keeping; those of 1 were known by one address each.
+const VERSION: i64 = 2;
+const FORGET: &str = "BEGIN; DROP TABLE IF EXISTS peers; PRAGMA user_version = 2; COMMIT";
+const WIDEN: &str = "
+    BEGIN;
+    CREATE TABLE IF NOT EXISTS peers (
+        addr TEXT PRIMARY KEY, seen INTEGER NOT NULL, chosen INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    ALTER TABLE peers ADD COLUMN others TEXT NOT NULL DEFAULT '';
+    PRAGMA user_version = 2;
+    COMMIT";
 
 async fn create(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
     let version: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *connection).await?;
-    if version < VERSION {
-        sqlx::raw_sql("DROP TABLE IF EXISTS peers; PRAGMA user_version = 1")
-            .execute(&mut *connection)
-            .await?;
+    let change = match version {
+        ..=0 => Some(FORGET),
+        1 => Some(WIDEN),
+        VERSION.. => None,
+    };
+    if let Some(change) = change {
+        sqlx::raw_sql(change).execute(&mut *connection).await?;
     }
     let tables = "
         CREATE TABLE IF NOT EXISTS records (
@@ -156,7 +178,8 @@ async fn create(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
             own INTEGER NOT NULL
         ) WITHOUT ROWID;
         CREATE TABLE IF NOT EXISTS peers (
-            addr TEXT PRIMARY KEY, seen INTEGER NOT NULL, chosen INTEGER NOT NULL
+            addr TEXT PRIMARY KEY, seen INTEGER NOT NULL, chosen INTEGER NOT NULL,
+            others TEXT NOT NULL DEFAULT ''
         ) WITHOUT ROWID;";
     sqlx::raw_sql(tables).execute(connection).await?;
     Ok(())
@@ -179,11 +202,17 @@ async fn load(connection: &mut SqliteConnection) -> Result<Loaded, sqlx::Error> 
             own: row.try_get(4)?,
         });
     }
-    let peers = sqlx::query_as("SELECT addr, chosen FROM peers ORDER BY chosen DESC, seen DESC LIMIT ?")
-        .bind(MAX_PEERS)
-        .fetch_all(&mut *connection)
-        .await?;
-    Ok(Loaded { records, peers })
+    let peers: Vec<(String, bool, String)> =
+        sqlx::query_as("SELECT addr, chosen, others FROM peers ORDER BY chosen DESC, seen DESC LIMIT ?")
+            .bind(MAX_PEERS)
+            .fetch_all(&mut *connection)
+            .await?;
+    let met = |(addr, chosen, others): (String, bool, String)| {
+        // No address has a space in it.
+        let others = others.split_whitespace().map(str::to_owned).collect();
+        Met { addr, chosen, others }
+    };
+    Ok(Loaded { records, peers: peers.into_iter().map(met).collect() })
 }
 
 /// Writes batches until every sender has gone. After an error the batch is reported as not written.
@@ -234,11 +263,18 @@ async fn write_one(connection: &mut SqliteConnection, write: &Write) -> Result<(
         Write::Remove(key) => {
             sqlx::query("DELETE FROM records WHERE key = ?").bind(&key.0[..]).execute(connection).await?;
         }
-        Write::Peer { addr, chosen, at } => {
+        Write::Peer { met, at } => {
             let at = i64::try_from(at.0).unwrap_or(i64::MAX);
-            let remember = "INSERT INTO peers VALUES (?, ?, ?) ON CONFLICT (addr)
-                            DO UPDATE SET seen = excluded.seen, chosen = max(chosen, excluded.chosen)";
-            sqlx::query(remember).bind(addr).bind(at).bind(chosen).execute(&mut *connection).await?;
+            let remember = "INSERT INTO peers (addr, seen, chosen, others) VALUES (?, ?, ?, ?)
+                            ON CONFLICT (addr) DO UPDATE SET seen = excluded.seen,
+                            chosen = max(chosen, excluded.chosen), others = excluded.others";
+            sqlx::query(remember)
+                .bind(&met.addr)
+                .bind(at)
+                .bind(met.chosen)
+                .bind(met.others.join(" "))
+                .execute(&mut *connection)
+                .await?;
             let forget = "DELETE FROM peers WHERE addr NOT IN
                           (SELECT addr FROM peers ORDER BY chosen DESC, seen DESC LIMIT ?)";
             sqlx::query(forget).bind(MAX_PEERS).execute(connection).await?;

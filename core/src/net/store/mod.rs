@@ -19,6 +19,6 @@ mod shares;
 #[cfg(test)]
 mod tests;
 
-pub(super) use disk::{Disk, Loaded};
+pub(super) use disk::{Disk, Loaded, Met};
 pub(super) use proofs::Verdicts;
 pub(super) use records::{Offer, Records, Refused, Worked};

@@ -12,7 +12,7 @@ use offhook_proto::wire::UnixMillis;
 use sqlx::ConnectOptions as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 
-use super::{Disk, Loaded, Offer, Records, Refused, Verdicts};
+use super::{Disk, Loaded, Met, Offer, Records, Refused, Verdicts};
 use crate::net::addr::Source;
 use crate::net::config::{Limits, Role};
 use crate::net::fixture::{Party, now};
@@ -346,7 +346,8 @@ async fn what_was_acknowledged_survives_and_damage_does_not() {
         for party in [&party, &other] {
             assert_eq!(offer_to_disk(&mut records, party, &party.set(now(), &[addr(1)])).await, Ok(()));
         }
-        disk.remember("/ip4/192.0.2.9/udp/1/quic-v1".to_owned(), false, now());
+        let others = vec!["/ip4/192.0.2.9/tcp/443".to_owned(), "/ip4/192.0.2.9/tcp/443/tls/ws".to_owned()];
+        disk.remember(Met { addr: "/ip4/192.0.2.9/udp/1/quic-v1".to_owned(), chosen: false, others }, now());
         disk.flush().await;
     }
     // Somebody tampers with one record on disk.
@@ -357,7 +358,9 @@ async fn what_was_acknowledged_survives_and_damage_does_not() {
         .await
         .unwrap();
     let (disk, loaded) = Disk::open(dir.path()).await.unwrap();
-    assert_eq!(loaded.peers, [("/ip4/192.0.2.9/udp/1/quic-v1".to_owned(), false)]);
+    let [met] = &loaded.peers[..] else { panic!("one peer: {:?}", loaded.peers) };
+    assert_eq!((met.addr.as_str(), met.chosen), ("/ip4/192.0.2.9/udp/1/quic-v1", false));
+    assert_eq!(met.others, ["/ip4/192.0.2.9/tcp/443", "/ip4/192.0.2.9/tcp/443/tls/ws"]);
     let verdicts = Verdicts::default();
     let mut records = Records::new(&limits(), verdicts.clone(), Some(disk.clone()), loaded);
     let (found, _) = records.find(&party.key(), now()).unwrap();
@@ -369,6 +372,22 @@ async fn what_was_acknowledged_survives_and_damage_does_not() {
     let newer = party.set(now().plus(Duration::from_millis(10)), &[addr(2)]);
     assert_eq!(offer_to_disk(&mut records, &party, &newer).await, Ok(()));
     assert_eq!(records.find(&party.key(), now()).unwrap().0.to_set(), newer);
+}
+
+#[tokio::test]
+async fn peers_of_the_version_before_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(Disk::open(dir.path()).await.unwrap());
+    let mut raw = raw(dir.path()).await;
+    let older = "DROP TABLE peers; PRAGMA user_version = 1;
+                 CREATE TABLE peers (addr TEXT PRIMARY KEY, seen INTEGER NOT NULL, chosen INTEGER NOT NULL)
+                 WITHOUT ROWID; INSERT INTO peers VALUES ('/ip4/192.0.2.9/tcp/1', 1, 1)";
+    sqlx::raw_sql(older).execute(&mut raw).await.unwrap();
+    for _ in 0..2 {
+        let (_, loaded) = Disk::open(dir.path()).await.unwrap();
+        let met = Met { addr: "/ip4/192.0.2.9/tcp/1".to_owned(), chosen: true, others: Vec::new() };
+        assert_eq!(loaded.peers, [met]);
+    }
 }
 
 #[tokio::test]

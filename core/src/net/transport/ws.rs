@@ -68,13 +68,7 @@ fn config() -> WebSocketConfig {
 }
 
 fn io_error(error: tungstenite::Error) -> io::Error {
-    match error {
-        tungstenite::Error::Io(error) => error,
-        tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed => {
-            io::ErrorKind::UnexpectedEof.into()
-        }
-        other => io::Error::other(other),
-    }
+    if let tungstenite::Error::Io(error) = error { error } else { io::Error::other(error) }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> FuturesRead for WsIo<S> {
