@@ -1,5 +1,7 @@
 //! Who reaches whom, and how: every kind of network calls every other.
 
+mod upkeep;
+
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
@@ -7,6 +9,7 @@ use super::{BenchError, Report, progress};
 use crate::lab::Network;
 use crate::meeting::{Meeting, Met, Stage};
 use crate::score::median;
+use upkeep::Upkeep;
 
 /// Of a column of the table.
 const WIDTH: usize = 20;
@@ -18,7 +21,8 @@ const AT_A_TIME: usize = 2;
 /// over all.
 ///
 /// `ok` are calls in which each heard the other, `direct` those that ended up direct. `accept_to_audio_ms` is from the command
-/// to answer to the first sound at the caller, `quic_up_ms` until the call was direct at both ends: medians.
+/// to answer to the first sound at the caller, `quic_up_ms` until the call was direct at both ends: medians. Without a filter
+/// it is measured, too, how soon a terminal is on line and reachable again, and what a direct call costs its directory.
 ///
 /// # Errors
 /// When the laboratory or a directory fails; a call that fails is counted.
@@ -36,7 +40,9 @@ pub fn reach(count: Option<u32>, filter: Option<&str>) -> Result<Report, BenchEr
         });
         each.collect::<Result<Vec<Vec<Met>>, BenchError>>()
     })?;
-    report(&met.concat())
+    // Of all pairs or a share of them; a choice by name is for looking into something.
+    let upkeep = filter.is_none().then(Upkeep::measure).transpose()?;
+    report(&met.concat(), upkeep.as_ref())
 }
 
 /// Which meetings take place.
@@ -68,7 +74,7 @@ fn line(met: &Met) -> String {
     format!("{}: path {path}, audio {audio} ms, direct {direct} ms{heard}{failure}", met.meeting)
 }
 
-fn report(met: &[Met]) -> Result<Report, BenchError> {
+fn report(met: &[Met], upkeep: Option<&Upkeep>) -> Result<Report, BenchError> {
     let count = |fits: &dyn Fn(&Met) -> bool| met.iter().filter(|met| fits(met)).count() as f64;
     let audio: Vec<f64> = met.iter().filter_map(|met| met.audio_ms).collect();
     let direct: Vec<f64> = met.iter().filter_map(|met| met.direct_ms).collect();
@@ -81,11 +87,12 @@ fn report(met: &[Met]) -> Result<Report, BenchError> {
     // What nobody has reached was not measured.
     let times = [("accept_to_audio_ms", audio), ("quic_up_ms", direct)];
     figures.extend(times.iter().filter(|(_, all)| !all.is_empty()).map(|(name, all)| (*name, median(all))));
+    figures.extend(upkeep.into_iter().flat_map(Upkeep::figures));
     Ok(Report {
         name: "reach",
         figures,
         table: table(met),
-        samples: serde_json::to_value(met).map_err(|error| BenchError::Other(error.to_string()))?,
+        samples: serde_json::to_value((met, upkeep)).map_err(|error| BenchError::Other(error.to_string()))?,
     })
 }
 

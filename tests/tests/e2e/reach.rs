@@ -39,7 +39,7 @@ fn calls_go_directly_through_pairs_of_nats_that_can_be_pierced() -> Outcome {
         (Firewall, Firewall),
         (FullCone, Symmetric),
         (Symmetric, AddressRestricted),
-        (Rejecting, Rejecting),
+        (Rejecting, PortRestricted),
         (CarrierCone, PortRestricted),
     ];
     all_meet_directly("nats", &pairs.map(|(caller, callee)| Meeting::Apart(caller, callee)))
