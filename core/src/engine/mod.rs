@@ -15,12 +15,15 @@ mod outputs;
 mod proofs;
 mod publish;
 mod publisher;
+mod relays;
 mod status;
 mod texts;
 
+use crate::TurnServer;
 use crate::api::{ApiError, CallRef, Command, Event, LineState, Reply, TimedEvent, monotonic_ns};
 use crate::audio::DeviceSpec;
 use crate::clock::wall_clock;
+use crate::media::Relay;
 use crate::net::{Net, NetConfig, NetEvent, NetStatus, Role};
 use crate::phone::{AnswerMode, CallState, PhoneBuilder, PhoneError};
 use crate::storage::{AccountStore, Home};
@@ -63,6 +66,7 @@ enum Internal {
     Proven(ProofTask),
     TextWritten(texts::Written),
     SendFailed(LegId, Arc<Peer>),
+    Relay(LegId, Relay),
     Published(Result<publish::Reach, crate::net::PublishError>),
 }
 
@@ -117,6 +121,8 @@ pub(crate) struct Engine {
     speaker: DeviceSpec,
     answer: AnswerMode,
     allow_loopback: bool,
+    relay_only: bool,
+    turn: Vec<TurnServer>,
     jobs: TaskTracker,
     internal: mpsc::Sender<Internal>,
     internal_rx: Option<mpsc::Receiver<Internal>>,
@@ -158,6 +164,8 @@ impl Engine {
             speaker: settings.speaker,
             answer: settings.answer,
             allow_loopback,
+            relay_only: settings.relay_only,
+            turn: settings.turn,
             jobs,
             internal,
             internal_rx: Some(internal_rx),
@@ -212,6 +220,7 @@ impl Engine {
             Internal::Proven(task) => self.on_proven(task).await,
             Internal::TextWritten(written) => self.on_text_written(written),
             Internal::SendFailed(leg, peer) => self.on_send_failed(leg, &peer),
+            Internal::Relay(leg, relay) => self.with_media(&leg, |media| media.add_relay(relay)),
             Internal::Published(result) => self.on_published(result),
         }
     }

@@ -67,7 +67,7 @@ impl Engine {
         }
     }
 
-    fn with_media(&self, leg: &LegId, act: impl FnOnce(&MediaLeg)) {
+    pub(super) fn with_media(&self, leg: &LegId, act: impl FnOnce(&MediaLeg)) {
         // Media that failed to start was reported to the machine; what it says meanwhile is moot.
         if let Some(media) = self.legs.media(leg) {
             act(media);
@@ -119,6 +119,8 @@ impl Engine {
         let config = MediaConfig {
             stun_servers: self.net.stun_servers(),
             disclose,
+            relays: self.relays_at_hand(&leg, role),
+            relay_only: self.relay_only,
             allow_loopback: self.allow_loopback,
             audio: self.audio_of(leg),
             ..MediaConfig::new(media_role(role))
@@ -128,8 +130,9 @@ impl Engine {
             Ok(media) => {
                 let offer = media.offer();
                 self.legs.set_media(leg, media, ReceiverStream::new(rx));
-                if let Err(error) = self.calls.set_offer(now(), leg, offer) {
-                    tracing::debug!(%error, "a leg was over before its media were prepared");
+                match self.calls.set_offer(now(), leg, offer) {
+                    Ok(()) => self.find_relays(leg, role),
+                    Err(error) => tracing::debug!(%error, "a leg was over before its media were prepared"),
                 }
             }
             Err(error) => {

@@ -107,6 +107,23 @@ impl NodeAddr {
         self.protocols().any(|(protocol, _)| protocol == "p2p-circuit")
     }
 
+    /// The node through which it leads: what comes before `/p2p-circuit`, if that ends in `/p2p/ID`.
+    #[must_use]
+    pub fn relay(&self) -> Option<Self> {
+        let mut relay = String::new();
+        let mut last = "";
+        for (protocol, value) in self.protocols() {
+            if protocol == "p2p-circuit" {
+                return (last == "p2p").then_some(Self(relay));
+            }
+            last = protocol;
+            for part in [Some(protocol), value].into_iter().flatten() {
+                relay.extend(["/", part]);
+            }
+        }
+        None
+    }
+
     /// Each protocol with its value, if it is of those that have one.
     fn protocols(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
         let mut parts = self.0.split('/').skip(1);

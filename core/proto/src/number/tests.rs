@@ -312,6 +312,8 @@ fn node_addresses_are_checked_superficially() {
     let relayed: NodeAddr =
         format!("/dns/d.example/tcp/443/p2p/12D3KooW/p2p-circuit/p2p/{peer}").parse().unwrap();
     assert_eq!((relayed.peer_id(), relayed.is_relayed(), relayed.ip()), (Some(peer), true, None));
+    let relay = "/dns/d.example/tcp/443/p2p/12D3KooW".parse().unwrap();
+    assert_eq!((relayed.relay(), direct.relay()), (Some(relay), None));
     let named: NodeAddr = format!("/dns/p2p-circuit/tcp/1/p2p/{peer}").parse().unwrap();
     assert!(!named.is_relayed(), "a host may have the name of a protocol");
     let v6: NodeAddr = "/ip6/2001:db8::1/udp/1/quic-v1".parse().unwrap();
