@@ -101,6 +101,9 @@ fn start_log(settings: &Settings) -> Result<(), Failure> {
     let filter = EnvFilter::builder()
         .parse(&filter)
         .map_err(|error| Failure { code: 2, sentence: format!("\"{filter}\" is no log filter: {error}") })?;
+    // It logs addresses of clients and their peers at every level.
+    let silent = "turn_server_proto=off".parse().expect("a directive");
+    let filter = filter.add_directive(silent);
     let colours = std::io::stderr().is_terminal();
     let log =
         tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);

@@ -230,9 +230,7 @@ impl Settings {
             relay_guest_kbit: Some(quotas.guest_bits / 1_000),
             relay_total_kbit: Some(quotas.total_bits / 1_000),
             mdns: Some(false),
-            log: Some(
-                "offhook=info,offhook_bootstrap=info,libp2p_kad=error,turn_server_proto=off,warn".to_owned(),
-            ),
+            log: Some("offhook=info,offhook_bootstrap=info,libp2p_kad=error,warn".to_owned()),
             log_format: Some(LogFormat::Text),
             connections: Some(limits.connections),
             registered: Some(limits.registered),

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[allow(dead_code, reason = "the relay's own tests use the rest")]
+#[path = "../../core/tests/relay/client.rs"]
+mod client;
 #[path = "../../core/tests/net/fixture.rs"]
 mod fixture;
 
@@ -10,9 +13,11 @@ use std::net::TcpStream;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use client::{Client, Link};
 use fixture::{PARTIES, Party, now};
 use offhook::net::{LookupEvent, Net, NetConfig, NetEvent, Role};
 use offhook_proto::number::NodeAddr;
+use offhook_proto::relay::{RelayClass, TicketIssuer};
 use tokio::sync::mpsc;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -132,6 +137,32 @@ async fn it_prints_serves_and_stops() {
     assert_eq!(process.end(), Some(0));
 }
 
+#[tokio::test]
+async fn it_relays_media_for_holders_of_its_tickets() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut process = Process::start(dir.path(), "/ip4/127.0.0.1/udp/0/quic-v1", false);
+    let http = process.line("metrics http://").replace("/metrics", "");
+    let turn: std::net::SocketAddr = process.line("turn ").parse().unwrap();
+    let secret = std::fs::read(dir.path().join("relay.secret")).unwrap().try_into().unwrap();
+    let ticket = |class, n| {
+        TicketIssuer::new(secret).issue(class, &Party::new(n).terminal.public(), Vec::new(), now())
+    };
+    let (mut a, at_a) = Client::allocated(Link::udp(turn).await, &ticket(RelayClass::Full, 0)).await;
+    let (mut b, at_b) = Client::allocated(Link::tcp(turn).await, &ticket(RelayClass::Guest, 1)).await;
+    assert!(a.bind(at_b).await && b.bind(at_a).await);
+    a.send(at_b, b"hello").await;
+    assert_eq!(b.message().await, (at_a, b"hello".to_vec()));
+    let metrics = get(&http, "/metrics");
+    for needed in [
+        "offhook_relay_allocations{class=\"full\"} 1",
+        "offhook_relay_allocations{class=\"guest\"} 1",
+        "offhook_relay_bytes_total 5",
+        "offhook_relay_refused_total{reason=\"unauthorized\"} 2",
+    ] {
+        assert!(metrics.contains(needed), "{needed} is missing in {metrics}");
+    }
+}
+
 #[test]
 fn scripts_get_json_and_the_key_stays() {
     let dir = tempfile::tempdir().unwrap();
@@ -141,6 +172,7 @@ fn scripts_get_json_and_the_key_stays() {
         let ready: serde_json::Value = serde_json::from_str(&format!("{{{}", process.line("{"))).unwrap();
         assert_eq!(ready["event"], "ready");
         assert!(ready["stun"].as_str().unwrap().starts_with("127.0.0.1:"));
+        assert_eq!(ready["turn"], ready["stun"]);
         ids.push(ready["peer_id"].clone());
         let listening: serde_json::Value = serde_json::from_str(&format!("{{{}", process.line("{"))).unwrap();
         assert_eq!(listening["event"], "listening");

@@ -7,6 +7,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod call;
+pub mod courier;
 pub mod dialog;
 pub mod identity;
 pub mod jitter;

@@ -98,7 +98,8 @@ impl<'b, C> Decode<'b, C> for RelayServer {
         let transport = RelayTransport::decode(d, c)?;
         let addr = d.str()?.parse().map_err(|_| decode::Error::message("not an address and port"))?;
         let pin = if d.datatype()? == minicbor::data::Type::Null {
-            d.null().map(|()| None)?
+            d.null()?;
+            None
         } else {
             Some(d.bytes()?.try_into().map_err(|_| decode::Error::message("not a SHA-256"))?)
         };

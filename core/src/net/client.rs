@@ -61,7 +61,7 @@ impl Client {
         time: Duration,
     ) -> Result<Response, RequestError> {
         let (reply, answer) = oneshot::channel();
-        let command = Command::Request { to, addrs, request, reply };
+        let command = Command::Request { to, addrs, request: Box::new(request), reply };
         let ask = async {
             self.commands.send(command).await.map_err(|_| RequestError::Stopped)?;
             answer.await.map_err(|_| RequestError::Stopped)?

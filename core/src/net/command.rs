@@ -19,7 +19,7 @@ pub(super) enum Command {
     Request {
         to: PeerId,
         addrs: Vec<Multiaddr>,
-        request: Request,
+        request: Box<Request>,
         reply: oneshot::Sender<Result<Response, RequestError>>,
     },
     /// Keep the connection to a peer for some minutes, because answers will come through it.

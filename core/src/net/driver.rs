@@ -279,7 +279,7 @@ impl Driver {
 
     fn on_command(&mut self, command: Command) {
         match command {
-            Command::Request { to, addrs, request, reply } => self.request(to, addrs, request, reply.into()),
+            Command::Request { to, addrs, request, reply } => self.request(to, addrs, *request, reply.into()),
             Command::Linger(peer) => self.linger(peer, Instant::now()),
             Command::Get { key, answers, until } => self.start_get(key, answers, until),
             Command::Closest { key, reply } => self.start_closest(key, Closest::Task(reply), None),

@@ -293,6 +293,12 @@ impl Net {
         self.client.status.borrow().stun_servers.clone()
     }
 
+    /// For single steps.
+    #[cfg(test)]
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// Where this node answers STUN requests, if it does.
     pub fn stun_addr(&self) -> Option<SocketAddr> {
         self.stun.as_ref().map(|stun| stun.addr)

@@ -219,40 +219,4 @@ impl Guests {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::net::fixture::{Party, now};
-
-    fn task(party: &Party) -> ProofTask {
-        party.proof.check_held(&party.number, &party.identity.public(), now()).unwrap().1
-    }
-
-    #[test]
-    fn a_number_has_one_guests_ticket_at_a_time() {
-        let (mut guests, start) = (Guests::default(), Instant::now());
-        let (task, terminal) = (task(&Party::new(0)), |n| TerminalId::from_bytes([n; 32]));
-        assert!(guests.admit(task.clone(), terminal(1), start));
-        assert!(guests.admit(task.clone(), terminal(1), start), "renewed");
-        assert!(!guests.admit(task.clone(), terminal(2), start));
-        assert!(guests.admit(super::tests::task(&Party::new(1)), terminal(2), start));
-        let over = start + GUEST_LIFETIME;
-        assert!(guests.admit(task, terminal(2), over + Duration::from_secs(1)));
-    }
-
-    #[test]
-    fn every_listener_is_told_under_as_many_addresses_as_there_is_room_for() {
-        let listeners =
-            vec![(RelayTransport::Udp, 3_478), (RelayTransport::Tcp, 3_478), (RelayTransport::Tls, 443)];
-        let notice = RelayNotice { issuer: TicketIssuer::new([1; 32]), listeners, pin: Some([2; 32]) };
-        let ips: Vec<IpAddr> = ["192.0.2.1", "2001:db8::1", "192.0.2.3"].map(|ip| ip.parse().unwrap()).into();
-        let servers = notice.servers(&ips);
-        assert_eq!(servers.len(), 6);
-        assert!(
-            servers.iter().all(|server| server.pin.is_some() == (server.transport == RelayTransport::Tls))
-        );
-        assert_eq!(servers[5].addr, "[2001:db8::1]:443".parse().unwrap());
-        assert_eq!(notice.stun_port(), Some(3_478));
-    }
-}
+mod tests;

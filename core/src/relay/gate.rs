@@ -97,7 +97,7 @@ impl Gate {
     }
 
     /// The holder of a ticket by that name, if it is good now; whether the sender knows its password is another question.
-    fn user(&self, name: &str, now: UnixMillis) -> Result<User, No> {
+    pub(super) fn user(&self, name: &str, now: UnixMillis) -> Result<User, No> {
         let admission = self.issuer.admit(name, now).map_err(|_| No::Unauthorized)?;
         let (class, terminal, password) = (admission.class, admission.terminal, admission.password);
         let credentials = LongTermKeyCredentials::new(name.to_owned(), password.clone(), REALM.to_owned());
@@ -105,3 +105,6 @@ impl Gate {
         Ok(User { name: name.to_owned(), password, class, terminal, key })
     }
 }
+
+#[cfg(test)]
+mod tests;

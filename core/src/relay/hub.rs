@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use turn_server_proto::api::SocketAllocateError;
 use turn_types::AddressFamily;
 
+use super::courier::Courier;
 use super::gate::{Gate, REALM, User};
 use super::metrics::RelayMetrics;
 use super::policy::{PeerRefusal, Policy};
@@ -70,6 +71,8 @@ pub(super) struct Client {
     sockets: Mutex<Vec<Socket>>,
     outlet: Outlet,
     claim: Claim,
+    /// Cancelled when it has no relayed address any more.
+    over: CancellationToken,
 }
 
 /// A relayed address.
@@ -90,13 +93,19 @@ impl Client {
 
     /// Whether it has no relayed address any more.
     pub(super) fn is_over(&self) -> bool {
-        self.sockets().is_empty()
+        self.over.is_cancelled()
+    }
+
+    /// Waits until it has none any more.
+    pub(super) async fn over(&self) {
+        self.over.cancelled().await;
     }
 }
 
 /// See the [module](self).
 pub(super) struct Hub {
     gate: Gate,
+    courier: Mutex<Courier>,
     pub(super) policy: Policy,
     pub(super) quotas: RelayQuotas,
     pub(super) metrics: RelayMetrics,
@@ -114,6 +123,7 @@ pub(super) struct Hub {
 /// What a [`Hub`] is made of.
 pub(super) struct Parts {
     pub(super) gate: Gate,
+    pub(super) courier: Courier,
     pub(super) policy: Policy,
     pub(super) quotas: RelayQuotas,
     pub(super) relayed_ips: Vec<IpAddr>,
@@ -122,10 +132,11 @@ pub(super) struct Parts {
 
 impl Hub {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { gate, policy, quotas, relayed_ips, ports } = parts;
+        let Parts { gate, courier, policy, quotas, relayed_ips, ports } = parts;
         let rate = Bucket::new(quotas.total_bits, Instant::now());
         Self {
             gate,
+            courier: Mutex::new(courier),
             policy,
             metrics: RelayMetrics::default(),
             relayed_ips,
@@ -158,6 +169,21 @@ impl Hub {
             MessageClass::Success | MessageClass::Error => self.metrics.dropped("malformed"),
         }
         None
+    }
+
+    /// A packet for the courier.
+    pub(super) fn on_courier(&self, packet: &[u8], from: SocketAddr, socket: &UdpSocket) {
+        let mut courier = self.courier.lock().unwrap_or_else(PoisonError::into_inner);
+        match courier.on_packet(packet, from, Instant::now(), wall_clock()) {
+            Ok(outcome) => {
+                self.metrics.couriered.inc();
+                for parcel in [outcome.answer, outcome.passed].into_iter().flatten() {
+                    // A full socket buffer loses it, as any router may.
+                    let _ = socket.try_send_to(&parcel.packet, parcel.to);
+                }
+            }
+            Err(ignored) => self.metrics.dropped(ignored.name()),
+        }
     }
 
     fn on_binding(&self, bytes: &[u8], from: &From) {
@@ -296,6 +322,7 @@ impl Hub {
             sockets: Mutex::new(sockets),
             outlet: from.outlet.clone(),
             claim,
+            over: CancellationToken::new(),
         };
         let client = Arc::new(client);
         self.begin(&client);
@@ -333,7 +360,7 @@ impl Hub {
     /// A datagram of a client's that is no request: data for a peer.
     pub(super) fn on_data(&self, client: &Arc<Client>, datagram: &[u8]) {
         let now = Instant::now();
-        let sent = client.session().to_peer(datagram, now);
+        let sent = client.session().relay_out(datagram, now);
         let Some(ToPeer { relayed, peer, data }) = sent else { return self.metrics.dropped("no_way") };
         if self.check_peer(peer).is_err() {
             return self.metrics.dropped("forbidden_peer");
@@ -368,7 +395,7 @@ impl Hub {
 
     fn deliver(&self, client: &Client, relayed: SocketAddr, peer: SocketAddr, data: &[u8], now: Instant) {
         OUT.with_borrow_mut(|out| {
-            if client.session().to_client(relayed, peer, data, now, out) {
+            if client.session().relay_in(relayed, peer, data, now, out) {
                 client.outlet.send_relayed(out);
             } else {
                 self.metrics.dropped("no_permission");
@@ -404,6 +431,7 @@ impl Hub {
             self.relayed.write().unwrap_or_else(PoisonError::into_inner).remove(&socket.addr);
         }
         if before > 0 && sockets.is_empty() {
+            client.over.cancel();
             self.used().leave(client.claim);
             self.metrics.ended(client.claim.class);
         }

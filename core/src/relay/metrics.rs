@@ -28,6 +28,8 @@ pub(crate) struct RelayMetrics {
     dropped: Family<Reason, Counter>,
     /// STUN binding requests answered.
     pub(super) bindings: Counter,
+    /// Packets of the courier's answered.
+    pub(super) couriered: Counter,
 }
 
 impl RelayMetrics {
@@ -44,6 +46,11 @@ impl RelayMetrics {
         registry.register("offhook_relay_refused", "Requests refused, by reason", self.refused.clone());
         registry.register("offhook_relay_dropped", "Datagrams dropped, by reason", self.dropped.clone());
         registry.register("offhook_relay_bindings", "STUN binding requests answered", self.bindings.clone());
+        registry.register(
+            "offhook_courier_packets",
+            "Packets that the courier answered",
+            self.couriered.clone(),
+        );
     }
 
     pub(super) fn allocated(&self, class: RelayClass) {

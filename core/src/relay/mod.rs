@@ -9,9 +9,14 @@
 //!                                   +--> policy: which peers, quota /
 //! ```
 //!
+//! On the UDP socket STUN is answered, too, and the [courier](offhook_proto::courier) is served.
+//!
 //! Each client, which is an address or a connection, has a state machine of its own, so that nothing that one does can touch
 //! another. Nothing at all is kept of anybody who has not shown a ticket.
 
+mod courier;
+#[doc(hidden)]
+pub mod fuzz;
 mod gate;
 mod hub;
 mod metrics;
@@ -36,6 +41,7 @@ pub use policy::{PeerPolicy, PeerRefusal};
 pub use quota::RelayQuotas;
 
 use crate::net::stun;
+use courier::Courier;
 use gate::Gate;
 use hub::{Hub, Parts};
 use policy::Policy;
@@ -49,6 +55,9 @@ pub const RELAYED_PORTS: (u16, u16) = (49_152, 65_535);
 
 /// After an error of the listener: it has no more files, as a rule.
 const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
+
+/// Bytes that wait on the listening socket.
+const RECEIVE_BUFFER: usize = 4 << 20;
 
 /// Ports that are tried where any will do and UDP and TCP must have the same.
 const TRIES: usize = 16;
@@ -199,8 +208,9 @@ fn parts(config: RelayConfig, addr: Option<SocketAddr>) -> Result<Parts, RelayEr
     let peers = config.policy.unwrap_or(PeerPolicy { private, loopback: false });
     let own = host.into_iter().chain(config.own_ips).chain(addr.map(|addr| addr.ip()));
     let policy = Policy::new(peers, own, relayed_ips.clone(), addr.map(|addr| addr.port()));
+    let courier = Courier::new(config.issuer.clone());
     let gate = Gate::new(config.issuer, rand::random());
-    Ok(Parts { gate, policy, quotas: config.quotas, relayed_ips, ports: config.ports })
+    Ok(Parts { gate, courier, policy, quotas: config.quotas, relayed_ips, ports: config.ports })
 }
 
 /// The address that it listens on; if it is none in particular, the host's: the most public of each family.
@@ -232,6 +242,8 @@ async fn listen(addr: SocketAddr) -> std::io::Result<(UdpSocket, TcpListener, So
     loop {
         tries += 1;
         let udp = stun::bind(addr)?;
+        // As far as the system permits: voices that come at the same moment are not to be lost.
+        socket2::SockRef::from(&udp).set_recv_buffer_size(RECEIVE_BUFFER)?;
         let bound = udp.local_addr()?;
         match TcpListener::bind(bound).await {
             Ok(tcp) => return Ok((udp, tcp, bound)),

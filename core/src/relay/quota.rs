@@ -129,10 +129,6 @@ impl Quotas {
         self.users.remove(&(claim.class, claim.terminal));
         self.sources.remove(&claim.source);
     }
-
-    pub(super) fn total(&self) -> usize {
-        self.total
-    }
 }
 
 /// Counts by key. A key that has none takes no room.
@@ -235,7 +231,7 @@ mod tests {
             assert_eq!(quotas.enter(claim, &limits), Ok(()));
             quotas.leave(claim);
         }
-        assert_eq!(quotas.total(), 0);
+        assert_eq!(quotas.total, 0);
         assert!(quotas.users.0.is_empty() && quotas.sources.0.is_empty());
     }
 

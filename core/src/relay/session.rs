@@ -138,7 +138,6 @@ impl Session {
             Ask::Allocate { .. } => self.allocate(open, now),
             Ask::Refresh { .. } | Ask::Permit { .. } | Ask::Bind { .. } => answer,
         };
-        // One of two addresses is none: the machine takes such an allocation for one that failed.
         let answer = answer.ok_or(No::Capacity)?;
         if is_success(&answer) {
             self.granted(ask, id, &answer, now);
@@ -148,7 +147,7 @@ impl Session {
 
     /// Asks the machine for the sockets that it wants, until it has an answer.
     fn allocate(&mut self, open: &mut Open<'_>, now: Instant) -> Option<Vec<u8>> {
-        let (at, mut failed) = (self.clock(now), false);
+        let (at, mut last_failed) = (self.clock(now), false);
         while let TurnServerPollRet::AllocateSocket {
             transport,
             listen_addr,
@@ -158,7 +157,7 @@ impl Session {
         } = self.machine.poll(at)
         {
             let opened = open(family);
-            failed |= opened.is_err();
+            last_failed = opened.is_err();
             self.relayed.extend(opened.ok());
             self.machine.allocated_socket(
                 transport,
@@ -171,7 +170,8 @@ impl Session {
             );
         }
         let answer = self.machine.poll_transmit(at).map(|transmit| transmit.data);
-        answer.filter(|_| !failed || self.relayed.is_empty())
+        // Of two addresses the machine takes the last one asked for as the one that counts: it would forget the other.
+        answer.filter(|_| !last_failed || self.relayed.is_empty())
     }
 
     /// Whether there is room for what a request wants to add.
@@ -219,7 +219,7 @@ impl Session {
     }
 
     /// What a datagram of the client's that is no request has for a peer.
-    pub(super) fn to_peer<'a>(&mut self, datagram: &'a [u8], now: Instant) -> Option<ToPeer<'a>> {
+    pub(super) fn relay_out<'a>(&mut self, datagram: &'a [u8], now: Instant) -> Option<ToPeer<'a>> {
         let at = self.clock(now);
         let sent = self.machine.recv(Transmit::new(datagram, TransportType::Udp, self.client, LISTEN), at)?;
         let DelayedMessageOrChannelSend::Range(datagram, range) = sent.data else { return None };
@@ -232,7 +232,7 @@ impl Session {
     }
 
     /// Puts what a peer sends to a relayed address into `out`, as the client is to have it. `false` if he is to have nothing.
-    pub(super) fn to_client(
+    pub(super) fn relay_in(
         &mut self,
         relayed: SocketAddr,
         peer: SocketAddr,
@@ -281,8 +281,11 @@ impl Session {
             }
         };
         self.relayed.retain(|addr| !closed.contains(addr));
+        // The machine does not say when channels end, though it looks for those that have.
+        let channels = self.channels.iter().map(|(.., until)| *until).filter(|until| *until > now);
+        let next = channels.chain([now + wait]).min().unwrap_or(now + wait);
         // What ends at that moment is not over at it, but after it.
-        (closed, (now + wait + Duration::from_millis(10)).min(idle_until))
+        (closed, (next + Duration::from_millis(10)).min(idle_until))
     }
 
     fn feed(&mut self, message: &[u8], now: Instant) -> Option<Vec<u8>> {
@@ -310,3 +313,6 @@ fn data_indication(peer: SocketAddr, data: &[u8]) -> Vec<u8> {
     message.push_attribute_unchecked(&Data::new(data));
     message.finish()
 }
+
+#[cfg(test)]
+mod tests;

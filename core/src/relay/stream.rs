@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::hub::{Client, From, Hub, MAX_DATAGRAM, Outlet};
 use super::udp::Kind;
@@ -16,7 +16,7 @@ use super::udp::Kind;
 /// Packets that wait for a connection's other end to read; further ones are dropped.
 const QUEUE: usize = 128;
 
-/// How long a connection without an allocation stays, from its beginning or from the last message.
+/// How long a connection without an allocation stays, from its beginning or from the end of the last one.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// How long the other end may take to read.
@@ -38,7 +38,7 @@ pub(super) fn take_frame(buffer: &mut BytesMut) -> Result<Option<Bytes>, NotTurn
     let (length, padded) = match Kind::of(buffer) {
         Kind::Message => (STUN_HEADER + said, STUN_HEADER + said),
         Kind::Channel => (PREFIX + said, (PREFIX + said).next_multiple_of(4)),
-        Kind::Unknown => return Err(NotTurn),
+        Kind::Courier | Kind::Unknown => return Err(NotTurn),
     };
     if padded > MAX_DATAGRAM {
         return Err(NotTurn);
@@ -85,23 +85,34 @@ async fn read<S: AsyncRead>(
     client: &mut Option<Arc<Client>>,
 ) {
     let mut buffer = BytesMut::with_capacity(2 * MAX_DATAGRAM);
+    let mut until = Instant::now() + PATIENCE;
     loop {
         match take_frame(&mut buffer) {
             Ok(Some(frame)) => on_frame(hub, &frame, from, client),
             Err(NotTurn) => return hub.metrics.dropped("malformed"),
             Ok(None) => {
                 buffer.reserve(MAX_DATAGRAM);
-                let read = reader.read_buf(&mut buffer);
-                // With an allocation, that one's end counts.
-                let result = match client {
-                    Some(client) if !client.is_over() => read.await,
-                    Some(_) | None => match timeout(PATIENCE, read).await {
-                        Ok(result) => result,
-                        Err(_) => return,
-                    },
+                let present = client.as_ref().filter(|client| !client.is_over());
+                if present.is_some() {
+                    until = Instant::now() + PATIENCE;
+                }
+                let ended = async {
+                    match present {
+                        Some(client) => client.over().await,
+                        None => sleep_until(until).await,
+                    }
                 };
-                if !result.is_ok_and(|length| length > 0) {
-                    return;
+                tokio::select! {
+                    result = reader.read_buf(&mut buffer) => match result {
+                        Ok(0) | Err(_) => return,
+                        Ok(_) => {}
+                    },
+                    () = ended => {
+                        if present.is_none() {
+                            return;
+                        }
+                        until = Instant::now() + PATIENCE;
+                    }
                 }
             }
         }
@@ -117,7 +128,7 @@ fn on_frame(hub: &Arc<Hub>, frame: &[u8], from: &From, client: &mut Option<Arc<C
             }
         }
         (Kind::Channel, Some(present)) => hub.on_data(present, frame),
-        (Kind::Channel | Kind::Unknown, _) => hub.metrics.dropped("no_way"),
+        (Kind::Channel | Kind::Courier | Kind::Unknown, _) => hub.metrics.dropped("no_way"),
     }
 }
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use offhook_proto::courier::FIRST_BYTE;
 use tokio::net::UdpSocket;
 
 use super::hub::{Client, From, Hub, MAX_DATAGRAM, Outlet};
@@ -21,6 +22,8 @@ const SWEEP: usize = 64;
 pub(super) enum Kind {
     /// A STUN message, TURN's among them.
     Message,
+    /// For the courier.
+    Courier,
     /// Data on a channel.
     Channel,
     /// Nothing that is served here.
@@ -32,6 +35,7 @@ impl Kind {
     pub(super) fn of(datagram: &[u8]) -> Self {
         match datagram.first() {
             Some(0..=3) => Self::Message,
+            Some(&FIRST_BYTE) => Self::Courier,
             Some(64..=79) => Self::Channel,
             Some(_) | None => Self::Unknown,
         }
@@ -93,6 +97,7 @@ impl Listener {
             }
             (Kind::Channel, Some(client)) => self.hub.on_data(&client, datagram),
             (Kind::Channel, None) => self.hub.metrics.dropped("no_way"),
+            (Kind::Courier, _) => self.hub.on_courier(datagram, from, &self.socket),
             (Kind::Unknown, _) => self.hub.metrics.dropped("malformed"),
         }
     }
@@ -112,6 +117,58 @@ impl Listener {
         if self.clients.len() >= self.sweep_at {
             self.clients.retain(|_, client| !client.is_over());
             self.sweep_at = (self.clients.len() * 2).max(SWEEP);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use offhook_proto::identity::TerminalKey;
+    use offhook_proto::relay::{RelayClass, TicketIssuer};
+
+    use super::*;
+    use crate::clock::wall_clock;
+    use crate::relay::gate::{Gate, REALM};
+    use crate::relay::request::Ask;
+    use crate::relay::{RelayConfig, parts};
+
+    #[test]
+    fn datagrams_are_told_apart_by_the_first_byte() {
+        let kind = |first: u8| Kind::of(&[first, 0, 0, 0]);
+        assert!((0..=3).all(|first| kind(first) == Kind::Message));
+        assert_eq!(kind(4), Kind::Courier);
+        assert!((64..=79).all(|first| kind(first) == Kind::Channel));
+        assert!((5..64).chain(80..=255).all(|first| kind(first) == Kind::Unknown));
+        assert_eq!(Kind::of(&[]), Kind::Unknown);
+    }
+
+    /// Whoever comes and goes, again and again from new ports.
+    #[tokio::test]
+    async fn clients_whose_allocations_are_over_are_forgotten() {
+        let issuer = TicketIssuer::new([7; 32]);
+        let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+        let mut parts = parts(RelayConfig::new(issuer.clone()), socket.local_addr().ok()).unwrap();
+        parts.gate = Gate::new(issuer.clone(), [1; 32]);
+        let nonce = parts.gate.nonce(wall_clock());
+        let terminal = TerminalKey::from_seed([1; 32]).public();
+        let ticket = issuer.issue(RelayClass::Guest, &terminal, Vec::new(), wall_clock());
+        let user = parts.gate.user(&ticket.username, wall_clock()).unwrap();
+        let mut listener = Listener::new(Arc::new(Hub::new(parts)), socket);
+        let allocate = Ask::Allocate { family: None, additional: false, lifetime: None };
+        let end = Ask::Refresh { family: None, lifetime: Some(0) };
+        for n in 0..500_u16 {
+            let from = SocketAddr::from((Ipv4Addr::LOCALHOST, 10_000 + n));
+            let mut send = |ask: &Ask, id: u128| {
+                let request = ask.write(id.into(), &user.name, REALM, &nonce, &user.key);
+                listener.on_datagram(&request, from);
+            };
+            send(&allocate, 1);
+            send(&end, 2);
+            let client = listener.clients.get(&from).expect("an allocation, although the quota is one");
+            assert!(client.is_over());
+            assert!(listener.clients.len() <= SWEEP + 1, "{}", listener.clients.len());
         }
     }
 }

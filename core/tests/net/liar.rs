@@ -100,7 +100,7 @@ pub struct Seen {
 
 enum Command {
     Dial(Multiaddr, oneshot::Sender<PeerId>),
-    Ask(PeerId, Request, oneshot::Sender<Option<Response>>),
+    Ask(PeerId, Box<Request>, oneshot::Sender<Option<Response>>),
 }
 
 /// A running liar. Gone when dropped.
@@ -184,7 +184,7 @@ impl Liar {
     pub async fn ask_all(&self, peer: PeerId, requests: Vec<Request>) -> Vec<Option<Response>> {
         let ask = |request| {
             let (reply, answer) = oneshot::channel();
-            let _ = self.commands.send(Command::Ask(peer, request, reply));
+            let _ = self.commands.send(Command::Ask(peer, Box::new(request), reply));
             async { answer.await.unwrap() }
         };
         let all = futures::future::join_all(requests.into_iter().map(ask));
@@ -241,7 +241,7 @@ async fn run(
                     dialled.push(reply);
                 }
                 Command::Ask(peer, request, reply) => {
-                    asked.insert(swarm.behaviour_mut().signal.send_request(&peer, request), reply);
+                    asked.insert(swarm.behaviour_mut().signal.send_request(&peer, *request), reply);
                 }
             },
             event = swarm.select_next_some() => match event {

@@ -130,10 +130,9 @@ impl Client {
     pub async fn allocated(link: Link, ticket: &RelayTicket) -> (Self, SocketAddr) {
         let family = if link.remote().is_ipv4() { AddressFamily::IPV4 } else { AddressFamily::IPV6 };
         let mut client = Self::new(link, ticket, family);
-        match client.event().await {
-            TurnEvent::AllocationCreated(_, relayed) => (client, relayed),
-            other => panic!("no allocation: {other:?}"),
-        }
+        let event = client.event().await;
+        let TurnEvent::AllocationCreated(_, relayed) = event else { panic!("no allocation: {event:?}") };
+        (client, relayed)
     }
 
     pub fn clock(&self) -> turn_types::Instant {
@@ -215,7 +214,10 @@ impl Client {
                 TurnEvent::ChannelCreated(..) => return true,
                 TurnEvent::ChannelCreateFailed(..) => return false,
                 TurnEvent::PermissionCreated(..) | TurnEvent::PermissionCreateFailed(..) => {}
-                other => panic!("{other:?}"),
+                other @ (TurnEvent::AllocationCreated(..)
+                | TurnEvent::AllocationCreateFailed(_)
+                | TurnEvent::TcpConnected(_)
+                | TurnEvent::TcpConnectFailed(_)) => panic!("{other:?}"),
             }
         }
     }

@@ -4,3 +4,6 @@
 
 mod calls;
 mod client;
+mod courier;
+mod raw;
+mod refusals;
