@@ -2,9 +2,10 @@
 
 mod candidates;
 mod handshake;
+mod relays;
 mod report;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,8 +28,6 @@ use super::voice::{Voice, VoiceEvent, VoiceLink};
 const STUN_QUEUE: usize = 64;
 const SESSION_QUEUE: usize = 16;
 const VOICE_QUEUE: usize = 32;
-/// Relays of a leg.
-const MAX_RELAYS: usize = 2;
 /// How often the statistics are published and the time-outs looked at.
 const TICK: Duration = Duration::from_millis(250);
 /// How long a closing leg waits for its last packet to leave.
@@ -81,8 +80,12 @@ pub(super) struct Driver {
     cancel: CancellationToken,
     /// Fingerprint of the other end's certificate, once known.
     pinned: Option<[u8; 32]>,
-    disclosed: bool,
-    relays: Vec<Relay>,
+    /// Connections to relays come from here if given.
+    bind: Option<IpAddr>,
+    /// One for each connection to a relay.
+    streams: JoinSet<()>,
+    /// Since when the path is a direct one.
+    direct_since: Option<Instant>,
     /// Our candidates that have not been told.
     candidates: Vec<String>,
     /// Where signalling says that the other end may be, best first.
@@ -120,8 +123,13 @@ impl Driver {
         let socket = MediaSocket::bind(config.bind, stun_tx, tunnel_tx)
             .map_err(|error| MediaError::Bind(error.kind()))?;
         let (hosts, allow_loopback) = host_addresses(config, &socket);
-        let mut ice = Ice::new(config.role, allow_loopback);
-        let candidates = hosts.into_iter().filter_map(|host| ice.add_host(host)).collect();
+        let mut ice = Ice::new(config.role, allow_loopback, config.relay_only);
+        for host in hosts {
+            // Its line comes with disclosure.
+            let _ = ice.add_host(host);
+        }
+        // How others see our address is of no use to a leg that does not show it.
+        let stun_servers = if config.relay_only { &[] } else { &config.stun_servers[..] };
         let link = Arc::new(VoiceLink::new(socket.clone()));
         let (voice_tx, voice) = mpsc::channel(VOICE_QUEUE);
         let (session_tx, session) = mpsc::channel(SESSION_QUEUE);
@@ -132,7 +140,7 @@ impl Driver {
             endpoint: quic::endpoint(socket.clone()).map_err(|error| MediaError::Bind(error.kind()))?,
             identity: Identity::generate()?,
             ice,
-            gatherer: Gatherer::new(&config.stun_servers, now),
+            gatherer: Gatherer::new(stun_servers, now),
             voice: Voice::spawn(&config.audio, link.clone(), voice_tx)?,
             link,
             socket,
@@ -140,9 +148,10 @@ impl Driver {
             stats: ends.stats,
             cancel: ends.cancel,
             pinned: None,
-            disclosed: false,
-            relays: config.relays.iter().take(MAX_RELAYS).cloned().collect(),
-            candidates,
+            bind: config.bind,
+            streams: JoinSet::new(),
+            direct_since: None,
+            candidates: Vec::new(),
             targets: Vec::new(),
             handshakes: JoinSet::new(),
             session: None,
@@ -152,6 +161,7 @@ impl Driver {
             keep_alive_due: now,
             last_word: LastWord::Bye(None),
         };
+        config.relays.iter().for_each(|relay| driver.add_relay(relay));
         Ok((driver, Inputs { commands: ends.commands, stun, tunnel, voice, session }))
     }
 
@@ -186,7 +196,8 @@ impl Driver {
 
     /// Waits for one thing to happen and deals with it.
     async fn step(&mut self, inputs: &mut Inputs, tick: &mut tokio::time::Interval) -> Flow {
-        let timers = self.ice.poll_timeout().into_iter().chain(self.gatherer.poll_timeout()).min();
+        let timers = [self.ice.poll_timeout(), self.gatherer.poll_timeout(), self.socket.relay_timeout()];
+        let timers = timers.into_iter().flatten().min();
         let wake = timers.map_or_else(|| tokio::time::sleep(TICK), |at| tokio::time::sleep_until(at.into()));
         let listening = self.role == Role::Callee && self.pinned.is_some() && self.session.is_none();
         tokio::select! {
@@ -196,6 +207,7 @@ impl Driver {
                 None => return Flow::End,
             },
             Some(message) = inputs.stun.recv() => self.on_stun(&message).await,
+            () = self.socket.relay_news() => {}
             Some(packet) = inputs.tunnel.recv() => self.emit(MediaEvent::Tunnel(packet)).await,
             Some(event) = inputs.voice.recv() => return self.on_voice(event).await,
             Some(event) = inputs.session.recv() => return self.on_session(event).await,
@@ -221,11 +233,7 @@ impl Driver {
                     tracing::debug!(refused, "candidates of the other end are of no use");
                 }
             }
-            Command::AddRelay(relay) => {
-                if self.relays.len() < MAX_RELAYS {
-                    self.relays.push(relay);
-                }
-            }
+            Command::AddRelay(relay) => self.add_relay(&relay),
             Command::StartAudio => {
                 self.talking.get_or_insert_with(Instant::now);
                 self.voice.start();
@@ -308,6 +316,7 @@ impl Driver {
         self.endpoint.close(self.last_word.code().into(), b"");
         // The good-bye leaves with the endpoint's next step; what the other end answers does not matter.
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.endpoint.wait_idle()).await;
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.leave_relays()).await;
         self.voice.finish().await;
     }
 }

@@ -32,7 +32,7 @@ pub fn stun(message: &[u8]) {
     }
     let mut ice = agent(now);
     ice.handle_stun(now, &StunIn { source: THERE, local: HERE, bytes: message.to_vec() });
-    assert!(!has_moved(&mut ice), "without the password no message moves a call");
+    assert!(!has_moved(&mut ice, now), "without the password no message moves a call");
 }
 
 /// Lines that the other end calls its candidates (RFC 8839 section 5.1).
@@ -44,7 +44,7 @@ pub fn candidates(lines: &str) {
     assert_eq!(lines.lines().filter(|line| again.add_remote(line, now)).count(), taken);
     ice.handle_timeout(now);
     let mut targets = Vec::new();
-    while let Some(output) = ice.poll_output() {
+    while let Some(output) = ice.poll_output(now) {
         match output {
             IceOutput::Transmit { remote, .. } if !targets.contains(&remote) => targets.push(remote),
             IceOutput::Transmit { .. } => {}
@@ -57,15 +57,15 @@ pub fn candidates(lines: &str) {
 
 /// An agent that looks for a path.
 fn agent(now: Instant) -> Ice {
-    let mut ice = Ice::new(Role::Caller, false);
+    let mut ice = Ice::new(Role::Caller, false, false);
     ice.disclose(now);
     ice.set_remote("user".to_owned(), "a password that is long enough".to_owned(), now);
     ice.add_host(HERE);
     ice
 }
 
-fn has_moved(ice: &mut Ice) -> bool {
-    std::iter::from_fn(|| ice.poll_output())
+fn has_moved(ice: &mut Ice, now: Instant) -> bool {
+    std::iter::from_fn(|| ice.poll_output(now))
         .any(|output| matches!(output, IceOutput::Genuine(_) | IceOutput::Path(_)))
 }
 

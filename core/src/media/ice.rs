@@ -1,6 +1,7 @@
 //! Connectivity checks (ICE, RFC 8445) around the sans-IO agent of the `is` crate.
 //!
-//! What this adds: nothing leaves before disclosure; candidates of the other end are bounded and filtered; an
+//! What this adds: nothing leaves before disclosure but through a relay, since until then the agent knows none of our
+//! own addresses; candidates of the other end are bounded and filtered; an
 //! address counts as genuine only after a STUN message with valid MESSAGE-INTEGRITY came from it; an answer counts
 //! only from where the check went to (RFC 8445 section 7.2.5.2.1); and until a pair is nominated, packets may
 //! already take the *early path* (in the prototype waiting for the nomination cost a second when a handshake packet
@@ -11,27 +12,36 @@
 //! So such an address is the weakest clue: the path goes there only if nothing better is known, leaves it at once
 //! when a check comes from an address that signalling told, and otherwise a round trip later, when the other end has
 //! answered a check of ours; a copy that comes behind its original moves nothing at all ([`Replays`]).
+//!
+//! A path through a relay is nominated like any other, while it rings already. The agent goes on to check all pairs and
+//! nominates a better one when it works; a direct path that has proved itself both ways is taken even before that.
 
 mod replays;
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use is::stun::{StunMessage, StunPacket};
-use is::{Candidate, CandidateKind, IceAgent, IceAgentEvent, IceCreds, Protocol};
+use is::{Candidate, CandidateKind, IceAgent, IceAgentEvent, IceCreds, Protocol, default_local_preference};
+use offhook_proto::relay::RelayTransport;
 
+use super::relay::Relayed;
 use super::socket::StunIn;
 use super::types::{Path, Role};
 use replays::{Replays, Verdict};
 
 /// Candidates of the other end that are tried.
 pub(super) const MAX_REMOTE: usize = 32;
-/// Candidates of our own.
-const MAX_LOCAL: usize = 16;
+/// Candidates of our own: hosts, as servers see them, and at two relays.
+const MAX_LOCAL: usize = 20;
+/// Pairs that are checked, the best first: those of a peer with sixteen candidates, of which we have eight hosts and two
+/// relays. A pair costs a check every 200 ms while nothing is found.
+const MAX_PAIRS: usize = 160;
 /// Longest line of a candidate in bytes; real ones are below 150.
 const MAX_LINE: usize = 256;
-/// Senders of authenticated checks that are remembered before disclosure.
+/// Authenticated checks that are kept until they may be answered.
 const MAX_EARLY: usize = 8;
 /// Addresses that signalling did not tell and from which authenticated messages are taken all the same. The agent
 /// remembers each of them, so a peer that sends from ever new ports is cut off here.
@@ -46,14 +56,16 @@ const INITIAL_RTO: Duration = Duration::from_millis(100);
 /// While no pair is nominated checks go on at this pace for eight seconds, which is what a call waits for.
 const SEARCH_RTO: Duration = Duration::from_millis(200);
 const SEARCH_RETRANSMITS: usize = 42;
+/// How long the search goes on once a path through a relay is there.
+const SEARCH: Duration = Duration::from_secs(8);
 /// Afterwards each pair is checked once a second.
 const KEEP_RTO: Duration = Duration::from_millis(1_000);
 const KEEP_RETRANSMITS: usize = 8;
 
 /// What ICE wants done.
 pub(super) enum IceOutput {
-    /// Send this STUN message.
-    Transmit { local: IpAddr, remote: SocketAddr, bytes: Vec<u8> },
+    /// Send this STUN message, from our address or from the one at a relay.
+    Transmit { local: SocketAddr, remote: SocketAddr, bytes: Vec<u8> },
     /// This address has proved to be the other end's.
     Genuine(SocketAddr),
     /// Signalling told these addresses of the other end, best first; none has proved to lead there yet.
@@ -62,58 +74,86 @@ pub(super) enum IceOutput {
     Path(Path),
 }
 
-/// What speaks for a path before one is nominated, from weak to strong.
+/// What speaks for a path, from weak to strong. Behind a relay as good as before it, if nothing is nominated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Clue {
     /// A check came from there, an address that nobody told: a NAT's new port, or somebody's copy.
     Shown,
     /// A check came from there, and signalling told the address.
     Told,
-    /// A check of ours was answered from there.
+    /// A check of ours was answered from there, through a relay.
+    AnsweredByRelay,
+    /// The caller has chosen it, through a relay.
+    NominatedByRelay,
+    /// A check of ours was answered from there, straight.
     Answered,
+    /// The caller has chosen it, straight.
+    Nominated,
 }
 
 /// See the module's documentation.
 pub(super) struct Ice {
     agent: IceAgent,
+    /// Whether the other end may see our own addresses.
     disclosed: bool,
+    relay_only: bool,
     allow_loopback: bool,
+    /// Our own addresses, which the agent does not know before disclosure.
+    kept: Vec<Candidate>,
+    /// Our addresses at relays.
+    relayed: Vec<Relayed>,
     remote: Option<IceCreds>,
     remote_addresses: Vec<SocketAddr>,
-    /// Lines that came before the credentials or before disclosure.
+    /// Those of them that are at a relay of the other end.
+    remote_relayed: Vec<SocketAddr>,
+    /// Candidates that came before the credentials.
     held: Vec<Candidate>,
-    early_senders: Vec<(SocketAddr, SocketAddr)>,
+    /// Checks that came before they could be answered.
+    early: Vec<StunIn>,
     genuine: Vec<SocketAddr>,
     replays: Replays,
-    /// What the path follows that packets take until one is nominated.
-    early: Option<Clue>,
-    nominated: bool,
+    /// What speaks for the path in use.
+    chosen: Option<Clue>,
+    /// Its end on our side.
+    chosen_local: Option<SocketAddr>,
+    /// Until when pairs are checked often though there is a path through a relay.
+    search_until: Option<Instant>,
     outputs: VecDeque<IceOutput>,
 }
 
+/// Whom to show as the relay of a path that uses the other end's only.
+const THEIR_RELAY: &str = "the other side's relay";
+
 impl Ice {
-    /// An agent with fresh credentials that keeps silent until [`Ice::disclose`].
-    pub(super) fn new(role: Role, allow_loopback: bool) -> Ice {
+    /// An agent with fresh credentials. With `relay_only` it never uses our own addresses.
+    pub(super) fn new(role: Role, allow_loopback: bool, relay_only: bool) -> Ice {
         let mut agent = IceAgent::new(IceCreds::new());
         agent.set_controlling(role == Role::Caller);
         agent.set_timing_advance(TIMING_ADVANCE);
         agent.set_initial_stun_rto(INITIAL_RTO);
-        agent.set_max_stun_rto(SEARCH_RTO);
-        agent.set_max_stun_retransmits(SEARCH_RETRANSMITS);
-        Ice {
+        agent.set_max_candidate_pairs(MAX_PAIRS);
+        agent.set_local_preference(local_preference);
+        let mut ice = Ice {
             agent,
             disclosed: false,
+            relay_only,
             allow_loopback,
+            kept: Vec::new(),
+            relayed: Vec::new(),
             remote: None,
             remote_addresses: Vec::new(),
+            remote_relayed: Vec::new(),
             held: Vec::new(),
-            early_senders: Vec::new(),
+            early: Vec::new(),
             genuine: Vec::new(),
             replays: Replays::default(),
-            early: None,
-            nominated: false,
+            chosen: None,
+            chosen_local: None,
+            search_until: None,
             outputs: VecDeque::new(),
-        }
+        };
+        ice.search();
+        ice
     }
 
     /// User name fragment and password of this end.
@@ -122,14 +162,59 @@ impl Ice {
         (creds.ufrag.clone(), creds.pass.clone())
     }
 
-    /// Adds an address of an interface. Returns its line for the other end, unless it adds nothing new.
+    /// Adds an address of an interface. Returns its line for the other end, unless it adds nothing new or must not be
+    /// told yet.
     pub(super) fn add_host(&mut self, address: SocketAddr) -> Option<String> {
-        self.add_local(Candidate::host(address, Protocol::Udp).ok()?)
+        self.add_own(Candidate::host(address, Protocol::Udp).ok()?)
     }
 
-    /// Adds the address under which a STUN server saw packets from `base`.
+    /// Adds the address under which a STUN server saw packets from `base`. Like [`Ice::add_host`].
     pub(super) fn add_reflexive(&mut self, mapped: SocketAddr, base: SocketAddr) -> Option<String> {
-        self.add_local(Candidate::server_reflexive(mapped, base, Protocol::Udp).ok()?)
+        self.add_own(Candidate::server_reflexive(mapped, base, Protocol::Udp).ok()?)
+    }
+
+    /// Adds an address at a relay. Returns its line for the other end, in which no address of ours stands.
+    pub(super) fn add_relayed(&mut self, relayed: Relayed, now: Instant) -> Option<String> {
+        // The agent sorts by this address, and shows it to nobody.
+        let any = if relayed.address.is_ipv4() {
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+        } else {
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+        };
+        let rank = SocketAddr::new(any, relayed.rank);
+        let candidate = Candidate::relayed(relayed.address, rank, Protocol::Udp).ok()?;
+        self.relayed.retain(|known| known.address != relayed.address);
+        self.relayed.push(relayed);
+        let line = self.add_local(candidate)?;
+        self.agent.handle_timeout(now);
+        // RFC 8839 section 5.1.
+        Some(line.replacen(" rport 0", " rport 9", 1))
+    }
+
+    /// An address at a relay is gone.
+    pub(super) fn remove_relayed(&mut self, address: SocketAddr, now: Instant) {
+        self.relayed.retain(|known| known.address != address);
+        let is_gone = |c: &Candidate| c.kind() == CandidateKind::Relayed && c.addr() == address;
+        let gone = self.agent.local_candidates().find(is_gone);
+        if let Some(gone) = gone {
+            self.agent.invalidate_candidate(&gone);
+            if self.chosen_local == Some(address) {
+                (self.chosen, self.chosen_local) = (None, None);
+                self.search();
+            }
+            self.handle_timeout(now);
+        }
+    }
+
+    fn add_own(&mut self, candidate: Candidate) -> Option<String> {
+        if self.shows_itself() {
+            return self.add_local(candidate);
+        }
+        let new = !self.kept.iter().any(|kept| kept.addr() == candidate.addr());
+        if new && !self.relay_only && self.kept.len() < MAX_LOCAL {
+            self.kept.push(candidate);
+        }
+        None
     }
 
     fn add_local(&mut self, candidate: Candidate) -> Option<String> {
@@ -142,18 +227,31 @@ impl Ice {
 
     /// The other end's credentials, from signed signalling. Only the first count.
     pub(super) fn set_remote(&mut self, ufrag: String, pass: String, now: Instant) {
-        if self.remote.is_none() {
-            self.remote = Some(IceCreds { ufrag, pass });
-            self.begin(now);
+        if self.remote.is_some() {
+            return;
         }
+        let remote = IceCreds { ufrag, pass };
+        self.agent.set_remote_credentials(remote.clone());
+        self.remote = Some(remote);
+        for candidate in std::mem::take(&mut self.held) {
+            self.agent.add_remote_candidate(candidate);
+        }
+        self.begin(now);
     }
 
-    /// Addresses may be shown from now on: checks begin, waiting ones are answered.
-    pub(super) fn disclose(&mut self, now: Instant) {
-        if !self.disclosed {
-            self.disclosed = true;
+    /// Our own addresses may be shown from now on: returns their lines for the other end, checks begin, waiting ones
+    /// are answered.
+    pub(super) fn disclose(&mut self, now: Instant) -> Vec<String> {
+        self.disclosed = true;
+        if !self.shows_itself() {
+            return Vec::new();
+        }
+        let kept = std::mem::take(&mut self.kept);
+        let lines = kept.into_iter().filter_map(|candidate| self.add_local(candidate)).collect();
+        if self.remote.is_some() {
             self.begin(now);
         }
+        lines
     }
 
     /// Takes a candidate line of the other end, from signed signalling. False if it is refused.
@@ -170,10 +268,12 @@ impl Ice {
             return true;
         }
         self.remote_addresses.push(address);
-        if self.is_active() {
+        if candidate.kind() == CandidateKind::Relayed {
+            self.remote_relayed.push(address);
+        }
+        if self.remote.is_some() {
             self.agent.add_remote_candidate(candidate);
-            self.agent.handle_timeout(now);
-            self.tell_targets();
+            self.begin(now);
         } else {
             self.held.push(candidate);
         }
@@ -203,15 +303,21 @@ impl Ice {
             (true, Verdict::Copied) => None,
             (true, Verdict::Refused) => return,
         };
-        if self.is_active() {
-            if !self.prove(message.source) {
-                return;
-            }
-            if let Some(clue) = clue {
-                self.consider(clue, message.source, message.local);
-            }
-        } else if clue.is_some() && self.early_senders.len() < MAX_EARLY {
-            self.early_senders.push((message.source, message.local));
+        let visible = self.shows_itself() || self.is_relayed(message.local);
+        if self.remote.is_some() && visible {
+            self.take(now, message, stun, clue);
+        } else if clue.is_some() && !self.relay_only && self.early.len() < MAX_EARLY {
+            self.early.push(message.clone());
+        }
+    }
+
+    /// Takes an authenticated message that may be answered.
+    fn take(&mut self, now: Instant, message: &StunIn, stun: StunMessage<'_>, clue: Option<Clue>) {
+        if !self.prove(message.source) {
+            return;
+        }
+        if let Some(clue) = clue {
+            self.consider(clue, message.source, message.local);
         }
         let packet = StunPacket {
             proto: Protocol::Udp,
@@ -219,29 +325,32 @@ impl Ice {
             destination: message.local,
             message: stun,
         };
-        // Without the other end's credentials the agent only queues the request, so nothing leaves yet.
         self.agent.handle_packet(now, packet);
         self.handle_timeout(now);
     }
 
     /// Lets time pass.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
-        if self.is_active() {
+        if self.search_until.is_some_and(|until| until <= now) {
+            self.keep();
+        }
+        if self.remote.is_some() {
             self.agent.handle_timeout(now);
         }
     }
 
     /// When [`Ice::handle_timeout`] should be called next.
     pub(super) fn poll_timeout(&mut self) -> Option<Instant> {
-        if self.is_active() { self.agent.poll_timeout() } else { None }
+        self.remote.as_ref()?;
+        self.agent.poll_timeout()
     }
 
     /// What to do now; ask until there is nothing left.
-    pub(super) fn poll_output(&mut self) -> Option<IceOutput> {
+    pub(super) fn poll_output(&mut self, now: Instant) -> Option<IceOutput> {
         while let Some(event) = self.agent.poll_event() {
             match event {
                 IceAgentEvent::NominatedSend { source, destination, .. } => {
-                    self.nominate(source, destination)
+                    self.nominate(source, destination, now)
                 }
                 IceAgentEvent::IceRestart(_)
                 | IceAgentEvent::IceConnectionStateChange(_)
@@ -254,7 +363,7 @@ impl Ice {
         let transmit = self.agent.poll_transmit()?;
         let bytes = Vec::from(transmit.contents);
         self.replays.sent(&bytes, transmit.destination);
-        Some(IceOutput::Transmit { local: transmit.source.ip(), remote: transmit.destination, bytes })
+        Some(IceOutput::Transmit { local: transmit.source, remote: transmit.destination, bytes })
     }
 
     /// The round-trip time that the checks measured on the nominated pair.
@@ -262,39 +371,59 @@ impl Ice {
         self.agent.nominated_pair_rtt()
     }
 
-    fn is_active(&self) -> bool {
-        self.disclosed && self.remote.is_some()
+    /// Whether our own addresses take part.
+    fn shows_itself(&self) -> bool {
+        self.disclosed && !self.relay_only
     }
 
+    fn is_relayed(&self, local: SocketAddr) -> bool {
+        self.relayed.iter().any(|relayed| relayed.address == local)
+    }
+
+    /// There are new pairs to be checked, and perhaps checks to be answered.
     fn begin(&mut self, now: Instant) {
-        let Some(remote) = self.remote.clone().filter(|_| self.disclosed) else { return };
-        self.agent.set_remote_credentials(remote);
-        for candidate in std::mem::take(&mut self.held) {
-            self.agent.add_remote_candidate(candidate);
+        if self.chosen < Some(Clue::Nominated) {
+            self.search();
+            self.search_until = Some(now + SEARCH).filter(|_| self.chosen.is_some());
         }
         self.tell_targets();
-        for (source, local) in std::mem::take(&mut self.early_senders) {
-            if self.prove(source) {
-                let told = self.remote_addresses.contains(&source);
-                self.consider(if told { Clue::Told } else { Clue::Shown }, source, local);
+        for message in std::mem::take(&mut self.early) {
+            let Ok(stun) = StunMessage::parse(&message.bytes) else { continue };
+            if !self.shows_itself() && !self.is_relayed(message.local) {
+                self.early.push(message);
+            } else if self.agent.accepts_message(&stun) {
+                let told = self.remote_addresses.contains(&message.source);
+                self.take(now, &message, stun, Some(if told { Clue::Told } else { Clue::Shown }));
             }
-            // One waiting request is answered per call.
-            self.agent.handle_timeout(now);
         }
         self.agent.handle_timeout(now);
     }
 
+    fn search(&mut self) {
+        self.agent.set_max_stun_rto(SEARCH_RTO);
+        self.agent.set_max_stun_retransmits(SEARCH_RETRANSMITS);
+    }
+
+    fn keep(&mut self) {
+        self.search_until = None;
+        self.agent.set_max_stun_rto(KEEP_RTO);
+        self.agent.set_max_stun_retransmits(KEEP_RETRANSMITS);
+    }
+
     /// Names the addresses that are worth a try before any check has come back.
     fn tell_targets(&mut self) {
-        if self.nominated || self.remote_addresses.is_empty() {
+        if self.chosen >= Some(Clue::NominatedByRelay) || self.remote.is_none() || !self.shows_itself() {
             return;
         }
-        let mut remotes: Vec<_> =
-            self.agent.remote_candidates().filter(|c| self.remote_addresses.contains(&c.addr())).collect();
+        let told =
+            |c: &Candidate| self.remote_addresses.contains(&c.addr()) && c.kind() != CandidateKind::Relayed;
+        let mut remotes: Vec<_> = self.agent.remote_candidates().filter(told).collect();
         // What a server saw works across NATs and is one address each; of a host's own many lead nowhere.
         remotes.sort_by_key(|candidate| candidate.kind() == CandidateKind::Host);
-        let targets = remotes.iter().map(|candidate| candidate.addr()).take(MAX_TRIAL).collect();
-        self.outputs.push_back(IceOutput::Told(targets));
+        let targets: Vec<_> = remotes.iter().map(|candidate| candidate.addr()).take(MAX_TRIAL).collect();
+        if !targets.is_empty() {
+            self.outputs.push_back(IceOutput::Told(targets));
+        }
     }
 
     /// Notes that an authenticated message came from `source`; false if there are too many such addresses.
@@ -313,20 +442,56 @@ impl Ice {
 
     /// Takes the path that `clue` speaks for, if nothing as good speaks for another.
     fn consider(&mut self, clue: Clue, source: SocketAddr, local: SocketAddr) {
-        if !self.nominated && self.early < Some(clue) {
-            self.early = Some(clue);
-            self.outputs.push_back(IceOutput::Path(Path::Direct { local, remote: source }));
+        let path = self.path(local, source);
+        let clue = match (clue, &path) {
+            (Clue::Answered, Path::Relayed { .. }) => Clue::AnsweredByRelay,
+            (clue, Path::Tunnel | Path::Relayed { .. } | Path::Direct { .. }) => clue,
+        };
+        if self.chosen < Some(clue) {
+            (self.chosen, self.chosen_local) = (Some(clue), Some(local));
+            self.outputs.push_back(IceOutput::Path(path));
         }
     }
 
-    fn nominate(&mut self, local: SocketAddr, remote: SocketAddr) {
-        if !self.nominated {
-            self.nominated = true;
-            self.agent.set_max_stun_rto(KEEP_RTO);
-            self.agent.set_max_stun_retransmits(KEEP_RETRANSMITS);
-        }
+    fn nominate(&mut self, local: SocketAddr, remote: SocketAddr, now: Instant) {
         self.prove(remote);
-        self.outputs.push_back(IceOutput::Path(Path::Direct { local, remote }));
+        let path = self.path(local, remote);
+        let clue = match path {
+            Path::Tunnel | Path::Relayed { .. } => Clue::NominatedByRelay,
+            Path::Direct { .. } => Clue::Nominated,
+        };
+        // A direct path that works both ways is as good as nominated; only its end brings a relay back.
+        if self.chosen == Some(Clue::Answered) && clue == Clue::NominatedByRelay {
+            return;
+        }
+        (self.chosen, self.chosen_local) = (Some(clue), Some(local));
+        match clue {
+            Clue::NominatedByRelay if self.shows_itself() => {
+                self.search_until.get_or_insert(now + SEARCH);
+            }
+            Clue::Shown
+            | Clue::Told
+            | Clue::AnsweredByRelay
+            | Clue::NominatedByRelay
+            | Clue::Answered
+            | Clue::Nominated => self.keep(),
+        }
+        self.outputs.push_back(IceOutput::Path(path));
+    }
+
+    fn path(&self, local: SocketAddr, remote: SocketAddr) -> Path {
+        if let Some(ours) = self.relayed.iter().find(|relayed| relayed.address == local) {
+            return Path::Relayed { relay: ours.relay.clone(), transport: ours.transport, local, remote };
+        }
+        if self.remote_relayed.contains(&remote) {
+            return Path::Relayed {
+                relay: Arc::from(THEIR_RELAY),
+                transport: RelayTransport::Udp,
+                local,
+                remote,
+            };
+        }
+        Path::Direct { local, remote }
     }
 
     /// Where a check may be sent to: one host, with a port, and loopback only if we use it ourselves. IPv6's
@@ -342,6 +507,19 @@ impl Ice {
             }
         };
         single && address.port() != 0 && (self.allow_loopback || !address.ip().is_loopback())
+    }
+}
+
+/// As the agent does by itself, except among relays: there the address that [`Ice::add_relayed`] gives tells the rank.
+fn local_preference(candidate: &Candidate, same_kind: usize) -> u32 {
+    match candidate.kind() {
+        CandidateKind::Relayed => {
+            let best = default_local_preference(candidate, 0);
+            best.saturating_sub(u32::from(candidate.local().port()) * 2)
+        }
+        CandidateKind::Host | CandidateKind::PeerReflexive | CandidateKind::ServerReflexive => {
+            default_local_preference(candidate, same_kind)
+        }
     }
 }
 

@@ -12,14 +12,15 @@
 //!    ├── socket   UDP + virtual peer address; tells STUN from QUIC; knows the current path
 //!    ├── gather   STUN client: how others see our address          (sans-IO)
 //!    ├── ice      connectivity checks, which addresses are genuine (sans-IO)
+//!    ├── relay    TURN client: addresses that show nothing of us  (sans-IO)
 //!    ├── quic     pinned certificates, transport settings
 //!    ├── session  what runs over the QUIC connection: control stream and datagrams
 //!    └── voice    one thread: microphone -> Opus -> RTP, RTP -> jitter buffer -> loudspeaker
 //! ```
 //!
 //! QUIC sees one constant, virtual peer address. The socket maps it to the current [`Path`], so the keys can be
-//! agreed while it rings through packets carried by signalling ([`Path::Tunnel`]), and the connection moves to a
-//! direct path without noticing. Only authenticated STUN and signed signalling can change the path.
+//! agreed while it rings through packets carried by signalling ([`Path::Tunnel`]) or by a relay ([`Path::Relayed`]),
+//! and the connection moves to a direct path without noticing. Only authenticated STUN and signed signalling can change the path.
 
 mod driver;
 #[doc(hidden)]
@@ -29,6 +30,7 @@ mod hosts;
 mod ice;
 mod leg;
 mod quic;
+mod relay;
 mod session;
 mod socket;
 mod types;

@@ -9,6 +9,11 @@
 //! When voice is to flow and no path is known yet, [`MediaSocket::try_out`] lets packets go to a few addresses that
 //! signed signalling has told, and those of an established connection in from there, for a moment and within a budget:
 //! behind two NATs that saves the round trip that the checks need. It does not change the path.
+//!
+//! A relay is used through the same socket. Its packets are told from others by its address, and those of a channel from
+//! QUIC ones, with which they share the first byte (RFC 9443 section 2), by the channel's number.
+
+mod relayed;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -29,7 +34,9 @@ use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 
+use super::relay::{Datagram, Delivery};
 use super::types::Path;
+use relayed::Outlets;
 
 /// The address that QUIC believes to talk to (from TEST-NET-1, RFC 5737, which never appears on a network).
 pub(super) const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 1);
@@ -52,9 +59,10 @@ const MAX_ERRORS: usize = 32;
 const RECEIVE_BUFFER: usize = 65_536;
 
 /// A STUN message from the network.
+#[derive(Clone)]
 pub(super) struct StunIn {
     pub(super) source: SocketAddr,
-    /// The address that it was sent to.
+    /// The address that it was sent to, which may be at a relay.
     pub(super) local: SocketAddr,
     pub(super) bytes: Vec<u8>,
 }
@@ -86,6 +94,7 @@ struct Inner {
 pub(super) struct MediaSocket {
     halves: Vec<Half>,
     inner: Mutex<Inner>,
+    relays: Outlets,
     stun: mpsc::Sender<StunIn>,
     tunnel: mpsc::Sender<Vec<u8>>,
     bytes_sent: AtomicU64,
@@ -124,7 +133,9 @@ impl MediaSocket {
             tunnel_received: TunnelBudget::default(),
             buffer: vec![0; RECEIVE_BUFFER],
         };
+        let bound = halves.first().map_or(PEER, |half| half.bound);
         Ok(Arc::new(MediaSocket {
+            relays: Outlets::new(bound),
             halves,
             inner: Mutex::new(inner),
             stun,
@@ -201,9 +212,13 @@ impl MediaSocket {
     }
 
     /// Sends a STUN message, from `local` if given. Lost if the kernel refuses it, as any packet may be.
-    pub(super) fn send_stun(&self, local: Option<IpAddr>, remote: SocketAddr, bytes: &[u8]) {
+    pub(super) fn send_stun(&self, local: Option<SocketAddr>, remote: SocketAddr, bytes: &[u8]) {
+        if local.is_some_and(|local| self.send_relayed(local, remote, bytes)) {
+            return;
+        }
+        let src_ip = local.map(|local| local.ip());
         let transmit =
-            Transmit { destination: remote, ecn: None, contents: bytes, segment_size: None, src_ip: local };
+            Transmit { destination: remote, ecn: None, contents: bytes, segment_size: None, src_ip };
         // A full send buffer or an ICMP error reported late is not worth more than the next retransmission.
         let _ = self.send(&transmit);
     }
@@ -290,22 +305,32 @@ impl MediaSocket {
     fn sort(&self, inner: &mut Inner, meta: &RecvMeta, local: SocketAddr) {
         let buffer = std::mem::take(&mut inner.buffer);
         let source = SocketAddr::new(meta.addr.ip().to_canonical(), meta.addr.port());
-        let known = inner.authenticated.contains(&source);
-        let on_trial = inner.on_trial().any(|address| address == source);
         self.bytes_received.fetch_add(meta.len as u64, Relaxed);
         for packet in buffer[..meta.len.min(buffer.len())].chunks(meta.stride.max(1)) {
-            if is_stun(packet) {
-                // When the agent is busy the message is lost and will be repeated.
-                let _ = self.stun.try_send(StunIn { source, local, bytes: packet.to_vec() });
-            } else if known && is_quic(packet) || on_trial && is_short(packet) {
-                inner.ready.push_back(packet.to_vec());
-            } else if is_quic(packet) {
-                self.hold(inner, source, packet);
-            } else {
-                self.refused.fetch_add(1, Relaxed);
+            match self.unwrap_relayed(source, packet) {
+                Datagram::Other => self.sort_packet(inner, source, local, packet),
+                Datagram::Handled => {}
+                Datagram::Data(Delivery { local, source, bytes }) => {
+                    self.sort_packet(inner, source, local, &bytes)
+                }
             }
         }
         inner.buffer = buffer;
+    }
+
+    fn sort_packet(&self, inner: &mut Inner, source: SocketAddr, local: SocketAddr, packet: &[u8]) {
+        let known = inner.authenticated.contains(&source);
+        let on_trial = inner.on_trial().any(|address| address == source);
+        if is_stun(packet) {
+            // When the agent is busy the message is lost and will be repeated.
+            let _ = self.stun.try_send(StunIn { source, local, bytes: packet.to_vec() });
+        } else if known && is_quic(packet) || on_trial && is_short(packet) {
+            inner.ready.push_back(packet.to_vec());
+        } else if is_quic(packet) {
+            self.hold(inner, source, packet);
+        } else {
+            self.refused.fetch_add(1, Relaxed);
+        }
     }
 }
 
@@ -357,7 +382,6 @@ impl AsyncUdpSocket for MediaSocket {
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         let mut inner = self.lock();
         match inner.path.clone() {
-            Path::Relayed { .. } => Ok(()),
             Path::Tunnel => {
                 let addresses = inner.take_trial();
                 if addresses.is_empty() {
@@ -367,8 +391,11 @@ impl AsyncUdpSocket for MediaSocket {
                 self.send_on_trial(&addresses, transmit);
                 Ok(())
             }
-            Path::Direct { local, remote } => {
+            Path::Relayed { local, remote, .. } | Path::Direct { local, remote } => {
                 drop(inner);
+                if self.send_relayed(local, remote, transmit.contents) {
+                    return Ok(());
+                }
                 let transmit = Transmit { destination: remote, src_ip: Some(local.ip()), ..transmit.clone() };
                 match self.send(&transmit) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
@@ -436,8 +463,9 @@ struct Poller {
 impl UdpPoller for Poller {
     fn poll_writable(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let half = match self.socket.path() {
-            Path::Tunnel | Path::Relayed { .. } => return Poll::Ready(Ok(())),
-            Path::Direct { remote, .. } => self.socket.half_for(remote),
+            Path::Tunnel => return Poll::Ready(Ok(())),
+            // A relay's packets are lost rather than waiting.
+            Path::Relayed { remote, .. } | Path::Direct { remote, .. } => self.socket.half_for(remote),
         };
         let Some(half) = half else { return Poll::Ready(Ok(())) };
         let socket = self.socket.clone();

@@ -1,6 +1,7 @@
 //! Two legs on loopback, with the test in the place of signalling.
 
 mod hostile;
+mod relayed;
 pub(super) mod score;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

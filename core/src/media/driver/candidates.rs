@@ -13,10 +13,11 @@ const CANDIDATES_PER_EVENT: usize = 16;
 impl Driver {
     /// Sends what the sans-IO parts have to send and follows what ICE has found.
     pub(super) async fn pump(&mut self) {
+        self.drive_relays().await;
         while let Some((server, request)) = self.gatherer.poll(Instant::now()) {
             self.socket.send_stun(None, server, &request);
         }
-        while let Some(output) = self.ice.poll_output() {
+        while let Some(output) = self.ice.poll_output(Instant::now()) {
             match output {
                 IceOutput::Transmit { local, remote, bytes } => {
                     self.socket.send_stun(Some(local), remote, &bytes)
@@ -32,13 +33,13 @@ impl Driver {
     }
 
     pub(super) async fn disclose(&mut self) {
-        self.disclosed = true;
-        self.ice.disclose(Instant::now());
+        let lines = self.ice.disclose(Instant::now());
+        self.candidates.extend(lines);
         self.tell_candidates().await;
     }
 
-    async fn tell_candidates(&mut self) {
-        while self.disclosed && !self.candidates.is_empty() {
+    pub(super) async fn tell_candidates(&mut self) {
+        while !self.candidates.is_empty() {
             let rest = self.candidates.split_off(self.candidates.len().min(CANDIDATES_PER_EVENT));
             let told = std::mem::replace(&mut self.candidates, rest);
             self.emit(MediaEvent::Candidates(told)).await;
@@ -68,6 +69,10 @@ impl Driver {
             return;
         }
         let first = !self.socket.path().carries_voice();
+        match &path {
+            Path::Direct { .. } => drop(self.direct_since.get_or_insert_with(Instant::now)),
+            Path::Tunnel | Path::Relayed { .. } => self.direct_since = None,
+        }
         self.socket.set_path(path.clone());
         if self.session.is_some() {
             self.emit(MediaEvent::PathChanged(path)).await;

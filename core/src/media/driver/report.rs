@@ -19,6 +19,7 @@ impl Driver {
             // The call's own packets keep the NATs' mappings from now on.
             self.gatherer.stop();
         }
+        self.spare_relays(now);
         self.keep_alive(now);
         match self.missing(now) {
             Some(error) => self.fail(error).await,

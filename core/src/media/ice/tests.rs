@@ -29,17 +29,20 @@ impl Pair {
     /// Each end's address is told to the other or not.
     fn telling(disclosed: [bool; 2], told: [bool; 2]) -> Pair {
         let addresses = ["10.0.0.1:1000".parse().unwrap(), "10.0.0.2:2000".parse().unwrap()];
-        let mut ends = [Ice::new(Role::Caller, false), Ice::new(Role::Callee, false)];
+        let mut ends = [Ice::new(Role::Caller, false, false), Ice::new(Role::Callee, false, false)];
         let now = Instant::now();
-        let lines: Vec<String> =
-            ends.iter_mut().zip(addresses).map(|(end, address)| end.add_host(address).unwrap()).collect();
+        for (end, address) in ends.iter_mut().zip(addresses) {
+            assert_eq!(end.add_host(address), None, "not before disclosure");
+        }
+        let lines =
+            addresses.map(|a| format!("candidate:1 1 udp 2130706430 {} {} typ host", a.ip(), a.port()));
         let creds: Vec<_> = ends.iter().map(Ice::credentials).collect();
         for n in 0..2 {
             let (ufrag, pass) = creds[1 - n].clone();
             ends[n].set_remote(ufrag, pass, now);
             assert!(!told[1 - n] || ends[n].add_remote(&lines[1 - n], now));
             if disclosed[n] {
-                ends[n].disclose(now);
+                assert_eq!(ends[n].disclose(now).len(), 1);
             }
         }
         let (paths, genuine, sent) = ([None, None], [vec![], vec![]], [0, 0]);
@@ -49,7 +52,7 @@ impl Pair {
 
     fn collect(&mut self) {
         for n in 0..2 {
-            while let Some(output) = self.ends[n].poll_output() {
+            while let Some(output) = self.ends[n].poll_output(self.now) {
                 match output {
                     IceOutput::Transmit { remote, bytes, .. } => {
                         self.sent[n] += 1;
@@ -112,7 +115,7 @@ fn both_ends_find_the_path_within_two_round_trips() {
     let [a, b] = pair.addresses;
     assert_eq!(pair.paths, [direct(a, b), direct(b, a)]);
     assert_eq!(pair.genuine, [vec![b], vec![a]]);
-    assert!(pair.ends.iter().all(|end| end.nominated));
+    assert!(pair.ends.iter().all(|end| end.chosen == Some(Clue::Nominated)));
 }
 
 #[test]
@@ -166,7 +169,7 @@ fn forged_checks_change_nothing() {
 
 #[test]
 fn useless_candidates_are_refused_and_the_rest_bounded() {
-    let mut ice = Ice::new(Role::Caller, false);
+    let mut ice = Ice::new(Role::Caller, false, false);
     let now = Instant::now();
     let line =
         |address: &str, port: u32, proto: &str| format!("candidate:1 1 {proto} 1 {address} {port} typ host");
@@ -189,7 +192,7 @@ fn useless_candidates_are_refused_and_the_rest_bounded() {
     assert!(!ice.add_remote(&format!("{} x {}", line("10.0.0.1", 9, "udp"), "y".repeat(300)), now));
     let taken = (1..100).filter(|n| ice.add_remote(&line("10.0.0.1", *n, "udp"), now)).count();
     assert_eq!(taken, MAX_REMOTE);
-    assert!(Ice::new(Role::Caller, true).add_remote(&line("127.0.0.1", 9, "udp"), now));
+    assert!(Ice::new(Role::Caller, true, false).add_remote(&line("127.0.0.1", 9, "udp"), now));
 }
 
 /// Where a pair's packets go while somebody copies all messages and sends them this much later (or earlier).
@@ -256,7 +259,7 @@ fn an_answer_counts_only_from_where_the_check_went() {
         }
     }
     assert!(answers > 3);
-    assert!(!pair.ends[0].nominated && !pair.genuine[0].contains(&intruder));
+    assert!(pair.ends[0].chosen < Some(Clue::Answered) && !pair.genuine[0].contains(&intruder));
 }
 
 #[test]

@@ -1,0 +1,353 @@
+//! One relay: which of its servers is used. They are tried UDP first, then TCP, then TLS, each with a head start before the
+//! next (as RFC 8305 does with addresses), and the first that gives an address wins. When that one is lost, all over again.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use offhook_proto::relay::{MAX_RELAY_SERVERS, RelayServer, RelayTransport};
+
+use super::client::{Client, NotOurs, PeerData};
+use super::{Delivery, Output, RelayEvent, Relayed, StreamId, Wire};
+use crate::media::types::Relay;
+
+/// Head start of a server before the next: with a round trip of 50 ms the two that an address takes fit in.
+const HEAD_START: Duration = Duration::from_millis(150);
+/// How long a server may take, everything included.
+const PATIENCE: Duration = Duration::from_secs(6);
+/// How long an address that is not needed may take to be given back.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// Pause before all servers are tried again; it doubles up to 64 times.
+const PAUSE: Duration = Duration::from_millis(500);
+const MAX_DOUBLINGS: u32 = 6;
+/// An address that lasted for so long was no failure.
+const LASTED: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Link {
+    /// The leg's socket.
+    Datagrams,
+    /// A connection of its own.
+    Stream(StreamId),
+}
+
+/// A server that is tried or used.
+struct Runner {
+    link: Link,
+    server: RelayServer,
+    /// None until the connection stands.
+    client: Option<Client>,
+    since: Instant,
+}
+
+/// See the module's documentation. Sans-IO.
+pub(super) struct Contest {
+    label: Arc<str>,
+    username: String,
+    password: String,
+    servers: Vec<RelayServer>,
+    index: u16,
+    /// Connections so far.
+    streams: u16,
+    /// The server whose turn is next, and when.
+    next: usize,
+    next_due: Instant,
+    runners: Vec<Runner>,
+    winner: Option<Runner>,
+    /// Those that give their address back.
+    leaving: Vec<Runner>,
+    /// Times in a row that nothing came of it.
+    failures: u32,
+    wanted: bool,
+}
+
+impl Contest {
+    /// Begins at once. `index` is the relay's place among the leg's.
+    pub(super) fn new(relay: &Relay, mut servers: Vec<RelayServer>, index: u16, now: Instant) -> Contest {
+        servers.truncate(MAX_RELAY_SERVERS);
+        servers.sort_by_key(|server| server.transport);
+        Contest {
+            label: relay.label.as_str().into(),
+            username: relay.username.clone(),
+            password: relay.password.clone(),
+            servers,
+            index,
+            streams: 0,
+            next: 0,
+            next_due: now,
+            runners: Vec::new(),
+            winner: None,
+            leaving: Vec::new(),
+            failures: 0,
+            wanted: true,
+        }
+    }
+
+    pub(super) fn has_server(&self, address: SocketAddr) -> bool {
+        self.servers.iter().any(|server| server.addr == address)
+    }
+
+    pub(super) fn has_stream(&self, id: StreamId) -> bool {
+        self.all().any(|runner| runner.link == Link::Stream(id))
+    }
+
+    /// Whether it has opened `local` for us.
+    pub(super) fn has_opened(&self, local: SocketAddr) -> bool {
+        self.winner.as_ref().is_some_and(|winner| winner.relayed().contains(&local))
+    }
+
+    /// Whether nothing is left to be done.
+    pub(super) fn is_over(&self) -> bool {
+        !self.wanted && self.runners.is_empty() && self.winner.is_none() && self.leaving.is_empty()
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let clients = self.all().filter_map(|runner| runner.client.as_ref()?.poll_timeout());
+        let limits = self.runners.iter().map(|runner| runner.since + PATIENCE);
+        let farewells = self.leaving.iter().map(|runner| runner.since + FAREWELL);
+        let turn = self.has_turn().then_some(self.next_due);
+        clients.chain(limits).chain(farewells).chain(turn).min()
+    }
+
+    /// Takes a datagram of a server.
+    pub(super) fn datagram(
+        &mut self,
+        source: SocketAddr,
+        bytes: &[u8],
+        now: Instant,
+    ) -> Result<Option<Delivery>, NotOurs> {
+        let ours = |runner: &&mut Runner| runner.link == Link::Datagrams && runner.server.addr == source;
+        let clients = self.all_mut().filter(ours).filter_map(|runner| runner.client.as_mut());
+        let data = { clients }.find_map(|client| client.receive(bytes, now).ok()).ok_or(NotOurs)?;
+        Ok(data.and_then(|data| self.delivery(Link::Datagrams, data)))
+    }
+
+    /// Takes a message of a connection.
+    pub(super) fn message(&mut self, id: StreamId, bytes: &[u8], now: Instant) -> Option<Delivery> {
+        let link = Link::Stream(id);
+        let client = self.all_mut().find(|runner| runner.link == link)?.client.as_mut()?;
+        // What the client does not understand is of no use to anybody else here.
+        let data = client.receive(bytes, now).ok().flatten()?;
+        self.delivery(link, data)
+    }
+
+    /// Only from the server in use.
+    fn delivery(&self, link: Link, data: PeerData) -> Option<Delivery> {
+        let winner = self.winner.as_ref().filter(|winner| winner.link == link)?;
+        let local = *winner.relayed().iter().find(|relayed| relayed.is_ipv4() == data.peer.is_ipv4())?;
+        Some(Delivery { local, source: data.peer, bytes: data.bytes })
+    }
+
+    /// Sends to a peer from an address at this relay.
+    pub(super) fn send(&mut self, peer: SocketAddr, bytes: &[u8], now: Instant, out: &mut Output) {
+        if let Some(winner) = &mut self.winner
+            && let Some(client) = &mut winner.client
+        {
+            if let Some(message) = client.send(peer, bytes, now) {
+                out.wire.push_back(winner.link.wire(winner.server, message));
+            }
+            winner.flush(out);
+        }
+    }
+
+    /// A connection stands.
+    pub(super) fn connected(&mut self, id: StreamId, local: SocketAddr, now: Instant) {
+        let Contest { username, password, .. } = self;
+        let runner = self.runners.iter_mut().find(|runner| runner.link == Link::Stream(id));
+        if let Some(runner) = runner.filter(|runner| runner.client.is_none()) {
+            runner.client = Some(Client::new(runner.server, local, username, password, now));
+        }
+    }
+
+    /// A connection has ended.
+    pub(super) fn disconnected(&mut self, id: StreamId, now: Instant, out: &mut Output) {
+        let link = Link::Stream(id);
+        self.runners.retain(|runner| runner.link != link);
+        self.leaving.retain(|runner| runner.link != link);
+        if let Some(lost) = self.winner.take_if(|winner| winner.link == link) {
+            self.lose(&lost, now, out);
+        }
+    }
+
+    /// Gives all back, or begins anew.
+    pub(super) fn want(&mut self, wanted: bool, now: Instant, out: &mut Output) {
+        if std::mem::replace(&mut self.wanted, wanted) == wanted {
+            return;
+        }
+        (self.next, self.next_due, self.failures) = (0, now, 0);
+        if !wanted {
+            if let Some(winner) = self.winner.take() {
+                winner.tell_lost(out);
+                self.runners.push(winner);
+            }
+            self.dismiss(now, out);
+        }
+    }
+
+    /// Lets time pass, and follows what the clients report.
+    pub(super) fn advance(&mut self, now: Instant, socket: SocketAddr, out: &mut Output) {
+        self.take_turns(now, socket, out);
+        for runner in self.all_mut() {
+            runner.advance(now, out);
+        }
+        self.settle_winner(now, out);
+        self.settle_runners(now, out);
+        self.leaving.retain_mut(|runner| {
+            let over = runner.is_closed() || runner.since + FAREWELL <= now;
+            if over {
+                runner.hang_up(out);
+            }
+            !over
+        });
+        if self.wanted && self.winner.is_none() && self.runners.is_empty() && self.next >= self.servers.len()
+        {
+            self.start_over(now);
+        }
+    }
+
+    fn has_turn(&self) -> bool {
+        self.wanted && self.winner.is_none() && self.next < self.servers.len()
+    }
+
+    fn start_over(&mut self, now: Instant) {
+        self.next = 0;
+        self.next_due = now + PAUSE * (1 << self.failures.min(MAX_DOUBLINGS));
+        self.failures += 1;
+    }
+
+    fn take_turns(&mut self, now: Instant, socket: SocketAddr, out: &mut Output) {
+        while self.has_turn() {
+            // The rest of a round need not wait for those that have failed.
+            let alone = self.next > 0 && self.runners.is_empty();
+            if self.next_due > now && !alone {
+                return;
+            }
+            let server = self.servers[self.next];
+            self.next += 1;
+            self.next_due = now + HEAD_START;
+            let (link, client) = match server.transport {
+                RelayTransport::Udp => {
+                    let client = Client::new(server, socket, &self.username, &self.password, now);
+                    (Link::Datagrams, Some(client))
+                }
+                RelayTransport::Tcp | RelayTransport::Tls => {
+                    let id = StreamId(u32::from(self.index) << 16 | u32::from(self.streams));
+                    self.streams = self.streams.wrapping_add(1);
+                    out.events.push_back(RelayEvent::Connect(id, server));
+                    (Link::Stream(id), None)
+                }
+            };
+            self.runners.push(Runner { link, server, client, since: now });
+        }
+    }
+
+    /// The first address decides.
+    fn settle_runners(&mut self, now: Instant, out: &mut Output) {
+        let mut index = 0;
+        while index < self.runners.len() {
+            let runner = &mut self.runners[index];
+            if runner.is_closed() || runner.since + PATIENCE <= now {
+                self.runners.remove(index).hang_up(out);
+            } else if self.winner.is_none() && !runner.relayed().is_empty() {
+                let mut winner = self.runners.remove(index);
+                winner.since = now;
+                for address in winner.relayed() {
+                    out.events.push_back(RelayEvent::Opened(self.relayed(&winner, *address)));
+                }
+                self.winner = Some(winner);
+            } else {
+                index += 1;
+            }
+        }
+        if self.winner.is_some() {
+            self.dismiss(now, out);
+        }
+    }
+
+    fn relayed(&self, winner: &Runner, address: SocketAddr) -> Relayed {
+        let transport = winner.server.transport;
+        let rank = transport as u16 * super::MAX_RELAYS as u16 + self.index;
+        Relayed { address, relay: self.label.clone(), transport, rank }
+    }
+
+    fn settle_winner(&mut self, now: Instant, out: &mut Output) {
+        if let Some(lost) = self.winner.take_if(|winner| winner.is_closed()) {
+            self.lose(&lost, now, out);
+            lost.hang_up(out);
+        }
+    }
+
+    fn lose(&mut self, lost: &Runner, now: Instant, out: &mut Output) {
+        lost.tell_lost(out);
+        if lost.since + LASTED <= now {
+            self.failures = 0;
+        }
+        self.start_over(now);
+    }
+
+    /// Those that still run give back what they have, or what they are about to get.
+    fn dismiss(&mut self, now: Instant, out: &mut Output) {
+        for mut runner in self.runners.drain(..) {
+            runner.since = now;
+            match &mut runner.client {
+                Some(client) => {
+                    client.leave(now);
+                    runner.flush(out);
+                    self.leaving.push(runner);
+                }
+                None => runner.hang_up(out),
+            }
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Runner> {
+        self.winner.iter().chain(&self.runners).chain(&self.leaving)
+    }
+
+    fn all_mut(&mut self) -> impl Iterator<Item = &mut Runner> {
+        self.winner.iter_mut().chain(&mut self.runners).chain(&mut self.leaving)
+    }
+}
+
+impl Link {
+    fn wire(self, server: RelayServer, bytes: Vec<u8>) -> Wire {
+        match self {
+            Link::Datagrams => Wire::Datagram { server: server.addr, bytes },
+            Link::Stream(id) => Wire::Stream { id, bytes },
+        }
+    }
+}
+
+impl Runner {
+    fn advance(&mut self, now: Instant, out: &mut Output) {
+        if let Some(client) = self.client.as_mut().filter(|client| client.poll_timeout() <= Some(now)) {
+            client.advance(now);
+        }
+        self.flush(out);
+    }
+
+    fn flush(&mut self, out: &mut Output) {
+        while let Some(message) = self.client.as_mut().and_then(Client::poll_message) {
+            out.wire.push_back(self.link.wire(self.server, message));
+        }
+    }
+
+    fn relayed(&self) -> &[SocketAddr] {
+        self.client.as_ref().map_or(&[], Client::relayed)
+    }
+
+    fn is_closed(&self) -> bool {
+        self.client.as_ref().is_some_and(Client::is_closed)
+    }
+
+    fn tell_lost(&self, out: &mut Output) {
+        out.events.extend(self.relayed().iter().copied().map(RelayEvent::Lost));
+    }
+
+    fn hang_up(&self, out: &mut Output) {
+        match self.link {
+            Link::Datagrams => {}
+            Link::Stream(id) => out.events.push_back(RelayEvent::Disconnect(id)),
+        }
+    }
+}

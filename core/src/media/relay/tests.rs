@@ -1,0 +1,135 @@
+use bytes::BytesMut;
+
+use super::client::MAX_PEERS;
+use super::stream::{NotTurn, take_message};
+use super::*;
+use std::time::Duration;
+
+const HERE: &str = "192.0.2.10:4000";
+
+fn server(transport: RelayTransport, host: u8) -> RelayServer {
+    RelayServer { transport, addr: SocketAddr::from(([198, 51, 100, host], 3_478)), pin: None }
+}
+
+fn relay(servers: Vec<RelayServer>) -> Relay {
+    Relay { label: "a".into(), servers, username: "u".into(), password: "p".into() }
+}
+
+fn relays() -> Relays {
+    Relays::new(HERE.parse().unwrap())
+}
+
+/// What happens until `end`, with its time in ms since `start`.
+fn run(relays: &mut Relays, start: Instant, end: Duration) -> Vec<(u128, String)> {
+    let mut log = Vec::new();
+    let mut now = start;
+    loop {
+        relays.handle_timeout(now);
+        let at = (now - start).as_millis();
+        while let Some(wire) = relays.poll_wire() {
+            let Wire::Datagram { server, .. } = wire else { panic!("no connection stands") };
+            log.push((at, format!("udp {}", server.ip())));
+        }
+        while let Some(event) = relays.poll_event() {
+            match event {
+                RelayEvent::Connect(_, server) => {
+                    log.push((at, format!("{} {}", server.transport.name(), server.addr.ip())))
+                }
+                RelayEvent::Disconnect(_) => log.push((at, "disconnect".into())),
+                RelayEvent::Opened(_) | RelayEvent::Lost(_) => panic!("nobody has answered"),
+            }
+        }
+        now = relays.poll_timeout().unwrap().max(now + Duration::from_millis(1));
+        if now > start + end {
+            return log;
+        }
+    }
+}
+
+#[test]
+fn servers_are_tried_one_after_the_other_udp_first() {
+    let (mut relays, start) = (relays(), Instant::now());
+    let servers = vec![
+        server(RelayTransport::Tls, 3),
+        server(RelayTransport::Tcp, 2),
+        server(RelayTransport::Udp, 1),
+        server(RelayTransport::Tcp, 4),
+    ];
+    assert!(relays.add(&relay(servers), start));
+    let log = run(&mut relays, start, Duration::from_millis(3_000));
+    let first = |what: &str| log.iter().find(|(_, done)| done == what).unwrap().0;
+    let begun = ["udp 198.51.100.1", "tcp 198.51.100.2", "tcp 198.51.100.4", "tls 198.51.100.3"].map(first);
+    assert_eq!(begun, [0, 150, 300, 450]);
+}
+
+#[test]
+fn a_relay_that_never_answers_is_asked_ever_more_seldom() {
+    let (mut relays, start) = (relays(), Instant::now());
+    relays.add(&relay(vec![server(RelayTransport::Udp, 1)]), start);
+    let log = run(&mut relays, start, Duration::from_secs(600));
+    // A round of at most 6 s has at most seven requests; pauses grow up to 32 s.
+    assert!((100..=150).contains(&log.len()), "{}", log.len());
+}
+
+#[test]
+fn one_that_can_t_be_reached_over_tcp_gives_way_at_once() {
+    let (mut relays, start) = (relays(), Instant::now());
+    let servers = vec![server(RelayTransport::Tcp, 1), server(RelayTransport::Tls, 2)];
+    relays.add(&relay(servers), start);
+    let Some(RelayEvent::Connect(id, _)) = relays.poll_event() else { panic!("TCP comes first") };
+    relays.disconnected(id, start);
+    let Some(RelayEvent::Connect(_, second)) = relays.poll_event() else { panic!("TLS need not wait") };
+    assert_eq!(second.transport, RelayTransport::Tls);
+}
+
+#[test]
+fn two_relays_and_no_more_and_none_twice() {
+    let (mut relays, now) = (relays(), Instant::now());
+    assert!(relays.add(&relay(vec![server(RelayTransport::Udp, 1)]), now));
+    assert!(!relays.add(&relay(vec![server(RelayTransport::Udp, 1)]), now), "the same one");
+    assert!(!relays.add(&relay(Vec::new()), now));
+    assert!(relays.add(&relay(vec![server(RelayTransport::Udp, 1), server(RelayTransport::Udp, 2)]), now));
+    assert!(!relays.add(&relay(vec![server(RelayTransport::Udp, 3)]), now));
+}
+
+#[test]
+fn nobody_but_the_relay_is_taken_for_it_and_its_garbage_for_nothing() {
+    let (mut relays, now) = (relays(), Instant::now());
+    relays.add(&relay(vec![server(RelayTransport::Udp, 1)]), now);
+    let channel = [&[0x40, 0, 0, 8][..], &[0x40; 8]].concat();
+    let elsewhere: SocketAddr = "198.51.100.9:3478".parse().unwrap();
+    for bytes in [&channel[..], &[0; 20], &[], &[0xff; 100], &[1, 3, 0, 0, 0x21, 0x12, 0xa4, 0x42]] {
+        assert_eq!(relays.datagram(elsewhere, bytes, now), Datagram::Other);
+        let from_relay = relays.datagram(server(RelayTransport::Udp, 1).addr, bytes, now);
+        assert!(!matches!(from_relay, Datagram::Data(_)), "no channel is bound: {from_relay:?}");
+    }
+    assert!(!relays.send(elsewhere, elsewhere, b"x", now), "nothing is opened yet");
+}
+
+#[test]
+fn messages_on_a_connection_are_told_apart_and_padding_goes() {
+    let stun = [&[1, 1, 0, 4][..], &[7; 20]].concat();
+    let data = [&[0x40, 1, 0, 5][..], b"voice", &[0; 3]].concat();
+    let whole = [&stun[..], &data, &stun].concat();
+    for cut in 0..whole.len() {
+        let mut buffer = BytesMut::from(&whole[..cut]);
+        let mut taken = Vec::new();
+        while let Some(message) = take_message(&mut buffer).unwrap() {
+            taken.push(message);
+        }
+        buffer.extend_from_slice(&whole[cut..]);
+        while let Some(message) = take_message(&mut buffer).unwrap() {
+            taken.push(message);
+        }
+        assert_eq!(taken, [&stun[..], &data[..9], &stun], "cut at {cut}");
+        assert!(buffer.is_empty());
+    }
+    for first in [4, 0x50, 0x80, 0xff] {
+        assert_eq!(take_message(&mut BytesMut::from(&[first; 30][..])), Err(NotTurn));
+    }
+}
+
+#[test]
+fn peers_of_a_client_are_bounded() {
+    const { assert!(MAX_PEERS >= super::super::ice::MAX_REMOTE, "every candidate of the other end has room") };
+}
