@@ -19,8 +19,8 @@ const ONLINE: Duration = Duration::from_secs(20);
 const RINGS: Duration = Duration::from_millis(700);
 /// What is not direct by then stays as it is.
 const DIRECT: Duration = Duration::from_secs(5);
-/// Long enough to judge a few words.
-const TALK: Duration = Duration::from_secs(4);
+/// Long enough that the score, a median over seconds, does not hang on the first one.
+const TALK: Duration = Duration::from_secs(6);
 /// What counts as having been heard.
 const HEARD: f64 = 0.7;
 
