@@ -30,6 +30,8 @@ pub struct Call {
     pub rang_ns: u64,
     /// When the callee's command was given.
     pub answered_ns: u64,
+    /// When the caller's terminal knew that it was answered.
+    pub accepted_ns: u64,
     /// When the caller heard the first sound.
     pub caller_heard_ns: u64,
     /// When the callee heard the first sound.
@@ -90,7 +92,7 @@ impl Call {
             let message = format!("the call ended before {name}: {}", event.value);
             Err(both(ProgramError::Failed { program: end.name().to_owned(), message }))
         };
-        step(caller, "accepted")?;
+        let accepted_ns = step(caller, "accepted")?.t_ns;
         let caller_audio = step(caller, "audio_started")?;
         let callee_audio = step(callee, "audio_started")?;
         let caller_heard_ns = step(caller, "first_audio")?.t_ns;
@@ -99,6 +101,7 @@ impl Call {
             dialled_ns,
             rang_ns,
             answered_ns,
+            accepted_ns,
             caller_heard_ns,
             callee_heard_ns,
             path: String::new(),
@@ -144,6 +147,11 @@ impl Call {
     /// From the command to dial to the callee's ring.
     pub fn dial_to_ring_ms(&self) -> f64 {
         milliseconds(self.dialled_ns, self.rang_ns)
+    }
+
+    /// From the command to answer until the caller's terminal knew.
+    pub fn answer_to_accepted_ms(&self) -> f64 {
+        milliseconds(self.answered_ns, self.accepted_ns)
     }
 
     /// From the command to answer to the first sound at the caller.

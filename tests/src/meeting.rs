@@ -19,8 +19,8 @@ const ONLINE: Duration = Duration::from_secs(20);
 const RINGS: Duration = Duration::from_millis(700);
 /// What is not direct by then stays as it is.
 const DIRECT: Duration = Duration::from_secs(5);
-/// Long enough to judge a few words.
-const TALK: Duration = Duration::from_secs(4);
+/// Long enough that the score, a median over seconds, does not hang on the first one.
+const TALK: Duration = Duration::from_secs(6);
 /// What counts as having been heard.
 const HEARD: f64 = 0.7;
 
@@ -103,6 +103,8 @@ pub struct Met {
     pub direct_possible: bool,
     /// How packets travelled in the end: `direct`, `relayed`, or nothing.
     pub path: Option<String>,
+    /// From the command to answer until the caller's terminal knew, which discloses its addresses then.
+    pub accepted_ms: Option<f64>,
     /// From the command to answer to the first sound at the caller.
     pub audio_ms: Option<f64>,
     /// From the command to answer until the call was direct at both ends.
@@ -165,6 +167,7 @@ impl Stage {
             meeting: meeting.name(),
             direct_possible: meeting.can_be_direct(),
             path: None,
+            accepted_ms: None,
             audio_ms: None,
             direct_ms: None,
             heard: None,
@@ -215,6 +218,7 @@ fn converse(ada: &mut Terminal, bob: &mut Terminal, met: &mut Met) -> Result<(),
     let (dialled_ns, rang_ns) = ring(ada, bob)?;
     bob.process.never("that it stopped ringing", RINGS, |event| event.name() == "ended")?;
     let mut call = Call::begin(ada, bob, dialled_ns, rang_ns)?;
+    met.accepted_ms = Some(call.answer_to_accepted_ms());
     met.audio_ms = Some(call.answer_to_audio_ms());
     // A call that never becomes direct goes on as it is.
     let _ = call.wait_direct(ada, bob, DIRECT);

@@ -69,9 +69,12 @@ fn line(met: &Met) -> String {
     let ms = |time: Option<f64>| time.map_or_else(|| "-".to_owned(), |time| format!("{time:.0}"));
     let heard = met.heard.map_or_else(String::new, |[a, b]| format!(", heard {a:.2} and {b:.2}"));
     let failure = met.failure.as_ref().map_or_else(String::new, |[what, _]| format!(", failed: {what}"));
-    let (audio, direct) = (ms(met.audio_ms), ms(met.direct_ms));
+    let [accepted, audio, direct] = [met.accepted_ms, met.audio_ms, met.direct_ms].map(ms);
     let path = met.path.as_deref().unwrap_or("none");
-    format!("{}: path {path}, audio {audio} ms, direct {direct} ms{heard}{failure}", met.meeting)
+    format!(
+        "{}: path {path}, accepted {accepted} ms, audio {audio} ms, direct {direct} ms{heard}{failure}",
+        met.meeting
+    )
 }
 
 fn report(met: &[Met], upkeep: Option<&Upkeep>) -> Result<Report, BenchError> {
