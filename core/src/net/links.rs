@@ -256,6 +256,13 @@ impl Links {
     pub(super) fn is_registered(&self, peer: &PeerId) -> bool {
         self.all.iter().any(|link| link.registered && link.peer.as_ref() == Some(peer))
     }
+
+    /// The addresses of all links to one node, that of `first` before the others: UDP may be blocked, and IPv6 be none.
+    fn configured(&self, peer: PeerId, first: usize) -> Vec<Multiaddr> {
+        let others = self.all.iter().enumerate().filter(|(at, link)| *at != first && link.peer == Some(peer));
+        let links = self.all.get(first).into_iter().chain(others.map(|(_, link)| link));
+        links.map(|link| link.addr.clone()).collect()
+    }
 }
 
 impl Driver {
@@ -289,11 +296,11 @@ impl Driver {
                 return self.link_up(index, peer, remote);
             }
             Some(peer) => {
-                let addr = link.addr.clone();
-                self.add_to_table(peer, std::slice::from_ref(&addr));
+                let addrs = self.links.configured(peer, index);
+                self.add_to_table(peer, &addrs);
                 DialOpts::peer_id(peer)
                     .condition(PeerCondition::DisconnectedAndNotDialing)
-                    .addresses(self.links.known.to_dial(peer, &[addr]))
+                    .addresses(self.links.known.to_dial(peer, &addrs))
                     .build()
             }
             None => DialOpts::unknown_peer_id().address(link.addr.clone()).build(),
