@@ -201,7 +201,9 @@ impl Stage {
                     ..TerminalPlan::speaking(&[], mic, &speaker)
                 },
                 Meeting::Apart(..) | Meeting::OneLan | Meeting::OneCarrier { .. } => {
-                    TerminalPlan::speaking(&self.directories[at].1.addresses, mic, &speaker)
+                    let directory = &self.directories[at].1;
+                    let ways = [directory.addresses.clone(), directory.front()].concat();
+                    TerminalPlan::speaking(&ways, mic, &speaker)
                 }
             };
             Terminal::start(account.fresh_copy()?, Some(host), plan)

@@ -86,6 +86,16 @@ impl Directory {
         })
     }
 
+    /// Its front, for those that only web traffic gets through to: over TCP and as a WebSocket, at each of its addresses.
+    pub fn front(&self) -> Vec<String> {
+        let of = |address: &String| {
+            let (host, peer) = (address.split("/tcp/").next()?, address.split("/p2p/").nth(1)?);
+            let ways = [format!("{host}/tcp/443/p2p/{peer}"), format!("{host}/tcp/443/tls/ws/p2p/{peer}")];
+            address.contains("/tcp/").then_some(ways)
+        };
+        self.addresses.iter().filter_map(of).flatten().collect()
+    }
+
     /// Where it keeps its key and records.
     pub fn data(&self) -> &Path {
         self.data.path()
@@ -166,7 +176,9 @@ fn http_get(address: &str, path: &str) -> std::io::Result<String> {
 fn address_in(event: &Event) -> Option<String> {
     let line = event.value.to_string();
     let mut words = line.split(|c: char| c.is_whitespace() || "\"',[]{}".contains(c));
-    words.find(|word| word.starts_with('/') && word.contains("/p2p/")).map(str::to_owned)
+    // Those of its front are the same on every host.
+    let own = |word: &&str| word.starts_with('/') && word.contains("/p2p/") && !word.contains("/tcp/443/");
+    words.find(own).map(str::to_owned)
 }
 
 fn name_of(host: Option<&Host>) -> String {
