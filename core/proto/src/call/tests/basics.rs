@@ -223,7 +223,7 @@ fn candidates_after_a_change_of_network_take_the_place_of_all_before() {
         Some(Message::Candidates { generation, .. }) if *at == ALICE => Some(generation),
         _ => None,
     });
-    assert_eq!(generations.last(), Some(1));
+    assert_eq!(generations.collect::<Vec<_>>().last(), Some(&1));
     let shown = |world: &World| world.terminals[BOB].media.values().next().unwrap().shown.clone();
     assert_eq!(shown(&world), [(3, false), (1, true)]);
 
