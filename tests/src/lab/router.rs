@@ -75,6 +75,8 @@ impl RouterCore {
             other.name()
         ))?;
         let interface = Interface::lan(Arc::clone(self), number, other, device, rank)?;
+        self.namespace.wait_up(&[&format!("p{number}"), "lan0"])?;
+        other.wait_up(&[device])?;
         let shared = Arc::new(Mutex::new(interface));
         held(&self.plugs).push(Arc::downgrade(&shared));
         Ok(shared)

@@ -5,9 +5,12 @@ use std::io::{self, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::LabError;
+
+/// A device that is not up by then never will be.
+const CABLES: Duration = Duration::from_secs(10);
 
 /// A network namespace that this process made; it and whatever still runs in it go when this is dropped.
 #[derive(Debug)]
@@ -46,6 +49,29 @@ impl Namespace {
     /// Runs lines of `ip` commands inside, in one process.
     pub fn ip(&self, lines: &str) -> Result<(), LabError> {
         run_with_input(Command::new("ip").args(["-n", &self.name, "-batch", "-"]), lines)
+    }
+
+    /// Waits until these devices carry packets: the kernel notices cables in its own time, up to a second where there are
+    /// many.
+    pub fn wait_up(&self, devices: &[&str]) -> Result<(), LabError> {
+        let end = Instant::now() + CABLES;
+        let shows = |device: &&str| {
+            let mut command = Command::new("ip");
+            command.args(["-n", &self.name, "-o", "link", "show", "dev", device]);
+            let output = command.output().map_err(|error| spawn_error(&command, error))?;
+            Ok(String::from_utf8_lossy(&output.stdout).contains("state UP"))
+        };
+        loop {
+            let all: Vec<bool> = devices.iter().map(shows).collect::<Result<_, LabError>>()?;
+            if all.iter().all(|up| *up) {
+                return Ok(());
+            }
+            if Instant::now() > end {
+                let message = format!("{devices:?} did not come up within {CABLES:?}");
+                return Err(LabError::Command { command: "ip link show".to_owned(), message });
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Loads an nftables script inside.
