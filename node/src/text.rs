@@ -141,7 +141,7 @@ fn path(path: PathKind, relay: Option<&RelayUse>) -> String {
         (PathKind::Signalling, _) => "through signalling only".into(),
         (PathKind::Direct, _) => "directly".into(),
         (PathKind::Relayed, Some(RelayUse { through, over })) => {
-            format!("through the relay {through} over {}, encrypted end to end", over.to_uppercase())
+            format!("through a relay ({through}, over {}), encrypted end to end", over.to_uppercase())
         }
         (PathKind::Relayed, None) => "through a relay, encrypted end to end".into(),
     }

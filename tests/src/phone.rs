@@ -70,6 +70,29 @@ impl Directory {
         self.addresses.first().cloned().unwrap_or_default()
     }
 
+    /// Waits until nobody has an address at its relay any more.
+    ///
+    /// # Errors
+    /// When that is not so within `time`, or it serves no `/metrics`.
+    pub fn wait_relay_left(&self, host: &Host, time: Duration) -> Result<(), ProgramError> {
+        const GAUGE: &str = "offhook_relay_allocations{";
+        let deadline = Instant::now() + time;
+        loop {
+            let metrics = host.run(|| http_get(&self.http, "/metrics"))??;
+            let gauges = metrics.lines().filter(|line| line.starts_with(GAUGE));
+            if gauges.filter_map(|line| line.rsplit(' ').next()).all(|value| value == "0") {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(ProgramError::Failed {
+                    program: self.process.name().to_owned(),
+                    message: "its relay is still in use".to_owned(),
+                });
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     /// What it says of its health, on the host on which it runs.
     ///
     /// # Errors

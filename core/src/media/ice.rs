@@ -122,7 +122,7 @@ pub(super) struct Ice {
 }
 
 /// Whom to show as the relay of a path that uses the other end's only.
-const THEIR_RELAY: &str = "the other side's relay";
+const THEIR_RELAY: &str = "the other side's";
 
 impl Ice {
     /// An agent with fresh credentials. With `relay_only` it never uses our own addresses.
@@ -203,6 +203,15 @@ impl Ice {
                 self.search();
             }
             self.handle_timeout(now);
+        }
+    }
+
+    /// A direct path has made relays superfluous: the other end leaves its own, so they are not checked any more.
+    pub(super) fn leave_relays(&mut self) {
+        let is_relayed = |c: &Candidate| c.kind() == CandidateKind::Relayed;
+        let theirs: Vec<_> = self.agent.remote_candidates().filter(is_relayed).collect();
+        for candidate in theirs {
+            self.agent.invalidate_candidate(&candidate);
         }
     }
 

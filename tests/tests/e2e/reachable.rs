@@ -102,6 +102,7 @@ fn a_terminal_that_has_met_its_directory_finds_its_front_when_only_port_443_is_o
     scene.pair.router_b.set_nat(Nat::OnlyTcp443)?;
     ring_in_the_end(&mut scene.ada, &mut scene.bob, NOTICED)?;
     scene.bob.restart(Some(&scene.pair.b))?;
+    scene.bob.process.wait("online", STEP)?;
     let Scene { ada: from, bob: to, .. } = &mut scene;
     for _ in 0..2 {
         from.process.send(&format!("text {} through the needle's eye", to.number()))?;

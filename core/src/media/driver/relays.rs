@@ -45,9 +45,10 @@ impl Driver {
     }
 
     /// Relays that a stable direct path has made superfluous are left.
-    pub(super) fn spare_relays(&self, now: Instant) {
+    pub(super) fn spare_relays(&mut self, now: Instant) {
         if self.session.is_some() && self.direct_since.is_some_and(|since| since + STABLE <= now) {
             self.socket.want_relays(false);
+            self.ice.leave_relays();
         }
     }
 
