@@ -100,8 +100,15 @@ pub struct Settings {
     pub http: Option<AddrOrNone>,
 
     /// Address of the front, which serves libp2p, TURN and the web on one TCP port for networks that let nothing else
-    /// through; or "none" [default: [::]:443, IPv6 and IPv4, if it may be had]
-    #[arg(long, env = "OFFHOOK_DIRECTORY_FRONT", value_name = "IP:PORT", hide_env_values = true)]
+    /// through; or "none"
+    #[arg(
+        long,
+        env = "OFFHOOK_DIRECTORY_FRONT",
+        value_name = "IP:PORT",
+        hide_env_values = true,
+        help = "Address of the front, which serves libp2p, TURN and the web on one TCP port for networks that let nothing \
+                else through; or \"none\" [default: [::]:443, IPv6 and IPv4, if it may be had]"
+    )]
     pub front: Option<AddrOrNone>,
 
     /// PEM file of the certificate that the front shows, and of those that vouch for it [default: one that is made at
