@@ -28,6 +28,7 @@ pub mod net;
 pub mod phone;
 pub mod relay;
 pub mod storage;
+mod tls;
 mod turn;
 #[cfg(feature = "http")]
 pub mod web;

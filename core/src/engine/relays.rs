@@ -14,10 +14,8 @@ use offhook_proto::relay::{GuestClaim, RelayTicket};
 
 use super::{Engine, Internal};
 use crate::TurnServer;
-use crate::media::Relay;
+use crate::media::{MAX_RELAYS, Relay};
 
-/// Relays that a leg uses (see [`MediaConfig::relays`](crate::media::MediaConfig::relays)).
-const MAX_RELAYS: usize = 2;
 /// Directories of a callee that are asked for a guest's ticket, one after another.
 const MAX_ASKED: usize = 2;
 

@@ -38,6 +38,7 @@ mod urgency;
 mod voice;
 
 pub use leg::MediaLeg;
+pub use relay::MAX_RELAYS;
 pub use types::{AudioConfig, MediaConfig, MediaError, MediaEvent, MediaStats, Path, Relay, Role};
 
 #[cfg(test)]

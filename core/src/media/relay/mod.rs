@@ -26,7 +26,7 @@ use client::NotOurs;
 use contest::Contest;
 
 /// Relays of a leg. Further ones are ignored.
-pub(super) const MAX_RELAYS: usize = 2;
+pub const MAX_RELAYS: usize = 2;
 
 /// A connection to a server over TCP or TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

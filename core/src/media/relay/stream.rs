@@ -7,15 +7,13 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use offhook_proto::relay::{RelayServer, RelayTransport};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, DigitallySignedStruct, SignatureScheme};
-use sha2::{Digest, Sha256};
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
+
+use crate::tls::Pinned;
 
 /// What a client offers (RFC 7443), so that a server can tell it from others on its port.
 const ALPN: &[u8] = b"stun.turn";
@@ -123,7 +121,8 @@ pub(in crate::media) async fn carry(io: Io, mut queue: mpsc::Receiver<Vec<u8>>, 
 fn tls(pin: Option<[u8; 32]>) -> Result<rustls::ClientConfig, rustls::Error> {
     // libp2p brings another provider into the process, so ours is always named.
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = Arc::new(Pinned { pin, provider: provider.clone() });
+    // A relay is not trusted, and the password is not shown to it.
+    let verifier = Pinned::new(pin, provider.clone());
     let mut config = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
@@ -131,51 +130,4 @@ fn tls(pin: Option<[u8; 32]>) -> Result<rustls::ClientConfig, rustls::Error> {
         .with_no_client_auth();
     config.alpn_protocols = vec![ALPN.to_vec()];
     Ok(config)
-}
-
-/// Accepts the certificate with this SHA-256, or any: a relay is not trusted, and the password is not shown to it.
-#[derive(Debug)]
-struct Pinned {
-    pin: Option<[u8; 32]>,
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for Pinned {
-    fn verify_server_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let shown: [u8; 32] = Sha256::digest(certificate).into();
-        match self.pin {
-            Some(pin) if pin != shown => Err(CertificateError::ApplicationVerificationFailure.into()),
-            Some(_) | None => Ok(ServerCertVerified::assertion()),
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _certificate: &CertificateDer<'_>,
-        _signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::PeerIncompatible::Tls12NotOffered.into())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
 }
