@@ -162,7 +162,9 @@ impl Engine {
     pub(super) fn on_media(&mut self, leg: LegId, event: MediaEvent) {
         let call = self.calls.call_of(&leg).unwrap_or(leg.call).to_string();
         match event {
-            MediaEvent::Candidates(list) => ignore_late(self.calls.local_candidates(now(), leg, list)),
+            MediaEvent::Candidates(list) | MediaEvent::Moved(list) => {
+                ignore_late(self.calls.local_candidates(now(), leg, list))
+            }
             MediaEvent::Tunnel(data) => ignore_late(self.calls.tunnel(now(), leg, data)),
             MediaEvent::Connected { exporter, path } => self.on_media_connected(leg, exporter, path),
             MediaEvent::PathChanged(path) => self.on_path(leg, path),

@@ -36,6 +36,7 @@ use tokio::sync::mpsc;
 
 use super::relay::{Datagram, Delivery};
 use super::types::Path;
+use super::watchdog::Heard;
 use relayed::Outlets;
 
 /// The address that QUIC believes to talk to (from TEST-NET-1, RFC 5737, which never appears on a network).
@@ -76,6 +77,7 @@ struct Half {
 
 struct Inner {
     path: Path,
+    heard: Heard,
     /// Addresses on trial, and until when.
     trial: Vec<(SocketAddr, Instant)>,
     trial_sent: usize,
@@ -121,8 +123,10 @@ impl MediaSocket {
                 }
             }
         };
+        let now = Instant::now();
         let inner = Inner {
             path: Path::Tunnel,
+            heard: Heard { any: now, on_path: now },
             trial: Vec::new(),
             trial_sent: 0,
             authenticated: VecDeque::new(),
@@ -156,10 +160,16 @@ impl MediaSocket {
         self.lock().path.clone()
     }
 
+    /// When packets of the other end came last; on the path not before it was chosen.
+    pub(super) fn heard(&self) -> Heard {
+        self.lock().heard
+    }
+
     /// Changes it. Callers must have the word of ICE or of signed signalling for it.
     pub(super) fn set_path(&self, path: Path) {
         let mut inner = self.lock();
         inner.path = path;
+        inner.heard.on_path = Instant::now();
         inner.trial.clear();
     }
 
@@ -325,6 +335,7 @@ impl MediaSocket {
             // When the agent is busy the message is lost and will be repeated.
             let _ = self.stun.try_send(StunIn { source, local, bytes: packet.to_vec() });
         } else if known && is_quic(packet) || on_trial && is_short(packet) {
+            inner.note(source);
             inner.ready.push_back(packet.to_vec());
         } else if is_quic(packet) {
             self.hold(inner, source, packet);
@@ -335,6 +346,16 @@ impl MediaSocket {
 }
 
 impl Inner {
+    fn note(&mut self, source: SocketAddr) {
+        self.heard.any = Instant::now();
+        match &self.path {
+            Path::Relayed { remote, .. } | Path::Direct { remote, .. } if *remote == source => {
+                self.heard.on_path = self.heard.any;
+            }
+            Path::Tunnel | Path::Relayed { .. } | Path::Direct { .. } => {}
+        }
+    }
+
     /// The addresses on trial; none when the budget is spent.
     fn on_trial(&self) -> impl Iterator<Item = SocketAddr> + '_ {
         let left = TRIAL_BUDGET.saturating_sub(self.trial_sent);

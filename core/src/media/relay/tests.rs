@@ -16,7 +16,7 @@ fn relay(servers: Vec<RelayServer>) -> Relay {
 }
 
 fn relays() -> Relays {
-    Relays::new(HERE.parse().unwrap())
+    Relays::new(HERE.parse().unwrap(), |_| None)
 }
 
 /// What happens until `end`, with its time in ms since `start`.
