@@ -313,8 +313,7 @@ impl Hub {
             Ok(answer) if !sockets.is_empty() && !session.relayed().is_empty() => answer,
             other => {
                 self.used().leave(claim);
-                // The machine's own words for why there is none, if it has any.
-                return Err(other.err().unwrap_or(No::Family));
+                return Err(other.err().unwrap_or_else(|| self.lacking(ask)));
             }
         };
         let client = Client {
@@ -327,6 +326,13 @@ impl Hub {
         let client = Arc::new(client);
         self.begin(&client);
         Ok((answer, client))
+    }
+
+    /// Why there is no address of the family asked for.
+    fn lacking(&self, ask: &Ask) -> No {
+        let six = matches!(ask, Ask::Allocate { family: Some(AddressFamily::IPV6), .. });
+        let has = self.relayed_ips.iter().any(|ip| ip.is_ipv6() == six);
+        if has { No::Capacity } else { No::Family }
     }
 
     /// A socket for a relayed address.

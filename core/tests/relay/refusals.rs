@@ -212,6 +212,23 @@ async fn a_flood_of_allocations_stops_at_508() {
 }
 
 #[tokio::test]
+async fn an_allocation_without_a_port_left_is_508() {
+    let port = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    let (_relay, addr) = relay_with(|config| config.ports = (port, port)).await;
+    let (mut first, relayed) = Raw::allocated(Link::udp(addr).await, &full()).await;
+    assert_eq!(relayed.port(), port);
+    let mut second = Raw::challenged(Link::udp(addr).await, &full()).await;
+    assert_eq!(second.allocate().await, Answer::Error(508));
+    assert_eq!(first.refresh(0).await, Answer::Success);
+    let free = async {
+        while second.allocate().await != Answer::Success {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, free).await.expect("the port again");
+}
+
+#[tokio::test]
 async fn strangers_get_a_bounded_number_of_answers_and_users_all_of_theirs() {
     let quotas = RelayQuotas { answers_per_host: 2, ..RelayQuotas::default() };
     let (_relay, addr) = relay_with(|config| config.quotas = quotas).await;
