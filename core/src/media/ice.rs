@@ -16,6 +16,7 @@
 //! A path through a relay is nominated like any other, while it rings already. The agent goes on to check all pairs and
 //! nominates a better one when it works; a direct path that has proved itself both ways is taken even before that.
 
+mod candidates;
 mod replays;
 
 use std::collections::VecDeque;
@@ -24,12 +25,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use is::stun::{StunMessage, StunPacket};
-use is::{Candidate, CandidateKind, IceAgent, IceAgentEvent, IceCreds, Protocol, default_local_preference};
+use is::{Candidate, CandidateKind, IceAgent, IceAgentEvent, IceCreds, Protocol};
 use offhook_proto::relay::RelayTransport;
 
 use super::relay::Relayed;
 use super::socket::StunIn;
 use super::types::{Path, Role};
+use candidates::{is_usable, line, local_preference};
 use replays::{Replays, Verdict};
 
 /// Candidates of the other end that are tried.
@@ -327,7 +329,7 @@ impl Ice {
         }
         let Ok(candidate) = Candidate::from_sdp_string(line) else { return false };
         let address = candidate.addr();
-        if candidate.proto() != Protocol::Udp || !self.is_usable(address) {
+        if candidate.proto() != Protocol::Udp || !is_usable(address, self.allow_loopback) {
             return false;
         }
         if self.remote_addresses.contains(&address) {
@@ -561,39 +563,6 @@ impl Ice {
             };
         }
         Path::Direct { local, remote }
-    }
-
-    /// Where a check may be sent to: one host, with a port, and loopback only if we use it ourselves. IPv6's
-    /// link-local addresses mean nothing without their interface, and IPv4's are written as such only.
-    fn is_usable(&self, address: SocketAddr) -> bool {
-        let single = match address.ip() {
-            IpAddr::V4(ip) => !ip.is_broadcast() && !ip.is_multicast() && !ip.is_unspecified(),
-            IpAddr::V6(ip) => {
-                !ip.is_multicast()
-                    && !ip.is_unspecified()
-                    && !ip.is_unicast_link_local()
-                    && ip.to_ipv4_mapped().is_none()
-            }
-        };
-        single && address.port() != 0 && (self.allow_loopback || !address.ip().is_loopback())
-    }
-}
-
-/// A candidate as the other end is told; at a relay with an address and port that mean nothing (RFC 8839 section 5.1).
-fn line(candidate: &Candidate) -> String {
-    candidate.to_sdp_string().replacen(" rport 0", " rport 9", 1)
-}
-
-/// As the agent does by itself, except among relays: there the address that [`Ice::add_relayed`] gives tells the rank.
-fn local_preference(candidate: &Candidate, same_kind: usize) -> u32 {
-    match candidate.kind() {
-        CandidateKind::Relayed => {
-            let best = default_local_preference(candidate, 0);
-            best.saturating_sub(u32::from(candidate.local().port()) * 2)
-        }
-        CandidateKind::Host | CandidateKind::PeerReflexive | CandidateKind::ServerReflexive => {
-            default_local_preference(candidate, same_kind)
-        }
     }
 }
 

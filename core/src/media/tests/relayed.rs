@@ -75,7 +75,7 @@ fn path(end: &End) -> Path {
     end.leg.stats().borrow().path.clone()
 }
 
-pub(super) fn is_relayed(end: &End) -> bool {
+fn is_relayed(end: &End) -> bool {
     exporter(end).is_some() && matches!(path(end), Path::Relayed { .. })
 }
 
