@@ -2,7 +2,7 @@
 
 use std::future::pending;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use if_watch::tokio::IfWatcher;
 
@@ -15,6 +15,8 @@ use crate::media::watchdog::Heard;
 const SETTLE: Duration = Duration::from_millis(20);
 /// Least time between two changes that the other end is told of.
 const PAUSE: Duration = Duration::from_millis(250);
+/// A pause between two looks at the clock after which the machine must have slept, or the program been stopped.
+const SLEPT: Duration = Duration::from_secs(5);
 /// From the answer on until voice must flow: the other end is told of it first, and opens its devices.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -26,6 +28,8 @@ pub(super) struct Network {
     due: Option<Instant>,
     /// When they changed last.
     changed: Option<Instant>,
+    /// When the clock was looked at last.
+    looked: SystemTime,
 }
 
 impl Network {
@@ -38,11 +42,17 @@ impl Network {
                 .ok(),
             Some(_) => None,
         };
-        Network { hosts, watcher, due: None, changed: None }
+        Network { hosts, watcher, due: None, changed: None, looked: SystemTime::now() }
     }
 
     pub(super) fn due(&self) -> Option<Instant> {
         self.due
+    }
+
+    /// Whether it is long ago, or never was, that this was asked before. To be asked more often than once a second.
+    pub(super) fn has_slept(&mut self, wall: SystemTime) -> bool {
+        let before = std::mem::replace(&mut self.looked, wall);
+        !wall.duration_since(before).is_ok_and(|passed| passed <= SLEPT)
     }
 
     /// Waits for a sign of change. Does not come back if there is nothing to watch.
@@ -72,9 +82,7 @@ impl Driver {
         }
         tracing::debug!(before = self.network.hosts.len(), after = hosts.len(), "our addresses have changed");
         self.network.changed = Some(now);
-        self.gatherer.restart(now);
-        self.socket.reroute_relays();
-        self.want_relays_again(now);
+        self.ask_anew(now);
         let lines = self.ice.set_hosts(&hosts, now);
         self.network.hosts = hosts;
         if let Some(lines) = lines {
@@ -95,8 +103,16 @@ impl Driver {
         if self.watchdog.barks(now, heard) {
             tracing::debug!("nothing is heard of the other end");
             self.ice.suspect(now);
-            self.gatherer.restart(now);
-            self.want_relays_again(now);
+            self.ask_anew(now);
+        }
+    }
+
+    /// Looks for all ways anew if the machine has slept: NATs and relays have forgotten it.
+    pub(super) fn wake_up(&mut self, now: Instant) {
+        if self.network.has_slept(SystemTime::now()) {
+            tracing::debug!("the machine has slept");
+            self.ice.suspect(now);
+            self.ask_anew(now);
         }
     }
 
@@ -112,9 +128,27 @@ impl Driver {
         }
     }
 
-    /// Relays are of use until a direct path has been stable again.
-    fn want_relays_again(&mut self, now: Instant) {
+    /// Asks the servers how others see us now, and for addresses at relays until a direct path has been stable again.
+    fn ask_anew(&mut self, now: Instant) {
+        self.gatherer.restart(now);
         self.direct_since = self.direct_since.map(|_| now);
+        self.socket.reroute_relays();
         self.socket.want_relays(true);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::types::Role;
+
+    #[test]
+    fn a_jump_of_the_clock_is_sleep() {
+        let config = MediaConfig { bind: Some([127, 0, 0, 1].into()), ..MediaConfig::new(Role::Caller) };
+        let mut network = Network::new(&config, Vec::new());
+        let start = SystemTime::now();
+        let mut slept = |seconds| network.has_slept(start + Duration::from_secs(seconds));
+        let asked = [100, 101, 106, 112, 113, 60, 61].map(&mut slept);
+        assert_eq!(asked, [true, false, false, true, false, true, false]);
     }
 }

@@ -15,6 +15,7 @@ impl Driver {
     pub(super) async fn on_tick(&mut self) -> Flow {
         let now = Instant::now();
         self.publish_stats();
+        self.wake_up(now);
         self.spare_servers(now);
         self.keep_alive(now);
         match self.missing(now) {

@@ -194,7 +194,7 @@ impl Contest {
             lost.hang_up(out);
         }
         self.runners.extract_if(.., |runner| runner.has_moved(route)).for_each(|runner| runner.hang_up(out));
-        if self.winner.is_none() {
+        if self.winner.is_none() && self.runners.is_empty() {
             (self.next, self.next_due, self.failures) = (0, now, 0);
         }
     }
