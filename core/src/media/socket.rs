@@ -36,7 +36,6 @@ use tokio::sync::mpsc;
 
 use super::relay::{Datagram, Delivery};
 use super::types::Path;
-use super::watchdog::Heard;
 use relayed::Outlets;
 
 /// The address that QUIC believes to talk to (from TEST-NET-1, RFC 5737, which never appears on a network).
@@ -77,7 +76,8 @@ struct Half {
 
 struct Inner {
     path: Path,
-    heard: Heard,
+    /// When packets of the other end came last, from anywhere and on the path.
+    heard: (Instant, Instant),
     /// Addresses on trial, and until when.
     trial: Vec<(SocketAddr, Instant)>,
     trial_sent: usize,
@@ -126,7 +126,7 @@ impl MediaSocket {
         let now = Instant::now();
         let inner = Inner {
             path: Path::Tunnel,
-            heard: Heard { any: now, on_path: now },
+            heard: (now, now),
             trial: Vec::new(),
             trial_sent: 0,
             authenticated: VecDeque::new(),
@@ -160,8 +160,8 @@ impl MediaSocket {
         self.lock().path.clone()
     }
 
-    /// When packets of the other end came last; on the path not before it was chosen.
-    pub(super) fn heard(&self) -> Heard {
+    /// When packets of the other end came last, from anywhere, and on the path; there not before it was chosen.
+    pub(super) fn heard(&self) -> (Instant, Instant) {
         self.lock().heard
     }
 
@@ -169,7 +169,7 @@ impl MediaSocket {
     pub(super) fn set_path(&self, path: Path) {
         let mut inner = self.lock();
         inner.path = path;
-        inner.heard.on_path = Instant::now();
+        inner.heard.1 = Instant::now();
         inner.trial.clear();
     }
 
@@ -347,10 +347,10 @@ impl MediaSocket {
 
 impl Inner {
     fn note(&mut self, source: SocketAddr) {
-        self.heard.any = Instant::now();
+        self.heard.0 = Instant::now();
         match &self.path {
             Path::Relayed { remote, .. } | Path::Direct { remote, .. } if *remote == source => {
-                self.heard.on_path = self.heard.any;
+                self.heard.1 = self.heard.0;
             }
             Path::Tunnel | Path::Relayed { .. } | Path::Direct { .. } => {}
         }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 /// Without any packet for so long, something is to be done.
 const SILENCE: Duration = Duration::from_millis(250);
-/// The same if packets come, but not on the path that ours take: the other end has left it. Longer than two ends need
-/// to agree on a path.
+/// The same if packets come, but not on the path that ours take: the other end has left it. At most so long; as a rule
+/// two round trips longer than silence, in which two ends agree on a path.
 const ONE_SIDED: Duration = Duration::from_secs(1);
 /// Pause after something was done, doubled up to the last: answers to new checks must be able to come back.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -21,6 +21,8 @@ pub(super) struct Heard {
     pub(super) any: Instant,
     /// On the path in use.
     pub(super) on_path: Instant,
+    /// The round-trip time.
+    pub(super) rtt: Duration,
 }
 
 /// See the module's documentation.
@@ -51,7 +53,7 @@ impl Watchdog {
     }
 
     fn limit(heard: Heard) -> Instant {
-        (heard.any + SILENCE).min(heard.on_path + ONE_SIDED)
+        (heard.any + SILENCE).min(heard.on_path + (SILENCE + heard.rtt * 2).min(ONE_SIDED))
     }
 }
 
@@ -59,14 +61,16 @@ impl Watchdog {
 mod tests {
     use super::*;
 
+    const RTT: Duration = Duration::from_millis(100);
+
     /// When it barks within ten seconds, in ms, while packets come as `heard` says.
-    fn barks(heard: impl Fn(Duration) -> (Duration, Duration)) -> Vec<u128> {
+    fn barks(rtt: Duration, heard: impl Fn(Duration) -> (Duration, Duration)) -> Vec<u128> {
         let (mut dog, start) = (Watchdog::default(), Instant::now());
         let mut times = Vec::new();
         for ms in 0..10_000 {
             let now = Duration::from_millis(ms);
             let (any, on_path) = heard(now);
-            let heard = Heard { any: start + any, on_path: start + on_path };
+            let heard = Heard { any: start + any, on_path: start + on_path, rtt };
             if dog.barks(start + now, heard) {
                 times.push(now.as_millis());
                 assert!(dog.due(heard) > start + now);
@@ -77,20 +81,23 @@ mod tests {
 
     #[test]
     fn silence_is_noticed_after_a_quarter_of_a_second_and_then_ever_more_seldom() {
-        assert_eq!(barks(|_| (Duration::ZERO, Duration::ZERO)), [250, 1_250, 3_250, 7_250]);
+        assert_eq!(barks(RTT, |_| (Duration::ZERO, Duration::ZERO)), [250, 1_250, 3_250, 7_250]);
     }
 
     #[test]
     fn voice_keeps_it_quiet_and_so_does_a_short_gap() {
-        assert_eq!(barks(|now| (now, now)), []);
+        assert_eq!(barks(RTT, |now| (now, now)), []);
         let gap = |now: Duration| {
             now.min(Duration::from_secs(1).max(now.saturating_sub(Duration::from_millis(240))))
         };
-        assert_eq!(barks(|now| (gap(now), gap(now))), []);
+        assert_eq!(barks(RTT, |now| (gap(now), gap(now))), []);
     }
 
     #[test]
-    fn packets_from_elsewhere_only_are_noticed_after_a_second() {
-        assert_eq!(barks(|now| (now, Duration::ZERO))[..2], [1_000, 2_000]);
+    fn packets_from_elsewhere_only_are_noticed_when_the_ends_should_agree() {
+        for (rtt, first) in [(0, 250), (100, 450), (2_000, 1_000)] {
+            let elsewhere = barks(Duration::from_millis(rtt), |now| (now, Duration::ZERO));
+            assert_eq!(elsewhere[..2], [first, first + 1_000]);
+        }
     }
 }

@@ -118,12 +118,13 @@ impl Driver {
 
     /// When something was heard last, while something should be.
     fn watched(&self) -> Option<Heard> {
-        let since = self.talking.filter(|_| self.session.is_some())? + GRACE;
+        let rtt = self.session.as_ref()?.connection.rtt();
+        let since = self.talking? + GRACE;
         match self.socket.path() {
             Path::Tunnel => None,
             Path::Relayed { .. } | Path::Direct { .. } => {
-                let Heard { any, on_path } = self.socket.heard();
-                Some(Heard { any: any.max(since), on_path: on_path.max(since) })
+                let (any, on_path) = self.socket.heard();
+                Some(Heard { any: any.max(since), on_path: on_path.max(since), rtt })
             }
         }
     }
