@@ -377,6 +377,13 @@ impl Message {
         }
     }
 
+    /// Tells where its sender is now, having left the place that was told before. What connects the two may have died
+    /// with that.
+    #[must_use]
+    pub fn tells_of_a_move(&self) -> bool {
+        matches!(self, Self::Candidates { generation: 1.., .. })
+    }
+
     /// The name for logs: contents may be private.
     #[must_use]
     pub fn kind(&self) -> &'static str {

@@ -119,7 +119,7 @@ impl Legs {
     }
 
     /// Send a sealed packet on the leg's own connection, if it is up on a path of its own. Answers whether
-    /// that suffices: repetitions and last words are to go by signalling as well.
+    /// that suffices: repetitions, last words and candidates of an end that has moved are to go by signalling as well.
     pub fn send_on_connection(&mut self, leg: &LegId, packet: &Packet, blob: &[u8]) -> bool {
         let Some(known) = self.legs.get_mut(leg) else { return false };
         if !known.connected || known.path.is_none() {
@@ -129,8 +129,8 @@ impl Legs {
         media.send_control(blob.to_vec());
         let repeated = packet.seq != 0 && packet.seq <= known.sent_on_connection;
         known.sent_on_connection = known.sent_on_connection.max(packet.seq);
-        let last_words = packet.message.as_ref().is_some_and(|m| m.is_final());
-        !repeated && !last_words
+        let urgent = packet.message.as_ref().is_some_and(|m| m.is_final() || m.tells_of_a_move());
+        !repeated && !urgent
     }
 
     /// The leg's media connection is gone. Says whether it carried sound.
@@ -163,6 +163,10 @@ impl Engine {
         let call = self.calls.call_of(&leg).unwrap_or(leg.call).to_string();
         match event {
             MediaEvent::Candidates(list) => ignore_late(self.calls.local_candidates(now(), leg, list)),
+            MediaEvent::Moved(list) => {
+                let renewed = self.calls.renew_candidates(leg);
+                ignore_late(renewed.and_then(|()| self.calls.local_candidates(now(), leg, list)));
+            }
             MediaEvent::Tunnel(data) => ignore_late(self.calls.tunnel(now(), leg, data)),
             MediaEvent::Connected { exporter, path } => self.on_media_connected(leg, exporter, path),
             MediaEvent::PathChanged(path) => self.on_path(leg, path),

@@ -44,7 +44,10 @@ impl Engine {
                 Output::Transmit { leg, peer, packet } => self.transmit(leg, &peer, packet),
                 Output::PrepareMedia { leg, role, disclose } => self.prepare_media(leg, role, disclose),
                 Output::RemoteOffer { leg, offer } => self.with_media(&leg, |m| m.set_remote(offer)),
-                Output::RemoteCandidates { leg, list, anew: _ } => {
+                Output::RemoteCandidates { leg, list, anew: true } => {
+                    self.with_media(&leg, |m| m.replace_remote_candidates(list));
+                }
+                Output::RemoteCandidates { leg, list, anew: false } => {
                     self.with_media(&leg, |m| m.add_remote_candidates(list));
                 }
                 Output::Disclose { leg } => self.with_media(&leg, MediaLeg::disclose),

@@ -2,10 +2,11 @@
 
 mod candidates;
 mod handshake;
+mod network;
 mod relays;
 mod report;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,8 @@ use super::session::{Attempt, Established, Session, SessionEvent};
 use super::socket::{MediaSocket, StunIn};
 use super::types::{MediaConfig, MediaError, MediaEvent, MediaStats, Relay, Role};
 use super::voice::{Voice, VoiceEvent, VoiceLink};
+use super::watchdog::Watchdog;
+use network::Network;
 
 /// STUN messages that may wait. What is more is lost and repeated.
 const STUN_QUEUE: usize = 64;
@@ -40,6 +43,7 @@ pub(super) enum Command {
     SetRemote(MediaOffer),
     Disclose,
     Candidates(Vec<String>),
+    ReplaceCandidates(Vec<String>),
     AddRelay(Relay),
     StartAudio,
     Mute(bool),
@@ -66,8 +70,7 @@ pub(super) struct Inputs {
 }
 
 pub(super) struct Driver {
-    role: Role,
-    idle_timeout: Duration,
+    config: MediaConfig,
     socket: Arc<MediaSocket>,
     endpoint: quinn::Endpoint,
     identity: Identity,
@@ -80,12 +83,12 @@ pub(super) struct Driver {
     cancel: CancellationToken,
     /// Fingerprint of the other end's certificate, once known.
     pinned: Option<[u8; 32]>,
-    /// Connections to relays come from here if given.
-    bind: Option<IpAddr>,
     /// One for each connection to a relay.
     streams: JoinSet<()>,
     /// Since when the path is a direct one.
     direct_since: Option<Instant>,
+    watchdog: Watchdog,
+    network: Network,
     /// Our candidates that have not been told.
     candidates: Vec<String>,
     /// Where signalling says that the other end may be, best first.
@@ -124,9 +127,9 @@ impl Driver {
             .map_err(|error| MediaError::Bind(error.kind()))?;
         let (hosts, allow_loopback) = host_addresses(config, &socket);
         let mut ice = Ice::new(config.role, allow_loopback, config.relay_only);
-        for host in hosts {
+        for host in &hosts {
             // Its line comes with disclosure.
-            let _ = ice.add_host(host);
+            let _ = ice.add_host(*host);
         }
         // How others see our address is of no use to a leg that does not show it.
         let stun_servers = if config.relay_only { &[] } else { &config.stun_servers[..] };
@@ -135,8 +138,7 @@ impl Driver {
         let (session_tx, session) = mpsc::channel(SESSION_QUEUE);
         let now = Instant::now();
         let driver = Driver {
-            role: config.role,
-            idle_timeout: config.idle_timeout,
+            config: config.clone(),
             endpoint: quic::endpoint(socket.clone()).map_err(|error| MediaError::Bind(error.kind()))?,
             identity: Identity::generate()?,
             ice,
@@ -148,9 +150,10 @@ impl Driver {
             stats: ends.stats,
             cancel: ends.cancel,
             pinned: None,
-            bind: config.bind,
             streams: JoinSet::new(),
             direct_since: None,
+            watchdog: Watchdog::default(),
+            network: Network::new(config, hosts.clone()),
             candidates: Vec::new(),
             targets: Vec::new(),
             handshakes: JoinSet::new(),
@@ -196,10 +199,16 @@ impl Driver {
 
     /// Waits for one thing to happen and deals with it.
     async fn step(&mut self, inputs: &mut Inputs, tick: &mut tokio::time::Interval) -> Flow {
-        let timers = [self.ice.poll_timeout(), self.gatherer.poll_timeout(), self.socket.relay_timeout()];
+        let timers = [
+            self.ice.poll_timeout(),
+            self.gatherer.poll_timeout(),
+            self.socket.relay_timeout(),
+            self.watch_due(),
+            self.network.due(),
+        ];
         let timers = timers.into_iter().flatten().min();
         let wake = timers.map_or_else(|| tokio::time::sleep(TICK), |at| tokio::time::sleep_until(at.into()));
-        let listening = self.role == Role::Callee && self.pinned.is_some() && self.session.is_none();
+        let listening = self.config.role == Role::Callee && self.pinned.is_some() && self.session.is_none();
         tokio::select! {
             () = self.cancel.cancelled() => return Flow::End,
             command = inputs.commands.recv() => match command {
@@ -208,6 +217,7 @@ impl Driver {
             },
             Some(message) = inputs.stun.recv() => self.on_stun(&message).await,
             () = self.socket.relay_news() => {}
+            () = self.network.stirs() => {}
             Some(packet) = inputs.tunnel.recv() => self.emit(MediaEvent::Tunnel(packet)).await,
             Some(event) = inputs.voice.recv() => return self.on_voice(event).await,
             Some(event) = inputs.session.recv() => return self.on_session(event).await,
@@ -232,6 +242,10 @@ impl Driver {
                 if refused > 0 {
                     tracing::debug!(refused, "candidates of the other end are of no use");
                 }
+            }
+            Command::ReplaceCandidates(lines) => {
+                let refused = self.ice.replace_remote(&lines, Instant::now());
+                tracing::debug!(refused, "the other end has moved");
             }
             Command::AddRelay(relay) => self.add_relay(&relay),
             Command::StartAudio => {

@@ -5,11 +5,16 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Instant;
 
+use bytes::BytesMut;
+use offhook_proto::relay::{RelayServer, RelayTransport};
+
 use super::gather::Gatherer;
 use super::ice::{Ice, IceOutput, MAX_REMOTE, MAX_TRIAL};
+use super::relay::stream::take_message;
+use super::relay::{Datagram, RelayEvent, Relays, Wire};
 use super::session::{MAX_CONTROL, read_frame};
 use super::socket::StunIn;
-use super::types::Role;
+use super::types::{Relay, Role};
 
 pub use super::voice::fuzz::voice;
 
@@ -33,6 +38,37 @@ pub fn stun(message: &[u8]) {
     let mut ice = agent(now);
     ice.handle_stun(now, &StunIn { source: THERE, local: HERE, bytes: message.to_vec() });
     assert!(!has_moved(&mut ice, now), "without the password no message moves a call");
+}
+
+/// What a relay sends, or somebody in its place: datagrams, and the bytes of a connection.
+pub fn relay(input: &[u8]) {
+    let now = Instant::now();
+    let server = RelayServer { transport: RelayTransport::Udp, addr: THERE, pin: None };
+    let (label, username, password) = ("relay".to_owned(), "user".to_owned(), "password".to_owned());
+    let mut relays = Relays::new(HERE, |_| None);
+    assert!(relays.add(&Relay { label, servers: vec![server], username, password }, now));
+    let Some(Wire::Datagram { bytes: request, .. }) = relays.poll_wire() else { panic!("nothing is asked") };
+    // An answer repeats the request's transaction, which nobody else can guess.
+    let mut answer = input.to_vec();
+    if let (Some(theirs), Some(ours)) = (answer.get_mut(8..20), request.get(8..20)) {
+        theirs.copy_from_slice(ours);
+    }
+    for datagram in [input, &answer] {
+        assert_eq!(relays.datagram(HERE, datagram, now), Datagram::Other, "it is not the relay's");
+        assert!(!matches!(relays.datagram(THERE, datagram, now), Datagram::Data(_)), "no channel is bound");
+    }
+    let opened =
+        std::iter::from_fn(|| relays.poll_event()).any(|event| matches!(event, RelayEvent::Opened(_)));
+    assert!(!opened, "without the password nobody opens an address for us");
+    relay_stream(input);
+}
+
+fn relay_stream(input: &[u8]) {
+    let (mut buffer, mut taken) = (BytesMut::from(input), 0);
+    while let Ok(Some(message)) = take_message(&mut buffer) {
+        assert_eq!(input.get(taken..taken + message.len()), Some(&message[..]));
+        taken = input.len() - buffer.len();
+    }
 }
 
 /// Lines that the other end calls its candidates (RFC 8839 section 5.1).

@@ -25,6 +25,7 @@ struct Transaction {
 /// Asks all servers at once and keeps asking.
 pub(super) struct Gatherer {
     transactions: Vec<Transaction>,
+    asking: bool,
 }
 
 impl Gatherer {
@@ -35,22 +36,31 @@ impl Gatherer {
             .take(MAX_SERVERS)
             .map(|&server| Transaction { server, id: TransactionId::generate(), sent: 0, due: now })
             .collect();
-        Gatherer { transactions }
+        Gatherer { transactions, asking: true }
     }
 
     /// Stops asking, once a direct path keeps its own mapping alive.
     pub(super) fn stop(&mut self) {
-        self.transactions.clear();
+        self.asking = false;
+    }
+
+    /// Asks all servers anew: our address may be another.
+    pub(super) fn restart(&mut self, now: Instant) {
+        self.asking = true;
+        for transaction in &mut self.transactions {
+            (transaction.id, transaction.sent, transaction.due) = (TransactionId::generate(), 0, now);
+        }
     }
 
     /// When [`Gatherer::poll`] has something next.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.transactions.iter().map(|transaction| transaction.due).min()
+        self.transactions.iter().map(|transaction| transaction.due).min().filter(|_| self.asking)
     }
 
     /// The next request that is due: where to and what.
     pub(super) fn poll(&mut self, now: Instant) -> Option<(SocketAddr, Vec<u8>)> {
-        let transaction = self.transactions.iter_mut().find(|transaction| transaction.due <= now)?;
+        let due = |transaction: &&mut Transaction| transaction.due <= now;
+        let transaction = self.transactions.iter_mut().find(due).filter(|_| self.asking)?;
         if transaction.sent == MAX_REQUESTS {
             // No answer: begin a new transaction later, the server or our own network may come back.
             transaction.id = TransactionId::generate();
@@ -133,6 +143,21 @@ mod tests {
             }
         }
         assert_eq!(sent, [0, 100, 300, 700, 1500, 3100, 6300]);
+    }
+
+    #[test]
+    fn who_has_stopped_asks_again_when_told() {
+        let server = "192.0.2.7:3478".parse().unwrap();
+        let start = Instant::now();
+        let mut gatherer = Gatherer::new(&[server], start);
+        let (_, first) = gatherer.poll(start).unwrap();
+        gatherer.stop();
+        assert_eq!((gatherer.poll_timeout(), gatherer.poll(start + REFRESH)), (None, None));
+        gatherer.restart(start + REFRESH);
+        let (_, second) = gatherer.poll(start + REFRESH).unwrap();
+        let mapped = "203.0.113.5:4444".parse().unwrap();
+        assert_eq!(gatherer.handle(start + REFRESH, server, &answer(&first, mapped)), None, "an old answer");
+        assert_eq!(gatherer.handle(start + REFRESH, server, &answer(&second, mapped)), Some(mapped));
     }
 
     #[test]

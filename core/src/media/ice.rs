@@ -16,6 +16,7 @@
 //! A path through a relay is nominated like any other, while it rings already. The agent goes on to check all pairs and
 //! nominates a better one when it works; a direct path that has proved itself both ways is taken even before that.
 
+mod candidates;
 mod replays;
 
 use std::collections::VecDeque;
@@ -24,12 +25,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use is::stun::{StunMessage, StunPacket};
-use is::{Candidate, CandidateKind, IceAgent, IceAgentEvent, IceCreds, Protocol, default_local_preference};
+use is::{Candidate, CandidateKind, IceAgent, IceAgentEvent, IceCreds, Protocol};
 use offhook_proto::relay::RelayTransport;
 
 use super::relay::Relayed;
 use super::socket::StunIn;
 use super::types::{Path, Role};
+use candidates::{is_usable, line, local_preference};
 use replays::{Replays, Verdict};
 
 /// Candidates of the other end that are tried.
@@ -116,6 +118,8 @@ pub(super) struct Ice {
     chosen: Option<Clue>,
     /// Its end on our side.
     chosen_local: Option<SocketAddr>,
+    /// A path through a relay of ours that has worked.
+    fallback: Option<(SocketAddr, SocketAddr)>,
     /// Until when pairs are checked often though there is a path through a relay.
     search_until: Option<Instant>,
     outputs: VecDeque<IceOutput>,
@@ -149,6 +153,7 @@ impl Ice {
             replays: Replays::default(),
             chosen: None,
             chosen_local: None,
+            fallback: None,
             search_until: None,
             outputs: VecDeque::new(),
         };
@@ -186,9 +191,8 @@ impl Ice {
         self.relayed.retain(|known| known.address != relayed.address);
         self.relayed.push(relayed);
         let line = self.add_local(candidate)?;
-        self.agent.handle_timeout(now);
-        // RFC 8839 section 5.1.
-        Some(line.replacen(" rport 0", " rport 9", 1))
+        self.handle_timeout(now);
+        Some(line)
     }
 
     /// An address at a relay is gone.
@@ -212,6 +216,8 @@ impl Ice {
         let theirs: Vec<_> = self.agent.remote_candidates().filter(is_relayed).collect();
         for candidate in theirs {
             self.agent.invalidate_candidate(&candidate);
+            // It may be told again.
+            self.remote_addresses.retain(|address| *address != candidate.addr());
         }
     }
 
@@ -231,7 +237,7 @@ impl Ice {
         if known || self.agent.local_candidates().count() >= MAX_LOCAL {
             return None;
         }
-        self.agent.add_local_candidate(candidate).map(Candidate::to_sdp_string)
+        self.agent.add_local_candidate(candidate).map(line)
     }
 
     /// The other end's credentials, from signed signalling. Only the first count.
@@ -263,6 +269,70 @@ impl Ice {
         lines
     }
 
+    /// Our own addresses are these from now on. Returns the lines of all our candidates, which replace what was told
+    /// before; `None` if the other end must not know, or need not.
+    pub(super) fn set_hosts(&mut self, hosts: &[SocketAddr], now: Instant) -> Option<Vec<String>> {
+        let is_own = |candidate: &Candidate| candidate.kind() != CandidateKind::Relayed;
+        // The base of whatever others see us as is one of our addresses.
+        let is_gone = |candidate: &Candidate| is_own(candidate) && !hosts.contains(&candidate.local());
+        let gone: Vec<_> = self.agent.local_candidates().filter(is_gone).collect();
+        self.kept.retain(|candidate| !is_gone(candidate));
+        for candidate in &gone {
+            self.agent.invalidate_candidate(candidate);
+        }
+        let added = hosts.iter().filter_map(|host| self.add_host(*host)).count();
+        if added == 0 && gone.is_empty() {
+            return None;
+        }
+        if self.chosen_local.is_some_and(|local| gone.iter().any(|gone| gone.addr() == local)) {
+            self.suspect(now);
+        } else {
+            self.begin(now);
+        }
+        self.shows_itself().then(|| self.lines())
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let told = |candidate: &Candidate| candidate.kind() != CandidateKind::PeerReflexive;
+        self.agent.local_candidates().filter(told).map(|candidate| line(&candidate)).collect()
+    }
+
+    /// Nothing comes on the path any more. All pairs are checked anew, whatever shows a way is followed, and a path through
+    /// a relay that has worked is taken at once.
+    pub(super) fn suspect(&mut self, now: Instant) {
+        self.agent.recreate_candidate_pairs();
+        let was_direct = self.chosen >= Some(Clue::Answered);
+        (self.chosen, self.chosen_local) = (None, None);
+        self.search_until = None;
+        self.search();
+        let fallback = self.fallback.filter(|(local, _)| was_direct && self.is_relayed(*local));
+        if let Some((local, remote)) = fallback {
+            self.consider(Clue::Answered, remote, local);
+        }
+        if self.remote.is_some() {
+            self.begin(now);
+        }
+    }
+
+    /// The other end's candidates are these from now on, from signed signalling: it has moved. Returns how many are refused.
+    pub(super) fn replace_remote(&mut self, lines: &[String], now: Instant) -> usize {
+        let before = std::mem::take(&mut self.remote_addresses);
+        self.remote_relayed.clear();
+        self.held.clear();
+        // They have to prove themselves again.
+        self.genuine.clear();
+        let told = |line: &String| Candidate::from_sdp_string(line).ok().map(|candidate| candidate.addr());
+        let stays: Vec<_> = lines.iter().filter_map(told).collect();
+        let is_gone = |c: &Candidate| before.contains(&c.addr()) && !stays.contains(&c.addr());
+        let gone: Vec<_> = self.agent.remote_candidates().filter(is_gone).collect();
+        for candidate in &gone {
+            self.agent.invalidate_candidate(candidate);
+        }
+        let refused = lines.iter().filter(|line| !self.add_remote(line, now)).count();
+        self.suspect(now);
+        refused
+    }
+
     /// Takes a candidate line of the other end, from signed signalling. False if it is refused.
     pub(super) fn add_remote(&mut self, line: &str, now: Instant) -> bool {
         if line.len() > MAX_LINE || self.remote_addresses.len() >= MAX_REMOTE {
@@ -270,7 +340,7 @@ impl Ice {
         }
         let Ok(candidate) = Candidate::from_sdp_string(line) else { return false };
         let address = candidate.addr();
-        if candidate.proto() != Protocol::Udp || !self.is_usable(address) {
+        if candidate.proto() != Protocol::Udp || !is_usable(address, self.allow_loopback) {
             return false;
         }
         if self.remote_addresses.contains(&address) {
@@ -456,6 +526,9 @@ impl Ice {
             (Clue::Answered, Path::Relayed { .. }) => Clue::AnsweredByRelay,
             (clue, Path::Tunnel | Path::Relayed { .. } | Path::Direct { .. }) => clue,
         };
+        if clue == Clue::AnsweredByRelay {
+            self.fallback = Some((local, source));
+        }
         if self.chosen < Some(clue) {
             (self.chosen, self.chosen_local) = (Some(clue), Some(local));
             self.outputs.push_back(IceOutput::Path(path));
@@ -501,34 +574,6 @@ impl Ice {
             };
         }
         Path::Direct { local, remote }
-    }
-
-    /// Where a check may be sent to: one host, with a port, and loopback only if we use it ourselves. IPv6's
-    /// link-local addresses mean nothing without their interface, and IPv4's are written as such only.
-    fn is_usable(&self, address: SocketAddr) -> bool {
-        let single = match address.ip() {
-            IpAddr::V4(ip) => !ip.is_broadcast() && !ip.is_multicast() && !ip.is_unspecified(),
-            IpAddr::V6(ip) => {
-                !ip.is_multicast()
-                    && !ip.is_unspecified()
-                    && !ip.is_unicast_link_local()
-                    && ip.to_ipv4_mapped().is_none()
-            }
-        };
-        single && address.port() != 0 && (self.allow_loopback || !address.ip().is_loopback())
-    }
-}
-
-/// As the agent does by itself, except among relays: there the address that [`Ice::add_relayed`] gives tells the rank.
-fn local_preference(candidate: &Candidate, same_kind: usize) -> u32 {
-    match candidate.kind() {
-        CandidateKind::Relayed => {
-            let best = default_local_preference(candidate, 0);
-            best.saturating_sub(u32::from(candidate.local().port()) * 2)
-        }
-        CandidateKind::Host | CandidateKind::PeerReflexive | CandidateKind::ServerReflexive => {
-            default_local_preference(candidate, same_kind)
-        }
     }
 }
 

@@ -79,6 +79,12 @@ impl MediaLeg {
         self.command(Command::Candidates(candidates));
     }
 
+    /// Tells that the other end has moved, as its leg has reported by [`MediaEvent::Moved`]: these candidates replace all that
+    /// were told before. From signed signalling, like those.
+    pub fn replace_remote_candidates(&self, candidates: Vec<String>) {
+        self.command(Command::ReplaceCandidates(candidates));
+    }
+
     /// Takes a packet that the other end's leg gave out as [`MediaEvent::Tunnel`], from signed signalling.
     pub fn tunnel(&self, packet: Vec<u8>) {
         self.socket.tunnel_in(packet);

@@ -14,6 +14,7 @@
 //!    ├── ice      connectivity checks, which addresses are genuine (sans-IO)
 //!    ├── relay    TURN client: addresses that show nothing of us  (sans-IO)
 //!    ├── quic     pinned certificates, transport settings
+//!    ├── watchdog silence where voice should be                   (sans-IO)
 //!    ├── session  what runs over the QUIC connection: control stream and datagrams
 //!    └── voice    one thread: microphone -> Opus -> RTP, RTP -> jitter buffer -> loudspeaker
 //! ```
@@ -36,6 +37,7 @@ mod socket;
 mod types;
 mod urgency;
 mod voice;
+mod watchdog;
 
 pub use leg::MediaLeg;
 pub use relay::MAX_RELAYS;

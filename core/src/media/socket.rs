@@ -76,6 +76,8 @@ struct Half {
 
 struct Inner {
     path: Path,
+    /// When packets of the other end came last, from anywhere and on the path.
+    heard: (Instant, Instant),
     /// Addresses on trial, and until when.
     trial: Vec<(SocketAddr, Instant)>,
     trial_sent: usize,
@@ -121,8 +123,10 @@ impl MediaSocket {
                 }
             }
         };
+        let now = Instant::now();
         let inner = Inner {
             path: Path::Tunnel,
+            heard: (now, now),
             trial: Vec::new(),
             trial_sent: 0,
             authenticated: VecDeque::new(),
@@ -156,10 +160,16 @@ impl MediaSocket {
         self.lock().path.clone()
     }
 
+    /// When packets of the other end came last, from anywhere, and on the path; there not before it was chosen.
+    pub(super) fn heard(&self) -> (Instant, Instant) {
+        self.lock().heard
+    }
+
     /// Changes it. Callers must have the word of ICE or of signed signalling for it.
     pub(super) fn set_path(&self, path: Path) {
         let mut inner = self.lock();
         inner.path = path;
+        inner.heard.1 = Instant::now();
         inner.trial.clear();
     }
 
@@ -325,6 +335,7 @@ impl MediaSocket {
             // When the agent is busy the message is lost and will be repeated.
             let _ = self.stun.try_send(StunIn { source, local, bytes: packet.to_vec() });
         } else if known && is_quic(packet) || on_trial && is_short(packet) {
+            inner.note(source);
             inner.ready.push_back(packet.to_vec());
         } else if is_quic(packet) {
             self.hold(inner, source, packet);
@@ -335,6 +346,16 @@ impl MediaSocket {
 }
 
 impl Inner {
+    fn note(&mut self, source: SocketAddr) {
+        self.heard.0 = Instant::now();
+        match &self.path {
+            Path::Relayed { remote, .. } | Path::Direct { remote, .. } if *remote == source => {
+                self.heard.1 = self.heard.0;
+            }
+            Path::Tunnel | Path::Relayed { .. } | Path::Direct { .. } => {}
+        }
+    }
+
     /// The addresses on trial; none when the budget is spent.
     fn on_trial(&self) -> impl Iterator<Item = SocketAddr> + '_ {
         let left = TRIAL_BUDGET.saturating_sub(self.trial_sent);

@@ -1,6 +1,7 @@
 //! Two legs on loopback, with the test in the place of signalling.
 
 mod hostile;
+mod moving;
 mod relayed;
 pub(super) mod score;
 
@@ -56,6 +57,8 @@ struct Call {
     tunnel: bool,
     /// Whether candidates are carried.
     candidates: bool,
+    /// Whether only those at relays are.
+    only_relayed: bool,
     carried: [usize; 2],
 }
 
@@ -66,7 +69,7 @@ impl Call {
         let [a, b] = &ends;
         b.leg.set_remote(a.leg.offer());
         a.leg.set_remote(b.leg.offer());
-        Call { ends, tunnel: true, candidates: true, carried: [0, 0] }
+        Call { ends, tunnel: true, candidates: true, only_relayed: false, carried: [0, 0] }
     }
 
     /// Carries messages until `done`.
@@ -85,7 +88,8 @@ impl Call {
                     to.tunnel(packet.clone());
                 }
                 if let (true, MediaEvent::Candidates(lines)) = (self.candidates, &event) {
-                    to.add_remote_candidates(lines.clone());
+                    let carried = |line: &&String| !self.only_relayed || line.contains(" typ relay ");
+                    to.add_remote_candidates(lines.iter().filter(carried).cloned().collect());
                 }
                 self.ends[from].log.push(event);
             }

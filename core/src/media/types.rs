@@ -157,6 +157,10 @@ pub enum MediaEvent {
     /// Our candidates in SDP form (RFC 8839 section 5.1), to be told to the other end. Before disclosure only relayed
     /// ones, in which no address of ours stands.
     Candidates(Vec<String>),
+    /// Our addresses have changed. These candidates replace all that were told before, at the other end by
+    /// [`replace_remote_candidates`](super::MediaLeg::replace_remote_candidates); further ones may follow as
+    /// [`MediaEvent::Candidates`]. At most four times a second.
+    Moved(Vec<String>),
     /// A QUIC packet of at most 1500 bytes to be carried to the other end's
     /// [`tunnel`](super::MediaLeg::tunnel). At most 64 of them come, and one
     /// more every 2 s.
@@ -198,6 +202,7 @@ impl fmt::Debug for MediaEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             MediaEvent::Candidates(lines) => write!(f, "Candidates({})", lines.len()),
+            MediaEvent::Moved(lines) => write!(f, "Moved({})", lines.len()),
             MediaEvent::Tunnel(packet) => write!(f, "Tunnel({} bytes)", packet.len()),
             MediaEvent::Connected { exporter: _, path } => write!(f, "Connected({path:?})"),
             MediaEvent::PathChanged(path) => write!(f, "PathChanged({path:?})"),

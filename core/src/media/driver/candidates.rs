@@ -14,6 +14,8 @@ impl Driver {
     /// Sends what the sans-IO parts have to send and follows what ICE has found.
     pub(super) async fn pump(&mut self) {
         self.drive_relays().await;
+        self.watch();
+        self.follow_network().await;
         while let Some((server, request)) = self.gatherer.poll(Instant::now()) {
             self.socket.send_stun(None, server, &request);
         }
@@ -76,7 +78,7 @@ impl Driver {
         self.socket.set_path(path.clone());
         if self.session.is_some() {
             self.emit(MediaEvent::PathChanged(path)).await;
-        } else if first && self.role == Role::Caller && self.pinned.is_some() {
+        } else if first && self.config.role == Role::Caller && self.pinned.is_some() {
             // A handshake through the tunnel may be waiting for a lost packet; a new one is faster here.
             self.begin_handshake();
         }

@@ -16,7 +16,7 @@ impl Driver {
         }
         self.pinned = Some(offer.fingerprint);
         self.ice.set_remote(offer.ice_ufrag, offer.ice_pwd, Instant::now());
-        match self.role {
+        match self.config.role {
             Role::Caller => self.connect().await,
             Role::Callee => match self.identity.server(offer.fingerprint) {
                 Ok(config) => {
@@ -37,14 +37,14 @@ impl Driver {
             return false;
         };
         if self.handshakes.len() < MAX_HANDSHAKES {
-            self.handshakes.spawn(session::connect(self.endpoint.clone(), config, self.idle_timeout));
+            self.handshakes.spawn(session::connect(self.endpoint.clone(), config, self.config.idle_timeout));
         }
         true
     }
 
     pub(super) fn on_incoming(&mut self, incoming: quinn::Incoming) {
         if self.handshakes.len() < MAX_HANDSHAKES {
-            self.handshakes.spawn(session::accept(incoming, self.idle_timeout));
+            self.handshakes.spawn(session::accept(incoming, self.config.idle_timeout));
         } else {
             incoming.ignore();
         }
@@ -57,11 +57,13 @@ impl Driver {
             Err(_) if self.session.is_some() => {}
             Err(Attempt::Refused(MediaError::PeerKey)) => return self.fail(MediaError::PeerKey).await,
             // The caller gives up one of several handshakes, so a callee can't tell refusal from tidying up.
-            Err(Attempt::Refused(error)) if self.role == Role::Caller && self.handshakes.is_empty() => {
+            Err(Attempt::Refused(error))
+                if self.config.role == Role::Caller && self.handshakes.is_empty() =>
+            {
                 return self.fail(error).await;
             }
             Err(Attempt::Refused(_)) => {}
-            Err(Attempt::Unheard) => match self.role {
+            Err(Attempt::Unheard) => match self.config.role {
                 Role::Caller if self.handshakes.is_empty() => return self.connect().await,
                 Role::Caller | Role::Callee => {}
             },

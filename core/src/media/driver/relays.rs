@@ -12,7 +12,7 @@ use crate::media::relay::{RelayEvent, StreamId, stream};
 use crate::media::socket::MediaSocket;
 use crate::media::types::Relay;
 
-/// How long a direct path must be in use before addresses at relays are given back.
+/// How long a direct path must be in use before the servers that helped to find it are not needed any more.
 const STABLE: Duration = Duration::from_secs(5);
 
 impl Driver {
@@ -29,7 +29,7 @@ impl Driver {
             match event {
                 RelayEvent::Connect(id, server) => {
                     let queue = self.socket.open_stream(id);
-                    self.streams.spawn(connect(self.socket.clone(), id, server, self.bind, queue));
+                    self.streams.spawn(connect(self.socket.clone(), id, server, self.config.bind, queue));
                 }
                 RelayEvent::Disconnect(id) => self.socket.close_stream(id),
                 RelayEvent::Opened(relayed) => {
@@ -44,11 +44,13 @@ impl Driver {
         while self.streams.try_join_next().is_some() {}
     }
 
-    /// Relays that a stable direct path has made superfluous are left.
-    pub(super) fn spare_relays(&mut self, now: Instant) {
+    /// What a stable direct path has made superfluous is given up: addresses at relays, and asking how others see ours,
+    /// which has kept the NATs' mappings until the call's own packets do.
+    pub(super) fn spare_servers(&mut self, now: Instant) {
         if self.session.is_some() && self.direct_since.is_some_and(|since| since + STABLE <= now) {
             self.socket.want_relays(false);
             self.ice.leave_relays();
+            self.gatherer.stop();
         }
     }
 

@@ -15,11 +15,8 @@ impl Driver {
     pub(super) async fn on_tick(&mut self) -> Flow {
         let now = Instant::now();
         self.publish_stats();
-        if self.socket.path().carries_voice() && self.session.is_some() {
-            // The call's own packets keep the NATs' mappings from now on.
-            self.gatherer.stop();
-        }
-        self.spare_relays(now);
+        self.wake_up(now);
+        self.spare_servers(now);
         self.keep_alive(now);
         match self.missing(now) {
             Some(error) => self.fail(error).await,
@@ -71,12 +68,12 @@ impl Driver {
                 if std::mem::replace(&mut self.heard.packets, packets) != packets {
                     self.heard.at = now;
                 }
-                (now >= self.heard.at + self.idle_timeout).then_some(MediaError::Lost)
+                (now >= self.heard.at + self.config.idle_timeout).then_some(MediaError::Lost)
             }
             None => {
                 self.heard.at = now;
                 let since = self.talking?;
-                (now >= since + self.idle_timeout).then_some(MediaError::NoPath)
+                (now >= since + self.config.idle_timeout).then_some(MediaError::NoPath)
             }
         }
     }

@@ -9,6 +9,11 @@ struct Pair {
     paths: [Option<Path>; 2],
     genuine: [Vec<SocketAddr>; 2],
     sent: [usize; 2],
+    /// Our addresses at relays, with a detour of one more delay; and what did not go through those.
+    relayed: [Option<SocketAddr>; 2],
+    sent_direct: [usize; 2],
+    /// Whether nothing gets through but through relays.
+    broken: bool,
     /// Every path, with its time since the start.
     log: [Vec<(Duration, SocketAddr)>; 2],
     /// Somebody on the way copies all messages and sends them again from an address of his own, so much earlier or
@@ -47,28 +52,29 @@ impl Pair {
         }
         let (paths, genuine, sent) = ([None, None], [vec![], vec![]], [0, 0]);
         let log = [vec![], vec![]];
-        Pair { ends, addresses, wire: vec![], paths, genuine, sent, log, copies: None, start: now, now }
+        let (relayed, sent_direct) = ([None, None], [0, 0]);
+        Pair {
+            ends,
+            addresses,
+            wire: vec![],
+            paths,
+            genuine,
+            sent,
+            relayed,
+            sent_direct,
+            broken: false,
+            log,
+            copies: None,
+            start: now,
+            now,
+        }
     }
 
     fn collect(&mut self) {
         for n in 0..2 {
             while let Some(output) = self.ends[n].poll_output(self.now) {
                 match output {
-                    IceOutput::Transmit { remote, bytes, .. } => {
-                        self.sent[n] += 1;
-                        if let Some(to) = self.addresses.iter().position(|address| *address == remote) {
-                            let arrives = self.now + ONE_WAY;
-                            if let Some(later) = self.copies {
-                                let source = INTRUDER.parse().unwrap();
-                                let copy = StunIn { source, local: remote, bytes: bytes.clone() };
-                                let shift = Duration::from_millis(later.unsigned_abs().into());
-                                let at = if later < 0 { arrives - shift } else { arrives + shift };
-                                self.wire.push((at, to, copy));
-                            }
-                            let message = StunIn { source: self.addresses[n], local: remote, bytes };
-                            self.wire.push((arrives, to, message));
-                        }
-                    }
+                    IceOutput::Transmit { local, remote, bytes } => self.transmit(n, local, remote, bytes),
                     IceOutput::Genuine(address) => self.genuine[n].push(address),
                     IceOutput::Told(_) => {}
                     IceOutput::Path(path) => {
@@ -80,6 +86,51 @@ impl Pair {
                 }
             }
         }
+    }
+
+    fn transmit(&mut self, n: usize, local: SocketAddr, remote: SocketAddr, bytes: Vec<u8>) {
+        self.sent[n] += 1;
+        let out = self.relayed[n] == Some(local);
+        let into = self.relayed.iter().position(|relayed| *relayed == Some(remote));
+        self.sent_direct[n] += usize::from(!out);
+        let Some(to) = into.or_else(|| self.addresses.iter().position(|address| *address == remote)) else {
+            return;
+        };
+        if self.broken && !out && into.is_none() {
+            return;
+        }
+        let source = if out { local } else { self.addresses[n] };
+        let arrives = self.now + ONE_WAY * if out || into.is_some() { 2 } else { 1 };
+        if let Some(later) = self.copies {
+            let copy = StunIn { source: INTRUDER.parse().unwrap(), local: remote, bytes: bytes.clone() };
+            let shift = Duration::from_millis(later.unsigned_abs().into());
+            let at = if later < 0 { arrives - shift } else { arrives + shift };
+            self.wire.push((at, to, copy));
+        }
+        self.wire.push((arrives, to, StunIn { source, local: remote, bytes }));
+    }
+
+    /// Each end gets an address at a relay, and is told the other one's.
+    fn add_relays(&mut self) {
+        for n in 0..2 {
+            let address: SocketAddr = format!("10.0.1.{n}:3000").parse().unwrap();
+            self.relayed[n] = Some(address);
+            let line = self.ends[n].add_relayed(relayed(address, RelayTransport::Udp, 0), self.now).unwrap();
+            assert!(line.contains("typ relay raddr 0.0.0.0 rport 9"), "{line}");
+            assert!(self.ends[1 - n].add_remote(&line, self.now));
+        }
+    }
+
+    fn are_relayed(&self) -> bool {
+        (0..2).all(|n| {
+            matches!(&self.paths[n], Some(Path::Relayed { local, remote, .. })
+                if Some(*local) == self.relayed[n] && Some(*remote) == self.relayed[1 - n])
+        })
+    }
+
+    fn are_direct(&self) -> bool {
+        let [a, b] = self.addresses;
+        self.paths == [direct(a, b), direct(b, a)]
     }
 
     fn run(&mut self, time: Duration) {
@@ -102,6 +153,10 @@ impl Pair {
         }
         self.now = end;
     }
+}
+
+fn relayed(address: SocketAddr, transport: RelayTransport, rank: u16) -> Relayed {
+    Relayed { address, relay: "relay".into(), transport, rank }
 }
 
 fn direct(local: SocketAddr, remote: SocketAddr) -> Option<Path> {
@@ -283,4 +338,111 @@ fn a_peer_that_shows_ever_new_addresses_is_cut_off_but_not_at_those_it_told() {
     pair.run(Duration::from_secs(2));
     assert_eq!(pair.genuine[1].last(), Some(&pair.addresses[0]));
     assert_eq!(pair.paths[1], direct(pair.addresses[1], pair.addresses[0]));
+}
+
+#[test]
+fn a_path_through_relays_is_found_before_disclosure_and_the_direct_one_wins_after_it() {
+    let mut pair = Pair::new([false, false]);
+    pair.add_relays();
+    pair.run(Duration::from_millis(600));
+    assert!(pair.are_relayed(), "{:?}", pair.paths);
+    assert_eq!(pair.sent_direct, [0, 0], "an end that has not disclosed is not to be seen");
+    let now = pair.now;
+    pair.ends.iter_mut().for_each(|end| assert_eq!(end.disclose(now).len(), 1));
+    pair.run(ONE_WAY * 2 + Duration::from_millis(30));
+    assert!(pair.are_direct(), "after a round trip: {:?}", pair.log);
+    pair.run(Duration::from_secs(20));
+    let [a, b] = pair.addresses;
+    let stays = |log: &[(Duration, SocketAddr)], peer| log.iter().all(|(_, remote)| *remote == peer);
+    assert!(stays(&pair.log[0], b) && stays(&pair.log[1], a), "for good: {:?}", pair.log);
+    assert!(pair.are_direct());
+}
+
+#[test]
+fn a_leg_for_relays_only_shows_nothing_else() {
+    let mut pair = Pair::new([false, true]);
+    pair.ends[0].relay_only = true;
+    pair.add_relays();
+    let now = pair.now;
+    assert!(pair.ends[0].disclose(now).is_empty());
+    pair.run(Duration::from_secs(10));
+    assert_eq!(pair.sent_direct[0], 0);
+    assert!(pair.paths.iter().all(|path| matches!(path, Some(Path::Relayed { .. }))), "{:?}", pair.paths);
+    assert!(pair.ends[0].lines().iter().all(|line| line.contains(" typ relay ")));
+}
+
+#[test]
+fn a_direct_path_that_dies_gives_way_to_the_relay_at_once_and_is_taken_again_when_it_lives() {
+    let mut pair = Pair::new([true, true]);
+    pair.add_relays();
+    pair.run(Duration::from_secs(2));
+    assert!(pair.are_direct());
+    pair.broken = true;
+    let now = pair.now;
+    pair.ends.iter_mut().for_each(|end| end.suspect(now));
+    pair.collect();
+    assert!(pair.are_relayed(), "{:?}", pair.paths);
+    pair.run(Duration::from_secs(3));
+    // One relay on the way is better than two.
+    assert!(pair.paths.iter().all(|path| matches!(path, Some(Path::Relayed { .. }))), "{:?}", pair.paths);
+    pair.broken = false;
+    pair.run(Duration::from_secs(1));
+    assert!(pair.are_direct(), "{:?}", pair.paths);
+}
+
+#[test]
+fn an_end_that_moves_is_followed_whether_it_can_tell_or_not() {
+    for tells in [true, false] {
+        let mut pair = Pair::new([true, true]);
+        pair.run(Duration::from_secs(1));
+        assert!(pair.are_direct());
+        let (moved, now) = ("10.0.0.3:1000".parse().unwrap(), pair.now);
+        pair.addresses[0] = moved;
+        let lines = pair.ends[0].set_hosts(&[moved], now).unwrap();
+        assert!(lines.len() == 1 && lines[0].contains(" 10.0.0.3 1000 typ host"), "{lines:?}");
+        assert_eq!(pair.ends[0].set_hosts(&[moved], now), None, "once");
+        if tells {
+            assert_eq!(pair.ends[1].replace_remote(&lines, now), 0);
+        }
+        // The other end hears nothing on the old path.
+        pair.run(Duration::from_millis(250));
+        let now = pair.now;
+        pair.ends[1].suspect(now);
+        pair.run(Duration::from_millis(300));
+        assert!(pair.are_direct(), "{tells} {:?}", pair.paths);
+    }
+}
+
+#[test]
+fn among_relays_udp_comes_first_and_one_that_is_lost_gives_way() {
+    let mut pair = Pair::new([false, false]);
+    pair.add_relays();
+    let second: SocketAddr = "10.0.2.1:3000".parse().unwrap();
+    let now = pair.now;
+    let priority = |line: &str| -> u64 { line.split(' ').nth(3).unwrap().parse().unwrap() };
+    let first = pair.ends[0].lines();
+    let line = pair.ends[0].add_relayed(relayed(second, RelayTransport::Tcp, 2), now).unwrap();
+    assert!(priority(&line) < priority(&first[0]), "{line} {first:?}");
+    assert!(pair.ends[1].add_remote(&line, now));
+    pair.run(Duration::from_secs(1));
+    assert!(pair.are_relayed());
+    let lost = pair.relayed[0].replace(second).unwrap();
+    let now = pair.now;
+    pair.ends[0].remove_relayed(lost, now);
+    pair.ends[1].suspect(now);
+    pair.run(Duration::from_secs(1));
+    assert!(pair.are_relayed(), "{:?}", pair.paths);
+}
+
+#[test]
+fn ever_new_candidates_of_a_peer_are_bounded() {
+    let mut pair = Pair::new([true, true]);
+    let now = pair.now;
+    for generation in 1..50u8 {
+        let lines: Vec<_> = (0..100)
+            .map(|port| format!("candidate:1 1 udp 9 10.1.{generation}.1 {} typ host", port + 1))
+            .collect();
+        assert_eq!(pair.ends[0].replace_remote(&lines, now), 100 - MAX_REMOTE);
+        assert!(pair.ends[0].agent.remote_candidates().count() <= MAX_REMOTE + MAX_UNTOLD);
+    }
 }

@@ -1,14 +1,14 @@
 //! One relay: which of its servers is used. They are tried UDP first, then TCP, then TLS, each with a head start before the
 //! next (as RFC 8305 does with addresses), and the first that gives an address wins. When that one is lost, all over again.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use offhook_proto::relay::{MAX_RELAY_SERVERS, RelayServer, RelayTransport};
 
 use super::client::{Client, NotOurs, PeerData};
-use super::{Delivery, Output, RelayEvent, Relayed, StreamId, Wire};
+use super::{Delivery, Here, Output, RelayEvent, Relayed, Route, StreamId, Wire};
 use crate::media::types::Relay;
 
 /// Head start of a server before the next: with a round trip of 50 ms the two that an address takes fit in.
@@ -35,6 +35,8 @@ enum Link {
 struct Runner {
     link: Link,
     server: RelayServer,
+    /// From which of our addresses packets go there.
+    source: Option<IpAddr>,
     /// None until the connection stands.
     client: Option<Client>,
     since: Instant,
@@ -184,9 +186,22 @@ impl Contest {
         }
     }
 
+    /// Begins anew if packets go to the server from another address of ours than before: to the server that is another client,
+    /// which the old one's address can't be given to.
+    pub(super) fn reroute(&mut self, route: Route, now: Instant, out: &mut Output) {
+        if let Some(lost) = self.winner.take_if(|winner| winner.has_moved(route)) {
+            lost.tell_lost(out);
+            lost.hang_up(out);
+        }
+        self.runners.extract_if(.., |runner| runner.has_moved(route)).for_each(|runner| runner.hang_up(out));
+        if self.winner.is_none() && self.runners.is_empty() {
+            (self.next, self.next_due, self.failures) = (0, now, 0);
+        }
+    }
+
     /// Lets time pass, and follows what the clients report.
-    pub(super) fn advance(&mut self, now: Instant, socket: SocketAddr, out: &mut Output) {
-        self.take_turns(now, socket, out);
+    pub(super) fn advance(&mut self, now: Instant, here: Here, out: &mut Output) {
+        self.take_turns(now, here, out);
         for runner in self.all_mut() {
             runner.advance(now, out);
         }
@@ -215,7 +230,7 @@ impl Contest {
         self.failures += 1;
     }
 
-    fn take_turns(&mut self, now: Instant, socket: SocketAddr, out: &mut Output) {
+    fn take_turns(&mut self, now: Instant, here: Here, out: &mut Output) {
         while self.has_turn() {
             // The rest of a round need not wait for those that have failed.
             let alone = self.next > 0 && self.runners.is_empty();
@@ -227,7 +242,7 @@ impl Contest {
             self.next_due = now + HEAD_START;
             let (link, client) = match server.transport {
                 RelayTransport::Udp => {
-                    let client = Client::new(server, socket, &self.username, &self.password, now);
+                    let client = Client::new(server, here.socket, &self.username, &self.password, now);
                     (Link::Datagrams, Some(client))
                 }
                 RelayTransport::Tcp | RelayTransport::Tls => {
@@ -237,7 +252,8 @@ impl Contest {
                     (Link::Stream(id), None)
                 }
             };
-            self.runners.push(Runner { link, server, client, since: now });
+            let source = (here.route)(server.addr);
+            self.runners.push(Runner { link, server, source, client, since: now });
         }
     }
 
@@ -334,6 +350,10 @@ impl Runner {
 
     fn relayed(&self) -> &[SocketAddr] {
         self.client.as_ref().map_or(&[], Client::relayed)
+    }
+
+    fn has_moved(&self, route: Route) -> bool {
+        route(self.server.addr) != self.source
     }
 
     fn is_closed(&self) -> bool {

@@ -15,7 +15,7 @@ mod contest;
 pub(super) mod stream;
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -94,18 +94,28 @@ struct Output {
     events: VecDeque<RelayEvent>,
 }
 
-/// See the module's documentation. After each input, messages and events may come out.
-pub(super) struct Relays {
+/// Tells from which of our addresses packets go to a server, if any.
+pub(super) type Route = fn(SocketAddr) -> Option<IpAddr>;
+
+/// What all servers of a leg have in common.
+#[derive(Clone, Copy)]
+struct Here {
     /// Any address of ours; servers on connections have their own.
     socket: SocketAddr,
+    route: Route,
+}
+
+/// See the module's documentation. After each input, messages and events may come out.
+pub(super) struct Relays {
+    here: Here,
     contests: Vec<Contest>,
     out: Output,
 }
 
 impl Relays {
     /// Without relays. `socket` is what the leg's socket is bound to.
-    pub(super) fn new(socket: SocketAddr) -> Relays {
-        Relays { socket, contests: Vec::new(), out: Output::default() }
+    pub(super) fn new(socket: SocketAddr, route: Route) -> Relays {
+        Relays { here: Here { socket, route }, contests: Vec::new(), out: Output::default() }
     }
 
     /// Asks a relay for an address. False if there are enough already, or if it is one of those.
@@ -129,6 +139,12 @@ impl Relays {
         self.handle_timeout(now);
     }
 
+    /// Begins anew with those to which packets go from another of our addresses than before.
+    pub(super) fn reroute(&mut self, now: Instant) {
+        self.contests.iter_mut().for_each(|contest| contest.reroute(self.here.route, now, &mut self.out));
+        self.handle_timeout(now);
+    }
+
     /// Whether no relay is used, and all addresses are given back.
     pub(super) fn is_over(&self) -> bool {
         self.contests.iter().all(Contest::is_over)
@@ -141,7 +157,7 @@ impl Relays {
 
     /// Lets time pass.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
-        self.contests.iter_mut().for_each(|contest| contest.advance(now, self.socket, &mut self.out));
+        self.contests.iter_mut().for_each(|contest| contest.advance(now, self.here, &mut self.out));
     }
 
     /// The next message for a server.

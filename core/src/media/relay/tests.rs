@@ -3,6 +3,7 @@ use bytes::BytesMut;
 use super::client::MAX_PEERS;
 use super::stream::{NotTurn, take_message};
 use super::*;
+use std::cell::Cell;
 use std::time::Duration;
 
 const HERE: &str = "192.0.2.10:4000";
@@ -16,7 +17,7 @@ fn relay(servers: Vec<RelayServer>) -> Relay {
 }
 
 fn relays() -> Relays {
-    Relays::new(HERE.parse().unwrap())
+    Relays::new(HERE.parse().unwrap(), |_| None)
 }
 
 /// What happens until `end`, with its time in ms since `start`.
@@ -104,6 +105,23 @@ fn nobody_but_the_relay_is_taken_for_it_and_its_garbage_for_nothing() {
         assert!(!matches!(from_relay, Datagram::Data(_)), "no channel is bound: {from_relay:?}");
     }
     assert!(!relays.send(elsewhere, elsewhere, b"x", now), "nothing is opened yet");
+}
+
+#[test]
+fn another_way_to_the_relay_is_another_client() {
+    thread_local! { static OURS: Cell<u8> = const { Cell::new(1) } }
+    let route: Route = |_| Some([192, 0, 2, OURS.get()].into());
+    let (mut relays, now) = (Relays::new(HERE.parse().unwrap(), route), Instant::now());
+    relays.add(&relay(vec![server(RelayTransport::Udp, 1)]), now);
+    let asked = |relays: &mut Relays, now| {
+        relays.reroute(now);
+        let Wire::Datagram { bytes, .. } = relays.poll_wire()? else { panic!("no connection stands") };
+        Some(bytes[8..20].to_vec())
+    };
+    let first = asked(&mut relays, now).unwrap();
+    assert_eq!(asked(&mut relays, now), None, "the way is the same");
+    OURS.set(2);
+    assert_ne!(asked(&mut relays, now).unwrap(), first);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The socket's part in relays: what goes to a server and what comes from one, over UDP and over connections.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -27,7 +27,7 @@ struct Inner {
 
 impl Outlets {
     pub(super) fn new(bound: SocketAddr) -> Outlets {
-        let inner = Inner { relays: Relays::new(bound), streams: HashMap::new() };
+        let inner = Inner { relays: Relays::new(bound, route), streams: HashMap::new() };
         Outlets { inner: Mutex::new(inner), news: Notify::new() }
     }
 
@@ -50,6 +50,13 @@ impl MediaSocket {
     pub(in crate::media) fn want_relays(&self, wanted: bool) {
         let mut outlets = self.relays.lock();
         outlets.relays.want(wanted, Instant::now());
+        self.flush(&mut outlets);
+    }
+
+    /// Asks those relays again to which packets go from another of our addresses than before.
+    pub(in crate::media) fn reroute_relays(&self) {
+        let mut outlets = self.relays.lock();
+        outlets.relays.reroute(Instant::now());
         self.flush(&mut outlets);
     }
 
@@ -167,4 +174,13 @@ impl MediaSocket {
             }
         }
     }
+}
+
+/// From which of our addresses packets go to `server`.
+fn route(server: SocketAddr) -> Option<IpAddr> {
+    let any: SocketAddr = if server.is_ipv4() { ([0; 4], 0).into() } else { ([0; 16], 0).into() };
+    let socket = UdpSocket::bind(any).ok()?;
+    // Sends nothing.
+    socket.connect(server).ok()?;
+    socket.local_addr().ok().map(|local| local.ip())
 }

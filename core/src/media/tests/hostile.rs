@@ -141,7 +141,7 @@ async fn another_certificate_than_the_announced_one_ends_the_leg() {
         let [of_caller, of_callee] = offers;
         ends[1].leg.set_remote(of_caller);
         ends[0].leg.set_remote(of_callee);
-        let mut call = Call { ends, tunnel: true, candidates: true, carried: [0, 0] };
+        let mut call = Call { ends, tunnel: true, candidates: true, only_relayed: false, carried: [0, 0] };
         call.run("refusal", |ends| {
             ends[1 - liar].log.iter().any(|event| matches!(event, MediaEvent::Failed(MediaError::PeerKey)))
         })

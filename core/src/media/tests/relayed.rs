@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
 
 use offhook_proto::identity::TerminalKey;
@@ -28,7 +29,7 @@ async fn serve(listen: &str) -> Server {
     Server::start(config).await.unwrap()
 }
 
-async fn server() -> Server {
+pub(super) async fn server() -> Server {
     serve("127.0.0.1:0").await
 }
 
@@ -50,6 +51,15 @@ fn relay_of(server: &Server, transport: RelayTransport, n: u8) -> Relay {
     relay_at(server.addr().unwrap(), transport, n)
 }
 
+/// Addresses that the relay has handed out at present, as it reports.
+fn allocations(server: &Server) -> usize {
+    let (mut registry, mut text) = (prometheus_client::registry::Registry::default(), String::new());
+    server.metrics().register(&mut registry);
+    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    let gauge = text.lines().find_map(|line| line.strip_prefix("offhook_relay_allocations{class=\"full\"} "));
+    gauge.map_or(0, |count| count.parse().unwrap())
+}
+
 /// Two ends that have not disclosed their addresses, each with its relay.
 fn hidden(relays: [Relay; 2]) -> Call {
     let [a, b] = relays;
@@ -57,7 +67,7 @@ fn hidden(relays: [Relay; 2]) -> Call {
     Call::new(config(Role::Caller, a), config(Role::Callee, b))
 }
 
-fn both_at(server: &Server, transport: RelayTransport) -> [Relay; 2] {
+pub(super) fn both_at(server: &Server, transport: RelayTransport) -> [Relay; 2] {
     [1, 2].map(|n| relay_of(server, transport, n))
 }
 
@@ -69,11 +79,11 @@ fn is_relayed(end: &End) -> bool {
     exporter(end).is_some() && matches!(path(end), Path::Relayed { .. })
 }
 
-fn goes_direct(end: &End) -> bool {
+pub(super) fn goes_direct(end: &End) -> bool {
     matches!(path(end), Path::Direct { .. })
 }
 
-fn received(end: &End) -> u64 {
+pub(super) fn received(end: &End) -> u64 {
     end.leg.stats().borrow().packets_received
 }
 
@@ -212,10 +222,29 @@ async fn a_call_moves_from_a_relay_to_the_direct_path_without_a_gap_and_leaves_t
         let told = |event: &MediaEvent| matches!(event, MediaEvent::PathChanged(Path::Direct { .. }));
         assert_eq!(end.log.iter().filter(|event| told(event)).count(), 1, "and once is enough");
     }
-    call.run("leaving the relay", |ends| ends.iter().all(|end| end.leg.socket().is_rid_of_relays())).await;
+    assert_eq!(allocations(&server), 2);
+    call.run("leaving the relay", |_| allocations(&server) == 0).await;
     assert!(direct.elapsed() >= Duration::from_millis(4_500), "not before the path is stable");
     assert!(call.ends.iter().all(goes_direct));
     call.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leg_that_ends_leaves_nothing_at_the_relay() {
+    let server = server().await;
+    for transport in [RelayTransport::Udp, RelayTransport::Tcp] {
+        let mut call = hidden(both_at(&server, transport));
+        call.run("a relayed path", |ends| ends.iter().all(is_relayed)).await;
+        assert_eq!(allocations(&server), 2);
+        let [a, b] = call.ends;
+        tokio::join!(a.leg.close(), b.leg.close());
+        let gone = async {
+            while allocations(&server) > 0 {
+                tokio::time::sleep(GLANCE).await;
+            }
+        };
+        timeout(PATIENCE, gone).await.expect("the addresses are given back");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -300,25 +329,23 @@ async fn what_looks_like_a_relay_s_data_but_comes_from_elsewhere_changes_nothing
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_relay_that_answers_with_garbage_does_no_harm() {
     let hostile = UdpSocket::bind("127.0.0.1:0").unwrap();
-    hostile.set_read_timeout(Some(PATIENCE)).unwrap();
+    hostile.set_read_timeout(Some(GLANCE)).unwrap();
     let addr = hostile.local_addr().unwrap();
+    let over = Arc::new(AtomicBool::new(false));
+    let until = over.clone();
     let answering = std::thread::spawn(move || {
-        let mut request = [0; 2_000];
-        let mut answered = 0;
-        while answered < 200 {
-            let Ok((length, from)) = hostile.recv_from(&mut request) else { return answered };
+        let (mut request, mut answered) = ([0; 2_000], 0);
+        while !until.load(Relaxed) {
+            let Ok((length, from)) = hostile.recv_from(&mut request) else { continue };
             let mut answer = request[..length].to_vec();
-            for class in [0x01, 0x11, 0x13] {
-                // Success, an error without a code, and noise with the right transaction.
+            // Success, an error without a code, and noise with the right transaction.
+            for class in [0x03, 0x13, 0x17] {
                 (answer[0], answer[1]) = (1, class);
                 hostile.send_to(&answer, from).unwrap();
                 answered += 1;
             }
             for first in [0x00, 0x40, 0x4f, 0x7f, 0xc0, 0xff] {
                 hostile.send_to(&[first; 60], from).unwrap();
-            }
-            if answered > 20 {
-                return answered;
             }
         }
         answered
@@ -330,6 +357,7 @@ async fn a_relay_that_answers_with_garbage_does_no_harm() {
     call.run("talking", |ends| ends.iter().all(|end| goes_direct(end) && received(end) > 100)).await;
     assert!(lines(&call.ends[0]).iter().all(|line| !line.contains("typ relay")));
     call.close().await;
+    over.store(true, Relaxed);
     assert!(answering.join().unwrap() > 0);
 }
 
