@@ -1,5 +1,7 @@
 use super::*;
 
+use offhook_proto::signalling::is_relayed;
+
 /// Two ends on a network with a fixed one-way delay, in virtual time.
 struct Pair {
     ends: [Ice; 2],
@@ -117,6 +119,8 @@ impl Pair {
             self.relayed[n] = Some(address);
             let line = self.ends[n].add_relayed(relayed(address, RelayTransport::Udp, 0), self.now).unwrap();
             assert!(line.contains("typ relay raddr 0.0.0.0 rport 9"), "{line}");
+            // Or signalling would keep it back until addresses may be shown.
+            assert!(is_relayed(&line), "{line}");
             assert!(self.ends[1 - n].add_remote(&line, self.now));
         }
     }
