@@ -377,11 +377,26 @@ impl Message {
         }
     }
 
-    /// Tells where its sender is now, having left the place that was told before. What connects the two may have died
-    /// with that.
+    /// Worth sending by every way there is, since nobody knows which of them is the fastest, or still one: the accept, which
+    /// somebody waits for; where its sender is, having left the place that was told before; and last messages.
     #[must_use]
-    pub fn tells_of_a_move(&self) -> bool {
-        matches!(self, Self::Candidates { generation: 1.., .. })
+    pub fn is_urgent(&self) -> bool {
+        match self {
+            Self::Accept { .. } | Self::Candidates { generation: 1.., .. } => true,
+            Self::Candidates { generation: 0, .. }
+            | Self::Invite { .. }
+            | Self::Ringing { .. }
+            | Self::Reject { .. }
+            | Self::Cancel { .. }
+            | Self::Bye { .. }
+            | Self::Confirm
+            | Self::Text { .. }
+            | Self::Dtmf { .. }
+            | Self::Hold { .. }
+            | Self::Mute { .. }
+            | Self::Tunnel { .. }
+            | Self::TextRefused { .. } => self.is_final(),
+        }
     }
 
     /// The name for logs: contents may be private.
