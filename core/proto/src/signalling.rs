@@ -381,22 +381,7 @@ impl Message {
     /// somebody waits for; where its sender is, having left the place that was told before; and last messages.
     #[must_use]
     pub fn is_urgent(&self) -> bool {
-        match self {
-            Self::Accept { .. } | Self::Candidates { generation: 1.., .. } => true,
-            Self::Candidates { generation: 0, .. }
-            | Self::Invite { .. }
-            | Self::Ringing { .. }
-            | Self::Reject { .. }
-            | Self::Cancel { .. }
-            | Self::Bye { .. }
-            | Self::Confirm
-            | Self::Text { .. }
-            | Self::Dtmf { .. }
-            | Self::Hold { .. }
-            | Self::Mute { .. }
-            | Self::Tunnel { .. }
-            | Self::TextRefused { .. } => self.is_final(),
-        }
+        self.is_final() || matches!(self, Self::Accept { .. } | Self::Candidates { generation: 1.., .. })
     }
 
     /// The name for logs: contents may be private.

@@ -32,8 +32,7 @@ impl Engine {
         held.sort_by_key(|(directory, _)| !is_shared(directory));
         let places = if self.turn.is_empty() { MAX_RELAYS } else { MAX_RELAYS - 1 };
         // A guest's ticket is still to come, and worth more than a relay that the other end does not use.
-        let guest =
-            role == Role::Caller && !held.first().is_some_and(|(directory, _)| is_among(&theirs, directory));
+        let guest = role == Role::Caller && !held.first().is_some_and(|(directory, _)| is_shared(directory));
         let places = if guest && !theirs.is_empty() { places - 1 } else { places };
         let relay = |(directory, ticket)| relay_of(&directory, ticket, is_shared(&directory));
         held.into_iter().take(places).map(relay).collect()

@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use offhook_tests::call::{Call, hang_up};
 use offhook_tests::lab::{LabError, Nat, Pair, Ports};
-use offhook_tests::phone::{Account, Directory, DirectoryPlan, Terminal, TerminalPlan};
+use offhook_tests::phone::two_speakers;
 use offhook_tests::program::Event;
-use offhook_tests::speech;
 
 use crate::Outcome;
 
@@ -18,13 +17,7 @@ const HEARD: f64 = 0.7;
 fn survives(name: &str, talk: Duration, change: impl FnOnce(&Pair) -> Result<(), LabError>) -> Outcome {
     let pair = Pair::new(name, Nat::PortRestricted, Nat::PortRestricted, 25)?;
     let folder = tempfile::tempdir()?;
-    let directory = Directory::start(Some(&pair.directory), DirectoryPlan::default())?;
-    let [ada, bob] = Account::create_all(["ada", "bob"])?;
-    let plan = |mic: std::path::PathBuf, name: &str| {
-        TerminalPlan::speaking(&directory.addresses, &mic, &folder.path().join(name))
-    };
-    let mut ada = Terminal::online(ada, Some(&pair.a), plan(speech::a(), "ada.wav"))?;
-    let mut bob = Terminal::online(bob, Some(&pair.b), plan(speech::b(), "bob.wav"))?;
+    let (_directory, mut ada, mut bob) = two_speakers(&pair.directory, [&pair.a, &pair.b], folder.path())?;
 
     let call = Call::place(&mut ada, &mut bob)?;
     change(&pair)?;
