@@ -30,6 +30,7 @@ use super::links::Links;
 use super::metrics::Metrics;
 use super::peers::Peers;
 use super::private::Private;
+use super::probe::Late;
 use super::requests::Requests;
 use super::service::Service;
 use super::status::NetStatus;
@@ -191,10 +192,10 @@ impl Driver {
 
     /// Whoever registers or sends does so over the connection that it has. Others that it made before are of its former
     /// life, before it was killed or moved: nobody reads them, but requests would be sent over them in turn until they
-    /// time out.
-    pub(super) fn leave_older_connections(&mut self, peer: PeerId, alive: ConnectionId) {
+    /// time out. The same goes for those that this node made (`inbound` is false) before the one that it made anew.
+    pub(super) fn leave_older_connections(&mut self, peer: PeerId, alive: ConnectionId, inbound: bool) {
         let older: Vec<ConnectionId> = self.peers.get(&peer).map_or_else(Vec::new, |known| {
-            let older = known.conns.iter().filter(|conn| conn.inbound && conn.id < alive);
+            let older = known.conns.iter().filter(|conn| conn.inbound == inbound && conn.id < alive);
             older.map(|conn| conn.id).collect()
         });
         for id in older {
@@ -247,6 +248,8 @@ impl Driver {
                     self.warm.disconnected(&peer_id, Instant::now());
                     self.refresh_hold(peer_id);
                     self.on_link_disconnected(peer_id, Instant::now());
+                } else {
+                    self.on_link_thinned(peer_id);
                 }
             }
             SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
@@ -281,9 +284,8 @@ impl Driver {
 
     fn on_behaviour_event(&mut self, event: BehaviourEvent) {
         match event {
-            BehaviourEvent::Gate(never) | BehaviourEvent::Limits(never) | BehaviourEvent::Probes(never) => {
-                match never {}
-            }
+            BehaviourEvent::Gate(never) | BehaviourEvent::Limits(never) => match never {},
+            BehaviourEvent::Probes(Late(peer)) => self.on_late(peer),
             BehaviourEvent::Identify(event) => self.on_identify(event),
             BehaviourEvent::Kad(event) => self.on_kad(event),
             BehaviourEvent::Signal(event) => self.on_signal(event),

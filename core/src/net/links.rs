@@ -25,6 +25,7 @@ use super::config::Role;
 use super::driver::Driver;
 use super::event::NetEvent;
 use super::known::Known;
+use super::renew::Renewal;
 use super::requests::Asker;
 
 /// First and longest pause between attempts; each is drawn from the upper half of its length. While no entry point is
@@ -34,8 +35,9 @@ const BACKOFF_MAX: Duration = Duration::from_secs(60);
 const BACKOFF_ALONE: Duration = Duration::from_secs(20);
 
 /// The links to entry points are probed in turn, one in so long, as there are others if one is dead; but each within
-/// [`WATCH_HOMES`] times that. A probe costs 250 bytes altogether: 180 kB in an hour. Other links are probed seldom.
-const WATCH_HOME: Duration = Duration::from_secs(5);
+/// [`WATCH_HOMES`] times that. A probe costs 250 bytes altogether: 300 kB in an hour. Other links are probed seldom.
+/// Whose address has changed is to be reachable again within five seconds; see [`renew`](super::renew).
+const WATCH_HOME: Duration = Duration::from_secs(3);
 const WATCH_HOMES: u32 = 3;
 const WATCH_KEPT: Duration = Duration::from_secs(60);
 
@@ -80,6 +82,7 @@ pub(super) struct Link {
     /// Whether the user chose it; see [`Candidate::chosen`].
     pub(super) chosen: bool,
     pub(super) state: State,
+    pub(super) renewal: Renewal,
     pub(super) failures: u32,
     pub(super) registered: bool,
     /// It does nothing for terminals.
@@ -105,6 +108,7 @@ impl Link {
             kind,
             chosen: kind == Kind::Entry,
             state: State::Idle { until: now },
+            renewal: Renewal::None,
             failures: 0,
             registered: false,
             declined: false,
@@ -155,6 +159,7 @@ impl Link {
     fn back_off(&mut self, longest: Duration, now: Instant) {
         self.pause(longest, now);
         self.failures = self.failures.saturating_add(1);
+        self.renewal.broken_off();
         // A name may lead to another node the next time.
         self.peer = addr::last_peer(&self.addr);
         self.base = None;
@@ -258,7 +263,7 @@ impl Links {
     }
 
     /// The addresses of all links to one node, that of `first` before the others: UDP may be blocked, and IPv6 be none.
-    fn configured(&self, peer: PeerId, first: usize) -> Vec<Multiaddr> {
+    pub(super) fn configured(&self, peer: PeerId, first: usize) -> Vec<Multiaddr> {
         let others = self.all.iter().enumerate().filter(|(at, link)| *at != first && link.peer == Some(peer));
         let links = self.all.get(first).into_iter().chain(others.map(|(_, link)| link));
         links.map(|link| link.addr.clone()).collect()
@@ -327,6 +332,9 @@ impl Driver {
         remote: Multiaddr,
         first: bool,
     ) {
+        if self.on_link_renewed(peer, connection) {
+            return;
+        }
         let index = self.links.all.iter().position(|link| match &link.state {
             State::Dialing { connection: mine } if *mine == connection => true,
             State::Idle { .. } | State::Dialing { .. } => link.peer == Some(peer) && first,
@@ -369,6 +377,9 @@ impl Driver {
     }
 
     pub(super) fn on_link_dial_error(&mut self, connection: ConnectionId, error: &DialError, now: Instant) {
+        if self.on_link_not_renewed(connection) {
+            return;
+        }
         let index = self.links.all.iter().position(|link| match &link.state {
             State::Dialing { connection: mine } => *mine == connection,
             State::Idle { .. } | State::Up => false,

@@ -47,6 +47,7 @@ mod private;
 mod probe;
 mod publish;
 mod relay;
+mod renew;
 mod requests;
 mod seek;
 mod service;

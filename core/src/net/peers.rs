@@ -81,6 +81,11 @@ impl Peer {
         dialled.find(|conn| !addr::is_relayed(&conn.remote)).map(|conn| &conn.remote)
     }
 
+    /// Whether this node has made a connection to it that is older.
+    pub(super) fn has_dialled_before(&self, id: ConnectionId) -> bool {
+        self.conns.iter().any(|conn| !conn.inbound && conn.id < id)
+    }
+
     /// Whom its deeds are counted against.
     pub(super) fn source(&self) -> Source {
         self.direct().map_or(Source::Relayed, Source::of_addr)

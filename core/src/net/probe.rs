@@ -3,8 +3,8 @@
 //! A path can die without a word: a node is killed, a NAT forgets its mapping, a cable is pulled. Transports notice late
 //! (QUIC after its idle time-out of a minute, TCP after many), and what becomes of requests says nothing, because
 //! their answers may wait for third parties. So a connection is judged by its own probe alone: 32 bytes that the other
-//! end echoes, as in libp2p's ping protocol, on a stream that stays open. A connection whose probe is not
-//! answered within [`PROBE_TIME`] is closed.
+//! end echoes, as in libp2p's ping protocol, on a stream that stays open. A connection whose probe is late is reported, so
+//! that another can be made beside it; if the probe is not answered within [`PROBE_TIME`] the connection is closed.
 //!
 //! ```text
 //!             wanted                 stream open              echoed
@@ -17,7 +17,6 @@
 //! of either end has got through for some time ([`Probes::watch`]): so of two ends that watch, only one sends.
 
 use std::collections::{HashMap, VecDeque};
-use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -35,7 +34,7 @@ use libp2p::swarm::{
     ToSwarm,
 };
 use libp2p::{Multiaddr, PeerId, StreamProtocol};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use tracing::debug;
 
 /// libp2p's ping (libp2p specifications, ping/ping.md), which every libp2p node answers.
@@ -48,12 +47,21 @@ const SIZE: usize = 32;
 /// round trip of 100 ms.
 pub(super) const PROBE_TIME: Duration = Duration::from_secs(3);
 
+/// A probe is late if it takes so long, and so many times what the one before took: a packet that was lost has been sent
+/// again by then.
+const LATE: Duration = Duration::from_millis(750);
+const LATE_TIMES: u32 = 4;
+
 /// Probes connections and closes the dead ones.
 #[derive(Default)]
 pub(super) struct Probes {
     watched: HashMap<PeerId, Duration>,
-    queue: VecDeque<ToSwarm<Infallible, Order>>,
+    queue: VecDeque<ToSwarm<Late, Order>>,
 }
+
+/// A connection's probe is late: perhaps it leads nowhere any more.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Late(pub(super) PeerId);
 
 /// What a connection is told.
 #[derive(Clone, Copy, Debug)]
@@ -64,9 +72,14 @@ pub(super) enum Order {
     Watch(Option<Duration>),
 }
 
-/// A probe was not answered.
+/// What has become of a probe.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Dead;
+pub(super) enum Verdict {
+    /// No answer yet, though there should be one.
+    Late,
+    /// It was not answered.
+    Dead,
+}
 
 impl Probes {
     /// Probes these connections of a peer now.
@@ -97,7 +110,7 @@ impl Probes {
 
 impl NetworkBehaviour for Probes {
     type ConnectionHandler = Prober;
-    type ToSwarm = Infallible;
+    type ToSwarm = Late;
 
     fn handle_established_inbound_connection(
         &mut self,
@@ -132,10 +145,13 @@ impl NetworkBehaviour for Probes {
         &mut self,
         peer_id: PeerId,
         id: ConnectionId,
-        Dead: THandlerOutEvent<Self>,
+        verdict: THandlerOutEvent<Self>,
     ) {
-        debug!("a connection is dead");
-        self.queue.push_back(ToSwarm::CloseConnection { peer_id, connection: CloseConnection::One(id) });
+        debug!(?verdict, "a connection was probed in vain");
+        self.queue.push_back(match verdict {
+            Verdict::Late => ToSwarm::GenerateEvent(Late(peer_id)),
+            Verdict::Dead => ToSwarm::CloseConnection { peer_id, connection: CloseConnection::One(id) },
+        });
     }
 
     fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
@@ -155,7 +171,11 @@ pub(super) struct Prober {
     /// A probe is to be sent.
     wanted: bool,
     own: Own,
-    /// When the probe that is under way has failed.
+    /// How long the last answer took.
+    took: Duration,
+    /// When the probe that is under way was sent, and when it is late and has failed.
+    sent: Option<Instant>,
+    late: Timer,
     deadline: Timer,
     /// The other end's probes.
     others: Option<Turn>,
@@ -179,7 +199,8 @@ impl Prober {
 
     fn answered(&mut self, own: Own) {
         self.own = own;
-        self.deadline = None;
+        self.took = self.sent.take().map_or(self.took, |sent| sent.elapsed());
+        (self.late, self.deadline) = (None, None);
         self.heard();
     }
 
@@ -211,7 +232,10 @@ impl Prober {
         if !std::mem::take(&mut self.wanted) || self.deadline.is_some() {
             return false;
         }
-        self.deadline = Some(Box::pin(sleep(PROBE_TIME)));
+        let now = Instant::now();
+        self.sent = Some(now);
+        self.late = Some(Box::pin(sleep_until(now + LATE.max(self.took * LATE_TIMES))));
+        self.deadline = Some(Box::pin(sleep_until(now + PROBE_TIME)));
         match std::mem::take(&mut self.own) {
             Own::None => {
                 self.own = Own::Opening;
@@ -248,7 +272,7 @@ async fn echo(mut stream: Stream) -> io::Result<Stream> {
 
 impl ConnectionHandler for Prober {
     type FromBehaviour = Order;
-    type ToBehaviour = Dead;
+    type ToBehaviour = Verdict;
     type InboundProtocol = ReadyUpgrade<StreamProtocol>;
     type OutboundProtocol = ReadyUpgrade<StreamProtocol>;
     type InboundOpenInfo = ();
@@ -272,8 +296,12 @@ impl ConnectionHandler for Prober {
         self.poll_own(cx);
         if poll_timer(&mut self.deadline, cx) {
             // Said once; the connection is on its way out.
-            (self.every, self.quiet, self.deadline) = (None, None, None);
-            return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(Dead));
+            (self.every, self.quiet, self.late, self.deadline) = (None, None, None, None);
+            return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(Verdict::Dead));
+        }
+        if poll_timer(&mut self.late, cx) {
+            self.late = None;
+            return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(Verdict::Late));
         }
         Poll::Pending
     }

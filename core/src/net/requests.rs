@@ -268,7 +268,7 @@ impl Driver {
                 ..
             } => {
                 if matches!(request, Request::Register { .. } | Request::Forward { .. }) {
-                    self.leave_older_connections(peer, connection_id);
+                    self.leave_older_connections(peer, connection_id, true);
                 }
                 if let Some(peer) = self.peers.get_mut(&peer) {
                     peer.asks(Instant::now());
