@@ -9,7 +9,7 @@
 //! cumulative and go along with messages, or alone when there is none. The time to the first repetition is
 //! measured (RFC 6298, with Karn's rule) and doubles with each further one. A dialog is dead when its oldest
 //! message has been unacknowledged for [`GIVE_UP`] and nothing at all came from the other side meanwhile, or
-//! for [`GIVE_UP_UNACKED`] whatever else came.
+//! for [`GIVE_UP_UNACKED`] whatever else came, or in any case once it [persists](Dialog::persist).
 //!
 //! What was handed out is acknowledged with the next frame, except for text messages: whoever sent one wants to know that
 //! it is kept. Neither a text nor what came after it is acknowledged before [`Dialog::release`].
@@ -101,6 +101,7 @@ pub struct Dialog {
     resend_at: Option<Instant>,
     rto: Duration,
     rtt: Option<Rtt>,
+    persistent: bool,
 }
 
 /// Smoothed round trip and its variation, RFC 6298 section 2.
@@ -133,7 +134,13 @@ impl Dialog {
             resend_at: None,
             rto: INITIAL_RTO,
             rtt: None,
+            persistent: false,
         }
+    }
+
+    /// From now on silence does not end it before [`GIVE_UP_UNACKED`]: something else tells whether the other side is there.
+    pub fn persist(&mut self) {
+        self.persistent = true;
     }
 
     /// Queues a message and returns its number.
@@ -277,6 +284,9 @@ impl Dialog {
 
     fn give_up_at(&self) -> Option<Instant> {
         let oldest = self.unacked.front()?.first_sent;
+        if self.persistent {
+            return Some(oldest + GIVE_UP_UNACKED);
+        }
         let silent_since = self.last_heard.map_or(oldest, |heard| heard.max(oldest));
         Some((silent_since + GIVE_UP).min(oldest + GIVE_UP_UNACKED))
     }

@@ -160,11 +160,13 @@ impl Calls {
         let confirmed = call.confirmed;
         let (CallState::Connecting, Some(terminal)) = (call.state, call.chosen) else { return };
         let id = LegId { call: wire, terminal };
-        let Some(leg) = self.legs.get(&id) else { return };
+        let Some(leg) = self.legs.get_mut(&id) else { return };
         let agreed = leg.role == Role::Caller || confirmed;
         if leg.media != Media::Ready || leg.state != LegState::Chosen || !agreed {
             return;
         }
+        // The media connection says when the other side is gone. Directories may be away meanwhile.
+        leg.dialog.persist();
         let Some(call) = self.calls.get_mut(&wire) else { return };
         call.state = CallState::Active;
         call.connected_at = Some(now.instant);

@@ -318,3 +318,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_dialog_that_persists_outlasts_silence() {
+    let start = Instant::now();
+    let mut a = Dialog::new();
+    a.send(start, WALL, hold(true)).unwrap();
+    a.persist();
+    let mut sent = 0;
+    let death = loop {
+        let at = a.poll_timeout().unwrap();
+        if a.handle_timeout(at, WALL).is_err() {
+            break at;
+        }
+        sent += frames(&mut a).len();
+    };
+    assert_eq!(death - start, GIVE_UP_UNACKED);
+    assert!(sent >= 10, "it goes on repeating: {sent}");
+}
