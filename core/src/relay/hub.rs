@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use stun_types::message::{BINDING, Message, MessageClass};
@@ -28,6 +28,10 @@ pub(super) const MAX_DATAGRAM: usize = 4_096;
 
 /// Ports that are tried for a relayed address before there is said to be none.
 const TRIES: usize = 32;
+
+/// A user whose allocation has had nothing from him for so long has left it behind if he asks for another. One with a call
+/// sends voice, or checks, more often.
+const LEFT: Duration = Duration::from_millis(500);
 
 /// Where the relay's answers to a client go.
 #[derive(Clone)]
@@ -300,10 +304,7 @@ impl Hub {
             return Err(No::Mismatch);
         }
         let claim = Claim { class: user.class, terminal: user.terminal, source: Source::of(from.addr.ip()) };
-        self.used().enter(claim, &self.quotas).map_err(|full| match full {
-            Full::User | Full::Source => No::Quota,
-            Full::Total => No::Capacity,
-        })?;
+        self.enter(claim)?;
         let now = Instant::now();
         let mut session = Session::new(user.clone(), from.addr, &self.quotas, now);
         let mut sockets = Vec::new();
@@ -326,6 +327,33 @@ impl Hub {
         let client = Arc::new(client);
         self.begin(&client);
         Ok((answer, client))
+    }
+
+    /// Counts an allocation. A user who has as many as he may, and has moved, gets another for one that he has left behind.
+    fn enter(&self, claim: Claim) -> Result<(), No> {
+        let mut entered = self.used().enter(claim, &self.quotas);
+        if entered == Err(Full::User)
+            && let Some(left) = self.left_behind(claim)
+        {
+            self.leave(&left);
+            entered = self.used().enter(claim, &self.quotas);
+        }
+        entered.map_err(|full| match full {
+            Full::User | Full::Source => No::Quota,
+            Full::Total => No::Capacity,
+        })
+    }
+
+    /// The user's client that has been silent longest, if that is long for one with a call.
+    fn left_behind(&self, claim: Claim) -> Option<Arc<Client>> {
+        let now = Instant::now();
+        let relayed = self.relayed.read().unwrap_or_else(PoisonError::into_inner);
+        let his = |client: &&Arc<Client>| {
+            (client.claim.class, client.claim.terminal) == (claim.class, claim.terminal)
+        };
+        let silent = relayed.values().filter(his).map(|client| (client.session().silent_for(now), client));
+        let (silence, client) = silent.max_by_key(|(silence, _)| *silence)?;
+        (silence >= LEFT).then(|| client.clone())
     }
 
     /// Why there is no address of the family asked for.

@@ -18,7 +18,7 @@ pub struct RelayQuotas {
     /// Allocations at a time from one /24 or /64; further ones are refused with 486 (Allocation Quota Reached).
     pub per_source: usize,
     /// Allocations at a time of a terminal of this directory: a call that rings at several terminals has one for each.
-    /// Further ones are refused with 486.
+    /// A further one takes the place of one that the terminal has left behind, or is refused with 486.
     pub per_full: usize,
     /// The same of a guest.
     pub per_guest: usize,

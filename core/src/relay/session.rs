@@ -57,6 +57,8 @@ pub(super) struct Session {
     up: Bucket,
     down: Bucket,
     used: Instant,
+    /// When the client sent anything last.
+    heard: Instant,
     idle: Duration,
 }
 
@@ -88,6 +90,7 @@ impl Session {
             up: bucket,
             down: bucket,
             used: now,
+            heard: now,
             idle: quotas.idle,
         };
         session.learn_nonce(now);
@@ -131,6 +134,7 @@ impl Session {
             (Ask::Allocate { .. }, None)
             | (Ask::Refresh { .. } | Ask::Permit { .. } | Ask::Bind { .. }, Some(_)) => {}
         }
+        self.heard = now;
         self.make_room(ask, now)?;
         let request = ask.write(id, &self.user.name, REALM, &self.nonce, &self.user.key);
         let answer = self.feed(&request, now);
@@ -220,6 +224,7 @@ impl Session {
 
     /// What a datagram of the client's that is no request has for a peer.
     pub(super) fn relay_out<'a>(&mut self, datagram: &'a [u8], now: Instant) -> Option<ToPeer<'a>> {
+        self.heard = now;
         let at = self.clock(now);
         let sent = self.machine.recv(Transmit::new(datagram, TransportType::Udp, self.client, LISTEN), at)?;
         let DelayedMessageOrChannelSend::Range(datagram, range) = sent.data else { return None };
@@ -261,6 +266,11 @@ impl Session {
             DelayedMessageOrChannelSend::Owned(_) | DelayedMessageOrChannelSend::Range(..) => return false,
         }
         true
+    }
+
+    /// How long the client has sent nothing.
+    pub(super) fn silent_for(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.heard)
     }
 
     /// Lets time pass. Gives the relayed addresses that are closed now, and when to come again.

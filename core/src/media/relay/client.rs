@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use offhook_proto::relay::{RelayServer, RelayTransport};
+use stun_types::attribute::ErrorCode;
+use stun_types::message::Message;
 use turn_client_proto::api::{Transmit, TurnConfig, TurnEvent, TurnPollRet, TurnRecvRet};
 use turn_client_proto::client::TurnClient;
 use turn_client_proto::prelude::{DelayedTransmitBuild, TurnClientApi};
@@ -58,6 +60,7 @@ pub(super) struct Client {
     due: Instant,
     leaving: bool,
     closed: bool,
+    known_already: bool,
     messages: VecDeque<Vec<u8>>,
 }
 
@@ -92,6 +95,7 @@ impl Client {
             due: now,
             leaving: false,
             closed: false,
+            known_already: false,
             messages: VecDeque::new(),
         };
         client.advance(now);
@@ -118,6 +122,11 @@ impl Client {
         self.closed
     }
 
+    /// Whether the server has refused an allocation because there is one between the same two addresses.
+    pub(super) fn is_known_already(&self) -> bool {
+        self.known_already
+    }
+
     /// Takes a whole message that came from the server's address or on its connection. `Err` if it is not for us.
     pub(super) fn receive(&mut self, message: &[u8], now: Instant) -> Result<Option<PeerData>, NotOurs> {
         let transmit =
@@ -128,7 +137,11 @@ impl Client {
                 let peer = SocketAddr::new(data.peer.ip().to_canonical(), data.peer.port());
                 return Ok(Some(PeerData { peer, bytes: data.data().to_vec() }));
             }
-            TurnRecvRet::Handled | TurnRecvRet::PeerIcmp { .. } => Ok(None),
+            TurnRecvRet::Handled => {
+                self.known_already |= is_mismatch(message);
+                Ok(None)
+            }
+            TurnRecvRet::PeerIcmp { .. } => Ok(None),
             TurnRecvRet::Ignored(_) => Err(NotOurs),
         };
         self.advance(now);
@@ -272,6 +285,12 @@ impl Client {
         let passed = now.saturating_duration_since(self.epoch).as_nanos();
         turn_types::Instant::from_nanos(i64::try_from(passed).unwrap_or(i64::MAX / 2))
     }
+}
+
+/// Whether it is an error 437, Allocation Mismatch (RFC 8656 section 7.2).
+fn is_mismatch(message: &[u8]) -> bool {
+    let error = Message::from_bytes(message).and_then(|message| message.attribute::<ErrorCode>());
+    error.is_ok_and(|error| error.code() == ErrorCode::ALLOCATION_MISMATCH)
 }
 
 /// A message is not for a client.

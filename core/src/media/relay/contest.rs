@@ -1,5 +1,8 @@
 //! One relay: which of its servers is used. They are tried UDP first, then TCP, then TLS, each with a head start before the
 //! next (as RFC 8305 does with addresses), and the first that gives an address wins. When that one is lost, all over again.
+//!
+//! A server over UDP does not tell that it has forgotten us, or that it does not know us under our new address. So when an
+//! address is doubted, another is asked for beside it: a server that still knows us refuses that (437).
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -59,6 +62,8 @@ pub(super) struct Contest {
     winner: Option<Runner>,
     /// Those that give their address back.
     leaving: Vec<Runner>,
+    /// Whether the winner is to be replaced by the first that gives another address.
+    doubted: bool,
     /// Times in a row that nothing came of it.
     failures: u32,
     wanted: bool,
@@ -82,6 +87,7 @@ impl Contest {
             runners: Vec::new(),
             winner: None,
             leaving: Vec::new(),
+            doubted: false,
             failures: 0,
             wanted: true,
         }
@@ -179,12 +185,20 @@ impl Contest {
             return;
         }
         (self.next, self.next_due, self.failures) = (0, now, 0);
+        self.doubted = false;
         if !wanted {
             if let Some(winner) = self.winner.take() {
                 winner.tell_lost(out);
                 self.runners.push(winner);
             }
             self.dismiss(now, out);
+        }
+    }
+
+    /// Nothing comes through the address in use, if there is one: finds out whether it is still there.
+    pub(super) fn doubt(&mut self, now: Instant) {
+        if self.wanted && self.winner.is_some() && self.runners.is_empty() {
+            (self.doubted, self.next, self.next_due) = (true, 0, now);
         }
     }
 
@@ -216,14 +230,21 @@ impl Contest {
             }
             !over
         });
-        if self.wanted && self.winner.is_none() && self.runners.is_empty() && self.next >= self.servers.len()
-        {
-            self.start_over(now);
+        if self.wanted && self.runners.is_empty() && self.next >= self.servers.len() {
+            self.doubted = false;
+            if self.winner.is_none() {
+                self.start_over(now);
+            }
         }
     }
 
     fn has_turn(&self) -> bool {
-        self.wanted && self.winner.is_none() && self.next < self.servers.len()
+        self.wanted && self.is_open() && self.next < self.servers.len()
+    }
+
+    /// Whether somebody may win.
+    fn is_open(&self) -> bool {
+        self.winner.is_none() || self.doubted
     }
 
     fn start_over(&mut self, now: Instant) {
@@ -263,23 +284,38 @@ impl Contest {
     fn settle_runners(&mut self, now: Instant, out: &mut Output) {
         let mut index = 0;
         while index < self.runners.len() {
-            let runner = &mut self.runners[index];
+            let runner = &self.runners[index];
             if runner.is_closed() || runner.since + PATIENCE <= now {
-                self.runners.remove(index).hang_up(out);
-            } else if self.winner.is_none() && !runner.relayed().is_empty() {
-                let mut winner = self.runners.remove(index);
-                winner.since = now;
-                for address in winner.relayed() {
-                    out.events.push_back(RelayEvent::Opened(self.relayed(&winner, *address)));
-                }
-                self.winner = Some(winner);
+                let loser = self.runners.remove(index);
+                loser.hang_up(out);
+                // The one in use is known there.
+                self.doubted &= !loser.is_known_already();
+            } else if !runner.relayed().is_empty() && self.is_open() {
+                let winner = self.runners.remove(index);
+                self.crown(winner, now, out);
             } else {
                 index += 1;
             }
         }
-        if self.winner.is_some() {
+        if !self.is_open() {
             self.dismiss(now, out);
         }
+    }
+
+    fn crown(&mut self, mut winner: Runner, now: Instant, out: &mut Output) {
+        winner.since = now;
+        if let Some(mut old) = self.winner.take() {
+            old.tell_lost(out);
+            // Between the same two addresses there is only one, and that is the new one.
+            if old.link != winner.link || old.server != winner.server {
+                old.leave(now, out);
+                self.leaving.push(old);
+            }
+        }
+        for address in winner.relayed() {
+            out.events.push_back(RelayEvent::Opened(self.relayed(&winner, *address)));
+        }
+        (self.winner, self.doubted) = (Some(winner), false);
     }
 
     fn relayed(&self, winner: &Runner, address: SocketAddr) -> Relayed {
@@ -306,14 +342,11 @@ impl Contest {
     /// Those that still run give back what they have, or what they are about to get.
     fn dismiss(&mut self, now: Instant, out: &mut Output) {
         for mut runner in self.runners.drain(..) {
-            runner.since = now;
-            match &mut runner.client {
-                Some(client) => {
-                    client.leave(now);
-                    runner.flush(out);
-                    self.leaving.push(runner);
-                }
-                None => runner.hang_up(out),
+            if runner.client.is_some() {
+                runner.leave(now, out);
+                self.leaving.push(runner);
+            } else {
+                runner.hang_up(out);
             }
         }
     }
@@ -348,6 +381,18 @@ impl Runner {
         while let Some(message) = self.client.as_mut().and_then(Client::poll_message) {
             out.wire.push_back(self.link.wire(self.server, message));
         }
+    }
+
+    fn leave(&mut self, now: Instant, out: &mut Output) {
+        self.since = now;
+        if let Some(client) = &mut self.client {
+            client.leave(now);
+        }
+        self.flush(out);
+    }
+
+    fn is_known_already(&self) -> bool {
+        self.client.as_ref().is_some_and(Client::is_known_already)
     }
 
     fn relayed(&self) -> &[SocketAddr] {

@@ -139,6 +139,12 @@ impl Relays {
         self.handle_timeout(now);
     }
 
+    /// Nothing comes through the relays: has it found out whether their addresses are still there, and asks for others if not.
+    pub(super) fn doubt(&mut self, now: Instant) {
+        self.contests.iter_mut().for_each(|contest| contest.doubt(now));
+        self.handle_timeout(now);
+    }
+
     /// Begins anew with those to which packets go from another of our addresses than before.
     pub(super) fn reroute(&mut self, now: Instant) {
         self.contests.iter_mut().for_each(|contest| contest.reroute(self.here.route, now, &mut self.out));

@@ -13,7 +13,14 @@ fn server(transport: RelayTransport, host: u8) -> RelayServer {
 }
 
 fn relay(servers: Vec<RelayServer>) -> Relay {
-    Relay { label: "a".into(), servers, username: "u".into(), password: "p".into(), shared: true }
+    Relay {
+        label: "a".into(),
+        servers,
+        username: "u".into(),
+        password: "p".into(),
+        shared: true,
+        courier: false,
+    }
 }
 
 fn relays() -> Relays {
