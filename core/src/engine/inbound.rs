@@ -29,7 +29,7 @@ impl Engine {
         }
     }
 
-    /// A sealed packet that came over a leg's own connection. Nothing but packets of that leg has any business there.
+    /// A sealed packet that came over a leg's own connection, or by a courier. Nothing but packets of that leg has any business there.
     pub(super) fn on_control(&mut self, leg: LegId, blob: &[u8]) {
         let Some(opened) = self.open(blob) else { return };
         if leg_of(&opened) == leg && self.calls.knows(&leg.call, &leg.terminal) {

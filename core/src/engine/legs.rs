@@ -119,7 +119,8 @@ impl Legs {
     }
 
     /// Send a sealed packet on the leg's own connection, if it is up on a path of its own. Answers whether
-    /// that suffices: repetitions and what is urgent are to go by signalling as well.
+    /// that suffices: repetitions, what is urgent, and all while nothing is heard of the other end are to go by signalling as
+    /// well. The couriers have got them too.
     pub fn send_on_connection(&mut self, leg: &LegId, packet: &Packet, blob: &[u8]) -> bool {
         let Some(known) = self.legs.get_mut(leg) else { return false };
         if !known.connected || known.path.is_none() {
@@ -130,7 +131,11 @@ impl Legs {
         let repeated = packet.seq != 0 && packet.seq <= known.sent_on_connection;
         known.sent_on_connection = known.sent_on_connection.max(packet.seq);
         let urgent = packet.message.as_ref().is_some_and(Message::is_urgent);
-        !repeated && !urgent
+        let suffices = !repeated && !urgent && !media.is_silent();
+        if !suffices {
+            media.pass(blob.to_vec());
+        }
+        suffices
     }
 
     /// The leg's media connection is gone. Says whether it carried sound.
@@ -170,7 +175,7 @@ impl Engine {
             MediaEvent::Tunnel(data) => ignore_late(self.calls.tunnel(now(), leg, data)),
             MediaEvent::Connected { exporter, path } => self.on_media_connected(leg, exporter, path),
             MediaEvent::PathChanged(path) => self.on_path(leg, path),
-            MediaEvent::Control(blob) => self.on_control(leg, &blob),
+            MediaEvent::Control(blob) | MediaEvent::Passed(blob) => self.on_control(leg, &blob),
             MediaEvent::AudioStarted { mic_epoch_ns, speaker_epoch_ns } => {
                 self.emit(Event::AudioStarted { call, mic_epoch_ns, speaker_epoch_ns });
             }

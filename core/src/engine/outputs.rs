@@ -5,7 +5,7 @@ use super::legs::MEDIA_QUEUE;
 use super::{Engine, Internal, now};
 use crate::api::{self, Event};
 use crate::clock::wall_clock;
-use crate::media::{self, AudioConfig, MediaConfig, MediaLeg};
+use crate::media::{self, AudioConfig, MediaConfig, MediaLeg, Party};
 use crate::net::{SignalError, SignalTarget};
 use crate::phone::{AnswerMode, CallState};
 use crate::storage::{AccountStore, CallEntry, MessageState};
@@ -78,7 +78,7 @@ impl Engine {
     }
 
     /// Seal a packet and send it: on the leg's own connection if that is up, otherwise (and for whatever the
-    /// connection did not bring across, and for last words) by signalling.
+    /// connection did not bring across, and for last words) by signalling, and by the couriers of a call in progress.
     fn transmit(&mut self, leg: LegId, peer: &Arc<Peer>, packet: Packet) {
         let seed: [u8; 32] = rand::random();
         let blob = match signalling::seal(&packet, self.account.terminal_key(), &peer.seal, seed) {
@@ -123,6 +123,7 @@ impl Engine {
             stun_servers: self.net.stun_servers(),
             disclose,
             relays: self.relays_at_hand(&leg, role),
+            party: Some(Party { call: leg.call, terminal: leg.terminal }),
             relay_only: self.relay_only,
             allow_loopback: self.allow_loopback,
             audio: self.audio_of(leg),

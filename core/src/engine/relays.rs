@@ -96,7 +96,7 @@ fn is_among(directories: &[(TerminalId, NodeAddr)], directory: &TerminalId) -> b
 
 fn relay_of(directory: &TerminalId, ticket: RelayTicket, shared: bool) -> Relay {
     let RelayTicket { servers, username, password, lifetime_s: _ } = ticket;
-    Relay { label: directory.to_peer_id(), servers, username, password, shared }
+    Relay { label: directory.to_peer_id(), servers, username, password, shared, courier: true }
 }
 
 /// A TURN server of the user's own, with its name looked up.
@@ -104,7 +104,8 @@ async fn own_relay(server: &TurnServer) -> Option<Relay> {
     match server.resolve().await {
         Ok(servers) if !servers.is_empty() => {
             let (username, password) = server.credentials();
-            Some(Relay { label: server.host().to_owned(), servers, username, password, shared: false })
+            let (label, shared, courier) = (server.host().to_owned(), false, false);
+            Some(Relay { label, servers, username, password, shared, courier })
         }
         Ok(_) => None,
         Err(error) => {

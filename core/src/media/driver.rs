@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::courier::Courier;
 use super::gather::Gatherer;
 use super::hosts::host_addresses;
 use super::ice::Ice;
@@ -49,6 +50,7 @@ pub(super) enum Command {
     Mute(bool),
     Hold(bool),
     Control(Vec<u8>),
+    Pass(Vec<u8>),
     LastWord(LastWord),
     Close,
 }
@@ -76,6 +78,7 @@ pub(super) struct Driver {
     identity: Identity,
     ice: Ice,
     gatherer: Gatherer,
+    courier: Courier,
     voice: Voice,
     link: Arc<VoiceLink>,
     events: mpsc::Sender<MediaEvent>,
@@ -137,12 +140,13 @@ impl Driver {
         let (voice_tx, voice) = mpsc::channel(VOICE_QUEUE);
         let (session_tx, session) = mpsc::channel(SESSION_QUEUE);
         let now = Instant::now();
-        let driver = Driver {
+        let mut driver = Driver {
             config: config.clone(),
             endpoint: quic::endpoint(socket.clone()).map_err(|error| MediaError::Bind(error.kind()))?,
             identity: Identity::generate()?,
             ice,
             gatherer: Gatherer::new(stun_servers, now),
+            courier: Courier::new(config.party),
             voice: Voice::spawn(&config.audio, link.clone(), voice_tx)?,
             link,
             socket,
@@ -202,6 +206,7 @@ impl Driver {
         let timers = [
             self.ice.poll_timeout(),
             self.gatherer.poll_timeout(),
+            self.courier.poll_timeout(),
             self.socket.relay_timeout(),
             self.watch_due(),
             self.network.due(),
@@ -259,6 +264,11 @@ impl Driver {
                 let sent = self.session.as_ref().is_some_and(|session| session.send_control(frame));
                 if !sent {
                     tracing::debug!("control frame goes by signalling only");
+                }
+            }
+            Command::Pass(packet) => {
+                if !self.courier.pass(packet, Instant::now()) {
+                    tracing::debug!("a packet is too long for a courier");
                 }
             }
             Command::LastWord(last) => self.last_word = last,

@@ -111,6 +111,17 @@ impl MediaLeg {
         self.command(Command::Control(frame));
     }
 
+    /// Whether nothing has been heard of the other end for too long, while voice should come.
+    pub fn is_silent(&self) -> bool {
+        self.socket.is_silent()
+    }
+
+    /// Sends a sealed signalling packet of at most 1 KiB by the relays' [couriers](offhook_proto::courier), for when nothing
+    /// else finds the other end. It comes out there as [`MediaEvent::Passed`], perhaps several times or never.
+    pub fn pass(&self, packet: Vec<u8>) {
+        self.command(Command::Pass(packet));
+    }
+
     /// What [`MediaLeg::close`] repeats of the call's last message. A plain bye unless told.
     pub fn last_word(&self, last: LastWord) {
         self.command(Command::LastWord(last));

@@ -12,6 +12,7 @@
 //!    ├── socket   UDP + virtual peer address; tells STUN from QUIC; knows the current path
 //!    ├── gather   STUN client: how others see our address          (sans-IO)
 //!    ├── ice      connectivity checks, which addresses are genuine (sans-IO)
+//!    ├── courier  signalling packets past everything else         (sans-IO)
 //!    ├── relay    TURN client: addresses that show nothing of us  (sans-IO)
 //!    ├── quic     pinned certificates, transport settings
 //!    ├── watchdog silence where voice should be                   (sans-IO)
@@ -23,6 +24,7 @@
 //! agreed while it rings through packets carried by signalling ([`Path::Tunnel`]) or by a relay ([`Path::Relayed`]),
 //! and the connection moves to a direct path without noticing. Only authenticated STUN and signed signalling can change the path.
 
+mod courier;
 mod driver;
 #[doc(hidden)]
 pub mod fuzz;
@@ -41,7 +43,7 @@ mod watchdog;
 
 pub use leg::MediaLeg;
 pub use relay::MAX_RELAYS;
-pub use types::{AudioConfig, MediaConfig, MediaError, MediaEvent, MediaStats, Path, Relay, Role};
+pub use types::{AudioConfig, MediaConfig, MediaError, MediaEvent, MediaStats, Party, Path, Relay, Role};
 
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 //!
 //! quinn believes that it talks to one constant address, [`PEER`]. Where its packets really go is the current
 //! [`Path`], which only [`MediaSocket::set_path`] changes. Incoming packets are told apart by their first byte
-//! (RFC 9443 section 3): STUN goes to the ICE agent, QUIC to quinn, but only from addresses that have proved
+//! (RFC 9443 section 3): STUN goes to the ICE agent, a courier's packets to its client, QUIC to quinn, but only from addresses that have proved
 //! themselves by an authenticated STUN message; everything else is dropped, QUIC after a moment's grace. quinn's
 //! own endpoint task does the reading, so the socket needs no task.
 //!
@@ -34,6 +34,7 @@ use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 
+use super::courier::is_couriers;
 use super::relay::{Datagram, Delivery};
 use super::types::Path;
 use relayed::Outlets;
@@ -58,7 +59,7 @@ const MAX_ERRORS: usize = 32;
 /// A UDP datagram with receive offload can be as long as this.
 const RECEIVE_BUFFER: usize = 65_536;
 
-/// A STUN message from the network.
+/// A STUN message, or a courier's packet, from the network.
 #[derive(Clone)]
 pub(super) struct StunIn {
     pub(super) source: SocketAddr,
@@ -78,6 +79,7 @@ struct Inner {
     path: Path,
     /// When packets of the other end came last, from anywhere and on the path.
     heard: (Instant, Instant),
+    silent: bool,
     /// Addresses on trial, and until when.
     trial: Vec<(SocketAddr, Instant)>,
     trial_sent: usize,
@@ -127,6 +129,7 @@ impl MediaSocket {
         let inner = Inner {
             path: Path::Tunnel,
             heard: (now, now),
+            silent: false,
             trial: Vec::new(),
             trial_sent: 0,
             authenticated: VecDeque::new(),
@@ -163,6 +166,16 @@ impl MediaSocket {
     /// When packets of the other end came last, from anywhere, and on the path; there not before it was chosen.
     pub(super) fn heard(&self) -> (Instant, Instant) {
         self.lock().heard
+    }
+
+    /// Nothing has been heard for too long.
+    pub(super) fn set_silent(&self) {
+        self.lock().silent = true;
+    }
+
+    /// Whether that was so, and nothing has come since.
+    pub(super) fn is_silent(&self) -> bool {
+        self.lock().silent
     }
 
     /// Changes it. Callers must have the word of ICE or of signed signalling for it.
@@ -221,8 +234,8 @@ impl MediaSocket {
         }
     }
 
-    /// Sends a STUN message, from `local` if given. Lost if the kernel refuses it, as any packet may be.
-    pub(super) fn send_stun(&self, local: Option<SocketAddr>, remote: SocketAddr, bytes: &[u8]) {
+    /// Sends a STUN message or a courier's packet, from `local` if given. Lost if the kernel refuses it, as any packet may be.
+    pub(super) fn send_aside(&self, local: Option<SocketAddr>, remote: SocketAddr, bytes: &[u8]) {
         if local.is_some_and(|local| self.send_relayed(local, remote, bytes)) {
             return;
         }
@@ -331,7 +344,7 @@ impl MediaSocket {
     fn sort_packet(&self, inner: &mut Inner, source: SocketAddr, local: SocketAddr, packet: &[u8]) {
         let known = inner.authenticated.contains(&source);
         let on_trial = inner.on_trial().any(|address| address == source);
-        if is_stun(packet) {
+        if is_stun(packet) || is_couriers(packet) {
             // When the agent is busy the message is lost and will be repeated.
             let _ = self.stun.try_send(StunIn { source, local, bytes: packet.to_vec() });
         } else if known && is_quic(packet) || on_trial && is_short(packet) {
@@ -348,6 +361,7 @@ impl MediaSocket {
 impl Inner {
     fn note(&mut self, source: SocketAddr) {
         self.heard.0 = Instant::now();
+        self.silent = false;
         match &self.path {
             Path::Relayed { remote, .. } | Path::Direct { remote, .. } if *remote == source => {
                 self.heard.1 = self.heard.0;

@@ -5,8 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use offhook_proto::identity::TerminalId;
 use offhook_proto::relay::{RelayServer, RelayTransport};
-use offhook_proto::signalling::LastWord;
+use offhook_proto::signalling::{CallId, LastWord};
 
 use crate::audio::{AudioError, DeviceSpec};
 
@@ -45,6 +46,17 @@ pub struct Relay {
     pub password: String,
     /// Whether the other end is expected to use it too: packets then take one detour instead of two, so it comes first.
     pub shared: bool,
+    /// Whether it is a directory's, whose UDP port is a [courier](offhook_proto::courier) too.
+    pub courier: bool,
+}
+
+/// Who is at the other end of a leg.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Party {
+    /// The call, as its packets name it.
+    pub call: CallId,
+    /// The other terminal.
+    pub terminal: TerminalId,
 }
 
 /// Without user name and password.
@@ -71,6 +83,8 @@ pub struct MediaConfig {
     /// Relays, the best first; the first two are used. Asked for an address at once; what they give is told to the other
     /// end before disclosure, too.
     pub relays: Vec<Relay>,
+    /// Who the couriers of those relays pass packets on to; without it none are used.
+    pub party: Option<Party>,
     /// Whether the other end must never learn our addresses: media go through relays only, whatever
     /// [`MediaLeg::disclose`](super::MediaLeg::disclose) says.
     pub relay_only: bool,
@@ -94,6 +108,7 @@ impl MediaConfig {
             stun_servers: Vec::new(),
             disclose: true,
             relays: Vec::new(),
+            party: None,
             relay_only: false,
             bind: None,
             allow_loopback: false,
@@ -179,6 +194,8 @@ pub enum MediaEvent {
     PathChanged(Path),
     /// A frame of the control stream.
     Control(Vec<u8>),
+    /// A signalling packet that a courier has brought, and nobody has looked at.
+    Passed(Vec<u8>),
     /// The voice runs. Sample `i` of the microphone is spoken at `mic_epoch_ns + i / 48 kHz`, sample `i` of
     /// the loudspeaker is heard at `speaker_epoch_ns + i / 48 kHz`, in nanoseconds of CLOCK_MONOTONIC.
     AudioStarted {
@@ -210,6 +227,7 @@ impl fmt::Debug for MediaEvent {
             MediaEvent::Connected { exporter: _, path } => write!(f, "Connected({path:?})"),
             MediaEvent::PathChanged(path) => write!(f, "PathChanged({path:?})"),
             MediaEvent::Control(frame) => write!(f, "Control({} bytes)", frame.len()),
+            MediaEvent::Passed(packet) => write!(f, "Passed({} bytes)", packet.len()),
             MediaEvent::AudioStarted { .. } => f.write_str("AudioStarted"),
             MediaEvent::FirstAudio { .. } => f.write_str("FirstAudio"),
             MediaEvent::DeviceLost(what) => write!(f, "DeviceLost({what})"),

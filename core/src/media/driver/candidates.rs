@@ -3,12 +3,14 @@
 use std::time::Instant;
 
 use super::Driver;
+use crate::clock::wall_clock;
+use crate::media::courier::is_couriers;
 use crate::media::ice::IceOutput;
 use crate::media::socket::StunIn;
 use crate::media::types::{MediaEvent, Path, Role};
 
-/// Candidates told in one event, as many as a signalling message takes.
-const CANDIDATES_PER_EVENT: usize = 16;
+/// Candidates told in one event: the signalling message that they become is to fit into a courier's packet.
+pub(super) const CANDIDATES_PER_EVENT: usize = 6;
 
 impl Driver {
     /// Sends what the sans-IO parts have to send and follows what ICE has found.
@@ -17,12 +19,15 @@ impl Driver {
         self.watch();
         self.follow_network().await;
         while let Some((server, request)) = self.gatherer.poll(Instant::now()) {
-            self.socket.send_stun(None, server, &request);
+            self.socket.send_aside(None, server, &request);
+        }
+        while let Some((courier, packet)) = self.courier.poll(Instant::now(), wall_clock()) {
+            self.socket.send_aside(None, courier, &packet);
         }
         while let Some(output) = self.ice.poll_output(Instant::now()) {
             match output {
                 IceOutput::Transmit { local, remote, bytes } => {
-                    self.socket.send_stun(Some(local), remote, &bytes)
+                    self.socket.send_aside(Some(local), remote, &bytes)
                 }
                 IceOutput::Genuine(address) => self.socket.let_in(address),
                 IceOutput::Told(addresses) => {
@@ -50,6 +55,12 @@ impl Driver {
 
     pub(super) async fn on_stun(&mut self, message: &StunIn) {
         let now = Instant::now();
+        if is_couriers(&message.bytes) {
+            if let Some(packet) = self.courier.handle(now, message.source, &message.bytes) {
+                self.emit(MediaEvent::Passed(packet)).await;
+            }
+            return;
+        }
         match self.gatherer.handle(now, message.source, &message.bytes) {
             Some(mapped) => {
                 self.candidates.extend(self.ice.add_reflexive(mapped, message.local));

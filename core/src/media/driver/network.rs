@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use if_watch::tokio::IfWatcher;
 
 use super::Driver;
+use super::candidates::CANDIDATES_PER_EVENT;
 use crate::media::hosts::host_addresses;
 use crate::media::types::{MediaConfig, MediaEvent, Path};
 use crate::media::watchdog::Heard;
@@ -86,8 +87,11 @@ impl Driver {
         let lines = self.ice.set_hosts(&hosts, now);
         self.network.hosts = hosts;
         if let Some(lines) = lines {
-            self.candidates.clear();
+            self.candidates = lines;
+            let rest = self.candidates.split_off(self.candidates.len().min(CANDIDATES_PER_EVENT));
+            let lines = std::mem::replace(&mut self.candidates, rest);
             self.emit(MediaEvent::Moved(lines)).await;
+            self.tell_candidates().await;
         }
     }
 
@@ -102,6 +106,7 @@ impl Driver {
         let Some(heard) = self.watched() else { return };
         if self.watchdog.barks(now, heard) {
             tracing::debug!("nothing is heard of the other end");
+            self.socket.set_silent();
             self.ice.suspect(now);
             self.ask_anew(now);
         }
@@ -132,9 +137,11 @@ impl Driver {
     /// Asks the servers how others see us now, and for addresses at relays until a direct path has been stable again.
     fn ask_anew(&mut self, now: Instant) {
         self.gatherer.restart(now);
+        self.courier.rebind(now);
         self.direct_since = self.direct_since.map(|_| now);
         self.socket.reroute_relays();
         self.socket.want_relays(true);
+        self.socket.doubt_relays();
     }
 }
 

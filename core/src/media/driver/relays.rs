@@ -16,10 +16,12 @@ use crate::media::types::Relay;
 const STABLE: Duration = Duration::from_secs(5);
 
 impl Driver {
-    pub(super) fn add_relay(&self, relay: &Relay) {
+    pub(super) fn add_relay(&mut self, relay: &Relay) {
         if !self.socket.add_relay(relay) {
             tracing::debug!("a relay more than a leg uses");
+            return;
         }
+        self.courier.add(relay, Instant::now());
     }
 
     /// Does what the relays want done.

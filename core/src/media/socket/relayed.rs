@@ -53,6 +53,13 @@ impl MediaSocket {
         self.flush(&mut outlets);
     }
 
+    /// Nothing comes through the relays: finds out whether their addresses are still there.
+    pub(in crate::media) fn doubt_relays(&self) {
+        let mut outlets = self.relays.lock();
+        outlets.relays.doubt(Instant::now());
+        self.flush(&mut outlets);
+    }
+
     /// Asks those relays again to which packets go from another of our addresses than before.
     pub(in crate::media) fn reroute_relays(&self) {
         let mut outlets = self.relays.lock();

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 
 use super::relayed::{both_at, goes_direct, received, server};
 use super::*;
+use offhook_proto::identity::TerminalKey;
 use offhook_proto::relay::RelayTransport;
+use offhook_proto::signalling::CallId;
 
 /// Two ports: what one end sends to its port comes to the other end from the other port.
 struct Nat {
@@ -147,5 +149,28 @@ async fn an_end_that_tells_new_candidates_is_reached_at_those() {
         call.ends[n].leg.replace_remote_candidates(vec![again.line(n)]);
     }
     talks_on(&mut call, "talking at the new place").await;
+    call.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_nothing_else_brings_across_comes_by_the_courier() {
+    let server = server().await;
+    let [a, b] = both_at(&server, RelayTransport::Udp);
+    let party =
+        |n| Party { call: CallId::from_bytes([7; 16]), terminal: TerminalKey::from_seed([n; 32]).public() };
+    let config = |role, relay, other| MediaConfig {
+        relays: vec![relay],
+        party: Some(party(other)),
+        ..on_loopback(role)
+    };
+    let mut call = Call::new(config(Role::Caller, a, 2), config(Role::Callee, b, 1));
+    // There is no path at all between the two.
+    call.candidates = false;
+    call.ends[0].leg.pass(vec![1; 1_000]);
+    call.ends[1].leg.pass(vec![2; 1_000]);
+    let has = |end: &End, n| {
+        end.log.iter().any(|event| matches!(event, MediaEvent::Passed(packet) if *packet == [n; 1_000]))
+    };
+    call.run("packets by the courier", |[a, b]| has(a, 2) && has(b, 1)).await;
     call.close().await;
 }

@@ -13,20 +13,24 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
-use crate::relay::{PeerPolicy, Relay as Server, RelayConfig};
+use crate::relay::{PeerPolicy, Relay as Server, RelayConfig, RelayError};
 
 fn issuer() -> TicketIssuer {
     TicketIssuer::new([9; 32])
 }
 
 async fn serve(listen: &str) -> Server {
+    try_serve(listen).await.unwrap()
+}
+
+async fn try_serve(listen: &str) -> Result<Server, RelayError> {
     let config = RelayConfig {
         listen: Some(listen.parse().unwrap()),
         relayed_ips: vec![Ipv4Addr::LOCALHOST.into()],
         policy: Some(PeerPolicy { private: true, loopback: true }),
         ..RelayConfig::new(issuer())
     };
-    Server::start(config).await.unwrap()
+    Server::start(config).await
 }
 
 pub(super) async fn server() -> Server {
@@ -45,6 +49,7 @@ fn relay_at(addr: SocketAddr, transport: RelayTransport, n: u8) -> Relay {
         username: ticket.username,
         password: ticket.password,
         shared: true,
+        courier: true,
     }
 }
 
@@ -54,11 +59,16 @@ fn relay_of(server: &Server, transport: RelayTransport, n: u8) -> Relay {
 
 /// Addresses that the relay has handed out at present, as it reports.
 fn allocations(server: &Server) -> usize {
+    metric(server, "offhook_relay_allocations{class=\"full\"} ")
+}
+
+/// The value of the metric whose line begins so; none is 0.
+fn metric(server: &Server, line: &str) -> usize {
     let (mut registry, mut text) = (prometheus_client::registry::Registry::default(), String::new());
     server.metrics().register(&mut registry);
     prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-    let gauge = text.lines().find_map(|line| line.strip_prefix("offhook_relay_allocations{class=\"full\"} "));
-    gauge.map_or(0, |count| count.parse().unwrap())
+    let value = text.lines().find_map(|found| found.strip_prefix(line));
+    value.map_or(0, |count| count.parse().unwrap())
 }
 
 /// Two ends that have not disclosed their addresses, each with its relay.
@@ -246,6 +256,58 @@ async fn a_leg_that_ends_leaves_nothing_at_the_relay() {
         };
         timeout(PATIENCE, gone).await.expect("the addresses are given back");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_that_has_forgotten_its_clients_is_asked_again() {
+    let old = server().await;
+    let addr = old.addr().unwrap().to_string();
+    let mut call = hidden(both_at(&old, RelayTransport::Udp));
+    call.run("a relayed path", |ends| ends.iter().all(is_relayed)).await;
+    call.ends.iter().for_each(|end| end.leg.start_audio());
+    call.run("talking", |ends| ends.iter().all(|end| received(end) > 50)).await;
+
+    let by_now = call.ends.each_ref().map(received);
+    old.stop();
+    drop(old);
+    let new = again(&addr).await;
+    call.run("talking after the restart", |[a, b]| {
+        received(a) > by_now[0] + 100 && received(b) > by_now[1] + 100
+    })
+    .await;
+    assert!(call.ends.iter().all(is_relayed));
+    assert_eq!(allocations(&new), 2);
+    call.close().await;
+}
+
+/// Starts a relay where another has just ended.
+async fn again(addr: &str) -> Server {
+    let started = async {
+        loop {
+            match try_serve(addr).await {
+                Ok(server) => return server,
+                // Its sockets are not closed yet.
+                Err(_) => tokio::time::sleep(GLANCE).await,
+            }
+        }
+    };
+    timeout(PATIENCE, started).await.expect("the port is free again")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_that_still_knows_its_client_keeps_its_address() {
+    let server = server().await;
+    let mut call = hidden(both_at(&server, RelayTransport::Udp));
+    call.run("a relayed path", |ends| ends.iter().all(is_relayed)).await;
+    let told = call.ends.each_ref().map(lines);
+    call.ends[0].leg.socket().doubt_relays();
+    let refused = |_: &[End; 2]| metric(&server, "offhook_relay_refused_total{reason=\"mismatch\"} ") > 0;
+    call.run("the answer", refused).await;
+    call.ends.iter().for_each(|end| end.leg.start_audio());
+    call.run("talking", |ends| ends.iter().all(|end| received(end) > 100)).await;
+    assert_eq!(call.ends.each_ref().map(lines), told);
+    assert_eq!(allocations(&server), 2);
+    call.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
