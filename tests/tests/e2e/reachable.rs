@@ -113,7 +113,7 @@ fn a_terminal_that_has_met_its_directory_finds_its_front_when_only_port_443_is_o
     Ok(())
 }
 
-/// Probing is cheap: less than a third of what an idle terminal may use altogether.
+/// Probing is cheap: less than half of what an idle terminal may use altogether.
 #[test]
 fn an_idle_terminal_sends_and_receives_little() -> Outcome {
     const MINUTE: Duration = Duration::from_secs(60);
@@ -122,7 +122,7 @@ fn an_idle_terminal_sends_and_receives_little() -> Outcome {
     std::thread::sleep(MINUTE);
     let bytes = scene.pair.b.link().counters().since(&before).bytes();
     println!("{bytes} bytes in a minute, {} kB in an hour", bytes * 60 / 1000);
-    assert!(bytes * 60 < 330_000, "{bytes} bytes in a minute");
+    assert!(bytes * 60 < 500_000, "{bytes} bytes in a minute");
     ring(&mut scene.ada, &mut scene.bob)?;
     Ok(())
 }
