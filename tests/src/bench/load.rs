@@ -5,13 +5,15 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::{BenchError, Figure, Report, progress};
-use crate::call::{Call, hang_up};
+use crate::call::{Call, hang_up, ring};
 use crate::lab::{Counters, Host, Impairment, Lab, Nat};
 use crate::phone::{Account, Directory, DirectoryPlan, Terminal, TerminalPlan};
 use crate::program::{Event, ProgramError};
 
 /// Calls at a time.
 const CALLS: [usize; 3] = [1, 5, 20];
+/// It rings for so long before somebody answers; both ends bring the relayed path up meanwhile.
+const RINGS: Duration = Duration::from_millis(700);
 /// How long they last, from when the last one is direct.
 const LASTING: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(60)];
 /// What passes in this time after the last call has become direct belongs to setting up.
@@ -172,7 +174,7 @@ impl Scene {
             Ok::<_, ProgramError>(passed.less(idle.by(took.as_secs_f64())).by(1.0 / calls as f64))
         };
         let setup = watched(self, &mut |scene| {
-            scene.each_pair(|ada, bob| Call::place(ada, bob).map(|_| ()))?;
+            scene.each_pair(place)?;
             std::thread::sleep(SETTLING);
             Ok(())
         })?;
@@ -236,6 +238,14 @@ impl Scene {
         let sum = |of: fn(&Counters) -> u64| (of(&counters.up) + of(&counters.down)) as f64;
         Ok(Passed { bytes: sum(|counters| counters.bytes), packets: sum(|counters| counters.packets) })
     }
+}
+
+/// Calls, lets it ring, answers and waits until the call is direct.
+fn place(ada: &mut Terminal, bob: &mut Terminal) -> Result<(), ProgramError> {
+    let (dialled_ns, rang_ns) = ring(ada, bob)?;
+    bob.process.never("that it stopped ringing", RINGS, |event| event.name() == "ended")?;
+    Call::answer(ada, bob, dialled_ns, rang_ns)?;
+    Ok(())
 }
 
 /// Accounts with these numbers in their names.
