@@ -20,8 +20,9 @@ const LASTING: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(60)
 const SETTLING: Duration = Duration::from_secs(6);
 /// What passes in this time after all have hung up belongs to the end of the calls.
 const ENDING: Duration = Duration::from_secs(2);
-/// For so long it is watched what the same terminals cost when nobody calls.
-const IDLE: Duration = Duration::from_secs(60);
+/// For so long it is watched what the same terminals cost when nobody calls: beside its keep-alives a terminal has something to say
+/// for 3 kB once in a while, and one such time more or less is more than a call may cost.
+const IDLE: Duration = Duration::from_secs(120);
 /// Accounts that are made at a time: each keeps a core busy.
 const MADE_AT_A_TIME: usize = 2;
 /// Milliseconds from a terminal to the middle of the internet, and from the directory.
@@ -65,7 +66,7 @@ struct Load {
 }
 
 /// Holds 1, 5 and 20 calls at a time, of 10 s and of 60 s each, and counts what passes the link of the one directory that all
-/// use. What the same terminals cost without a call was measured just before, for a minute, and is taken off.
+/// use. What the same terminals cost without a call was measured just before, for two minutes, and is taken off.
 ///
 /// `setup_kb` is of one call, from dialling until 6 s after it is direct, the greater one of both lengths; `kb_per_min` of one
 /// call from then on, in calls of a minute.
