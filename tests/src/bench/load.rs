@@ -79,7 +79,11 @@ pub fn load() -> Result<Report, BenchError> {
     for calls in CALLS {
         scene.grow(2 * calls)?;
         progress(&format!("{} terminals are on line", scene.terminals.len()));
-        let idle = scene.watch(|_| Ok(std::thread::sleep(IDLE)))?.by(1.0 / IDLE.as_secs_f64());
+        let idle = scene.watch(|_| {
+            std::thread::sleep(IDLE);
+            Ok(())
+        })?;
+        let idle = idle.by(1.0 / IDLE.as_secs_f64());
         for lasting in LASTING {
             let load = scene.call(calls, lasting, idle)?;
             progress(&row(&load));
