@@ -183,6 +183,18 @@ impl Call {
         Ok(until)
     }
 
+    /// What the caller and the callee have heard so far, to within a quarter of a second.
+    ///
+    /// # Errors
+    /// [`ScoreError`] when a recording can't be read, or nothing is recorded.
+    pub fn recordings(&self, caller: &Terminal, callee: &Terminal) -> Result<[Track; 2], ScoreError> {
+        let read = |terminal: &Terminal, audio: &Event| {
+            let file = terminal.plan.speaker.as_deref().unwrap_or(Path::new(""));
+            Track::read(file, audio.number("speaker_epoch_ns"))
+        };
+        Ok([read(caller, &self.caller_audio)?, read(callee, &self.callee_audio)?])
+    }
+
     /// Judges what the caller heard of the callee and what the callee heard of the caller, in this order.
     ///
     /// # Errors

@@ -46,10 +46,10 @@ enum Task {
         /// Print every sample as JSON before the last line
         #[arg(long)]
         json: bool,
-        /// Calls, look-ups, seconds of idling or pairs to measure; each benchmark has its own default
+        /// Calls, look-ups, seconds of idling, pairs or changes of a kind to measure; each benchmark has its own default
         #[arg(long)]
         count: Option<u32>,
-        /// Only pairs of networks whose names (`CALLER CALLEE`) hold this (reach)
+        /// Only pairs of networks whose names (`CALLER CALLEE`) hold this (reach), or kinds of change whose names do (gap)
         #[arg(long)]
         filter: Option<String>,
     },
@@ -65,6 +65,10 @@ enum Bench {
     Idle,
     /// Who reaches whom: a call between every two kinds of network, RTT 100 ms
     Reach,
+    /// For how long nothing is heard when the network changes under a call, RTT 100 ms
+    Gap,
+    /// What passes the directory while 1, 5 and 20 calls are direct
+    Load,
 }
 
 impl Bench {
@@ -74,6 +78,8 @@ impl Bench {
             Self::Dht => "dht",
             Self::Idle => "idle",
             Self::Reach => "reach",
+            Self::Gap => "gap",
+            Self::Load => "load",
         }
     }
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::nodes::Nodes;
 use super::terminal::Telephone;
-use super::{BenchError, Report, progress};
+use super::{BenchError, Report, numbers, progress};
 use crate::lab::{Host, Impairment, Lab, Nat};
 use crate::people::{Person, now};
 use crate::score::{median, percentile};
@@ -69,7 +69,7 @@ fn report(samples: &Samples, lookups: u32) -> Result<Report, BenchError> {
     let published = samples.holders.iter().filter(|holders| **holders > 0).count();
     Ok(Report {
         name: "dht",
-        figures: vec![
+        figures: numbers(vec![
             ("p50_ms", median(&samples.found_ms)),
             ("p95_ms", percentile(&samples.found_ms, 95.0)),
             ("found_pct", 100.0 * samples.found_ms.len() as f64 / f64::from(lookups.max(1))),
@@ -78,7 +78,7 @@ fn report(samples: &Samples, lookups: u32) -> Result<Report, BenchError> {
             ("round_trips", median(&samples.found_ms) / ROUND_TRIP_MS),
             ("nodes_asked", median(&answered)),
             ("kb_per_node", samples.node_kb),
-        ],
+        ]),
         table: String::new(),
         samples: serde_json::to_value(samples).map_err(|error| BenchError::Other(error.to_string()))?,
     })

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::nodes::Nodes;
 use super::terminal::Telephone;
-use super::{BenchError, Report, progress};
+use super::{BenchError, Report, numbers, progress};
 use crate::lab::{Host, Impairment, Lab, Nat};
 use crate::people::Person;
 use crate::phone::{Account, Directory, DirectoryPlan, Terminal, TerminalPlan};
@@ -61,11 +61,11 @@ pub fn idle(seconds: u32) -> Result<Report, BenchError> {
     let growth = after.saturating_sub(before) as f64 / 1024.0 / registered.max(1) as f64;
     Ok(Report {
         name: "idle",
-        figures: vec![
+        figures: numbers(vec![
             ("bytes_per_hour", median(&per_hour)),
             ("rss_mb", median(&memory)),
             ("directory_kb_per_terminal", growth),
-        ],
+        ]),
         table: String::new(),
         samples: json!({
             "seconds": seconds, "idle_bytes": idle, "online_bytes": start, "rss_mb": memory,

@@ -1,22 +1,31 @@
 //! The benchmarks. Each runs the built programs in the network lab and answers with named figures and all samples.
 
 mod dht;
+mod gap;
 mod idle;
+mod load;
 mod nodes;
 mod reach;
 mod setup;
 mod terminal;
 
 pub use dht::dht;
+pub use gap::gap;
 pub use idle::idle;
+pub use load::load;
 pub use reach::reach;
 pub use setup::setup;
 
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::call::CallError;
 use crate::lab::LabError;
 use crate::program::ProgramError;
+use crate::score::ScoreError;
 
 /// Why a benchmark did not come to its end.
 #[derive(Debug, thiserror::Error)]
@@ -38,10 +47,46 @@ impl From<ProgramError> for BenchError {
     }
 }
 
+impl From<ScoreError> for BenchError {
+    fn from(error: ScoreError) -> Self {
+        Self::Call(error.into())
+    }
+}
+
 impl From<std::io::Error> for BenchError {
     fn from(error: std::io::Error) -> Self {
         Self::Lab(error.into())
     }
+}
+
+/// A figure of a benchmark.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub enum Figure {
+    /// A number.
+    One(f64),
+    /// A number for each of several cases, in their order.
+    Each(Vec<f64>),
+    /// Whether limits were kept.
+    Holds(bool),
+}
+
+impl fmt::Display for Figure {
+    /// As in the closing line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::One(number) => f.write_str(&rounded(*number)),
+            Self::Each(numbers) => {
+                f.write_str(&numbers.iter().map(|number| rounded(*number)).collect::<Vec<_>>().join(","))
+            }
+            Self::Holds(holds) => write!(f, "{holds}"),
+        }
+    }
+}
+
+/// Figures that are all single numbers.
+fn numbers(figures: Vec<(&'static str, f64)>) -> Vec<(&'static str, Figure)> {
+    figures.into_iter().map(|(key, value)| (key, Figure::One(value))).collect()
 }
 
 /// What a benchmark found.
@@ -50,7 +95,7 @@ pub struct Report {
     /// Its name, the first word of its line.
     pub name: &'static str,
     /// Figures in the order in which they are printed; units are in their names.
-    pub figures: Vec<(&'static str, f64)>,
+    pub figures: Vec<(&'static str, Figure)>,
     /// Lines that are printed before the last one, if there are any.
     pub table: String,
     /// Every sample.
@@ -60,14 +105,14 @@ pub struct Report {
 impl Report {
     /// The closing line: `NAME: key=value key=value ...`.
     pub fn line(&self) -> String {
-        let figures = self.figures.iter().map(|(key, value)| format!("{key}={}", rounded(*value)));
+        let figures = self.figures.iter().map(|(key, value)| format!("{key}={value}"));
         format!("{}: {}", self.name, figures.collect::<Vec<_>>().join(" "))
     }
 
     /// Figures and samples.
     pub fn json(&self) -> Value {
-        let figures: serde_json::Map<String, Value> =
-            self.figures.iter().map(|(key, value)| ((*key).to_owned(), Value::from(*value))).collect();
+        let figures: BTreeMap<&str, &Figure> =
+            self.figures.iter().map(|(key, value)| (*key, value)).collect();
         serde_json::json!({ "bench": self.name, "figures": figures, "samples": self.samples })
     }
 }
@@ -96,10 +141,23 @@ mod tests {
     fn the_closing_line_has_the_documented_form() {
         let report = Report {
             name: "setup",
-            figures: vec![("cold_ms", 412.7), ("warm_ms", 98.25), ("m2e_ms", 9.5), ("pairs", 7.0)],
+            figures: numbers(vec![("cold_ms", 412.7), ("warm_ms", 98.25), ("m2e_ms", 9.5), ("pairs", 7.0)]),
             table: String::new(),
             samples: Value::Null,
         };
         assert_eq!(report.line(), "setup: cold_ms=413 warm_ms=98.2 m2e_ms=9.50 pairs=7");
+    }
+
+    #[test]
+    fn a_figure_may_be_several_or_a_verdict() {
+        let report = Report {
+            name: "load",
+            figures: vec![("setup_kb", Figure::Each(vec![18.26, 20.0])), ("ok", Figure::Holds(true))],
+            table: String::new(),
+            samples: Value::Null,
+        };
+        assert_eq!(report.line(), "load: setup_kb=18.3,20 ok=true");
+        let figures = serde_json::json!({ "setup_kb": [18.26, 20.0], "ok": true });
+        assert_eq!(report.json()["figures"], figures);
     }
 }

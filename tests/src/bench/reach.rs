@@ -5,7 +5,7 @@ mod upkeep;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use super::{BenchError, Report, progress};
+use super::{BenchError, Report, numbers, progress};
 use crate::lab::Network;
 use crate::meeting::{Meeting, Met, Stage};
 use crate::score::median;
@@ -93,7 +93,7 @@ fn report(met: &[Met], upkeep: Option<&Upkeep>) -> Result<Report, BenchError> {
     figures.extend(upkeep.into_iter().flat_map(Upkeep::figures));
     Ok(Report {
         name: "reach",
-        figures,
+        figures: numbers(figures),
         table: table(met),
         samples: serde_json::to_value((met, upkeep)).map_err(|error| BenchError::Other(error.to_string()))?,
     })

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::{BenchError, Report, progress};
+use super::{BenchError, Report, numbers, progress};
 use crate::call::{Call, hang_up, ring};
 use crate::lab::{Host, Mesh};
 use crate::phone::{Account, Directory, DirectoryPlan, Terminal, TerminalPlan};
@@ -64,7 +64,7 @@ pub fn setup(calls: u32) -> Result<Report, BenchError> {
     }
     Ok(Report {
         name: "setup",
-        figures: vec![
+        figures: numbers(vec![
             ("cold_ms", median(&samples.cold_ms)),
             ("warm_ms", median(&samples.warm_ms)),
             ("answer_to_audio_ms", median(&samples.contact_audio_ms)),
@@ -72,7 +72,7 @@ pub fn setup(calls: u32) -> Result<Report, BenchError> {
             ("stranger_answer_to_audio_ms", median(&samples.stranger_audio_ms)),
             ("heard", median(&samples.heard)),
             ("directory_kb_per_min", median(&samples.directory_kb_per_min)),
-        ],
+        ]),
         table: String::new(),
         samples: serde_json::to_value(&samples).map_err(|error| BenchError::Other(error.to_string()))?,
     })

@@ -12,10 +12,10 @@ struct Cli {
     /// Print every sample as JSON before the last line
     #[arg(long)]
     json: bool,
-    /// Calls, look-ups, seconds of idling or pairs to measure
+    /// Calls, look-ups, seconds of idling, pairs or changes of a kind to measure
     #[arg(long)]
     count: Option<u32>,
-    /// Only pairs of networks whose names (`CALLER CALLEE`) hold this (reach)
+    /// Only pairs of networks whose names (`CALLER CALLEE`) hold this (reach), or kinds of change whose names do (gap)
     #[arg(long)]
     filter: Option<String>,
 }
@@ -26,6 +26,8 @@ enum Name {
     Dht,
     Idle,
     Reach,
+    Gap,
+    Load,
 }
 
 fn main() -> ExitCode {
@@ -34,6 +36,8 @@ fn main() -> ExitCode {
         Name::Setup => bench::setup(cli.count.unwrap_or(10)),
         Name::Dht => bench::dht(cli.count.unwrap_or(40)),
         Name::Idle => bench::idle(cli.count.unwrap_or(180)),
+        Name::Gap => bench::gap(cli.count.unwrap_or(20), cli.filter.as_deref()),
+        Name::Load => bench::load(),
         Name::Reach => bench::reach(cli.count, cli.filter.as_deref()),
     };
     match result {

@@ -45,6 +45,28 @@ fn two_terminals_behind_nats_talk_and_the_directory_carries_none_of_it() -> Outc
     Ok(())
 }
 
+/// Whatever a call leaves at its directory for longer than it needs it, be it an address at the relay, whose checks alone
+/// are a sixth of what is said, shows here.
+#[test]
+fn a_settled_direct_call_costs_its_directory_next_to_nothing() -> Outcome {
+    let pair = Pair::new("settled", Nat::PortRestricted, Nat::PortRestricted, 25)?;
+    let folder = tempfile::tempdir()?;
+    let (_directory, mut ada, mut bob) = two_speakers(&pair.directory, [&pair.a, &pair.b], folder.path())?;
+    let call = Call::place(&mut ada, &mut bob)?;
+    call.talk(&ada, &bob, TALK)?;
+
+    let (a, b) = (pair.a.public(), pair.b.public());
+    let between = || pair.lab.flow_bytes(a, b) + pair.lab.flow_bytes(b, a);
+    let (directory_before, between_before) = (pair.directory.link().counters(), between());
+    call.talk(&ada, &bob, 3 * TALK)?;
+    let through_directory = pair.directory.link().counters().since(&directory_before).bytes();
+    let direct = between() - between_before;
+    let share = through_directory as f64 / direct as f64;
+    assert!(share < 0.05, "{through_directory} bytes went through the directory, {direct} directly");
+    hang_up(&mut ada, &mut bob)?;
+    Ok(())
+}
+
 #[test]
 fn speech_survives_loss_and_jitter() -> Outcome {
     let pair = Pair::new("loss", Nat::PortRestricted, Nat::PortRestricted, 25)?;
