@@ -124,6 +124,7 @@ impl Engine {
             disclose,
             relays: self.relays_at_hand(&leg, role),
             relay_only: self.relay_only,
+            ports: self.ports.clone(),
             allow_loopback: self.allow_loopback,
             audio: self.audio_of(leg),
             ..MediaConfig::new(media_role(role))

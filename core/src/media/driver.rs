@@ -2,6 +2,7 @@
 
 mod candidates;
 mod handshake;
+mod mapping;
 mod network;
 mod relays;
 mod report;
@@ -19,12 +20,14 @@ use tokio_util::sync::CancellationToken;
 use super::gather::Gatherer;
 use super::hosts::host_addresses;
 use super::ice::Ice;
+use super::mapping::Mapping;
 use super::quic::{self, Identity};
 use super::session::{Attempt, Established, Session, SessionEvent};
 use super::socket::{MediaSocket, StunIn};
 use super::types::{MediaConfig, MediaError, MediaEvent, MediaStats, Relay, Role};
 use super::voice::{Voice, VoiceEvent, VoiceLink};
 use super::watchdog::Watchdog;
+use mapping::ask_router;
 use network::Network;
 
 /// STUN messages that may wait. What is more is lost and repeated.
@@ -76,6 +79,8 @@ pub(super) struct Driver {
     identity: Identity,
     ice: Ice,
     gatherer: Gatherer,
+    /// A port of the router, which is given back when this is dropped.
+    mapping: Mapping,
     voice: Voice,
     link: Arc<VoiceLink>,
     events: mpsc::Sender<MediaEvent>,
@@ -143,6 +148,7 @@ impl Driver {
             identity: Identity::generate()?,
             ice,
             gatherer: Gatherer::new(stun_servers, now),
+            mapping: ask_router(config, &socket),
             voice: Voice::spawn(&config.audio, link.clone(), voice_tx)?,
             link,
             socket,
@@ -218,6 +224,7 @@ impl Driver {
             Some(message) = inputs.stun.recv() => self.on_stun(&message).await,
             () = self.socket.relay_news() => {}
             () = self.network.stirs() => {}
+            mapped = self.mapping.opened() => self.on_mapped(mapped).await,
             Some(packet) = inputs.tunnel.recv() => self.emit(MediaEvent::Tunnel(packet)).await,
             Some(event) = inputs.voice.recv() => return self.on_voice(event).await,
             Some(event) = inputs.session.recv() => return self.on_session(event).await,

@@ -272,6 +272,6 @@ fn run_with_input(command: &mut Command, input: &str) -> Result<(), LabError> {
     Err(LabError::Command { command: format!("{command:?}"), message })
 }
 
-fn spawn_error(command: &Command, error: io::Error) -> LabError {
+pub fn spawn_error(command: &Command, error: io::Error) -> LabError {
     LabError::Command { command: format!("{command:?}"), message: error.to_string() }
 }

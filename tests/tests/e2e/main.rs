@@ -10,10 +10,12 @@ mod demo;
 mod keys;
 mod nat;
 mod network;
+mod ports;
 mod reach;
 mod reachable;
 mod refusals;
 mod terminals;
+mod turn;
 
 use std::time::Duration;
 

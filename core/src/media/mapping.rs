@@ -1,0 +1,352 @@
+//! Ports that a router opens for legs: PCP (RFC 6887), NAT-PMP (RFC 6886) and UPnP-IGD.
+//!
+//! What the router offers is found out once, and again when the network changes, because a search takes up to a second. A leg
+//! only asks in a way that is known to work, waits for nothing, and gives the port back when it ends. All of it runs
+//! beside the legs, whose own runtimes end with them.
+
+use std::convert::Infallible;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+use if_watch::tokio::IfWatcher;
+use if_watch::{IfEvent, IpNet};
+use portmapper::{Client, Config};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+/// Ports that are open at a time, as many as two calls to eight terminals each need. A router's table is small, and who
+/// rings us makes an entry in it; further legs do without.
+const MAX_MAPPINGS: usize = 16;
+/// Legs whose wishes have not been looked at.
+const WISHES: usize = MAX_MAPPINGS;
+/// A search for everything takes a second at the most; this is for a router that begins to answer and does not end.
+const SEARCH: Duration = Duration::from_secs(3);
+/// How long a router may take to open a port: two requests of half a second each, or a search and three requests over HTTP.
+const OPENING: Duration = Duration::from_millis(1_100);
+const OPENING_HTTP: Duration = Duration::from_secs(3);
+/// And to close one.
+const CLOSING: Duration = Duration::from_secs(2);
+/// Requests in one way before the next is tried: over UDP they get lost.
+const ATTEMPTS: u32 = 2;
+/// An interface that comes has several addresses, and its routes come last.
+const SETTLE: Duration = Duration::from_millis(300);
+/// Least time between two searches, however the network flickers.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// What asks the router. Clones are handles to the same one.
+#[derive(Clone, Debug)]
+pub struct PortMapper {
+    wishes: mpsc::Sender<Wish>,
+}
+
+/// A leg's wish for a port; it has ended when nobody looks at `told` any more.
+#[derive(Debug)]
+struct Wish {
+    port: NonZeroU16,
+    told: watch::Sender<Option<Mapped>>,
+}
+
+/// Where the router takes packets for a leg.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mapped {
+    pub(super) external: SocketAddr,
+    /// Which of our addresses it passes them on to.
+    pub(super) local: IpAddr,
+}
+
+/// Ways to ask a router, the best first: one packet each way, and over HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Pcp,
+    NatPmp,
+    Upnp,
+}
+
+impl Way {
+    fn patience(self) -> Duration {
+        match self {
+            Way::Pcp | Way::NatPmp => OPENING,
+            Way::Upnp => OPENING_HTTP,
+        }
+    }
+}
+
+impl PortMapper {
+    /// A handle, and what has to run for it on a runtime that outlives the legs. That ends, with all ports given back,
+    /// when the last handle and the last leg are gone.
+    pub fn new() -> (PortMapper, impl Future<Output = ()> + Send + 'static) {
+        let (wishes, wishes_rx) = mpsc::channel(WISHES);
+        (PortMapper { wishes }, serve(wishes_rx))
+    }
+
+    /// Asks for a port for this one, until the answer is dropped.
+    pub(super) fn map(&self, port: u16) -> Mapping {
+        let (told, mapped) = watch::channel(None);
+        if let Some(port) = NonZeroU16::new(port)
+            && self.wishes.try_send(Wish { port, told }).is_err()
+        {
+            tracing::debug!("no port of the router is asked for: too many legs begin at once");
+        }
+        Mapping { mapped: Some(mapped) }
+    }
+}
+
+/// A leg's port at the router, if it gets one.
+#[derive(Debug)]
+pub(super) struct Mapping {
+    mapped: Option<watch::Receiver<Option<Mapped>>>,
+}
+
+impl Mapping {
+    /// Of a leg that asks for none.
+    pub(super) fn none() -> Mapping {
+        Mapping { mapped: None }
+    }
+
+    /// Waits until there is a port, or another one.
+    pub(super) async fn opened(&mut self) -> Mapped {
+        while let Some(mapped) = &mut self.mapped {
+            match mapped.changed().await {
+                Ok(()) => {
+                    if let Some(mapped) = *mapped.borrow_and_update() {
+                        return mapped;
+                    }
+                }
+                Err(_) => self.mapped = None,
+            }
+        }
+        std::future::pending().await
+    }
+}
+
+async fn serve(mut wishes: mpsc::Receiver<Wish>) {
+    let (offers, offered) = watch::channel(Vec::new());
+    let mut search = std::pin::pin!(keep_searching(offers));
+    let mut mappings = JoinSet::new();
+    loop {
+        tokio::select! {
+            wish = wishes.recv() => match wish {
+                Some(wish) if mappings.len() < MAX_MAPPINGS => drop(mappings.spawn(fulfil(wish, offered.clone()))),
+                Some(_) => tracing::debug!("no port of the router is asked for: there are enough"),
+                None => break,
+            },
+            Some(_) = mappings.join_next() => {}
+            never = &mut search => match never {},
+        }
+    }
+    while mappings.join_next().await.is_some() {}
+}
+
+/// Tells what the router offers, at first and after each change of the network.
+async fn keep_searching(offers: watch::Sender<Vec<Way>>) -> Infallible {
+    let mut watcher = IfWatcher::new()
+        .inspect_err(|error| tracing::debug!(kind = %error.kind(), "changes of the network go unnoticed"))
+        .ok();
+    loop {
+        // The addresses that there are come as changes, too.
+        let _ = timeout(SETTLE, async {
+            loop {
+                stirs(&mut watcher).await;
+            }
+        })
+        .await;
+        let ways = search().await;
+        tracing::debug!(?ways, "ways in which the router opens ports");
+        offers.send_replace(ways);
+        tokio::time::sleep(PAUSE).await;
+        stirs(&mut watcher).await;
+    }
+}
+
+/// Waits until an IPv4 address comes or goes. Does not come back where the system does not tell.
+async fn stirs(watcher: &mut Option<IfWatcher>) {
+    while let Some(watching) = watcher {
+        match std::future::poll_fn(|cx| watching.poll_if_event(cx)).await {
+            Ok(IfEvent::Up(IpNet::V4(_)) | IfEvent::Down(IpNet::V4(_))) => return,
+            Ok(IfEvent::Up(IpNet::V6(_)) | IfEvent::Down(IpNet::V6(_))) => {}
+            Err(_) => *watcher = None,
+        }
+    }
+    std::future::pending().await
+}
+
+/// Asks the router in all ways, unless there is none between us and the internet.
+async fn search() -> Vec<Way> {
+    if !way_out().is_some_and(is_behind_nat) {
+        return Vec::new();
+    }
+    let client = Client::default();
+    match timeout(SEARCH, client.probe()).await {
+        Ok(Ok(Ok(found))) => {
+            let ways = [(Way::Pcp, found.pcp), (Way::NatPmp, found.nat_pmp), (Way::Upnp, found.upnp)];
+            ways.into_iter().filter_map(|(way, there)| there.then_some(way)).collect()
+        }
+        // No router, or no IPv4.
+        Ok(Ok(Err(_)) | Err(_)) | Err(_) => Vec::new(),
+    }
+}
+
+/// From which of our addresses packets go to the internet.
+fn way_out() -> Option<Ipv4Addr> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    // Sends nothing; any public address will do.
+    socket.connect((Ipv4Addr::new(1, 1, 1, 1), 9)).ok()?;
+    match socket.local_addr().ok()?.ip() {
+        IpAddr::V4(ip) => Some(ip),
+        IpAddr::V6(_) => None,
+    }
+}
+
+/// Private addresses, and those of a carrier's customers (RFC 6598).
+fn is_behind_nat(ip: Ipv4Addr) -> bool {
+    let [a, b, ..] = ip.octets();
+    ip.is_private() || (a == 100 && b & 0xc0 == 64)
+}
+
+/// Has a port opened for a leg, anew on each network, until the leg ends.
+async fn fulfil(wish: Wish, mut offered: watch::Receiver<Vec<Way>>) {
+    let Wish { port, told } = wish;
+    let mut open = None;
+    loop {
+        let ways = offered.borrow_and_update().clone();
+        let ended = tokio::select! {
+            () = told.closed() => true,
+            () = hold(port, &ways, &told, &mut open) => true,
+            // Nobody searches any more when the program ends; the leg ends soon.
+            Ok(()) = offered.changed() => false,
+        };
+        told.send_replace(None);
+        if let Some(client) = open.take() {
+            // What was asked for and has not come would stay.
+            let _ = timeout(CLOSING, client.watch_external_address().wait_for(Option::is_some)).await;
+            close(&client).await;
+        }
+        if ended {
+            return;
+        }
+    }
+}
+
+/// Opens a port in the first way that works and tells of it. Ends when the leg does.
+async fn hold(
+    port: NonZeroU16,
+    ways: &[Way],
+    told: &watch::Sender<Option<Mapped>>,
+    open: &mut Option<Client>,
+) {
+    for way in ways {
+        let client = open.insert(Client::new(only(*way)));
+        let mut external = client.watch_external_address();
+        for _ in 0..ATTEMPTS {
+            // Begins anew each time, unless it has one.
+            client.update_local_port(port);
+            if timeout(way.patience(), external.wait_for(Option::is_some))
+                .await
+                .is_ok_and(|found| found.is_ok())
+            {
+                break;
+            }
+        }
+        if external.borrow().is_none() {
+            tracing::debug!(?way, "the router opens no port");
+            close(client).await;
+            *open = None;
+            continue;
+        }
+        tracing::debug!(?way, "the router has opened a port");
+        loop {
+            let address = external.borrow_and_update().map(SocketAddr::from).filter(leads_here);
+            let local = way_out().map(IpAddr::V4);
+            told.send_replace(address.zip(local).map(|(external, local)| Mapped { external, local }));
+            if external.changed().await.is_err() {
+                break;
+            }
+        }
+    }
+    told.closed().await;
+}
+
+/// A router without a connection tells nonsense.
+fn leads_here(external: &SocketAddr) -> bool {
+    let ip = external.ip();
+    !ip.is_unspecified() && !ip.is_loopback() && !ip.is_multicast()
+}
+
+fn only(way: Way) -> Config {
+    let none = Config { enable_pcp: false, enable_nat_pmp: false, enable_upnp: false, ..Config::default() };
+    match way {
+        Way::Pcp => Config { enable_pcp: true, ..none },
+        Way::NatPmp => Config { enable_nat_pmp: true, ..none },
+        Way::Upnp => Config { enable_upnp: true, ..none },
+    }
+}
+
+/// Gives a port back.
+async fn close(client: &Client) {
+    client.deactivate();
+    // Its task does one thing after the other: when it answers this, the port has been given back. Without waiting the
+    // end of the client would be the end of that task.
+    let _ = timeout(CLOSING, client.probe()).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audio::DeviceSpec;
+    use crate::media::{AudioConfig, MediaConfig, MediaLeg, Role};
+
+    fn leg(ports: &PortMapper, relay_only: bool) -> MediaLeg {
+        let config = MediaConfig {
+            bind: Some(Ipv4Addr::LOCALHOST.into()),
+            ports: Some(ports.clone()),
+            relay_only,
+            audio: AudioConfig { mic: DeviceSpec::None, speaker: DeviceSpec::None },
+            ..MediaConfig::new(Role::Caller)
+        };
+        MediaLeg::start(config, mpsc::channel(64).0).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_leg_wants_a_port_until_it_ends_and_none_if_it_uses_relays_only() {
+        let (wishes, mut wished) = mpsc::channel(WISHES);
+        let ports = PortMapper { wishes };
+        leg(&ports, true).close().await;
+        assert!(wished.try_recv().is_err());
+        let leg = leg(&ports, false);
+        let wish = wished.try_recv().unwrap();
+        assert!(!wish.told.is_closed());
+        leg.close().await;
+        assert!(timeout(SEARCH, wish.told.closed()).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_port_is_told_when_it_is_there_and_a_wish_too_many_waits_for_nothing() {
+        let (wishes, mut wished) = mpsc::channel(1);
+        let ports = PortMapper { wishes };
+        let (mut first, mut second) = (ports.map(4_000), ports.map(4_001));
+        let wish = wished.recv().await.unwrap();
+        let mapped = Mapped { external: ([192, 0, 2, 1], 5_000).into(), local: [10, 0, 0, 2].into() };
+        wish.told.send_replace(Some(mapped));
+        assert_eq!(first.opened().await, mapped);
+        wish.told.send_replace(None);
+        assert!(timeout(SETTLE, first.opened()).await.is_err(), "a port that is gone is not told");
+        assert!(timeout(SETTLE, second.opened()).await.is_err());
+    }
+
+    #[test]
+    fn only_private_addresses_and_a_carriers_lie_behind_a_nat() {
+        let behind = |ip: [u8; 4]| is_behind_nat(ip.into());
+        assert!(behind([192, 168, 1, 2]) && behind([10, 0, 0, 2]) && behind([100, 127, 0, 1]));
+        assert!(!behind([100, 128, 0, 1]) && !behind([11, 0, 0, 2]) && !behind([169, 254, 0, 1]));
+    }
+
+    #[tokio::test]
+    async fn its_work_ends_with_the_last_handle() {
+        let (ports, work) = PortMapper::new();
+        let work = tokio::spawn(work);
+        drop(ports);
+        assert!(timeout(SEARCH, work).await.unwrap().is_ok());
+    }
+}

@@ -1,0 +1,144 @@
+//! Routers that open ports for the hosts of their LAN: a real `miniupnpd` in the router's namespace.
+
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::router::{Router, RouterCore};
+use super::{LabError, sys};
+
+/// How long it may take to listen, on a busy machine.
+const READY: Duration = Duration::from_secs(20);
+
+/// How hosts of the LAN ask for a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Opening {
+    /// UPnP-IGD, found by SSDP.
+    Upnp,
+    /// NAT-PMP (RFC 6886) and PCP (RFC 6887), which share a port.
+    PcpAndNatPmp,
+}
+
+impl Opening {
+    /// The UDP port on which it listens.
+    fn port(self) -> u16 {
+        match self {
+            Self::Upnp => 1900,
+            Self::PcpAndNatPmp => 5351,
+        }
+    }
+}
+
+/// The program on the router that opens ports. It ends with this.
+#[derive(Debug)]
+pub struct Opener {
+    child: Child,
+    core: Arc<RouterCore>,
+    _folder: tempfile::TempDir,
+}
+
+impl Router {
+    /// From now on hosts of the LAN can have UDP and TCP ports opened, which lead to them from anywhere, through any NAT that
+    /// lets their kind of packets pass. Forgets every connection; what changes the NAT later forgets the ports, too.
+    ///
+    /// # Errors
+    /// When `miniupnpd` can't be started or does not listen.
+    pub fn open_ports(&self, opening: Opening) -> Result<Opener, LabError> {
+        let core = Arc::clone(self.core());
+        core.change_rules(|rules| rules.opens = true)?;
+        let folder = tempfile::tempdir()?;
+        let config = folder.path().join("miniupnpd.conf");
+        std::fs::write(&config, settings(opening))?;
+        let mut command = Command::new("miniupnpd");
+        command.arg("-d").arg("-4").arg("-f").arg(&config).arg("-P").arg(folder.path().join("pid"));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        core.namespace().enter(&mut command);
+        let child = command.spawn().map_err(|error| sys::spawn_error(&command, error))?;
+        let mut opener = Opener { child, core, _folder: folder };
+        opener.wait_ready(opening)?;
+        Ok(opener)
+    }
+}
+
+impl Opener {
+    /// How many ports are open at the moment.
+    ///
+    /// # Errors
+    /// When the rules can't be read.
+    pub fn ports(&self) -> Result<usize, LabError> {
+        let rules = self.nft(&["list", "chain", "inet", "lab", "prerouting_miniupnpd"])?;
+        Ok(rules.lines().filter(|line| line.contains("dnat")).count())
+    }
+
+    /// Packets so far that hosts of the LAN have sent to ask or look for it.
+    ///
+    /// # Errors
+    /// When the counter can't be read.
+    pub fn asked(&self) -> Result<u64, LabError> {
+        let counter = self.nft(&["list", "counter", "inet", "lab", "asked"])?;
+        let mut words = counter.split_whitespace().skip_while(|word| *word != "packets");
+        Ok(words.nth(1).and_then(|packets| packets.parse().ok()).unwrap_or(0))
+    }
+
+    fn wait_ready(&mut self, opening: Opening) -> Result<(), LabError> {
+        let deadline = Instant::now() + READY;
+        let port = format!(":{:04X} ", opening.port());
+        let failed = |message: String| LabError::Command { command: "miniupnpd".to_owned(), message };
+        loop {
+            let table = || std::fs::read_to_string("/proc/thread-self/net/udp");
+            if self.core.namespace().inside(table)??.contains(&port) {
+                return Ok(());
+            }
+            if let Some(status) = self.child.try_wait()? {
+                return Err(failed(format!("ended: {status}")));
+            }
+            if Instant::now() > deadline {
+                return Err(failed("does not listen".to_owned()));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn nft(&self, arguments: &[&str]) -> Result<String, LabError> {
+        let mut command = Command::new("nft");
+        command.args(arguments);
+        self.core.namespace().enter(&mut command);
+        let output = command.output().map_err(|error| sys::spawn_error(&command, error))?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        Err(LabError::Command { command: format!("{command:?}"), message })
+    }
+}
+
+impl Drop for Opener {
+    fn drop(&mut self) {
+        // Fails only if it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Between the devices of a lab's router, in the chains that its rules have for it.
+fn settings(opening: Opening) -> String {
+    let (upnp, pcp) = match opening {
+        Opening::Upnp => ("yes", "no"),
+        Opening::PcpAndNatPmp => ("no", "yes"),
+    };
+    format!(
+        "ext_ifname=wan0
+listening_ip=lan0
+enable_upnp={upnp}
+enable_natpmp={pcp}
+secure_mode=yes
+upnp_table_name=lab
+upnp_nat_table_name=lab
+upnp_forward_chain=miniupnpd
+upnp_nat_chain=prerouting_miniupnpd
+upnp_nat_postrouting_chain=postrouting_miniupnpd
+allow 1024-65535 0.0.0.0/0 1024-65535
+deny 0-65535 0.0.0.0/0 0-65535
+"
+    )
+}
