@@ -122,7 +122,7 @@ impl Mapping {
 }
 
 async fn serve(mut wishes: mpsc::Receiver<Wish>) {
-    let (offers, offered) = watch::channel(Vec::new());
+    let (offers, offered) = watch::channel(Offer::default());
     let mut search = std::pin::pin!(keep_searching(offers));
     let mut mappings = JoinSet::new();
     loop {
@@ -139,32 +139,51 @@ async fn serve(mut wishes: mpsc::Receiver<Wish>) {
     while mappings.join_next().await.is_some() {}
 }
 
-/// Tells what the router offers, at first and after each change of the network.
-async fn keep_searching(offers: watch::Sender<Vec<Way>>) -> Infallible {
+/// What the router offers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Offer {
+    /// Our address in its network.
+    home: Option<Ipv4Addr>,
+    /// Counts the networks: two may give us the same address.
+    network: u64,
+    ways: Vec<Way>,
+}
+
+/// Tells what the router offers, at first and after each change of the network. An interface that comes or goes beside the one
+/// in use, as containers' do, changes nothing: a call may depend on its port.
+async fn keep_searching(offers: watch::Sender<Offer>) -> Infallible {
     let mut watcher = IfWatcher::new()
         .inspect_err(|error| tracing::debug!(kind = %error.kind(), "changes of the network go unnoticed"))
         .ok();
+    let mut known = Offer::default();
+    let mut left = false;
     loop {
         // The addresses that there are come as changes, too.
-        let _ = timeout(SETTLE, async {
+        let settle = async {
             loop {
-                stirs(&mut watcher).await;
+                left |= stirs(&mut watcher).await == known.home;
             }
-        })
-        .await;
-        let ways = search().await;
-        tracing::debug!(?ways, "ways in which the router opens ports");
-        offers.send_replace(ways);
+        };
+        let _ = timeout(SETTLE, settle).await;
+        let home = way_out().filter(|ip| is_behind_nat(*ip));
+        if left || home != known.home || known.ways.is_empty() {
+            let ways = search(home).await;
+            tracing::debug!(?ways, "ways in which the router opens ports");
+            let network = known.network + u64::from(left || home != known.home);
+            known = Offer { home, network, ways };
+            offers.send_if_modified(|told| std::mem::replace(told, known.clone()) != known);
+        }
         tokio::time::sleep(PAUSE).await;
-        stirs(&mut watcher).await;
+        left = stirs(&mut watcher).await == known.home;
     }
 }
 
-/// Waits until an IPv4 address comes or goes. Does not come back where the system does not tell.
-async fn stirs(watcher: &mut Option<IfWatcher>) {
+/// Waits until an IPv4 address comes or goes; the one that has gone. Does not come back where the system does not tell.
+async fn stirs(watcher: &mut Option<IfWatcher>) -> Option<Ipv4Addr> {
     while let Some(watching) = watcher {
         match std::future::poll_fn(|cx| watching.poll_if_event(cx)).await {
-            Ok(IfEvent::Up(IpNet::V4(_)) | IfEvent::Down(IpNet::V4(_))) => return,
+            Ok(IfEvent::Up(IpNet::V4(_))) => return None,
+            Ok(IfEvent::Down(IpNet::V4(gone))) => return Some(gone.addr()),
             Ok(IfEvent::Up(IpNet::V6(_)) | IfEvent::Down(IpNet::V6(_))) => {}
             Err(_) => *watcher = None,
         }
@@ -173,8 +192,8 @@ async fn stirs(watcher: &mut Option<IfWatcher>) {
 }
 
 /// Asks the router in all ways, unless there is none between us and the internet.
-async fn search() -> Vec<Way> {
-    if !way_out().is_some_and(is_behind_nat) {
+async fn search(home: Option<Ipv4Addr>) -> Vec<Way> {
+    if home.is_none() {
         return Vec::new();
     }
     let client = Client::default();
@@ -206,14 +225,14 @@ fn is_behind_nat(ip: Ipv4Addr) -> bool {
 }
 
 /// Has a port opened for a leg, anew on each network, until the leg ends.
-async fn fulfil(wish: Wish, mut offered: watch::Receiver<Vec<Way>>) {
+async fn fulfil(wish: Wish, mut offered: watch::Receiver<Offer>) {
     let Wish { port, told } = wish;
     let mut open = None;
     loop {
-        let ways = offered.borrow_and_update().clone();
+        let offer = offered.borrow_and_update().clone();
         let ended = tokio::select! {
             () = told.closed() => true,
-            () = hold(port, &ways, &told, &mut open) => true,
+            () = hold(port, &offer, &told, &mut open) => true,
             // Nobody searches any more when the program ends; the leg ends soon.
             Ok(()) = offered.changed() => false,
         };
@@ -232,11 +251,11 @@ async fn fulfil(wish: Wish, mut offered: watch::Receiver<Vec<Way>>) {
 /// Opens a port in the first way that works and tells of it. Ends when the leg does.
 async fn hold(
     port: NonZeroU16,
-    ways: &[Way],
+    offer: &Offer,
     told: &watch::Sender<Option<Mapped>>,
     open: &mut Option<Client>,
 ) {
-    for way in ways {
+    for way in &offer.ways {
         let client = open.insert(Client::new(only(*way)));
         let mut external = client.watch_external_address();
         for _ in 0..ATTEMPTS {
@@ -258,7 +277,7 @@ async fn hold(
         tracing::debug!(?way, "the router has opened a port");
         loop {
             let address = external.borrow_and_update().map(SocketAddr::from).filter(leads_here);
-            let local = way_out().map(IpAddr::V4);
+            let local = offer.home.map(IpAddr::V4);
             told.send_replace(address.zip(local).map(|(external, local)| Mapped { external, local }));
             if external.changed().await.is_err() {
                 break;
