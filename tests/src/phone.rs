@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use crate::lab::Host;
 use crate::program::{Event, Process, ProgramError, binary, run};
+use crate::speech;
 
 /// How long a program may take to be ready, on a busy machine.
 pub const READY: Duration = Duration::from_secs(60);
@@ -343,6 +344,26 @@ impl TerminalPlan {
             ..Self::default()
         }
     }
+}
+
+/// A directory, and two people on line who say different things; what they hear is written into `folder`.
+///
+/// # Errors
+/// When a program can't be started or somebody does not come on line.
+pub fn two_speakers(
+    directory: &Host,
+    ends: [&Host; 2],
+    folder: &Path,
+) -> Result<(Directory, Terminal, Terminal), ProgramError> {
+    let directory = Directory::start(Some(directory), DirectoryPlan::default())?;
+    let [ada, bob] = Account::create_all(["ada", "bob"])?;
+    let online = |account, host, mic: PathBuf, file| {
+        let plan = TerminalPlan::speaking(&directory.addresses, &mic, &folder.join(file));
+        Terminal::online(account, Some(host), plan)
+    };
+    let ada = online(ada, ends[0], speech::a(), "ada.wav")?;
+    let bob = online(bob, ends[1], speech::b(), "bob.wav")?;
+    Ok((directory, ada, bob))
 }
 
 /// A terminal that runs: `offhook run --json`.

@@ -377,11 +377,11 @@ impl Message {
         }
     }
 
-    /// Tells where its sender is now, having left the place that was told before. What connects the two may have died
-    /// with that.
+    /// Worth sending by every way there is, since nobody knows which of them is the fastest, or still one: the accept, which
+    /// somebody waits for; where its sender is, having left the place that was told before; and last messages.
     #[must_use]
-    pub fn tells_of_a_move(&self) -> bool {
-        matches!(self, Self::Candidates { generation: 1.., .. })
+    pub fn is_urgent(&self) -> bool {
+        self.is_final() || matches!(self, Self::Accept { .. } | Self::Candidates { generation: 1.., .. })
     }
 
     /// The name for logs: contents may be private.

@@ -6,7 +6,7 @@ use crate::media::{MediaEvent, MediaLeg, MediaStats, Path};
 use crate::net::Reach;
 use offhook_proto::call::{CallError, LegId};
 use offhook_proto::identity::TerminalId;
-use offhook_proto::signalling::Packet;
+use offhook_proto::signalling::{Message, Packet};
 use std::collections::BTreeMap;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{StreamExt, StreamMap};
@@ -119,7 +119,7 @@ impl Legs {
     }
 
     /// Send a sealed packet on the leg's own connection, if it is up on a path of its own. Answers whether
-    /// that suffices: repetitions, last words and candidates of an end that has moved are to go by signalling as well.
+    /// that suffices: repetitions and what is urgent are to go by signalling as well.
     pub fn send_on_connection(&mut self, leg: &LegId, packet: &Packet, blob: &[u8]) -> bool {
         let Some(known) = self.legs.get_mut(leg) else { return false };
         if !known.connected || known.path.is_none() {
@@ -129,7 +129,7 @@ impl Legs {
         media.send_control(blob.to_vec());
         let repeated = packet.seq != 0 && packet.seq <= known.sent_on_connection;
         known.sent_on_connection = known.sent_on_connection.max(packet.seq);
-        let urgent = packet.message.as_ref().is_some_and(|m| m.is_final() || m.tells_of_a_move());
+        let urgent = packet.message.as_ref().is_some_and(Message::is_urgent);
         !repeated && !urgent
     }
 

@@ -275,7 +275,10 @@ mod whole {
         let wait = async {
             while published.len() < 3 {
                 let terminals = scene.held(key).await.map(|set| set.terminals).unwrap_or_default();
-                for terminal in terminals.iter().filter(|terminal| !terminal.addrs.is_empty()) {
+                // Before it has a place at its directory it says that it is on line, and not yet where.
+                for terminal in
+                    terminals.iter().filter(|terminal| terminal.addrs.iter().any(NodeAddr::is_relayed))
+                {
                     let this = (terminal.seq, terminal.addrs.clone());
                     if published.last() != Some(&this) {
                         published.push(this);

@@ -24,17 +24,18 @@ impl Engine {
     pub(super) fn relays_at_hand(&self, leg: &LegId, role: Role) -> Vec<Relay> {
         let mut held = self.net.relay_tickets();
         let (via, theirs) = (self.legs.via(leg), self.directories_of(leg));
+        let is_shared = |directory: &TerminalId| match role {
+            Role::Caller => is_among(&theirs, directory),
+            Role::Callee => via == Some(*directory),
+        };
         // The directory that both ends have in common is the first.
-        held.sort_by_key(|(directory, _)| match role {
-            Role::Caller => !theirs.iter().any(|(node, _)| node == directory),
-            Role::Callee => via != Some(*directory),
-        });
+        held.sort_by_key(|(directory, _)| !is_shared(directory));
         let places = if self.turn.is_empty() { MAX_RELAYS } else { MAX_RELAYS - 1 };
         // A guest's ticket is still to come, and worth more than a relay that the other end does not use.
-        let guest =
-            role == Role::Caller && !held.first().is_some_and(|(directory, _)| is_among(&theirs, directory));
+        let guest = role == Role::Caller && !held.first().is_some_and(|(directory, _)| is_shared(directory));
         let places = if guest && !theirs.is_empty() { places - 1 } else { places };
-        held.into_iter().take(places).map(|(directory, ticket)| relay_of(&directory, ticket)).collect()
+        let relay = |(directory, ticket)| relay_of(&directory, ticket, is_shared(&directory));
+        held.into_iter().take(places).map(relay).collect()
     }
 
     /// Has further relays found for a leg that has begun: the callee's, if we are the caller and have no ticket there,
@@ -57,7 +58,7 @@ impl Engine {
             for (directory, addr) in theirs.into_iter().take(MAX_ASKED) {
                 match net.relay_ticket(addr, claim.clone()).await {
                     Ok(ticket) => {
-                        let _ = internal.send(Internal::Relay(leg, relay_of(&directory, ticket))).await;
+                        let _ = internal.send(Internal::Relay(leg, relay_of(&directory, ticket, true))).await;
                         return;
                     }
                     Err(error) => tracing::debug!(%error, "a directory gives no ticket for its relay"),
@@ -93,9 +94,9 @@ fn is_among(directories: &[(TerminalId, NodeAddr)], directory: &TerminalId) -> b
     directories.iter().any(|(node, _)| node == directory)
 }
 
-fn relay_of(directory: &TerminalId, ticket: RelayTicket) -> Relay {
+fn relay_of(directory: &TerminalId, ticket: RelayTicket, shared: bool) -> Relay {
     let RelayTicket { servers, username, password, lifetime_s: _ } = ticket;
-    Relay { label: directory.to_peer_id(), servers, username, password }
+    Relay { label: directory.to_peer_id(), servers, username, password, shared }
 }
 
 /// A TURN server of the user's own, with its name looked up.
@@ -103,7 +104,7 @@ async fn own_relay(server: &TurnServer) -> Option<Relay> {
     match server.resolve().await {
         Ok(servers) if !servers.is_empty() => {
             let (username, password) = server.credentials();
-            Some(Relay { label: server.host().to_owned(), servers, username, password })
+            Some(Relay { label: server.host().to_owned(), servers, username, password, shared: false })
         }
         Ok(_) => None,
         Err(error) => {

@@ -159,7 +159,7 @@ impl Driver {
             streams: JoinSet::new(),
             direct_since: None,
             watchdog: Watchdog::default(),
-            network: Network::new(config, hosts.clone()),
+            network: Network::new(config, hosts),
             candidates: Vec::new(),
             targets: Vec::new(),
             handshakes: JoinSet::new(),

@@ -46,7 +46,7 @@ pub fn relay(input: &[u8]) {
     let server = RelayServer { transport: RelayTransport::Udp, addr: THERE, pin: None };
     let (label, username, password) = ("relay".to_owned(), "user".to_owned(), "password".to_owned());
     let mut relays = Relays::new(HERE, |_| None);
-    assert!(relays.add(&Relay { label, servers: vec![server], username, password }, now));
+    assert!(relays.add(&Relay { label, servers: vec![server], username, password, shared: true }, now));
     let Some(Wire::Datagram { bytes: request, .. }) = relays.poll_wire() else { panic!("nothing is asked") };
     // An answer repeats the request's transaction, which nobody else can guess.
     let mut answer = input.to_vec();

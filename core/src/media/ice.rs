@@ -48,6 +48,8 @@ const MAX_EARLY: usize = 8;
 /// Addresses that signalling did not tell and from which authenticated messages are taken all the same. The agent
 /// remembers each of them, so a peer that sends from ever new ports is cut off here.
 const MAX_UNTOLD: usize = 32;
+/// Moves of the other end that are followed in a call. The agent forgets no candidate, so each costs memory.
+const MAX_MOVES: u16 = 256;
 /// Addresses to which voice may be sent before any of them has proved itself.
 pub(super) const MAX_TRIAL: usize = 4;
 /// Ta of RFC 8445 section 14.2: the least time between two checks. 50 ms by default, 5 ms at the least; we have one
@@ -113,6 +115,8 @@ pub(super) struct Ice {
     /// Checks that came before they could be answered.
     early: Vec<StunIn>,
     genuine: Vec<SocketAddr>,
+    /// Moves of the other end so far.
+    moves: u16,
     replays: Replays,
     /// What speaks for the path in use.
     chosen: Option<Clue>,
@@ -150,6 +154,7 @@ impl Ice {
             held: Vec::new(),
             early: Vec::new(),
             genuine: Vec::new(),
+            moves: 0,
             replays: Replays::default(),
             chosen: None,
             chosen_local: None,
@@ -314,8 +319,13 @@ impl Ice {
         }
     }
 
-    /// The other end's candidates are these from now on, from signed signalling: it has moved. Returns how many are refused.
+    /// The other end's candidates are these from now on, from signed signalling: it has moved. Returns how many are refused,
+    /// which are all beyond [`MAX_MOVES`].
     pub(super) fn replace_remote(&mut self, lines: &[String], now: Instant) -> usize {
+        if self.moves == MAX_MOVES {
+            return lines.len();
+        }
+        self.moves += 1;
         let before = std::mem::take(&mut self.remote_addresses);
         self.remote_relayed.clear();
         self.held.clear();

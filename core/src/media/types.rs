@@ -44,6 +44,8 @@ pub struct Relay {
     pub username: String,
     /// Password.
     pub password: String,
+    /// Whether the other end is expected to use it too: packets then take one detour instead of two, so it comes first.
+    pub shared: bool,
 }
 
 /// Without user name and password.
@@ -52,6 +54,7 @@ impl fmt::Debug for Relay {
         f.debug_struct("Relay")
             .field("label", &self.label)
             .field("servers", &self.servers)
+            .field("shared", &self.shared)
             .finish_non_exhaustive()
     }
 }

@@ -8,6 +8,7 @@ mod calls;
 mod crash;
 mod demo;
 mod keys;
+mod moving;
 mod nat;
 mod network;
 mod ports;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use offhook_tests::call::{Call, STEP, hang_up, ring};
 use offhook_tests::lab::{Impairment, Nat, Pair};
-use offhook_tests::phone::{Account, Directory, DirectoryPlan, Terminal, TerminalPlan};
+use offhook_tests::phone::{Account, Directory, DirectoryPlan, Terminal, TerminalPlan, two_speakers};
 use offhook_tests::program::Event;
 use offhook_tests::speech;
 
@@ -20,13 +20,7 @@ const HEARD: f64 = 0.7;
 fn two_terminals_behind_nats_talk_and_the_directory_carries_none_of_it() -> Outcome {
     let pair = Pair::new("talk", Nat::PortRestricted, Nat::PortRestricted, 25)?;
     let folder = tempfile::tempdir()?;
-    let directory = Directory::start(Some(&pair.directory), DirectoryPlan::default())?;
-    let [ada, bob] = Account::create_all(["ada", "bob"])?;
-    let plan = |mic: std::path::PathBuf, name: &str| {
-        TerminalPlan::speaking(&directory.addresses, &mic, &folder.path().join(name))
-    };
-    let mut ada = Terminal::online(ada, Some(&pair.a), plan(speech::a(), "ada.wav"))?;
-    let mut bob = Terminal::online(bob, Some(&pair.b), plan(speech::b(), "bob.wav"))?;
+    let (directory, mut ada, mut bob) = two_speakers(&pair.directory, [&pair.a, &pair.b], folder.path())?;
 
     let call = Call::place(&mut ada, &mut bob)?;
     assert_eq!(call.path, "direct");
@@ -55,13 +49,7 @@ fn two_terminals_behind_nats_talk_and_the_directory_carries_none_of_it() -> Outc
 fn speech_survives_loss_and_jitter() -> Outcome {
     let pair = Pair::new("loss", Nat::PortRestricted, Nat::PortRestricted, 25)?;
     let folder = tempfile::tempdir()?;
-    let directory = Directory::start(Some(&pair.directory), DirectoryPlan::default())?;
-    let [ada, bob] = Account::create_all(["ada", "bob"])?;
-    let plan = |mic: std::path::PathBuf, name: &str| {
-        TerminalPlan::speaking(&directory.addresses, &mic, &folder.path().join(name))
-    };
-    let mut ada = Terminal::online(ada, Some(&pair.a), plan(speech::a(), "ada.wav"))?;
-    let mut bob = Terminal::online(bob, Some(&pair.b), plan(speech::b(), "bob.wav"))?;
+    let (_directory, mut ada, mut bob) = two_speakers(&pair.directory, [&pair.a, &pair.b], folder.path())?;
     let worse = Impairment::delay_ms(25).with_loss(0.03).with_jitter(Duration::from_millis(10), true);
     pair.router_a.link().set(&worse);
     pair.router_b.link().set(&worse);

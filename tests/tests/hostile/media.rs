@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use offhook_tests::call::{Call, STEP, hang_up};
 use offhook_tests::lab::{Host, Impairment, Lab};
-use offhook_tests::phone::{Account, Directory, DirectoryPlan, Terminal, TerminalPlan};
+use offhook_tests::phone::{Terminal, two_speakers};
 use offhook_tests::program::Event;
-use offhook_tests::speech;
 
 use crate::{Outcome, noise, until};
 
@@ -173,14 +172,8 @@ fn spoofed_packets_move_no_call() -> Outcome {
     let host = |name| lab.host(name, Impairment::delay_ms(5));
     let (dir, home_a, home_b, thief) = (host("dir")?, host("a")?, host("b")?, host("thief")?);
     let thief_v4 = thief.public_addresses().v4.ok_or("no IPv4 address")?;
-    let directory = Directory::start(Some(&dir), DirectoryPlan::default())?;
     let folder = tempfile::tempdir()?;
-    let plan = |mic: std::path::PathBuf, name| {
-        TerminalPlan::speaking(&directory.addresses, &mic, &folder.path().join(name))
-    };
-    let [ada, bob] = Account::create_all(["ada", "bob"])?;
-    let mut ada = Terminal::online(ada, Some(&home_a), plan(speech::a(), "a.wav"))?;
-    let mut bob = Terminal::online(bob, Some(&home_b), plan(speech::b(), "b.wav"))?;
+    let (_directory, mut ada, mut bob) = two_speakers(&dir, [&home_a, &home_b], folder.path())?;
     let before = [udp_ports(&ada), udp_ports(&bob)];
     lab.overhear(home_a.public(), home_b.public());
     lab.overhear(home_b.public(), home_a.public());

@@ -13,7 +13,8 @@ pub fn is_relayed(candidate: &str) -> bool {
     while let Some(name) = extensions.next() {
         match (name, extensions.next()) {
             ("typ", Some("relay")) => relayed = true,
-            ("raddr", Some("0.0.0.0" | "::")) | ("rport", Some("0" | "9")) => {}
+            // The user name fragment (RFC 8839 section 5.4) stands in the offer anyway.
+            ("raddr", Some("0.0.0.0" | "::")) | ("rport", Some("0" | "9")) | ("ufrag", Some(_)) => {}
             // Where the terminal is, or what nobody knows to be harmless.
             (_, _) => return false,
         }
@@ -28,7 +29,12 @@ mod tests {
     #[test]
     fn only_what_names_nothing_but_the_relay_is_relayed() {
         let line = |rest: &str| format!("candidate:1 1 udp 7340031 203.0.113.9 49152 {rest}");
-        for good in ["typ relay", "typ relay raddr 0.0.0.0 rport 9", "typ relay raddr :: rport 9"] {
+        for good in [
+            "typ relay",
+            "typ relay raddr 0.0.0.0 rport 9",
+            "typ relay raddr :: rport 9",
+            "typ relay raddr :: rport 9 ufrag byGAPdfpJtdv9e7y",
+        ] {
             assert!(is_relayed(&line(good)), "{good}");
         }
         assert!(is_relayed(&format!("a={}", line("typ relay"))));
@@ -40,6 +46,7 @@ mod tests {
             "typ relay raddr",
             "typ relay typ host",
             "typ relay name 10.0.0.2",
+            "typ relay ufrag",
             "raddr 0.0.0.0 rport 9",
             "",
         ] {

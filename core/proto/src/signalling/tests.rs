@@ -401,6 +401,18 @@ fn reasons_keep_their_codes() {
 }
 
 #[test]
+fn an_accept_a_move_and_what_comes_last_are_urgent() {
+    let candidates = |generation| Message::Candidates { list: vec!["candidate:1".to_owned()], generation };
+    assert!(candidates(1).is_urgent() && !candidates(0).is_urgent());
+    let others = messages().into_iter().filter(|message| message.is_urgent() && !message.is_final());
+    let kinds: std::collections::BTreeSet<_> = others.map(|message| message.kind()).collect();
+    assert!(
+        kinds.contains("accept") && kinds.iter().all(|kind| ["accept", "candidates"].contains(kind)),
+        "{kinds:?}"
+    );
+}
+
+#[test]
 fn last_words_survive_as_codes() {
     let finals = messages().into_iter().filter(Message::is_final);
     let words: Vec<_> = finals.map(|message| LastWord::of(&message).unwrap()).collect();

@@ -70,6 +70,7 @@ impl Driver {
         if path == self.socket.path() {
             return;
         }
+        tracing::debug!(?path, connected = self.session.is_some(), "media path");
         let first = !self.socket.path().carries_voice();
         match &path {
             Path::Direct { .. } => drop(self.direct_since.get_or_insert_with(Instant::now)),

@@ -92,6 +92,7 @@ impl Driver {
         self.voice.prepare();
         self.try_out();
         let path = self.socket.path();
+        tracing::debug!(?path, "keys are agreed");
         self.emit(MediaEvent::Connected { exporter, path }).await;
     }
 }

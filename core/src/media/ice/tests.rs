@@ -1,5 +1,7 @@
 use super::*;
 
+use offhook_proto::signalling::is_relayed;
+
 /// Two ends on a network with a fixed one-way delay, in virtual time.
 struct Pair {
     ends: [Ice; 2],
@@ -117,6 +119,8 @@ impl Pair {
             self.relayed[n] = Some(address);
             let line = self.ends[n].add_relayed(relayed(address, RelayTransport::Udp, 0), self.now).unwrap();
             assert!(line.contains("typ relay raddr 0.0.0.0 rport 9"), "{line}");
+            // Or signalling would keep it back until addresses may be shown.
+            assert!(is_relayed(&line), "{line}");
             assert!(self.ends[1 - n].add_remote(&line, self.now));
         }
     }
@@ -438,11 +442,14 @@ fn among_relays_udp_comes_first_and_one_that_is_lost_gives_way() {
 fn ever_new_candidates_of_a_peer_are_bounded() {
     let mut pair = Pair::new([true, true]);
     let now = pair.now;
-    for generation in 1..50u8 {
-        let lines: Vec<_> = (0..100)
-            .map(|port| format!("candidate:1 1 udp 9 10.1.{generation}.1 {} typ host", port + 1))
+    for generation in 1..=MAX_MOVES + 1 {
+        let [high, low] = generation.to_be_bytes();
+        let lines: Vec<_> = (1..=100)
+            .map(|port| format!("candidate:1 1 udp 9 10.{}.{low}.1 {port} typ host", high + 1))
             .collect();
-        assert_eq!(pair.ends[0].replace_remote(&lines, now), 100 - MAX_REMOTE);
+        // What has been replaced stays in the agent's memory, so its moves are counted.
+        let refused = if generation > MAX_MOVES { 100 } else { 100 - MAX_REMOTE };
+        assert_eq!(pair.ends[0].replace_remote(&lines, now), refused, "{generation}");
         assert!(pair.ends[0].agent.remote_candidates().count() <= MAX_REMOTE + MAX_UNTOLD);
     }
 }

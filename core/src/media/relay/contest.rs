@@ -49,6 +49,7 @@ pub(super) struct Contest {
     password: String,
     servers: Vec<RelayServer>,
     index: u16,
+    shared: bool,
     /// Connections so far.
     streams: u16,
     /// The server whose turn is next, and when.
@@ -74,6 +75,7 @@ impl Contest {
             password: relay.password.clone(),
             servers,
             index,
+            shared: relay.shared,
             streams: 0,
             next: 0,
             next_due: now,
@@ -282,7 +284,7 @@ impl Contest {
 
     fn relayed(&self, winner: &Runner, address: SocketAddr) -> Relayed {
         let transport = winner.server.transport;
-        let rank = transport as u16 * super::MAX_RELAYS as u16 + self.index;
+        let rank = rank(transport, self.shared, self.index);
         Relayed { address, relay: self.label.clone(), transport, rank }
     }
 
@@ -370,4 +372,9 @@ impl Runner {
             Link::Stream(id) => out.events.push_back(RelayEvent::Disconnect(id)),
         }
     }
+}
+
+/// The place of a relay among a leg's, the best first: one over UDP, then one that both ends use, then the one told first.
+pub(super) fn rank(transport: RelayTransport, shared: bool, index: u16) -> u16 {
+    (transport as u16 * 2 + u16::from(!shared)) * super::MAX_RELAYS as u16 + index
 }

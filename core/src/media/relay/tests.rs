@@ -13,7 +13,7 @@ fn server(transport: RelayTransport, host: u8) -> RelayServer {
 }
 
 fn relay(servers: Vec<RelayServer>) -> Relay {
-    Relay { label: "a".into(), servers, username: "u".into(), password: "p".into() }
+    Relay { label: "a".into(), servers, username: "u".into(), password: "p".into(), shared: true }
 }
 
 fn relays() -> Relays {
@@ -150,4 +150,12 @@ fn messages_on_a_connection_are_told_apart_and_padding_goes() {
 #[test]
 fn peers_of_a_client_are_bounded() {
     const { assert!(MAX_PEERS >= super::super::ice::MAX_REMOTE, "every candidate of the other end has room") };
+}
+
+#[test]
+fn one_that_both_ends_use_comes_before_others_over_the_same_transport() {
+    use RelayTransport::{Tcp, Tls, Udp};
+    let ranks = [(Udp, true), (Udp, false), (Tcp, true), (Tcp, false), (Tls, true), (Tls, false)]
+        .map(|(transport, shared)| [0, 1].map(|index| contest::rank(transport, shared, index)));
+    assert!(ranks.as_flattened().is_sorted_by(|a, b| a < b), "{ranks:?}");
 }

@@ -87,6 +87,13 @@ fn forward(
     });
 }
 
+/// Both ends find each other through the forwarder, and talk.
+async fn talk(call: &mut Call, nat: &Nat) {
+    nat.tell(call);
+    call.ends.iter().for_each(|end| end.leg.start_audio());
+    call.run("talking", |ends| ends.iter().all(|end| goes_direct(end) && received(end) > 50)).await;
+}
+
 async fn talks_on(call: &mut Call, what: &str) {
     let by_now = call.ends.each_ref().map(received);
     call.run(what, |[a, b]| received(a) > by_now[0] + 50 && received(b) > by_now[1] + 50).await;
@@ -97,9 +104,7 @@ async fn a_nat_that_gives_another_port_is_followed() {
     let nat = Nat::new();
     let mut call = Call::new(on_loopback(Role::Caller), on_loopback(Role::Callee));
     call.candidates = false;
-    nat.tell(&call);
-    call.ends.iter().for_each(|end| end.leg.start_audio());
-    call.run("talking", |ends| ends.iter().all(|end| goes_direct(end) && received(end) > 50)).await;
+    talk(&mut call, &nat).await;
     nat.mode.store(REBOUND, Relaxed);
     let begun = std::time::Instant::now();
     talks_on(&mut call, "talking after the change").await;
@@ -115,9 +120,7 @@ async fn when_the_direct_path_dies_the_relay_takes_over() {
     let config = |role, relay| MediaConfig { relays: vec![relay], ..on_loopback(role) };
     let mut call = Call::new(config(Role::Caller, a), config(Role::Callee, b));
     call.only_relayed = true;
-    nat.tell(&call);
-    call.ends.iter().for_each(|end| end.leg.start_audio());
-    call.run("talking", |ends| ends.iter().all(|end| goes_direct(end) && received(end) > 50)).await;
+    talk(&mut call, &nat).await;
     nat.mode.store(BROKEN, Relaxed);
     let (begun, known) = (std::time::Instant::now(), call.ends.each_ref().map(|end| end.log.len()));
     talks_on(&mut call, "talking through the relay").await;
@@ -136,9 +139,7 @@ async fn an_end_that_tells_new_candidates_is_reached_at_those() {
     let nat = Nat::new();
     let mut call = Call::new(on_loopback(Role::Caller), on_loopback(Role::Callee));
     call.candidates = false;
-    nat.tell(&call);
-    call.ends.iter().for_each(|end| end.leg.start_audio());
-    call.run("talking", |ends| ends.iter().all(|end| goes_direct(end) && received(end) > 50)).await;
+    talk(&mut call, &nat).await;
     nat.mode.store(BROKEN, Relaxed);
     let again = Nat::new();
     again.learn(&call);

@@ -44,6 +44,7 @@ fn relay_at(addr: SocketAddr, transport: RelayTransport, n: u8) -> Relay {
         servers: ticket.servers,
         username: ticket.username,
         password: ticket.password,
+        shared: true,
     }
 }
 
