@@ -17,8 +17,8 @@ const MAX_TEXT: usize = 1_024;
 /// A TURN server (RFC 8656) that somebody else runs, with long-term credentials: `turn:USER:PASSWORD@HOST`, as in
 /// RFC 7065 but with the credentials in front; `turns:` is over TLS. A `:PORT` and `?transport=udp` or `tcp` may follow.
 /// Without `transport`, UDP is tried first and TCP next. `?pin=` and the SHA-256 of the server's certificate (of its DER
-/// encoding, 64 hex digits) makes `turns:` accept no other; without it any will do, since what passes is encrypted between the
-/// terminals and the password is not shown to the server.
+/// encoding, 64 hex digits) makes `turns:` accept no other. Without it any will do: what passes is encrypted between the terminals, and the
+/// password is never sent, so TLS is here to get through networks and not to keep a secret (`docs/network.md`).
 ///
 /// ```
 /// let server: offhook::TurnServer = "turn:ada:secret@turn.example.org:3478?transport=udp".parse()?;

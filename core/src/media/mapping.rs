@@ -4,6 +4,10 @@
 //! only asks in a way that is known to work, waits for nothing, and gives the port back when it ends. All of it runs
 //! beside the legs, whose own runtimes end with them.
 
+mod open;
+mod packets;
+mod upnp;
+
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::num::NonZeroU16;
@@ -11,25 +15,17 @@ use std::time::Duration;
 
 use if_watch::tokio::IfWatcher;
 use if_watch::{IfEvent, IpNet};
-use portmapper::{Client, Config};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+
+use open::{Open, Way};
 
 /// Ports that are open at a time, as many as two calls to eight terminals each need. A router's table is small, and who
 /// rings us makes an entry in it; further legs do without.
 const MAX_MAPPINGS: usize = 16;
 /// Legs whose wishes have not been looked at.
 const WISHES: usize = MAX_MAPPINGS;
-/// A search for everything takes a second at the most; this is for a router that begins to answer and does not end.
-const SEARCH: Duration = Duration::from_secs(3);
-/// How long a router may take to open a port: two requests of half a second each, or a search and three requests over HTTP.
-const OPENING: Duration = Duration::from_millis(1_100);
-const OPENING_HTTP: Duration = Duration::from_secs(3);
-/// And to close one.
-const CLOSING: Duration = Duration::from_secs(2);
-/// Requests in one way before the next is tried: over UDP they get lost.
-const ATTEMPTS: u32 = 2;
 /// An interface that comes has several addresses, and its routes come last.
 const SETTLE: Duration = Duration::from_millis(300);
 /// Least time between two searches, however the network flickers.
@@ -54,23 +50,6 @@ pub(super) struct Mapped {
     pub(super) external: SocketAddr,
     /// Which of our addresses it passes them on to.
     pub(super) local: IpAddr,
-}
-
-/// Ways to ask a router, the best first: one packet each way, and over HTTP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
-    Pcp,
-    NatPmp,
-    Upnp,
-}
-
-impl Way {
-    fn patience(self) -> Duration {
-        match self {
-            Way::Pcp | Way::NatPmp => OPENING,
-            Way::Upnp => OPENING_HTTP,
-        }
-    }
 }
 
 impl PortMapper {
@@ -193,18 +172,11 @@ async fn stirs(watcher: &mut Option<IfWatcher>) -> Option<Ipv4Addr> {
 
 /// Asks the router in all ways, unless there is none between us and the internet.
 async fn search(home: Option<Ipv4Addr>) -> Vec<Way> {
-    if home.is_none() {
+    let Some(home) = home else {
         return Vec::new();
-    }
-    let client = Client::default();
-    match timeout(SEARCH, client.probe()).await {
-        Ok(Ok(Ok(found))) => {
-            let ways = [(Way::Pcp, found.pcp), (Way::NatPmp, found.nat_pmp), (Way::Upnp, found.upnp)];
-            ways.into_iter().filter_map(|(way, there)| there.then_some(way)).collect()
-        }
-        // No router, or no IPv4.
-        Ok(Ok(Err(_)) | Err(_)) | Err(_) => Vec::new(),
-    }
+    };
+    let (packets, router) = tokio::join!(packets::search(), upnp::search(home));
+    packets.into_iter().map(Way::Packets).chain(router.map(Way::Upnp)).collect()
 }
 
 /// From which of our addresses packets go to the internet.
@@ -227,20 +199,30 @@ fn is_behind_nat(ip: Ipv4Addr) -> bool {
 /// Has a port opened for a leg, anew on each network, until the leg ends.
 async fn fulfil(wish: Wish, mut offered: watch::Receiver<Offer>) {
     let Wish { port, told } = wish;
-    let mut open = None;
     loop {
         let offer = offered.borrow_and_update().clone();
+        // Not broken off, whatever happens meanwhile: a port that is asked for and comes later would stay.
+        let mut open = open(port, &offer, &told).await;
+        let tell = |external: Option<SocketAddr>| {
+            let external = external.filter(leads_here);
+            let local = offer.home.map(IpAddr::V4);
+            told.send_replace(external.zip(local).map(|(external, local)| Mapped { external, local }));
+        };
+        let hold = async {
+            match &mut open {
+                Some(open) => open.hold(tell).await,
+                None => std::future::pending().await,
+            }
+        };
         let ended = tokio::select! {
             () = told.closed() => true,
-            () = hold(port, &offer, &told, &mut open) => true,
             // Nobody searches any more when the program ends; the leg ends soon.
             Ok(()) = offered.changed() => false,
+            never = hold => match never {},
         };
         told.send_replace(None);
-        if let Some(client) = open.take() {
-            // What was asked for and has not come would stay.
-            let _ = timeout(CLOSING, client.watch_external_address().wait_for(Option::is_some)).await;
-            close(&client).await;
+        if let Some(open) = open {
+            open.close().await;
         }
         if ended {
             return;
@@ -248,66 +230,28 @@ async fn fulfil(wish: Wish, mut offered: watch::Receiver<Offer>) {
     }
 }
 
-/// Opens a port in the first way that works and tells of it. Ends when the leg does.
-async fn hold(
-    port: NonZeroU16,
-    offer: &Offer,
-    told: &watch::Sender<Option<Mapped>>,
-    open: &mut Option<Client>,
-) {
+/// Opens a port in the first way that works.
+async fn open(port: NonZeroU16, offer: &Offer, told: &watch::Sender<Option<Mapped>>) -> Option<Open> {
     for way in &offer.ways {
-        let client = open.insert(Client::new(only(*way)));
-        let mut external = client.watch_external_address();
-        for _ in 0..ATTEMPTS {
-            // Begins anew each time, unless it has one.
-            client.update_local_port(port);
-            if timeout(way.patience(), external.wait_for(Option::is_some))
-                .await
-                .is_ok_and(|found| found.is_ok())
-            {
-                break;
-            }
+        if told.is_closed() {
+            return None;
         }
-        if external.borrow().is_none() {
-            tracing::debug!(?way, "the router opens no port");
-            close(client).await;
-            *open = None;
-            continue;
-        }
-        tracing::debug!(?way, "the router has opened a port");
-        loop {
-            let address = external.borrow_and_update().map(SocketAddr::from).filter(leads_here);
-            let local = offer.home.map(IpAddr::V4);
-            told.send_replace(address.zip(local).map(|(external, local)| Mapped { external, local }));
-            if external.changed().await.is_err() {
-                break;
-            }
+        let open = match offer.home {
+            Some(home) => way.open(home, port).await,
+            None => None,
+        };
+        tracing::debug!(?way, opened = open.is_some(), "the router was asked for a port");
+        if open.is_some() {
+            return open;
         }
     }
-    told.closed().await;
+    None
 }
 
 /// A router without a connection tells nonsense.
 fn leads_here(external: &SocketAddr) -> bool {
     let ip = external.ip();
-    !ip.is_unspecified() && !ip.is_loopback() && !ip.is_multicast()
-}
-
-fn only(way: Way) -> Config {
-    let none = Config { enable_pcp: false, enable_nat_pmp: false, enable_upnp: false, ..Config::default() };
-    match way {
-        Way::Pcp => Config { enable_pcp: true, ..none },
-        Way::NatPmp => Config { enable_nat_pmp: true, ..none },
-        Way::Upnp => Config { enable_upnp: true, ..none },
-    }
-}
-
-/// Gives a port back.
-async fn close(client: &Client) {
-    client.deactivate();
-    // Its task does one thing after the other: when it answers this, the port has been given back. Without waiting the
-    // end of the client would be the end of that task.
-    let _ = timeout(CLOSING, client.probe()).await;
+    ip.is_ipv4() && !ip.is_unspecified() && !ip.is_loopback() && !ip.is_multicast()
 }
 
 #[cfg(test)]
@@ -337,7 +281,7 @@ mod tests {
         let wish = wished.try_recv().unwrap();
         assert!(!wish.told.is_closed());
         leg.close().await;
-        assert!(timeout(SEARCH, wish.told.closed()).await.is_ok());
+        assert!(timeout(PAUSE, wish.told.closed()).await.is_ok());
     }
 
     #[tokio::test]
@@ -366,6 +310,6 @@ mod tests {
         let (ports, work) = PortMapper::new();
         let work = tokio::spawn(work);
         drop(ports);
-        assert!(timeout(SEARCH, work).await.unwrap().is_ok());
+        assert!(timeout(PAUSE, work).await.unwrap().is_ok());
     }
 }

@@ -2,6 +2,8 @@
 
 use std::net::Ipv4Addr;
 
+use super::opener::Opening;
+
 /// How a router treats what passes between its LAN and the internet, in the words of RFC 4787 and RFC 3489.
 ///
 /// IPv6 is never translated: [`Nat::None`] lets everything pass, those that block UDP or all but port 443 do so there
@@ -120,8 +122,8 @@ pub(super) struct Rules {
     pub(super) hairpin: bool,
     /// By which outside ports differ from inside ports (exclusive or), UDP; 0 keeps them.
     pub(super) shift: u16,
-    /// Whether hosts of the LAN may have ports opened: `miniupnpd` does that, in chains of its own.
-    pub(super) opens: bool,
+    /// How hosts of the LAN may have ports opened: `miniupnpd` does that, in chains of its own.
+    pub(super) opens: Option<Opening>,
     /// The outside address.
     pub(super) public: Option<Ipv4Addr>,
 }
@@ -193,16 +195,16 @@ table inet lab {{
     }
 
     /// The chains that `miniupnpd` fills, the ways into them, and a counter of what it is asked: by SSDP, and by NAT-PMP and PCP.
-    fn opener_rules(self) -> (&'static str, &'static str, &'static str, &'static str, &'static str) {
-        if !self.opens {
-            return ("", "", "", "", "");
-        }
+    fn opener_rules(self) -> (&'static str, &'static str, &'static str, &'static str, String) {
+        let Some(opening) = self.opens else {
+            return ("", "", "", "", String::new());
+        };
         (
             "counter asked {}; chain miniupnpd {}; chain prerouting_miniupnpd {}; chain postrouting_miniupnpd {}",
             "jump prerouting_miniupnpd",
             "jump miniupnpd",
             "jump postrouting_miniupnpd",
-            "iifname lan0 udp dport { 1900, 5351 } counter name asked",
+            format!("iifname lan0 udp dport {{ 1900, 5351 }} counter name asked\n    {}", opening.deafness()),
         )
     }
 

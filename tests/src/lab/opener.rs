@@ -15,8 +15,10 @@ const READY: Duration = Duration::from_secs(20);
 pub enum Opening {
     /// UPnP-IGD, found by SSDP.
     Upnp,
-    /// NAT-PMP (RFC 6886) and PCP (RFC 6887), which share a port.
-    PcpAndNatPmp,
+    /// PCP (RFC 6887) only.
+    Pcp,
+    /// NAT-PMP (RFC 6886) only.
+    NatPmp,
 }
 
 impl Opening {
@@ -24,7 +26,17 @@ impl Opening {
     fn port(self) -> u16 {
         match self {
             Self::Upnp => 1900,
-            Self::PcpAndNatPmp => 5351,
+            Self::Pcp | Self::NatPmp => 5351,
+        }
+    }
+
+    /// A rule against what the router is not to hear: `miniupnpd` speaks PCP and NAT-PMP on one port, told apart by the
+    /// version in the first byte.
+    pub(super) fn deafness(self) -> &'static str {
+        match self {
+            Self::Upnp => "",
+            Self::Pcp => "iifname lan0 udp dport 5351 @th,64,8 0 drop",
+            Self::NatPmp => "iifname lan0 udp dport 5351 @th,64,8 2 drop",
         }
     }
 }
@@ -45,7 +57,7 @@ impl Router {
     /// When `miniupnpd` can't be started or does not listen.
     pub fn open_ports(&self, opening: Opening) -> Result<Opener, LabError> {
         let core = Arc::clone(self.core());
-        core.change_rules(|rules| rules.opens = true)?;
+        core.change_rules(|rules| rules.opens = Some(opening))?;
         let folder = tempfile::tempdir()?;
         let config = folder.path().join("miniupnpd.conf");
         std::fs::write(&config, settings(opening))?;
@@ -124,7 +136,7 @@ impl Drop for Opener {
 fn settings(opening: Opening) -> String {
     let (upnp, pcp) = match opening {
         Opening::Upnp => ("yes", "no"),
-        Opening::PcpAndNatPmp => ("no", "yes"),
+        Opening::Pcp | Opening::NatPmp => ("no", "yes"),
     };
     format!(
         "ext_ifname=wan0

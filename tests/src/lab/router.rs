@@ -137,7 +137,7 @@ impl Router {
             namespace.ip(&format!("addr add {ip}/{bits} dev lan0 {option}\n"))?;
         }
         let public = lock(&wan).addresses().v4;
-        let rules = Rules { nat, hairpin: false, shift: 0, opens: false, public };
+        let rules = Rules { nat, hairpin: false, shift: 0, opens: None, public };
         namespace.nft(&rules.script())?;
         let core = RouterCore {
             namespace,

@@ -80,8 +80,13 @@ fn a_router_with_upnp_makes_a_call_direct_and_closes_the_port_afterwards() -> Ou
 }
 
 #[test]
-fn a_router_with_pcp_and_nat_pmp_makes_a_call_direct_and_closes_the_port_afterwards() -> Outcome {
-    Scene::start("pcp", Opening::PcpAndNatPmp, &[])?.calls_are_direct()
+fn a_router_with_pcp_makes_a_call_direct_and_closes_the_port_afterwards() -> Outcome {
+    Scene::start("pcp", Opening::Pcp, &[])?.calls_are_direct()
+}
+
+#[test]
+fn a_router_with_nat_pmp_makes_a_call_direct_and_closes_the_port_afterwards() -> Outcome {
+    Scene::start("natpmp", Opening::NatPmp, &[])?.calls_are_direct()
 }
 
 /// A terminal that ends in the middle of a call gives its port back, too.
@@ -98,7 +103,7 @@ fn a_terminal_that_is_shut_down_in_a_call_leaves_no_port_open() -> Outcome {
 #[test]
 fn whoever_wants_no_port_or_relays_only_asks_the_router_nothing() -> Outcome {
     for (name, opening, setting) in
-        [("noupnp", Opening::Upnp, "--no-port-mapping"), ("nopcp", Opening::PcpAndNatPmp, "--relay-only")]
+        [("noupnp", Opening::Upnp, "--no-port-mapping"), ("nopcp", Opening::Pcp, "--relay-only")]
     {
         let mut scene = Scene::start(name, opening, &[setting])?;
         scene.call_is_relayed()?;
