@@ -1,5 +1,6 @@
 //! Routers that open ports for the hosts of their LAN: a real `miniupnpd` in the router's namespace.
 
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -46,7 +47,8 @@ impl Opening {
 pub struct Opener {
     child: Child,
     core: Arc<RouterCore>,
-    _folder: tempfile::TempDir,
+    opening: Opening,
+    folder: tempfile::TempDir,
 }
 
 impl Router {
@@ -59,20 +61,34 @@ impl Router {
         let core = Arc::clone(self.core());
         core.change_rules(|rules| rules.opens = Some(opening))?;
         let folder = tempfile::tempdir()?;
-        let config = folder.path().join("miniupnpd.conf");
-        std::fs::write(&config, settings(opening))?;
-        let mut command = Command::new("miniupnpd");
-        command.arg("-d").arg("-4").arg("-f").arg(&config).arg("-P").arg(folder.path().join("pid"));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        core.namespace().enter(&mut command);
-        let child = command.spawn().map_err(|error| sys::spawn_error(&command, error))?;
-        let mut opener = Opener { child, core, _folder: folder };
-        opener.wait_ready(opening)?;
+        let child = launch(&core, opening, folder.path())?;
+        let mut opener = Opener { child, core, opening, folder };
+        opener.wait_ready()?;
         Ok(opener)
     }
 }
 
+fn launch(core: &RouterCore, opening: Opening, folder: &Path) -> Result<Child, LabError> {
+    let config = folder.join("miniupnpd.conf");
+    std::fs::write(&config, settings(opening))?;
+    let mut command = Command::new("miniupnpd");
+    command.arg("-d").arg("-4").arg("-f").arg(&config).arg("-P").arg(folder.join("pid"));
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    core.namespace().enter(&mut command);
+    command.spawn().map_err(|error| sys::spawn_error(&command, error))
+}
+
 impl Opener {
+    /// Starts it again. UPnP is at another port afterwards, which is for terminals to find out.
+    ///
+    /// # Errors
+    /// As [`Router::open_ports`].
+    pub fn restart(&mut self) -> Result<(), LabError> {
+        self.stop();
+        self.child = launch(&self.core, self.opening, self.folder.path())?;
+        self.wait_ready()
+    }
+
     /// How many ports are open at the moment.
     ///
     /// # Errors
@@ -92,9 +108,15 @@ impl Opener {
         Ok(words.nth(1).and_then(|packets| packets.parse().ok()).unwrap_or(0))
     }
 
-    fn wait_ready(&mut self, opening: Opening) -> Result<(), LabError> {
+    fn stop(&mut self) {
+        // Fails only if it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    fn wait_ready(&mut self) -> Result<(), LabError> {
         let deadline = Instant::now() + READY;
-        let port = format!(":{:04X} ", opening.port());
+        let port = format!(":{:04X} ", self.opening.port());
         let failed = |message: String| LabError::Command { command: "miniupnpd".to_owned(), message };
         loop {
             let table = || std::fs::read_to_string("/proc/thread-self/net/udp");
@@ -126,9 +148,7 @@ impl Opener {
 
 impl Drop for Opener {
     fn drop(&mut self) {
-        // Fails only if it has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.stop();
     }
 }
 

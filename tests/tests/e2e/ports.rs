@@ -89,6 +89,15 @@ fn a_router_with_nat_pmp_makes_a_call_direct_and_closes_the_port_afterwards() ->
     Scene::start("natpmp", Opening::NatPmp, &[])?.calls_are_direct()
 }
 
+/// It is found out when a port is wanted.
+#[test]
+fn a_router_with_upnp_that_has_started_again_opens_ports_too() -> Outcome {
+    let mut scene = Scene::start("upnpnew", Opening::Upnp, &[])?;
+    scene.calls_are_direct()?;
+    scene.opener.restart()?;
+    scene.calls_are_direct()
+}
+
 /// A terminal that ends in the middle of a call gives its port back, too.
 #[test]
 fn a_terminal_that_is_shut_down_in_a_call_leaves_no_port_open() -> Outcome {
