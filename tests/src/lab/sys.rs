@@ -273,9 +273,10 @@ fn run_with_input(command: &mut Command, input: &str) -> Result<(), LabError> {
 }
 
 pub fn spawn_error(command: &Command, error: io::Error) -> LabError {
-    let message = match error.kind() {
-        io::ErrorKind::NotFound => "it is not there: `cargo xtask setup` installs what tests need".to_owned(),
-        _ => error.to_string(),
+    let message = if error.kind() == io::ErrorKind::NotFound {
+        "it is not there: `cargo xtask setup` installs what tests need".to_owned()
+    } else {
+        error.to_string()
     };
     LabError::Command { command: format!("{command:?}"), message }
 }
