@@ -35,15 +35,7 @@ impl Coturn {
         // It reads what lies there when it starts.
         let folder = tempfile::tempdir()?;
         let mut command = Command::new("turnserver");
-        command.args([
-            "-n",
-            "--no-cli",
-            "-V",
-            "--log-file=stdout",
-            "--simple-log",
-            "--no-dtls",
-            "--lt-cred-mech",
-        ]);
+        command.args(["-n", "--no-cli", "--log-file=stdout", "--simple-log", "--no-dtls", "--lt-cred-mech"]);
         command.args(["--realm=lab", &format!("--user={USER}")]);
         command.args([format!("--listening-ip={ip}"), format!("--relay-ip={ip}")]);
         command.args([format!("--listening-port={PORT}"), format!("--tls-listening-port={TLS_PORT}")]);
