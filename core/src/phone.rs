@@ -105,6 +105,7 @@ pub struct PhoneBuilder {
     pub(crate) mdns: bool,
     pub(crate) publish_address: bool,
     pub(crate) relay_only: bool,
+    pub(crate) port_mapping: bool,
     pub(crate) turn: Vec<TurnServer>,
     pub(crate) allow_private: Option<bool>,
     pub(crate) mic: DeviceSpec,
@@ -163,6 +164,13 @@ impl PhoneBuilder {
     /// Needs a directory or [TURN server](Self::turn) that relays; a call that finds none fails. Default: no.
     pub fn relay_only(mut self, on: bool) -> Self {
         self.relay_only = on;
+        self
+    }
+
+    /// Ask the router, if there is one that offers it (UPnP-IGD, NAT-PMP, PCP), to open a port for each call, so that sound
+    /// needs no relay. Never with [`relay_only`](Self::relay_only). Default: yes.
+    pub fn port_mapping(mut self, on: bool) -> Self {
+        self.port_mapping = on;
         self
     }
 
@@ -251,6 +259,7 @@ impl Phone {
             mdns: true,
             publish_address: false,
             relay_only: false,
+            port_mapping: true,
             turn: Vec::new(),
             allow_private: None,
             mic: DeviceSpec::Default,

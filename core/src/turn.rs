@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
 
+use data_encoding::HEXLOWER_PERMISSIVE;
 use offhook_proto::relay::{MAX_CREDENTIAL, MAX_RELAY_SERVERS, RelayServer, RelayTransport};
 use thiserror::Error;
 
@@ -15,7 +16,9 @@ const MAX_TEXT: usize = 1_024;
 
 /// A TURN server (RFC 8656) that somebody else runs, with long-term credentials: `turn:USER:PASSWORD@HOST`, as in
 /// RFC 7065 but with the credentials in front; `turns:` is over TLS. A `:PORT` and `?transport=udp` or `tcp` may follow.
-/// Without `transport`, UDP is tried first and TCP next.
+/// Without `transport`, UDP is tried first and TCP next. `?pin=` and the SHA-256 of the server's certificate (of its DER
+/// encoding, 64 hex digits) makes `turns:` accept no other. Without it any will do: what passes is encrypted between the terminals, and the
+/// password is never sent, so TLS is here to get through networks and not to keep a secret (`docs/network.md`).
 ///
 /// ```
 /// let server: offhook::TurnServer = "turn:ada:secret@turn.example.org:3478?transport=udp".parse()?;
@@ -27,6 +30,7 @@ pub struct TurnServer {
     host: String,
     port: u16,
     transports: Vec<RelayTransport>,
+    pin: Option<[u8; 32]>,
     username: String,
     password: String,
 }
@@ -55,7 +59,7 @@ impl TurnServer {
         let host = self.host.trim_start_matches('[').trim_end_matches(']');
         let found: Vec<SocketAddr> = tokio::net::lookup_host((host, self.port)).await?.collect();
         let each =
-            |transport| found.iter().map(move |addr| RelayServer { transport, addr: *addr, pin: None });
+            |transport| found.iter().map(move |addr| RelayServer { transport, addr: *addr, pin: self.pin });
         Ok(self.transports.iter().copied().flat_map(each).take(MAX_RELAY_SERVERS).collect())
     }
 }
@@ -77,20 +81,47 @@ impl FromStr for TurnServer {
         let (credentials, server) = rest.rsplit_once('@').ok_or(TurnServerError)?;
         let (username, password) = credentials.split_once(':').ok_or(TurnServerError)?;
         let (server, query) = server.split_once('?').map_or((server, None), |(s, q)| (s, Some(q)));
-        let transports = match (tls, query) {
+        let Options { transport, pin } = options(query)?;
+        let transports = match (tls, transport) {
             (false, None) => vec![RelayTransport::Udp, RelayTransport::Tcp],
-            (false, Some("transport=udp")) => vec![RelayTransport::Udp],
-            (false, Some("transport=tcp")) => vec![RelayTransport::Tcp],
-            (true, None | Some("transport=tcp")) => vec![RelayTransport::Tls],
+            (false, Some("udp")) => vec![RelayTransport::Udp],
+            (false, Some("tcp")) => vec![RelayTransport::Tcp],
+            (true, None | Some("tcp")) => vec![RelayTransport::Tls],
             (_, Some(_)) => return Err(TurnServerError),
         };
+        if pin.is_some() && !tls {
+            return Err(TurnServerError);
+        }
         let (host, port) = host_and_port(server, if tls { TLS_PORT } else { PORT })?;
         let credential = |text: &str| !text.is_empty() && text.len() <= MAX_CREDENTIAL;
         if !credential(username) || !credential(password) {
             return Err(TurnServerError);
         }
-        Ok(Self { host, port, transports, username: username.to_owned(), password: password.to_owned() })
+        Ok(Self { host, port, transports, pin, username: username.to_owned(), password: password.to_owned() })
     }
+}
+
+/// What follows the question mark.
+#[derive(Default)]
+struct Options<'a> {
+    transport: Option<&'a str>,
+    pin: Option<[u8; 32]>,
+}
+
+/// `transport=…` and `pin=…`, each at most once, with `&` between them.
+fn options(query: Option<&str>) -> Result<Options<'_>, TurnServerError> {
+    let mut options = Options::default();
+    for option in query.into_iter().flat_map(|query| query.split('&')) {
+        match option.split_once('=') {
+            Some(("transport", value)) if options.transport.is_none() => options.transport = Some(value),
+            Some(("pin", value)) if options.pin.is_none() => {
+                let hash = HEXLOWER_PERMISSIVE.decode(value.as_bytes()).map_err(|_| TurnServerError)?;
+                options.pin = Some(hash.try_into().map_err(|_| TurnServerError)?);
+            }
+            Some(_) | None => return Err(TurnServerError),
+        }
+    }
+    Ok(options)
 }
 
 /// `HOST`, `HOST:PORT`, `[IPV6]` or `[IPV6]:PORT`.
@@ -133,6 +164,10 @@ mod tests {
             (RelayTransport::Tls, "[::1]:443".to_owned())
         );
         assert_eq!(read("turns:u:p@[::1]").resolve().await.unwrap()[0].addr.port(), 5349);
+        let pin = "0F".repeat(32);
+        let pinned = read(&format!("turns:u:p@[::1]?transport=tcp&pin={pin}")).resolve().await.unwrap();
+        assert_eq!((pinned[0].transport, pinned[0].pin), (RelayTransport::Tls, Some([15; 32])));
+        assert_eq!(tls[0].pin, None);
         let tcp = read("turn:u:p@127.0.0.1:99?transport=tcp").resolve().await.unwrap();
         assert_eq!((tcp.len(), tcp[0].transport), (1, RelayTransport::Tcp));
     }
@@ -152,6 +187,10 @@ mod tests {
             "turn:u:p@ho st",
             "turn:u:p@host?transport=sctp",
             "turns:u:p@host?transport=udp",
+            "turns:u:p@host?pin=0f0f",
+            "turns:u:p@host?pin=",
+            "turns:u:p@host?transport=tcp&transport=tcp",
+            "turn:u:p@host?pin=0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f",
         ] {
             assert_eq!(bad.parse::<TurnServer>(), Err(TurnServerError), "{bad}");
         }

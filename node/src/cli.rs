@@ -256,6 +256,10 @@ pub struct NetworkArgs {
     #[arg(long, env = "OFFHOOK_RELAY_ONLY", value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", hide_possible_values = true, hide_env_values = true)]
     pub relay_only: Option<bool>,
+    /// Don't ask the router to open ports for calls (UPnP, NAT-PMP, PCP)
+    #[arg(long, env = "OFFHOOK_NO_PORT_MAPPING", value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", hide_possible_values = true, hide_env_values = true)]
+    pub no_port_mapping: Option<bool>,
     /// TURN server of your own, turn:USER:PASSWORD@HOST:PORT?transport=udp or turns:...; may be repeated. Others on this
     /// computer see what is written on a command line: better put it into config.toml
     #[arg(long, env = "OFFHOOK_TURN", value_name = "URI", value_delimiter = ',', hide_env_values = true)]

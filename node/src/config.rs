@@ -27,6 +27,7 @@ pub struct File {
     mdns: Option<bool>,
     publish_address: Option<bool>,
     relay_only: Option<bool>,
+    port_mapping: Option<bool>,
     turn: Option<Vec<TurnUri>>,
     allow_private: Option<bool>,
     mic: Option<String>,
@@ -53,6 +54,8 @@ pub struct Settings {
     pub publish_address: bool,
     /// Sound goes through relays only.
     pub relay_only: bool,
+    /// Ask the router for ports.
+    pub port_mapping: bool,
     /// TURN servers of the user's own, with their passwords.
     pub turn: Vec<TurnUri>,
     /// Take private addresses of others seriously; `None`: where nothing public is configured.
@@ -140,6 +143,7 @@ impl Context {
             mdns: network.no_mdns.map(|no| !no).or(file.mdns).unwrap_or(true),
             publish_address: network.publish_address.or(file.publish_address).unwrap_or(false),
             relay_only: network.relay_only.or(file.relay_only).unwrap_or(false),
+            port_mapping: network.no_port_mapping.map(|no| !no).or(file.port_mapping).unwrap_or(true),
             turn: network.turn.clone().or_else(|| file.turn.clone()).unwrap_or_default(),
             allow_private: network.allow_private.or(file.allow_private),
             mic: device(&sound.mic, &file.mic),
@@ -197,18 +201,22 @@ mod tests {
 
     #[test]
     fn a_flag_goes_before_the_file_and_the_file_before_the_default() {
-        let (_dir, context) =
-            context("mic = 'file:a.wav'\nentry = ['/x']\nmdns = false\nanswer = 'auto'\nring_timeout = 20\n");
+        let (_dir, context) = context(
+            "mic = 'file:a.wav'\nentry = ['/x']\nmdns = false\nport_mapping = false\nanswer = 'auto'\nring_timeout = 20\n",
+        );
         let plain = context.run_settings(&RunArgs::default()).unwrap();
         assert_eq!((plain.mic.as_str(), plain.speaker.as_str()), ("file:a.wav", "default"));
+        assert!(!plain.port_mapping);
         assert_eq!((plain.entry, plain.mdns, plain.answer), (vec!["/x".to_owned()], false, Answer::Auto));
         assert_eq!(plain.ring_timeout, Duration::from_secs(20));
 
         let mut args = RunArgs { answer: Some(Answer::Manual), ring_timeout: Some(5), ..RunArgs::default() };
         args.sound.mic = Some("none".into());
         args.network.no_mdns = Some(false);
+        args.network.no_port_mapping = Some(false);
         args.network.entry = Some(vec!["/y".into()]);
         let flagged = context.run_settings(&args).unwrap();
+        assert!(flagged.port_mapping);
         assert_eq!((flagged.mic.as_str(), flagged.mdns, flagged.answer), ("none", true, Answer::Manual));
         assert_eq!((flagged.entry, flagged.ring_timeout), (vec!["/y".to_owned()], Duration::from_secs(5)));
     }

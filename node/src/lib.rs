@@ -81,10 +81,11 @@ fn log_to_stderr() -> Outcome {
     let filter = filter.map_err(|error| {
         Failure::bad_input(format!("OFFHOOK_LOG: \"{wanted}\" is no log filter: {error}."))
     })?;
-    // Every challenge of a relay is an error to this library, and it tells addresses.
-    let filter = ["stun_proto=off", "turn_client_proto=off"]
-        .into_iter()
-        .fold(filter, |filter, silent| filter.add_directive(silent.parse().expect("a directive")));
+    // These tell addresses; and every challenge of a relay is an error to the first.
+    let filter =
+        ["stun_proto=off", "turn_client_proto=off", "portmapper=off", "igd_next=off", "netwatch=off"]
+            .into_iter()
+            .fold(filter, |filter, silent| filter.add_directive(silent.parse().expect("a directive")));
     let colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
     Ok(())

@@ -43,6 +43,7 @@ pub async fn start(context: &Context, settings: &Settings) -> Result<Phone, Fail
         .mdns(settings.mdns)
         .publish_address(settings.publish_address)
         .relay_only(settings.relay_only)
+        .port_mapping(settings.port_mapping)
         .turn(turn_servers(&settings.turn)?)
         .mic(device(&settings.mic)?)
         .speaker(device(&settings.speaker)?)

@@ -4,6 +4,7 @@
 #[cfg(feature = "library")]
 pub mod bench;
 pub mod call;
+pub mod coturn;
 #[cfg(feature = "peer")]
 pub mod hostile;
 pub mod lab;

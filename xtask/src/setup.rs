@@ -1,5 +1,6 @@
 //! What a fresh machine with Rust needs. Every task sees to what it uses; nothing is said or done where all is there.
 
+use std::path::Path;
 use std::process::Command;
 
 use crate::run::{Outcome, cargo, is_root, output_of, run, search_path};
@@ -38,8 +39,13 @@ const TEST: &[Need] = &[
     need("iproute2", Sign::Program("ip"), "network namespaces of the tests"),
     need("nftables", Sign::Program("nft"), "NATs of the tests"),
     need("conntrack", Sign::Program("conntrack"), "lets the NATs of the tests forget"),
+    need("coturn", Sign::Program("turnserver"), "a TURN server that is not ours"),
+    need("miniupnpd-nftables", Sign::Program("miniupnpd"), "routers of the tests that open ports on demand"),
     need("pulseaudio", Sign::Program("pulseaudio"), "sound devices for the tests"),
 ];
+
+/// Those of them that start a service, named like the package.
+const SERVICES: &[&str] = &["coturn"];
 
 /// Packages from crates.io that test: name and the subcommand of cargo that each brings.
 const TOOLS: &[(&str, &str)] = &[("cargo-nextest", "nextest"), ("cargo-deny", "deny")];
@@ -85,16 +91,27 @@ fn install_needs(needs: impl Iterator<Item = &'static Need>) -> Outcome {
     println!("They will be installed by apt-get.");
     run(&mut apt(&["update", "--quiet"]))?;
     let install = ["install", "--yes", "--quiet", "--no-install-recommends"];
-    run(apt(&install).args(missing.iter().map(|need| need.package)))
+    run(apt(&install).args(missing.iter().map(|need| need.package)))?;
+    let has_systemd = Path::new("/run/systemd/system").is_dir();
+    let services = missing.iter().map(|need| need.package).filter(|package| SERVICES.contains(package));
+    services.filter(|_| has_systemd).try_for_each(|service| {
+        println!("{service} has been started by its package and is stopped: the tests start their own.");
+        run(as_administrator().args(["systemctl", "disable", "--now", service]))
+    })
 }
 
 fn apt(arguments: &[&str]) -> Command {
-    // sudo does not hand its caller's environment on.
+    let mut command = as_administrator();
+    command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get"]).args(arguments);
+    command
+}
+
+/// A command to be followed by variables, a program and its arguments. sudo does not hand its caller's environment on.
+fn as_administrator() -> Command {
     let mut command = Command::new(if is_root() { "env" } else { "sudo" });
     if !is_root() {
         command.arg("env");
     }
-    command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get"]).args(arguments);
     command
 }
 

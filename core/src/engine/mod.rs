@@ -23,7 +23,7 @@ use crate::TurnServer;
 use crate::api::{ApiError, CallRef, Command, Event, LineState, Reply, TimedEvent, monotonic_ns};
 use crate::audio::DeviceSpec;
 use crate::clock::wall_clock;
-use crate::media::Relay;
+use crate::media::{PortMapper, Relay};
 use crate::net::{Net, NetConfig, NetEvent, NetStatus, Role};
 use crate::phone::{AnswerMode, CallState, PhoneBuilder, PhoneError};
 use crate::storage::{AccountStore, Home};
@@ -123,6 +123,7 @@ pub(crate) struct Engine {
     allow_loopback: bool,
     relay_only: bool,
     turn: Vec<TurnServer>,
+    ports: Option<PortMapper>,
     jobs: TaskTracker,
     internal: mpsc::Sender<Internal>,
     internal_rx: Option<mpsc::Receiver<Internal>>,
@@ -145,6 +146,12 @@ impl Engine {
         let texts = texts::start(account.clone(), &jobs, internal.clone());
         let calls = Calls::new(config, outputs::local_party(&account, net.routes()));
         let status = net.watch();
+        // Nobody is to learn of a port of a terminal that hides its address.
+        let ports = (settings.port_mapping && !settings.relay_only).then(|| {
+            let (ports, work) = PortMapper::new();
+            jobs.spawn(work);
+            ports
+        });
         Self {
             account,
             net,
@@ -166,6 +173,7 @@ impl Engine {
             allow_loopback,
             relay_only: settings.relay_only,
             turn: settings.turn,
+            ports,
             jobs,
             internal,
             internal_rx: Some(internal_rx),
@@ -247,6 +255,8 @@ impl Engine {
         self.legs.close_all().await;
         // Texts that came before are written; nobody hears of it any more, so they come again and are known then.
         drop(self.texts);
+        // Nor does a leg want a port of the router: those that are open are closed.
+        drop(self.ports);
         self.jobs.close();
         // Last words are given a moment; what a dead network keeps longer is not waited for.
         let _ = tokio::time::timeout(std::time::Duration::from_secs(2), self.jobs.wait()).await;

@@ -125,6 +125,7 @@ impl Engine {
             relays: self.relays_at_hand(&leg, role),
             party: Some(Party { call: leg.call, terminal: leg.terminal }),
             relay_only: self.relay_only,
+            ports: self.ports.clone(),
             allow_loopback: self.allow_loopback,
             audio: self.audio_of(leg),
             ..MediaConfig::new(media_role(role))

@@ -2,6 +2,7 @@
 
 mod candidates;
 mod handshake;
+mod mapping;
 mod network;
 mod relays;
 mod report;
@@ -20,12 +21,14 @@ use super::courier::Courier;
 use super::gather::Gatherer;
 use super::hosts::host_addresses;
 use super::ice::Ice;
+use super::mapping::Mapping;
 use super::quic::{self, Identity};
 use super::session::{Attempt, Established, Session, SessionEvent};
 use super::socket::{MediaSocket, StunIn};
 use super::types::{MediaConfig, MediaError, MediaEvent, MediaStats, Relay, Role};
 use super::voice::{Voice, VoiceEvent, VoiceLink};
 use super::watchdog::Watchdog;
+use mapping::ask_router;
 use network::Network;
 
 /// STUN messages that may wait. What is more is lost and repeated.
@@ -79,6 +82,8 @@ pub(super) struct Driver {
     ice: Ice,
     gatherer: Gatherer,
     courier: Courier,
+    /// A port of the router, which is given back when this is dropped.
+    mapping: Mapping,
     voice: Voice,
     link: Arc<VoiceLink>,
     events: mpsc::Sender<MediaEvent>,
@@ -147,6 +152,7 @@ impl Driver {
             ice,
             gatherer: Gatherer::new(stun_servers, now),
             courier: Courier::new(config.party),
+            mapping: ask_router(config, &socket),
             voice: Voice::spawn(&config.audio, link.clone(), voice_tx)?,
             link,
             socket,
@@ -223,6 +229,7 @@ impl Driver {
             Some(message) = inputs.stun.recv() => self.on_stun(&message).await,
             () = self.socket.relay_news() => {}
             () = self.network.stirs() => {}
+            mapped = self.mapping.opened() => self.on_mapped(mapped).await,
             Some(packet) = inputs.tunnel.recv() => self.emit(MediaEvent::Tunnel(packet)).await,
             Some(event) = inputs.voice.recv() => return self.on_voice(event).await,
             Some(event) = inputs.session.recv() => return self.on_session(event).await,

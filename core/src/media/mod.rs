@@ -32,6 +32,7 @@ mod gather;
 mod hosts;
 mod ice;
 mod leg;
+mod mapping;
 mod quic;
 mod relay;
 mod session;
@@ -42,6 +43,7 @@ mod voice;
 mod watchdog;
 
 pub use leg::MediaLeg;
+pub use mapping::PortMapper;
 pub use relay::MAX_RELAYS;
 pub use types::{AudioConfig, MediaConfig, MediaError, MediaEvent, MediaStats, Party, Path, Relay, Role};
 

@@ -9,6 +9,7 @@ use offhook_proto::identity::TerminalId;
 use offhook_proto::relay::{RelayServer, RelayTransport};
 use offhook_proto::signalling::{CallId, LastWord};
 
+use super::mapping::PortMapper;
 use crate::audio::{AudioError, DeviceSpec};
 
 /// Default of [`MediaConfig::idle_timeout`].
@@ -88,6 +89,8 @@ pub struct MediaConfig {
     /// Whether the other end must never learn our addresses: media go through relays only, whatever
     /// [`MediaLeg::disclose`](super::MediaLeg::disclose) says.
     pub relay_only: bool,
+    /// What asks the router for a port, at which the leg can then be reached. Never with `relay_only`.
+    pub ports: Option<PortMapper>,
     /// Address to bind instead of all.
     pub bind: Option<IpAddr>,
     /// Whether loopback addresses are candidates even if there are others. Without any other address, or when
@@ -110,6 +113,7 @@ impl MediaConfig {
             relays: Vec::new(),
             party: None,
             relay_only: false,
+            ports: None,
             bind: None,
             allow_loopback: false,
             idle_timeout: IDLE_TIMEOUT,

@@ -8,7 +8,7 @@ use super::access::Link;
 use super::address::Addresses;
 use super::interface::{Shared, lock};
 use super::router::Router;
-use super::sys::Namespace;
+use super::sys::{self, Namespace};
 use super::{Lab, LabError};
 
 /// A host: a network namespace in which programs run.
@@ -32,10 +32,7 @@ impl Host {
     /// When the program can't be started.
     pub fn spawn(&self, command: &mut Command) -> Result<Child, LabError> {
         self.namespace.enter(command);
-        command.spawn().map_err(|error| LabError::Command {
-            command: format!("{command:?}"),
-            message: error.to_string(),
-        })
+        command.spawn().map_err(|error| sys::spawn_error(command, error))
     }
 
     /// Makes a command start on this host, for callers that spawn it themselves, while this host lives.

@@ -24,6 +24,7 @@
 //! | a host gets another address | [`Host::readdress`] |
 //! | its router does | [`Router::readdress`] |
 //! | a NAT forgets its mappings, and gives the same or other ports | [`Router::forget`] |
+//! | a router opens ports for its LAN | [`Router::open_ports`] |
 //! | a router starts again as one of another kind | [`Router::set_nat`] |
 //! | Wi-Fi beside the cable, a cable beside the mobile network | [`Host::join`], then [`Host::prefer`] |
 //! | a cable is pulled out, put in | [`Host::disconnect`], [`Host::connect`] |
@@ -50,6 +51,7 @@ mod interface;
 mod link;
 mod nat;
 mod network;
+mod opener;
 mod router;
 mod sys;
 mod topology;
@@ -62,6 +64,7 @@ pub use host::Host;
 pub use link::{Channel, Fate, Impairment};
 pub use nat::Nat;
 pub use network::Network;
+pub use opener::{Opener, Opening};
 pub use router::{Ports, Router};
 pub(crate) use sys::die_with_parent;
 pub use sys::monotonic_ns;

@@ -2,6 +2,8 @@
 
 use std::net::Ipv4Addr;
 
+use super::opener::Opening;
+
 /// How a router treats what passes between its LAN and the internet, in the words of RFC 4787 and RFC 3489.
 ///
 /// IPv6 is never translated: [`Nat::None`] lets everything pass, those that block UDP or all but port 443 do so there
@@ -120,6 +122,8 @@ pub(super) struct Rules {
     pub(super) hairpin: bool,
     /// By which outside ports differ from inside ports (exclusive or), UDP; 0 keeps them.
     pub(super) shift: u16,
+    /// How hosts of the LAN may have ports opened: `miniupnpd` does that, in chains of its own.
+    pub(super) opens: Option<Opening>,
     /// The outside address.
     pub(super) public: Option<Ipv4Addr>,
 }
@@ -136,17 +140,20 @@ impl Rules {
         let (map, learn, translate) = nat.cone();
         let (hairpin_map, hairpin_learn, hairpin_in, hairpin_out) = self.hairpin_rules();
         let (shift, unshift) = self.shift_rules();
+        let (opener, opened_in, opened, opened_out, asked) = self.opener_rules();
         let (input, forward, masquerade) = (nat.input(), nat.forward(), nat.masquerade());
         format!(
             "flush ruleset
 table inet lab {{
   {map}
   {hairpin_map}
+  {opener}
   chain c_shift {{ type filter hook prerouting priority raw;
     {shift}
   }}
   chain c_pre {{ type nat hook prerouting priority dstnat;
     {hairpin_in}
+    {opened_in}
     {translate}
   }}
   chain c_learn {{ type filter hook forward priority filter - 5;
@@ -154,13 +161,16 @@ table inet lab {{
     {hairpin_learn}
   }}
   chain c_forward {{ type filter hook forward priority filter;
+    {opened}
     {forward}
   }}
   chain c_input {{ type filter hook input priority filter;
+    {asked}
     {input}
   }}
   chain c_post {{ type nat hook postrouting priority srcnat;
     {hairpin_out}
+    {opened_out}
     {masquerade}
   }}
   chain c_unshift {{ type filter hook postrouting priority srcnat + 10;
@@ -181,6 +191,20 @@ table inet lab {{
             "iifname lan0 meta nfproto ipv4 meta l4proto udp update @inside { udp sport : ip saddr }",
             format!("iifname lan0 ip daddr {public} meta mark set 1 dnat ip to udp dport map @inside"),
             format!("meta mark 1 oifname lan0 meta nfproto ipv4 snat ip to {public}"),
+        )
+    }
+
+    /// The chains that `miniupnpd` fills, the ways into them, and a counter of what it is asked: by SSDP, and by NAT-PMP and PCP.
+    fn opener_rules(self) -> (&'static str, &'static str, &'static str, &'static str, String) {
+        let Some(opening) = self.opens else {
+            return ("", "", "", "", String::new());
+        };
+        (
+            "counter asked {}; chain miniupnpd {}; chain prerouting_miniupnpd {}; chain postrouting_miniupnpd {}",
+            "jump prerouting_miniupnpd",
+            "jump miniupnpd",
+            "jump postrouting_miniupnpd",
+            format!("iifname lan0 udp dport {{ 1900, 5351 }} counter name asked\n    {}", opening.deafness()),
         )
     }
 

@@ -42,6 +42,10 @@ pub(super) struct RouterCore {
 }
 
 impl RouterCore {
+    pub(super) fn namespace(&self) -> &Arc<Namespace> {
+        &self.namespace
+    }
+
     pub(super) fn lan(&self) -> LanPrefixes {
         *held(&self.lan)
     }
@@ -83,7 +87,7 @@ impl RouterCore {
     }
 
     /// Loads rules that are changed so, and forgets all connections.
-    fn change_rules(&self, change: impl FnOnce(&mut Rules)) -> Result<(), LabError> {
+    pub(super) fn change_rules(&self, change: impl FnOnce(&mut Rules)) -> Result<(), LabError> {
         let mut rules = held(&self.rules);
         change(&mut rules);
         self.namespace.nft(&rules.script())?;
@@ -133,7 +137,7 @@ impl Router {
             namespace.ip(&format!("addr add {ip}/{bits} dev lan0 {option}\n"))?;
         }
         let public = lock(&wan).addresses().v4;
-        let rules = Rules { nat, hairpin: false, shift: 0, public };
+        let rules = Rules { nat, hairpin: false, shift: 0, opens: None, public };
         namespace.nft(&rules.script())?;
         let core = RouterCore {
             namespace,

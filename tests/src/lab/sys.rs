@@ -272,6 +272,11 @@ fn run_with_input(command: &mut Command, input: &str) -> Result<(), LabError> {
     Err(LabError::Command { command: format!("{command:?}"), message })
 }
 
-fn spawn_error(command: &Command, error: io::Error) -> LabError {
-    LabError::Command { command: format!("{command:?}"), message: error.to_string() }
+pub fn spawn_error(command: &Command, error: io::Error) -> LabError {
+    let message = if error.kind() == io::ErrorKind::NotFound {
+        "it is not there: `cargo xtask setup` installs what tests need".to_owned()
+    } else {
+        error.to_string()
+    };
+    LabError::Command { command: format!("{command:?}"), message }
 }

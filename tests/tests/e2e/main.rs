@@ -11,10 +11,12 @@ mod keys;
 mod moving;
 mod nat;
 mod network;
+mod ports;
 mod reach;
 mod reachable;
 mod refusals;
 mod terminals;
+mod turn;
 
 use std::time::Duration;
 

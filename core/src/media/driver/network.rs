@@ -46,6 +46,10 @@ impl Network {
         Network { hosts, watcher, due: None, changed: None, looked: SystemTime::now() }
     }
 
+    pub(super) fn has(&self, host: &SocketAddr) -> bool {
+        self.hosts.contains(host)
+    }
+
     pub(super) fn due(&self) -> Option<Instant> {
         self.due
     }
