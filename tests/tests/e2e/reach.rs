@@ -2,8 +2,8 @@
 
 use offhook_tests::call::{STEP, ring};
 use offhook_tests::lab::Network::{
-    AddressRestricted, CarrierCone, DualStack, Firewall, FullCone, Ipv6Only, PortRestricted, Public,
-    Rejecting, Symmetric,
+    AddressRestricted, CarrierCone, DualStack, Firewall, FullCone, Ipv6Only, OnlyTcp443, PortRestricted,
+    Public, Rejecting, Symmetric, UdpBlocked,
 };
 use offhook_tests::lab::{Host, Impairment, Lab, Nat};
 use offhook_tests::meeting::{Meeting, Met, Stage};
@@ -12,8 +12,8 @@ use offhook_tests::program::Event;
 
 use crate::Outcome;
 
-/// Both talk and hear each other, on a direct path in the end. Two pairs at a time.
-fn all_meet_directly(name: &str, meetings: &[Meeting]) -> Outcome {
+/// Both talk and hear each other, and it is on a direct path in the end, or on a relayed one. Two pairs at a time.
+fn all_meet(name: &str, meetings: &[Meeting], path: &str) -> Outcome {
     let (left, right) = meetings.split_at(meetings.len() / 2);
     let work = |name: String, meetings: &[Meeting]| -> Result<Vec<Met>, String> {
         let stage = Stage::new(&name).map_err(|error| error.to_string())?;
@@ -26,7 +26,7 @@ fn all_meet_directly(name: &str, meetings: &[Meeting]) -> Outcome {
     });
     let [left, right] = met;
     for met in left?.into_iter().chain(right?) {
-        assert!(met.is_ok() && met.is_direct(), "{met:#?}");
+        assert!(met.is_ok() && met.path.as_deref() == Some(path), "{met:#?}");
     }
     Ok(())
 }
@@ -42,19 +42,30 @@ fn calls_go_directly_through_pairs_of_nats_that_can_be_pierced() -> Outcome {
         (Rejecting, PortRestricted),
         (CarrierCone, PortRestricted),
     ];
-    all_meet_directly("nats", &pairs.map(|(caller, callee)| Meeting::Apart(caller, callee)))
+    all_meet("nats", &pairs.map(|(caller, callee)| Meeting::Apart(caller, callee)), "direct")
+}
+
+#[test]
+fn calls_go_through_a_relay_where_nothing_can_be_pierced() -> Outcome {
+    let pairs = [
+        (Symmetric, Symmetric),
+        (UdpBlocked, PortRestricted),
+        (PortRestricted, OnlyTcp443),
+        (OnlyTcp443, UdpBlocked),
+    ];
+    all_meet("relays", &pairs.map(|(caller, callee)| Meeting::Apart(caller, callee)), "relayed")
 }
 
 #[test]
 fn calls_go_directly_over_ipv6_alone_and_beside_ipv4() -> Outcome {
     let pairs =
         [(Ipv6Only, Ipv6Only), (Ipv6Only, DualStack), (DualStack, PortRestricted), (DualStack, DualStack)];
-    all_meet_directly("six", &pairs.map(|(caller, callee)| Meeting::Apart(caller, callee)))
+    all_meet("six", &pairs.map(|(caller, callee)| Meeting::Apart(caller, callee)), "direct")
 }
 
 #[test]
 fn neighbours_behind_one_nat_talk_directly() -> Outcome {
-    all_meet_directly("near", &[Meeting::OneLan, Meeting::OneCarrier { hairpin: true }])
+    all_meet("near", &[Meeting::OneLan, Meeting::OneCarrier { hairpin: true }], "direct")
 }
 
 /// A caller and a callee, each with a directory of its own.
