@@ -381,7 +381,13 @@ impl Message {
     /// somebody waits for; where its sender is, having left the place that was told before; and last messages.
     #[must_use]
     pub fn is_urgent(&self) -> bool {
-        self.is_final() || matches!(self, Self::Accept { .. } | Self::Candidates { generation: 1.., .. })
+        self.is_final() || self.tells_of_move() || matches!(self, Self::Accept { .. })
+    }
+
+    /// Whether it says where its sender is, having left the place that was told before.
+    #[must_use]
+    pub fn tells_of_move(&self) -> bool {
+        matches!(self, Self::Candidates { generation: 1.., .. })
     }
 
     /// The name for logs: contents may be private.

@@ -120,7 +120,7 @@ impl Legs {
 
     /// Send a sealed packet on the leg's own connection, if it is up on a path of its own. Answers whether
     /// that suffices: repetitions, what is urgent, and all while nothing is heard of the other end are to go by signalling as
-    /// well. The couriers have got them too.
+    /// well. After a move, and while nothing is heard, the couriers get it too.
     pub fn send_on_connection(&mut self, leg: &LegId, packet: &Packet, blob: &[u8]) -> bool {
         let Some(known) = self.legs.get_mut(leg) else { return false };
         if !known.connected || known.path.is_none() {
@@ -131,11 +131,11 @@ impl Legs {
         let repeated = packet.seq != 0 && packet.seq <= known.sent_on_connection;
         known.sent_on_connection = known.sent_on_connection.max(packet.seq);
         let urgent = packet.message.as_ref().is_some_and(Message::is_urgent);
-        let suffices = !repeated && !urgent && !media.is_silent();
-        if !suffices {
+        let silent = media.is_silent();
+        if silent || packet.message.as_ref().is_some_and(Message::tells_of_move) {
             media.pass(blob.to_vec());
         }
-        suffices
+        !repeated && !urgent && !silent
     }
 
     /// The leg's media connection is gone. Says whether it carried sound.

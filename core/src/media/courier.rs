@@ -1,8 +1,8 @@
 //! The leg's side of the [courier](offhook_proto::courier): signalling packets that find the other end while nothing else
 //! does, because both have just moved. Sans-IO: messages and time in and out.
 //!
-//! A leg tells every courier where it is when it begins, again whenever it looks for all ways anew, and now and then, so that
-//! its ticket is remembered beyond its time. An idle call so costs its directories next to nothing.
+//! A leg tells every courier where it is whenever it looks for all ways anew: so does the other end, which hears as little. And
+//! now and then, so that its ticket is remembered beyond its time. A call that is well costs its directories next to nothing.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -84,16 +84,8 @@ impl Courier {
                 continue;
             }
             let (username, password) = (relay.username.clone(), relay.password.clone());
-            let tokens = f64::from(PACKETS_PER_SECOND);
-            self.stations.push(Station {
-                server,
-                username,
-                password,
-                due: now,
-                asked: 0,
-                tokens,
-                counted: now,
-            });
+            let (tokens, due) = (f64::from(PACKETS_PER_SECOND), now + RENEWAL);
+            self.stations.push(Station { server, username, password, due, asked: 0, tokens, counted: now });
         }
     }
 
@@ -238,6 +230,8 @@ mod tests {
     fn courier(now: Instant) -> Courier {
         let mut courier = Courier::new(Some(party()));
         courier.add(&relay(true), now);
+        assert_eq!(courier.poll_timeout(), Some(now + RENEWAL), "a call that is well has nothing to say");
+        courier.rebind(now);
         courier
     }
 

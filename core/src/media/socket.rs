@@ -79,6 +79,7 @@ struct Inner {
     path: Path,
     /// When packets of the other end came last, from anywhere and on the path.
     heard: (Instant, Instant),
+    /// Whether the watchdog has missed them since.
     silent: bool,
     /// Addresses on trial, and until when.
     trial: Vec<(SocketAddr, Instant)>,
