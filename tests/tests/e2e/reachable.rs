@@ -82,6 +82,8 @@ fn a_terminal_is_reachable_after_its_nat_has_forgotten_it() -> Outcome {
     let mut scene = Scene::start("forgotten")?;
     scene.pair.router_b.set_nat(Nat::PortRestricted)?;
     ring_in_the_end(&mut scene.ada, &mut scene.bob, NOTICED)?;
+    // The new connection was there before the old one was given up.
+    scene.bob.process.never("that it is off line", Duration::ZERO, |event| event.name() == "offline")?;
     Ok(())
 }
 
@@ -91,6 +93,8 @@ fn a_terminal_is_reachable_after_its_nat_has_given_it_another_port() -> Outcome 
     let mut scene = Scene::start("rebound")?;
     scene.pair.router_b.set_nat(Nat::Symmetric)?;
     ring_in_the_end(&mut scene.ada, &mut scene.bob, NOTICED)?;
+    // The new connection was there before the old one was given up.
+    scene.bob.process.never("that it is off line", Duration::ZERO, |event| event.name() == "offline")?;
     Ok(())
 }
 
