@@ -34,8 +34,9 @@ pub const MAX_BLOB: usize = 1_024;
 pub const MAX_PACKET: usize = 1_400;
 /// How long an address is bound without a further packet from there.
 pub const BINDING_LIFE: Duration = Duration::from_secs(60);
-/// How often an idle side says where it is, so that NATs keep the way back open.
-pub const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// How often an idle side says where it is, so that the courier knows its ticket when that is over: more often than a guest's
+/// lasts. NATs need not keep the way back open, since who hears nothing says so.
+pub const RENEWAL: Duration = Duration::from_secs(240);
 /// Packets that one side of a call may send each second (bursts: as many); more are dropped.
 pub const PACKETS_PER_SECOND: u32 = 20;
 

@@ -9,7 +9,7 @@
 //! cumulative and go along with messages, or alone when there is none. The time to the first repetition is
 //! measured (RFC 6298, with Karn's rule) and doubles with each further one. A dialog is dead when its oldest
 //! message has been unacknowledged for [`GIVE_UP`] and nothing at all came from the other side meanwhile, or
-//! for [`GIVE_UP_UNACKED`] whatever else came, or in any case once it [persists](Dialog::persist).
+//! for [`GIVE_UP_UNACKED`] whatever else came. Once it [persists](Dialog::persist) only the latter counts.
 //!
 //! What was handed out is acknowledged with the next frame, except for text messages: whoever sent one wants to know that
 //! it is kept. Neither a text nor what came after it is acknowledged before [`Dialog::release`].

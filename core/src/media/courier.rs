@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use offhook_proto::courier::{self, FromCourier, MAX_BLOB, PACKETS_PER_SECOND, Post};
+use offhook_proto::courier::{self, FromCourier, MAX_BLOB, PACKETS_PER_SECOND, Post, RENEWAL};
 use offhook_proto::relay::RelayTransport;
 use offhook_proto::wire::UnixMillis;
 
@@ -19,13 +19,11 @@ use super::types::{Party, Relay};
 const MAX_STATIONS: usize = 2 * MAX_RELAYS;
 /// Packets on their way to the other end; an older one makes room, since the dialog sends it again.
 const MAX_LETTERS: usize = 8;
-/// When a letter is sent, from the beginning: the other end may not be there yet, and nothing tells when it is.
+/// When a letter is sent, from the beginning: the other end may be bound to where it was.
 const SENDINGS: [Duration; 3] = [Duration::ZERO, Duration::from_millis(100), Duration::from_millis(300)];
 /// First pause before a binding that was not answered is asked for again; it doubles.
 const INITIAL_RTO: Duration = Duration::from_millis(100);
 const MAX_REQUESTS: u32 = 5;
-/// How often a binding is renewed: more often than a guest's ticket lasts, and the courier remembers.
-const RENEWAL: Duration = Duration::from_secs(240);
 
 /// Where a courier is.
 struct Station {
@@ -35,6 +33,8 @@ struct Station {
     /// When to say where we are, and how often that was done in vain.
     due: Instant,
     asked: u32,
+    /// Of the first packet that said so.
+    bound: UnixMillis,
     /// Packets that may come, and since when.
     tokens: f64,
     counted: Instant,
@@ -85,7 +85,16 @@ impl Courier {
             }
             let (username, password) = (relay.username.clone(), relay.password.clone());
             let (tokens, due) = (f64::from(PACKETS_PER_SECOND), now + RENEWAL);
-            self.stations.push(Station { server, username, password, due, asked: 0, tokens, counted: now });
+            self.stations.push(Station {
+                server,
+                username,
+                password,
+                due,
+                asked: 0,
+                bound: UnixMillis(0),
+                tokens,
+                counted: now,
+            });
         }
     }
 
@@ -93,6 +102,7 @@ impl Courier {
     pub(super) fn rebind(&mut self, now: Instant) {
         for station in &mut self.stations {
             (station.due, station.asked) = (now, 0);
+            station.bound = UnixMillis(self.time.0.saturating_add(1));
         }
     }
 
@@ -133,16 +143,16 @@ impl Courier {
     pub(super) fn handle(&mut self, now: Instant, source: SocketAddr, packet: &[u8]) -> Option<Vec<u8>> {
         let party = self.party?;
         let station = self.stations.iter_mut().find(|station| station.server == source)?;
-        if !station.permit(now) {
-            return None;
-        }
         match FromCourier::read(packet, &station.password).ok()? {
-            FromCourier::Bound(_) => {
+            // An older answer does not say that we are known where we are now.
+            FromCourier::Bound(bound) if bound.time >= station.bound => {
                 (station.due, station.asked) = (now + RENEWAL, 0);
                 None
             }
+            FromCourier::Bound(_) => None,
             FromCourier::Passed { call, blob } => {
-                (call == party.call && blob.len() <= MAX_BLOB).then_some(blob)
+                let ours = call == party.call && blob.len() <= MAX_BLOB;
+                (ours && station.permit(now)).then_some(blob)
             }
         }
     }
@@ -251,8 +261,11 @@ mod tests {
 
     fn answer(now: Instant, courier: &mut Courier) {
         let observed = Observed("203.0.113.1:7".parse().unwrap());
-        let bound = FromCourier::Bound(Bound { time: WALL, observed, met: false }).write("secret");
-        assert_eq!(courier.handle(now, SERVER.parse().unwrap(), &bound), None);
+        let bound = |time| FromCourier::Bound(Bound { time, observed, met: false }).write("secret");
+        let (server, due) = (SERVER.parse().unwrap(), courier.poll_timeout());
+        assert_eq!(courier.handle(now, server, &bound(UnixMillis(0))), None);
+        assert_eq!(courier.poll_timeout(), due, "an answer from before says nothing");
+        assert_eq!(courier.handle(now, server, &bound(courier.time)), None);
     }
 
     #[test]

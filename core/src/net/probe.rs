@@ -47,8 +47,8 @@ const SIZE: usize = 32;
 /// round trip of 100 ms.
 pub(super) const PROBE_TIME: Duration = Duration::from_secs(3);
 
-/// A probe is late if it takes so long, and so many times what the one before took: a packet that was lost has been sent
-/// again by then.
+/// A probe is late if it takes so long, and so many times what the one before on this connection took: a packet that was lost has
+/// been sent again by then. A first one is never late, or far nodes would get ever new connections.
 const LATE: Duration = Duration::from_millis(750);
 const LATE_TIMES: u32 = 4;
 
@@ -172,7 +172,7 @@ pub(super) struct Prober {
     wanted: bool,
     own: Own,
     /// How long the last answer took.
-    took: Duration,
+    took: Option<Duration>,
     /// When the probe that is under way was sent, and when it is late and has failed.
     sent: Option<Instant>,
     late: Timer,
@@ -199,7 +199,7 @@ impl Prober {
 
     fn answered(&mut self, own: Own) {
         self.own = own;
-        self.took = self.sent.take().map_or(self.took, |sent| sent.elapsed());
+        self.took = self.sent.take().map(|sent| sent.elapsed()).or(self.took);
         (self.late, self.deadline) = (None, None);
         self.heard();
     }
@@ -234,7 +234,7 @@ impl Prober {
         }
         let now = Instant::now();
         self.sent = Some(now);
-        self.late = Some(Box::pin(sleep_until(now + LATE.max(self.took * LATE_TIMES))));
+        self.late = self.took.map(|took| Box::pin(sleep_until(now + LATE.max(took * LATE_TIMES))));
         self.deadline = Some(Box::pin(sleep_until(now + PROBE_TIME)));
         match std::mem::take(&mut self.own) {
             Own::None => {
@@ -311,7 +311,8 @@ impl ConnectionHandler for Prober {
             Order::Probe => self.wanted = true,
             Order::Watch(every) => {
                 self.every = every;
-                self.heard();
+                // Connections that are watched alike are not to be probed all at once: one that is dead makes the others suspect.
+                self.quiet = every.map(|every| Box::pin(sleep(every.mul_f64(rand::random_range(0.3..1.0)))));
             }
         }
     }

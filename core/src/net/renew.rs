@@ -41,6 +41,9 @@ impl Driver {
     pub(super) fn on_late(&mut self, peer: PeerId) {
         let wanted = |link: &Link| link.is_up() && link.peer == Some(peer) && link.renewal == Renewal::None;
         let Some(index) = self.links.all.iter().position(wanted) else { return };
+        // What has become of one may have become of all: this host's address may be another.
+        let others: Vec<PeerId> = self.links.home().filter(|home| *home != peer).collect();
+        others.into_iter().for_each(|home| self.probe(home));
         let addrs = self.links.known.to_dial(peer, &self.links.configured(peer, index));
         let options = DialOpts::peer_id(peer).condition(PeerCondition::Always).addresses(addrs).build();
         let connection = options.connection_id();

@@ -29,9 +29,9 @@ pub(super) const MAX_DATAGRAM: usize = 4_096;
 /// Ports that are tried for a relayed address before there is said to be none.
 const TRIES: usize = 32;
 
-/// A user whose allocation has had nothing from him for so long has left it behind if he asks for another. One with a call
-/// sends voice, or checks, more often.
-const LEFT: Duration = Duration::from_millis(500);
+/// A user who has sent something through an allocation, and nothing for so long, has left it behind if he asks for another. One
+/// with a call sends voice 50 times a second, one that rings a check each second.
+const LEFT: Duration = Duration::from_millis(1_500);
 
 /// Where the relay's answers to a client go.
 #[derive(Clone)]
@@ -351,7 +351,8 @@ impl Hub {
         let his = |client: &&Arc<Client>| {
             (client.claim.class, client.claim.terminal) == (claim.class, claim.terminal)
         };
-        let silent = relayed.values().filter(his).map(|client| (client.session().silent_for(now), client));
+        let silent = relayed.values().filter(his);
+        let silent = silent.filter_map(|client| Some((client.session().silent_for(now)?, client)));
         let (silence, client) = silent.max_by_key(|(silence, _)| *silence)?;
         (silence >= LEFT).then(|| client.clone())
     }

@@ -57,8 +57,8 @@ pub(super) struct Session {
     up: Bucket,
     down: Bucket,
     used: Instant,
-    /// When the client sent anything last.
-    heard: Instant,
+    /// When the client sent anything last to a peer.
+    sent: Option<Instant>,
     idle: Duration,
 }
 
@@ -90,7 +90,7 @@ impl Session {
             up: bucket,
             down: bucket,
             used: now,
-            heard: now,
+            sent: None,
             idle: quotas.idle,
         };
         session.learn_nonce(now);
@@ -134,7 +134,6 @@ impl Session {
             (Ask::Allocate { .. }, None)
             | (Ask::Refresh { .. } | Ask::Permit { .. } | Ask::Bind { .. }, Some(_)) => {}
         }
-        self.heard = now;
         self.make_room(ask, now)?;
         let request = ask.write(id, &self.user.name, REALM, &self.nonce, &self.user.key);
         let answer = self.feed(&request, now);
@@ -224,7 +223,6 @@ impl Session {
 
     /// What a datagram of the client's that is no request has for a peer.
     pub(super) fn relay_out<'a>(&mut self, datagram: &'a [u8], now: Instant) -> Option<ToPeer<'a>> {
-        self.heard = now;
         let at = self.clock(now);
         let sent = self.machine.recv(Transmit::new(datagram, TransportType::Udp, self.client, LISTEN), at)?;
         let DelayedMessageOrChannelSend::Range(datagram, range) = sent.data else { return None };
@@ -232,7 +230,7 @@ impl Session {
         if !self.up.take(data.len(), now) {
             return None;
         }
-        self.used = now;
+        (self.used, self.sent) = (now, Some(now));
         Some(ToPeer { relayed: sent.from, peer: sent.to, data })
     }
 
@@ -268,9 +266,9 @@ impl Session {
         true
     }
 
-    /// How long the client has sent nothing.
-    pub(super) fn silent_for(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.heard)
+    /// How long the client has sent nothing to a peer, if he ever did.
+    pub(super) fn silent_for(&self, now: Instant) -> Option<Duration> {
+        self.sent.map(|sent| now.saturating_duration_since(sent))
     }
 
     /// Lets time pass. Gives the relayed addresses that are closed now, and when to come again.

@@ -61,6 +61,7 @@ pub(super) struct Client {
     leaving: bool,
     closed: bool,
     known_already: bool,
+    heard: Instant,
     messages: VecDeque<Vec<u8>>,
 }
 
@@ -96,6 +97,7 @@ impl Client {
             leaving: false,
             closed: false,
             known_already: false,
+            heard: now,
             messages: VecDeque::new(),
         };
         client.advance(now);
@@ -122,6 +124,11 @@ impl Client {
         self.closed
     }
 
+    /// When anything came from the server last.
+    pub(super) fn silent_since(&self) -> Instant {
+        self.heard
+    }
+
     /// Whether the server has refused an allocation because there is one between the same two addresses.
     pub(super) fn is_known_already(&self) -> bool {
         self.known_already
@@ -134,10 +141,12 @@ impl Client {
         let at = self.at(now);
         let data = match self.turn.recv(transmit, at) {
             TurnRecvRet::PeerData(data) => {
+                self.heard = now;
                 let peer = SocketAddr::new(data.peer.ip().to_canonical(), data.peer.port());
                 return Ok(Some(PeerData { peer, bytes: data.data().to_vec() }));
             }
             TurnRecvRet::Handled => {
+                self.heard = now;
                 self.known_already |= is_mismatch(message);
                 Ok(None)
             }

@@ -2,7 +2,8 @@
 //! next (as RFC 8305 does with addresses), and the first that gives an address wins. When that one is lost, all over again.
 //!
 //! A server over UDP does not tell that it has forgotten us, or that it does not know us under our new address. So when an
-//! address is doubted, another is asked for beside it: a server that still knows us refuses that (437).
+//! address is doubted, another is asked for beside it: a server that still knows us refuses that (437). A connection that has stalled is
+//! replaced.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -23,6 +24,8 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// Pause before all servers are tried again; it doubles up to 64 times.
 const PAUSE: Duration = Duration::from_millis(500);
 const MAX_DOUBLINGS: u32 = 6;
+/// A connection over which nothing has come for so long may be dead.
+const STALLED: Duration = Duration::from_secs(1);
 /// An address that lasted for so long was no failure.
 const LASTED: Duration = Duration::from_secs(10);
 
@@ -195,9 +198,14 @@ impl Contest {
         }
     }
 
-    /// Nothing comes through the address in use, if there is one: finds out whether it is still there.
+    /// Nothing comes through the address in use, if there is one: finds out whether it is still there. Over a connection, to whose
+    /// server another one is another client, that costs the address; so it has to have been silent for longer.
     pub(super) fn doubt(&mut self, now: Instant) {
-        if self.wanted && self.winner.is_some() && self.runners.is_empty() {
+        let doubtful = self.winner.as_ref().is_some_and(|winner| match winner.link {
+            Link::Datagrams => true,
+            Link::Stream(_) => winner.silent_since() + STALLED <= now,
+        });
+        if self.wanted && doubtful && self.runners.is_empty() {
             (self.doubted, self.next, self.next_due) = (true, 0, now);
         }
     }
@@ -389,6 +397,10 @@ impl Runner {
             client.leave(now);
         }
         self.flush(out);
+    }
+
+    fn silent_since(&self) -> Instant {
+        self.client.as_ref().map_or(self.since, Client::silent_since)
     }
 
     fn is_known_already(&self) -> bool {
