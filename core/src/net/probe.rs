@@ -48,9 +48,10 @@ const SIZE: usize = 32;
 pub(super) const PROBE_TIME: Duration = Duration::from_secs(3);
 
 /// A probe is late if it takes so long, and so many times what the one before on this connection took: a packet that was lost has
-/// been sent again by then. A first one is never late, or far nodes would get ever new connections.
+/// been sent again by then. The first one has longer, or far nodes would get ever new connections.
 const LATE: Duration = Duration::from_millis(750);
 const LATE_TIMES: u32 = 4;
+const LATE_FIRST: Duration = Duration::from_millis(1_500);
 
 /// Probes connections and closes the dead ones.
 #[derive(Default)]
@@ -234,7 +235,8 @@ impl Prober {
         }
         let now = Instant::now();
         self.sent = Some(now);
-        self.late = self.took.map(|took| Box::pin(sleep_until(now + LATE.max(took * LATE_TIMES))));
+        let late = self.took.map_or(LATE_FIRST, |took| LATE.max(took * LATE_TIMES));
+        self.late = Some(Box::pin(sleep_until(now + late)));
         self.deadline = Some(Box::pin(sleep_until(now + PROBE_TIME)));
         match std::mem::take(&mut self.own) {
             Own::None => {
