@@ -11,7 +11,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hmac::{Hmac, KeyInit, Mac};
 use minicbor::decode::{self, Decoder};
@@ -52,6 +52,34 @@ pub enum CourierError {
     /// Made with another password.
     #[error("a courier's packet with a wrong MAC")]
     Forged,
+}
+
+/// What is left of [`PACKETS_PER_SECOND`]; both the courier and its client count what comes.
+#[derive(Clone, Copy, Debug)]
+pub struct Allowance {
+    left: f64,
+    /// When it was counted; `None` before the first packet.
+    counted: Option<Instant>,
+}
+
+impl Allowance {
+    /// Counts a packet; false if it is one too many. `now` never goes back.
+    pub fn take(&mut self, now: Instant) -> bool {
+        let rate = f64::from(PACKETS_PER_SECOND);
+        let passed = self.counted.map_or(Duration::ZERO, |counted| now.saturating_duration_since(counted));
+        (self.left, self.counted) = ((self.left + passed.as_secs_f64() * rate).min(rate), Some(now));
+        let enough = self.left >= 1.0;
+        if enough {
+            self.left -= 1.0;
+        }
+        enough
+    }
+}
+
+impl Default for Allowance {
+    fn default() -> Self {
+        Self { left: f64::from(PACKETS_PER_SECOND), counted: None }
+    }
 }
 
 /// What one side of a call sends.
@@ -313,6 +341,15 @@ mod tests {
             packet
         };
         assert!(matches!(Post::read(&other), Err(CourierError::Malformed)));
+    }
+
+    #[test]
+    fn an_allowance_is_its_rate_after_its_burst() {
+        let (mut allowance, start) = (Allowance::default(), Instant::now());
+        let taken = |allowance: &mut Allowance, now| (0..100).filter(|_| allowance.take(now)).count();
+        assert_eq!(taken(&mut allowance, start), 20);
+        assert_eq!(taken(&mut allowance, start + Duration::from_millis(500)), 10);
+        assert_eq!(taken(&mut allowance, start + Duration::from_secs(60)), 20);
     }
 
     #[test]

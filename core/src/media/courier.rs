@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use offhook_proto::courier::{self, FromCourier, MAX_BLOB, PACKETS_PER_SECOND, Post, RENEWAL};
+use offhook_proto::courier::{self, Allowance, FromCourier, MAX_BLOB, Post, RENEWAL};
 use offhook_proto::relay::RelayTransport;
 use offhook_proto::wire::UnixMillis;
 
@@ -35,9 +35,8 @@ struct Station {
     asked: u32,
     /// Of the first packet that said so.
     bound: UnixMillis,
-    /// Packets that may come, and since when.
-    tokens: f64,
-    counted: Instant,
+    /// For what comes.
+    allowance: Allowance,
 }
 
 /// A packet for the other end.
@@ -84,16 +83,14 @@ impl Courier {
                 continue;
             }
             let (username, password) = (relay.username.clone(), relay.password.clone());
-            let (tokens, due) = (f64::from(PACKETS_PER_SECOND), now + RENEWAL);
             self.stations.push(Station {
                 server,
                 username,
                 password,
-                due,
+                due: now + RENEWAL,
                 asked: 0,
                 bound: UnixMillis(0),
-                tokens,
-                counted: now,
+                allowance: Allowance::default(),
             });
         }
     }
@@ -152,7 +149,7 @@ impl Courier {
             FromCourier::Bound(_) => None,
             FromCourier::Passed { call, blob } => {
                 let ours = call == party.call && blob.len() <= MAX_BLOB;
-                (ours && station.permit(now)).then_some(blob)
+                (ours && station.allowance.take(now)).then_some(blob)
             }
         }
     }
@@ -184,20 +181,6 @@ impl Courier {
     }
 }
 
-impl Station {
-    /// Whether one more packet from there is looked at.
-    fn permit(&mut self, now: Instant) -> bool {
-        let rate = f64::from(PACKETS_PER_SECOND);
-        let passed = now.saturating_duration_since(self.counted).as_secs_f64();
-        (self.tokens, self.counted) = ((self.tokens + passed * rate).min(rate), now);
-        let enough = self.tokens >= 1.0;
-        if enough {
-            self.tokens -= 1.0;
-        }
-        enough
-    }
-}
-
 impl Letter {
     fn due(&self) -> Option<Instant> {
         SENDINGS.get(self.sent).map(|pause| self.since + *pause)
@@ -211,7 +194,7 @@ pub(super) fn is_couriers(packet: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use offhook_proto::courier::{Bound, Observed};
+    use offhook_proto::courier::{Bound, Observed, PACKETS_PER_SECOND};
     use offhook_proto::identity::TerminalId;
     use offhook_proto::relay::RelayServer;
     use offhook_proto::signalling::CallId;

@@ -2,9 +2,9 @@
 //!
 //! quinn believes that it talks to one constant address, [`PEER`]. Where its packets really go is the current
 //! [`Path`], which only [`MediaSocket::set_path`] changes. Incoming packets are told apart by their first byte
-//! (RFC 9443 section 3): STUN goes to the ICE agent, a courier's packets to its client, QUIC to quinn, but only from addresses that have proved
-//! themselves by an authenticated STUN message; everything else is dropped, QUIC after a moment's grace. quinn's
-//! own endpoint task does the reading, so the socket needs no task.
+//! (RFC 9443 section 3): STUN goes to the ICE agent, a courier's packets to its client, QUIC to quinn, but only from
+//! addresses that have proved themselves by an authenticated STUN message; everything else is dropped, QUIC after a
+//! moment's grace. quinn's own endpoint task does the reading, so the socket needs no task.
 //!
 //! When voice is to flow and no path is known yet, [`MediaSocket::try_out`] lets packets go to a few addresses that
 //! signed signalling has told, and those of an established connection in from there, for a moment and within a budget:

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use offhook_proto::courier::{BINDING_LIFE, Bound, FromCourier, Observed, PACKETS_PER_SECOND, Post};
+use offhook_proto::courier::{Allowance, BINDING_LIFE, Bound, FromCourier, Observed, Post};
 use offhook_proto::identity::TerminalId;
 use offhook_proto::relay::TicketIssuer;
 use offhook_proto::signalling::CallId;
@@ -52,24 +52,12 @@ struct Binding {
     addr: SocketAddr,
     time: UnixMillis,
     heard: Instant,
-    tokens: f64,
+    allowance: Allowance,
 }
 
 impl Binding {
     fn is_bound(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.heard) < BINDING_LIFE
-    }
-
-    /// Whether the side may send one more packet.
-    fn permit(&mut self, now: Instant) -> bool {
-        let rate = f64::from(PACKETS_PER_SECOND);
-        let passed = now.saturating_duration_since(self.heard).as_secs_f64();
-        self.tokens = (self.tokens + passed * rate).min(rate);
-        let enough = self.tokens >= 1.0;
-        if enough {
-            self.tokens -= 1.0;
-        }
-        enough
     }
 }
 
@@ -176,7 +164,7 @@ impl Courier {
             if post.time <= known.time {
                 return Err(Ignored::Copy);
             }
-            if !known.permit(now) {
+            if !known.allowance.take(now) {
                 return Err(Ignored::Limited);
             }
             (known.to, known.addr, known.time, known.heard) = (post.to, from, post.time, now);
@@ -187,8 +175,10 @@ impl Courier {
         self.sources.add(source);
         self.terminals.add(side.0);
         let (to, username, time) = (post.to, post.username.clone(), post.time);
-        let tokens = f64::from(PACKETS_PER_SECOND - 1);
-        let binding = Binding { to, username, password, source, addr: from, time, heard: now, tokens };
+        let mut allowance = Allowance::default();
+        // There is room for the first one.
+        allowance.take(now);
+        let binding = Binding { to, username, password, source, addr: from, time, heard: now, allowance };
         self.sides.insert(side, binding);
         Ok(())
     }
@@ -227,6 +217,7 @@ impl Courier {
 
 #[cfg(test)]
 mod tests {
+    use offhook_proto::courier::PACKETS_PER_SECOND;
     use offhook_proto::identity::TerminalKey;
     use offhook_proto::relay::{RelayClass, RelayTicket};
 

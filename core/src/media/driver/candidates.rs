@@ -10,7 +10,7 @@ use crate::media::socket::StunIn;
 use crate::media::types::{MediaEvent, Path, Role};
 
 /// Candidates told in one event: the signalling message that they become is to fit into a courier's packet.
-pub(super) const CANDIDATES_PER_EVENT: usize = 6;
+const CANDIDATES_PER_EVENT: usize = 6;
 
 impl Driver {
     /// Sends what the sans-IO parts have to send and follows what ICE has found.
@@ -47,10 +47,15 @@ impl Driver {
 
     pub(super) async fn tell_candidates(&mut self) {
         while !self.candidates.is_empty() {
-            let rest = self.candidates.split_off(self.candidates.len().min(CANDIDATES_PER_EVENT));
-            let told = std::mem::replace(&mut self.candidates, rest);
+            let told = self.next_candidates();
             self.emit(MediaEvent::Candidates(told)).await;
         }
+    }
+
+    /// Those of our untold candidates that go into one event.
+    pub(super) fn next_candidates(&mut self) -> Vec<String> {
+        let rest = self.candidates.split_off(self.candidates.len().min(CANDIDATES_PER_EVENT));
+        std::mem::replace(&mut self.candidates, rest)
     }
 
     pub(super) async fn on_stun(&mut self, message: &StunIn) {

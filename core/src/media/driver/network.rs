@@ -7,7 +7,6 @@ use std::time::{Duration, Instant, SystemTime};
 use if_watch::tokio::IfWatcher;
 
 use super::Driver;
-use super::candidates::CANDIDATES_PER_EVENT;
 use crate::media::hosts::host_addresses;
 use crate::media::types::{MediaConfig, MediaEvent, Path};
 use crate::media::watchdog::Heard;
@@ -92,9 +91,8 @@ impl Driver {
         self.network.hosts = hosts;
         if let Some(lines) = lines {
             self.candidates = lines;
-            let rest = self.candidates.split_off(self.candidates.len().min(CANDIDATES_PER_EVENT));
-            let lines = std::mem::replace(&mut self.candidates, rest);
-            self.emit(MediaEvent::Moved(lines)).await;
+            let told = self.next_candidates();
+            self.emit(MediaEvent::Moved(told)).await;
             self.tell_candidates().await;
         }
     }
