@@ -344,6 +344,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::disallowed_methods, reason = "the virtual clock has to begin somewhere")]
     fn an_allowance_is_its_rate_after_its_burst() {
         let (mut allowance, start) = (Allowance::default(), Instant::now());
         let taken = |allowance: &mut Allowance, now| (0..100).filter(|_| allowance.take(now)).count();
