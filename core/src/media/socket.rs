@@ -275,7 +275,12 @@ impl MediaSocket {
         let source = transmit.src_ip.filter(|_| half.bound.ip().is_unspecified());
         let transmit = Transmit { src_ip: source, ..transmit.clone() };
         // `try_send` rather than `send`: the latter logs addresses.
-        half.io.try_io(Interest::WRITABLE, || half.state.try_send((&half.io).into(), &transmit))?;
+        let try_send = || half.state.try_send((&half.io).into(), &transmit);
+        match half.io.try_io(Interest::WRITABLE, try_send) {
+            // The runtime has not yet seen that a new socket takes packets. A leg's first ones are worth a second try.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => try_send()?,
+            sent => sent?,
+        }
         self.bytes_sent.fetch_add(transmit.contents.len() as u64, Relaxed);
         Ok(())
     }
