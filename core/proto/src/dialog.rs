@@ -6,7 +6,8 @@
 //! [`Dialog::poll_timeout`] is due.
 //!
 //! Every message is numbered from 1 and repeated until its number is acknowledged. Acknowledgements are
-//! cumulative and go along with messages, or alone when there is none. The time to the first repetition is
+//! cumulative and go along with messages, or alone if there is none within [`ACK_DELAY`]; at once for final messages, texts,
+//! repetitions and what comes out of order. The time to the first repetition is
 //! measured (RFC 6298, with Karn's rule) and doubles with each further one. A dialog is dead when its oldest
 //! message has been unacknowledged for [`GIVE_UP`] and nothing at all came from the other side meanwhile, or
 //! for [`GIVE_UP_UNACKED`] whatever else came. Once it [persists](Dialog::persist) only the latter counts.
@@ -32,6 +33,9 @@ const INITIAL_RTO: Duration = Duration::from_millis(400);
 const MIN_RTO: Duration = Duration::from_millis(200);
 /// Repetitions are never further apart: a call is set up within seconds or not at all.
 const MAX_RTO: Duration = Duration::from_secs(2);
+/// An acknowledgement waits so long for a message that it can go along with: a packet of its own costs each directory on the
+/// way a kilobyte. Short enough for [`INITIAL_RTO`] to hold with a round trip of 300 ms.
+pub const ACK_DELAY: Duration = Duration::from_millis(60);
 /// Unacknowledged for so long with no sign of the other side: dead.
 pub const GIVE_UP: Duration = Duration::from_secs(8);
 /// Unacknowledged for so long although the other side sends: dead.
@@ -96,6 +100,8 @@ pub struct Dialog {
     /// Texts that were handed out and are not to be acknowledged yet.
     held: BTreeSet<u32>,
     ack_due: bool,
+    /// When an acknowledgement is due, unless it goes along with a message before.
+    ack_at: Option<Instant>,
     wall: UnixMillis,
     last_heard: Option<Instant>,
     resend_at: Option<Instant>,
@@ -129,6 +135,7 @@ impl Dialog {
             ahead: BTreeMap::new(),
             held: BTreeSet::new(),
             ack_due: false,
+            ack_at: None,
             wall: UnixMillis(0),
             last_heard: None,
             resend_at: None,
@@ -176,7 +183,7 @@ impl Dialog {
         self.last_heard = Some(now);
         let mut received = Received { acked: self.take_ack(now, ack), ..Received::default() };
         if seq != 0 {
-            self.take_message(seq, message, &mut received);
+            self.take_message(now, seq, message, &mut received);
         }
         received
     }
@@ -203,10 +210,11 @@ impl Dialog {
         }
     }
 
-    /// Every message that we sent has arrived, and nothing that we received is missing or held.
+    /// Every message that we sent has arrived, and nothing that we received is missing, held or to be acknowledged.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.unacked.is_empty() && self.ahead.is_empty() && self.held.is_empty()
+        let settled = !self.ack_due && self.ack_at.is_none();
+        settled && self.unacked.is_empty() && self.ahead.is_empty() && self.held.is_empty()
     }
 
     /// The other side has acknowledged a message, so it knows who we are.
@@ -240,20 +248,24 @@ impl Dialog {
             let Some(sent) = self.unacked.iter().find(|sent| sent.seq == seq) else { continue };
             // An invite always says 0, so that all its repetitions have the same bytes and one hash.
             let ack = if matches!(sent.message, Message::Invite { .. }) { 0 } else { self.ack() };
-            self.ack_due &= ack != self.ack();
-            return Some(Frame { seq, ack, time: sent.time, message: Some(sent.message.clone()) });
+            let frame = Frame { seq, ack, time: sent.time, message: Some(sent.message.clone()) };
+            if ack == self.ack() {
+                (self.ack_due, self.ack_at) = (false, None);
+            }
+            return Some(frame);
         }
         if !std::mem::take(&mut self.ack_due) {
             return None;
         }
+        self.ack_at = None;
         Some(Frame { seq: 0, ack: self.ack(), time: self.wall, message: None })
     }
 
     /// When [`Dialog::handle_timeout`] wants to be called.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let give_up = self.give_up_at()?;
-        Some(self.resend_at.map_or(give_up, |resend| resend.min(give_up)))
+        let resend = self.resend_at.filter(|_| !self.unacked.is_empty());
+        [self.give_up_at(), resend, self.ack_at].into_iter().flatten().min()
     }
 
     /// Repeats what is due.
@@ -263,6 +275,9 @@ impl Dialog {
     pub fn handle_timeout(&mut self, now: Instant, wall: UnixMillis) -> Result<(), Dead> {
         if self.give_up_at().is_some_and(|at| at <= now) {
             return Err(Dead);
+        }
+        if self.ack_at.take_if(|at| *at <= now).is_some() {
+            (self.ack_due, self.wall) = (true, wall);
         }
         if self.resend_at.is_none_or(|at| at > now) {
             return Ok(());
@@ -313,14 +328,23 @@ impl Dialog {
         acked
     }
 
-    fn take_message(&mut self, seq: u32, message: Option<Message>, received: &mut Received) {
-        // Repetitions are acknowledged again: the first acknowledgement may be lost.
-        self.ack_due = true;
+    fn take_message(&mut self, now: Instant, seq: u32, message: Option<Message>, received: &mut Received) {
         // What is held takes places too: whoever does not wait for acknowledgements gets no further.
         if seq <= self.received || seq - self.ack() > RECEIVE_WINDOW || self.ahead.contains_key(&seq) {
+            // Repetitions are acknowledged again: the first acknowledgement may be lost.
+            self.ack_due = true;
             return;
         }
         let early = seq != self.received + 1;
+        let waits_for = message
+            .as_ref()
+            .is_some_and(|message| message.is_final() || matches!(message, Message::Text { .. }));
+        // Where something got lost or overtaken, the other side is to know how it stands.
+        if early || waits_for || !self.ahead.is_empty() {
+            self.ack_due = true;
+        } else {
+            self.ack_at.get_or_insert(now + ACK_DELAY);
+        }
         let urgent = early && message.as_ref().is_some_and(Message::is_final);
         if urgent {
             received.urgent = message;

@@ -22,6 +22,12 @@ fn frames(dialog: &mut Dialog) -> Vec<Frame> {
     std::iter::from_fn(|| dialog.poll_frame()).collect()
 }
 
+/// What is said when nothing comes that acknowledgements could go along with.
+fn acks(dialog: &mut Dialog, now: Instant) -> Vec<Frame> {
+    dialog.handle_timeout(now + ACK_DELAY, WALL).unwrap();
+    frames(dialog)
+}
+
 fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
@@ -39,8 +45,10 @@ fn messages_are_numbered_and_acknowledged() {
         let received = b.receive(now, WALL, frame.seq, frame.ack, frame.message);
         assert_eq!(received.messages.len(), 1);
     }
-    let acks = frames(&mut b);
-    assert_eq!(acks, [Frame { seq: 0, ack: 2, time: WALL, message: None }]);
+    assert!(frames(&mut b).is_empty() && !b.is_idle(), "something may come that it can go along with");
+    assert_eq!(b.poll_timeout(), Some(now + ACK_DELAY));
+    assert_eq!(acks(&mut b, now), [Frame { seq: 0, ack: 2, time: WALL, message: None }], "one for both");
+    assert!(b.is_idle() && b.poll_timeout().is_none());
     assert!(!a.is_acked() && !a.is_idle());
     assert_eq!(a.receive(now, WALL, 0, 2, None).acked, [1, 2]);
     assert!(a.is_acked() && a.is_idle() && a.poll_timeout().is_none() && frames(&mut a).is_empty());
@@ -55,6 +63,21 @@ fn an_acknowledgement_goes_along_with_an_answer() {
     let sent = frames(&mut b);
     assert_eq!(sent.len(), 1);
     assert_eq!((sent[0].seq, sent[0].ack), (1, 1));
+    assert_eq!(acks(&mut b, now), [], "and not once more by itself");
+}
+
+#[test]
+fn what_nobody_should_wait_for_is_acknowledged_at_once() {
+    let now = Instant::now();
+    let mut b = Dialog::new();
+    b.receive(now, WALL, 2, 0, Some(digit(2)));
+    assert_eq!(frames(&mut b)[0].ack, 0, "it has overtaken another");
+    b.receive(now, WALL, 1, 0, Some(digit(1)));
+    assert_eq!(frames(&mut b)[0].ack, 2, "the gap is closed");
+    b.receive(now, WALL, 1, 0, Some(digit(1)));
+    assert_eq!(frames(&mut b)[0].ack, 2, "a repetition: perhaps the acknowledgement is lost");
+    b.receive(now, WALL, 3, 0, Some(Message::Bye { reason: None }));
+    assert_eq!(frames(&mut b)[0].ack, 3, "the end");
 }
 
 #[test]
@@ -74,6 +97,7 @@ fn an_invite_has_the_same_frame_every_time() {
     let second = frames(&mut a);
     assert_eq!(first[0], second[0]);
     assert_eq!(second[1], Frame { seq: 0, ack: 1, time: UnixMillis(400), message: None });
+    assert_eq!(second.len(), 2);
 }
 
 #[test]
@@ -210,7 +234,7 @@ fn a_text_is_acknowledged_only_when_it_is_released() {
     assert_eq!(b.receive(now, WALL, 1, 0, Some(digit(1))).messages, [(1, digit(1)), (2, text())]);
     assert_eq!(frames(&mut b)[0].ack, 1);
     assert_eq!(b.receive(now, WALL, 3, 0, Some(digit(3))).messages, [(3, digit(3))], "what follows is heard");
-    assert_eq!(frames(&mut b)[0].ack, 1, "and not acknowledged either");
+    assert_eq!(acks(&mut b, now)[0].ack, 1, "and not acknowledged either");
     b.send(now, WALL, hold(true)).unwrap();
     assert_eq!(frames(&mut b)[0].ack, 1);
     assert_eq!(b.receive(now, WALL, 2, 1, Some(text())).messages, [], "a repetition is none");
@@ -261,8 +285,9 @@ fn what_nobody_needs_any_more_is_not_repeated() {
     a.send(now, WALL, hold(true)).unwrap();
     a.receive(now, WALL, 1, 0, Some(Message::Bye { reason: None }));
     a.abandon();
-    assert!(a.is_idle() && a.poll_timeout().is_none());
+    assert!(a.poll_timeout().is_none());
     assert_eq!(frames(&mut a), [Frame { seq: 0, ack: 1, time: WALL, message: None }]);
+    assert!(a.is_idle());
 }
 
 proptest! {
