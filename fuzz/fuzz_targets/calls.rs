@@ -135,7 +135,7 @@ fn message(kind: u8, what: u8, hash: [u8; 32]) -> Option<Message> {
         9 => Message::Dtmf { digit: '1', duration_ms: 100 },
         10 => Message::Hold { on: what & 1 == 0 },
         11 => Message::Mute { on: what & 1 == 0 },
-        12 => Message::Tunnel { data: vec![what] },
+        12 => Message::Tunnel { datagrams: vec![vec![what].into()] },
         13 => Message::TextRefused { id: TextId::from_bytes([what; 16]) },
         _ => return None,
     })
@@ -243,7 +243,7 @@ impl World {
                 let _ = calls.local_candidates(now, leg(id), list);
             }
             Input::Tunnel { leg: id } => {
-                let _ = calls.tunnel(now, leg(id), vec![1]);
+                let _ = calls.tunnel(now, leg(id), vec![vec![1]]);
             }
             Input::MediaReady { leg: id } => calls.media_ready(now, leg(id)),
             Input::MediaFailed { leg: id } => calls.media_failed(now, leg(id)),

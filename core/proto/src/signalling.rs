@@ -16,6 +16,7 @@ mod seal;
 use std::fmt;
 use std::sync::Arc;
 
+use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -29,7 +30,7 @@ pub use candidate::is_relayed;
 pub use last_word::LastWord;
 pub use limits::{
     LimitError, MAX_CANDIDATE_BYTES, MAX_CANDIDATES, MAX_CODECS, MAX_DTMF_MS, MAX_ROUTES, MAX_TEXT_BYTES,
-    MAX_TUNNEL_BYTES,
+    MAX_TUNNEL_BYTES, MAX_TUNNEL_DATAGRAMS,
 };
 pub use seal::{MAX_BLOB_BYTES, OpenError, Opened, SealError, VerifiedIntro, open, open_envelope, seal};
 
@@ -340,12 +341,13 @@ pub enum Message {
         #[n(0)]
         on: bool,
     },
-    /// A datagram of the media connection's QUIC handshake, carried while it rings. Unreliable and unordered.
+    /// Datagrams of the media connection's QUIC handshake that were sent at once, carried while it rings. Unreliable and
+    /// unordered.
     #[n(12)]
     Tunnel {
-        /// At most [`MAX_TUNNEL_BYTES`].
-        #[cbor(n(0), with = "minicbor::bytes")]
-        data: Vec<u8>,
+        /// At most [`MAX_TUNNEL_DATAGRAMS`] of at most [`MAX_TUNNEL_BYTES`] each.
+        #[n(0)]
+        datagrams: Vec<ByteVec>,
     },
     /// Either way, in an answered call: a text message arrived but could not be kept. Whoever sends it acknowledges the
     /// text only when this has been acknowledged, so an acknowledged text is a kept one.

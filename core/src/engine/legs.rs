@@ -172,7 +172,7 @@ impl Engine {
                 let renewed = self.calls.renew_candidates(leg);
                 ignore_late(renewed.and_then(|()| self.calls.local_candidates(now(), leg, list)));
             }
-            MediaEvent::Tunnel(data) => ignore_late(self.calls.tunnel(now(), leg, data)),
+            MediaEvent::Tunnel(packets) => ignore_late(self.calls.tunnel(now(), leg, packets)),
             MediaEvent::Connected { exporter, path } => self.on_media_connected(leg, exporter, path),
             MediaEvent::PathChanged(path) => self.on_path(leg, path),
             MediaEvent::Control(blob) | MediaEvent::Passed(blob) => self.on_control(leg, &blob),

@@ -183,10 +183,10 @@ pub enum MediaEvent {
     /// [`replace_remote_candidates`](super::MediaLeg::replace_remote_candidates); further ones may follow as
     /// [`MediaEvent::Candidates`]. At most four times a second.
     Moved(Vec<String>),
-    /// A QUIC packet of at most 1500 bytes to be carried to the other end's
-    /// [`tunnel`](super::MediaLeg::tunnel). At most 64 of them come, and one
+    /// QUIC packets, at most three of at most 1500 bytes each, to be carried to the other end's
+    /// [`tunnel`](super::MediaLeg::tunnel) in one message. At most 64 packets come, and one
     /// more every 2 s.
-    Tunnel(Vec<u8>),
+    Tunnel(Vec<Vec<u8>>),
     /// The keys are agreed and both certificates are the ones that signalling told.
     Connected {
         /// TLS exporter with label `offhook verification`, the same at both ends.
@@ -227,7 +227,7 @@ impl fmt::Debug for MediaEvent {
         match self {
             MediaEvent::Candidates(lines) => write!(f, "Candidates({})", lines.len()),
             MediaEvent::Moved(lines) => write!(f, "Moved({})", lines.len()),
-            MediaEvent::Tunnel(packet) => write!(f, "Tunnel({} bytes)", packet.len()),
+            MediaEvent::Tunnel(packets) => write!(f, "Tunnel({} packets)", packets.len()),
             MediaEvent::Connected { exporter: _, path } => write!(f, "Connected({path:?})"),
             MediaEvent::PathChanged(path) => write!(f, "PathChanged({path:?})"),
             MediaEvent::Control(frame) => write!(f, "Control({} bytes)", frame.len()),

@@ -66,20 +66,21 @@ impl Calls {
         Ok(())
     }
 
-    /// A datagram of the QUIC handshake to be carried through signalling. May be lost.
+    /// Datagrams of the QUIC handshake to be carried through signalling, in one packet. May be lost.
     ///
     /// # Errors
     /// [`CallError::UnknownLeg`], [`CallError::WrongState`] before our parameters were sent,
     /// [`CallError::QueueFull`] beyond the [`TunnelBudget`](super::TunnelBudget), [`CallError::Limit`].
-    pub fn tunnel(&mut self, now: Now, leg: LegId, data: Vec<u8>) -> Result<(), CallError> {
+    pub fn tunnel(&mut self, now: Now, leg: LegId, datagrams: Vec<Vec<u8>>) -> Result<(), CallError> {
         let me = self.terminal;
-        let message = Message::Tunnel { data };
+        let count = datagrams.len();
+        let message = Message::Tunnel { datagrams: datagrams.into_iter().map(Into::into).collect() };
         message.check()?;
         let known = self.live_leg(leg)?;
         if !known.is_transmitted() {
             return Err(CallError::WrongState);
         }
-        if !known.tunnel_sent.take(now.instant) {
+        if !(0..count).all(|_| known.tunnel_sent.take(now.instant)) {
             return Err(CallError::QueueFull);
         }
         let frame =

@@ -43,11 +43,11 @@ impl Calls {
             self.text_rejected(now, id, reason);
             return;
         }
-        let (message, datagram) = match packet.message {
-            Some(Message::Tunnel { data }) => (None, Some(data)),
-            message => (message, None),
+        let (message, datagrams) = match packet.message {
+            Some(Message::Tunnel { datagrams }) => (None, datagrams),
+            message => (message, Vec::new()),
         };
-        let seq = if datagram.is_some() { 0 } else { packet.seq };
+        let seq = if datagrams.is_empty() { packet.seq } else { 0 };
         if seq == 1 && leg.role == Role::Callee && leg.invite_hash.is_none() {
             leg.invite_hash = Some(payload_hash);
         }
@@ -59,8 +59,8 @@ impl Calls {
         for text in texts {
             self.text_delivered(now, id, text);
         }
-        if let Some(data) = datagram {
-            self.tunnelled(now, id, data);
+        for datagram in datagrams {
+            self.tunnelled(now, id, datagram.into());
         }
         // One that overtook others has no number: nothing depends on it.
         let urgent = received.urgent.map(|message| (0, message));

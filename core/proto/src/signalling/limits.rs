@@ -12,6 +12,8 @@ pub const MAX_CANDIDATE_BYTES: usize = 256;
 pub const MAX_TEXT_BYTES: usize = 4096;
 /// Bytes of one tunnelled datagram: QUIC's handshake datagrams are 1200 (RFC 9000 section 14.1).
 pub const MAX_TUNNEL_BYTES: usize = 1500;
+/// Tunnelled datagrams in one message: what a turn of the handshake has to say.
+pub const MAX_TUNNEL_DATAGRAMS: usize = 3;
 /// Codecs in one offer.
 pub const MAX_CODECS: usize = 16;
 /// Directories in an introduction.
@@ -36,8 +38,8 @@ pub enum LimitError {
     /// Not a key of the dial pad, or pressed for too short or too long.
     #[error("not a key of the dial pad")]
     Dtmf,
-    /// A tunnelled datagram that is empty or longer than [`MAX_TUNNEL_BYTES`].
-    #[error("tunnelled datagram of a size that is not permitted")]
+    /// A tunnelled datagram that is empty or longer than [`MAX_TUNNEL_BYTES`], none, or more than [`MAX_TUNNEL_DATAGRAMS`].
+    #[error("tunnelled datagrams of a size or number that is not permitted")]
     Tunnel,
     /// Media parameters outside of their limits.
     #[error("bad media parameters")]
@@ -90,8 +92,10 @@ impl Message {
                     && (MIN_DTMF_MS..=MAX_DTMF_MS).contains(duration_ms),
                 LimitError::Dtmf,
             ),
-            Self::Tunnel { data } => {
-                require(!data.is_empty() && data.len() <= MAX_TUNNEL_BYTES, LimitError::Tunnel)
+            Self::Tunnel { datagrams } => {
+                let sound = |len: usize| (1..=MAX_TUNNEL_BYTES).contains(&len);
+                let few = (1..=MAX_TUNNEL_DATAGRAMS).contains(&datagrams.len());
+                require(few && datagrams.iter().all(|datagram| sound(datagram.len())), LimitError::Tunnel)
             }
             Self::Accept { .. }
             | Self::Confirm

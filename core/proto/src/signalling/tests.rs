@@ -105,7 +105,7 @@ fn sealed_packets_open_as_what_they_were() {
         assert_eq!((intro.identity, intro.cert.terminal), (alice.identity.public(), alice.key.public()));
         assert_eq!(intro.cert.seal, alice.seal.public());
     }
-    let mut tunnel = alice.packet(&bob, Some(Message::Tunnel { data: vec![1; 1500] }));
+    let mut tunnel = alice.packet(&bob, Some(Message::Tunnel { datagrams: vec![vec![1; 1500].into(); 3] }));
     tunnel.seq = 0;
     let blob = seal(&tunnel, &alice.key, &bob.seal.public(), [6; 32]).unwrap();
     assert_eq!(open_by(&bob, &blob).unwrap().packet, tunnel);
@@ -127,7 +127,9 @@ fn everything_at_its_limit_fits() {
     for message in [
         Message::Invite { offer, candidates },
         Message::Text { id: TextId::from_bytes([0; 16]), body: "x".repeat(MAX_TEXT_BYTES) },
+        Message::Tunnel { datagrams: vec![vec![0; MAX_TUNNEL_BYTES].into(); MAX_TUNNEL_DATAGRAMS] },
     ] {
+        packet.seq = u32::from(!matches!(message, Message::Tunnel { .. }));
         packet.message = Some(message);
         let blob = seal(&packet, &alice.key, &bob.seal.public(), [6; 32]).unwrap();
         assert!(blob.len() <= MAX_BLOB_BYTES, "{}", blob.len());
@@ -233,6 +235,7 @@ fn without_an_introduction_the_dialog_must_be_known() {
 fn limits_are_checked_on_receipt() {
     let (alice, bob) = (Sender::new(1), Sender::new(11));
     let many = |n: usize, len: usize| vec!["c".repeat(len); n];
+    let tunnelled = |n: usize, len: usize| vec![vec![0; len].into(); n];
     let cases = [
         (1, Message::Candidates { list: many(17, 1), generation: 0 }, LimitError::Candidates),
         (1, Message::Candidates { list: many(1, 257), generation: 0 }, LimitError::Candidates),
@@ -242,9 +245,11 @@ fn limits_are_checked_on_receipt() {
         (1, Message::Dtmf { digit: 'E', duration_ms: 100 }, LimitError::Dtmf),
         (1, Message::Dtmf { digit: '1', duration_ms: 39 }, LimitError::Dtmf),
         (1, Message::Dtmf { digit: '1', duration_ms: 6001 }, LimitError::Dtmf),
-        (0, Message::Tunnel { data: vec![0; 1501] }, LimitError::Tunnel),
-        (0, Message::Tunnel { data: Vec::new() }, LimitError::Tunnel),
-        (1, Message::Tunnel { data: vec![0] }, LimitError::Sequence),
+        (0, Message::Tunnel { datagrams: tunnelled(1, 1501) }, LimitError::Tunnel),
+        (0, Message::Tunnel { datagrams: tunnelled(1, 0) }, LimitError::Tunnel),
+        (0, Message::Tunnel { datagrams: tunnelled(4, 1) }, LimitError::Tunnel),
+        (0, Message::Tunnel { datagrams: tunnelled(0, 1) }, LimitError::Tunnel),
+        (1, Message::Tunnel { datagrams: tunnelled(1, 1) }, LimitError::Sequence),
         (0, Message::Bye { reason: None }, LimitError::Sequence),
         (
             1,

@@ -386,15 +386,15 @@ fn handshakes_are_tunnelled_while_it_rings() {
     let now = world.now(ALICE);
     world.record = true;
     for n in 0..64 {
-        world.terminals[ALICE].calls.tunnel(now, leg, vec![n; 1200]).unwrap();
+        world.terminals[ALICE].calls.tunnel(now, leg, vec![vec![n; 1200]]).unwrap();
     }
-    assert_eq!(world.terminals[ALICE].calls.tunnel(now, leg, vec![0; 1200]), Err(CallError::QueueFull));
+    assert_eq!(world.terminals[ALICE].calls.tunnel(now, leg, vec![vec![0; 1200]]), Err(CallError::QueueFull));
     world.drain(ALICE);
     world.run_ms(5000);
     assert_eq!(world.kinds(ALICE).iter().filter(|kind| **kind == "tunnel").count(), 64, "never repeated");
     assert_eq!(world.terminals[BOB].tunnelled, 64);
     let other = LegId { call: call_id(2), ..leg };
-    assert_eq!(world.terminals[ALICE].calls.tunnel(now, other, vec![0]), Err(CallError::UnknownLeg));
+    assert_eq!(world.terminals[ALICE].calls.tunnel(now, other, vec![vec![0]]), Err(CallError::UnknownLeg));
 }
 
 #[test]

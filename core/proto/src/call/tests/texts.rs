@@ -207,7 +207,7 @@ fn the_tunnel_lasts_as_long_as_it_rings() {
     let send = |world: &mut World, at: usize, count: usize| {
         let now = world.now(at);
         let calls = &mut world.terminals[at].calls;
-        let sent = (0..count).filter(|_| calls.tunnel(now, legs[at], vec![0x40; 40]).is_ok()).count();
+        let sent = (0..count).filter(|_| calls.tunnel(now, legs[at], vec![vec![0x40; 40]]).is_ok()).count();
         world.drain(at);
         sent
     };
@@ -241,7 +241,13 @@ fn what_comes_through_the_tunnel_is_counted_too() {
     );
     let mut taken = 0;
     for _ in 0..1000 {
-        let packet = craft(alice, Party::get(1, 0), call_id(1), 0, Message::Tunnel { data: vec![1] });
+        let packet = craft(
+            alice,
+            Party::get(1, 0),
+            call_id(1),
+            0,
+            Message::Tunnel { datagrams: vec![vec![1].into()] },
+        );
         calls.handle_packet(now, alice.opened(packet), Caller::Stranger);
         taken +=
             std::iter::from_fn(|| calls.poll_output()).filter(|o| matches!(o, Output::Tunnel { .. })).count();
