@@ -68,15 +68,17 @@ fn leg(role: Role, mic: DeviceSpec, speaker: DeviceSpec) -> (MediaLeg, mpsc::Rec
         audio: AudioConfig { mic, speaker },
         ..MediaConfig::new(role)
     };
-    (MediaLeg::start(config, events).unwrap(), receiver)
+    let leg = MediaLeg::start(config, events.clone()).unwrap();
+    events.try_send(MediaEvent::Candidates(leg.candidates())).unwrap();
+    (leg, receiver)
 }
 
 /// Carries what two legs have to tell each other, until a leg ends.
 async fn carry(mut events: mpsc::Receiver<MediaEvent>, to: &MediaLeg, lost: &AtomicUsize) {
     while let Some(event) = events.recv().await {
         assert!(!matches!(event, MediaEvent::Failed(_)), "{event:?}");
-        if let MediaEvent::Tunnel(packet) = event {
-            to.tunnel(packet);
+        if let MediaEvent::Tunnel(packets) = event {
+            packets.into_iter().for_each(|packet| to.tunnel(packet));
         } else if let MediaEvent::Candidates(lines) = event {
             to.add_remote_candidates(lines);
         } else if let MediaEvent::DeviceLost(what) = event {

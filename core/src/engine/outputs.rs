@@ -133,9 +133,10 @@ impl Engine {
         let (tx, rx) = mpsc::channel(MEDIA_QUEUE);
         match MediaLeg::start(config, tx) {
             Ok(media) => {
-                let offer = media.offer();
+                let (offer, candidates) = (media.offer(), media.candidates());
                 self.legs.set_media(leg, media, ReceiverStream::new(rx));
-                match self.calls.set_offer(now(), leg, offer) {
+                let told = self.calls.local_candidates(now(), leg, candidates);
+                match told.and_then(|()| self.calls.set_offer(now(), leg, offer)) {
                     Ok(()) => self.find_relays(leg, role),
                     Err(error) => tracing::debug!(%error, "a leg was over before its media were prepared"),
                 }

@@ -6,6 +6,7 @@ mod mapping;
 mod network;
 mod relays;
 mod report;
+mod thrift;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use super::voice::{Voice, VoiceEvent, VoiceLink};
 use super::watchdog::Watchdog;
 use mapping::ask_router;
 use network::Network;
+use thrift::Thrift;
 
 /// STUN messages that may wait. What is more is lost and repeated.
 const STUN_QUEUE: usize = 64;
@@ -97,6 +99,7 @@ pub(super) struct Driver {
     direct_since: Option<Instant>,
     watchdog: Watchdog,
     network: Network,
+    thrift: Thrift,
     /// Our candidates that have not been told.
     candidates: Vec<String>,
     /// Where signalling says that the other end may be, best first.
@@ -164,6 +167,7 @@ impl Driver {
             direct_since: None,
             watchdog: Watchdog::default(),
             network: Network::new(config, hosts),
+            thrift: Thrift::default(),
             candidates: Vec::new(),
             targets: Vec::new(),
             handshakes: JoinSet::new(),
@@ -174,6 +178,7 @@ impl Driver {
             keep_alive_due: now,
             last_word: LastWord::Bye(None),
         };
+        driver.spare_relays_at_first();
         config.relays.iter().for_each(|relay| driver.add_relay(relay));
         Ok((driver, Inputs { commands: ends.commands, stun, tunnel, voice, session }))
     }
@@ -185,15 +190,17 @@ impl Driver {
         MediaOffer { ice_ufrag, ice_pwd, fingerprint, codecs: vec![Codec::Opus] }
     }
 
+    /// Our own addresses, if the other end may know them from the start.
+    pub(super) fn first_candidates(&mut self) -> Vec<String> {
+        if self.config.disclose { self.ice.disclose(Instant::now()) } else { Vec::new() }
+    }
+
     pub(super) fn socket(&self) -> Arc<MediaSocket> {
         self.socket.clone()
     }
 
     /// Runs the leg to its end.
-    pub(super) async fn run(mut self, mut inputs: Inputs, disclose: bool) {
-        if disclose {
-            self.disclose().await;
-        }
+    pub(super) async fn run(mut self, mut inputs: Inputs) {
         let mut tick = tokio::time::interval(TICK);
         loop {
             self.pump().await;
@@ -216,6 +223,7 @@ impl Driver {
             self.socket.relay_timeout(),
             self.watch_due(),
             self.network.due(),
+            self.thrift.due(),
         ];
         let timers = timers.into_iter().flatten().min();
         let wake = timers.map_or_else(|| tokio::time::sleep(TICK), |at| tokio::time::sleep_until(at.into()));
@@ -230,7 +238,7 @@ impl Driver {
             () = self.socket.relay_news() => {}
             () = self.network.stirs() => {}
             mapped = self.mapping.opened() => self.on_mapped(mapped).await,
-            Some(packet) = inputs.tunnel.recv() => self.emit(MediaEvent::Tunnel(packet)).await,
+            Some(packet) = inputs.tunnel.recv() => self.thrift.tunnel.push(packet, Instant::now()),
             Some(event) = inputs.voice.recv() => return self.on_voice(event).await,
             Some(event) = inputs.session.recv() => return self.on_session(event).await,
             Some(result) = self.handshakes.join_next() => {
@@ -263,6 +271,7 @@ impl Driver {
             Command::StartAudio => {
                 self.talking.get_or_insert_with(Instant::now);
                 self.voice.start();
+                self.wait_no_longer();
                 self.try_out();
             }
             Command::Mute(on) => self.voice.set_muted(on),

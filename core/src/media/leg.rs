@@ -22,6 +22,7 @@ const COMMANDS: usize = 256;
 /// ends everything; [`MediaLeg::close`] does so politely.
 pub struct MediaLeg {
     offer: MediaOffer,
+    candidates: Vec<String>,
     commands: mpsc::Sender<Command>,
     socket: Arc<MediaSocket>,
     stats: watch::Receiver<MediaStats>,
@@ -49,13 +50,20 @@ impl MediaLeg {
             })
             .map_err(|error| MediaError::Thread(error.kind()))?;
         // A thread that ends without a word has panicked, and the runtime has reported it.
-        let (offer, socket) = set_up.recv().map_err(|_| MediaError::Thread(std::io::ErrorKind::Other))??;
-        Ok(MediaLeg { offer, commands: commands_tx, socket, stats, cancel, done })
+        let SetUp { offer, candidates, socket } =
+            set_up.recv().map_err(|_| MediaError::Thread(std::io::ErrorKind::Other))??;
+        Ok(MediaLeg { offer, candidates, commands: commands_tx, socket, stats, cancel, done })
     }
 
     /// What the other end has to know.
     pub fn offer(&self) -> MediaOffer {
         self.offer.clone()
+    }
+
+    /// Our candidates that are known from the start, none before [disclosure](MediaConfig::disclose). The other end is to be
+    /// told of them with the offer; further ones come as [`MediaEvent::Candidates`].
+    pub fn candidates(&self) -> Vec<String> {
+        self.candidates.clone()
     }
 
     /// Tells what the other end offers, from signed signalling. The keys are agreed from now on. Only the first
@@ -85,7 +93,7 @@ impl MediaLeg {
         self.command(Command::ReplaceCandidates(candidates));
     }
 
-    /// Takes a packet that the other end's leg gave out as [`MediaEvent::Tunnel`], from signed signalling.
+    /// Takes one of the packets that the other end's leg gave out as [`MediaEvent::Tunnel`], from signed signalling.
     pub fn tunnel(&self, packet: Vec<u8>) {
         self.socket.tunnel_in(packet);
     }
@@ -155,10 +163,15 @@ impl MediaLeg {
     }
 }
 
-type SetUp = Result<(MediaOffer, Arc<MediaSocket>), MediaError>;
+/// What a leg's thread has made before anything can be done with it.
+struct SetUp {
+    offer: MediaOffer,
+    candidates: Vec<String>,
+    socket: Arc<MediaSocket>,
+}
 
 /// The thread of a leg, from its set-up to its end.
-fn run(config: &MediaConfig, ends: Ends, ready: &setup::SyncSender<SetUp>) {
+fn run(config: &MediaConfig, ends: Ends, ready: &setup::SyncSender<Result<SetUp, MediaError>>) {
     urgency::raise();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let started = runtime.map_err(|error| MediaError::Thread(error.kind())).and_then(|runtime| {
@@ -168,10 +181,12 @@ fn run(config: &MediaConfig, ends: Ends, ready: &setup::SyncSender<SetUp>) {
         Ok((runtime, driver, inputs))
     });
     match started {
-        Ok((runtime, driver, inputs)) => {
+        Ok((runtime, mut driver, inputs)) => {
+            let candidates = driver.first_candidates();
+            let set_up = SetUp { offer: driver.offer(), candidates, socket: driver.socket() };
             // If nobody takes the result any more, nobody wants the leg.
-            if ready.send(Ok((driver.offer(), driver.socket()))).is_ok() {
-                runtime.block_on(driver.run(inputs, config.disclose));
+            if ready.send(Ok(set_up)).is_ok() {
+                runtime.block_on(driver.run(inputs));
             }
         }
         Err(error) => {

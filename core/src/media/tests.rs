@@ -4,6 +4,7 @@ mod hostile;
 mod moving;
 mod relayed;
 pub(super) mod score;
+mod thrift;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path as FilePath, PathBuf};
@@ -42,7 +43,12 @@ struct End {
 impl End {
     fn start(config: MediaConfig) -> End {
         let (sender, events) = mpsc::channel(EVENTS);
-        End { leg: MediaLeg::start(config, sender).unwrap(), events, log: Vec::new() }
+        let leg = MediaLeg::start(config, sender.clone()).unwrap();
+        let first = leg.candidates();
+        if !first.is_empty() {
+            sender.try_send(MediaEvent::Candidates(first)).unwrap();
+        }
+        End { leg, events, log: Vec::new() }
     }
 
     fn find<T>(&self, pick: impl Fn(&MediaEvent) -> Option<T>) -> Option<T> {
@@ -83,9 +89,9 @@ impl Call {
                     () = tokio::time::sleep(GLANCE) => continue, // statistics come without an event
                 };
                 let to = &self.ends[1 - from].leg;
-                if let (true, MediaEvent::Tunnel(packet)) = (self.tunnel, &event) {
-                    self.carried[from] += 1;
-                    to.tunnel(packet.clone());
+                if let (true, MediaEvent::Tunnel(packets)) = (self.tunnel, &event) {
+                    self.carried[from] += packets.len();
+                    packets.iter().for_each(|packet| to.tunnel(packet.clone()));
                 }
                 if let (true, MediaEvent::Candidates(lines)) = (self.candidates, &event) {
                     let carried = |line: &&String| !self.only_relayed || line.contains(" typ relay ");

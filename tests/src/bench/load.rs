@@ -14,8 +14,12 @@ use crate::program::{Event, ProgramError};
 const CALLS: [usize; 3] = [1, 5, 20];
 /// It rings for so long before somebody answers; both ends bring the relayed path up meanwhile.
 const RINGS: Duration = Duration::from_millis(700);
-/// How long they last, from when the last one is direct.
-const LASTING: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(60)];
+/// Who calls whom for how long, from when the last call is direct.
+const CALLED: [(Who, Duration); 3] = [
+    (Who::Strangers, Duration::from_secs(10)),
+    (Who::Strangers, Duration::from_secs(60)),
+    (Who::Contacts, Duration::from_secs(10)),
+];
 /// What passes in this time after the last call has become direct belongs to setting up.
 const SETTLING: Duration = Duration::from_secs(6);
 /// What passes in this time after all have hung up belongs to the end of the calls.
@@ -31,6 +35,16 @@ const DIRECTORY_MS: u64 = 5;
 /// The most that a call may cost, above what its terminals cost anyway.
 const SETUP_LIMIT_KB: f64 = 20.0;
 const LIMIT_KB_PER_MIN: f64 = 1.0;
+
+/// What the two ends of a call are to each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Who {
+    /// They show each other their addresses when it is answered; until then both are at a relay.
+    Strangers,
+    /// They show them while it rings.
+    Contacts,
+}
 
 /// Bytes and packets at the directory's link, both directions.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
@@ -53,6 +67,7 @@ impl Passed {
 #[derive(Debug, Serialize)]
 struct Load {
     calls: usize,
+    who: Who,
     seconds: u64,
     /// What two terminals cost in a minute without a call; taken off from the following.
     idle_per_min: Passed,
@@ -65,11 +80,11 @@ struct Load {
     ending: Passed,
 }
 
-/// Holds 1, 5 and 20 calls at a time, of 10 s and of 60 s each, and counts what passes the link of the one directory that all
+/// Holds 1, 5 and 20 calls at a time, of 10 s and of 60 s each between strangers and of 10 s between contacts, and counts what passes the link of the one directory that all
 /// use. What the same terminals cost without a call was measured just before, for two minutes, and is taken off.
 ///
-/// `setup_kb` is of one call, from dialling until 6 s after it is direct, the greater one of both lengths; `kb_per_min` of one
-/// call from then on, in calls of a minute.
+/// `setup_kb` is of one call between contacts, from dialling until 6 s after it is direct, `stranger_setup_kb` of one between
+/// strangers, the greater one of both lengths; `kb_per_min` of one call from then on, in calls of a minute.
 ///
 /// # Errors
 /// When a program does not start, or a call does not become direct or ends by itself.
@@ -84,8 +99,14 @@ pub fn load() -> Result<Report, BenchError> {
             Ok(())
         })?;
         let idle = idle.by(1.0 / IDLE.as_secs_f64());
-        for lasting in LASTING {
-            let load = scene.call(calls, lasting, idle)?;
+        for (who, lasting) in CALLED {
+            if who == Who::Contacts {
+                scene.tell_all("contact add {number} Friend")?;
+            }
+            let load = scene.call(calls, who, lasting, idle)?;
+            if who == Who::Contacts {
+                scene.tell_all("contact remove {number}")?;
+            }
             progress(&row(&load));
             loads.push(load);
         }
@@ -96,18 +117,26 @@ pub fn load() -> Result<Report, BenchError> {
 fn report(loads: &[Load]) -> Result<Report, BenchError> {
     let of = |calls: usize| loads.iter().filter(move |load| load.calls == calls);
     let kb = |passed: Passed| passed.bytes / 1e3;
-    let setup = CALLS.map(|calls| of(calls).map(|load| kb(load.setup)).fold(f64::MIN, f64::max));
-    let longest = LASTING.iter().map(Duration::as_secs).max().unwrap_or_default();
+    let setup = |who: Who| {
+        CALLS.map(|calls| {
+            let loads = of(calls).filter(|load| load.who == who);
+            loads.map(|load| kb(load.setup)).fold(f64::MIN, f64::max)
+        })
+    };
+    let setups = [Who::Contacts, Who::Strangers].map(setup);
+    let longest = CALLED.iter().map(|(_, lasting)| lasting.as_secs()).max().unwrap_or_default();
     let per_min = CALLS.map(|calls| {
         let long = of(calls).filter(|load| load.seconds == longest);
         long.map(|load| kb(load.talking_per_min)).fold(f64::MIN, f64::max)
     });
-    let ok = setup.iter().all(|kb| *kb <= SETUP_LIMIT_KB) && per_min.iter().all(|kb| *kb <= LIMIT_KB_PER_MIN);
+    let ok = setups.iter().flatten().all(|kb| *kb <= SETUP_LIMIT_KB)
+        && per_min.iter().all(|kb| *kb <= LIMIT_KB_PER_MIN);
     Ok(Report {
         name: "load",
         figures: vec![
             ("calls", Figure::Each(CALLS.map(|calls| calls as f64).to_vec())),
-            ("setup_kb", Figure::Each(setup.to_vec())),
+            ("setup_kb", Figure::Each(setups[0].to_vec())),
+            ("stranger_setup_kb", Figure::Each(setups[1].to_vec())),
             ("kb_per_min", Figure::Each(per_min.to_vec())),
             ("ok", Figure::Holds(ok)),
         ],
@@ -117,12 +146,12 @@ fn report(loads: &[Load]) -> Result<Report, BenchError> {
 }
 
 fn table(loads: &[Load]) -> String {
-    let head = ["calls", "s", "idle/min", "set-up", "talking", "talking/min", "ending"];
-    let [calls, seconds, rest @ ..] = head;
+    let head = ["calls", "between", "s", "idle/min", "set-up", "talking", "talking/min", "ending"];
+    let [calls, who, seconds, rest @ ..] = head;
     let rest: String = rest.iter().map(|name| format!("{name:>18}")).collect();
     let mut lines = vec![
         "one call: kB (packets) at the directory, above what its terminals cost anyway (idle)".to_owned(),
-        format!("{calls:>5}{seconds:>4}{rest}"),
+        format!("{calls:>5}{who:>10}{seconds:>4}{rest}"),
     ];
     lines.extend(loads.iter().map(row));
     lines.push(format!("limit: set-up {SETUP_LIMIT_KB:.0} kB, talking {LIMIT_KB_PER_MIN:.0} kB/min"));
@@ -134,7 +163,11 @@ fn row(load: &Load) -> String {
     let cell =
         |passed: &Passed| format!("{:>18}", format!("{:.2} ({:.0})", passed.bytes / 1e3, passed.packets));
     let cells: String = cells.iter().map(cell).collect();
-    format!("{:>5}{:>4}{cells}", load.calls, load.seconds)
+    let who = match load.who {
+        Who::Strangers => "strangers",
+        Who::Contacts => "contacts",
+    };
+    format!("{:>5}{who:>10}{:>4}{cells}", load.calls, load.seconds)
 }
 
 /// A directory and terminals behind port-restricted NATs, each in a home of its own. They say nothing, which costs
@@ -170,7 +203,7 @@ impl Scene {
     }
 
     /// Holds so many calls at a time; `idle` is what all terminals cost in a second.
-    fn call(&mut self, calls: usize, lasting: Duration, idle: Passed) -> Result<Load, BenchError> {
+    fn call(&mut self, calls: usize, who: Who, lasting: Duration, idle: Passed) -> Result<Load, BenchError> {
         let mut took = Duration::ZERO;
         let mut watched = |scene: &mut Self, what: &mut dyn FnMut(&mut Self) -> Result<(), ProgramError>| {
             let start = Instant::now();
@@ -192,12 +225,22 @@ impl Scene {
         })?;
         Ok(Load {
             calls,
+            who,
             seconds: lasting.as_secs(),
             idle_per_min: idle.by(60.0 / calls as f64),
             setup,
             talking,
             talking_per_min: talking.by(60.0 / rest.as_secs_f64()),
             ending,
+        })
+    }
+
+    /// Gives each terminal a command, with the number of the other one of its pair in it.
+    fn tell_all(&mut self, command: &str) -> Result<(), ProgramError> {
+        self.each_pair(|ada, bob| {
+            ada.process.send(&command.replace("{number}", bob.number()))?;
+            bob.process.send(&command.replace("{number}", ada.number()))?;
+            Ok(())
         })
     }
 

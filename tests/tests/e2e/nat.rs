@@ -1,5 +1,6 @@
 //! Calls between terminals behind real NATs, over links with delay and loss.
 
+use std::error::Error;
 use std::time::{Duration, Instant};
 
 use offhook_tests::call::{Call, STEP, hang_up, ring};
@@ -11,6 +12,9 @@ use offhook_tests::speech;
 use crate::Outcome;
 
 const TALK: Duration = Duration::from_secs(6);
+
+/// It rings for so long, as it does before a person answers.
+const RINGS: Duration = Duration::from_millis(700);
 
 /// What counts as having been heard.
 const HEARD: f64 = 0.7;
@@ -64,6 +68,30 @@ fn a_settled_direct_call_costs_its_directory_next_to_nothing() -> Outcome {
     let share = through_directory as f64 / direct as f64;
     assert!(share < 0.05, "{through_directory} bytes went through the directory, {direct} directly");
     hang_up(&mut ada, &mut bob)?;
+    Ok(())
+}
+
+/// Contacts show each other their addresses while it rings, so nothing but the messages themselves has to go through the
+/// directory: neither the handshake nor addresses at its relay.
+#[test]
+fn a_call_between_contacts_is_set_up_with_few_bytes_through_the_directory() -> Outcome {
+    let pair = Pair::new("thrift", Nat::PortRestricted, Nat::PortRestricted, 25)?;
+    let folder = tempfile::tempdir()?;
+    let (_directory, mut ada, mut bob) = two_speakers(&pair.directory, [&pair.a, &pair.b], folder.path())?;
+    let through_directory = |ada: &mut Terminal, bob: &mut Terminal| -> Result<u64, Box<dyn Error>> {
+        let before = pair.directory.link().counters();
+        let (dialled, rang) = ring(ada, bob)?;
+        bob.process.never("that it stopped ringing", RINGS, |event| event.name() == "ended")?;
+        Call::answer(ada, bob, dialled, rang)?;
+        let bytes = pair.directory.link().counters().since(&before).bytes();
+        hang_up(ada, bob)?;
+        Ok(bytes)
+    };
+    let strangers = through_directory(&mut ada, &mut bob)?;
+    ada.process.send(&format!("contact add {} Bob", bob.number()))?;
+    bob.process.send(&format!("contact add {} Ada", ada.number()))?;
+    let contacts = through_directory(&mut ada, &mut bob)?;
+    assert!(contacts < 30_000 && contacts * 3 < strangers * 2, "{contacts} bytes, {strangers} of strangers");
     Ok(())
 }
 

@@ -18,6 +18,7 @@ impl Driver {
         self.drive_relays().await;
         self.watch();
         self.follow_network().await;
+        self.spend().await;
         while let Some((server, request)) = self.gatherer.poll(Instant::now()) {
             self.socket.send_aside(None, server, &request);
         }
@@ -97,6 +98,7 @@ impl Driver {
             self.emit(MediaEvent::PathChanged(path)).await;
         } else if first && self.config.role == Role::Caller && self.pinned.is_some() {
             // A handshake through the tunnel may be waiting for a lost packet; a new one is faster here.
+            self.thrift.handshake = None;
             self.begin_handshake();
         }
     }

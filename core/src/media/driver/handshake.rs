@@ -16,7 +16,9 @@ impl Driver {
         }
         self.pinned = Some(offer.fingerprint);
         self.ice.set_remote(offer.ice_ufrag, offer.ice_pwd, Instant::now());
+        let waits = self.wait_for_direct_path();
         match self.config.role {
+            Role::Caller if waits => Flow::Go,
             Role::Caller => self.connect().await,
             Role::Callee => match self.identity.server(offer.fingerprint) {
                 Ok(config) => {

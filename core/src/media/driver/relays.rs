@@ -14,7 +14,7 @@ use crate::media::types::Relay;
 
 /// How long a direct path must be in use before the servers that helped to find it are not needed any more. Checks through
 /// relays cost a directory 2.5 kB in each second of it; should the path fail after all, a relay is back in a quarter.
-const STABLE: Duration = Duration::from_secs(2);
+const STABLE: Duration = Duration::from_secs(1);
 
 impl Driver {
     pub(super) fn add_relay(&mut self, relay: &Relay) {

@@ -109,16 +109,17 @@ struct Here {
 pub(super) struct Relays {
     here: Here,
     contests: Vec<Contest>,
+    wanted: bool,
     out: Output,
 }
 
 impl Relays {
     /// Without relays. `socket` is what the leg's socket is bound to.
     pub(super) fn new(socket: SocketAddr, route: Route) -> Relays {
-        Relays { here: Here { socket, route }, contests: Vec::new(), out: Output::default() }
+        Relays { here: Here { socket, route }, contests: Vec::new(), wanted: true, out: Output::default() }
     }
 
-    /// Asks a relay for an address. False if there are enough already, or if it is one of those.
+    /// Asks a relay for an address, now or once that is wanted. False if there are enough already, or if it is one of those.
     pub(super) fn add(&mut self, relay: &Relay, now: Instant) -> bool {
         // Two clients on one socket would be one to the server.
         let known =
@@ -128,13 +129,16 @@ impl Relays {
             return false;
         }
         let index = self.contests.len() as u16;
-        self.contests.push(Contest::new(relay, servers, index, now));
+        let mut contest = Contest::new(relay, servers, index, now);
+        contest.want(self.wanted, now, &mut self.out);
+        self.contests.push(contest);
         self.handle_timeout(now);
         true
     }
 
     /// Gives all addresses back, or asks for them again.
     pub(super) fn want(&mut self, wanted: bool, now: Instant) {
+        self.wanted = wanted;
         self.contests.iter_mut().for_each(|contest| contest.want(wanted, now, &mut self.out));
         self.handle_timeout(now);
     }

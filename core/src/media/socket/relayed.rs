@@ -38,7 +38,7 @@ impl Outlets {
 }
 
 impl MediaSocket {
-    /// Asks a relay for an address. False if there are enough.
+    /// Asks a relay for an address, now or once that is wanted. False if there are enough.
     pub(in crate::media) fn add_relay(&self, relay: &Relay) -> bool {
         let mut outlets = self.relays.lock();
         let added = outlets.relays.add(relay, Instant::now());

@@ -321,7 +321,9 @@ async fn a_dropped_leg_leaves_nothing_behind() {
 #[test]
 fn a_leg_needs_no_runtime_of_its_owner() {
     let (events, mut told) = mpsc::channel(EVENTS);
-    let leg = MediaLeg::start(on_loopback(Role::Caller), events).unwrap();
+    let config = MediaConfig { disclose: false, ..on_loopback(Role::Caller) };
+    let leg = MediaLeg::start(config, events).unwrap();
+    leg.disclose();
     assert!(matches!(told.blocking_recv(), Some(MediaEvent::Candidates(_))));
     drop(leg);
 }

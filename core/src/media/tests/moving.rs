@@ -4,7 +4,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 
-use super::relayed::{both_at, goes_direct, received, server};
+use super::relayed::{both_at, goes_direct, is_relayed, received, server};
 use super::*;
 use offhook_proto::identity::TerminalKey;
 use offhook_proto::relay::RelayTransport;
@@ -119,9 +119,12 @@ async fn a_nat_that_gives_another_port_is_followed() {
 async fn when_the_direct_path_dies_the_relay_takes_over() {
     let (server, nat) = (server().await, Nat::new());
     let [a, b] = both_at(&server, RelayTransport::Udp);
-    let config = |role, relay| MediaConfig { relays: vec![relay], ..on_loopback(role) };
+    // As between strangers: they have met at the relay before.
+    let config = |role, relay| MediaConfig { disclose: false, relays: vec![relay], ..on_loopback(role) };
     let mut call = Call::new(config(Role::Caller, a), config(Role::Callee, b));
     call.only_relayed = true;
+    call.run("a relayed path", |ends| ends.iter().all(is_relayed)).await;
+    call.ends.iter().for_each(|end| end.leg.disclose());
     talk(&mut call, &nat).await;
     nat.mode.store(BROKEN, Relaxed);
     let (begun, known) = (std::time::Instant::now(), call.ends.each_ref().map(|end| end.log.len()));

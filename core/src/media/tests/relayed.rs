@@ -58,7 +58,7 @@ fn relay_of(server: &Server, transport: RelayTransport, n: u8) -> Relay {
 }
 
 /// Addresses that the relay has handed out at present, as it reports.
-fn allocations(server: &Server) -> usize {
+pub(super) fn allocations(server: &Server) -> usize {
     metric(server, "offhook_relay_allocations{class=\"full\"} ")
 }
 
@@ -86,7 +86,7 @@ fn path(end: &End) -> Path {
     end.leg.stats().borrow().path.clone()
 }
 
-fn is_relayed(end: &End) -> bool {
+pub(super) fn is_relayed(end: &End) -> bool {
     exporter(end).is_some() && matches!(path(end), Path::Relayed { .. })
 }
 

@@ -1,0 +1,122 @@
+//! What is not sent because something cheaper is about to come: every byte through a directory is somebody's.
+//!
+//! Between ends that show each other their addresses from the start, a direct path mostly stands two round trips after the
+//! first messages, while it still rings. So the handshake and addresses at relays wait for it, not long, and not once the
+//! call is answered. What the handshake does send through the tunnel goes in as few messages as it can.
+
+use std::time::{Duration, Instant};
+
+use offhook_proto::signalling::MAX_TUNNEL_DATAGRAMS;
+
+use super::Driver;
+use crate::media::types::{MediaEvent, Role};
+
+/// How long the handshake waits for a path. Through two directories signalling takes 300 ms there and back, checks 200.
+const HANDSHAKE_WAITS: Duration = Duration::from_millis(300);
+/// The same for addresses at relays, which the handshake's end does not depend on.
+const RELAYS_WAIT: Duration = Duration::from_millis(400);
+/// QUIC says what it has to say at once; what it says within this time goes into one message.
+const TURN: Duration = Duration::from_millis(2);
+
+/// What waits, and until when.
+#[derive(Debug, Default)]
+pub(super) struct Thrift {
+    pub(super) handshake: Option<Instant>,
+    relays: Option<Instant>,
+    pub(super) tunnel: Turn,
+}
+
+impl Thrift {
+    pub(super) fn due(&self) -> Option<Instant> {
+        [self.handshake, self.relays, self.tunnel.due].into_iter().flatten().min()
+    }
+}
+
+/// Packets for the tunnel that go together.
+#[derive(Debug, Default)]
+pub(super) struct Turn {
+    packets: Vec<Vec<u8>>,
+    due: Option<Instant>,
+}
+
+impl Turn {
+    pub(super) fn push(&mut self, packet: Vec<u8>, now: Instant) {
+        self.packets.push(packet);
+        let full = self.packets.len() >= MAX_TUNNEL_DATAGRAMS;
+        self.due = if full { Some(now) } else { self.due.or(Some(now + TURN)) };
+    }
+
+    fn take(&mut self, now: Instant) -> Option<Vec<Vec<u8>>> {
+        self.due.take_if(|due| *due <= now).map(|_| std::mem::take(&mut self.packets))
+    }
+}
+
+impl Driver {
+    /// Whether a direct path may come before the answer.
+    fn hopes(&self) -> bool {
+        self.config.disclose && !self.config.relay_only
+    }
+
+    /// Relays that are added from now on are asked for an address only if no direct path comes.
+    pub(super) fn spare_relays_at_first(&mut self) {
+        if self.hopes() {
+            self.socket.want_relays(false);
+        }
+    }
+
+    /// The other end is known: from now on a direct path may come. Whether that is waited for.
+    pub(super) fn wait_for_direct_path(&mut self) -> bool {
+        let waits = self.hopes() && self.talking.is_none();
+        let now = Instant::now();
+        if waits {
+            self.thrift.relays = Some(now + RELAYS_WAIT);
+            self.thrift.handshake = Some(now + HANDSHAKE_WAITS).filter(|_| self.config.role == Role::Caller);
+        } else if self.hopes() {
+            self.socket.want_relays(true);
+        }
+        waits
+    }
+
+    /// The call is answered.
+    pub(super) fn wait_no_longer(&mut self) {
+        let now = Instant::now();
+        for due in [&mut self.thrift.handshake, &mut self.thrift.relays].into_iter().flatten() {
+            *due = now;
+        }
+    }
+
+    /// Does what has waited long enough.
+    pub(super) async fn spend(&mut self) {
+        let now = Instant::now();
+        if self.thrift.handshake.take_if(|due| *due <= now).is_some() {
+            self.begin_handshake();
+        }
+        if self.thrift.relays.take_if(|due| *due <= now).is_some() && self.direct_since.is_none() {
+            self.socket.want_relays(true);
+        }
+        if let Some(packets) = self.thrift.tunnel.take(now) {
+            self.emit(MediaEvent::Tunnel(packets)).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_at_once_goes_together_and_no_more_than_fits() {
+        let (mut turn, start) = (Turn::default(), Instant::now());
+        assert_eq!(turn.take(start), None);
+        turn.push(vec![1], start);
+        assert_eq!(turn.take(start), None, "more may come");
+        turn.push(vec![2], start + TURN / 2);
+        assert_eq!(turn.due, Some(start + TURN), "the first one does not wait for ever");
+        assert_eq!(turn.take(start + TURN), Some(vec![vec![1], vec![2]]));
+        assert_eq!((turn.take(start + TURN), turn.due), (None, None));
+        for n in 0..MAX_TUNNEL_DATAGRAMS {
+            turn.push(vec![n as u8], start);
+        }
+        assert_eq!(turn.take(start).map(|packets| packets.len()), Some(MAX_TUNNEL_DATAGRAMS));
+    }
+}
