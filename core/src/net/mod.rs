@@ -34,6 +34,7 @@ pub mod fuzz;
 mod gate;
 mod handle;
 mod identify;
+mod kept;
 mod known;
 mod limit;
 mod linger;
