@@ -23,6 +23,13 @@ impl Driver {
             .filter(|addr| self.private.permits(addr))
             .take(MAX_KEPT)
             .collect();
+        for link in &mut self.links.all {
+            link.contact =
+                wanted.iter().any(|addr| link.peer.is_some() && addr::last_peer(addr) == link.peer);
+            if link.contact && link.leaving().is_some() {
+                link.kind = Kind::Kept;
+            }
+        }
         let gone: Vec<_> = self
             .links
             .all
