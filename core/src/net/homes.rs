@@ -227,3 +227,33 @@ impl Driver {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use libp2p::{Multiaddr, PeerId};
+
+    use super::super::addr;
+    use super::super::candidates::Candidates;
+    use super::super::known::Known;
+    use super::*;
+
+    fn links(entry: &[Multiaddr]) -> Links {
+        let entry = entry.iter().map(|addr| (addr::text(addr).unwrap(), addr.clone())).collect();
+        Links::new(entry, Candidates::default(), Known::default(), Instant::now())
+    }
+
+    #[test]
+    fn as_many_homes_are_wanted_as_entry_points_are_configured_within_bounds() {
+        let at = |port: u16, peer: PeerId| -> Multiaddr {
+            format!("/ip4/192.0.2.1/tcp/{port}/p2p/{peer}").parse().unwrap()
+        };
+        let name: Multiaddr = "/dnsaddr/offhook.example".parse().unwrap();
+        let [one, other] = [PeerId::random(), PeerId::random()];
+        assert_eq!(links(&[]).wanted(), 1);
+        assert_eq!(links(&[at(1, one), at(2, one)]).wanted(), 1, "two ways to one node");
+        assert_eq!(links(&[at(1, one), at(2, one), at(1, other)]).wanted(), 2);
+        assert_eq!(links(&[at(1, one), name]).wanted(), 2, "whoever that is");
+        let many: Vec<_> = (1..9).map(|port| at(port, PeerId::random())).collect();
+        assert_eq!(links(&many).wanted(), MAX_WANTED);
+    }
+}

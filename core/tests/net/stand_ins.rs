@@ -31,7 +31,7 @@ fn config(party: &Party, entry: &[NodeAddr], stand_ins: StandIns) -> NetConfig {
     config
 }
 
-/// A directory that enters the DHT through the others, each of which knows it then.
+/// A directory that enters the DHT through all the others, each of which knows it then.
 async fn joined(seed: u8, others: &[&Node]) -> Node {
     let mut config = loopback(seed, Role::Directory);
     for other in others {
@@ -39,16 +39,16 @@ async fn joined(seed: u8, others: &[&Node]) -> Node {
     }
     let node = Node::start(config).await;
     for other in others {
-        knows(other, &node).await;
+        other.until("the other ones", |status| status.dht_nodes == others.len()).await;
     }
     node
 }
 
-/// Waits until a directory keeps a connection with another node of the DHT.
-async fn knows(directory: &Node, other: &Node) {
-    other.until("it is connected", |status| status.links.iter().all(|link| link.up)).await;
-    let before = directory.net.status().dht_nodes;
-    directory.until("the other one", |status| status.dht_nodes >= before.max(1)).await;
+/// A directory where it was before.
+fn at(seed: u8, addr: &NodeAddr) -> NetConfig {
+    let mut config = loopback(seed, Role::Directory);
+    config.listen = vec![addr.as_str().split_once("/p2p/").unwrap().0.parse().unwrap()];
+    config
 }
 
 /// The keys of the directories where a terminal is registered, in their order.
@@ -113,9 +113,7 @@ async fn the_stand_in_is_let_go_when_the_home_is_back() {
     first.net.shutdown().await;
     drop(first);
     third.until("the terminal that has lost a home", |status| status.registered == 1).await;
-    let mut again = loopback(176, Role::Directory);
-    again.listen = vec![addr.as_str().split_once("/p2p/").unwrap().0.parse().unwrap()];
-    let first = start_on(again).await;
+    let first = start_on(at(176, &addr)).await;
     first.until("the terminal", |status| status.registered == 1).await;
     third.until("the terminal has gone", |status| status.registered == 0).await;
     let only_its_own = |status: &offhook::net::NetStatus| status.links.len() == 2;
@@ -134,48 +132,57 @@ async fn the_stand_in_stays_a_home_until_the_other_one_has_settled() {
     let third = joined(191, &[&first, &second]).await;
     let addr = first.addr().await;
     let entry = [addr.clone(), second.addr().await];
-    let node = Node::start(config(&Party::new(0), &entry, StandIns { settled: NEVER, ..SOON })).await;
-    node.registered(2).await;
+    let hasty = Node::start(config(&Party::new(0), &entry, SOON)).await;
+    let patient = Node::start(config(&Party::new(1), &entry, StandIns { settled: NEVER, ..SOON })).await;
+    for node in [&hasty, &patient] {
+        node.registered(2).await;
+    }
     first.net.shutdown().await;
     drop(first);
-    third.until("the terminal that has lost a home", |status| status.registered == 1).await;
-    let mut again = loopback(179, Role::Directory);
-    again.listen = vec![addr.as_str().split_once("/p2p/").unwrap().0.parse().unwrap()];
-    let first = start_on(again).await;
-    node.registered(3).await;
-    assert_eq!(homes(&node), keys(&[&first, &second, &third]));
+    third.until("the terminals that have lost a home", |status| status.registered == 2).await;
+    let first = start_on(at(179, &addr)).await;
+    first.until("both terminals", |status| status.registered == 2).await;
+    third.until("one has gone", |status| status.registered == 1).await;
+    assert_eq!(homes(&hasty), keys(&[&first, &second]));
+    assert_eq!(homes(&patient), keys(&[&first, &second, &third]));
     // Two of three are enough.
     second.net.shutdown().await;
-    node.registered(2).await;
-    assert_eq!(homes(&node), keys(&[&first, &third]));
+    patient.registered(2).await;
+    assert_eq!(homes(&patient), keys(&[&first, &third]));
 }
 
-#[tokio::test]
-async fn a_node_that_refuses_is_asked_once_and_another_one_stands_in() {
-    let first = directory(192).await;
-    let second = joined(193, &[&first]).await;
-    let mut plan = Plan::new([194; 32]);
+/// A directory that holds no more terminals.
+async fn full(seed: u8) -> Liar {
+    let mut plan = Plan::new([seed; 32]);
     let mut otherwise = plan.script;
     plan.script = Box::new(move |request| match request {
         Request::Register { .. } => Act::Say(Response::Busy),
         other => otherwise(other),
     });
-    let full = Liar::start(plan).await;
+    Liar::start(plan).await
+}
+
+#[tokio::test]
+async fn nodes_that_refuse_are_asked_once_and_another_one_stands_in() {
+    let first = directory(192).await;
+    let second = joined(193, &[&first]).await;
+    let full = [full(194).await, full(196).await];
     let entry = [first.addr().await, second.addr().await];
     let node = Node::start(config(&Party::new(0), &entry, SOON)).await;
     node.registered(2).await;
-    // A contact's directory: so it comes before those that are merely told of.
-    node.net.keep(vec![full.addr.clone()]).await;
-    node.until("it is a candidate", |status| status.dht_nodes == 3).await;
+    // Contacts' directories: so they come before those that are merely told of.
+    node.net.keep(full.iter().map(|full| full.addr.clone()).collect()).await;
+    node.until("they are candidates", |status| status.dht_nodes == 4).await;
     let third = joined(195, &[&first, &second]).await;
     first.net.shutdown().await;
     third.until("the terminal that has lost a home", |status| status.registered == 1).await;
     let asked = |request: &&Request| matches!(request, Request::Register { .. });
-    let times = || full.seen.lock().unwrap().requests.iter().filter(asked).count();
-    assert_eq!(times(), 1);
-    // What it was before, it is again.
-    let kept = |status: &offhook::net::NetStatus| {
-        status.links.iter().any(|link| link.addr == full.addr && link.up && !link.home)
-    };
-    node.until("a contact's directory", kept).await;
+    for full in &full {
+        assert_eq!(full.seen.lock().unwrap().requests.iter().filter(asked).count(), 1);
+        // What it was before, it is again.
+        let kept = |status: &offhook::net::NetStatus| {
+            status.links.iter().any(|link| link.addr == full.addr && link.up && !link.home)
+        };
+        node.until("a contact's directory", kept).await;
+    }
 }
