@@ -16,6 +16,9 @@ pub const MAX_MESSAGE: usize = 16 * 1024;
 /// Longest address in a message, in bytes.
 pub const MAX_ADDR: usize = 256;
 
+/// Other nodes named in one `Welcome`.
+pub const MAX_OTHERS: usize = 4;
+
 /// Record sets in one `Sought`, each of another identity; more claims to one number are noise.
 pub const MAX_SOUGHT: usize = 4;
 
@@ -141,6 +144,11 @@ pub enum Response {
         /// Where the node sees the asker, as a multiaddr.
         #[n(2)]
         observed: Option<String>,
+        /// To `Register`: addresses of other nodes that take terminals, at most [`MAX_OTHERS`], as multiaddrs that end in
+        /// `/p2p`. For the time when this one is dead.
+        #[n(3)]
+        #[cbor(default)]
+        others: Vec<String>,
     },
     /// The terminal acknowledged the packet.
     #[n(1)]
@@ -292,6 +300,15 @@ mod tests {
         let response = Response::Found { set: Some(vec![7; 100]), since: Some(UnixMillis(5)) };
         let bytes = wire::encode(&response);
         assert!(wire::decode::<Response>(&bytes, MAX_MESSAGE).is_ok_and(|back| back == response));
+    }
+
+    #[test]
+    fn a_welcome_need_not_name_others() {
+        let welcome =
+            Response::Welcome { stun: Vec::new(), stun_port: None, observed: None, others: Vec::new() };
+        // [0, {0: []}]
+        let without = [0x82, 0, 0xa1, 0, 0x80];
+        assert!(wire::decode::<Response>(&without, MAX_MESSAGE).is_ok_and(|back| back == welcome));
     }
 
     #[test]

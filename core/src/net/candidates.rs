@@ -1,9 +1,10 @@
-//! Nodes that may become a terminal's home when none of its entry points answers: those of earlier runs, those met in
-//! this one, and those that an invitation link named. They take turns, and none is given up: the network may be back
-//! when all of them have failed many times.
+//! Nodes that may become a terminal's home when an entry point does not answer ([`homes`](super::homes)): those of
+//! earlier runs, those met in this one, those that an invitation link named, and those that a home has told of. They
+//! take turns, and none that was known before is given up: the network may be back when all of them have failed many
+//! times.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use libp2p::Multiaddr;
 
@@ -11,17 +12,15 @@ use super::addr;
 use super::driver::Driver;
 use super::links::{Kind, Link};
 
-/// Candidates tried at a time, while no entry point is up.
-const AT_A_TIME: usize = 3;
-
-/// How long the configured entry points have before candidates are tried.
-const CANDIDATES_AFTER: Duration = Duration::from_secs(3);
-
 /// Entry points taken from one invitation link.
 const MAX_ENTERED: usize = 4;
 
 /// Candidates kept; further ones are not. Those of earlier runs and those met in this one are fewer.
 const MAX_CANDIDATES: usize = 128;
+
+/// No more than so many that the user did not choose are taken on hearsay; a further one takes the place of one that
+/// failed.
+const MAX_HEARSAY: usize = 16;
 
 /// One of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +32,18 @@ pub(super) struct Candidate {
     pub(super) chosen: bool,
     /// How often it failed in a row.
     pub(super) failures: u32,
+    /// It did not take this terminal, and is not to be asked again before.
+    pub(super) again: Option<Instant>,
+}
+
+impl Candidate {
+    fn new(addr: Multiaddr, chosen: bool) -> Self {
+        Self { addr, chosen, failures: 0, again: None }
+    }
+
+    fn is_ready(&self, now: Instant) -> bool {
+        self.again.is_none_or(|again| again <= now)
+    }
 }
 
 /// The candidates that are not being tried, best first.
@@ -44,7 +55,7 @@ pub(super) struct Candidates {
 impl Candidates {
     /// Those of earlier runs, best first.
     pub(super) fn new(remembered: impl IntoIterator<Item = (Multiaddr, bool)>) -> Self {
-        let candidate = |(addr, chosen)| Candidate { addr, chosen, failures: 0 };
+        let candidate = |(addr, chosen)| Candidate::new(addr, chosen);
         Self { waiting: remembered.into_iter().map(candidate).take(MAX_CANDIDATES).collect() }
     }
 
@@ -52,12 +63,18 @@ impl Candidates {
         self.waiting.is_empty()
     }
 
-    /// The one whose turn it is.
-    pub(super) fn next(&mut self) -> Option<Candidate> {
-        self.waiting.pop_front()
+    /// Whether it is the turn of any.
+    pub(super) fn has_ready(&self, now: Instant) -> bool {
+        self.waiting.iter().any(|candidate| candidate.is_ready(now))
     }
 
-    /// Puts one that failed behind the others.
+    /// The one whose turn it is.
+    pub(super) fn next(&mut self, now: Instant) -> Option<Candidate> {
+        let at = self.waiting.iter().position(|candidate| candidate.is_ready(now))?;
+        self.waiting.remove(at)
+    }
+
+    /// Puts one that failed, or that is not needed any more, behind the others.
     pub(super) fn put_back(&mut self, candidate: Candidate) {
         self.remove(&candidate.addr);
         self.waiting.push_back(candidate);
@@ -67,7 +84,7 @@ impl Candidates {
     pub(super) fn prefer(&mut self, addr: Multiaddr) {
         self.remove(&addr);
         self.waiting.truncate(MAX_CANDIDATES - 1);
-        self.waiting.push_front(Candidate { addr, chosen: true, failures: 0 });
+        self.waiting.push_front(Candidate::new(addr, true));
     }
 
     /// It was reached in this run.
@@ -76,8 +93,23 @@ impl Candidates {
             known.addr = addr;
             known.failures = 0;
         } else if self.waiting.len() < MAX_CANDIDATES {
-            self.waiting.push_back(Candidate { addr, chosen: false, failures: 0 });
+            self.waiting.push_back(Candidate::new(addr, false));
         }
+    }
+
+    /// A home has told of it.
+    pub(super) fn told(&mut self, addr: Multiaddr) {
+        if self.waiting.iter().any(|known| same(&known.addr, &addr)) {
+            return;
+        }
+        let unchosen = self.waiting.iter().filter(|known| !known.chosen).count();
+        if unchosen >= MAX_HEARSAY || self.waiting.len() >= MAX_CANDIDATES {
+            let failed = self.waiting.iter().position(|known| !known.chosen && known.failures > 0);
+            if failed.and_then(|at| self.waiting.remove(at)).is_none() {
+                return;
+            }
+        }
+        self.waiting.push_back(Candidate::new(addr, false));
     }
 
     /// What failed before may work now.
@@ -101,14 +133,14 @@ impl Driver {
         let now = Instant::now();
         let addrs: Vec<_> = addrs.into_iter().filter(usable).take(MAX_ENTERED).collect();
         if !addrs.is_empty() && self.seeks_home(now) {
-            self.make_way();
+            self.make_way(now);
         }
         // The first one named is the first one tried.
         for addr in addrs.into_iter().rev() {
             self.links.found = true;
             self.not_private_if_public(&addr);
             if self.seeks_home(now) {
-                self.try_candidate(Candidate { addr, chosen: true, failures: 0 }, now);
+                self.try_candidate(Candidate::new(addr, true), now);
             } else {
                 self.links.candidates.prefer(addr);
             }
@@ -118,48 +150,14 @@ impl Driver {
         self.dirty = true;
     }
 
-    /// Lets those that are being tried, and fail, wait for their next turn.
-    fn make_way(&mut self) {
-        let failing = |link: &mut Link| link.kind == Kind::Candidate && link.is_idle();
-        for Link { addr, chosen, failures, .. } in self.links.all.extract_if(.., failing) {
-            self.links.candidates.put_back(Candidate { addr, chosen, failures });
-        }
-    }
-
-    /// Whether it is time for candidates: no entry point is up, or none that takes this terminal, and the configured ones
-    /// have had their time.
-    fn seeks_home(&self, now: Instant) -> bool {
-        let registers = self.registers();
-        let up = self
-            .links
-            .all
-            .iter()
-            .any(|link| link.is_home() && link.is_up() && (!registers || link.is_open()));
-        let waiting = now.saturating_duration_since(self.links.alone_since) < CANDIDATES_AFTER
-            && self.links.all.iter().any(|link| link.kind == Kind::Entry);
-        !up && !waiting
-    }
-
-    /// Tries candidates while no entry point is up.
-    pub(super) fn try_candidates(&mut self, now: Instant) {
-        if !self.seeks_home(now) {
-            return;
-        }
-        let trying = self.links.all.iter().filter(|link| link.kind == Kind::Candidate).count();
-        for _ in trying..AT_A_TIME {
-            let Some(candidate) = self.links.candidates.next() else { return };
-            self.try_candidate(candidate, now);
-        }
-    }
-
-    fn try_candidate(&mut self, candidate: Candidate, now: Instant) {
+    pub(super) fn try_candidate(&mut self, candidate: Candidate, now: Instant) {
         let longest = self.links.longest_pause();
-        let Candidate { addr, chosen, failures } = candidate;
+        let Candidate { addr, chosen, failures, again: _ } = candidate;
         let peer = addr::last_peer(&addr);
         let known = self.links.all.iter().position(|link| peer.is_some() && link.peer == peer);
         match (known, addr::text(&addr)) {
             (Some(index), _) if self.links.all[index].is_home() => {}
-            // Kept for a contact's sake; now for this terminal's own.
+            // Kept for a contact's sake, or about to be left; now for this terminal's own.
             (Some(index), _) => {
                 let link = &mut self.links.all[index];
                 (link.kind, link.chosen) = (Kind::Candidate, chosen);
@@ -197,14 +195,15 @@ mod tests {
     }
 
     fn ports(candidates: &mut Candidates) -> Vec<String> {
-        std::iter::from_fn(|| candidates.next()).map(|candidate| candidate.addr.to_string()).collect()
+        let now = Instant::now();
+        std::iter::from_fn(|| candidates.next(now)).map(|candidate| candidate.addr.to_string()).collect()
     }
 
     #[test]
     fn those_that_fail_take_turns_and_none_is_lost() {
         let mut candidates = Candidates::new((1..=5).map(|port| (addr(port), true)));
         for turn in 0..100 {
-            let mut candidate = candidates.next().unwrap();
+            let mut candidate = candidates.next(Instant::now()).unwrap();
             assert_eq!(candidate.addr, addr(turn % 5 + 1));
             candidate.failures += 1;
             candidates.put_back(candidate);
@@ -230,11 +229,48 @@ mod tests {
         let at = |port| addr(port).with_p2p(peer).unwrap();
         let mut candidates = Candidates::new([(at(1), true)]);
         candidates.met(at(2));
-        let candidate = candidates.next().unwrap();
+        let candidate = candidates.next(Instant::now()).unwrap();
         assert_eq!((candidate.addr.clone(), candidate.chosen), (at(2), true));
         candidates.met(at(3));
         candidates.put_back(candidate);
         assert_eq!(ports(&mut candidates).len(), 1);
+    }
+
+    #[test]
+    fn one_that_refused_is_passed_over_for_a_while() {
+        let now = Instant::now();
+        let mut candidates = Candidates::new([(addr(1), true), (addr(2), true)]);
+        let again = now + std::time::Duration::from_secs(60);
+        let refused = candidates.next(now).unwrap();
+        candidates.put_back(Candidate { again: Some(again), ..refused });
+        assert_eq!(candidates.next(now).map(|candidate| candidate.addr), Some(addr(2)));
+        // That it is there has never been in doubt.
+        candidates.met(addr(1));
+        assert!(!candidates.has_ready(now) && candidates.next(now).is_none());
+        assert_eq!(candidates.next(again).map(|candidate| candidate.addr), Some(addr(1)));
+    }
+
+    #[test]
+    fn hearsay_takes_the_place_of_nobody_but_those_that_failed() {
+        let mut candidates = Candidates::new([(addr(1), true), (addr(2), false)]);
+        candidates.put_back(Candidate { failures: 9, ..Candidate::new(addr(1), true) });
+        (2..100).for_each(|port| candidates.told(addr(port)));
+        let known: Vec<_> = (2..100).take(MAX_HEARSAY).chain([1]).map(addr).collect();
+        let known_now = |candidates: &Candidates| {
+            let mut addrs: Vec<_> = candidates.waiting.iter().map(|known| known.addr.clone()).collect();
+            addrs.sort();
+            addrs
+        };
+        let sorted = |mut addrs: Vec<Multiaddr>| {
+            addrs.sort();
+            addrs
+        };
+        assert_eq!(known_now(&candidates), sorted(known.clone()));
+        candidates.put_back(Candidate { failures: 1, ..Candidate::new(addr(5), false) });
+        candidates.told(addr(500));
+        candidates.told(addr(501));
+        let known = known.into_iter().map(|known| if known == addr(5) { addr(500) } else { known });
+        assert_eq!(known_now(&candidates), sorted(known.collect()));
     }
 
     #[test]

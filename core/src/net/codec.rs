@@ -8,7 +8,8 @@ use libp2p::StreamProtocol;
 use libp2p::request_response;
 use minicbor::{Decode, Encode};
 pub(super) use offhook_proto::service::{
-    MAX_ADDR, MAX_MESSAGE, MAX_SOUGHT, MAX_SOUGHT_BYTES, Refusal, Request, Response, Sought, SoughtSet, Want,
+    MAX_ADDR, MAX_MESSAGE, MAX_OTHERS, MAX_SOUGHT, MAX_SOUGHT_BYTES, Refusal, Request, Response, Sought,
+    SoughtSet, Want,
 };
 use offhook_proto::wire;
 

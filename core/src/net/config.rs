@@ -71,6 +71,29 @@ pub struct NetConfig {
     pub dns: Option<SocketAddr>,
     /// Bounds on what strangers can make this node hold or do.
     pub limits: Limits,
+    /// When a terminal replaces an entry point that is dead.
+    pub stand_ins: StandIns,
+}
+
+/// When a terminal that has lost one of several entry points gets another one in its stead, and lets it go again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StandIns {
+    /// How long an entry point has been missing by then: longer than a restart takes.
+    pub after: Duration,
+    /// How long it has been back when the stand-in is let go.
+    pub settled: Duration,
+    /// How long the connection with the stand-in is kept from then on: a record that still names it may be in use.
+    pub farewell: Duration,
+}
+
+impl Default for StandIns {
+    fn default() -> Self {
+        Self {
+            after: Duration::from_secs(10),
+            settled: Duration::from_secs(60),
+            farewell: Duration::from_secs(30),
+        }
+    }
 }
 
 impl NetConfig {
@@ -92,6 +115,7 @@ impl NetConfig {
             relay: None,
             dns: None,
             limits: Limits::for_role(role),
+            stand_ins: StandIns::default(),
         }
     }
 }
@@ -111,6 +135,7 @@ impl fmt::Debug for NetConfig {
             .field("stun", &self.stun)
             .field("relay", &self.relay)
             .field("limits", &self.limits)
+            .field("stand_ins", &self.stand_ins)
             .finish_non_exhaustive()
     }
 }

@@ -24,7 +24,8 @@ pub enum NetEvent {
         /// Its key.
         node: TerminalId,
     },
-    /// The connection to an entry point is lost; it is being tried again.
+    /// The connection to an entry point is lost, and is being tried again; or one that stood in for another is not needed
+    /// any more.
     EntryDown {
         /// As configured, or as remembered.
         addr: NodeAddr,

@@ -18,7 +18,7 @@ use offhook_proto::number::NodeAddr;
 use tracing::{debug, info, warn};
 
 use super::addr;
-use super::candidates::{Candidate, Candidates};
+use super::candidates::Candidates;
 use super::client::RequestError;
 use super::codec::{Request, Response};
 use super::config::Role;
@@ -46,12 +46,6 @@ const REGISTER_FULL: Duration = Duration::from_secs(60);
 const REGISTER_BROKEN: Duration = Duration::from_secs(5);
 const REGISTER_REFUSED: Duration = Duration::from_secs(600);
 
-/// Kept directories at a time; further ones are not kept.
-const MAX_KEPT: usize = 8;
-
-/// A candidate that fails this often in a row makes room for the next one, if there is another.
-const CANDIDATE_TRIES: u32 = 2;
-
 /// STUN servers taken from one directory's welcome.
 const MAX_STUN: usize = 4;
 
@@ -64,6 +58,8 @@ pub(super) enum Kind {
     Candidate,
     /// The engine wants it, for a contact's sake; not registered there.
     Kept,
+    /// It was a home. Packets may still come through it until then.
+    Leaving { until: Instant },
 }
 
 /// See the [module](self)'s diagram.
@@ -79,15 +75,19 @@ pub(super) struct Link {
     pub(super) addr: Multiaddr,
     pub(super) peer: Option<PeerId>,
     pub(super) kind: Kind,
-    /// Whether the user chose it; see [`Candidate::chosen`].
+    /// Whether the engine wants it for a contact's sake, too.
+    pub(super) contact: bool,
+    /// Whether the user chose it; see [`Candidate::chosen`](super::candidates::Candidate::chosen).
     pub(super) chosen: bool,
     pub(super) state: State,
     pub(super) renewal: Renewal,
     pub(super) failures: u32,
     pub(super) registered: bool,
+    /// Since when, without a break.
+    pub(super) registered_since: Option<Instant>,
     /// It does nothing for terminals.
     declined: bool,
-    register_again: Option<Instant>,
+    pub(super) register_again: Option<Instant>,
     /// When to ask for a ticket for its relays.
     pub(super) ticket_again: Option<Instant>,
     /// Its address in use, ending in `/p2p`. What relayed addresses begin with.
@@ -106,11 +106,13 @@ impl Link {
             peer: addr::last_peer(&addr),
             addr,
             kind,
+            contact: kind == Kind::Kept,
             chosen: kind == Kind::Entry,
             state: State::Idle { until: now },
             renewal: Renewal::None,
             failures: 0,
             registered: false,
+            registered_since: None,
             declined: false,
             register_again: None,
             ticket_again: None,
@@ -145,7 +147,15 @@ impl Link {
     pub(super) fn is_home(&self) -> bool {
         match self.kind {
             Kind::Entry | Kind::Candidate => true,
-            Kind::Kept => false,
+            Kind::Kept | Kind::Leaving { .. } => false,
+        }
+    }
+
+    /// When it will be left, if it was a home.
+    pub(super) fn leaving(&self) -> Option<Instant> {
+        match self.kind {
+            Kind::Leaving { until } => Some(until),
+            Kind::Entry | Kind::Candidate | Kind::Kept => None,
         }
     }
 
@@ -163,13 +173,18 @@ impl Link {
         // A name may lead to another node the next time.
         self.peer = addr::last_peer(&self.addr);
         self.base = None;
-        self.registered = false;
+        self.no_home();
+    }
+
+    /// This terminal is not to be reached through it; answers its reservation.
+    pub(super) fn no_home(&mut self) -> Option<ListenerId> {
+        (self.registered, self.registered_since) = (false, None);
         self.declined = false;
         self.register_again = None;
         self.ticket_again = None;
-        self.reservation = None;
         self.reserved = false;
         self.reserve_again = None;
+        self.reservation.take()
     }
 }
 
@@ -183,6 +198,10 @@ pub(super) struct Links {
     /// reached is no reason to publish one's own address.
     pub(super) found: bool,
     pub(super) alone_since: Instant,
+    /// Since when there have been fewer homes than are wanted.
+    pub(super) short_since: Option<Instant>,
+    /// When the homes were last asked whom else they know.
+    pub(super) asked: Option<Instant>,
 }
 
 impl Links {
@@ -196,7 +215,7 @@ impl Links {
         let all: Vec<_> =
             entry.into_iter().map(|(name, addr)| Link::new(name, addr, Kind::Entry, now)).collect();
         let found = !all.is_empty() || !candidates.is_empty();
-        Self { all, candidates, known, found, alone_since: now }
+        Self { all, candidates, known, found, alone_since: now, short_since: None, asked: None }
     }
 
     /// A node that serves others was reached.
@@ -271,9 +290,9 @@ impl Links {
 }
 
 impl Driver {
-    /// Dials what is due, registers and reserves again, and turns to candidates.
+    /// Dials what is due, registers and reserves again, and sees that there are as many homes as are wanted.
     pub(super) fn tick_links(&mut self, now: Instant) {
-        self.try_candidates(now);
+        self.tick_homes(now);
         // A contact's record or a link may name this very node.
         let me = *self.swarm.local_peer_id();
         self.links.all.retain(|link| link.peer != Some(me));
@@ -388,19 +407,16 @@ impl Driver {
         let longest = self.links.longest_pause();
         let link = &mut self.links.all[index];
         link.back_off(longest, now);
-        let spent = link.kind == Kind::Candidate && link.failures >= CANDIDATE_TRIES;
         if self.private.turned_down() && link.kind == Kind::Entry {
             warn!("an entry point's name stands for a private address: allow private addresses to use it");
         }
         if matches!(error, DialError::LocalPeerId { .. }) {
             self.links.all.remove(index);
-        } else if spent && !self.links.candidates.is_empty() {
-            let Link { addr, chosen, failures, .. } = self.links.all.remove(index);
-            self.links.candidates.put_back(Candidate { addr, chosen, failures });
         }
     }
 
     pub(super) fn on_link_disconnected(&mut self, peer: PeerId, now: Instant) {
+        self.links.all.retain(|link| link.peer != Some(peer) || link.leaving().is_none());
         for index in 0..self.links.all.len() {
             let link = &mut self.links.all[index];
             if link.peer != Some(peer) {
@@ -459,21 +475,23 @@ impl Driver {
     pub(super) fn on_registered(&mut self, peer: PeerId, result: Result<Response, RequestError>) {
         let terminal = self.registers();
         let remote = self.peers.get(&peer).and_then(|state| state.direct()).and_then(addr::ip_of);
-        let found = self.links.all.iter().position(|link| link.peer == Some(peer) && link.is_up());
-        let Some(index) = found else { return };
+        let asked = |link: &Link| link.peer == Some(peer) && link.is_up() && link.is_home();
+        let Some(index) = self.links.all.iter().position(asked) else { return };
         let link = &mut self.links.all[index];
         self.dirty = true;
         match result {
-            Ok(Response::Welcome { stun, stun_port, .. }) => {
+            Ok(Response::Welcome { stun, stun_port, others, .. }) => {
                 link.stun = stun_servers(&stun, stun_port, remote, self.private.allowed());
                 link.declined = false;
                 let news = link.registered != terminal || !terminal;
                 link.registered = terminal;
+                link.registered_since = terminal.then(|| link.registered_since.unwrap_or_else(Instant::now));
                 let (addr, node) = (link.name.clone(), addr::terminal_of(&peer));
                 if let Some(node) = node.filter(|_| news) {
                     self.tell(NetEvent::EntryUp { addr, node });
                 }
                 self.ask_ticket(index);
+                self.on_others(&others);
             }
             Ok(Response::Busy) | Err(RequestError::Busy) => {
                 link.register_again = Some(Instant::now() + REGISTER_FULL);
@@ -502,41 +520,6 @@ impl Driver {
                 self.held_tickets.forget(&peer);
             }
         }
-    }
-
-    /// Replaces the kept directories.
-    pub(super) fn keep_links(&mut self, addrs: Vec<Multiaddr>) {
-        let now = Instant::now();
-        let wanted: Vec<_> = addrs
-            .into_iter()
-            .filter(|addr| {
-                addr::last_peer(addr).is_some() && !addr::is_relayed(addr) && !addr::is_peer_only(addr)
-            })
-            .filter(|addr| self.private.permits(addr))
-            .take(MAX_KEPT)
-            .collect();
-        let gone: Vec<_> = self
-            .links
-            .all
-            .extract_if(.., |link| link.kind == Kind::Kept && !wanted.contains(&link.addr))
-            .filter_map(|link| link.peer)
-            .collect();
-        for peer in gone {
-            self.refresh_hold(peer);
-        }
-        for addr in wanted {
-            // A contact's directory on the internet: so this is no network of its own.
-            self.links.found |= addr::is_public(&addr);
-            self.not_private_if_public(&addr);
-            let known =
-                self.links.all.iter().any(|link| link.addr == addr || link.peer == addr::last_peer(&addr));
-            if let Some(name) = addr::text(&addr).filter(|_| !known) {
-                self.links.all.push(Link::new(name, addr, Kind::Kept, now));
-            }
-        }
-        // At once: somebody may be waiting to dial.
-        self.tick_links(now);
-        self.dirty = true;
     }
 
     /// The host's addresses have changed, or it has slept: what worked before may have failed, and what failed before

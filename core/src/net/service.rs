@@ -147,7 +147,7 @@ impl Driver {
     pub(super) fn serve(&mut self, peer: PeerId, request: Request, channel: ResponseChannel<Response>) {
         match request {
             Request::Hello => {
-                let welcome = self.welcome(&peer);
+                let welcome = self.welcome(&peer, Vec::new());
                 self.respond(channel, welcome);
             }
             Request::Register { cert } => {
@@ -185,7 +185,7 @@ impl Driver {
         self.metrics.count(request, outcome(response));
     }
 
-    fn welcome(&self, peer: &PeerId) -> Response {
+    fn welcome(&self, peer: &PeerId, others: Vec<String>) -> Response {
         let port = self.stun_port;
         let ips = self.external.iter().filter_map(addr::ip_of);
         let mut stun: Vec<_> = ips.filter_map(|ip| port.map(|port| (ip, port))).collect();
@@ -197,6 +197,7 @@ impl Driver {
             stun: stun.into_iter().take(MAX_STUN).map(text).collect(),
             stun_port: port,
             observed: observed.filter(|text| text.len() <= MAX_ADDR),
+            others,
         }
     }
 
@@ -221,7 +222,7 @@ impl Driver {
         self.service.identities.insert(peer, cert.identity);
         self.refresh_hold(peer);
         self.dirty = true;
-        self.welcome(&peer)
+        self.welcome(&peer, self.others(&peer))
     }
 
     fn on_forward(&mut self, peer: PeerId, parcel: Parcel, channel: ResponseChannel<Response>) {

@@ -72,6 +72,11 @@ impl Warm {
         self.wanted.contains_key(peer) || self.guests.contains_key(peer)
     }
 
+    /// Those with whom the connection is kept.
+    pub(super) fn peers(&self) -> impl Iterator<Item = PeerId> {
+        self.wanted.keys().chain(self.guests.keys()).copied()
+    }
+
     /// How many connections are up.
     pub(super) fn up(&self) -> usize {
         self.wanted.values().filter(|wanted| wanted.up.is_some()).count() + self.guests.len()

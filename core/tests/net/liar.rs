@@ -145,7 +145,7 @@ impl Plan {
 }
 
 pub fn welcome() -> Response {
-    Response::Welcome { stun: Vec::new(), stun_port: None, observed: None }
+    Response::Welcome { stun: Vec::new(), stun_port: None, observed: None, others: Vec::new() }
 }
 
 impl Liar {

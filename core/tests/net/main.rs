@@ -16,5 +16,6 @@ mod private;
 mod records;
 mod restart;
 mod signalling;
+mod stand_ins;
 mod stun;
 mod tickets;

@@ -81,7 +81,7 @@ pub fn response(bytes: &[u8]) -> Option<Response> {
 pub fn honest(request: &Request, record: impl Fn(&[u8; 32]) -> Option<Vec<u8>>) -> Response {
     match request {
         Request::Hello | Request::Register { .. } => {
-            Response::Welcome { stun: Vec::new(), stun_port: None, observed: None }
+            Response::Welcome { stun: Vec::new(), stun_port: None, observed: None, others: Vec::new() }
         }
         Request::Forward { .. } | Request::Deliver { .. } => Response::Delivered,
         Request::Find { key } => Response::Found { set: record(key), since: Some(UnixMillis(1)) },

@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use offhook_tests::call::{STEP, ring, ring_in_the_end};
-use offhook_tests::lab::{Nat, Pair};
+use offhook_tests::lab::{Mesh, Nat, Pair};
 use offhook_tests::phone::{Account, Directory, DirectoryPlan, Terminal, TerminalPlan};
+use offhook_tests::program::ProgramError;
 
 use crate::{NOTICED, Outcome, Trio};
 
@@ -47,9 +48,14 @@ fn a_directory_forgets_a_killed_terminal() -> Outcome {
     let Trio { directory, ada: _ada, mut bob } = Trio::start()?;
     assert_eq!(directory.health(None)?["registered"], 2);
     bob.process.kill();
-    let end = Instant::now() + NOTICED;
-    while directory.health(None)?["registered"] != 1 {
-        assert!(Instant::now() < end, "the dead terminal is still registered after {NOTICED:?}");
+    until("it has forgotten the dead terminal", NOTICED, || Ok(directory.health(None)?["registered"] == 1))
+}
+
+/// Asks again and again.
+fn until(what: &str, longest: Duration, mut holds: impl FnMut() -> Result<bool, ProgramError>) -> Outcome {
+    let end = Instant::now() + longest;
+    while !holds()? {
+        assert!(Instant::now() < end, "waited {longest:?} in vain: {what}");
         std::thread::sleep(Duration::from_millis(100));
     }
     Ok(())
@@ -61,6 +67,34 @@ fn a_terminal_is_reachable_after_a_restart_of_its_directory() -> Outcome {
     scene.directory.process.kill();
     scene.directory.restart(Some(&scene.pair.directory))?;
     ring_in_the_end(&mut scene.ada, &mut scene.bob, NOTICED)?;
+    Ok(())
+}
+
+/// One of a terminal's two directories dies, and then the other one; it was never told of the third.
+#[test]
+fn a_terminal_whose_directories_die_one_by_one_is_reachable_through_another() -> Outcome {
+    let mesh = Mesh::new("onebyone", 3, 20)?;
+    let mut directories: Vec<Directory> = Vec::new();
+    for host in &mesh.servers {
+        let entry = directories.iter().map(Directory::address).collect();
+        directories.push(Directory::start(Some(host), DirectoryPlan { entry, ..DirectoryPlan::default() })?);
+    }
+    let [ada, bob] = Account::create_all(["ada", "bob"])?;
+    let plan = |entry: &[Directory]| TerminalPlan {
+        entry: entry.iter().map(Directory::address).collect(),
+        ..TerminalPlan::default()
+    };
+    let mut ada = Terminal::online(ada, Some(&mesh.a), plan(&directories[2..]))?;
+    let mut bob = Terminal::online(bob, Some(&mesh.b), plan(&directories[..2]))?;
+    until("it has two homes", NOTICED, || Ok(bob.status()?.number("directories") == 2))?;
+    let third = |directories: &[Directory]| directories[2].health(Some(&mesh.servers[2]));
+    assert_eq!(third(&directories)?["registered"], 1);
+    directories[0].process.kill();
+    let noticed_and_replaced = 2 * NOTICED;
+    until("the third one is home", noticed_and_replaced, || Ok(third(&directories)?["registered"] == 2))?;
+    until("it has two homes again", NOTICED, || Ok(bob.status()?.number("directories") == 2))?;
+    directories[1].process.kill();
+    ring_in_the_end(&mut ada, &mut bob, NOTICED)?;
     Ok(())
 }
 
