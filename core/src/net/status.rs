@@ -6,6 +6,7 @@ use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 use offhook_proto::identity::TerminalId;
 use offhook_proto::number::NodeAddr;
+use offhook_proto::record::MAX_ADDRS;
 use prometheus_client::metrics::gauge::Gauge;
 
 use super::addr;
@@ -53,8 +54,8 @@ pub struct LinkStatus {
     pub reserved: bool,
 }
 
-/// Addresses published at most, and of one directory.
-const MAX_PUBLISHED: usize = 8;
+/// Addresses published at most: a record holds as many ([`MAX_ADDRS`]).
+const MAX_PUBLISHED: usize = MAX_ADDRS;
 
 impl Driver {
     /// Makes the snapshot anew.
@@ -132,8 +133,9 @@ impl Driver {
             }
             (false, _) => Vec::new(),
         };
+        // However many are configured: those through directories are the ones that work behind NATs.
+        addrs.truncate(MAX_PUBLISHED.saturating_sub(relayed.len()));
         addrs.extend(relayed);
-        addrs.truncate(MAX_PUBLISHED);
         addrs
     }
 }

@@ -201,3 +201,17 @@ async fn a_terminal_that_ever_knew_a_node_publishes_no_address_of_its_own() {
     assert_eq!(node.net.status().links.len(), 1, "a private address was taken from others");
     assert_eq!(lan.net.status().peers, 0);
 }
+
+#[tokio::test]
+async fn however_many_own_addresses_are_published_the_way_through_the_directory_is() {
+    let directory = directory(236).await;
+    let mut config = config(&Party::new(0), &[directory.addr().await], None);
+    (config.publish_direct, config.allow_private) = (true, Some(true));
+    config.external =
+        (1..=20).map(|n| format!("/ip4/192.0.2.{n}/udp/4001/quic-v1").parse().unwrap()).collect();
+    let node = Node::start(config).await;
+    let status = node
+        .until("a relayed address", |status| status.addresses.iter().any(|addr| addr.relay().is_some()))
+        .await;
+    assert_eq!(status.addresses.iter().filter(|addr| addr.relay().is_none()).count(), 15);
+}
