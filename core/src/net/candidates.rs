@@ -18,8 +18,7 @@ const MAX_ENTERED: usize = 4;
 /// Candidates kept; further ones are not. Those of earlier runs and those met in this one are fewer.
 const MAX_CANDIDATES: usize = 128;
 
-/// No more than so many that the user did not choose are taken on hearsay; a further one takes the place of one that
-/// failed.
+/// No more than so many are known by hearsay alone; a further one takes the place of one of them that failed.
 const MAX_HEARSAY: usize = 16;
 
 /// One of them.
@@ -50,13 +49,16 @@ impl Candidate {
 #[derive(Default)]
 pub(super) struct Candidates {
     waiting: VecDeque<Candidate>,
+    /// Those known by hearsay alone: a home has told of them, and nobody has reached them yet.
+    hearsay: Vec<Multiaddr>,
 }
 
 impl Candidates {
     /// Those of earlier runs, best first.
     pub(super) fn new(remembered: impl IntoIterator<Item = (Multiaddr, bool)>) -> Self {
         let candidate = |(addr, chosen)| Candidate::new(addr, chosen);
-        Self { waiting: remembered.into_iter().map(candidate).take(MAX_CANDIDATES).collect() }
+        let waiting = remembered.into_iter().map(candidate).take(MAX_CANDIDATES).collect();
+        Self { waiting, hearsay: Vec::new() }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -83,12 +85,14 @@ impl Candidates {
     /// A link that the user dialled names it: it is the next.
     pub(super) fn prefer(&mut self, addr: Multiaddr) {
         self.remove(&addr);
+        self.hearsay.retain(|told| !same(told, &addr));
         self.waiting.truncate(MAX_CANDIDATES - 1);
         self.waiting.push_front(Candidate::new(addr, true));
     }
 
     /// It was reached in this run.
     pub(super) fn met(&mut self, addr: Multiaddr) {
+        self.hearsay.retain(|told| !same(told, &addr));
         if let Some(known) = self.waiting.iter_mut().find(|known| same(&known.addr, &addr)) {
             known.addr = addr;
             known.failures = 0;
@@ -102,13 +106,13 @@ impl Candidates {
         if self.waiting.iter().any(|known| same(&known.addr, &addr)) {
             return;
         }
-        let unchosen = self.waiting.iter().filter(|known| !known.chosen).count();
-        if unchosen >= MAX_HEARSAY || self.waiting.len() >= MAX_CANDIDATES {
-            let failed = self.waiting.iter().position(|known| !known.chosen && known.failures > 0);
-            if failed.and_then(|at| self.waiting.remove(at)).is_none() {
-                return;
-            }
+        if self.hearsay.len() >= MAX_HEARSAY || self.waiting.len() >= MAX_CANDIDATES {
+            let is_hearsay = |known: &Candidate| self.hearsay.iter().any(|told| same(told, &known.addr));
+            let failed = self.waiting.iter().position(|known| known.failures > 0 && is_hearsay(known));
+            let Some(gone) = failed.and_then(|at| self.waiting.remove(at)) else { return };
+            self.hearsay.retain(|told| !same(told, &gone.addr));
         }
+        self.hearsay.push(addr.clone());
         self.waiting.push_back(Candidate::new(addr, false));
     }
 
@@ -255,7 +259,7 @@ mod tests {
         let mut candidates = Candidates::new([(addr(1), true), (addr(2), false)]);
         candidates.put_back(Candidate { failures: 9, ..Candidate::new(addr(1), true) });
         (2..100).for_each(|port| candidates.told(addr(port)));
-        let known: Vec<_> = (2..100).take(MAX_HEARSAY).chain([1]).map(addr).collect();
+        let known: Vec<_> = (2..100).take(MAX_HEARSAY + 1).chain([1]).map(addr).collect();
         let known_now = |candidates: &Candidates| {
             let mut addrs: Vec<_> = candidates.waiting.iter().map(|known| known.addr.clone()).collect();
             addrs.sort();
@@ -266,11 +270,14 @@ mod tests {
             addrs
         };
         assert_eq!(known_now(&candidates), sorted(known.clone()));
+        // Neither what was known before nor what has been reached gives way.
+        candidates.put_back(Candidate { failures: 9, ..Candidate::new(addr(2), false) });
+        candidates.met(addr(4));
+        candidates.put_back(Candidate { failures: 1, ..Candidate::new(addr(4), false) });
         candidates.put_back(Candidate { failures: 1, ..Candidate::new(addr(5), false) });
-        candidates.told(addr(500));
-        candidates.told(addr(501));
-        let known = known.into_iter().map(|known| if known == addr(5) { addr(500) } else { known });
-        assert_eq!(known_now(&candidates), sorted(known.collect()));
+        (500..510).for_each(|port| candidates.told(addr(port)));
+        let known = known.into_iter().map(|known| if known == addr(5) { addr(501) } else { known });
+        assert_eq!(known_now(&candidates), sorted(known.chain([addr(500)]).collect()));
     }
 
     #[test]
