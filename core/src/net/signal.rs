@@ -1,7 +1,7 @@
 //! Getting a sealed packet to a terminal by whichever way is first.
 //!
-//! The ways, in the order in which they are tried, each starting when the one before has failed or after a short
-//! head start: a connection to the terminal itself; a connected directory of its own; another of its directories,
+//! The ways, in the order in which they are tried, each starting when the one before has failed or after a head start, which is
+//! short if that one has to connect first: a record may name many nodes that are long gone. A connection to the terminal itself; a connected directory of its own; another of its directories,
 //! or its own address, connecting first; its directory by way of ours. The callee drops what comes twice.
 
 use std::collections::HashMap;
@@ -25,14 +25,21 @@ use super::command::Command;
 /// Addresses of a target looked at.
 const MAX_ADDRS: usize = 16;
 
-/// Ways tried.
-const MAX_WAYS: usize = 8;
+/// Ways tried: one for each address, and those by way of our directories.
+const MAX_WAYS: usize = 20;
 
 /// The head start of a way before the next one is tried too.
 const HEAD_START: Duration = Duration::from_millis(200);
 
+/// The same if both have to connect first. Sixteen of them that lead nowhere cost 80 ms.
+const CONNECTING_HEAD_START: Duration = Duration::from_millis(5);
+
 /// After this the packet is undeliverable.
 const GIVE_UP: Duration = Duration::from_secs(5);
+
+/// When connections broke under the packet, which says nothing about the terminal, all ways are tried again after this, so often.
+const AGAIN: Duration = Duration::from_millis(250);
+const TIMES_AGAIN: usize = 2;
 
 /// Ways that worked, remembered for terminals written to lately.
 const MAX_REMEMBERED: usize = 256;
@@ -138,15 +145,19 @@ pub(super) async fn signal(
     if blob.len() > MAX_BLOB_BYTES {
         return Err(SignalError::TooLong(blob.len()));
     }
-    let mut ways = ways(client, &target).await;
-    if let Some(way) = good.get(&target.terminal, Instant::now())
-        && let Some(index) = ways.iter().position(|known| known.node == way.node && known.hop == way.hop)
-    {
-        ways.swap(0, index);
-    }
-    ways.truncate(MAX_WAYS);
-    let race = race(client, target.terminal, ways.into(), &blob);
-    let outcome = tokio::time::timeout(GIVE_UP, race).await.unwrap_or(Err(SignalError::NotReachable));
+    let delivery = async {
+        for _ in 0..=TIMES_AGAIN {
+            match race(client, target.terminal, best_ways(client, good, &target).await, &blob).await {
+                Ok(way) => return Ok(way),
+                Err(Miss::Broken) => tokio::time::sleep(AGAIN).await,
+                Err(Miss::NotThere) => return Err(SignalError::NotReachable),
+                Err(Miss::Busy) => return Err(SignalError::Busy),
+                Err(Miss::Stopped) => return Err(SignalError::Stopped),
+            }
+        }
+        Err(SignalError::NotReachable)
+    };
+    let outcome = tokio::time::timeout(GIVE_UP, delivery).await.unwrap_or(Err(SignalError::NotReachable));
     match outcome {
         Ok(way) => {
             // Answers come back over the connection to that node.
@@ -161,17 +172,39 @@ pub(super) async fn signal(
     }
 }
 
+/// Why a way failed, or all; the last that holds for any of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Miss {
+    /// The terminal is not there, as far as can be told this way.
+    NotThere,
+    /// The connection broke, or nothing came back.
+    Broken,
+    Busy,
+    Stopped,
+}
+
+/// The ways to a target, the one that was good the last time first.
+async fn best_ways(client: &Client, good: &GoodWays, target: &SignalTarget) -> VecDeque<Way> {
+    let mut ways = ways(client, target).await;
+    if let Some(way) = good.get(&target.terminal, Instant::now())
+        && let Some(index) = ways.iter().position(|known| known.node == way.node && known.hop == way.hop)
+    {
+        ways.swap(0, index);
+    }
+    ways.truncate(MAX_WAYS);
+    ways.into()
+}
+
 /// Tries the ways one after another, each with a head start; the first delivery wins.
-async fn race(
-    client: &Client,
-    to: TerminalId,
-    mut ways: VecDeque<Way>,
-    blob: &[u8],
-) -> Result<Way, SignalError> {
+async fn race(client: &Client, to: TerminalId, mut ways: VecDeque<Way>, blob: &[u8]) -> Result<Way, Miss> {
     let mut running = FuturesUnordered::new();
-    let mut worst = SignalError::NotReachable;
+    let mut worst = Miss::NotThere;
+    let mut pause = HEAD_START;
     loop {
         if let Some(way) = ways.pop_front() {
+            // Before one that connects just as this one does.
+            let alike = !way.addrs.is_empty() && ways.front().is_some_and(|next| !next.addrs.is_empty());
+            pause = if alike { CONNECTING_HEAD_START } else { HEAD_START };
             running.push(try_way(client, to, way, blob.to_vec()));
         } else if running.is_empty() {
             return Err(worst);
@@ -180,21 +213,20 @@ async fn race(
             if ways.is_empty() {
                 std::future::pending::<()>().await;
             }
-            tokio::time::sleep(HEAD_START).await;
+            tokio::time::sleep(pause).await;
         };
         tokio::select! {
             Some(result) = running.next() => match result {
                 Ok(way) => return Ok(way),
-                Err(SignalError::Stopped) => return Err(SignalError::Stopped),
-                Err(SignalError::Busy) => worst = SignalError::Busy,
-                Err(SignalError::NotReachable | SignalError::TooLong(_)) => {}
+                Err(Miss::Stopped) => return Err(Miss::Stopped),
+                Err(miss @ (Miss::NotThere | Miss::Broken | Miss::Busy)) => worst = worst.max(miss),
             },
             () = head_start => {}
         }
     }
 }
 
-async fn try_way(client: &Client, to: TerminalId, way: Way, blob: Vec<u8>) -> Result<Way, SignalError> {
+async fn try_way(client: &Client, to: TerminalId, way: Way, blob: Vec<u8>) -> Result<Way, Miss> {
     let request = match &way.hop {
         Hop::Straight => Request::Deliver { blob, origin: None },
         Hop::Directory => Request::Forward { to, blob, next: None, origin: None },
@@ -202,7 +234,7 @@ async fn try_way(client: &Client, to: TerminalId, way: Way, blob: Vec<u8>) -> Re
     };
     match client.request(way.node, way.addrs.clone(), request, GIVE_UP).await {
         Ok(Response::Delivered) => Ok(way),
-        Ok(Response::Busy) | Err(RequestError::Busy) => Err(SignalError::Busy),
+        Ok(Response::Busy) | Err(RequestError::Busy) => Err(Miss::Busy),
         Ok(
             Response::Welcome { .. }
             | Response::NotConnected
@@ -212,16 +244,15 @@ async fn try_way(client: &Client, to: TerminalId, way: Way, blob: Vec<u8>) -> Re
             | Response::Published { .. }
             | Response::Ticket(_)
             | Response::Refused { .. },
-        ) => Err(SignalError::NotReachable),
-        Err(RequestError::Stopped) => Err(SignalError::Stopped),
-        Err(
-            error @ (RequestError::Unreachable
-            | RequestError::Timeout
-            | RequestError::Broken
-            | RequestError::Unsupported),
-        ) => {
+        ) => Err(Miss::NotThere),
+        Err(RequestError::Stopped) => Err(Miss::Stopped),
+        Err(error @ (RequestError::Timeout | RequestError::Broken)) => {
             debug!(%error, "a way to the terminal failed");
-            Err(SignalError::NotReachable)
+            Err(Miss::Broken)
+        }
+        Err(error @ (RequestError::Unreachable | RequestError::Unsupported)) => {
+            debug!(%error, "a way to the terminal failed");
+            Err(Miss::NotThere)
         }
     }
 }

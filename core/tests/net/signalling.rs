@@ -1,6 +1,7 @@
 //! Passing packets on.
 
 use offhook::net::{NetEvent, Reach, SignalError, SignalTarget};
+use offhook::proto::identity::TerminalKey;
 use offhook::proto::record::CheckedSet;
 use offhook::proto::signalling::MAX_BLOB_BYTES;
 
@@ -195,4 +196,27 @@ async fn kept_directories_are_connected_but_not_registered_with() {
     assert_eq!(home.net.status().registered, 1);
     node.net.keep(Vec::new()).await;
     node.until("it is let go", |status| status.links.len() == 1).await;
+}
+
+/// A record may name directories that are long gone, and the only one that is left as the last.
+#[tokio::test]
+async fn a_packet_arrives_though_fifteen_addresses_lead_nowhere() {
+    let (first, second) = (directory(239).await, directory(240).await);
+    let (alice, bob) = (Party::new(0), Party::new(1));
+    let mut alice_node = online(&alice, &[first.addr().await]).await;
+    let bob_node = online(&bob, &[second.addr().await]).await;
+    // A host that takes packets and says nothing.
+    let silence = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = silence.local_addr().unwrap().port();
+    let alice_id = alice.terminal.public();
+    let nowhere = (0..15).map(|n| {
+        let gone = TerminalKey::from_seed([200 + n; 32]).public().to_peer_id();
+        let addr =
+            format!("/ip4/127.0.0.1/udp/{port}/quic-v1/p2p/{gone}/p2p-circuit/p2p/{}", alice_id.to_peer_id());
+        addr.parse().unwrap()
+    });
+    let addrs: Vec<_> = nowhere.chain(alice_node.net.addresses().into_iter().take(1)).collect();
+    let target = SignalTarget { terminal: alice_id, addrs, via: None, reach: Reach::Open };
+    bob_node.net.signal(target, b"invite".to_vec()).await.unwrap();
+    assert_eq!(alice_node.packet().await.blob, b"invite");
 }
