@@ -235,6 +235,12 @@ impl Dialog {
         self.held.first().map_or(self.received, |seq| seq - 1)
     }
 
+    /// The same, for a packet without a number that goes now: what is due need not go by itself.
+    pub fn acknowledge_along(&mut self) -> u32 {
+        (self.ack_due, self.ack_at) = (false, None);
+        self.ack()
+    }
+
     /// Messages waiting for an acknowledgement.
     #[must_use]
     pub fn unacked(&self) -> usize {

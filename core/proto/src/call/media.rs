@@ -66,25 +66,29 @@ impl Calls {
         Ok(())
     }
 
-    /// Datagrams of the QUIC handshake to be carried through signalling, in one packet. May be lost.
+    /// Datagrams of the QUIC handshake to be carried through signalling, in one packet. May be lost, as are those beyond the
+    /// budget.
     ///
     /// # Errors
     /// [`CallError::UnknownLeg`], [`CallError::WrongState`] before our parameters were sent,
-    /// [`CallError::QueueFull`] beyond the [`TunnelBudget`](super::TunnelBudget), [`CallError::Limit`].
+    /// [`CallError::QueueFull`] if the [`TunnelBudget`](super::TunnelBudget) permits none, [`CallError::Limit`].
     pub fn tunnel(&mut self, now: Now, leg: LegId, datagrams: Vec<Vec<u8>>) -> Result<(), CallError> {
         let me = self.terminal;
-        let count = datagrams.len();
-        let message = Message::Tunnel { datagrams: datagrams.into_iter().map(Into::into).collect() };
-        message.check()?;
+        let message = |datagrams: Vec<Vec<u8>>| Message::Tunnel {
+            datagrams: datagrams.into_iter().map(Into::into).collect(),
+        };
+        message(datagrams.clone()).check()?;
         let known = self.live_leg(leg)?;
         if !known.is_transmitted() {
             return Err(CallError::WrongState);
         }
-        if !(0..count).all(|_| known.tunnel_sent.take(now.instant)) {
+        let granted: Vec<_> =
+            datagrams.into_iter().take_while(|_| known.tunnel_sent.take(now.instant)).collect();
+        if granted.is_empty() {
             return Err(CallError::QueueFull);
         }
-        let frame =
-            crate::dialog::Frame { seq: 0, ack: known.dialog.ack(), time: now.wall, message: Some(message) };
+        let (ack, message) = (known.dialog.acknowledge_along(), Some(message(granted)));
+        let frame = crate::dialog::Frame { seq: 0, ack, time: now.wall, message };
         let packet: Packet = known.packet(leg, me, frame);
         let peer = known.peer.clone();
         self.outputs.push_back(Output::Transmit { leg, peer, packet });
