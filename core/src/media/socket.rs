@@ -47,6 +47,9 @@ const MAX_AUTHENTICATED: usize = 32;
 /// address may have come just before and be still with the agent. A lost handshake packet costs 300 ms.
 const MAX_HELD: usize = 8;
 const HOLD: Duration = Duration::from_millis(100);
+/// Packets of the tunnel that are sent again on the first path if nothing has come back: what QUIC says of its own accord after
+/// a loss comes seconds later, since signalling that loses packets has shown it a long round trip.
+const MAX_UNANSWERED: usize = 8;
 /// How long packets are sent to an address on trial: a round trip to the other side of the world.
 const TRIAL: Duration = Duration::from_millis(400);
 /// Packets that a leg sends to addresses on trial, all together: to four addresses for twice as long, since
@@ -90,6 +93,8 @@ struct Inner {
     /// When a packet came, from where, and the packet.
     held: VecDeque<(Instant, SocketAddr, Vec<u8>)>,
     waker: Option<Waker>,
+    /// Sent through the tunnel since a packet of the other end came last.
+    unanswered: VecDeque<Vec<u8>>,
     tunnel_sent: TunnelBudget,
     tunnel_received: TunnelBudget,
     buffer: Vec<u8>,
@@ -137,6 +142,7 @@ impl MediaSocket {
             ready: VecDeque::new(),
             held: VecDeque::new(),
             waker: None,
+            unanswered: VecDeque::new(),
             tunnel_sent: TunnelBudget::default(),
             tunnel_received: TunnelBudget::default(),
             buffer: vec![0; RECEIVE_BUFFER],
@@ -185,6 +191,19 @@ impl MediaSocket {
         inner.path = path;
         inner.heard.1 = Instant::now();
         inner.trial.clear();
+        let unanswered = if inner.path.carries_voice() { inner.unanswered.clone() } else { VecDeque::new() };
+        drop(inner);
+        for packet in unanswered {
+            let again = Transmit {
+                destination: PEER,
+                ecn: None,
+                contents: &packet,
+                segment_size: None,
+                src_ip: None,
+            };
+            // What is lost here QUIC repeats.
+            let _ = self.try_send(&again);
+        }
     }
 
     /// As long as there is no path for voice, packets go to these addresses instead of the tunnel, for a while. Callers
@@ -229,6 +248,7 @@ impl MediaSocket {
             self.refused.fetch_add(1, Relaxed);
             return;
         }
+        inner.unanswered.clear();
         inner.ready.push_back(packet);
         if let Some(waker) = inner.waker.take() {
             waker.wake();
@@ -287,6 +307,10 @@ impl MediaSocket {
 
     fn send_tunnel(&self, inner: &mut Inner, packet: &[u8]) {
         if inner.tunnel_sent.take(Instant::now()) {
+            if inner.unanswered.len() == MAX_UNANSWERED {
+                inner.unanswered.pop_front();
+            }
+            inner.unanswered.push_back(packet.to_vec());
             // A full queue loses it, as any packet may be.
             let _ = self.tunnel.try_send(packet.to_vec());
         }
@@ -368,6 +392,7 @@ impl Inner {
     fn note(&mut self, source: SocketAddr) {
         self.heard.0 = Instant::now();
         self.silent = false;
+        self.unanswered.clear();
         match &self.path {
             Path::Relayed { remote, .. } | Path::Direct { remote, .. } if *remote == source => {
                 self.heard.1 = self.heard.0;

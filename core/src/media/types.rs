@@ -12,6 +12,8 @@ use offhook_proto::signalling::{CallId, LastWord};
 use super::mapping::PortMapper;
 use crate::audio::{AudioError, DeviceSpec};
 
+/// Default of [`MediaConfig::direct_patience`].
+const DIRECT_PATIENCE: Duration = Duration::from_millis(300);
 /// Default of [`MediaConfig::idle_timeout`].
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -91,6 +93,10 @@ pub struct MediaConfig {
     pub relay_only: bool,
     /// What asks the router for a port, at which the leg can then be reached. Never with `relay_only`.
     pub ports: Option<PortMapper>,
+    /// Between ends that show their addresses from the start, the handshake waits for a direct path for this long, and addresses
+    /// at relays twice as long, at most until the call is answered. 300 ms unless there is a reason: through two directories
+    /// signalling takes 300 ms there and back, checks 200.
+    pub direct_patience: Duration,
     /// Address to bind instead of all.
     pub bind: Option<IpAddr>,
     /// Whether loopback addresses are candidates even if there are others. Without any other address, or when
@@ -114,6 +120,7 @@ impl MediaConfig {
             party: None,
             relay_only: false,
             ports: None,
+            direct_patience: DIRECT_PATIENCE,
             bind: None,
             allow_loopback: false,
             idle_timeout: IDLE_TIMEOUT,

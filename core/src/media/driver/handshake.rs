@@ -18,7 +18,11 @@ impl Driver {
         self.ice.set_remote(offer.ice_ufrag, offer.ice_pwd, Instant::now());
         let waits = self.wait_for_direct_path();
         match self.config.role {
-            Role::Caller if waits => Flow::Go,
+            // That it can be begun at all is found out now.
+            Role::Caller if waits => match self.identity.client(offer.fingerprint) {
+                Ok(_) => Flow::Go,
+                Err(error) => self.fail(error).await,
+            },
             Role::Caller => self.connect().await,
             Role::Callee => match self.identity.server(offer.fingerprint) {
                 Ok(config) => {

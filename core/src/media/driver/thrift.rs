@@ -11,10 +11,6 @@ use offhook_proto::signalling::MAX_TUNNEL_DATAGRAMS;
 use super::Driver;
 use crate::media::types::{MediaEvent, Role};
 
-/// How long the handshake waits for a path. Through two directories signalling takes 300 ms there and back, checks 200.
-const HANDSHAKE_WAITS: Duration = Duration::from_millis(300);
-/// The same for addresses at relays, which the handshake's end does not depend on.
-const RELAYS_WAIT: Duration = Duration::from_millis(400);
 /// QUIC says what it has to say at once; what it says within this time goes into one message.
 const TURN: Duration = Duration::from_millis(2);
 
@@ -69,8 +65,10 @@ impl Driver {
         let waits = self.hopes() && self.talking.is_none();
         let now = Instant::now();
         if waits {
-            self.thrift.relays = Some(now + RELAYS_WAIT);
-            self.thrift.handshake = Some(now + HANDSHAKE_WAITS).filter(|_| self.config.role == Role::Caller);
+            let patience = self.config.direct_patience;
+            // A path that works one way only does not show before the handshake's end.
+            self.thrift.relays = Some(now + patience * 2);
+            self.thrift.handshake = Some(now + patience).filter(|_| self.config.role == Role::Caller);
         } else if self.hopes() {
             self.socket.want_relays(true);
         }
@@ -91,7 +89,8 @@ impl Driver {
         if self.thrift.handshake.take_if(|due| *due <= now).is_some() {
             self.begin_handshake();
         }
-        if self.thrift.relays.take_if(|due| *due <= now).is_some() && self.direct_since.is_none() {
+        let is_well = self.session.is_some() && self.direct_since.is_some();
+        if self.thrift.relays.take_if(|due| *due <= now).is_some() && !is_well {
             self.socket.want_relays(true);
         }
         if let Some(packets) = self.thrift.tunnel.take(now) {
