@@ -69,6 +69,8 @@ enum Bench {
     Gap,
     /// What passes the directory while 1, 5 and 20 calls are direct
     Load,
+    /// A call with a fifth of all packets lost, and one to a record with fifteen addresses at which nobody is
+    Hardship,
 }
 
 impl Bench {
@@ -80,6 +82,7 @@ impl Bench {
             Self::Reach => "reach",
             Self::Gap => "gap",
             Self::Load => "load",
+            Self::Hardship => "hardship",
         }
     }
 }

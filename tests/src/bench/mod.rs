@@ -2,6 +2,7 @@
 
 mod dht;
 mod gap;
+mod hardship;
 mod idle;
 mod load;
 mod nodes;
@@ -11,6 +12,7 @@ mod terminal;
 
 pub use dht::dht;
 pub use gap::gap;
+pub use hardship::hardship;
 pub use idle::idle;
 pub use load::load;
 pub use reach::reach;

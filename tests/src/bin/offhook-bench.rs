@@ -28,6 +28,7 @@ enum Name {
     Reach,
     Gap,
     Load,
+    Hardship,
 }
 
 fn main() -> ExitCode {
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         Name::Idle => bench::idle(cli.count.unwrap_or(180)),
         Name::Gap => bench::gap(cli.count.unwrap_or(20), cli.filter.as_deref()),
         Name::Load => bench::load(),
+        Name::Hardship => bench::hardship(cli.count.unwrap_or(20)),
         Name::Reach => bench::reach(cli.count, cli.filter.as_deref()),
     };
     match result {
