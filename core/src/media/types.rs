@@ -83,7 +83,8 @@ pub struct MediaConfig {
     /// Whether the other end may learn our addresses from the start. Otherwise nothing is sent to it but tunnel
     /// packets until [`MediaLeg::disclose`](super::MediaLeg::disclose), except through a relay.
     pub disclose: bool,
-    /// Relays, the best first; the first two are used. Asked for an address at once; what they give is told to the other
+    /// Relays, the best first; the first two are used. Asked for an address at once, or with `disclose` only if
+    /// [`direct_patience`](MediaConfig::direct_patience) has been in vain; what they give is told to the other
     /// end before disclosure, too.
     pub relays: Vec<Relay>,
     /// Who the couriers of those relays pass packets on to; without it none are used.

@@ -1,8 +1,9 @@
 //! Getting a sealed packet to a terminal by whichever way is first.
 //!
-//! The ways, in the order in which they are tried, each starting when the one before has failed or after a head start, which is
-//! short if that one has to connect first: a record may name many nodes that are long gone. A connection to the terminal itself; a connected directory of its own; another of its directories,
-//! or its own address, connecting first; its directory by way of ours. The callee drops what comes twice.
+//! The ways, in the order in which they are tried, each starting when the one before has failed or after a head start, which
+//! is short if both have to connect first, since a record may name many nodes that are long gone: a connection to the terminal
+//! itself; a connected directory of its own; another of its directories, or its own address, connecting first; its directory
+//! by way of ours. The callee drops what comes twice.
 
 use std::collections::HashMap;
 use std::collections::VecDeque;
