@@ -11,7 +11,8 @@
 //! A connection that has all it may have waits, where its transport can make the other end wait (QUIC's flow control
 //! bounds what has come in by then). Yamux can't, at less than 256 KiB a stream; there, and when the source or all
 //! together have used up theirs, the stream is reset, and the request fails at the other end. So is a stream of anybody but
-//! friends on which nothing comes for [`SILENT`], or whose answer is not taken within [`STALLED`].
+//! friends on which nothing comes for [`SILENT`], whose answer is not taken within [`STALLED`], or which asks for more
+//! [`ANSWERS`] than a message's worth: QUIC takes what is written long before it is sent.
 
 use std::collections::HashMap;
 use std::io;
@@ -21,9 +22,9 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use futures::{AsyncRead, AsyncWrite, FutureExt};
-use libp2p::PeerId;
 use libp2p::core::ConnectedPoint;
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerBox, StreamMuxerEvent, SubstreamBox};
+use libp2p::{PeerId, StreamProtocol, relay};
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::addr::{self, Source};
@@ -62,6 +63,16 @@ const SILENT: Duration = Duration::from_secs(60);
 
 /// The same for one whose other end does not read: what it has sent meanwhile, up to 256 KiB over yamux, waits here.
 const STALLED: Duration = Duration::from_secs(5);
+
+/// What may be written in a minute to a stream that somebody else has opened: the longest message, twice. Protocols that stay
+/// on a stream (identify's, the probe's) write far less. A circuit has limits of its own.
+const ANSWERS: usize = 32 * 1024;
+const ANSWERS_TIME: Duration = Duration::from_secs(60);
+
+/// The first bytes written to a stream are the names that multistream-select agrees on: this one is a circuit's (libp2p
+/// specifications, relay/circuit-v2.md).
+const HOP: StreamProtocol = relay::HOP_PROTOCOL_NAME;
+const NAMES: usize = 128;
 
 /// Counts streams. Clones share it.
 #[derive(Clone)]
@@ -273,6 +284,35 @@ pub(super) struct CountedStream {
     permit: Option<Permit>,
     silent: Patience,
     stalled: Patience,
+    answers: Answers,
+}
+
+/// What has been written to a stream.
+#[derive(Default)]
+struct Answers {
+    /// Bytes since when.
+    since: Option<Instant>,
+    bytes: usize,
+    /// Bytes at the stream's beginning, until the protocol is known.
+    named: usize,
+    circuit: bool,
+}
+
+impl Answers {
+    /// Counts what is to be written; `false` if it is too much.
+    fn count(&mut self, now: Instant, bytes: &[u8]) -> bool {
+        if self.named < NAMES {
+            self.named += bytes.len();
+            let hop = HOP;
+            let name = hop.as_ref().as_bytes();
+            self.circuit |= bytes.windows(name.len()).any(|window| window == name);
+        }
+        if self.since.is_none_or(|since| now - since >= ANSWERS_TIME) {
+            (self.since, self.bytes) = (Some(now), 0);
+        }
+        self.bytes += bytes.len();
+        self.circuit || self.bytes <= ANSWERS
+    }
 }
 
 /// When waiting ends; only while somebody waits.
@@ -280,7 +320,7 @@ type Patience = Option<Pin<Box<Sleep>>>;
 
 impl CountedStream {
     fn new(stream: SubstreamBox, permit: Option<Permit>) -> Self {
-        Self { stream, permit, silent: None, stalled: None }
+        Self { stream, permit, silent: None, stalled: None, answers: Answers::default() }
     }
 
     /// Passes on what came of writing, unless it has been waited for too long.
@@ -323,6 +363,14 @@ impl AsyncRead for CountedStream {
 impl AsyncWrite for CountedStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write(cx, buf);
+        if let Poll::Ready(Ok(length)) = result
+            && let Some(permit) = &self.permit
+        {
+            let (friend, taken) = (permit.is_friends(), buf.get(..length).unwrap_or(buf));
+            if !self.answers.count(Instant::now(), taken) && !friend {
+                return Poll::Ready(Err(io::ErrorKind::QuotaExceeded.into()));
+            }
+        }
         self.written(cx, result)
     }
 
@@ -384,6 +432,23 @@ mod tests {
         assert!(budget.is_empty());
         budget.lock().close(id);
         assert!(!budget.lock().open(id));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_is_answered_so_much_a_minute_unless_it_is_a_circuit() {
+        let (mut answers, now) = (Answers::default(), Instant::now());
+        assert!(answers.count(now, b"\x13/multistream/1.0.0\n\x0f/offhook/kad/1\n"));
+        assert!(answers.count(now, &[0; 16 * 1024]));
+        assert!(!answers.count(now, &[0; 16 * 1024]));
+        assert!(!answers.count(now + ANSWERS_TIME / 2, &[0]));
+        assert!(answers.count(now + ANSWERS_TIME, &[0; ANSWERS]));
+        assert!(
+            !answers.count(now + ANSWERS_TIME, HOP.as_ref().as_bytes()),
+            "the name comes first or not at all"
+        );
+        let mut circuit = Answers::default();
+        assert!(circuit.count(now, b"\x13/multistream/1.0.0\n\x20/libp2p/circuit/relay/0.2.0/hop\n"));
+        assert!(circuit.count(now, &[0; 2 * ANSWERS]));
     }
 
     #[test]
