@@ -24,7 +24,7 @@ use std::time::Duration;
 use futures::{AsyncRead, AsyncWrite, FutureExt};
 use libp2p::core::ConnectedPoint;
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerBox, StreamMuxerEvent, SubstreamBox};
-use libp2p::{PeerId, StreamProtocol, relay};
+use libp2p::{PeerId, relay};
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::addr::{self, Source};
@@ -69,10 +69,14 @@ const STALLED: Duration = Duration::from_secs(5);
 const ANSWERS: usize = 32 * 1024;
 const ANSWERS_TIME: Duration = Duration::from_secs(60);
 
-/// The first bytes written to a stream are the names that multistream-select agrees on: this one is a circuit's (libp2p
-/// specifications, relay/circuit-v2.md).
-const HOP: StreamProtocol = relay::HOP_PROTOCOL_NAME;
-const NAMES: usize = 128;
+/// What multistream-select writes first on a stream that the other end has opened as a circuit, and on no other (multiformats,
+/// multistream-select; libp2p specifications, relay/circuit-v2.md).
+fn circuits_head() -> Vec<u8> {
+    let hop = relay::HOP_PROTOCOL_NAME;
+    let names = ["/multistream/1.0.0", hop.as_ref()];
+    // Each is a line with its length in front, in one byte up to 127.
+    names.iter().flat_map(|name| [&[name.len() as u8 + 1], name.as_bytes(), b"\n"].concat()).collect()
+}
 
 /// Counts streams. Clones share it.
 #[derive(Clone)]
@@ -288,30 +292,31 @@ pub(super) struct CountedStream {
 }
 
 /// What has been written to a stream.
-#[derive(Default)]
 struct Answers {
     /// Bytes since when.
     since: Option<Instant>,
     bytes: usize,
-    /// Bytes at the stream's beginning, until the protocol is known.
-    named: usize,
-    circuit: bool,
+    /// What is still to be written before it is known to be a circuit; `None` if it is none.
+    awaited: Option<Vec<u8>>,
 }
 
 impl Answers {
-    /// Counts what is to be written; `false` if it is too much.
+    fn new() -> Self {
+        Self { since: None, bytes: 0, awaited: Some(circuits_head()) }
+    }
+
+    /// Counts what has been written; `false` if it is too much.
     fn count(&mut self, now: Instant, bytes: &[u8]) -> bool {
-        if self.named < NAMES {
-            self.named += bytes.len();
-            let hop = HOP;
-            let name = hop.as_ref().as_bytes();
-            self.circuit |= bytes.windows(name.len()).any(|window| window == name);
+        if let Some(awaited) = self.awaited.take_if(|awaited| !awaited.is_empty()) {
+            let head = bytes.len().min(awaited.len());
+            let fits = bytes.get(..head) == awaited.get(..head);
+            self.awaited = fits.then(|| awaited.into_iter().skip(head).collect());
         }
         if self.since.is_none_or(|since| now - since >= ANSWERS_TIME) {
             (self.since, self.bytes) = (Some(now), 0);
         }
-        self.bytes += bytes.len();
-        self.circuit || self.bytes <= ANSWERS
+        self.bytes = self.bytes.saturating_add(bytes.len());
+        self.bytes <= ANSWERS || self.awaited.as_ref().is_some_and(Vec::is_empty)
     }
 }
 
@@ -320,7 +325,7 @@ type Patience = Option<Pin<Box<Sleep>>>;
 
 impl CountedStream {
     fn new(stream: SubstreamBox, permit: Option<Permit>) -> Self {
-        Self { stream, permit, silent: None, stalled: None, answers: Answers::default() }
+        Self { stream, permit, silent: None, stalled: None, answers: Answers::new() }
     }
 
     /// Passes on what came of writing, unless it has been waited for too long.
@@ -362,12 +367,11 @@ impl AsyncRead for CountedStream {
 
 impl AsyncWrite for CountedStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_write(cx, buf);
-        if let Poll::Ready(Ok(length)) = result
-            && let Some(permit) = &self.permit
-        {
-            let (friend, taken) = (permit.is_friends(), buf.get(..length).unwrap_or(buf));
-            if !self.answers.count(Instant::now(), taken) && !friend {
+        let this = &mut *self;
+        let result = Pin::new(&mut this.stream).poll_write(cx, buf);
+        if let (Poll::Ready(Ok(length)), Some(permit)) = (&result, &this.permit) {
+            let taken = buf.get(..*length).unwrap_or(buf);
+            if !this.answers.count(Instant::now(), taken) && !permit.is_friends() {
                 return Poll::Ready(Err(io::ErrorKind::QuotaExceeded.into()));
             }
         }
@@ -436,19 +440,28 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_stream_is_answered_so_much_a_minute_unless_it_is_a_circuit() {
-        let (mut answers, now) = (Answers::default(), Instant::now());
-        assert!(answers.count(now, b"\x13/multistream/1.0.0\n\x0f/offhook/kad/1\n"));
-        assert!(answers.count(now, &[0; 16 * 1024]));
+        let now = Instant::now();
+        let counting = |first: &[&[u8]]| {
+            let mut answers = Answers::new();
+            assert!(first.iter().all(|bytes| answers.count(now, bytes)));
+            answers
+        };
+        let header: &[u8] = b"\x13/multistream/1.0.0\n";
+        let hop: &[u8] = b"\x20/libp2p/circuit/relay/0.2.0/hop\n";
+        let mut answers = counting(&[header, b"\x0f/offhook/kad/1\n", &[0; 16 * 1024]]);
         assert!(!answers.count(now, &[0; 16 * 1024]));
         assert!(!answers.count(now + ANSWERS_TIME / 2, &[0]));
         assert!(answers.count(now + ANSWERS_TIME, &[0; ANSWERS]));
-        assert!(
-            !answers.count(now + ANSWERS_TIME, HOP.as_ref().as_bytes()),
-            "the name comes first or not at all"
-        );
-        let mut circuit = Answers::default();
-        assert!(circuit.count(now, b"\x13/multistream/1.0.0\n\x20/libp2p/circuit/relay/0.2.0/hop\n"));
-        assert!(circuit.count(now, &[0; 2 * ANSWERS]));
+        assert!(!answers.count(now + ANSWERS_TIME, hop), "the name comes first or not at all");
+        let whole = [header, hop].concat();
+        for first in [vec![header, hop], vec![&whole[..]], whole.chunks(1).collect()] {
+            assert!(counting(&first).count(now, &[0; 2 * ANSWERS]), "a circuit");
+        }
+        // What is answered to a question for all protocols names the circuits' among others.
+        let all = [b"\x32".as_slice(), hop, b"\x0f/offhook/kad/1\n\n"].concat();
+        for first in [vec![header, &all], vec![header, b"\x03na\n", hop], vec![hop]] {
+            assert!(!counting(&first).count(now, &[0; ANSWERS]), "none");
+        }
     }
 
     #[test]
