@@ -11,8 +11,8 @@
 //! A connection that has all it may have waits, where its transport can make the other end wait (QUIC's flow control
 //! bounds what has come in by then). Yamux can't, at less than 256 KiB a stream; there, and when the source or all
 //! together have used up theirs, the stream is reset, and the request fails at the other end. So is a stream of anybody but
-//! friends on which nothing comes for [`SILENT`], whose answer is not taken within [`STALLED`], or which asks for more
-//! [`ANSWERS`] than a message's worth: QUIC takes what is written long before it is sent.
+//! friends on which nothing comes for [`SILENT`], whose answer is not taken within [`STALLED`], or which has had its
+//! [`ANSWERS`] of this minute and asks for more: QUIC takes what is written long before it is sent.
 
 use std::collections::HashMap;
 use std::io;
@@ -22,9 +22,9 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use futures::{AsyncRead, AsyncWrite, FutureExt};
+use libp2p::PeerId;
 use libp2p::core::ConnectedPoint;
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerBox, StreamMuxerEvent, SubstreamBox};
-use libp2p::{PeerId, relay};
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::addr::{self, Source};
@@ -64,19 +64,14 @@ const SILENT: Duration = Duration::from_secs(60);
 /// The same for one whose other end does not read: what it has sent meanwhile, up to 256 KiB over yamux, waits here.
 const STALLED: Duration = Duration::from_secs(5);
 
-/// What may be written in a minute to a stream that somebody else has opened: the longest message, twice. Protocols that stay
-/// on a stream (identify's, the probe's) write far less. A circuit has limits of its own.
-const ANSWERS: usize = 32 * 1024;
+/// What may be written in a minute to a stream that somebody else has opened: the longest message, and its frames. Protocols that
+/// stay on a stream (identify's, the probe's) write far less. A circuit has limits of its own.
+const ANSWERS: usize = 20 * 1024;
 const ANSWERS_TIME: Duration = Duration::from_secs(60);
 
 /// What multistream-select writes first on a stream that the other end has opened as a circuit, and on no other (multiformats,
-/// multistream-select; libp2p specifications, relay/circuit-v2.md).
-fn circuits_head() -> Vec<u8> {
-    let hop = relay::HOP_PROTOCOL_NAME;
-    let names = ["/multistream/1.0.0", hop.as_ref()];
-    // Each is a line with its length in front, in one byte up to 127.
-    names.iter().flat_map(|name| [&[name.len() as u8 + 1], name.as_bytes(), b"\n"].concat()).collect()
-}
+/// multistream-select; libp2p specifications, relay/circuit-v2.md): lines, each with its length in front.
+const CIRCUIT: &[u8] = b"\x13/multistream/1.0.0\n\x20/libp2p/circuit/relay/0.2.0/hop\n";
 
 /// Counts streams. Clones share it.
 #[derive(Clone)]
@@ -297,26 +292,29 @@ struct Answers {
     since: Option<Instant>,
     bytes: usize,
     /// What is still to be written before it is known to be a circuit; `None` if it is none.
-    awaited: Option<Vec<u8>>,
+    awaited: Option<&'static [u8]>,
 }
 
 impl Answers {
-    fn new() -> Self {
-        Self { since: None, bytes: 0, awaited: Some(circuits_head()) }
+    const fn new() -> Self {
+        Self { since: None, bytes: 0, awaited: Some(CIRCUIT) }
     }
 
-    /// Counts what has been written; `false` if it is too much.
-    fn count(&mut self, now: Instant, bytes: &[u8]) -> bool {
-        if let Some(awaited) = self.awaited.take_if(|awaited| !awaited.is_empty()) {
-            let head = bytes.len().min(awaited.len());
-            let fits = bytes.get(..head) == awaited.get(..head);
-            self.awaited = fits.then(|| awaited.into_iter().skip(head).collect());
-        }
+    /// How many bytes may be written now.
+    fn room(&mut self, now: Instant) -> usize {
         if self.since.is_none_or(|since| now - since >= ANSWERS_TIME) {
             (self.since, self.bytes) = (Some(now), 0);
         }
+        if self.awaited == Some(&[]) { usize::MAX } else { ANSWERS.saturating_sub(self.bytes) }
+    }
+
+    /// Counts what has been written.
+    fn wrote(&mut self, bytes: &[u8]) {
         self.bytes = self.bytes.saturating_add(bytes.len());
-        self.bytes <= ANSWERS || self.awaited.as_ref().is_some_and(Vec::is_empty)
+        self.awaited = self.awaited.and_then(|awaited| {
+            let head = bytes.len().min(awaited.len());
+            awaited.strip_prefix(bytes.get(..head)?)
+        });
     }
 }
 
@@ -368,12 +366,18 @@ impl AsyncRead for CountedStream {
 impl AsyncWrite for CountedStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
+        let room = match &this.permit {
+            Some(permit) if !permit.is_friends() => this.answers.room(Instant::now()),
+            Some(_) | None => usize::MAX,
+        };
+        if room == 0 && !buf.is_empty() {
+            // Nothing is asked to wake it when there is room again: it is given up long before.
+            return self.written(cx, Poll::Pending);
+        }
+        let buf = buf.get(..room).unwrap_or(buf);
         let result = Pin::new(&mut this.stream).poll_write(cx, buf);
-        if let (Poll::Ready(Ok(length)), Some(permit)) = (&result, &this.permit) {
-            let taken = buf.get(..*length).unwrap_or(buf);
-            if !this.answers.count(Instant::now(), taken) && !permit.is_friends() {
-                return Poll::Ready(Err(io::ErrorKind::QuotaExceeded.into()));
-            }
+        if let Poll::Ready(Ok(length)) = &result {
+            this.answers.wrote(buf.get(..*length).unwrap_or(buf));
         }
         self.written(cx, result)
     }
@@ -391,6 +395,8 @@ impl AsyncWrite for CountedStream {
 
 #[cfg(test)]
 mod tests {
+    use futures::AsyncWriteExt;
+
     use super::*;
 
     impl Budget {
@@ -438,30 +444,80 @@ mod tests {
         assert!(!budget.lock().open(id));
     }
 
+    const HEADER: &[u8] = b"\x13/multistream/1.0.0\n";
+    const HOP: &[u8] = b"\x20/libp2p/circuit/relay/0.2.0/hop\n";
+
     #[tokio::test(start_paused = true)]
     async fn a_stream_is_answered_so_much_a_minute_unless_it_is_a_circuit() {
         let now = Instant::now();
-        let counting = |first: &[&[u8]]| {
+        let room = |first: &[&[u8]]| {
             let mut answers = Answers::new();
-            assert!(first.iter().all(|bytes| answers.count(now, bytes)));
-            answers
+            first.iter().for_each(|bytes| answers.wrote(bytes));
+            answers.room(now)
         };
-        let header: &[u8] = b"\x13/multistream/1.0.0\n";
-        let hop: &[u8] = b"\x20/libp2p/circuit/relay/0.2.0/hop\n";
-        let mut answers = counting(&[header, b"\x0f/offhook/kad/1\n", &[0; 16 * 1024]]);
-        assert!(!answers.count(now, &[0; 16 * 1024]));
-        assert!(!answers.count(now + ANSWERS_TIME / 2, &[0]));
-        assert!(answers.count(now + ANSWERS_TIME, &[0; ANSWERS]));
-        assert!(!answers.count(now + ANSWERS_TIME, hop), "the name comes first or not at all");
-        let whole = [header, hop].concat();
-        for first in [vec![header, hop], vec![&whole[..]], whole.chunks(1).collect()] {
-            assert!(counting(&first).count(now, &[0; 2 * ANSWERS]), "a circuit");
+        let mut answers = Answers::new();
+        assert_eq!(answers.room(now), ANSWERS);
+        answers.wrote(HEADER);
+        answers.wrote(&[0; 16 * 1024]);
+        assert_eq!(answers.room(now + ANSWERS_TIME / 2), ANSWERS - 16 * 1024 - HEADER.len());
+        answers.wrote(&[0; ANSWERS]);
+        assert_eq!(answers.room(now + ANSWERS_TIME / 2), 0);
+        assert_eq!(answers.room(now + ANSWERS_TIME), ANSWERS);
+        answers.wrote(&[0; ANSWERS]);
+        answers.wrote(HOP);
+        assert_eq!(answers.room(now + ANSWERS_TIME), 0, "the name comes first or not at all");
+        let whole = [HEADER, HOP].concat();
+        for first in [vec![HEADER, HOP], vec![&whole[..]], whole.chunks(1).collect()] {
+            assert_eq!(room(&[&first[..], &[&[0; 2 * ANSWERS]]].concat()), usize::MAX, "a circuit");
         }
         // What is answered to a question for all protocols names the circuits' among others.
-        let all = [b"\x32".as_slice(), hop, b"\x0f/offhook/kad/1\n\n"].concat();
-        for first in [vec![header, &all], vec![header, b"\x03na\n", hop], vec![hop]] {
-            assert!(!counting(&first).count(now, &[0; ANSWERS]), "none");
+        let all = [b"\x32".as_slice(), HOP, b"\x0f/offhook/kad/1\n\n"].concat();
+        for first in [vec![HEADER, &all], vec![HEADER, b"\x03na\n", HOP], vec![HOP]] {
+            assert_eq!(room(&[&first[..], &[&[0; ANSWERS]]].concat()), 0, "none");
         }
+    }
+
+    /// A stream that takes everything.
+    struct Sink;
+
+    impl AsyncRead for Sink {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut [u8]) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Sink {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(buf.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_beyond_that_wait_and_the_stream_is_reset_unless_it_is_a_friends_or_ours() {
+        let (budget, peer) = (Budget::new(1_000, 1_000), PeerId::random());
+        let id = budget.join(peer, 1);
+        let stream = |ours: bool| {
+            let permit = (!ours).then(|| Permit { budget: budget.clone(), id });
+            assert!(ours || budget.lock().open(id));
+            CountedStream::new(SubstreamBox::new(Sink), permit)
+        };
+        let much = [0; 3 * ANSWERS];
+        let mut strangers = stream(false);
+        let started = Instant::now();
+        assert_eq!(strangers.write(&much).await.unwrap(), ANSWERS, "as much as there is room for");
+        let refused = strangers.write(&much).await.unwrap_err();
+        assert_eq!((refused.kind(), started.elapsed()), (io::ErrorKind::TimedOut, STALLED));
+        assert_eq!(stream(true).write(&much).await.unwrap(), much.len(), "own");
+        budget.regard(peer, Standing::Friend);
+        assert_eq!(stream(false).write(&much).await.unwrap(), much.len(), "a friend's");
     }
 
     #[test]
