@@ -88,19 +88,36 @@ impl Engine {
         let search = Search { number: number.clone(), key, via, lookups: 0, claims, job: None };
         self.searches.insert(call, search);
         self.use_cached(call, &number, &key).await;
-        self.ask_network(call, Duration::ZERO);
+        self.ask_network(call);
     }
 
     /// Has the number looked up.
-    fn ask_network(&mut self, call: CallId, pause: Duration) {
+    fn ask_network(&mut self, call: CallId) {
         let Some(search) = self.searches.get_mut(&call) else { return };
         search.lookups += 1;
         let news = follow(self.net.clone(), search.key, search.via.clone(), call, self.internal.clone());
+        search.job = Some(self.jobs.spawn(news).abort_handle());
+    }
+
+    /// Has it looked up once more in a while.
+    fn ask_later(&mut self, call: CallId) {
+        let Some(search) = self.searches.get_mut(&call) else { return };
+        let internal = self.internal.clone();
         let job = async move {
-            tokio::time::sleep(pause).await;
-            news.await;
+            tokio::time::sleep(AGAIN_AFTER).await;
+            // An error means that the engine has ended.
+            let _ = internal.send(Internal::LookAgain(call)).await;
         };
         search.job = Some(self.jobs.spawn(job).abort_handle());
+    }
+
+    /// The while is over: by now it may ring.
+    pub(super) fn look_again(&mut self, call: CallId) {
+        if self.is_unheard(&call) {
+            self.ask_network(call);
+        } else {
+            self.stop_search(&call);
+        }
     }
 
     /// Whether the call was found, and nothing has been heard of its terminals yet.
@@ -182,7 +199,7 @@ impl Engine {
                     tracing::debug!(%error, "a look-up ended after its call");
                 }
                 if end == LookupEnd::Complete && search.lookups < MAX_LOOKUPS && self.is_unheard(&call) {
-                    self.ask_network(call, AGAIN_AFTER);
+                    self.ask_later(call);
                 } else {
                     self.stop_search(&call);
                 }

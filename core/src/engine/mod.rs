@@ -63,6 +63,7 @@ pub(crate) enum Request {
 /// Results of the engine's own background jobs.
 enum Internal {
     Lookup(Box<dialling::LookupNews>),
+    LookAgain(CallId),
     Proven(ProofTask),
     TextWritten(texts::Written),
     SendFailed(LegId, Arc<Peer>),
@@ -225,6 +226,7 @@ impl Engine {
     async fn on_internal(&mut self, result: Internal) {
         match result {
             Internal::Lookup(news) => self.on_lookup(*news),
+            Internal::LookAgain(call) => self.look_again(call),
             Internal::Proven(task) => self.on_proven(task).await,
             Internal::TextWritten(written) => self.on_text_written(written),
             Internal::SendFailed(leg, peer) => self.on_send_failed(leg, &peer),
