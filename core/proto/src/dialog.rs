@@ -6,8 +6,8 @@
 //! [`Dialog::poll_timeout`] is due.
 //!
 //! Every message is numbered from 1 and repeated until its number is acknowledged. Acknowledgements are
-//! cumulative and go along with messages, or alone if there is none within [`ACK_DELAY`]; at once for final messages, texts,
-//! repetitions and what comes out of order. The time to the first repetition is
+//! cumulative and go along with messages, or alone if there is none within [`ACK_DELAY`]; at once for urgent messages, texts,
+//! repetitions and what comes out of order. A copy that has taken another way is not acknowledged once more. The time to the first repetition is
 //! measured (RFC 6298, with Karn's rule) and doubles with each further one. A dialog is dead when its oldest
 //! message has been unacknowledged for [`GIVE_UP`] and nothing at all came from the other side meanwhile, or
 //! for [`GIVE_UP_UNACKED`] whatever else came. Once it [persists](Dialog::persist) only the latter counts.
@@ -29,6 +29,11 @@ use crate::wire::UnixMillis;
 /// First repetition, before a round trip has been measured. A signalling round trip through two directories
 /// takes 100 to 300 ms; RFC 6298's 1 s would be heard as a long silence after one lost invite.
 const INITIAL_RTO: Duration = Duration::from_millis(400);
+/// The first repetition of each message comes no later than this, or half as long again as a round trip takes, however
+/// unsteady that is: where packets get lost, round trips vary most, and a message that waits is heard as silence.
+const MAX_FIRST_RTO: Duration = Duration::from_millis(500);
+/// The same for what somebody waits for ([`Message::is_urgent`]): a round trip through two directories, where nothing gets lost.
+const URGENT_RTO: Duration = Duration::from_millis(250);
 /// A directory may need this long to pass a packet on even when the round trip is short.
 const MIN_RTO: Duration = Duration::from_millis(200);
 /// Repetitions are never further apart: a call is set up within seconds or not at all.
@@ -36,6 +41,9 @@ const MAX_RTO: Duration = Duration::from_secs(2);
 /// An acknowledgement waits so long for a message that it can go along with: a packet of its own costs each directory on the
 /// way a kilobyte. Short enough for [`INITIAL_RTO`] to hold with a round trip of 300 ms.
 pub const ACK_DELAY: Duration = Duration::from_millis(60);
+/// What comes again so soon after something new is its copy by another way; a repetition comes after [`MIN_RTO`] at the
+/// earliest.
+const COPY: Duration = Duration::from_millis(150);
 /// Unacknowledged for so long with no sign of the other side: dead.
 pub const GIVE_UP: Duration = Duration::from_secs(8);
 /// Unacknowledged for so long although the other side sends: dead.
@@ -104,6 +112,8 @@ pub struct Dialog {
     ack_at: Option<Instant>,
     wall: UnixMillis,
     last_heard: Option<Instant>,
+    /// When something new came last.
+    news: Option<Instant>,
     resend_at: Option<Instant>,
     rto: Duration,
     rtt: Option<Rtt>,
@@ -138,6 +148,7 @@ impl Dialog {
             ack_at: None,
             wall: UnixMillis(0),
             last_heard: None,
+            news: None,
             resend_at: None,
             rto: INITIAL_RTO,
             rtt: None,
@@ -161,7 +172,12 @@ impl Dialog {
         }
         let seq = self.next_seq;
         self.next_seq += 1;
-        if self.unacked.is_empty() {
+        if message.is_urgent() {
+            self.rto = self.rto.min(URGENT_RTO);
+            let due = now + self.rto;
+            let before = self.resend_at.filter(|_| !self.unacked.is_empty());
+            self.resend_at = Some(before.map_or(due, |before| before.min(due)));
+        } else if self.unacked.is_empty() {
             self.resend_at = Some(now + self.rto);
         }
         self.unacked.push_back(Unacked { seq, message, time: wall, first_sent: now, repeated: false });
@@ -336,15 +352,17 @@ impl Dialog {
 
     fn take_message(&mut self, now: Instant, seq: u32, message: Option<Message>, received: &mut Received) {
         // What is held takes places too: whoever does not wait for acknowledgements gets no further.
-        if seq <= self.received || seq - self.ack() > RECEIVE_WINDOW || self.ahead.contains_key(&seq) {
+        let known = seq <= self.received || self.ahead.contains_key(&seq);
+        if known || seq - self.ack() > RECEIVE_WINDOW {
             // Repetitions are acknowledged again: the first acknowledgement may be lost.
-            self.ack_due = true;
+            self.ack_due |= !(known && self.news.is_some_and(|news| now < news + COPY));
             return;
         }
+        self.news = Some(now);
         let early = seq != self.received + 1;
         let waits_for = message
             .as_ref()
-            .is_some_and(|message| message.is_final() || matches!(message, Message::Text { .. }));
+            .is_some_and(|message| message.is_urgent() || matches!(message, Message::Text { .. }));
         // Where something got lost or overtaken, the other side is to know how it stands.
         if early || waits_for || !self.ahead.is_empty() {
             self.ack_due = true;
@@ -380,7 +398,8 @@ impl Dialog {
 
 impl Rtt {
     fn timeout(self) -> Duration {
-        (self.smoothed + self.variation * 4).clamp(MIN_RTO, MAX_RTO)
+        let most = MAX_FIRST_RTO.max(self.smoothed * 3 / 2).min(MAX_RTO);
+        (self.smoothed + self.variation * 4).clamp(MIN_RTO, most)
     }
 }
 
