@@ -125,8 +125,8 @@ fn message(kind: u8, what: u8, hash: [u8; 32]) -> Option<Message> {
     Some(match kind % 15 {
         0 => Message::Invite { offer: offer(), candidates: list },
         1 => Message::Ringing { offer: offer(), candidates: list },
-        2 => Message::Accept { invite_hash: if what == 0 { [0; 32] } else { hash } },
-        3 => Message::Confirm,
+        2 => Message::Accept { invite_hash: if what == 0 { [0; 32] } else { hash }, candidates: list },
+        3 => Message::Confirm { candidates: list },
         4 => Message::Reject { reason: RejectReason::from_code(what % 9) },
         5 => Message::Cancel { reason: CancelReason::from_code(what % 8) },
         6 => Message::Bye { reason: (what > 0).then(|| ByeReason::from_code(what % 8)) },

@@ -271,10 +271,18 @@ pub enum Message {
         /// SHA-256 of the signed payload of the invite, as it was received.
         #[cbor(n(0), with = "minicbor::bytes")]
         invite_hash: [u8; 32],
+        /// Further ICE candidates of the callee, as in [`Message::Candidates`] of generation 0: those that it has kept back until
+        /// now.
+        #[cbor(n(1), default)]
+        candidates: Vec<String>,
     },
     /// Caller to callee: this terminal's accept came first; the call is with it.
     #[n(3)]
-    Confirm,
+    Confirm {
+        /// Further ICE candidates of the caller, likewise.
+        #[cbor(n(0), default)]
+        candidates: Vec<String>,
+    },
     /// Callee to caller: no call with this terminal. Final.
     #[n(4)]
     Reject {
@@ -368,7 +376,7 @@ impl Message {
             Self::Invite { .. }
             | Self::Ringing { .. }
             | Self::Accept { .. }
-            | Self::Confirm
+            | Self::Confirm { .. }
             | Self::Candidates { .. }
             | Self::Text { .. }
             | Self::Dtmf { .. }
@@ -380,10 +388,27 @@ impl Message {
     }
 
     /// Worth sending by every way there is, since nobody knows which of them is the fastest, or still one: the accept, which
-    /// somebody waits for; where its sender is, having left the place that was told before; and last messages.
+    /// somebody waits for, and the addresses that answer it; where its sender is, having left the place that was told before;
+    /// and last messages.
     #[must_use]
     pub fn is_urgent(&self) -> bool {
-        self.is_final() || self.tells_of_move() || matches!(self, Self::Accept { .. })
+        let answers = match self {
+            Self::Accept { .. } => true,
+            Self::Confirm { candidates } => !candidates.is_empty(),
+            Self::Invite { .. }
+            | Self::Ringing { .. }
+            | Self::Reject { .. }
+            | Self::Cancel { .. }
+            | Self::Bye { .. }
+            | Self::Candidates { .. }
+            | Self::Text { .. }
+            | Self::Dtmf { .. }
+            | Self::Hold { .. }
+            | Self::Mute { .. }
+            | Self::Tunnel { .. }
+            | Self::TextRefused { .. } => false,
+        };
+        answers || self.is_final() || self.tells_of_move()
     }
 
     /// Whether it says where its sender is, having left the place that was told before.
@@ -399,7 +424,7 @@ impl Message {
             Self::Invite { .. } => "invite",
             Self::Ringing { .. } => "ringing",
             Self::Accept { .. } => "accept",
-            Self::Confirm => "confirm",
+            Self::Confirm { .. } => "confirm",
             Self::Reject { .. } => "reject",
             Self::Cancel { .. } => "cancel",
             Self::Bye { .. } => "bye",

@@ -221,6 +221,7 @@ impl Driver {
             self.gatherer.poll_timeout(),
             self.courier.poll_timeout(),
             self.socket.relay_timeout(),
+            self.socket.handshake_due(),
             self.watch_due(),
             self.network.due(),
             self.thrift.due(),

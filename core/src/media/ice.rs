@@ -17,10 +17,11 @@
 //! nominates a better one when it works; a direct path that has proved itself both ways is taken even before that.
 
 mod candidates;
+mod own;
 mod replays;
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -31,7 +32,7 @@ use offhook_proto::relay::RelayTransport;
 use super::relay::Relayed;
 use super::socket::StunIn;
 use super::types::{Path, Role};
-use candidates::{is_usable, line, local_preference};
+use candidates::{is_usable, local_preference};
 use replays::{Replays, Verdict};
 
 /// Candidates of the other end that are tried.
@@ -60,6 +61,10 @@ const INITIAL_RTO: Duration = Duration::from_millis(100);
 /// While no pair is nominated checks go on at this pace for eight seconds, which is what a call waits for.
 const SEARCH_RTO: Duration = Duration::from_millis(200);
 const SEARCH_RETRANSMITS: usize = 42;
+/// Checks go on faster for a while after addresses have been shown or told, or the direct path has died: where packets get lost,
+/// this is what the time to a direct path hangs on.
+const HASTE: Duration = Duration::from_secs(1);
+const HASTE_RTO: Duration = Duration::from_millis(70);
 /// How long the search goes on once a path through a relay is there.
 const SEARCH: Duration = Duration::from_secs(8);
 /// Afterwards each pair is checked once a second.
@@ -104,6 +109,11 @@ pub(super) struct Ice {
     allow_loopback: bool,
     /// Our own addresses, which the agent does not know before disclosure.
     kept: Vec<Candidate>,
+    /// An agent that never runs: it tells how the other one will name them.
+    rehearsal: IceAgent,
+    /// Their lines that have not been handed over yet, and those that have.
+    withheld: Vec<String>,
+    handed_over: Vec<String>,
     /// Our addresses at relays.
     relayed: Vec<Relayed>,
     remote: Option<IceCreds>,
@@ -126,6 +136,8 @@ pub(super) struct Ice {
     fallback: Option<(SocketAddr, SocketAddr)>,
     /// Until when pairs are checked often though there is a path through a relay.
     search_until: Option<Instant>,
+    /// Until when even faster.
+    haste_until: Option<Instant>,
     outputs: VecDeque<IceOutput>,
 }
 
@@ -135,7 +147,10 @@ const THEIR_RELAY: &str = "the other side's";
 impl Ice {
     /// An agent with fresh credentials. With `relay_only` it never uses our own addresses.
     pub(super) fn new(role: Role, allow_loopback: bool, relay_only: bool) -> Ice {
-        let mut agent = IceAgent::new(IceCreds::new());
+        let creds = IceCreds::new();
+        let mut rehearsal = IceAgent::new(creds.clone());
+        rehearsal.set_local_preference(local_preference);
+        let mut agent = IceAgent::new(creds);
         agent.set_controlling(role == Role::Caller);
         agent.set_timing_advance(TIMING_ADVANCE);
         agent.set_initial_stun_rto(INITIAL_RTO);
@@ -147,6 +162,9 @@ impl Ice {
             relay_only,
             allow_loopback,
             kept: Vec::new(),
+            rehearsal,
+            withheld: Vec::new(),
+            handed_over: Vec::new(),
             relayed: Vec::new(),
             remote: None,
             remote_addresses: Vec::new(),
@@ -160,6 +178,7 @@ impl Ice {
             chosen_local: None,
             fallback: None,
             search_until: None,
+            haste_until: None,
             outputs: VecDeque::new(),
         };
         ice.search();
@@ -170,79 +189,6 @@ impl Ice {
     pub(super) fn credentials(&self) -> (String, String) {
         let creds = self.agent.local_credentials();
         (creds.ufrag.clone(), creds.pass.clone())
-    }
-
-    /// Adds an address of an interface. Returns its line for the other end, unless it adds nothing new or must not be
-    /// told yet.
-    pub(super) fn add_host(&mut self, address: SocketAddr) -> Option<String> {
-        self.add_own(Candidate::host(address, Protocol::Udp).ok()?)
-    }
-
-    /// Adds the address under which a STUN server saw packets from `base`. Like [`Ice::add_host`].
-    pub(super) fn add_reflexive(&mut self, mapped: SocketAddr, base: SocketAddr) -> Option<String> {
-        self.add_own(Candidate::server_reflexive(mapped, base, Protocol::Udp).ok()?)
-    }
-
-    /// Adds an address at a relay. Returns its line for the other end, in which no address of ours stands.
-    pub(super) fn add_relayed(&mut self, relayed: Relayed, now: Instant) -> Option<String> {
-        // The agent sorts by this address, and shows it to nobody.
-        let any = if relayed.address.is_ipv4() {
-            IpAddr::V4(Ipv4Addr::UNSPECIFIED)
-        } else {
-            IpAddr::V6(Ipv6Addr::UNSPECIFIED)
-        };
-        let rank = SocketAddr::new(any, relayed.rank);
-        let candidate = Candidate::relayed(relayed.address, rank, Protocol::Udp).ok()?;
-        self.relayed.retain(|known| known.address != relayed.address);
-        self.relayed.push(relayed);
-        let line = self.add_local(candidate)?;
-        self.handle_timeout(now);
-        Some(line)
-    }
-
-    /// An address at a relay is gone.
-    pub(super) fn remove_relayed(&mut self, address: SocketAddr, now: Instant) {
-        self.relayed.retain(|known| known.address != address);
-        let is_gone = |c: &Candidate| c.kind() == CandidateKind::Relayed && c.addr() == address;
-        let gone = self.agent.local_candidates().find(is_gone);
-        if let Some(gone) = gone {
-            self.agent.invalidate_candidate(&gone);
-            if self.chosen_local == Some(address) {
-                (self.chosen, self.chosen_local) = (None, None);
-                self.search();
-            }
-            self.handle_timeout(now);
-        }
-    }
-
-    /// A direct path has made relays superfluous: the other end leaves its own, so they are not checked any more.
-    pub(super) fn leave_relays(&mut self) {
-        let is_relayed = |c: &Candidate| c.kind() == CandidateKind::Relayed;
-        let theirs: Vec<_> = self.agent.remote_candidates().filter(is_relayed).collect();
-        for candidate in theirs {
-            self.agent.invalidate_candidate(&candidate);
-            // It may be told again.
-            self.remote_addresses.retain(|address| *address != candidate.addr());
-        }
-    }
-
-    fn add_own(&mut self, candidate: Candidate) -> Option<String> {
-        if self.shows_itself() {
-            return self.add_local(candidate);
-        }
-        let new = !self.kept.iter().any(|kept| kept.addr() == candidate.addr());
-        if new && !self.relay_only && self.kept.len() < MAX_LOCAL {
-            self.kept.push(candidate);
-        }
-        None
-    }
-
-    fn add_local(&mut self, candidate: Candidate) -> Option<String> {
-        let known = self.agent.local_candidates().any(|have| have.addr() == candidate.addr());
-        if known || self.agent.local_candidates().count() >= MAX_LOCAL {
-            return None;
-        }
-        self.agent.add_local_candidate(candidate).map(line)
     }
 
     /// The other end's credentials, from signed signalling. Only the first count.
@@ -257,49 +203,6 @@ impl Ice {
             self.agent.add_remote_candidate(candidate);
         }
         self.begin(now);
-    }
-
-    /// Our own addresses may be shown from now on: returns their lines for the other end, checks begin, waiting ones
-    /// are answered.
-    pub(super) fn disclose(&mut self, now: Instant) -> Vec<String> {
-        self.disclosed = true;
-        if !self.shows_itself() {
-            return Vec::new();
-        }
-        let kept = std::mem::take(&mut self.kept);
-        let lines = kept.into_iter().filter_map(|candidate| self.add_local(candidate)).collect();
-        if self.remote.is_some() {
-            self.begin(now);
-        }
-        lines
-    }
-
-    /// Our own addresses are these from now on. Returns the lines of all our candidates, which replace what was told
-    /// before; `None` if the other end must not know, or need not.
-    pub(super) fn set_hosts(&mut self, hosts: &[SocketAddr], now: Instant) -> Option<Vec<String>> {
-        let is_own = |candidate: &Candidate| candidate.kind() != CandidateKind::Relayed;
-        // The base of whatever others see us as is one of our addresses.
-        let is_gone = |candidate: &Candidate| is_own(candidate) && !hosts.contains(&candidate.local());
-        let gone: Vec<_> = self.agent.local_candidates().filter(is_gone).collect();
-        self.kept.retain(|candidate| !is_gone(candidate));
-        for candidate in &gone {
-            self.agent.invalidate_candidate(candidate);
-        }
-        let added = hosts.iter().filter_map(|host| self.add_host(*host)).count();
-        if added == 0 && gone.is_empty() {
-            return None;
-        }
-        if self.chosen_local.is_some_and(|local| gone.iter().any(|gone| gone.addr() == local)) {
-            self.suspect(now);
-        } else {
-            self.begin(now);
-        }
-        self.shows_itself().then(|| self.lines())
-    }
-
-    fn lines(&self) -> Vec<String> {
-        let told = |candidate: &Candidate| candidate.kind() != CandidateKind::PeerReflexive;
-        self.agent.local_candidates().filter(told).map(|candidate| line(&candidate)).collect()
     }
 
     /// Nothing comes on the path any more. All pairs are checked anew, whatever shows a way is followed, and a path through
@@ -357,8 +260,13 @@ impl Ice {
             return true;
         }
         self.remote_addresses.push(address);
+        // Where a check has come from already, one of ours is on its way. A candidate in the place of the one that the agent has made of
+        // it would have that sent anew, and its answer not counted: a round trip lost. A relay's has to be known as such.
+        let shown = |c: &Candidate| c.kind() == CandidateKind::PeerReflexive && c.addr() == address;
         if candidate.kind() == CandidateKind::Relayed {
             self.remote_relayed.push(address);
+        } else if self.agent.remote_candidates().any(|candidate| shown(&candidate)) {
+            return true;
         }
         if self.remote.is_some() {
             self.agent.add_remote_candidate(candidate);
@@ -420,6 +328,9 @@ impl Ice {
 
     /// Lets time pass.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
+        if self.haste_until.take_if(|until| *until <= now).is_some() {
+            self.agent.set_max_stun_rto(SEARCH_RTO);
+        }
         if self.search_until.is_some_and(|until| until <= now) {
             self.keep();
         }
@@ -475,6 +386,10 @@ impl Ice {
             self.search();
             self.search_until = Some(now + SEARCH).filter(|_| self.chosen.is_some());
         }
+        if self.shows_itself() && self.chosen < Some(Clue::Answered) {
+            self.haste_until = Some(now + HASTE);
+            self.agent.set_max_stun_rto(HASTE_RTO);
+        }
         self.tell_targets();
         for message in std::mem::take(&mut self.early) {
             let Ok(stun) = StunMessage::parse(&message.bytes) else { continue };
@@ -494,7 +409,7 @@ impl Ice {
     }
 
     fn keep(&mut self) {
-        self.search_until = None;
+        (self.search_until, self.haste_until) = (None, None);
         self.agent.set_max_stun_rto(KEEP_RTO);
         self.agent.set_max_stun_retransmits(KEEP_RETRANSMITS);
     }

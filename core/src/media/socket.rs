@@ -13,6 +13,7 @@
 //! A relay is used through the same socket. Its packets are told from others by its address, and those of a channel from
 //! QUIC ones, with which they share the first byte (RFC 9443 section 2), by the channel's number.
 
+mod flight;
 mod relayed;
 
 use std::collections::VecDeque;
@@ -37,6 +38,7 @@ use tokio::sync::mpsc;
 use super::courier::is_couriers;
 use super::relay::{Datagram, Delivery};
 use super::types::Path;
+use flight::Flight;
 use relayed::Outlets;
 
 /// The address that QUIC believes to talk to (from TEST-NET-1, RFC 5737, which never appears on a network).
@@ -95,6 +97,7 @@ struct Inner {
     waker: Option<Waker>,
     /// Sent through the tunnel since a packet of the other end came last.
     unanswered: VecDeque<Vec<u8>>,
+    flight: Flight,
     tunnel_sent: TunnelBudget,
     tunnel_received: TunnelBudget,
     buffer: Vec<u8>,
@@ -143,6 +146,7 @@ impl MediaSocket {
             held: VecDeque::new(),
             waker: None,
             unanswered: VecDeque::new(),
+            flight: Flight::default(),
             tunnel_sent: TunnelBudget::default(),
             tunnel_received: TunnelBudget::default(),
             buffer: vec![0; RECEIVE_BUFFER],
@@ -194,15 +198,29 @@ impl MediaSocket {
         let unanswered = if inner.path.carries_voice() { inner.unanswered.clone() } else { VecDeque::new() };
         drop(inner);
         for packet in unanswered {
-            let again = Transmit {
-                destination: PEER,
-                ecn: None,
-                contents: &packet,
-                segment_size: None,
-                src_ip: None,
-            };
             // What is lost here QUIC repeats.
-            let _ = self.try_send(&again);
+            let _ = self.try_send(&transmit_of(&packet));
+        }
+    }
+
+    /// When [`MediaSocket::repeat_handshake`] should be called.
+    pub(super) fn handshake_due(&self) -> Option<Instant> {
+        self.lock().flight.due()
+    }
+
+    /// Both ends have the keys.
+    pub(super) fn end_handshake(&self) {
+        self.lock().flight.land();
+    }
+
+    /// Sends packets of a handshake again that has not come to an end in time.
+    pub(super) fn repeat_handshake(&self, now: Instant) {
+        let mut inner = self.lock();
+        let (packets, path) = (inner.flight.again(now), inner.path.clone());
+        drop(inner);
+        for packet in packets {
+            // What is lost here is sent once more.
+            let _ = self.send_along(&path, &transmit_of(&packet));
         }
     }
 
@@ -276,6 +294,22 @@ impl MediaSocket {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // Nothing panics while holding it; if something did, the fields are still consistent.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn send_along(&self, path: &Path, transmit: &Transmit<'_>) -> io::Result<()> {
+        let (local, remote) = match path {
+            Path::Tunnel => return Ok(()),
+            Path::Relayed { local, remote, .. } | Path::Direct { local, remote } => (*local, *remote),
+        };
+        if self.send_relayed(local, remote, transmit.contents) {
+            return Ok(());
+        }
+        let transmit = Transmit { destination: remote, src_ip: Some(local.ip()), ..transmit.clone() };
+        match self.send(&transmit) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
+            // Unreachable for the moment is a lost packet to QUIC, not the end of the connection.
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     fn send_on_trial(&self, addresses: &[SocketAddr], transmit: &Transmit<'_>) {
@@ -457,17 +491,12 @@ impl AsyncUdpSocket for MediaSocket {
                 self.send_on_trial(&addresses, transmit);
                 Ok(())
             }
-            Path::Relayed { local, remote, .. } | Path::Direct { local, remote } => {
+            path @ (Path::Relayed { .. } | Path::Direct { .. }) => {
+                if !is_short(transmit.contents) {
+                    inner.flight.sent(transmit.contents, Instant::now());
+                }
                 drop(inner);
-                if self.send_relayed(local, remote, transmit.contents) {
-                    return Ok(());
-                }
-                let transmit = Transmit { destination: remote, src_ip: Some(local.ip()), ..transmit.clone() };
-                match self.send(&transmit) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
-                    // Unreachable for the moment is a lost packet to QUIC, not the end of the connection.
-                    Ok(()) | Err(_) => Ok(()),
-                }
+                self.send_along(&path, transmit)
             }
         }
     }
@@ -548,6 +577,11 @@ impl fmt::Debug for Poller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Poller").finish_non_exhaustive()
     }
+}
+
+/// A packet for the other end, wherever that is.
+fn transmit_of(packet: &[u8]) -> Transmit<'_> {
+    Transmit { destination: PEER, ecn: None, contents: packet, segment_size: None, src_ip: None }
 }
 
 /// RFC 9443 section 3: first byte 0 to 3, and the magic cookie (RFC 8489 section 5).

@@ -38,6 +38,12 @@ struct End {
     leg: MediaLeg,
     events: mpsc::Receiver<MediaEvent>,
     log: Vec<MediaEvent>,
+    /// Its user has answered, or heard that the other one has.
+    disclosed: bool,
+    /// Candidates that wait for that.
+    withheld: Vec<String>,
+    /// Those that the other end was told.
+    told: Vec<String>,
 }
 
 impl End {
@@ -48,7 +54,7 @@ impl End {
         if !first.is_empty() {
             sender.try_send(MediaEvent::Candidates(first)).unwrap();
         }
-        End { leg, events, log: Vec::new() }
+        End { leg, events, log: Vec::new(), disclosed: false, withheld: Vec::new(), told: Vec::new() }
     }
 
     fn find<T>(&self, pick: impl Fn(&MediaEvent) -> Option<T>) -> Option<T> {
@@ -93,15 +99,42 @@ impl Call {
                     self.carried[from] += packets.len();
                     packets.iter().for_each(|packet| to.tunnel(packet.clone()));
                 }
-                if let (true, MediaEvent::Candidates(lines)) = (self.candidates, &event) {
-                    let carried = |line: &&String| !self.only_relayed || line.contains(" typ relay ");
-                    to.add_remote_candidates(lines.iter().filter(carried).cloned().collect());
+                if let MediaEvent::Candidates(lines) = &event {
+                    self.tell(from, lines.clone());
+                }
+                if let MediaEvent::Withheld(lines) = &event {
+                    self.ends[from].withheld.extend(lines.iter().cloned());
                 }
                 self.ends[from].log.push(event);
+                self.tell_withheld();
             }
         };
         let in_time = timeout(PATIENCE, all).await.is_ok();
         assert!(in_time, "{what} did not happen; {:?} | {:?}", self.ends[0].log, self.ends[1].log);
+    }
+
+    fn tell(&mut self, from: usize, mut lines: Vec<String>) {
+        lines.retain(|line| !self.only_relayed || line.contains(" typ relay "));
+        if self.candidates && !lines.is_empty() {
+            self.ends[from].told.extend(lines.iter().cloned());
+            self.ends[1 - from].leg.add_remote_candidates(lines);
+        }
+    }
+
+    /// From now on the other end may know where this one is.
+    fn disclose(&mut self, n: usize) {
+        self.ends[n].disclosed = true;
+        self.ends[n].leg.disclose();
+        self.tell_withheld();
+    }
+
+    fn tell_withheld(&mut self) {
+        for n in 0..2 {
+            if self.ends[n].disclosed {
+                let lines = std::mem::take(&mut self.ends[n].withheld);
+                self.tell(n, lines);
+            }
+        }
     }
 
     async fn close(self) {

@@ -14,6 +14,8 @@ use crate::audio::{AudioError, DeviceSpec};
 
 /// Default of [`MediaConfig::direct_patience`].
 const DIRECT_PATIENCE: Duration = Duration::from_millis(300);
+/// Default of [`MediaConfig::relay_patience`].
+const RELAY_PATIENCE: Duration = Duration::from_millis(300);
 /// Default of [`MediaConfig::idle_timeout`].
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -98,6 +100,10 @@ pub struct MediaConfig {
     /// at relays twice as long, at most until the call is answered. 300 ms unless there is a reason: through two directories
     /// signalling takes 300 ms there and back, checks 200.
     pub direct_patience: Duration,
+    /// Between other ends the handshake waits for a path through a relay, if there is one, for this long, at most until the call is answered.
+    /// 300 ms unless there is a reason: the caller has its own address there a round trip or two after it hears the ring, and
+    /// checks take one more.
+    pub relay_patience: Duration,
     /// Address to bind instead of all.
     pub bind: Option<IpAddr>,
     /// Whether loopback addresses are candidates even if there are others. Without any other address, or when
@@ -122,6 +128,7 @@ impl MediaConfig {
             relay_only: false,
             ports: None,
             direct_patience: DIRECT_PATIENCE,
+            relay_patience: RELAY_PATIENCE,
             bind: None,
             allow_loopback: false,
             idle_timeout: IDLE_TIMEOUT,
@@ -187,6 +194,9 @@ pub enum MediaEvent {
     /// Our candidates in SDP form (RFC 8839 section 5.1), to be told to the other end. Before disclosure only relayed
     /// ones, in which no address of ours stands.
     Candidates(Vec<String>),
+    /// Our own candidates, which the other end must not be told before disclosure: to be kept until then, and told with the
+    /// answer. [`MediaEvent::Candidates`] does not repeat them.
+    Withheld(Vec<String>),
     /// Our addresses have changed. These candidates replace all that were told before, at the other end by
     /// [`replace_remote_candidates`](super::MediaLeg::replace_remote_candidates); further ones may follow as
     /// [`MediaEvent::Candidates`]. At most four times a second.
@@ -234,6 +244,7 @@ impl fmt::Debug for MediaEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             MediaEvent::Candidates(lines) => write!(f, "Candidates({})", lines.len()),
+            MediaEvent::Withheld(lines) => write!(f, "Withheld({})", lines.len()),
             MediaEvent::Moved(lines) => write!(f, "Moved({})", lines.len()),
             MediaEvent::Tunnel(packets) => write!(f, "Tunnel({} packets)", packets.len()),
             MediaEvent::Connected { exporter: _, path } => write!(f, "Connected({path:?})"),

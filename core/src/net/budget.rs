@@ -452,6 +452,7 @@ mod tests {
         let now = Instant::now();
         let room = |first: &[&[u8]]| {
             let mut answers = Answers::new();
+            assert_eq!(answers.room(now), ANSWERS);
             first.iter().for_each(|bytes| answers.wrote(bytes));
             answers.room(now)
         };

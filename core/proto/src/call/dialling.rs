@@ -270,7 +270,7 @@ impl Calls {
     }
 
     /// The first accept wins; the other legs are told that the call was answered elsewhere.
-    pub(super) fn on_accept(&mut self, now: Now, id: LegId, invite_hash: &[u8; 32]) {
+    pub(super) fn on_accept(&mut self, now: Now, id: LegId, invite_hash: &[u8; 32], candidates: Vec<String>) {
         let Some(leg) = self.legs.get_mut(&id) else { return };
         let sound = leg.state == LegState::Ringing && leg.invite_hash.as_ref() == Some(invite_hash);
         if !sound {
@@ -287,16 +287,24 @@ impl Calls {
         call.media_deadline = Some(now.instant + self.config.media_timeout);
         let app = call.id;
         self.event(CallEvent::Accepted { call: app });
-        self.send(now, id, Message::Confirm);
+        self.disclose(id);
+        self.confirm(now, id);
+        self.remote_candidates(id, candidates, 0);
         for other in self.live_legs(id.call) {
             if other != id {
                 let reason = CancelReason::AnsweredElsewhere;
                 self.close(now, other, Some(Message::Cancel { reason }), false);
             }
         }
-        self.disclose(now, id);
         self.start_audio(id);
         self.try_connect(now, id.call);
+    }
+
+    fn confirm(&mut self, now: Now, id: LegId) {
+        let Some(leg) = self.legs.get_mut(&id) else { return };
+        let candidates = leg.take_first_candidates();
+        self.send(now, id, Message::Confirm { candidates });
+        self.send_candidates(now, id);
     }
 
     pub(super) fn on_reject(&mut self, now: Now, id: LegId, reason: RejectReason) {

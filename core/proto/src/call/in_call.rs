@@ -113,7 +113,7 @@ impl Calls {
             Message::Invite { .. }
             | Message::Ringing { .. }
             | Message::Accept { .. }
-            | Message::Confirm
+            | Message::Confirm { .. }
             | Message::Reject { .. }
             | Message::Cancel { .. }
             | Message::Bye { .. }

@@ -79,7 +79,7 @@ impl Calls {
             Message::Cancel { .. } | Message::Bye { .. } => self.close(now, id, None, false),
             Message::Ringing { .. }
             | Message::Accept { .. }
-            | Message::Confirm
+            | Message::Confirm { .. }
             | Message::Reject { .. }
             | Message::Candidates { .. }
             | Message::Dtmf { .. }
@@ -198,8 +198,10 @@ impl Calls {
         if let Some(leg) = self.legs.get_mut(&id) {
             leg.answered = true;
         }
-        self.disclose(now, id);
+        self.disclose(id);
         self.send_accept(now, id);
+        // Those that found no room in the accept.
+        self.send_candidates(now, id);
         self.try_connect(now, wire);
     }
 
@@ -210,7 +212,8 @@ impl Calls {
             return;
         };
         leg.state = LegState::Chosen;
-        self.send(now, id, Message::Accept { invite_hash });
+        let candidates = leg.take_first_candidates();
+        self.send(now, id, Message::Accept { invite_hash, candidates });
         self.start_audio(id);
     }
 

@@ -218,6 +218,11 @@ impl Leg {
         now
     }
 
+    /// The same for a message that tells of no other generation than the first.
+    pub fn take_first_candidates(&mut self) -> Vec<String> {
+        if self.generation == 0 { self.take_candidates() } else { Vec::new() }
+    }
+
     /// Whether a candidate waits that may be sent.
     pub fn has_candidates(&self) -> bool {
         self.local_candidates.iter().any(|candidate| self.disclosed || is_relayed(candidate))

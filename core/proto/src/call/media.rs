@@ -181,13 +181,11 @@ impl Calls {
     }
 
     /// From now on our addresses may be shown to the other side.
-    pub(super) fn disclose(&mut self, now: Now, id: LegId) {
+    pub(super) fn disclose(&mut self, id: LegId) {
         let Some(leg) = self.legs.get_mut(&id) else { return };
-        if std::mem::replace(&mut leg.disclosed, true) {
-            return;
+        if !std::mem::replace(&mut leg.disclosed, true) {
+            self.outputs.push_back(Output::Disclose { leg: id });
         }
-        self.outputs.push_back(Output::Disclose { leg: id });
-        self.send_candidates(now, id);
     }
 
     /// Takes candidates of the other side.

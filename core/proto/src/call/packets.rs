@@ -91,7 +91,7 @@ impl Calls {
     fn take_from_callee(&mut self, now: Now, id: LegId, seq: u32, message: Message) {
         match message {
             Message::Ringing { offer, candidates } => self.on_ringing(now, id, offer, candidates),
-            Message::Accept { invite_hash } => self.on_accept(now, id, &invite_hash),
+            Message::Accept { invite_hash, candidates } => self.on_accept(now, id, &invite_hash, candidates),
             Message::Reject { reason } => self.on_reject(now, id, reason),
             Message::Bye { reason } => self.on_bye(now, id, reason),
             Message::Candidates { list, generation } => self.remote_candidates(id, list, generation),
@@ -101,13 +101,19 @@ impl Calls {
             | Message::Hold { .. }
             | Message::Mute { .. } => self.in_call_message(id, seq, message),
             // Not the callee's to say. A tunnelled datagram never comes here.
-            Message::Invite { .. } | Message::Confirm | Message::Cancel { .. } | Message::Tunnel { .. } => {}
+            Message::Invite { .. }
+            | Message::Confirm { .. }
+            | Message::Cancel { .. }
+            | Message::Tunnel { .. } => {}
         }
     }
 
     fn take_from_caller(&mut self, now: Now, id: LegId, seq: u32, message: Message) {
         match message {
-            Message::Confirm => self.on_confirm(now, id),
+            Message::Confirm { candidates } => {
+                self.remote_candidates(id, candidates, 0);
+                self.on_confirm(now, id);
+            }
             Message::Cancel { reason } => self.on_cancel(now, id, reason),
             Message::Bye { reason } => self.on_bye(now, id, reason),
             Message::Candidates { list, generation } => self.remote_candidates(id, list, generation),

@@ -25,7 +25,7 @@ impl LastWord {
             Message::Invite { .. }
             | Message::Ringing { .. }
             | Message::Accept { .. }
-            | Message::Confirm
+            | Message::Confirm { .. }
             | Message::Candidates { .. }
             | Message::Text { .. }
             | Message::Dtmf { .. }

@@ -82,6 +82,9 @@ impl Message {
                 offer.check()?;
                 check_candidates(candidates)
             }
+            Self::Accept { invite_hash: _, candidates } | Self::Confirm { candidates } => {
+                check_candidates(candidates)
+            }
             Self::Candidates { list, generation: _ } => {
                 require(!list.is_empty(), LimitError::Candidates)?;
                 check_candidates(list)
@@ -97,9 +100,7 @@ impl Message {
                 let few = (1..=MAX_TUNNEL_DATAGRAMS).contains(&datagrams.len());
                 require(few && datagrams.iter().all(|datagram| sound(datagram.len())), LimitError::Tunnel)
             }
-            Self::Accept { .. }
-            | Self::Confirm
-            | Self::Reject { .. }
+            Self::Reject { .. }
             | Self::Cancel { .. }
             | Self::Bye { .. }
             | Self::Hold { .. }

@@ -67,8 +67,8 @@ fn messages() -> Vec<Message> {
     vec![
         Message::Invite { offer: offer(), candidates: Vec::new() },
         Message::Ringing { offer: offer(), candidates: candidates.clone() },
-        Message::Accept { invite_hash: [3; 32] },
-        Message::Confirm,
+        Message::Accept { invite_hash: [3; 32], candidates: vec!["candidate".into()] },
+        Message::Confirm { candidates: Vec::new() },
         Message::Reject { reason: RejectReason::Busy },
         Message::Reject { reason: RejectReason::Other(200) },
         Message::Cancel { reason: CancelReason::Glare },

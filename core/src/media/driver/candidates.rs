@@ -16,6 +16,7 @@ impl Driver {
     /// Sends what the sans-IO parts have to send and follows what ICE has found.
     pub(super) async fn pump(&mut self) {
         self.drive_relays().await;
+        self.repeat_handshake();
         self.watch();
         self.follow_network().await;
         self.spend().await;
@@ -24,6 +25,10 @@ impl Driver {
         }
         while let Some((courier, packet)) = self.courier.poll(Instant::now(), wall_clock()) {
             self.socket.send_aside(None, courier, &packet);
+        }
+        let withheld = self.ice.take_withheld();
+        if !withheld.is_empty() {
+            self.emit(MediaEvent::Withheld(withheld)).await;
         }
         while let Some(output) = self.ice.poll_output(Instant::now()) {
             match output {
@@ -88,7 +93,6 @@ impl Driver {
             return;
         }
         tracing::debug!(?path, connected = self.session.is_some(), "media path");
-        let first = !self.socket.path().carries_voice();
         match &path {
             Path::Direct { .. } => drop(self.direct_since.get_or_insert_with(Instant::now)),
             Path::Tunnel | Path::Relayed { .. } => self.direct_since = None,
@@ -96,8 +100,8 @@ impl Driver {
         self.socket.set_path(path.clone());
         if self.session.is_some() {
             self.emit(MediaEvent::PathChanged(path)).await;
-        } else if first && self.config.role == Role::Caller && self.pinned.is_some() {
-            // A handshake through the tunnel may be waiting for a lost packet; a new one is faster here.
+        } else if self.config.role == Role::Caller && self.pinned.is_some() {
+            // A handshake through the tunnel, or on a path that has gone, may be waiting for a lost packet; a new one is faster here.
             self.thrift.handshake = None;
             self.begin_handshake();
         }

@@ -16,7 +16,7 @@ impl Driver {
         }
         self.pinned = Some(offer.fingerprint);
         self.ice.set_remote(offer.ice_ufrag, offer.ice_pwd, Instant::now());
-        let waits = self.wait_for_direct_path();
+        let waits = self.wait_for_path();
         match self.config.role {
             // That it can be begun at all is found out now.
             Role::Caller if waits => match self.identity.client(offer.fingerprint) {
@@ -75,6 +75,19 @@ impl Driver {
             },
         }
         Flow::Go
+    }
+
+    /// Sends what may be lost of the handshake again, until both ends have the keys: the callee by the caller's choice of
+    /// the connection, the caller when it is told so (RFC 9001 section 4.1.2).
+    pub(super) fn repeat_handshake(&self) {
+        let is_over = |session: &Session| match self.config.role {
+            Role::Caller => session.connection.stats().frame_rx.handshake_done > 0,
+            Role::Callee => true,
+        };
+        if self.socket.handshake_due().is_some() && self.session.as_ref().is_some_and(is_over) {
+            self.socket.end_handshake();
+        }
+        self.socket.repeat_handshake(Instant::now());
     }
 
     async fn open_session(&mut self, established: Established) {

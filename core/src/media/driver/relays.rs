@@ -22,6 +22,7 @@ impl Driver {
             tracing::debug!("a relay more than a leg uses");
             return;
         }
+        self.thrift.has_relay = true;
         self.courier.add(relay, Instant::now());
     }
 

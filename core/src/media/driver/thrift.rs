@@ -2,7 +2,8 @@
 //!
 //! Between ends that show each other their addresses from the start, a direct path mostly stands two round trips after the
 //! first messages, while it still rings. So the handshake and addresses at relays wait for it, not long, and not once the
-//! call is answered. What the handshake does send through the tunnel goes in as few messages as it can.
+//! call is answered. Between strangers a path through a relay comes as soon, and costs the directory half of what the tunnel
+//! does: the handshake waits for that. What it does send through the tunnel goes in as few messages as it can.
 
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,8 @@ pub(super) struct Thrift {
     pub(super) handshake: Option<Instant>,
     relays: Option<Instant>,
     pub(super) tunnel: Turn,
+    /// There is a relay that may give an address.
+    pub(super) has_relay: bool,
 }
 
 impl Thrift {
@@ -60,18 +63,18 @@ impl Driver {
         }
     }
 
-    /// The other end is known: from now on a direct path may come. Whether that is waited for.
-    pub(super) fn wait_for_direct_path(&mut self) -> bool {
-        let waits = self.hopes() && self.talking.is_none();
-        let now = Instant::now();
-        if waits {
-            let patience = self.config.direct_patience;
+    /// The other end is known: from now on a path may come. Whether the handshake waits for that.
+    pub(super) fn wait_for_path(&mut self) -> bool {
+        let (now, rings) = (Instant::now(), self.talking.is_none());
+        let patience = if self.hopes() { self.config.direct_patience } else { self.config.relay_patience };
+        if self.hopes() && rings {
             // A path that works one way only does not show before the handshake's end.
             self.thrift.relays = Some(now + patience * 2);
-            self.thrift.handshake = Some(now + patience).filter(|_| self.config.role == Role::Caller);
         } else if self.hopes() {
             self.socket.want_relays(true);
         }
+        let waits = rings && !patience.is_zero() && (self.hopes() || self.thrift.has_relay);
+        self.thrift.handshake = Some(now + patience).filter(|_| waits && self.config.role == Role::Caller);
         waits
     }
 

@@ -91,13 +91,10 @@ async fn before_disclosure_the_keys_are_agreed_and_no_address_is_shown() {
         });
         assert_eq!(path, Some(Path::Tunnel));
     }
-    call.ends[1].leg.disclose();
-    call.run("the callee's candidates", |ends| {
-        ends[1].log.iter().any(|e| matches!(e, MediaEvent::Candidates(_)))
-    })
-    .await;
+    call.disclose(1);
+    call.run("the callee's candidates", |ends| !ends[1].told.is_empty()).await;
     assert_eq!(call.ends[0].leg.stats().borrow().bytes_sent, 0, "the caller has not disclosed yet");
-    call.ends[0].leg.disclose();
+    call.disclose(0);
     call.run("a direct path", |ends| {
         ends.iter()
             .all(|end| end.log.iter().any(|e| matches!(e, MediaEvent::PathChanged(Path::Direct { .. }))))
@@ -324,7 +321,8 @@ fn a_leg_needs_no_runtime_of_its_owner() {
     let config = MediaConfig { disclose: false, ..on_loopback(Role::Caller) };
     let leg = MediaLeg::start(config, events).unwrap();
     leg.disclose();
-    assert!(matches!(told.blocking_recv(), Some(MediaEvent::Candidates(_))));
+    // Which of them depends on who was faster.
+    assert!(matches!(told.blocking_recv(), Some(MediaEvent::Candidates(_) | MediaEvent::Withheld(_))));
     drop(leg);
 }
 

@@ -124,7 +124,7 @@ async fn when_the_direct_path_dies_the_relay_takes_over() {
     let mut call = Call::new(config(Role::Caller, a), config(Role::Callee, b));
     call.only_relayed = true;
     call.run("a relayed path", |ends| ends.iter().all(is_relayed)).await;
-    call.ends.iter().for_each(|end| end.leg.disclose());
+    (0..2).for_each(|n| call.disclose(n));
     talk(&mut call, &nat).await;
     nat.mode.store(BROKEN, Relaxed);
     let (begun, known) = (std::time::Instant::now(), call.ends.each_ref().map(|end| end.log.len()));

@@ -220,7 +220,7 @@ async fn a_call_moves_from_a_relay_to_the_direct_path_without_a_gap_and_leaves_t
     call.ends.iter().for_each(|end| end.leg.start_audio());
     call.run("talking by relay", |ends| ends.iter().all(|end| received(end) > 50)).await;
     assert!(call.ends.iter().all(is_relayed));
-    call.ends.iter().for_each(|end| end.leg.disclose());
+    (0..2).for_each(|n| call.disclose(n));
     call.run("a direct path", |ends| ends.iter().all(goes_direct)).await;
     let direct = Instant::now();
     call.run("leaving the relay", |_| allocations(&server) == 0).await;
@@ -317,7 +317,7 @@ async fn a_leg_for_relays_only_never_goes_direct() {
     let open = MediaConfig { relays: vec![b], ..on_loopback(Role::Callee) };
     let mut call = Call::new(shy, open);
     call.ends.iter().for_each(|end| end.leg.start_audio());
-    call.ends[0].leg.disclose();
+    call.disclose(0);
     call.run("talking", |ends| ends.iter().all(|end| received(end) > 200)).await;
     assert!(call.ends.iter().all(is_relayed), "{:?} {:?}", path(&call.ends[0]), path(&call.ends[1]));
     assert!(lines(&call.ends[0]).iter().all(|line| line.contains(" typ relay ")));

@@ -235,6 +235,31 @@ fn candidates_after_a_change_of_network_take_the_place_of_all_before() {
     assert_eq!(shown(&world).len(), 2);
 }
 
+#[test]
+fn what_strangers_have_kept_back_goes_with_the_accept_and_the_confirmation() {
+    let mut world = two();
+    world.contacts = false;
+    world.record = true;
+    connect(&mut world);
+    let own = |list: &[String]| list.iter().filter(|candidate| *candidate == HOST).count();
+    for at in [ALICE, BOB] {
+        let sent = world.sent.iter().filter(|(from, _)| *from == at);
+        let (mut with_answer, mut alone) = (0, 0);
+        for message in sent.filter_map(|(_, packet)| packet.message.as_ref()) {
+            match message {
+                Message::Accept { candidates, .. } | Message::Confirm { candidates } => {
+                    with_answer = own(candidates);
+                }
+                Message::Candidates { list, .. } => alone += own(list),
+                _ => {}
+            }
+        }
+        assert_eq!((with_answer, alone), (2, 0));
+        let shown = &world.terminals[at].media.values().next().unwrap().shown;
+        assert_eq!(shown.iter().map(|(count, _)| count).sum::<usize>(), 3, "the relayed one, and these");
+    }
+}
+
 /// [`World`] checks that nothing is shown too early; here, that relayed candidates and contacts need not wait.
 #[test]
 fn while_it_rings_relayed_candidates_are_exchanged_and_with_contacts_all() {

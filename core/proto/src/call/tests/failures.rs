@@ -100,7 +100,7 @@ fn both_ends_say_what_failed() {
 #[test]
 fn a_caller_that_never_confirms_is_told_so() {
     let mut world = two();
-    world.filter = Some(|_, _, packet| matches!(packet.message, Some(Message::Confirm)));
+    world.filter = Some(|_, _, packet| matches!(packet.message, Some(Message::Confirm { .. })));
     world.dial_as(ALICE, call_id(1), 1);
     world.run_ms(2000);
     world.act(BOB, Act::Accept { call: call_id(1) });
@@ -257,7 +257,7 @@ fn hang_up_busy_and_accept_from_the_wrong_peer_are_ignored() {
         Message::Bye { reason: None },
         Message::Reject { reason: RejectReason::Busy },
         Message::Cancel { reason: CancelReason::Cancelled },
-        Message::Accept { invite_hash: [0; 32] },
+        Message::Accept { invite_hash: [0; 32], candidates: Vec::new() },
         Message::Ringing { offer: offer(), candidates: Vec::new() },
     ] {
         for seq in [1, 2, 5] {
@@ -306,7 +306,7 @@ fn an_accept_of_another_invite_is_no_accept() {
     world.run_ms(1000);
     let ringing = Message::Ringing { offer: offer(), candidates: Vec::new() };
     world.inject(ALICE, bob, craft(bob, alice, call_id(1), 1, ringing), Caller::Contact);
-    let accept = Message::Accept { invite_hash: [9; 32] };
+    let accept = Message::Accept { invite_hash: [9; 32], candidates: Vec::new() };
     world.inject(ALICE, bob, craft(bob, alice, call_id(1), 2, accept), Caller::Contact);
     world.run_ms(5000);
     assert_eq!(world.ended(ALICE, call_id(1)), Some((EndReason::Failed(Failure::Protocol), EndedBy::Remote)));
@@ -375,8 +375,8 @@ fn dialogs_that_begin_with_anything_else_are_closed() {
     let (alice, bob) = (Party::get(0, 0), Party::get(1, 0));
     for message in [
         Message::Ringing { offer: offer(), candidates: Vec::new() },
-        Message::Accept { invite_hash: [0; 32] },
-        Message::Confirm,
+        Message::Accept { invite_hash: [0; 32], candidates: Vec::new() },
+        Message::Confirm { candidates: Vec::new() },
         Message::Bye { reason: None },
         Message::Hold { on: true },
         Message::Reject { reason: RejectReason::Busy },

@@ -8,9 +8,12 @@ impl World {
     /// No candidate that tells where it is leaves a terminal before its address may be shown.
     pub(super) fn check_privacy(&self, at: usize, leg: LegId, packet: &Packet) {
         let shows = match &packet.message {
-            Some(Message::Invite { candidates, .. } | Message::Ringing { candidates, .. }) => {
-                candidates.iter().any(|candidate| !is_relayed(candidate))
-            }
+            Some(
+                Message::Invite { candidates, .. }
+                | Message::Ringing { candidates, .. }
+                | Message::Accept { candidates, .. }
+                | Message::Confirm { candidates },
+            ) => candidates.iter().any(|candidate| !is_relayed(candidate)),
             Some(Message::Candidates { list, .. }) => list.iter().any(|candidate| !is_relayed(candidate)),
             Some(_) | None => false,
         };

@@ -515,6 +515,8 @@ impl World {
             Some(
                 Message::Invite { candidates: list, .. }
                 | Message::Ringing { candidates: list, .. }
+                | Message::Accept { candidates: list, .. }
+                | Message::Confirm { candidates: list }
                 | Message::Candidates { list, .. },
             ) => Some(list.clone()),
             _ => None,
