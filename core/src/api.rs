@@ -69,6 +69,49 @@ pub enum LineState {
     Offline,
 }
 
+/// Whether the telephone serves the network: holds records, passes signalling on, answers STUN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum Serving {
+    /// No, its user does not want it, or hides its address.
+    Off,
+    /// Not before it is proved that strangers reach it.
+    Unproved {
+        /// Why it is not.
+        reason: Unproved,
+    },
+    /// Yes: strangers reach it.
+    Proved,
+    /// Yes: its user says so.
+    Always,
+}
+
+impl Serving {
+    /// Whether it does.
+    pub fn serves(self) -> bool {
+        match self {
+            Self::Off | Self::Unproved { .. } => false,
+            Self::Proved | Self::Always => true,
+        }
+    }
+}
+
+/// Why it is not proved that strangers reach a telephone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unproved {
+    /// It is being looked into.
+    New,
+    /// No directory is connected that could have somebody try.
+    NoDirectory,
+    /// The directories know nobody whom this telephone does not know, too.
+    NoStranger,
+    /// No directory sees it at a UDP port.
+    NoUdp,
+    /// Strangers do not get in: a NAT or a firewall is in between.
+    Unreachable,
+}
+
 /// What a program is told while the telephone runs. Serialised with the tag `event`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -84,6 +127,12 @@ pub enum Event {
     /// No entry point is reachable, or nobody there holds the number: calls from the internet will not arrive
     /// until `Online` comes again.
     Offline,
+    /// From now on this terminal serves the network, or no longer.
+    Serving {
+        /// Whether, and why.
+        #[serde(flatten)]
+        serving: Serving,
+    },
     /// The callee's records are being looked up.
     Searching {
         /// The call.
@@ -268,6 +317,7 @@ impl Event {
             Self::Online { .. }
             | Self::Alone
             | Self::Offline
+            | Self::Serving { .. }
             | Self::TextDelivered { .. }
             | Self::TextFailed { .. }
             | Self::KeyChanged { .. }
@@ -390,6 +440,8 @@ pub struct Status {
     pub peers: usize,
     /// Unix milliseconds of the last successful publication.
     pub published: Option<u64>,
+    /// Whether it serves the network.
+    pub serving: Serving,
     /// Days until the terminal's certificate expires; enter the password before.
     pub certificate_days: i64,
     /// Current calls.
