@@ -94,13 +94,11 @@ impl Service {
         self.registered.len()
     }
 
-    /// Nobody is registered any more; answers who was.
-    pub(super) fn dismiss_all(&mut self) -> Vec<PeerId> {
-        let peers: Vec<PeerId> = self.identities.drain().map(|(peer, _)| peer).collect();
-        peers.iter().for_each(|peer| {
-            self.registered.leave(peer);
-        });
-        peers
+    /// Nobody is registered any more.
+    pub(super) fn dismiss_all(&mut self) {
+        for (peer, _) in self.identities.drain() {
+            self.registered.leave(&peer);
+        }
     }
 
     pub(super) fn disconnected(&mut self, peer: &PeerId) {

@@ -326,6 +326,14 @@ impl Driver {
         for (peer, addrs) in nodes {
             self.add_to_table(peer, &addrs);
         }
+        self.introduce_anew();
+    }
+
+    /// Others are told by identify what this node does, when a connection is made: what libp2p pushes over one that there is
+    /// was never seen to arrive. So a new one is made to those that matter.
+    fn introduce_anew(&mut self) {
+        let links: Vec<PeerId> = self.links.all.iter().filter_map(|link| link.peer).collect();
+        links.into_iter().for_each(|peer| self.renew(peer));
     }
 
     /// STUN has a port of its own. That is reached for sure only where no router has to pass it on.
@@ -340,7 +348,7 @@ impl Driver {
         }
     }
 
-    /// Those who depend on this node are told to look for another one.
+    /// Those who depend on this node, or take it for one of the DHT, lose their connections, and look for another one.
     fn cease_to_serve(&mut self) {
         info!("it is not known any more that strangers reach this terminal: it does not serve the network");
         (self.proof.at, self.proof.maintain, self.proof.stun, self.stun_port) = (None, None, None, None);
@@ -360,11 +368,14 @@ impl Driver {
         for peer in self.warm.forget_all() {
             self.refresh_hold(peer);
         }
-        for peer in self.service.dismiss_all() {
+        self.service.dismiss_all();
+        self.refresh_external();
+        self.introduce_anew();
+        let strangers = self.peers.iter().map(|(peer, _)| *peer).filter(|peer| !self.links.wants(peer));
+        for peer in strangers.collect::<Vec<_>>() {
             // Fails only if it has gone already.
             let _ = self.swarm.disconnect_peer_id(peer);
             self.refresh_hold(peer);
         }
-        self.refresh_external();
     }
 }

@@ -111,26 +111,20 @@ async fn neighbours_of_the_terminal_are_no_strangers() {
 
 #[tokio::test]
 async fn without_udp_nothing_is_proved() {
-    let directories: [Node; 3] = directories(100).await;
-    let status = directories[0]
-        .until("TCP", |status| status.addresses.iter().any(|a| a.as_str().contains("/tcp/")))
-        .await;
-    let tcp = status.addresses.into_iter().find(|addr| addr.as_str().contains("/tcp/")).unwrap();
-    let mut config = loopback(0, Role::Terminal).proving(Times::default());
-    let party = Party::new(0);
-    config.terminal_seed = *party.terminal.seed();
-    config.cert = Some(party.cert(now()));
-    config.listen = vec!["/ip4/127.0.30.1/tcp/0".parse().unwrap()];
-    config.entry = vec![tcp];
-    let ada = Node::start(config).await;
+    let mut config = loopback(100, Role::Directory);
+    config.listen = vec!["/ip4/127.0.10.1/tcp/0".parse().unwrap()];
+    let directory = Node::start(config).await;
+    let status = directory.until("an address", |status| !status.addresses.is_empty()).await;
+    let ada = willing(30, &Party::new(0), &status.addresses, Times::default()).await;
     until(&ada, Serving::Unproved(Reason::NoAddress)).await;
 }
 
 #[tokio::test]
 async fn a_proof_is_renewed_by_those_who_are_connected() {
     let directories: [Node; 3] = directories(110).await;
-    let times =
-        Times { renewal: Duration::from_millis(200), untested: Duration::from_secs(5), ..Times::default() };
+    // The directories let it be knocked at once in five seconds only.
+    let soon = Duration::from_millis(200);
+    let times = Times { renewal: soon, nobody: (soon, soon), ..Times::default() };
     let cy = willing(30, &Party::new(0), &[directories[0].addr().await], times).await;
     until(&cy, Serving::Proved).await;
     for directory in &directories {

@@ -97,9 +97,11 @@ impl Node {
         config.listen = vec![format!("/ip4/127.0.0.1/udp/{port}/quic-v1").parse().unwrap()];
         config.external = config.listen.clone();
         config.entry = entry.map(|entry| entry.net.addresses()).unwrap_or_default();
+        let role = config.role;
         let (net, events) = Net::start(config).await.unwrap();
         let node = Self { net, _events: events };
-        node.until(|status| !status.addresses.is_empty()).await;
+        let terminal = role == Role::Terminal;
+        node.until(|status| !status.listen.is_empty() && (terminal || !status.addresses.is_empty())).await;
         if let Some(entry) = entry {
             node.until(|status| status.links.iter().any(|link| link.up)).await;
             entry.until(|status| status.peers > 0).await;
