@@ -273,7 +273,9 @@ impl Driver {
     pub(super) fn on_less_listening(&mut self, addresses: &[Multiaddr], now: Instant) {
         let Some(at) = self.proof.at else { return };
         let same_family = |ip: &std::net::IpAddr| ip.is_ipv4() == at.is_ipv4();
-        let gone = addresses.iter().filter(|addr| addr::is_quic(addr) && !addr::is_loopback(addr));
+        // A way through a relay says nothing about this host.
+        let straight = |addr: &&Multiaddr| addr::is_quic(addr) && !addr::is_relayed(addr);
+        let gone = addresses.iter().filter(straight).filter(|addr| !addr::is_loopback(addr));
         let gone = gone.filter_map(addr::ip_of).any(|ip| same_family(&ip));
         if gone
             && !self.has_own(at)

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use offhook_tests::call::{Call, hang_up, ring_in_the_end};
+use offhook_tests::call::{Call, hang_up};
 use offhook_tests::lab::{Host, Impairment, Lab, LabError, Nat};
 use offhook_tests::phone::{Account, Directory, DirectoryPlan, READY, Terminal, TerminalPlan};
 use offhook_tests::program::ProgramError;
@@ -52,8 +52,9 @@ fn terminals_serve_if_strangers_get_in_and_only_then() -> Outcome {
         extra: extra.iter().map(|flag| (*flag).to_owned()).collect(),
         ..TerminalPlan::default()
     };
-    let behind =
-        |name: &str, nat: Nat| -> Result<Host, LabError> { lab.router(name, nat, access.clone())?.host("h") };
+    let behind = |name: &str, nat: Nat| -> Result<Host, LabError> {
+        lab.router(name, nat, access.clone())?.host(&format!("{name}-h"))
+    };
     let places = [
         ("public", lab.host("public", access.clone())?, "proved"),
         ("cone", behind("cone", Nat::FullCone)?, "proved"),
@@ -110,10 +111,7 @@ fn proved_terminals_carry_a_network_without_directories() -> Outcome {
         terminal.process.wait("offline", NOTICED)?;
         terminal.process.wait("online", READY)?;
     }
-    ring_in_the_end(&mut ada, &mut bob, NOTICED)?;
-    bob.process.send("reject")?;
-    let (dialled, rang) = offhook_tests::call::ring(&mut ada, &mut bob)?;
-    let call = Call::answer(&mut ada, &mut bob, dialled, rang)?;
+    let call = Call::place(&mut ada, &mut bob)?;
     assert_eq!(call.path, "direct");
     hang_up(&mut ada, &mut bob)?;
     Ok(())
