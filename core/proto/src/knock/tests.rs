@@ -1,3 +1,5 @@
+#![allow(clippy::disallowed_methods, reason = "a test begins somewhere in time")]
+
 use super::*;
 
 /// A terminal with its helpers, a clock and fresh tokens.
