@@ -5,11 +5,13 @@
 //! is for people and may change. Names are in `snake_case` on the wire.
 
 mod ends;
+mod serving;
 
 use offhook_proto::number::Number;
 use serde::{Deserialize, Serialize};
 
 pub use ends::{EndReason, FailureCode};
+pub use serving::{Serving, Unproved};
 
 /// A call's identifier in the API: 32 hex digits of its [`offhook_proto::signalling::CallId`].
 pub type CallRef = String;
@@ -84,6 +86,12 @@ pub enum Event {
     /// No entry point is reachable, or nobody there holds the number: calls from the internet will not arrive
     /// until `Online` comes again.
     Offline,
+    /// From now on this terminal serves the network, or no longer.
+    Serving {
+        /// Whether, and why.
+        #[serde(flatten)]
+        serving: Serving,
+    },
     /// The callee's records are being looked up.
     Searching {
         /// The call.
@@ -268,6 +276,7 @@ impl Event {
             Self::Online { .. }
             | Self::Alone
             | Self::Offline
+            | Self::Serving { .. }
             | Self::TextDelivered { .. }
             | Self::TextFailed { .. }
             | Self::KeyChanged { .. }
@@ -390,6 +399,8 @@ pub struct Status {
     pub peers: usize,
     /// Unix milliseconds of the last successful publication.
     pub published: Option<u64>,
+    /// Whether it serves the network.
+    pub serving: Serving,
     /// Days until the terminal's certificate expires; enter the password before.
     pub certificate_days: i64,
     /// Current calls.

@@ -52,6 +52,19 @@ pub enum AnswerMode {
     Auto,
 }
 
+/// Whether a telephone serves the network, too: holds records of the DHT, passes signalling on and answers STUN, all in
+/// small numbers, and never carries anybody's media. Whoever serves is known to the network with its address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Serve {
+    /// While strangers are proved to reach it. Never with [`relay_only`](PhoneBuilder::relay_only), which hides the address.
+    #[default]
+    Auto,
+    /// In any case: the user says that it is reachable.
+    Always,
+    /// Never.
+    Off,
+}
+
 /// Why a telephone could not be started.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -101,7 +114,7 @@ pub struct PhoneBuilder {
     pub(crate) listen: Vec<String>,
     pub(crate) entry: Vec<String>,
     pub(crate) external: Vec<String>,
-    pub(crate) server: bool,
+    pub(crate) serve: Serve,
     pub(crate) mdns: bool,
     pub(crate) publish_address: bool,
     pub(crate) relay_only: bool,
@@ -142,9 +155,10 @@ impl PhoneBuilder {
         self
     }
 
-    /// Serve the DHT and pass signalling on for others; needs [`external`](Self::external). Default: no.
-    pub fn server(mut self, on: bool) -> Self {
-        self.server = on;
+    /// Whether to serve the network; with [`Serve::Always`] it needs an address that the internet reaches, its own or
+    /// [`external`](Self::external). Default: [`Serve::Auto`].
+    pub fn serve(mut self, serve: Serve) -> Self {
+        self.serve = serve;
         self
     }
 
@@ -255,7 +269,7 @@ impl Phone {
             listen: Vec::new(),
             entry: Vec::new(),
             external: Vec::new(),
-            server: false,
+            serve: Serve::default(),
             mdns: true,
             publish_address: false,
             relay_only: false,

@@ -7,7 +7,7 @@ use futures::{FutureExt as _, StreamExt};
 use offhook::api::{Command, EndReason, ErrorCode, Event, FailureCode, LineState, Reply};
 use offhook::audio::DeviceSpec;
 use offhook::net::{LookupEvent, Net, NetConfig, NetEvent, Role};
-use offhook::phone::{AnswerMode, CallState, Phone, PhoneBuilder, PhoneError};
+use offhook::phone::{AnswerMode, CallState, Phone, PhoneBuilder, PhoneError, Serve};
 use offhook::proto::number::Number;
 use offhook::proto::record::{self, RecordSet};
 use offhook::proto::wire::UnixMillis;
@@ -196,7 +196,7 @@ async fn the_first_node_of_a_network_is_on_line_when_another_comes() {
         let builder = builder.listen(["/ip4/127.0.0.1/udp/0/quic-v1".to_owned()]);
         builder.mic(DeviceSpec::None).speaker(DeviceSpec::None)
     };
-    let ada = quiet(a.path()).server(true).build().await.expect("starts");
+    let ada = quiet(a.path()).serve(Serve::Always).build().await.expect("starts");
     line(&ada, LineState::Alone).await;
     let Reply::Link { link } = ada.execute(Command::Link).await.expect("a link") else { panic!("a link") };
     let link: offhook::proto::number::Invitation = link.parse().expect("a link");

@@ -240,10 +240,10 @@ pub struct NetworkArgs {
         hide_env_values = true
     )]
     pub external: Option<Vec<String>>,
-    /// Serve the network too: store records and pass signalling on
-    #[arg(long, env = "OFFHOOK_SERVER", value_name = "BOOL", num_args = 0..=1, require_equals = true,
-          default_missing_value = "true", hide_possible_values = true, hide_env_values = true)]
-    pub server: Option<bool>,
+    /// Serve the network too (store records, pass signalling on, answer STUN): while strangers are proved to reach this
+    /// terminal, always, or never. Whoever serves is known to the network with its address [default: auto]
+    #[arg(long, env = "OFFHOOK_SERVE", value_name = "WHEN", hide_env_values = true)]
+    pub serve: Option<Serve>,
     /// Don't look for terminals on the local network
     #[arg(long, env = "OFFHOOK_NO_MDNS", value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", hide_possible_values = true, hide_env_values = true)]
@@ -308,6 +308,18 @@ impl SoundArgs {
         let none = || Some("none".to_owned());
         Self { mic: none(), speaker: none() }
     }
+}
+
+/// Whether to serve the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Serve {
+    /// While strangers are proved to reach this terminal.
+    Auto,
+    /// In any case.
+    Always,
+    /// Never.
+    Off,
 }
 
 /// Who answers.
@@ -446,9 +458,10 @@ mod tests {
             let Cmd::Run(args) = command else { unreachable!("{command:?}") };
             args.network
         };
-        assert_eq!(parse(&["--server"]).server, Some(true));
-        assert_eq!(parse(&["--server=false"]).server, Some(false));
-        assert_eq!(parse(&[]).server, None);
+        assert_eq!(parse(&["--no-mdns"]).no_mdns, Some(true));
+        assert_eq!(parse(&["--no-mdns=false"]).no_mdns, Some(false));
+        assert_eq!(parse(&[]).no_mdns, None);
+        assert_eq!(parse(&["--serve", "off"]).serve, Some(Serve::Off));
         assert_eq!(parse(&["--entry", "/a", "--entry", "/b,/c"]).entry.unwrap(), ["/a", "/b", "/c"]);
     }
 
@@ -459,6 +472,8 @@ mod tests {
             &["offhook", "dial"],
             &["offhook", "run", "--ring-timeout", "0"],
             &["offhook", "run", "--answer", "maybe"],
+            &["offhook", "run", "--serve", "sometimes"],
+            &["offhook", "run", "--server"],
             &["offhook", "run", "--metrics", "here"],
         ] {
             assert!(Cli::try_parse_from(words).is_err(), "{words:?}");

@@ -2,7 +2,7 @@
 //!
 //! clap has already put flags and environment together; here the file and the defaults join.
 
-use crate::cli::{Answer, Global, NetworkArgs, RunArgs, SoundArgs, TurnUri};
+use crate::cli::{Answer, Global, NetworkArgs, RunArgs, Serve, SoundArgs, TurnUri};
 use crate::exit::Failure;
 use offhook::storage::{AccountId, Home};
 use serde::Deserialize;
@@ -23,7 +23,7 @@ pub struct File {
     entry: Option<Vec<String>>,
     listen: Option<Vec<String>>,
     external: Option<Vec<String>>,
-    server: Option<bool>,
+    serve: Option<Serve>,
     mdns: Option<bool>,
     publish_address: Option<bool>,
     relay_only: Option<bool>,
@@ -47,7 +47,7 @@ pub struct Settings {
     /// Multiaddrs under which this terminal is reached from outside.
     pub external: Vec<String>,
     /// Serve the network too.
-    pub server: bool,
+    pub serve: Serve,
     /// Look for terminals on the local network.
     pub mdns: bool,
     /// Publish own addresses.
@@ -114,10 +114,11 @@ impl Context {
         let mut settings = self.settings(&args.network, &args.sound, args.ring_timeout)?;
         settings.answer = args.answer.or(self.file.answer).unwrap_or(Answer::Manual);
         settings.metrics = args.metrics.or(self.file.metrics);
+        settings.serve = args.network.serve.or(self.file.serve).unwrap_or(Serve::Auto);
         Ok(settings)
     }
 
-    /// Settings for a telephone that lives for one command.
+    /// Settings for a telephone that lives for one command: too short to serve anybody.
     pub fn settings(
         &self,
         network: &NetworkArgs,
@@ -139,7 +140,7 @@ impl Context {
             entry: list(&network.entry, &file.entry),
             listen: list(&network.listen, &file.listen),
             external: list(&network.external, &file.external),
-            server: network.server.or(file.server).unwrap_or(false),
+            serve: Serve::Off,
             mdns: network.no_mdns.map(|no| !no).or(file.mdns).unwrap_or(true),
             publish_address: network.publish_address.or(file.publish_address).unwrap_or(false),
             relay_only: network.relay_only.or(file.relay_only).unwrap_or(false),
@@ -202,21 +203,24 @@ mod tests {
     #[test]
     fn a_flag_goes_before_the_file_and_the_file_before_the_default() {
         let (_dir, context) = context(
-            "mic = 'file:a.wav'\nentry = ['/x']\nmdns = false\nport_mapping = false\nanswer = 'auto'\nring_timeout = 20\n",
+            "mic = 'file:a.wav'\nentry = ['/x']\nmdns = false\nserve = 'always'\nport_mapping = false\nanswer = 'auto'\nring_timeout = 20\n",
         );
         let plain = context.run_settings(&RunArgs::default()).unwrap();
         assert_eq!((plain.mic.as_str(), plain.speaker.as_str()), ("file:a.wav", "default"));
         assert!(!plain.port_mapping);
+        assert_eq!(plain.serve, Serve::Always);
         assert_eq!((plain.entry, plain.mdns, plain.answer), (vec!["/x".to_owned()], false, Answer::Auto));
         assert_eq!(plain.ring_timeout, Duration::from_secs(20));
 
         let mut args = RunArgs { answer: Some(Answer::Manual), ring_timeout: Some(5), ..RunArgs::default() };
         args.sound.mic = Some("none".into());
         args.network.no_mdns = Some(false);
+        args.network.serve = Some(Serve::Off);
         args.network.no_port_mapping = Some(false);
         args.network.entry = Some(vec!["/y".into()]);
         let flagged = context.run_settings(&args).unwrap();
         assert!(flagged.port_mapping);
+        assert_eq!(flagged.serve, Serve::Off);
         assert_eq!((flagged.mic.as_str(), flagged.mdns, flagged.answer), ("none", true, Answer::Manual));
         assert_eq!((flagged.entry, flagged.ring_timeout), (vec!["/y".to_owned()], Duration::from_secs(5)));
     }
@@ -225,6 +229,7 @@ mod tests {
     fn mistakes_in_the_file_are_told() {
         assert!(File::parse("micc = 'none'").unwrap_err().contains("micc"));
         assert!(File::parse("answer = 'perhaps'").is_err());
+        assert!(File::parse("server = true").is_err() && File::parse("serve = true").is_err());
         assert!(File::parse("= = =").is_err());
         let (_dir, context) = context("ring_timeout = 0");
         assert!(context.run_settings(&RunArgs::default()).is_err());

@@ -1,6 +1,6 @@
 //! A telephone of the command's own, when none is running.
 
-use crate::cli::{Answer, TurnUri};
+use crate::cli::{Answer, Serve, TurnUri};
 use crate::config::{Context, Settings};
 use crate::exit::Failure;
 use crate::telephone::Telephone;
@@ -9,7 +9,7 @@ use futures::stream::BoxStream;
 use offhook::TurnServer;
 use offhook::api::{ApiError, Command, ErrorCode, LineState, Reply, TimedEvent};
 use offhook::audio::{AudioError, DeviceKind, DeviceSpec};
-use offhook::phone::{AnswerMode, Phone, PhoneError};
+use offhook::phone::{self, AnswerMode, Phone, PhoneError};
 use std::convert::Infallible;
 use std::io::IsTerminal as _;
 use std::time::Duration;
@@ -39,7 +39,11 @@ pub async fn start(context: &Context, settings: &Settings) -> Result<Phone, Fail
         .listen(settings.listen.clone())
         .entry(settings.entry.clone())
         .external(settings.external.clone())
-        .server(settings.server)
+        .serve(match settings.serve {
+            Serve::Auto => phone::Serve::Auto,
+            Serve::Always => phone::Serve::Always,
+            Serve::Off => phone::Serve::Off,
+        })
         .mdns(settings.mdns)
         .publish_address(settings.publish_address)
         .relay_only(settings.relay_only)

@@ -2,7 +2,7 @@
 
 use offhook::api::{
     CERTIFICATE_WARNING_DAYS, CallStatus, Command, Contact, EndReason, Event, FailureCode, LineState,
-    PathKind, RelayUse, Reply, Side, Status, VerifyResult,
+    PathKind, RelayUse, Reply, Serving, Side, Status, Unproved, VerifyResult,
 };
 use offhook::proto::number::Number;
 use std::fmt::Write as _;
@@ -18,6 +18,10 @@ pub fn event(event: &Event) -> Option<String> {
                 .into()
         }
         Event::Offline => "Off line: no entry point into the network is reachable. Trying again …".into(),
+        Event::Serving { serving } if serving.serves() => "This terminal serves the network, too.".into(),
+        Event::Serving { .. } => {
+            "This terminal no longer serves the network: strangers do not seem to reach it.".into()
+        }
         Event::Searching { number, .. } => format!("Looking up {number} …"),
         Event::Found { terminals: 1, .. } => "Found. Inviting …".into(),
         Event::Found { terminals, .. } => format!("Found on {terminals} terminals. Inviting …"),
@@ -196,11 +200,28 @@ fn status(status: &Status) -> String {
     row("state", state);
     row("directories", &status.directories.to_string());
     row("peers", &status.peers.to_string());
+    row("network", serving(status.serving));
     row("certificate", &certificate(status.certificate_days));
     for call in &status.calls {
         row("call", &call_line(call));
     }
     text.trim_end().to_owned()
+}
+
+/// Whether the terminal serves the network, and why, or why not.
+fn serving(serving: Serving) -> &'static str {
+    match serving {
+        Serving::Off => "off",
+        Serving::Proved => "serving (proved: strangers reach this terminal)",
+        Serving::Always => "serving (always)",
+        Serving::Unproved { reason } => match reason {
+            Unproved::New => "unproved: it is being looked into whether strangers reach this terminal",
+            Unproved::NoDirectory => "unproved: no directory is connected that could have a stranger try",
+            Unproved::NoStranger => "unproved: no stranger is at hand who could try to reach this terminal",
+            Unproved::NoUdp => "unproved: no directory is connected over UDP",
+            Unproved::Unreachable => "unproved: strangers do not reach this terminal",
+        },
+    }
 }
 
 /// How long the certificate lasts, with what to do when that is not long.

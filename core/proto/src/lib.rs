@@ -11,6 +11,7 @@ pub mod courier;
 pub mod dialog;
 pub mod identity;
 pub mod jitter;
+pub mod knock;
 pub mod number;
 pub mod proof;
 pub mod record;

@@ -7,6 +7,7 @@ use std::fmt;
 use minicbor::{Decode, Encode};
 
 use crate::identity::{SignedCert, TerminalId};
+use crate::knock::{Network, Place, Token};
 use crate::relay::{GuestClaim, RelayTicket};
 use crate::wire::UnixMillis;
 
@@ -111,6 +112,40 @@ pub enum Request {
         #[n(0)]
         claim: Option<GuestClaim>,
     },
+    /// Have a stranger knock at me, so that I know whether I could serve others: at my address as you see it. No
+    /// other can be named.
+    #[n(9)]
+    KnockWanted {
+        /// The UDP port; without one, where you see me.
+        #[n(0)]
+        port: Option<u16>,
+        /// What the stranger is to say.
+        #[cbor(n(1), with = "minicbor::bytes")]
+        token: Token,
+        /// Where he is not to come from; [`MAX_EXCEPT`](crate::knock::MAX_EXCEPT) count.
+        #[n(2)]
+        except: Vec<Network>,
+    },
+    /// Knock there, with a connection over QUIC, for a node that I see at that IP address.
+    #[n(10)]
+    KnockAt {
+        /// Where.
+        #[n(0)]
+        at: Place,
+        /// What to say.
+        #[cbor(n(1), with = "minicbor::bytes")]
+        token: Token,
+    },
+    /// I was asked to knock at you, and have made a connection for it.
+    #[n(11)]
+    Knock {
+        /// Where I have knocked.
+        #[n(0)]
+        at: Place,
+        /// What I was to say.
+        #[cbor(n(1), with = "minicbor::bytes")]
+        token: Token,
+    },
 }
 
 /// Which answer to `Seek` is wanted. What the asked node holds itself is no part of any: `Find` asks for that.
@@ -192,6 +227,9 @@ pub enum Response {
     /// To `Relay`.
     #[n(9)]
     Ticket(#[n(0)] RelayTicket),
+    /// To `KnockWanted` and `KnockAt`: it is being done. To `Knock`: it was heard.
+    #[n(10)]
+    Knocking,
 }
 
 /// What the DHT had to say.
@@ -260,6 +298,9 @@ impl fmt::Debug for Request {
             Self::Seek { .. } => "Seek",
             Self::Publish { .. } => "Publish",
             Self::Relay { .. } => "Relay",
+            Self::KnockWanted { .. } => "KnockWanted",
+            Self::KnockAt { .. } => "KnockAt",
+            Self::Knock { .. } => "Knock",
         })
     }
 }
@@ -278,6 +319,7 @@ impl fmt::Debug for Response {
             Self::Sought(sought) => write!(f, "{sought:?}"),
             Self::Published { nodes } => write!(f, "Published({nodes})"),
             Self::Ticket(ticket) => write!(f, "{ticket:?}"),
+            Self::Knocking => f.write_str("Knocking"),
         }
     }
 }
@@ -309,6 +351,54 @@ mod tests {
         // [0, {0: []}]
         let without = [0x82, 0, 0xa1, 0, 0x80];
         assert!(wire::decode::<Response>(&without, MAX_MESSAGE).is_ok_and(|back| back == welcome));
+    }
+
+    #[test]
+    fn what_is_asked_of_strangers_survives_the_round_trip() {
+        let token = [7; 16];
+        let except = ["192.0.2.7", "2001:db8::7"].map(|ip| Network::of(ip.parse().unwrap())).to_vec();
+        let at = Place("192.0.2.7:4001".parse().unwrap());
+        let wanted = Request::KnockWanted { port: Some(4001), token, except };
+        let anywhere = Request::KnockWanted { port: None, token, except: Vec::new() };
+        for request in [wanted, anywhere, Request::KnockAt { at, token }, Request::Knock { at, token }] {
+            let bytes = wire::encode(&request);
+            assert!(wire::decode::<Request>(&bytes, MAX_MESSAGE).is_ok_and(|back| back == request));
+        }
+        let bytes = wire::encode(&Response::Knocking);
+        assert!(wire::decode::<Response>(&bytes, MAX_MESSAGE).is_ok_and(|back| back == Response::Knocking));
+    }
+
+    /// [10, {0: place, 1: token}]
+    fn knock_at(place: &str, token: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![0x82, 10, 0xa2, 0, 0x60 | place.len() as u8];
+        bytes.extend(place.as_bytes());
+        bytes.extend([1, 0x40 | token.len() as u8]);
+        bytes.extend(token);
+        bytes
+    }
+
+    #[test]
+    fn nobody_is_sent_where_nobody_can_be() {
+        let decode =
+            |place: &str, token: &[u8]| wire::decode::<Request>(&knock_at(place, token), MAX_MESSAGE);
+        assert!(decode("192.0.2.7:4001", &[1; 16]).is_ok());
+        for place in ["192.0.2.7", "192.0.2.7:0", "0.0.0.0:1", "[::]:1", "224.0.0.1:1", "host:1", ""] {
+            assert!(decode(place, &[1; 16]).is_err(), "{place}");
+        }
+        assert!(decode("192.0.2.7:1", &[1; 15]).is_err() && decode("192.0.2.7:1", &[1; 17]).is_err());
+        // An IPv4-mapped address is the IPv4 one.
+        let mapped = Request::KnockAt { at: Place("192.0.2.7:1".parse().unwrap()), token: [1; 16] };
+        assert!(decode("[::ffff:192.0.2.7]:1", &[1; 16]).is_ok_and(|request| request == mapped));
+        // [9, {1: token, 2: [a network]}]
+        let wanted = |net: &[u8]| {
+            let mut bytes = vec![0x82, 9, 0xa2, 1, 0x50];
+            bytes.extend([1; 16]);
+            bytes.extend([2, 0x81, 0x40 | net.len() as u8]);
+            bytes.extend(net);
+            wire::decode::<Request>(&bytes, MAX_MESSAGE)
+        };
+        assert!(wanted(&[1; 3]).is_ok() && wanted(&[1; 8]).is_ok());
+        assert!([0, 1, 4, 7, 9, 16].iter().all(|len| wanted(&vec![1; *len]).is_err()));
     }
 
     #[test]

@@ -24,8 +24,8 @@ use crate::api::{ApiError, CallRef, Command, Event, LineState, Reply, TimedEvent
 use crate::audio::DeviceSpec;
 use crate::clock::wall_clock;
 use crate::media::{PortMapper, Relay};
-use crate::net::{Net, NetConfig, NetEvent, NetStatus, Role};
-use crate::phone::{AnswerMode, CallState, PhoneBuilder, PhoneError};
+use crate::net::{Net, NetConfig, NetEvent, NetStatus, Role, Times};
+use crate::phone::{AnswerMode, CallState, PhoneBuilder, PhoneError, Serve};
 use crate::storage::{AccountStore, Home};
 use calls::CallViews;
 use dialling::Search;
@@ -116,6 +116,8 @@ pub(crate) struct Engine {
     texts: mpsc::Sender<texts::Arrived>,
     /// When to look at the certificate's end again.
     reminder: Instant,
+    /// Whether this terminal was last told to serve the network.
+    serves: bool,
     /// What the handles see of `publisher.line`.
     line: watch::Sender<LineState>,
     mic: DeviceSpec,
@@ -167,6 +169,7 @@ impl Engine {
             publisher,
             texts,
             reminder: Instant::now() + status::REMIND_EVERY,
+            serves: false,
             line,
             mic: settings.mic,
             speaker: settings.speaker,
@@ -288,16 +291,24 @@ fn net_config(settings: &PhoneBuilder, account: &AccountStore) -> Result<NetConf
     let parse = |addrs: &[String]| -> Result<Vec<NodeAddr>, PhoneError> {
         addrs.iter().map(|a| a.parse().map_err(|_| PhoneError::Address(a.clone()))).collect()
     };
-    let role = if settings.server { Role::Server } else { Role::Terminal };
+    let (role, prove) = match settings.serve {
+        Serve::Always => (Role::Server, false),
+        // Who hides the address does not offer it to the network.
+        Serve::Auto => (Role::Terminal, !settings.relay_only),
+        Serve::Off => (Role::Terminal, false),
+    };
     let mut config = NetConfig::new(*account.terminal_key().seed(), role);
+    if prove {
+        config = config.proving(Times::default());
+    }
     config.cert = Some(account.cert());
     config.data = Some(account.data_dir().to_owned());
     config.listen = parse(&settings.listen)?;
     config.external = parse(&settings.external)?;
     config.entry = parse(&settings.entry)?;
     config.mdns = settings.mdns;
-    // Any port, both families: registered terminals are told which.
-    config.stun = settings.server.then(|| SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)));
+    // While it serves. Any port, both families: registered terminals are told which.
+    config.stun = Some(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)));
     config.publish_direct = settings.publish_address;
     config.allow_private = settings.allow_private;
     Ok(config)

@@ -58,6 +58,7 @@ impl Engine {
         }
         self.publish_if_due(Instant::now());
         self.update_line();
+        self.update_serving();
     }
 
     /// Publish if it is time.

@@ -1,8 +1,9 @@
 //! The telephone's state, for people and for Prometheus.
 
 use super::Engine;
-use crate::api::{self, CallStatus, Event, LineState, Status};
+use crate::api::{self, CallStatus, Event, LineState, Serving, Status, Unproved};
 use crate::clock::wall_clock;
+use crate::net;
 use std::time::{Duration, Instant};
 
 /// How often the user is reminded of a certificate that expires soon.
@@ -19,8 +20,18 @@ impl Engine {
             directories: net.links.iter().filter(|l| l.registered).count(),
             peers: net.peers,
             published: self.publisher.published.map(|t| t.0),
+            serving: serving(net.serving),
             certificate_days: self.certificate_days(),
             calls: self.call_statuses(),
+        }
+    }
+
+    /// Tell whether this terminal serves the network, if that has changed.
+    pub(super) fn update_serving(&mut self) {
+        let serving = serving(self.status.borrow().serving);
+        if self.serves != serving.serves() {
+            self.serves = serving.serves();
+            self.emit(Event::Serving { serving });
         }
     }
 
@@ -79,5 +90,23 @@ impl Engine {
             Some(body) => format!("{body}{own}# EOF\n"),
             None => format!("{net}{own}"),
         }
+    }
+}
+
+/// The network's word for users.
+fn serving(serving: net::Serving) -> Serving {
+    match serving {
+        net::Serving::Off => Serving::Off,
+        net::Serving::Proved => Serving::Proved,
+        net::Serving::Always => Serving::Always,
+        net::Serving::Unproved(reason) => Serving::Unproved {
+            reason: match reason {
+                net::Reason::New => Unproved::New,
+                net::Reason::NoHelper => Unproved::NoDirectory,
+                net::Reason::NoStranger => Unproved::NoStranger,
+                net::Reason::NoAddress => Unproved::NoUdp,
+                net::Reason::Unreachable => Unproved::Unreachable,
+            },
+        },
     }
 }

@@ -13,7 +13,7 @@ use prometheus_client::registry::Registry;
 
 use super::budget::{Budget, FRIEND};
 use super::codec::{self, Codec};
-use super::config::{NetConfig, Role};
+use super::config::NetConfig;
 use super::gate::Gate;
 use super::handle::NetError;
 use super::private::Private;
@@ -42,7 +42,7 @@ const STREAMS: usize = 2 * FRIEND;
 
 /// The DHT's self-maintenance: one look-up of the own key and one for each bucket, together up to a hundred
 /// connections. Serving nodes only: terminals leave the DHT to them.
-const BOOTSTRAP_INTERVAL: Duration = Duration::from_secs(3_600);
+pub(super) const BOOTSTRAP_INTERVAL: Duration = Duration::from_secs(3_600);
 
 /// Every protocol that a node speaks.
 #[derive(NetworkBehaviour)]
@@ -117,19 +117,30 @@ fn behaviour(
         limits: connection_limits::Behaviour::new(connections),
         identify: identify::Behaviour::new(identify),
         probes: Probes::default(),
-        kad: kademlia(id, config.role, records),
+        kad: kademlia(id, config, records),
         signal: request_response::Behaviour::with_codec(
             Codec,
             [(codec::PROTOCOL, ProtocolSupport::Full)],
             requests,
         ),
         relay_client,
-        relay_server: config.role.serves().then(|| relay::Behaviour::new(id, relay_limits(config))).into(),
+        relay_server: config.may_serve().then(|| relay_server(id, config)).into(),
         mdns: mdns.into(),
     }
 }
 
-fn kademlia(id: PeerId, role: Role, records: Records) -> kad::Behaviour<Records> {
+/// Relays as soon as the node serves.
+fn relay_server(id: PeerId, config: &NetConfig) -> relay::Behaviour {
+    let mut relay = relay::Behaviour::new(id, relay_limits(config));
+    if !config.role.serves() {
+        relay.set_status(Some(relay::Status::Disable));
+    }
+    relay
+}
+
+fn kademlia(id: PeerId, node: &NetConfig, mut records: Records) -> kad::Behaviour<Records> {
+    let role = node.role;
+    records.set_hand_on(role.serves());
     let mut config = kad::Config::new(KAD);
     // No disjoint query paths: libp2p asks 20 nodes on each of them, so a publication would open 60 connections
     // instead of 20. Against a key surrounded by an attacker's nodes the directories help, which always hold a copy.
@@ -142,12 +153,12 @@ fn kademlia(id: PeerId, role: Role, records: Records) -> kad::Behaviour<Records>
         // whoever is closest by then, unless somebody did it in that hour.
         .set_record_ttl(None)
         .set_publication_interval(None)
-        .set_replication_interval(role.serves().then(|| Duration::from_secs(3_600)))
+        .set_replication_interval(node.may_serve().then(|| Duration::from_secs(3_600)))
         .set_provider_publication_interval(None)
         .set_periodic_bootstrap_interval(role.serves().then_some(BOOTSTRAP_INTERVAL));
     if !role.serves() {
-        // A terminal's table stays empty until it has to ask the DHT itself: whatever enters it makes libp2p look the
-        // own key up, at nodes that would see the terminal's address.
+        // A terminal's table stays empty until it has to ask the DHT itself, or serves: whatever enters it makes libp2p
+        // look the own key up, at nodes that would see the terminal's address.
         config.set_kbucket_inserts(kad::BucketInserts::Manual);
     }
     let mut kad = kad::Behaviour::with_config(id, records, config);

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use offhook_proto::identity::SignedCert;
+use offhook_proto::knock::Times;
 use offhook_proto::number::NodeAddr;
 
 use super::tickets::RelayNotice;
@@ -13,7 +14,8 @@ use super::tickets::RelayNotice;
 /// What a node does for others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Role {
-    /// A telephone: asks the DHT (client mode), stores only its own records, is reached through directories.
+    /// A telephone: asks the DHT (client mode), stores only its own records, is reached through directories. It may become
+    /// more than that, see [`NetConfig::prove`].
     #[default]
     Terminal,
     /// A publicly reachable terminal that also stores records, passes signalling on and answers STUN, with
@@ -73,6 +75,9 @@ pub struct NetConfig {
     pub limits: Limits,
     /// When a terminal replaces an entry point that is dead.
     pub stand_ins: StandIns,
+    /// Whether a [terminal](Role::Terminal) looks into it whether strangers reach it, and serves others like a
+    /// [`Role::Server`] while they do; and in which times. Its limits should be a server's, too.
+    pub prove: Option<Times>,
 }
 
 /// When a terminal that has lost one of several entry points gets another one in its stead, and lets it go again.
@@ -116,7 +121,19 @@ impl NetConfig {
             dns: None,
             limits: Limits::for_role(role),
             stand_ins: StandIns::default(),
+            prove: None,
         }
+    }
+
+    /// A terminal that serves others once it is proved to be reachable.
+    #[must_use]
+    pub fn proving(self, times: Times) -> Self {
+        Self { prove: Some(times), limits: Limits::for_role(Role::Server), ..self }
+    }
+
+    /// Whether this node serves others, or may come to.
+    pub(super) fn may_serve(&self) -> bool {
+        self.role.serves() || self.prove.is_some()
     }
 }
 
@@ -136,6 +153,7 @@ impl fmt::Debug for NetConfig {
             .field("relay", &self.relay)
             .field("limits", &self.limits)
             .field("stand_ins", &self.stand_ins)
+            .field("prove", &self.prove)
             .finish_non_exhaustive()
     }
 }

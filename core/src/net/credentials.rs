@@ -190,7 +190,8 @@ fn checked(
             | Response::Found { .. }
             | Response::Stored
             | Response::Sought(_)
-            | Response::Published { .. },
+            | Response::Published { .. }
+            | Response::Knocking,
         ) => return Err(RelayError::Malformed),
         Err(error) => return Err(RelayError::Request(error)),
     };

@@ -158,7 +158,7 @@ impl Driver {
 
     /// Why no DHT work is done for a peer at the moment; counts it if it is.
     fn refuse_work(&mut self, peer: &PeerId) -> Option<Response> {
-        if !self.config.role.serves() {
+        if !self.serves() {
             return Some(Response::Refused { reason: Refusal::NotServing });
         }
         let (source, now) = (self.peers.source(peer), Instant::now());

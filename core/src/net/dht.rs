@@ -82,7 +82,7 @@ impl Driver {
     /// A serving node enters every node of the DHT that it meets in its routing table. A terminal does not, because libp2p
     /// then begins to maintain the table.
     pub(super) fn add_to_table(&mut self, peer: PeerId, addrs: &[Multiaddr]) {
-        if self.config.role.serves() {
+        if self.serves() {
             for addr in addrs {
                 self.swarm.behaviour_mut().kad.add_address(&peer, addr.clone());
             }
@@ -91,7 +91,7 @@ impl Driver {
 
     /// A terminal that has to ask the DHT itself enters it through the nodes that it is connected with.
     fn fill_table(&mut self) {
-        if self.config.role.serves() {
+        if self.serves() {
             return;
         }
         let kad = &mut self.swarm.behaviour_mut().kad;
@@ -169,7 +169,7 @@ impl Driver {
     fn on_kad_put(&mut self, from: PeerId, record: kad::Record) {
         let Ok(key) = record.key.as_ref().try_into().map(RecordKey) else { return };
         let source = self.peers.source(&from);
-        if !self.config.role.serves() || !self.service.permit_query(source) {
+        if !self.serves() || !self.service.permit_query(source) {
             return self.metrics.count("kad_put", "busy");
         }
         let metrics = self.metrics.clone();
@@ -213,7 +213,7 @@ impl Driver {
     /// that had to enter the DHT itself leaves out the latter, some 400 KB.
     fn on_bootstrap(&mut self, id: QueryId, result: &kad::BootstrapResult) {
         trace!(ok = result.is_ok(), "bootstrap");
-        if self.config.role.serves() {
+        if self.serves() {
             return;
         }
         if let Some(mut query) = self.swarm.behaviour_mut().kad.query_mut(&id) {

@@ -25,6 +25,7 @@ use super::credentials::HeldTickets;
 use super::delegate::{Delegated, Spread};
 use super::dht::{Closest, Query};
 use super::event::NetEvent;
+use super::knocks::Knocks;
 use super::linger::Lingering;
 use super::links::Links;
 use super::metrics::Metrics;
@@ -33,6 +34,7 @@ use super::private::Private;
 use super::probe::Late;
 use super::requests::Requests;
 use super::service::Service;
+use super::serving::Proof;
 use super::status::NetStatus;
 use super::store::{Disk, Offer, Records, Worked};
 use super::tickets::Tickets;
@@ -83,6 +85,8 @@ pub(super) struct Driver {
     pub(super) delegated: Delegated,
     pub(super) tickets: Tickets,
     pub(super) warm: Warm,
+    pub(super) knocks: Knocks,
+    pub(super) proof: Proof,
     pub(super) lan: HashMap<PeerId, Vec<Multiaddr>>,
     pub(super) listen: Vec<Multiaddr>,
     /// Own addresses that identify tells: configured, or those of a serving node's listeners.
@@ -146,6 +150,8 @@ impl Driver {
             delegated: Delegated::new(&config.limits),
             tickets: Tickets::new(),
             warm: Warm::new(config.limits.warm),
+            knocks: Knocks::new(),
+            proof: Proof::new(&config, Instant::now()),
             lan: HashMap::new(),
             listen: Vec::new(),
             external: Vec::new(),
@@ -238,10 +244,16 @@ impl Driver {
                 self.dirty = true;
                 self.refresh_hold(peer_id);
                 self.flush_waiting(peer_id);
+                if inbound {
+                    self.on_visit(connection_id, &remote, Instant::now());
+                }
+                self.on_knock_connected(peer_id, connection_id);
                 self.on_link_connected(peer_id, connection_id, remote, first);
             }
-            SwarmEvent::ConnectionClosed { peer_id, connection_id, .. } => {
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, endpoint, .. } => {
                 self.dirty = true;
+                self.note_disconnected(&remote_addr(&endpoint), Instant::now());
+                self.on_knock_failed(connection_id);
                 if self.peers.disconnected(&peer_id, connection_id).is_some() {
                     self.service.disconnected(&peer_id);
                     self.fail_waiting(peer_id);
@@ -254,6 +266,7 @@ impl Driver {
             }
             SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
                 debug!(%error, "cannot connect");
+                self.on_knock_failed(connection_id);
                 self.on_link_dial_error(connection_id, &error, Instant::now());
                 if let Some(peer) = peer_id {
                     self.on_warm_failed(peer, &error, Instant::now());
@@ -351,6 +364,8 @@ impl Driver {
         self.tick_requests(now);
         self.tick_queries(now);
         self.tick_warm(now);
+        self.tick_knocks(now);
+        self.tick_proof(now);
         for peer in self.lingering.over(now) {
             self.refresh_hold(peer);
         }
@@ -427,7 +442,7 @@ impl Driver {
 
     fn neighbours(&mut self) -> Neighbours {
         let mut neighbours = Neighbours { dht: self.dht_nodes() > 0, ..Neighbours::default() };
-        let terminal = !self.config.role.serves();
+        let terminal = !self.serves();
         // In the order in which they are configured.
         for peer in self.links.home() {
             let holder = Holder { peer, addrs: Vec::new() };
@@ -452,7 +467,7 @@ impl Driver {
     /// Nodes of the DHT that are known: those of a serving node's routing table, or those that a terminal is connected
     /// with.
     pub(super) fn dht_nodes(&mut self) -> usize {
-        if !self.config.role.serves() {
+        if !self.serves() {
             return self.peers.iter().filter(|(_, state)| state.dht).count();
         }
         self.swarm.behaviour_mut().kad.kbuckets().map(|bucket| bucket.num_entries()).sum()

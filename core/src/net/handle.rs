@@ -153,7 +153,6 @@ impl Net {
         let stun = match config.stun.filter(|_| config.role.serves()) {
             Some(addr) => Some(Arc::new(
                 Stun::start(addr, config.limits.stun_per_source, metrics.clone())
-                    .await
                     .map_err(|error| NetError::Stun { addr, error })?,
             )),
             None => None,

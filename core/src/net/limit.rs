@@ -42,9 +42,17 @@ impl Bucket {
 impl<K: Eq + Hash> Limiter<K> {
     /// Permits `per_second` events per second and key in the long run.
     pub(crate) fn new(per_second: u32) -> Self {
-        let burst = f64::from(per_second * BURST_SECONDS);
+        Self::with(f64::from(per_second), f64::from(per_second * BURST_SECONDS))
+    }
+
+    /// Permits `burst` events at once for each key, and then one in each `pause`.
+    pub(crate) fn every(pause: Duration, burst: u32) -> Self {
+        Self::with(pause.as_secs_f64().recip(), f64::from(burst))
+    }
+
+    fn with(rate: f64, burst: f64) -> Self {
         Self {
-            rate: f64::from(per_second),
+            rate,
             burst,
             buckets: HashMap::new(),
             overflow: Bucket { tokens: burst, at: None },

@@ -480,7 +480,7 @@ impl Driver {
         let link = &mut self.links.all[index];
         self.dirty = true;
         match result {
-            Ok(Response::Welcome { stun, stun_port, others, .. }) => {
+            Ok(Response::Welcome { stun, stun_port, others, observed }) => {
                 link.stun = stun_servers(&stun, stun_port, remote, self.private.allowed());
                 link.declined = false;
                 let news = link.registered != terminal || !terminal;
@@ -492,6 +492,7 @@ impl Driver {
                 }
                 self.ask_ticket(index);
                 self.on_others(&others);
+                self.on_home(observed.as_deref(), news, Instant::now());
             }
             Ok(Response::Busy) | Err(RequestError::Busy) => {
                 link.register_again = Some(Instant::now() + REGISTER_FULL);
@@ -511,7 +512,8 @@ impl Driver {
                 | Response::Stored
                 | Response::Sought(_)
                 | Response::Published { .. }
-                | Response::Ticket(_),
+                | Response::Ticket(_)
+                | Response::Knocking,
             )
             | Err(RequestError::Unsupported) => {
                 debug!("the entry point does not register terminals");

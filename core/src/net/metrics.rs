@@ -12,7 +12,8 @@ use prometheus_client::registry::Registry;
 /// What a request of the signalling protocol came to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct Outcome {
-    /// `register`, `forward`, `deliver`, `find`, `store`, `seek`, `publish`, `relay`, `kad_put`.
+    /// `register`, `forward`, `deliver`, `find`, `store`, `seek`, `publish`, `relay`, `knock_wanted`, `knock_at`,
+    /// `kad_put`.
     pub(super) request: &'static str,
     /// `ok`, `not_found`, `refused`, `busy`, `failed`.
     pub(super) result: &'static str,

@@ -16,6 +16,8 @@ pub(super) struct Conn {
     pub(super) remote: Multiaddr,
     /// Whether the other end made it.
     pub(super) inbound: bool,
+    /// When it was there.
+    pub(super) since: Instant,
 }
 
 /// A peer whose packets come through another node is doubted if nothing has come from itself for so long.
@@ -110,7 +112,7 @@ impl Peers {
         let now = Instant::now();
         let entry = self.map.entry(peer).or_insert_with(|| Peer::new(now));
         entry.asks(now);
-        entry.conns.push(Conn { id, remote, inbound });
+        entry.conns.push(Conn { id, remote, inbound, since: now });
         entry.conns.len() == 1
     }
 
@@ -123,6 +125,12 @@ impl Peers {
 
     pub(super) fn get(&self, peer: &PeerId) -> Option<&Peer> {
         self.map.get(peer)
+    }
+
+    /// One peer, for tests about it.
+    #[cfg(test)]
+    pub(super) fn take(&mut self, peer: &PeerId) -> Option<Peer> {
+        self.map.remove(peer)
     }
 
     pub(super) fn get_mut(&mut self, peer: &PeerId) -> Option<&mut Peer> {

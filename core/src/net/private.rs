@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::task::{Context, Poll};
 
 use libp2p::Multiaddr;
@@ -30,7 +30,13 @@ struct Rule {
     configured: HashSet<SocketAddr>,
     /// So are those of neighbours on the local network, whose number is bounded there.
     neighbours: RwLock<HashSet<SocketAddr>>,
+    /// What has been dialled since that was asked last.
+    dialled: Mutex<HashSet<SocketAddr>>,
 }
+
+/// Addresses dialled that are kept until somebody asks, which a driver does twice a second; of more only the first are
+/// known.
+const MAX_DIALLED: usize = 4_096;
 
 impl Private {
     /// `configured` addresses are dialled whatever the rule.
@@ -41,6 +47,7 @@ impl Private {
             turned_down: AtomicBool::new(false),
             configured,
             neighbours: RwLock::default(),
+            dialled: Mutex::default(),
         }))
     }
 
@@ -80,13 +87,25 @@ impl Private {
         self.0.turned_down.swap(false, Ordering::Relaxed)
     }
 
+    /// What has been dialled since this was asked last.
+    pub(super) fn take_dialled(&self) -> HashSet<SocketAddr> {
+        std::mem::take(&mut *self.0.dialled.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn note_dialled(&self, addr: &Multiaddr) {
+        let mut dialled = self.0.dialled.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(socket) = addr::socket_of(addr).filter(|_| dialled.len() < MAX_DIALLED) {
+            dialled.insert(socket);
+        }
+    }
+
     fn knows(&self, socket: &SocketAddr) -> bool {
         self.0.configured.contains(socket)
             || self.0.neighbours.read().unwrap_or_else(PoisonError::into_inner).contains(socket)
     }
 }
 
-/// A transport that dials what is permitted.
+/// A transport that dials what is permitted, and notes it.
 pub(super) struct Guarded<T> {
     inner: T,
     private: Private,
@@ -118,6 +137,7 @@ impl<T: Transport + Unpin> Transport for Guarded<T> {
             self.private.0.turned_down.store(true, Ordering::Relaxed);
             return Err(TransportError::MultiaddrNotSupported(addr));
         }
+        self.private.note_dialled(&addr);
         self.inner.dial(addr, opts)
     }
 

@@ -102,6 +102,7 @@ impl Driver {
         if self.config.role.serves() {
             self.not_private_if_public(&address);
         }
+        self.on_more_listening(&address, Instant::now());
         self.refresh_external();
         self.hurry_links(Instant::now());
     }
@@ -109,6 +110,7 @@ impl Driver {
     pub(super) fn on_not_listening(&mut self, addresses: &[Multiaddr]) {
         let before = self.listen.len();
         self.listen.retain(|addr| !addresses.contains(addr));
+        self.on_less_listening(addresses, Instant::now());
         self.refresh_external();
         if self.listen.len() < before {
             // Connections from that address are dead.
@@ -117,7 +119,7 @@ impl Driver {
     }
 
     /// What identify tells as this node's own addresses: those configured, or the listeners of a serving node
-    /// that has none configured. A terminal tells none.
+    /// that has none configured, or where a terminal is proved to be reached. Otherwise a terminal tells none.
     pub(super) fn refresh_external(&mut self) {
         self.dirty = true;
         let configured: Vec<_> =
@@ -126,7 +128,7 @@ impl Driver {
         let mut external = match (known, self.config.role.serves()) {
             (true, _) => configured.into_iter().map(addr::without_peer).collect(),
             (false, true) => addr::usable(self.listen.clone(), self.private.allowed()),
-            (false, false) => Vec::new(),
+            (false, false) => self.proof.at().into_iter().collect(),
         };
         if let Some(front) = self.config.front {
             let more = front_addrs(front, &external, known);

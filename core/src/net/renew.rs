@@ -39,18 +39,30 @@ impl Renewal {
 impl Driver {
     /// A probe of a connection to the peer is late.
     pub(super) fn on_late(&mut self, peer: PeerId) {
-        let wanted = |link: &Link| link.is_up() && link.peer == Some(peer) && link.renewal == Renewal::None;
-        let Some(index) = self.links.all.iter().position(wanted) else { return };
+        if self.renewable(peer).is_none() {
+            return;
+        }
         // What has become of one may have become of all: this host's address may be another.
         let others: Vec<PeerId> = self.links.home().filter(|home| *home != peer).collect();
         others.into_iter().for_each(|home| self.probe(home));
+        self.renew(peer);
+    }
+
+    fn renewable(&self, peer: PeerId) -> Option<usize> {
+        let wanted = |link: &Link| link.is_up() && link.peer == Some(peer) && link.renewal == Renewal::None;
+        self.links.all.iter().position(wanted)
+    }
+
+    /// Makes a connection to a link's node beside the one that there is, and that takes its place.
+    pub(super) fn renew(&mut self, peer: PeerId) {
+        let Some(index) = self.renewable(peer) else { return };
         let addrs = self.links.known.to_dial(peer, &self.links.configured(peer, index));
         let options = DialOpts::peer_id(peer).condition(PeerCondition::Always).addresses(addrs).build();
         let connection = options.connection_id();
         match self.swarm.dial(options) {
             Ok(()) => self.links.all[index].renewal = Renewal::Dialing(connection),
             // What there is will be found dead or not.
-            Err(error) => debug!(%error, "cannot dial beside a connection that may be dead"),
+            Err(error) => debug!(%error, "cannot dial beside a connection"),
         }
     }
 

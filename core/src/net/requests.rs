@@ -8,9 +8,11 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use libp2p::request_response::{self, OutboundFailure, OutboundRequestId, ResponseChannel};
+use libp2p::swarm::ConnectionId;
 use libp2p::swarm::DialError;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::{Multiaddr, PeerId};
+use offhook_proto::knock::Token;
 use tokio::sync::oneshot;
 use tracing::debug;
 
@@ -55,14 +57,30 @@ pub(super) enum Asker {
     Ticket,
     /// Nobody: it was a greeting, identify tells the rest.
     Greeting,
+    /// A peer that wants to be knocked at: its request is answered with what the knocker says.
+    Knock {
+        /// Its request.
+        channel: ResponseChannel<Response>,
+        /// The peer.
+        from: PeerId,
+    },
+    /// This driver: it has knocked over that connection.
+    Knocked(ConnectionId),
+    /// This driver: it wants to be knocked at, with that token.
+    Errand(Token),
 }
 
 impl Asker {
     /// The peer that the request is made for, if it is not this node's own.
     fn peer(&self) -> Option<PeerId> {
         match self {
-            Self::Forward { from, .. } => Some(*from),
-            Self::Task(_) | Self::Link | Self::Ticket | Self::Greeting => None,
+            Self::Forward { from, .. } | Self::Knock { from, .. } => Some(*from),
+            Self::Task(_)
+            | Self::Link
+            | Self::Ticket
+            | Self::Greeting
+            | Self::Knocked(_)
+            | Self::Errand(_) => None,
         }
     }
 }
@@ -167,7 +185,10 @@ impl Driver {
             | Request::Store { .. }
             | Request::Seek { .. }
             | Request::Publish { .. }
-            | Request::Relay { .. } => None,
+            | Request::Relay { .. }
+            | Request::KnockWanted { .. }
+            | Request::KnockAt { .. }
+            | Request::Knock { .. } => None,
         };
         if let Some(to) = to {
             self.service.expect(to, Instant::now());
@@ -317,6 +338,9 @@ impl Driver {
             Asker::Link => self.on_registered(peer, result),
             Asker::Ticket => self.on_ticket(peer, result),
             Asker::Greeting => {}
+            Asker::Knock { channel, .. } => self.knock_passed_on(channel, result),
+            Asker::Knocked(connection) => self.on_knock_heard(connection),
+            Asker::Errand(token) => self.on_errand(&token, &result),
         }
         if held {
             self.on_records_held(peer);
@@ -338,7 +362,12 @@ impl Driver {
 fn time_for(request: &Request, asker: &Asker) -> Duration {
     match asker {
         Asker::Forward { .. } if matches!(request, Request::Deliver { .. }) => DELIVER_TIME,
-        Asker::Forward { .. } => NEXT_TIME,
-        Asker::Task(_) | Asker::Link | Asker::Ticket | Asker::Greeting => REQUEST_TIME,
+        Asker::Forward { .. } | Asker::Knock { .. } => NEXT_TIME,
+        Asker::Task(_)
+        | Asker::Link
+        | Asker::Ticket
+        | Asker::Greeting
+        | Asker::Knocked(_)
+        | Asker::Errand(_) => REQUEST_TIME,
     }
 }

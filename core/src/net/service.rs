@@ -94,6 +94,13 @@ impl Service {
         self.registered.len()
     }
 
+    /// Nobody is registered any more.
+    pub(super) fn dismiss_all(&mut self) {
+        for (peer, _) in self.identities.drain() {
+            self.registered.leave(&peer);
+        }
+    }
+
     pub(super) fn disconnected(&mut self, peer: &PeerId) {
         self.registered.leave(peer);
         self.identities.remove(peer);
@@ -172,6 +179,15 @@ impl Driver {
             Request::Seek { key, want } => self.on_seek(peer, RecordKey(key), want, channel),
             Request::Publish { key, set } => self.on_publish(peer, RecordKey(key), set, channel),
             Request::Relay { claim } => self.on_relay(peer, claim, channel),
+            Request::KnockWanted { port, token, except } => {
+                self.on_knock_wanted(peer, port, token, &except, channel);
+            }
+            Request::KnockAt { at, token } => {
+                let response = self.on_knock_at(peer, at, token);
+                self.count("knock_at", &response);
+                self.respond(channel, response);
+            }
+            Request::Knock { at, token } => self.on_knock(peer, at, token, channel),
         }
     }
 
@@ -202,7 +218,7 @@ impl Driver {
     }
 
     fn on_register(&mut self, peer: PeerId, cert: &SignedCert) -> Response {
-        if !self.config.role.serves() {
+        if !self.serves() {
             return Response::Refused { reason: Refusal::NotServing };
         }
         let cert = cert.verify(wall_clock()).ok();
@@ -255,7 +271,7 @@ impl Driver {
     }
 
     fn plan(&mut self, peer: PeerId, parcel: &Parcel) -> Result<Plan, Response> {
-        if !self.config.role.serves() {
+        if !self.serves() {
             return Err(Response::Refused { reason: Refusal::NotServing });
         }
         let target = addr::peer_of(&parcel.to).filter(|_| parcel.blob.len() <= MAX_BLOB_BYTES);
@@ -339,6 +355,7 @@ impl Driver {
                 | Response::Sought(_)
                 | Response::Published { .. }
                 | Response::Ticket(_)
+                | Response::Knocking
                 | Response::Refused { .. },
             )
             | Err(
@@ -388,7 +405,7 @@ impl Driver {
 
     fn on_store(&mut self, peer: PeerId, key: RecordKey, set: Vec<u8>, channel: ResponseChannel<Response>) {
         let source = self.peers.source(&peer);
-        let refusal = match (self.config.role.serves(), self.service.permit_query(source)) {
+        let refusal = match (self.serves(), self.service.permit_query(source)) {
             (false, _) => Some(Response::Refused { reason: Refusal::NotServing }),
             (true, false) => Some(Response::Busy),
             (true, true) => None,
@@ -442,7 +459,8 @@ pub(super) fn outcome(response: &Response) -> &'static str {
         | Response::Delivered
         | Response::Stored
         | Response::Published { .. }
-        | Response::Ticket(_) => "ok",
+        | Response::Ticket(_)
+        | Response::Knocking => "ok",
         Response::Found { set: Some(_), .. } => "ok",
         Response::Found { set: None, .. } | Response::NotConnected => "not_found",
         Response::Sought(sought) if sought.sets.is_empty() => "not_found",

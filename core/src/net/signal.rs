@@ -244,6 +244,7 @@ async fn try_way(client: &Client, to: TerminalId, way: Way, blob: Vec<u8>) -> Re
             | Response::Sought(_)
             | Response::Published { .. }
             | Response::Ticket(_)
+            | Response::Knocking
             | Response::Refused { .. },
         ) => Err(Miss::NotThere),
         Err(RequestError::Stopped) => Err(Miss::Stopped),

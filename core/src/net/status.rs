@@ -11,6 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 
 use super::addr;
 use super::driver::Driver;
+use super::serving::Serving;
 
 /// A snapshot of the network's state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub struct NetStatus {
     pub records: usize,
     /// Terminals registered here.
     pub registered: usize,
+    /// Whether this node serves others, and why.
+    pub serving: Serving,
 }
 
 /// The state of one entry point or kept directory.
@@ -83,6 +86,7 @@ impl Driver {
             peers: self.peers.len(),
             lan: self.lan.len(),
             registered: self.service.registered(),
+            serving: self.serving(),
             ..NetStatus::default()
         };
         status.dht_nodes = self.dht_nodes();
@@ -124,7 +128,7 @@ impl Driver {
             .map(|base| base.with(Protocol::P2pCircuit).with(Protocol::P2p(me)))
             .take(MAX_PUBLISHED)
             .collect();
-        let direct = self.config.role.serves() || self.config.publish_direct;
+        let direct = self.serves() || self.config.publish_direct;
         let mut addrs: Vec<Multiaddr> = match (direct, relayed.is_empty()) {
             (true, _) if !self.external.is_empty() => own(self.external.clone()),
             (true, _) => own(addr::usable(self.listen.clone(), self.private.allowed())),

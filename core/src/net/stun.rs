@@ -37,12 +37,8 @@ pub(super) struct Stun {
 }
 
 impl Stun {
-    /// Binds the socket and starts answering.
-    pub(super) async fn start(
-        listen: SocketAddr,
-        per_source: u32,
-        metrics: Arc<Metrics>,
-    ) -> std::io::Result<Self> {
+    /// Binds the socket and starts answering. Called within a runtime.
+    pub(super) fn start(listen: SocketAddr, per_source: u32, metrics: Arc<Metrics>) -> std::io::Result<Self> {
         let socket = bind(listen)?;
         let addr = socket.local_addr()?;
         let task = tokio::spawn(serve(socket, per_source, metrics));

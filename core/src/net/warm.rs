@@ -77,6 +77,12 @@ impl Warm {
         self.wanted.keys().chain(self.guests.keys()).copied()
     }
 
+    /// None is kept any more; answers with whom they were.
+    pub(super) fn forget_all(&mut self) -> Vec<PeerId> {
+        let wanted = self.wanted.drain().map(|(peer, _)| peer);
+        wanted.chain(self.guests.drain().map(|(peer, _)| peer)).collect()
+    }
+
     /// How many connections are up.
     pub(super) fn up(&self) -> usize {
         self.wanted.values().filter(|wanted| wanted.up.is_some()).count() + self.guests.len()
@@ -144,7 +150,7 @@ impl Driver {
     /// Chooses anew and connects what is due.
     pub(super) fn tick_warm(&mut self, now: Instant) {
         let due = self.warm.looked.is_none_or(|at| now.saturating_duration_since(at) >= LOOK);
-        if self.warm.max == 0 || !due {
+        if self.warm.max == 0 || !due || !self.serves() {
             return;
         }
         self.warm.looked = Some(now);
@@ -191,7 +197,7 @@ impl Driver {
     pub(super) fn on_guest(&mut self, peer: PeerId) {
         let Some(state) = self.peers.get(&peer) else { return };
         let (inbound, source) = (state.conns.iter().any(|conn| conn.inbound), state.source());
-        if inbound && !self.warm.wants(&peer) && self.warm.invite(peer, source) {
+        if self.serves() && inbound && !self.warm.wants(&peer) && self.warm.invite(peer, source) {
             self.refresh_hold(peer);
         }
     }

@@ -144,7 +144,12 @@ fn liar(seek: impl Fn(Want) -> Act + Send + 'static, publish: impl Fn() -> Act +
         Request::Seek { want, .. } => seek(*want),
         Request::Publish { .. } => publish(),
         Request::Store { .. } => Act::Say(Response::Stored),
-        Request::Forward { .. } | Request::Deliver { .. } | Request::Relay { .. } => Act::Say(Response::Busy),
+        Request::Forward { .. }
+        | Request::Deliver { .. }
+        | Request::Relay { .. }
+        | Request::KnockWanted { .. }
+        | Request::KnockAt { .. }
+        | Request::Knock { .. } => Act::Say(Response::Busy),
     })
 }
 

@@ -138,7 +138,10 @@ impl Plan {
             | Request::Store { .. }
             | Request::Seek { .. }
             | Request::Publish { .. }
-            | Request::Relay { .. } => Act::Say(Response::Busy),
+            | Request::Relay { .. }
+            | Request::KnockWanted { .. }
+            | Request::KnockAt { .. }
+            | Request::Knock { .. } => Act::Say(Response::Busy),
         });
         Self { seed, script, records: Vec::new(), recommended: Vec::new() }
     }

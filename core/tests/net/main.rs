@@ -15,6 +15,7 @@ mod privacy;
 mod private;
 mod records;
 mod restart;
+mod serving;
 mod signalling;
 mod stand_ins;
 mod stun;

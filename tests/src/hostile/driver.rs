@@ -421,7 +421,10 @@ impl Driver {
                         | Request::Register { .. }
                         | Request::Store { .. }
                         | Request::Publish { .. }
-                        | Request::Relay { .. },
+                        | Request::Relay { .. }
+                        | Request::KnockWanted { .. }
+                        | Request::KnockAt { .. }
+                        | Request::Knock { .. },
                     )
                     | None => {}
                 },

@@ -358,6 +358,7 @@ impl Node {
             | Response::Sought(_)
             | Response::Published { .. }
             | Response::Ticket(_)
+            | Response::Knocking
             | Response::Refused { .. }
             | Response::Busy) => Err(HostileError::NoAnswer(format!("{other:?} to find"))),
         }

@@ -92,6 +92,7 @@ pub fn honest(request: &Request, record: impl Fn(&[u8; 32]) -> Option<Vec<u8>>) 
         }
         Request::Publish { .. } => Response::Published { nodes: NODES },
         Request::Relay { .. } => Response::Refused { reason: Refusal::NotServing },
+        Request::KnockWanted { .. } | Request::KnockAt { .. } | Request::Knock { .. } => Response::Knocking,
     }
 }
 

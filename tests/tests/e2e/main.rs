@@ -15,6 +15,7 @@ mod ports;
 mod reach;
 mod reachable;
 mod refusals;
+mod serving;
 mod terminals;
 mod turn;
 

@@ -21,7 +21,8 @@ fn terminals_call_each_other_without_any_directory() -> Outcome {
     let [ada, bob, cy] = Account::create_all(["ada", "bob", "cy"])?;
 
     let address = format!("/ip4/{}/udp/4001/quic-v1", public.address());
-    let extra = ["--server", "--listen", &address, "--external", &address].map(str::to_owned).to_vec();
+    let extra =
+        ["--serve", "always", "--listen", &address, "--external", &address].map(str::to_owned).to_vec();
     let cy = Terminal::start(cy, Some(&public), TerminalPlan { extra, ..TerminalPlan::default() })?;
     let (code, link) = crate::exit(&wait_for_link(&cy, &public)?);
     assert_eq!(code, 0, "{link}");
@@ -163,7 +164,8 @@ fn a_network_without_any_directory_is_entered_again_after_a_restart() -> Outcome
     let mut directory = Directory::start(Some(&directory_host), DirectoryPlan::default())?;
     let [ada, bob, cy] = Account::create_all(["ada", "bob", "cy"])?;
     let address = format!("/ip4/{}/udp/4001/quic-v1", public.address());
-    let extra = ["--server", "--listen", &address, "--external", &address].map(str::to_owned).to_vec();
+    let extra =
+        ["--serve", "always", "--listen", &address, "--external", &address].map(str::to_owned).to_vec();
     let plan = TerminalPlan { entry: directory.addresses.clone(), ..TerminalPlan::default() };
     let mut cy = Terminal::online(cy, Some(&public), TerminalPlan { extra, ..plan.clone() })?;
     let mut ada = Terminal::online(ada, Some(&home_a), plan.clone())?;

@@ -26,7 +26,10 @@ fn silent_to_publishers() -> Manner {
                 | Request::Register { .. }
                 | Request::Find { .. }
                 | Request::Seek { .. }
-                | Request::Relay { .. } => None,
+                | Request::Relay { .. }
+                | Request::KnockWanted { .. }
+                | Request::KnockAt { .. }
+                | Request::Knock { .. } => None,
             },
             Protocol::Kad => {
                 let message = KadMessage::read(bytes).unwrap_or_default();

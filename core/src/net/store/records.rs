@@ -149,6 +149,8 @@ pub(in crate::net) struct Records {
     own: VecDeque<Offer>,
     working: Option<Offer>,
     disk: Option<Disk>,
+    /// Whether records are handed on to nodes that are closer to their keys by now, as serving nodes do.
+    hand_on: bool,
 }
 
 impl Records {
@@ -169,6 +171,7 @@ impl Records {
             own: VecDeque::new(),
             working: None,
             disk,
+            hand_on: true,
         };
         for stored in loaded.records {
             records.load(stored);
@@ -219,6 +222,11 @@ impl Records {
     /// Whether an account has records here: proven ones, like all that are held.
     pub(in crate::net) fn holds(&self, owner: &IdentityId) -> bool {
         self.owners.contains_key(owner)
+    }
+
+    /// Whether Kademlia may hand records on: a terminal that does not serve at the moment leaves that to others.
+    pub(in crate::net) fn set_hand_on(&mut self, on: bool) {
+        self.hand_on = on;
     }
 
     /// What is known of proofs; shared.
@@ -426,9 +434,11 @@ fn record_key(key: &kad::RecordKey) -> Option<RecordKey> {
 }
 
 impl RecordStore for Records {
-    type RecordsIter<'a> = std::iter::FilterMap<
-        hash_map::Values<'a, RecordKey, Held>,
-        fn(&'a Held) -> Option<Cow<'a, kad::Record>>,
+    type RecordsIter<'a> = std::iter::Take<
+        std::iter::FilterMap<
+            hash_map::Values<'a, RecordKey, Held>,
+            fn(&'a Held) -> Option<Cow<'a, kad::Record>>,
+        >,
     >;
     type ProvidedIter<'a> = std::iter::Empty<Cow<'a, kad::ProviderRecord>>;
 
@@ -459,8 +469,10 @@ impl RecordStore for Records {
         }
     }
 
+    /// Kademlia asks when it hands records on.
     fn records(&self) -> Self::RecordsIter<'_> {
-        self.held.values().filter_map(Held::served)
+        let served: fn(&Held) -> Option<Cow<'_, kad::Record>> = Held::served;
+        self.held.values().filter_map(served).take(if self.hand_on { usize::MAX } else { 0 })
     }
 
     /// Provider records aren't part of this network.
