@@ -57,11 +57,11 @@ pub enum AnswerMode {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Serve {
     /// While strangers are proved to reach it. Never with [`relay_only`](PhoneBuilder::relay_only), which hides the address.
-    #[default]
     Auto,
     /// In any case: the user says that it is reachable.
     Always,
-    /// Never.
+    /// Never: where it is stays between it and those whom it meets.
+    #[default]
     Off,
 }
 
@@ -156,7 +156,7 @@ impl PhoneBuilder {
     }
 
     /// Whether to serve the network; with [`Serve::Always`] it needs an address that the internet reaches, its own or
-    /// [`external`](Self::external). Default: [`Serve::Auto`].
+    /// [`external`](Self::external). Default: [`Serve::Off`].
     pub fn serve(mut self, serve: Serve) -> Self {
         self.serve = serve;
         self

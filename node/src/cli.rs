@@ -241,7 +241,7 @@ pub struct NetworkArgs {
     )]
     pub external: Option<Vec<String>>,
     /// Serve the network too (store records, pass signalling on, answer STUN): while strangers are proved to reach this
-    /// terminal, always, or never. Whoever serves is known to the network with its address [default: auto]
+    /// terminal, always, or never. Whoever serves is known to the network with its address [default: off]
     #[arg(long, env = "OFFHOOK_SERVE", value_name = "WHEN", hide_env_values = true)]
     pub serve: Option<Serve>,
     /// Don't look for terminals on the local network

@@ -114,7 +114,7 @@ impl Context {
         let mut settings = self.settings(&args.network, &args.sound, args.ring_timeout)?;
         settings.answer = args.answer.or(self.file.answer).unwrap_or(Answer::Manual);
         settings.metrics = args.metrics.or(self.file.metrics);
-        settings.serve = args.network.serve.or(self.file.serve).unwrap_or(Serve::Auto);
+        settings.serve = args.network.serve.or(self.file.serve).unwrap_or(Serve::Off);
         Ok(settings)
     }
 

@@ -66,15 +66,17 @@ fn terminals_serve_if_strangers_get_in_and_only_then() -> Outcome {
     let accounts = Account::create_all(["public", "cone", "address", "port", "symmetric", "firewall"])?;
     let mut terminals = Vec::new();
     for (account, (_, host, _)) in accounts.into_iter().zip(&places) {
-        terminals.push(Terminal::online(account, Some(host), plan(&[]))?);
+        terminals.push(Terminal::online(account, Some(host), plan(&["--serve", "auto"]))?);
     }
     for (terminal, (name, _, wanted)) in terminals.iter_mut().zip(&places) {
         until(terminal, wanted).map_err(|error| format!("{name}: {error}"))?;
     }
-    // Nor does one serve whose user does not want it, or hides its address.
+    // Nor does one serve whose user does not want it, as nobody does who says nothing, or hides its address.
     drop(terminals);
-    for flags in [&["--serve", "off"][..], &["--relay-only"]] {
-        let host = lab.host(&format!("off{}", flags.len()), access.clone())?;
+    for (n, flags) in
+        [&[][..], &["--serve", "off"], &["--serve", "auto", "--relay-only"]].into_iter().enumerate()
+    {
+        let host = lab.host(&format!("off{n}"), access.clone())?;
         let mut terminal = Terminal::online(Account::create("off")?, Some(&host), plan(flags))?;
         until(&mut terminal, "off")?;
     }
@@ -88,7 +90,8 @@ fn proved_terminals_carry_a_network_without_directories() -> Outcome {
     let access = Impairment::delay_ms(10);
     let mut directories = directories(&lab, &access)?;
     let entry = directories[0].1.addresses.clone();
-    let plan = TerminalPlan { entry, ..TerminalPlan::default() };
+    let extra = ["--serve", "auto"].map(str::to_owned).to_vec();
+    let plan = TerminalPlan { entry, extra, ..TerminalPlan::default() };
     let [ada, bob, cy] = Account::create_all(["ada", "bob", "cy"])?;
     let public = lab.host("cy", access.clone())?;
     let mut cy = Terminal::online(cy, Some(&public), plan.clone())?;

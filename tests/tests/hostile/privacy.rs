@@ -24,9 +24,6 @@ use crate::{Outcome, until};
 
 type Anyhow<T> = Result<T, Box<dyn std::error::Error>>;
 
-/// Whoever serves the network is known to it with its address, and strangers reach these terminals.
-const DISCREET: [&str; 2] = ["--serve", "off"];
-
 /// Directories, a terminal on a host without NAT, whose address anybody could use who knew it, and a stranger's host.
 struct Scene {
     lab: Lab,
@@ -61,7 +58,7 @@ impl Scene {
         }
         let plan = TerminalPlan {
             entry: vec![directory.address()],
-            extra: extra.iter().chain(&DISCREET).map(ToString::to_string).collect(),
+            extra: extra.iter().map(ToString::to_string).collect(),
             ..TerminalPlan::default()
         };
         let bob = Terminal::online(Account::create("bob")?, Some(&home), plan)?;
@@ -355,8 +352,7 @@ impl Ambush {
         let homes = [host("home1")?, host("home2")?];
         let [ada, bob] = accounts;
         let at = |account, home, directory: &Directory| {
-            let extra = DISCREET.map(str::to_owned).to_vec();
-            let plan = TerminalPlan { entry: vec![directory.address()], extra, ..TerminalPlan::default() };
+            let plan = TerminalPlan { entry: vec![directory.address()], ..TerminalPlan::default() };
             Terminal::online(account, Some(home), plan)
         };
         let terminals = [at(ada, &homes[0], &first)?, at(bob, &homes[1], &second)?];
