@@ -32,7 +32,8 @@ const INITIAL_RTO: Duration = Duration::from_millis(400);
 /// The first repetition of each message comes no later than this, or half as long again as a round trip takes, however
 /// unsteady that is: where packets get lost, round trips vary most, and a message that waits is heard as silence.
 const MAX_FIRST_RTO: Duration = Duration::from_millis(500);
-/// The same for what somebody waits for ([`Message::is_urgent`]): a round trip through two directories, where nothing gets lost.
+/// What somebody waits for ([`Message::is_urgent`]) is repeated for the first time after this, or a quarter more than a round trip
+/// takes: through two directories that is 200 ms, where nothing gets lost.
 const URGENT_RTO: Duration = Duration::from_millis(250);
 /// A directory may need this long to pass a packet on even when the round trip is short.
 const MIN_RTO: Duration = Duration::from_millis(200);
@@ -173,7 +174,7 @@ impl Dialog {
         let seq = self.next_seq;
         self.next_seq += 1;
         if message.is_urgent() {
-            self.rto = self.rto.min(URGENT_RTO);
+            self.rto = self.rto.min(self.rtt.map_or(URGENT_RTO, |rtt| URGENT_RTO.max(rtt.smoothed * 5 / 4)));
             let due = now + self.rto;
             let before = self.resend_at.filter(|_| !self.unacked.is_empty());
             self.resend_at = Some(before.map_or(due, |before| before.min(due)));

@@ -55,6 +55,9 @@ const MISSES_WHEN_PROVED: u32 = 3;
 /// Addresses kept that something was sent to. If there are more, no knock counts as a stranger's for a while.
 const MAX_SENT: usize = 2_048;
 
+/// The same of one network, whose oldest gives way: somebody there could fill all places, and the network is known by one as well.
+const MAX_SENT_PER_NETWORK: usize = 16;
+
 /// How long things take. The defaults are meant for everything but tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Times {
@@ -308,6 +311,7 @@ impl<N: Copy + Eq> Proving<N> {
     /// Something was sent to an address, at the latest now.
     pub fn sent(&mut self, to: SocketAddr, now: Instant) {
         let to = SocketAddr::new(to.ip().to_canonical(), to.port());
+        self.make_room_beside(to);
         if self.sent.len() >= MAX_SENT && !self.sent.contains_key(&to) {
             let open = self.times.open;
             self.sent.retain(|_, at| now.saturating_duration_since(*at) < open);
@@ -318,6 +322,17 @@ impl<N: Copy + Eq> Proving<N> {
             }
         }
         self.sent.insert(to, now);
+    }
+
+    fn make_room_beside(&mut self, to: SocketAddr) {
+        let network = Network::of(to.ip());
+        let near = self.sent.iter().filter(|(known, _)| **known != to && Network::of(known.ip()) == network);
+        let near: Vec<(Instant, SocketAddr)> = near.map(|(known, at)| (*at, *known)).collect();
+        if near.len() >= MAX_SENT_PER_NETWORK
+            && let Some((_, first)) = near.iter().min()
+        {
+            self.sent.remove(first);
+        }
     }
 
     /// Where the terminal listens has changed, or whether: all that was proved is void.
@@ -431,9 +446,7 @@ impl<N: Copy + Eq> Proving<N> {
         let judged = match self.proved {
             Some(proved) if proved.at != knock.at => Err(NoProof::Elsewhere),
             Some(_) if self.knows(knock.from, linked, now) => Err(NoProof::Known),
-            Some(_) | None if Network::of(knock.from.ip()) == Network::of(knock.at.ip()) => {
-                Err(NoProof::Near)
-            }
+            Some(_) | None if !is_elsewhere(knock.from, knock.at) => Err(NoProof::Near),
             None if self.is_stranger(knock.from, linked, now) => Ok(()),
             None => Err(NoProof::Known),
             Some(_) => Ok(()),
@@ -453,8 +466,7 @@ impl<N: Copy + Eq> Proving<N> {
     /// Somebody has connected to this terminal unasked. A stranger who gets in says that strangers do.
     pub fn visited(&mut self, from: SocketAddr, linked: &[SocketAddr], now: Instant) {
         let Some(at) = self.proved.map(|proved| proved.at) else { return };
-        let elsewhere = Network::of(from.ip()) != Network::of(at.ip());
-        if elsewhere && self.is_stranger(from, linked, now) {
+        if is_elsewhere(from, at) && self.is_stranger(from, linked, now) {
             self.renew(now);
         }
     }
@@ -542,21 +554,32 @@ impl<N: Copy + Eq> Proving<N> {
     /// Whether something was sent to this address and port lately.
     fn knows(&self, addr: SocketAddr, linked: &[SocketAddr], now: Instant) -> bool {
         let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
-        linked.contains(&addr) || self.sent.get(&addr).is_some_and(|at| self.is_open(*at, now))
+        let sent = self.sent.get(&addr).is_some_and(|at| self.is_open(*at, now));
+        linked.contains(&addr) || sent || self.is_crowded(now)
+    }
+
+    /// Whether not all is known that something was sent to.
+    fn is_crowded(&self, now: Instant) -> bool {
+        self.crowded.is_some_and(|at| self.is_open(at, now))
     }
 
     /// Whether nothing was sent to the whole network lately.
     fn is_stranger(&self, addr: SocketAddr, linked: &[SocketAddr], now: Instant) -> bool {
         let network = Network::of(addr.ip());
         let near = |other: &SocketAddr| Network::of(other.ip()) == network;
-        let crowded = self.crowded.is_some_and(|at| self.is_open(at, now));
         let sent = self.sent.iter().any(|(to, at)| near(to) && self.is_open(*at, now));
-        !crowded && !sent && !linked.iter().any(near)
+        !self.is_crowded(now) && !sent && !linked.iter().any(near)
     }
 
     fn is_open(&self, at: Instant, now: Instant) -> bool {
         now.saturating_duration_since(at) < self.times.open
     }
+}
+
+/// Whether who comes from there comes through whatever is in front of `at`: from another network, by the same IP.
+fn is_elsewhere(from: SocketAddr, at: SocketAddr) -> bool {
+    let (from, at) = (from.ip().to_canonical(), at.ip().to_canonical());
+    from.is_ipv4() == at.is_ipv4() && Network::of(from) != Network::of(at)
 }
 
 #[cfg(test)]

@@ -167,10 +167,8 @@ impl Engine {
     pub(super) fn on_media(&mut self, leg: LegId, event: MediaEvent) {
         let call = self.calls.call_of(&leg).unwrap_or(leg.call).to_string();
         match event {
-            // The machine keeps back what tells where we are.
-            MediaEvent::Candidates(list) | MediaEvent::Withheld(list) => {
-                ignore_late(self.calls.local_candidates(now(), leg, list))
-            }
+            MediaEvent::Candidates(list) => ignore_late(self.calls.local_candidates(now(), leg, list)),
+            MediaEvent::Withheld(list) => ignore_late(self.calls.withheld_candidates(now(), leg, list)),
             MediaEvent::Moved(list) => {
                 let renewed = self.calls.renew_candidates(leg);
                 ignore_late(renewed.and_then(|()| self.calls.local_candidates(now(), leg, list)));

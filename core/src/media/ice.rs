@@ -58,9 +58,10 @@ pub(super) const MAX_TRIAL: usize = 4;
 const TIMING_ADVANCE: Duration = Duration::from_millis(5);
 /// First retransmission of a check; measured best on lossy paths (500 ms in RFC 8445 section 14.3).
 const INITIAL_RTO: Duration = Duration::from_millis(100);
-/// While no pair is nominated checks go on at this pace for eight seconds, which is what a call waits for.
+/// While no pair is nominated checks go on at this pace for eight seconds at least, which is what a call waits for; the first of
+/// them in [`HASTE`].
 const SEARCH_RTO: Duration = Duration::from_millis(200);
-const SEARCH_RETRANSMITS: usize = 42;
+const SEARCH_RETRANSMITS: usize = 60;
 /// Checks go on faster for a while after addresses have been shown or told, or the direct path has died: where packets get lost,
 /// this is what the time to a direct path hangs on.
 const HASTE: Duration = Duration::from_secs(1);
@@ -111,8 +112,9 @@ pub(super) struct Ice {
     kept: Vec<Candidate>,
     /// An agent that never runs: it tells how the other one will name them.
     rehearsal: IceAgent,
-    /// Their lines that have not been handed over yet, and those that have.
+    /// Their lines, whether they have changed since they were handed over, and those that were.
     withheld: Vec<String>,
+    withheld_changed: bool,
     handed_over: Vec<String>,
     /// Our addresses at relays.
     relayed: Vec<Relayed>,
@@ -148,8 +150,7 @@ impl Ice {
     /// An agent with fresh credentials. With `relay_only` it never uses our own addresses.
     pub(super) fn new(role: Role, allow_loopback: bool, relay_only: bool) -> Ice {
         let creds = IceCreds::new();
-        let mut rehearsal = IceAgent::new(creds.clone());
-        rehearsal.set_local_preference(local_preference);
+        let rehearsal = own::rehearsal(creds.clone());
         let mut agent = IceAgent::new(creds);
         agent.set_controlling(role == Role::Caller);
         agent.set_timing_advance(TIMING_ADVANCE);
@@ -164,6 +165,7 @@ impl Ice {
             kept: Vec::new(),
             rehearsal,
             withheld: Vec::new(),
+            withheld_changed: false,
             handed_over: Vec::new(),
             relayed: Vec::new(),
             remote: None,

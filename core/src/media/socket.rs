@@ -46,11 +46,10 @@ pub(super) const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192
 /// Addresses that may have proved themselves at a time; a peer behind a few NATs shows three or four.
 const MAX_AUTHENTICATED: usize = 32;
 /// QUIC packets from unknown addresses that are kept for a moment, since the STUN message that proves the
-/// address may have come just before and be still with the agent. A lost handshake packet costs 300 ms.
+/// address may have come just before and be still with the agent.
 const MAX_HELD: usize = 8;
 const HOLD: Duration = Duration::from_millis(100);
-/// Packets of the tunnel that are sent again on the first path if nothing has come back: what QUIC says of its own accord after
-/// a loss comes seconds later, since signalling that loses packets has shown it a long round trip.
+/// Packets of the tunnel that are sent again on the first path if nothing has come back: what QUIC repeats comes seconds later.
 const MAX_UNANSWERED: usize = 8;
 /// How long packets are sent to an address on trial: a round trip to the other side of the world.
 const TRIAL: Duration = Duration::from_millis(400);

@@ -103,7 +103,7 @@ impl Call {
                     self.tell(from, lines.clone());
                 }
                 if let MediaEvent::Withheld(lines) = &event {
-                    self.ends[from].withheld.extend(lines.iter().cloned());
+                    self.ends[from].withheld.clone_from(lines);
                 }
                 self.ends[from].log.push(event);
                 self.tell_withheld();

@@ -194,8 +194,8 @@ pub enum MediaEvent {
     /// Our candidates in SDP form (RFC 8839 section 5.1), to be told to the other end. Before disclosure only relayed
     /// ones, in which no address of ours stands.
     Candidates(Vec<String>),
-    /// Our own candidates, which the other end must not be told before disclosure: to be kept until then, and told with the
-    /// answer. [`MediaEvent::Candidates`] does not repeat them.
+    /// Our own candidates, all of them, which the other end must not be told before disclosure: to be kept until then in the place of
+    /// those that were told so before, and told with the answer. [`MediaEvent::Candidates`] does not repeat them.
     Withheld(Vec<String>),
     /// Our addresses have changed. These candidates replace all that were told before, at the other end by
     /// [`replace_remote_candidates`](super::MediaLeg::replace_remote_candidates); further ones may follow as

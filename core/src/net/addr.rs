@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use libp2p::identity::ed25519;
 use libp2p::multiaddr::Protocol;
+use libp2p::swarm::DialError;
 use libp2p::{Multiaddr, PeerId};
 use offhook_proto::identity::TerminalId;
 use offhook_proto::number::NodeAddr;
@@ -245,6 +246,19 @@ pub(super) fn usable(addrs: Vec<Multiaddr>, allow_private: bool) -> Vec<Multiadd
         return addrs;
     }
     addrs.into_iter().filter(|addr| !is_loopback(addr)).collect()
+}
+
+/// What kept a connection from being made, without the addresses that were tried: those are for no log.
+pub(super) fn dial_error(error: &DialError) -> &'static str {
+    match error {
+        DialError::LocalPeerId { .. } => "this node itself",
+        DialError::NoAddresses => "no address",
+        DialError::DialPeerConditionFalse(_) => "not wanted any more",
+        DialError::Aborted => "given up",
+        DialError::WrongPeerId { .. } => "another node",
+        DialError::Denied { .. } => "not allowed",
+        DialError::Transport(_) => "no way there",
+    }
 }
 
 #[cfg(test)]

@@ -265,7 +265,7 @@ impl Driver {
                 }
             }
             SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
-                debug!(%error, "cannot connect");
+                debug!(error = addr::dial_error(&error), "cannot connect");
                 self.on_knock_failed(connection_id);
                 self.on_link_dial_error(connection_id, &error, Instant::now());
                 if let Some(peer) = peer_id {
@@ -442,7 +442,8 @@ impl Driver {
 
     fn neighbours(&mut self) -> Neighbours {
         let mut neighbours = Neighbours { dht: self.dht_nodes() > 0, ..Neighbours::default() };
-        let terminal = !self.serves();
+        // One that serves for a while leaves the DHT to its directories all the same: whom it calls is nobody's business.
+        let terminal = !self.config.role.serves();
         // In the order in which they are configured.
         for peer in self.links.home() {
             let holder = Holder { peer, addrs: Vec::new() };

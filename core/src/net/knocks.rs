@@ -1,11 +1,12 @@
 //! Knocking at terminals that want to know whether strangers get in ([`offhook_proto::knock`]): for those that this node is
 //! connected with it finds somebody, for other serving nodes it knocks itself.
 //!
-//! Nobody is sent anywhere by it. A terminal can name a port only: the IP address is where this node sees it. Whoever knocks
-//! makes an ordinary connection over QUIC, so what comes to a wrong place is two or three first packets of a handshake. He is not
+//! A terminal can name a port only: the IP address is where this node sees it. A node that says that it serves can name any public
+//! address, as it can to any node of the DHT in its answers; whoever knocks there makes an ordinary connection over QUIC, so what comes to a
+//! wrong place is two or three first packets of a handshake, once in [`DONE_PAUSE`] from each node. He is not
 //! told whose place it is: where he does not get in, he learns an address without a name.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,10 @@ use super::requests::Asker;
 /// hour; behind a carrier's NAT many share an address.
 const HOST_PAUSE: Duration = Duration::from_secs(5);
 const HOST_BURST: u32 = 6;
+
+/// The same at each for those that this node does itself: of many nodes that could, one is chosen each time.
+const DONE_PAUSE: Duration = Duration::from_secs(30);
+const DONE_BURST: u32 = 4;
 
 /// Knocks each second (bursts: ten seconds' worth) that are asked for from one /24 or /64, and altogether: a directory's
 /// 10,000 terminals renew once in half an hour at most.
@@ -73,7 +78,7 @@ impl Knocks {
             wanted_at: Limiter::every(HOST_PAUSE, HOST_BURST),
             wanted_from: Limiter::new(WANTED_PER_SOURCE),
             wanted: Limiter::new(WANTED),
-            done_at: Limiter::every(HOST_PAUSE, HOST_BURST),
+            done_at: Limiter::every(DONE_PAUSE, DONE_BURST),
             done_for: Limiter::new(DONE_PER_SOURCE),
             done: Limiter::new(DONE),
             out: HashMap::new(),
@@ -82,8 +87,8 @@ impl Knocks {
 
     /// Whether somebody may be asked to knock there for a peer. Who is over a bound of his own takes nothing from others.
     fn permit_wanted(&mut self, at: IpAddr, from: Source, now: Instant) -> bool {
-        self.wanted_at.permit(Host::of(at), now)
-            && self.wanted_from.permit(from, now)
+        self.wanted_from.permit(from, now)
+            && self.wanted_at.permit(Host::of(at), now)
             && self.wanted.permit((), now)
     }
 
@@ -115,6 +120,14 @@ fn place_of(peer: &Peer, port: Option<u16>) -> Option<SocketAddr> {
             .find_map(|conn| addr::socket_of(&conn.remote))?,
     };
     (seen.port() != 0).then(|| SocketAddr::new(seen.ip().to_canonical(), seen.port()))
+}
+
+/// One of these nodes: first a network is drawn, so that many nodes of one place are drawn no more often than one.
+fn one_of(nodes: Vec<(PeerId, Source)>) -> Option<PeerId> {
+    let sources: BTreeSet<Source> = nodes.iter().map(|(_, source)| *source).collect();
+    let drawn = sources.into_iter().choose(&mut rand::rng())?;
+    let there = nodes.into_iter().filter(|(_, source)| *source == drawn);
+    there.map(|(node, _)| node).choose(&mut rand::rng())
 }
 
 /// Whether a node that serves is a stranger in the eyes of whoever is there, and speaks the same IP.
@@ -164,12 +177,14 @@ impl Driver {
         let at = at.filter(|at| self.may_be_knocked_at(*at));
         let at = at.ok_or(Response::Refused { reason: Refusal::Invalid })?;
         let (source, now) = (self.peers.source(peer), Instant::now());
+        let fits = |(node, state): &(&PeerId, &Peer)| *node != peer && may_knock(state, at, except);
+        let fitting = self.peers.iter().filter(fits);
+        let knocker = one_of(fitting.map(|(node, _)| (*node, self.peers.source(node))).collect());
+        let knocker = knocker.ok_or(Response::Busy)?;
         if !self.knocks.permit_wanted(at.ip(), source, now) {
             return Err(Response::Busy);
         }
-        let fits = |(node, state): &(&PeerId, &Peer)| *node != peer && may_knock(state, at, except);
-        let knocker = self.peers.iter().filter(fits).map(|(node, _)| *node).choose(&mut rand::rng());
-        knocker.map(|knocker| (knocker, at)).ok_or(Response::Busy)
+        Ok((knocker, at))
     }
 
     /// Nobody is sent to private addresses, or where nobody can be.
@@ -226,14 +241,19 @@ impl Driver {
         }
         // From the port that everybody knows: firewalls on this side need not let another one out. Only where packets have
         // gone before it has to be another one, because they may have opened the way.
-        let known =
-            |state: &Peer| state.conns.iter().any(|conn| addr::ip_of(&conn.remote) == Some(at.0.ip()));
+        let known = |state: &Peer| {
+            state
+                .conns
+                .iter()
+                .filter_map(|conn| addr::ip_of(&conn.remote))
+                .any(|ip| ip.to_canonical() == at.0.ip())
+        };
         let options = DialOpts::unknown_peer_id().address(quic(at.0));
         let known = self.peers.iter().any(|(_, state)| known(state));
         let options = if known { options.allocate_new_port() } else { options }.build();
         let connection = options.connection_id();
         if let Err(error) = self.swarm.dial(options) {
-            debug!(%error, "cannot knock");
+            debug!(error = addr::dial_error(&error), "cannot knock");
             return Response::Busy;
         }
         self.knocks.out.insert(connection, Out { at, token, until: now + OUT_TIME, peer: None });

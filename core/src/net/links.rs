@@ -337,7 +337,7 @@ impl Driver {
                 self.links.all[index].state = State::Idle { until: now + BACKOFF_MIN };
             }
             Err(error) => {
-                debug!(%error, "cannot dial the entry point");
+                debug!(error = addr::dial_error(&error), "cannot dial the entry point");
                 let longest = self.links.longest_pause();
                 self.links.all[index].back_off(longest, now);
             }

@@ -62,7 +62,7 @@ impl Driver {
         match self.swarm.dial(options) {
             Ok(()) => self.links.all[index].renewal = Renewal::Dialing(connection),
             // What there is will be found dead or not.
-            Err(error) => debug!(%error, "cannot dial beside a connection"),
+            Err(error) => debug!(error = addr::dial_error(&error), "cannot dial beside a connection"),
         }
     }
 

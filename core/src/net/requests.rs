@@ -219,7 +219,7 @@ impl Driver {
             Ok(()) => waiting.dialled = true,
             Err(DialError::DialPeerConditionFalse(_)) => waiting.dialled = false,
             Err(error) => {
-                debug!(%error, "cannot dial");
+                debug!(error = addr::dial_error(&error), "cannot dial");
                 self.fail_waiting(to);
             }
         }

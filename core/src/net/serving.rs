@@ -8,6 +8,7 @@
 //! It stores records of the DHT, passes signalling on, answers STUN, and never carries media. It stays what it was: registered with
 //! its directories, and reached through them.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,9 @@ use super::stun::Stun;
 /// Serving nodes beside the homes that a serving terminal may ask for a knock.
 const MAX_HELPERS: usize = 32;
 
+/// Places kept at which homes have seen this terminal, the newest: a few homes, each before and after a move.
+const MAX_SEEN: usize = 8;
+
 /// Whether a node serves others, and why, or why not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Serving {
@@ -52,6 +56,8 @@ pub(super) struct Proof {
     proving: Option<Proving<PeerId>>,
     /// Where strangers reach it. Whether this node serves is decided by this alone, and its role.
     at: Option<SocketAddr>,
+    /// Where homes have seen it over QUIC.
+    seen: VecDeque<SocketAddr>,
     stun: Option<Stun>,
     /// When to look after the routing table.
     maintain: Option<Instant>,
@@ -64,6 +70,7 @@ impl Proof {
         Self {
             proving: proving.map(|times| Proving::new(times, now)),
             at: None,
+            seen: VecDeque::new(),
             stun: None,
             maintain: None,
             told: Serving::Off,
@@ -117,8 +124,20 @@ impl Driver {
 
     /// Where strangers are to knock if it is not where this terminal is seen: a forwarded port.
     fn external_port(&self) -> Option<u16> {
+        self.external().next().map(|socket| socket.port())
+    }
+
+    /// Where its user says that others reach it over QUIC.
+    fn external(&self) -> impl Iterator<Item = SocketAddr> {
         let external = self.config.external.iter().filter_map(|addr| addr::parse(addr).ok());
-        external.filter(addr::is_quic).find_map(|addr| addr::socket_of(&addr)).map(|socket| socket.port())
+        external.filter(addr::is_quic).filter_map(|addr| addr::socket_of(&addr))
+    }
+
+    /// Whether this terminal may be there: its user says so, or if he says nothing, a home. Who knocks is a stranger, whose word
+    /// would have the network look for this terminal at somebody else's address.
+    fn may_be_at(&self, at: SocketAddr) -> bool {
+        let mut external = self.external().peekable();
+        if external.peek().is_some() { external.any(|own| own == at) } else { self.proof.seen.contains(&at) }
     }
 
     /// Those who may be asked: the homes, which know this terminal's address; and, once everybody knows it, all.
@@ -155,6 +174,8 @@ impl Driver {
     /// Somebody has connected to this node unasked.
     pub(super) fn on_visit(&mut self, connection: ConnectionId, remote: &Multiaddr, now: Instant) {
         let from = addr::socket_of(remote).filter(|_| addr::is_quic(remote) && !addr::is_relayed(remote));
+        // A neighbour has no router to get through.
+        let from = from.filter(|_| self.private.permits(remote));
         let Some(from) = from.filter(|_| self.proof.at.is_some()) else { return };
         self.note_dialled(now);
         let linked = self.linked_but(connection);
@@ -237,6 +258,12 @@ impl Driver {
             |conn: &&Conn| conn.inbound && addr::is_quic(&conn.remote) && !addr::is_relayed(&conn.remote);
         let conn = state.conns.iter().filter(made).max_by_key(|conn| conn.since).ok_or(NoProof::Old)?;
         let from = addr::socket_of(&conn.remote).ok_or(NoProof::Old)?;
+        if !self.private.permits(&conn.remote) {
+            return Err(NoProof::Near);
+        }
+        if !self.may_be_at(at.0) {
+            return Err(NoProof::Elsewhere);
+        }
         let knock = Knock { token, at: at.0, from, since: conn.since };
         let linked = self.linked_but(conn.id);
         self.proof
@@ -248,10 +275,19 @@ impl Driver {
     /// A home has been registered with; it tells where it sees this terminal.
     pub(super) fn on_home(&mut self, observed: Option<&str>, news: bool, now: Instant) {
         let seen = observed.and_then(|text| text.parse::<Multiaddr>().ok()).filter(addr::is_quic);
-        let seen = seen.as_ref().and_then(addr::socket_of).filter(|_| self.external_port().is_none());
+        let seen = seen.as_ref().and_then(addr::socket_of);
+        let says_nothing = self.external_port().is_none();
         let Some(proving) = &mut self.proof.proving else { return };
         if let Some(seen) = seen {
-            proving.doubt(seen, now);
+            let seen = SocketAddr::new(seen.ip().to_canonical(), seen.port());
+            self.proof.seen.retain(|known| *known != seen);
+            self.proof.seen.push_back(seen);
+            if self.proof.seen.len() > MAX_SEEN {
+                self.proof.seen.pop_front();
+            }
+            if says_nothing {
+                proving.doubt(seen, now);
+            }
         }
         if news {
             proving.hurry(now);

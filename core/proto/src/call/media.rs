@@ -4,7 +4,9 @@ use super::event::{CallEvent, EndReason, EndedBy, Failure, LegId, Output, Role};
 use super::leg::{Leg, LegState, MAX_PENDING_CANDIDATES, MAX_REMOTE_CANDIDATES, Media};
 use super::state::CallState;
 use super::{CallError, Calls, Now};
-use crate::signalling::{CallId, LastWord, LimitError, MAX_CANDIDATE_BYTES, MediaOffer, Message, Packet};
+use crate::signalling::{
+    CallId, LastWord, LimitError, MAX_CANDIDATE_BYTES, MediaOffer, Message, Packet, is_relayed,
+};
 
 impl Calls {
     /// Our media parameters for a leg, asked for by [`Output::PrepareMedia`]. Sends the invite, or the ringing.
@@ -31,7 +33,7 @@ impl Calls {
         Ok(())
     }
 
-    /// Candidates of ours, as SDP attributes (RFC 8839 section 5.1). [Relayed](crate::signalling::is_relayed) ones are sent
+    /// Candidates of ours, as SDP attributes (RFC 8839 section 5.1). [Relayed](is_relayed) ones are sent
     /// at once; the others wait until our addresses may be shown on the leg.
     ///
     /// # Errors
@@ -50,6 +52,18 @@ impl Calls {
         self.send_candidates(now, leg);
         self.finish(now);
         Ok(())
+    }
+
+    /// Our own addresses as candidates, to be sent when they may be shown, in the place of those that wait for that already.
+    ///
+    /// # Errors
+    /// As [`Calls::local_candidates`].
+    pub fn withheld_candidates(&mut self, now: Now, leg: LegId, list: Vec<String>) -> Result<(), CallError> {
+        let known = self.live_leg(leg)?;
+        if !known.disclosed {
+            known.local_candidates.retain(|candidate| is_relayed(candidate));
+        }
+        self.local_candidates(now, leg, list)
     }
 
     /// Our network has changed: the candidates told from now on take the place of all that were told before.

@@ -128,6 +128,12 @@ fn what_somebody_waits_for_is_repeated_sooner_and_acknowledged_at_once() {
     b.receive(now, WALL, 1, 0, Some(accept()));
     assert_eq!(frames(&mut b).len(), 1);
 
+    let mut far = Dialog::new();
+    far.send(now, WALL, digit(1)).unwrap();
+    far.receive(now + ms(380), WALL, 0, 1, None);
+    far.send(now + ms(380), WALL, accept()).unwrap();
+    assert_eq!(far.poll_timeout(), Some(now + ms(380 + 475)), "not before it can have been acknowledged");
+
     let mut late = Dialog::new();
     late.send(now, WALL, digit(1)).unwrap();
     late.send(now + ms(300), WALL, accept()).unwrap();

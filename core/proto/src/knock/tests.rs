@@ -298,10 +298,26 @@ fn what_was_sent_to_is_bounded_and_nobody_is_a_stranger_when_it_was_too_much() {
     let mut world = World::new(1);
     for n in 0..10_000_u32 {
         let [_, a, b, c] = n.to_be_bytes();
-        world.proving.sent(SocketAddr::from(([11, a, b, c], 1)), world.now);
+        world.proving.sent(SocketAddr::from(([11, b, c, a], 1)), world.now);
     }
     assert_eq!(world.proving.sent.len(), MAX_SENT);
     assert_eq!(world.knocked(from(1)), Err(NoProof::Known), "it may be one that was forgotten");
     world.pass(Times::default().open);
     assert_eq!(world.knocked(from(1)), Ok(()));
+}
+
+#[test]
+fn one_host_that_comes_and_goes_does_not_keep_everybody_from_being_a_stranger() {
+    let mut world = World::new(1);
+    (1..10_000).for_each(|port| world.proving.sent(SocketAddr::from(([11, 0, 0, 1], port)), world.now));
+    assert_eq!(world.proving.sent.len(), MAX_SENT_PER_NETWORK);
+    assert_eq!(world.knocked(from(1)), Ok(()));
+}
+
+#[test]
+fn who_speaks_another_ip_does_not_come_through_what_is_in_front_of_the_address() {
+    assert!(is_elsewhere(addr("198.51.100.9:1"), addr("192.0.2.7:1")));
+    assert!(is_elsewhere(addr("[::ffff:198.51.100.9]:1"), addr("192.0.2.7:1")));
+    assert!(!is_elsewhere(addr("192.0.2.9:1"), addr("192.0.2.7:1")));
+    assert!(!is_elsewhere(addr("[2001:db8::1]:1"), addr("192.0.2.7:1")));
 }

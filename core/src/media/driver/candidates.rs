@@ -26,8 +26,7 @@ impl Driver {
         while let Some((courier, packet)) = self.courier.poll(Instant::now(), wall_clock()) {
             self.socket.send_aside(None, courier, &packet);
         }
-        let withheld = self.ice.take_withheld();
-        if !withheld.is_empty() {
+        if let Some(withheld) = self.ice.take_withheld() {
             self.emit(MediaEvent::Withheld(withheld)).await;
         }
         while let Some(output) = self.ice.poll_output(Instant::now()) {

@@ -3,11 +3,18 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Instant;
 
-use is::{Candidate, CandidateKind, Protocol};
+use is::{Candidate, CandidateKind, IceAgent, IceCreds, Protocol};
 
-use super::candidates::line;
+use super::candidates::{line, local_preference};
 use super::{Ice, MAX_LOCAL};
 use crate::media::relay::Relayed;
+
+/// An agent that never runs.
+pub(super) fn rehearsal(creds: IceCreds) -> IceAgent {
+    let mut agent = IceAgent::new(creds);
+    agent.set_local_preference(local_preference);
+    agent
+}
 
 impl Ice {
     /// Adds an address of an interface. Returns its line for the other end, unless it adds nothing new or must not be
@@ -70,18 +77,25 @@ impl Ice {
         }
         let new = !self.kept.iter().any(|kept| kept.addr() == candidate.addr());
         if new && !self.relay_only && self.kept.len() < MAX_LOCAL {
-            self.withheld.extend(self.rehearsal.add_local_candidate(candidate.clone()).map(line));
+            self.rehearse(&candidate);
             self.kept.push(candidate);
         }
         None
     }
 
-    /// The lines of our own addresses that [`Ice::disclose`] will tell, once each: whoever passes lines on has them ready then, and
-    /// must keep them back until then.
-    pub(in crate::media) fn take_withheld(&mut self) -> Vec<String> {
-        let new = std::mem::take(&mut self.withheld);
-        self.handed_over.extend(new.iter().cloned());
-        new
+    fn rehearse(&mut self, candidate: &Candidate) {
+        self.withheld.extend(self.rehearsal.add_local_candidate(candidate.clone()).map(line));
+        self.withheld_changed = true;
+    }
+
+    /// The lines of our own addresses that [`Ice::disclose`] will tell, all of them, if they have changed: whoever passes lines on
+    /// has them ready then, and must keep them back until then.
+    pub(in crate::media) fn take_withheld(&mut self) -> Option<Vec<String>> {
+        if !std::mem::take(&mut self.withheld_changed) {
+            return None;
+        }
+        self.handed_over.clone_from(&self.withheld);
+        Some(self.withheld.clone())
     }
 
     fn add_local(&mut self, candidate: Candidate) -> Option<String> {
@@ -103,7 +117,7 @@ impl Ice {
         let mut lines: Vec<_> = kept.into_iter().filter_map(|candidate| self.add_local(candidate)).collect();
         let handed_over = std::mem::take(&mut self.handed_over);
         lines.retain(|line| !handed_over.contains(line));
-        self.withheld.clear();
+        (self.withheld, self.withheld_changed) = (Vec::new(), false);
         if self.remote.is_some() {
             self.begin(now);
         }
@@ -117,7 +131,14 @@ impl Ice {
         // The base of whatever others see us as is one of our addresses.
         let is_gone = |candidate: &Candidate| is_own(candidate) && !hosts.contains(&candidate.local());
         let gone: Vec<_> = self.agent.local_candidates().filter(is_gone).collect();
+        let kept = self.kept.len();
         self.kept.retain(|candidate| !is_gone(candidate));
+        if self.kept.len() < kept {
+            self.rehearsal = rehearsal(self.agent.local_credentials().clone());
+            self.withheld.clear();
+            self.kept.clone().iter().for_each(|candidate| self.rehearse(candidate));
+            self.withheld_changed = true;
+        }
         for candidate in &gone {
             self.agent.invalidate_candidate(candidate);
         }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 const AGAIN: Duration = Duration::from_millis(300);
 /// Packets kept, the newest: a turn of the handshake has two or three.
 const MAX_PACKETS: usize = 4;
-/// How often they are sent again without further ones of this end's: for as long as a call waits for its keys.
+/// How often they are sent again without further ones of this end's: for two seconds. By then QUIC's own time-out is as short.
 const MAX_ROUNDS: u8 = 8;
 
 /// See the module's documentation.

@@ -61,6 +61,17 @@ fn only_a_serving_node_of_another_network_knocks() {
 }
 
 #[test]
+fn many_nodes_of_one_network_are_drawn_no_more_often_than_one_of_another() {
+    let [few, many] = [1, 2].map(|net| Source::V4([10, 0, net]));
+    let lone = PeerId::random();
+    let crowd = (0..100).map(|_| (PeerId::random(), many));
+    let nodes: Vec<_> = crowd.chain([(lone, few)]).collect();
+    let drawn = (0..400).filter(|_| one_of(nodes.clone()) == Some(lone)).count();
+    assert!((100..300).contains(&drawn), "{drawn} of 400");
+    assert_eq!(one_of(Vec::new()), None);
+}
+
+#[test]
 fn knocks_are_bounded_at_each_place_for_each_source_and_altogether() {
     let (mut knocks, now) = (Knocks::new(), Instant::now());
     let source = |n: u32| Source::V6([0, 0, (n >> 16) as u16, n as u16]);
@@ -73,7 +84,7 @@ fn knocks_are_bounded_at_each_place_for_each_source_and_altogether() {
     let all = (2_000..9_000).filter(|n| knocks.permit_wanted(host(*n), source(*n), now)).count();
     assert!(all <= 100, "{all}");
     let at_one = (0..1_000).filter(|n| knocks.permit_done(host(1), source(*n), now)).count();
-    assert_eq!(at_one, HOST_BURST as usize);
+    assert_eq!(at_one, DONE_BURST as usize);
     let for_one = (2..1_000).filter(|n| knocks.permit_done(host(*n), source(5_000), now)).count();
     assert!(for_one <= 10, "{for_one}");
     let all = (2_000..9_000).filter(|n| knocks.permit_done(host(*n), source(10_000 + n), now)).count();
@@ -170,7 +181,7 @@ async fn a_flood_of_errands_is_bounded() {
         done += usize::from(answer == Response::Knocking);
     }
     // The machine may be slow.
-    assert!((1..=2 * HOST_BURST as usize).contains(&done), "{done} knocks");
+    assert!((1..=2 * DONE_BURST as usize).contains(&done), "{done} knocks");
     let mut wanted = 0;
     for n in 0..200_u8 {
         let request = Request::KnockWanted { port: Some(1), token: [n; 16], except: Vec::new() };
@@ -178,7 +189,7 @@ async fn a_flood_of_errands_is_bounded() {
     }
     assert_eq!(wanted, 0, "it has no neighbour elsewhere that could knock");
     // First packets of a handshake, a few for each.
-    assert!(packets(&socket) <= done * 5);
+    assert!((1..=done * 5).contains(&packets(&socket)));
 }
 
 #[tokio::test]
@@ -187,7 +198,7 @@ async fn nobody_is_sent_to_private_addresses_on_the_internet() {
     let directory = Node::start(guarded, None).await;
     let evil = Node::start(config(8, Role::Server), Some(&directory)).await;
     let (socket, at) = victim().await;
-    // Whether it is taken for a serving node or not: its address is private, too.
+    directory.until(|status| status.dht_nodes == 1).await;
     assert_eq!(evil.ask(&directory, Request::KnockAt { at, token: [1; 16] }).await, INVALID);
     let wanted = Request::KnockWanted { port: Some(at.0.port()), token: [1; 16], except: Vec::new() };
     assert_eq!(evil.ask(&directory, wanted).await, INVALID);
