@@ -12,6 +12,7 @@ use libp2p::swarm::ConnectionId;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use tracing::debug;
 
+use super::addr;
 use super::driver::Driver;
 use super::links::Link;
 
