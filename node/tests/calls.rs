@@ -144,7 +144,7 @@ impl Terminal {
 /// The entry point and the other one; both are on line.
 fn pair() -> (Terminal, Terminal) {
     let listen = "/ip4/127.0.0.1/udp/0/quic-v1";
-    let flags = ["--server", "--listen", listen, "--ring-timeout", "6", "--metrics", "127.0.0.1:0"];
+    let flags = ["--serve", "always", "--listen", listen, "--ring-timeout", "6", "--metrics", "127.0.0.1:0"];
     let entry = Terminal::start("ada", &flags);
     let other = Terminal::start("bob", &["--entry", &entry.via(), "--ring-timeout", "6"]);
     other.program.wait("\"online\"");
