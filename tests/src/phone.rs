@@ -15,7 +15,7 @@ use crate::speech;
 /// How long a program may take to be ready, on a busy machine.
 pub const READY: Duration = Duration::from_secs(60);
 /// The port of directories in the lab.
-const PORT: u16 = 4001;
+pub const PORT: u16 = 4001;
 /// The password of every account here.
 pub const PASSWORD: &str = "correct horse battery staple";
 

@@ -6,8 +6,8 @@
 //! [`Dialog::poll_timeout`] is due.
 //!
 //! Every message is numbered from 1 and repeated until its number is acknowledged. Acknowledgements are
-//! cumulative and go along with messages, or alone if there is none within [`ACK_DELAY`]; at once for urgent messages, texts,
-//! repetitions and what comes out of order. A copy that has taken another way is not acknowledged once more. The time to the first repetition is
+//! cumulative and go along with messages, or alone if there is none within [`ACK_DELAY`], or [`SHORT_ACK_DELAY`] for urgent
+//! messages and what comes out of order; at once for texts, the end and repetitions. Copies are acknowledged once in [`COPY`], however many come. The time to the first repetition is
 //! measured (RFC 6298, with Karn's rule) and doubles with each further one. A dialog is dead when its oldest
 //! message has been unacknowledged for [`GIVE_UP`] and nothing at all came from the other side meanwhile, or
 //! for [`GIVE_UP_UNACKED`] whatever else came. Once it [persists](Dialog::persist) only the latter counts.
@@ -40,10 +40,13 @@ const MIN_RTO: Duration = Duration::from_millis(200);
 /// Repetitions are never further apart: a call is set up within seconds or not at all.
 const MAX_RTO: Duration = Duration::from_secs(2);
 /// An acknowledgement waits so long for a message that it can go along with: a packet of its own costs each directory on the
-/// way a kilobyte. Short enough for [`INITIAL_RTO`] to hold with a round trip of 300 ms.
-pub const ACK_DELAY: Duration = Duration::from_millis(60);
-/// What comes again so soon after something new is its copy by another way; a repetition comes after [`MIN_RTO`] at the
-/// earliest.
+/// way a kilobyte. Short enough for [`INITIAL_RTO`] to hold with a round trip of 250 ms.
+pub const ACK_DELAY: Duration = Duration::from_millis(100);
+/// The same if the other side repeats soon, or should know that something is missing: what overtakes comes a few milliseconds before what
+/// it has overtaken.
+const SHORT_ACK_DELAY: Duration = Duration::from_millis(25);
+/// What comes again so soon after an acknowledgement is a copy by another way, or one of many that have waited for a connection that
+/// loses packets: another acknowledgement would only make the others wait. A repetition comes after [`MIN_RTO`] at the earliest.
 const COPY: Duration = Duration::from_millis(150);
 /// Unacknowledged for so long with no sign of the other side: dead.
 pub const GIVE_UP: Duration = Duration::from_secs(8);
@@ -113,8 +116,8 @@ pub struct Dialog {
     ack_at: Option<Instant>,
     wall: UnixMillis,
     last_heard: Option<Instant>,
-    /// When something new came last.
-    news: Option<Instant>,
+    /// When something came last that is acknowledged, now or within [`ACK_DELAY`].
+    answered: Option<Instant>,
     resend_at: Option<Instant>,
     rto: Duration,
     rtt: Option<Rtt>,
@@ -149,7 +152,7 @@ impl Dialog {
             ack_at: None,
             wall: UnixMillis(0),
             last_heard: None,
-            news: None,
+            answered: None,
             resend_at: None,
             rto: INITIAL_RTO,
             rtt: None,
@@ -356,19 +359,22 @@ impl Dialog {
         let known = seq <= self.received || self.ahead.contains_key(&seq);
         if known || seq - self.ack() > RECEIVE_WINDOW {
             // Repetitions are acknowledged again: the first acknowledgement may be lost.
-            self.ack_due |= !(known && self.news.is_some_and(|news| now < news + COPY));
+            if !(known && self.answered.is_some_and(|answered| now < answered + COPY)) {
+                (self.ack_due, self.answered) = (true, Some(now));
+            }
             return;
         }
-        self.news = Some(now);
+        self.answered = Some(now);
         let early = seq != self.received + 1;
-        let waits_for = message
-            .as_ref()
-            .is_some_and(|message| message.is_urgent() || matches!(message, Message::Text { .. }));
         // Where something got lost or overtaken, the other side is to know how it stands.
-        if early || waits_for || !self.ahead.is_empty() {
+        let out_of_order = early || !self.ahead.is_empty();
+        // Nothing is likely to come that it could go along with.
+        if message.as_ref().is_some_and(|m| m.is_final() || matches!(m, Message::Text { .. })) {
             self.ack_due = true;
         } else {
-            self.ack_at.get_or_insert(now + ACK_DELAY);
+            let is_urgent = message.as_ref().is_some_and(Message::is_urgent);
+            let due = now + if is_urgent || out_of_order { SHORT_ACK_DELAY } else { ACK_DELAY };
+            self.ack_at = Some(self.ack_at.map_or(due, |at| at.min(due)));
         }
         let urgent = early && message.as_ref().is_some_and(Message::is_final);
         if urgent {

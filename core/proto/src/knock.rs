@@ -27,6 +27,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use crate::wire::canonical;
 use minicbor::decode::{self, Decoder};
 use minicbor::encode::{self, Encoder, Write};
 use minicbor::{Decode, Encode};
@@ -155,7 +156,7 @@ impl<'b, C> Decode<'b, C> for Place {
         if place.port() == 0 || place.ip().is_unspecified() || place.ip().is_multicast() {
             return Err(decode::Error::message("nobody's address"));
         }
-        Ok(Self(SocketAddr::new(place.ip().to_canonical(), place.port())))
+        Ok(Self(canonical(place)))
     }
 }
 
@@ -310,7 +311,7 @@ impl<N: Copy + Eq> Proving<N> {
 
     /// Something was sent to an address, at the latest now.
     pub fn sent(&mut self, to: SocketAddr, now: Instant) {
-        let to = SocketAddr::new(to.ip().to_canonical(), to.port());
+        let to = canonical(to);
         self.make_room_beside(to);
         if self.sent.len() >= MAX_SENT && !self.sent.contains_key(&to) {
             let open = self.times.open;
@@ -363,7 +364,7 @@ impl<N: Copy + Eq> Proving<N> {
 
     /// Somebody sees this terminal at that address. If it is another than the proved one, test that one now.
     pub fn doubt(&mut self, seen: SocketAddr, now: Instant) {
-        let seen = SocketAddr::new(seen.ip().to_canonical(), seen.port());
+        let seen = canonical(seen);
         let elsewhere = |proved: &Proved| proved.at.is_ipv4() == seen.is_ipv4() && proved.at != seen;
         if self.proved.as_ref().is_some_and(elsewhere) {
             self.test(now);
@@ -553,7 +554,7 @@ impl<N: Copy + Eq> Proving<N> {
 
     /// Whether something was sent to this address and port lately.
     fn knows(&self, addr: SocketAddr, linked: &[SocketAddr], now: Instant) -> bool {
-        let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
+        let addr = canonical(addr);
         let sent = self.sent.get(&addr).is_some_and(|at| self.is_open(*at, now));
         linked.contains(&addr) || sent || self.is_crowded(now)
     }

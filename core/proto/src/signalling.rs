@@ -487,6 +487,12 @@ pub struct Packet {
 }
 
 impl Packet {
+    /// What it brings, for a log: the [kind](Message::kind) of its message, or `ack`.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        self.message.as_ref().map_or("ack", Message::kind)
+    }
+
     /// The bytes that are signed.
     #[must_use]
     pub fn payload(&self) -> Vec<u8> {

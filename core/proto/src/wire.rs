@@ -5,6 +5,7 @@
 //! string instead.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
@@ -77,6 +78,12 @@ pub enum WireError {
     /// Bytes follow the encoded value.
     #[error("{0} bytes after the end of the encoding")]
     Trailing(usize),
+}
+
+/// The address as everybody writes it: a socket for both families tells of IPv4 in IPv4-mapped addresses (RFC 4291 section 2.5.5.2).
+#[must_use]
+pub fn canonical(addr: SocketAddr) -> SocketAddr {
+    SocketAddr::new(addr.ip().to_canonical(), addr.port())
 }
 
 /// Encodes `value` as CBOR.

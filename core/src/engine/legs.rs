@@ -31,8 +31,9 @@ struct Leg {
     path: Option<(PathKind, Option<RelayUse>)>,
     /// TLS exporter of its media connection, for the verification words.
     exporter: Option<[u8; 32]>,
-    /// Highest message number sent on the media connection: what is not higher is a repetition.
+    /// Highest message number sent on the media connection, and sent at all: what is not higher is a repetition.
     sent_on_connection: u32,
+    sent: u32,
     /// When the leg was last used, to forget the oldest.
     used: u64,
 }
@@ -120,13 +121,19 @@ impl Legs {
 
     /// Send a sealed packet on the leg's own connection, if it is up on a path of its own. Answers whether
     /// that suffices: repetitions, what is urgent, and all while nothing is heard of the other end are to go by signalling as
-    /// well. After a move, and while nothing is heard, the couriers get it too.
+    /// well. After a move, and while nothing is heard, the couriers get it too; and what has to be repeated while there is no
+    /// such connection, since where packets get lost the directories' connections carry little, and each waits for all before it.
     pub fn send_on_connection(&mut self, leg: &LegId, packet: &Packet, blob: &[u8]) -> bool {
         let Some(known) = self.legs.get_mut(leg) else { return false };
+        let again = packet.seq != 0 && packet.seq <= known.sent;
+        known.sent = known.sent.max(packet.seq);
+        let Some(media) = &known.media else { return false };
         if !known.connected || known.path.is_none() {
+            if again {
+                media.pass(blob.to_vec());
+            }
             return false;
         }
-        let Some(media) = &known.media else { return false };
         media.send_control(blob.to_vec());
         let repeated = packet.seq != 0 && packet.seq <= known.sent_on_connection;
         known.sent_on_connection = known.sent_on_connection.max(packet.seq);

@@ -88,7 +88,16 @@ impl Engine {
                 return;
             }
         };
-        if self.legs.send_on_connection(&leg, &packet, &blob) {
+        let on_connection = self.legs.send_on_connection(&leg, &packet, &blob);
+        tracing::debug!(
+            kind = packet.kind(),
+            seq = packet.seq,
+            ack = packet.ack,
+            bytes = blob.len(),
+            on_connection,
+            "a packet goes out"
+        );
+        if on_connection {
             return;
         }
         let target = SignalTarget {

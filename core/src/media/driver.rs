@@ -270,6 +270,7 @@ impl Driver {
             }
             Command::AddRelay(relay) => self.add_relay(&relay),
             Command::StartAudio => {
+                tracing::debug!(role = ?self.config.role, "sound may flow");
                 self.talking.get_or_insert_with(Instant::now);
                 self.voice.start();
                 self.wait_no_longer();

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use offhook_proto::wire::canonical;
 use stun_types::attribute::XorMappedAddress;
 use stun_types::message::{BINDING, Message, MessageClass, MessageWrite, MessageWriteVec, TransactionId};
 
@@ -87,7 +88,7 @@ impl Gatherer {
         transaction.id = TransactionId::generate();
         transaction.sent = 0;
         transaction.due = now + REFRESH;
-        Some(SocketAddr::new(mapped.ip().to_canonical(), mapped.port()))
+        Some(canonical(mapped))
     }
 }
 

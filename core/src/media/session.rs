@@ -1,15 +1,17 @@
 //! What runs over a QUIC connection: the handshakes that lead to one, the control stream, the datagrams.
 //!
 //! Several handshakes may be under way, one begun through the tunnel and another on the first direct path. The
-//! caller takes the first that succeeds and opens the control stream on it; the callee takes the one on which
-//! that stream appears. So both ends always agree.
+//! caller takes the first that succeeds, opens the control stream on it and sends its voice there; the callee takes the one on
+//! which either appears. So both ends always agree. Voice counts because QUIC may repeat a lost stream late: a client that does
+//! not know yet that the server has its keys has no time-out for it (RFC 9002 section 6.2.1).
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use offhook_proto::signalling::LastWord;
 use quinn::{ConnectionError, RecvStream, SendStream, VarInt};
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::quic::SERVER_NAME;
@@ -31,11 +33,22 @@ const CODE_PROTOCOL: VarInt = VarInt::from_u32(1);
 /// TLS alert 49, access denied, as QUIC carries it (RFC 9001 section 4.8): the certificate is not the pinned one.
 const ALERT_ACCESS_DENIED: u8 = 49;
 
-/// A connection whose keys are agreed; at the callee with the control stream that the caller opened on it.
+/// A connection whose keys are agreed.
 #[derive(Debug)]
 pub(super) struct Established {
     pub(super) connection: quinn::Connection,
-    pub(super) streams: Option<(SendStream, RecvStream)>,
+    pub(super) choice: Choice,
+}
+
+/// How it is known to be the caller's choice.
+#[derive(Debug)]
+pub(super) enum Choice {
+    /// This is the caller, who has not made it yet.
+    Open,
+    /// The control stream is on it.
+    Stream(SendStream, RecvStream),
+    /// This datagram has come over it; the control stream is still to come.
+    Datagram(Bytes),
 }
 
 /// How long the caller's control stream may take to open; it waits for nobody once the handshake is over.
@@ -69,31 +82,33 @@ pub(super) async fn connect(
         .map_err(|_| Attempt::Refused(MediaError::Handshake))?;
     let connected = tokio::time::timeout(patience, connecting).await.map_err(|_| Attempt::Unheard)?;
     let connection = connected.map_err(|error| attempt(&error))?;
-    Ok(Established { connection, streams: None })
+    Ok(Established { connection, choice: Choice::Open })
 }
 
 /// The caller's choice among its connections: it opens the control stream on one only, and that is the one the callee
 /// takes. So the two ends never settle on different ones.
-pub(super) async fn choose(connection: &quinn::Connection) -> Option<(SendStream, RecvStream)> {
+pub(super) async fn choose(connection: &quinn::Connection) -> Option<Choice> {
     let open = async {
         let (mut send, receive) = connection.open_bi().await.ok()?;
         // A stream is noticed by its first bytes: an empty frame.
         send.write_all(&[0, 0]).await.ok()?;
-        Some((send, receive))
+        Some(Choice::Stream(send, receive))
     };
     tokio::time::timeout(CHOICE_TIMEOUT, open).await.ok().flatten()
 }
 
-/// The callee's handshake, up to the control stream that tells which connection the caller has chosen.
+/// The callee's handshake, up to the control stream or the voice that tells which connection the caller has chosen.
 pub(super) async fn accept(incoming: quinn::Incoming, patience: Duration) -> Result<Established, Attempt> {
     let chosen = async {
         let connection = incoming.await?;
-        let streams = connection.accept_bi().await?;
-        Ok((connection, streams))
+        let choice = tokio::select! {
+            streams = connection.accept_bi() => streams.map(|(send, receive)| Choice::Stream(send, receive))?,
+            datagram = connection.read_datagram() => Choice::Datagram(datagram?),
+        };
+        Ok(Established { connection, choice })
     };
     let accepted = tokio::time::timeout(patience, chosen).await.map_err(|_| Attempt::Unheard)?;
-    let (connection, streams) = accepted.map_err(|error: ConnectionError| attempt(&error))?;
-    Ok(Established { connection, streams: Some(streams) })
+    accepted.map_err(|error: ConnectionError| attempt(&error))
 }
 
 fn attempt(error: &ConnectionError) -> Attempt {
@@ -135,7 +150,7 @@ impl Session {
     /// Starts to read and write. Events go to `events`, datagrams to `voice`.
     pub(super) fn start(
         connection: quinn::Connection,
-        (send, receive): (SendStream, RecvStream),
+        choice: Choice,
         events: mpsc::Sender<SessionEvent>,
         voice: VoiceInbox,
     ) -> (Session, [u8; 32]) {
@@ -144,8 +159,17 @@ impl Session {
         let _ = connection.export_keying_material(&mut exporter, EXPORTER_LABEL, &[]);
         let (control, queue) = mpsc::channel(CONTROL_QUEUE);
         let (mut writer, mut readers) = (JoinSet::new(), JoinSet::new());
-        writer.spawn(write_control(send, queue));
-        readers.spawn(read_control(connection.clone(), receive, events.clone()));
+        let (opened, to_write) = oneshot::channel();
+        writer.spawn(write_control(to_write, queue));
+        let streams = match choice {
+            Choice::Stream(send, receive) => Some((send, receive)),
+            Choice::Datagram(datagram) => {
+                voice.push(datagram);
+                None
+            }
+            Choice::Open => None,
+        };
+        readers.spawn(open_control(connection.clone(), streams, opened, events.clone()));
         readers.spawn(read_datagrams(connection.clone(), events, voice));
         (Session { connection, control, writer, _readers: readers }, exporter)
     }
@@ -164,7 +188,28 @@ impl Session {
     }
 }
 
-async fn write_control(mut send: SendStream, mut queue: mpsc::Receiver<Vec<u8>>) {
+/// Hands one half of the control stream to who writes it, and reads the other. One that is not there yet is the other end's to
+/// open.
+async fn open_control(
+    connection: quinn::Connection,
+    streams: Option<(SendStream, RecvStream)>,
+    opened: oneshot::Sender<SendStream>,
+    events: mpsc::Sender<SessionEvent>,
+) {
+    let streams = match streams {
+        Some(streams) => Ok(streams),
+        None => connection.accept_bi().await,
+    };
+    // The end of the connection is told by who reads the datagrams.
+    if let Ok((send, receive)) = streams
+        && opened.send(send).is_ok()
+    {
+        read_control(connection, receive, events).await;
+    }
+}
+
+async fn write_control(opened: oneshot::Receiver<SendStream>, mut queue: mpsc::Receiver<Vec<u8>>) {
+    let Ok(mut send) = opened.await else { return };
     while let Some(frame) = queue.recv().await {
         // `send_control` has checked that the length fits.
         let length = (frame.len() as u16).to_be_bytes();
@@ -245,4 +290,45 @@ async fn read_datagrams(
         | ConnectionError::CidsExhausted => end_reason(&error),
     };
     let _ = events.send(SessionEvent::Ended(reason)).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::media::quic::Identity;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    #[tokio::test]
+    async fn voice_tells_the_callers_choice_when_the_control_stream_is_late() {
+        let loopback = (Ipv4Addr::LOCALHOST, 0).into();
+        let (ada, bob) = (Identity::generate().unwrap(), Identity::generate().unwrap());
+        let server = quinn::Endpoint::server(bob.server(ada.fingerprint).unwrap(), loopback).unwrap();
+        let client = quinn::Endpoint::client(loopback).unwrap();
+        let config = ada.client(bob.fingerprint).unwrap();
+        let connecting = client.connect_with(config, server.local_addr().unwrap(), SERVER_NAME).unwrap();
+        let call = async {
+            let connection = connecting.await.unwrap();
+            connection.send_datagram(Bytes::from_static(b"hello")).unwrap();
+            connection
+        };
+        let answer = async { accept(server.accept().await.unwrap(), PATIENCE).await.unwrap() };
+        let (connection, Established { connection: answered, choice }) = tokio::join!(call, answer);
+        assert!(matches!(choice, Choice::Datagram(voice) if voice == b"hello"[..]), "and it is not lost");
+
+        let (opened, to_write) = oneshot::channel();
+        let (events, mut heard) = mpsc::channel(1);
+        let control = tokio::spawn(open_control(answered, None, opened, events));
+        let Some(Choice::Stream(mut send, mut receive)) = choose(&connection).await else {
+            panic!("the caller opens the stream");
+        };
+        send.write_all(&[0, 2, 7, 8]).await.unwrap();
+        assert!(matches!(heard.recv().await, Some(SessionEvent::Control(frame)) if frame == [7, 8]));
+        to_write.await.unwrap().write_all(&[0, 1, 9]).await.unwrap();
+        assert_eq!(read_frame(&mut receive).await, Ok(vec![9]));
+        connection.close(CODE_BYE, b"");
+        control.await.unwrap();
+    }
 }

@@ -29,6 +29,7 @@ use std::time::{Duration, Instant};
 
 use offhook_proto::call::TunnelBudget;
 use offhook_proto::signalling::MAX_TUNNEL_BYTES;
+use offhook_proto::wire::canonical;
 use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
 use quinn::{AsyncUdpSocket, UdpPoller};
 use tokio::io::Interest;
@@ -390,7 +391,7 @@ impl MediaSocket {
 
     fn sort(&self, inner: &mut Inner, meta: &RecvMeta, local: SocketAddr) {
         let buffer = std::mem::take(&mut inner.buffer);
-        let source = SocketAddr::new(meta.addr.ip().to_canonical(), meta.addr.port());
+        let source = canonical(meta.addr);
         self.bytes_received.fetch_add(meta.len as u64, Relaxed);
         for packet in buffer[..meta.len.min(buffer.len())].chunks(meta.stride.max(1)) {
             match self.unwrap_relayed(source, packet) {

@@ -16,6 +16,7 @@ use libp2p::swarm::ConnectionId;
 use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::{Multiaddr, PeerId};
 use offhook_proto::knock::{MAX_EXCEPT, Network, Place, Token};
+use offhook_proto::wire::canonical;
 use rand::seq::IteratorRandom;
 use tracing::debug;
 
@@ -119,7 +120,7 @@ fn place_of(peer: &Peer, port: Option<u16>) -> Option<SocketAddr> {
             .filter(|conn| addr::is_quic(&conn.remote))
             .find_map(|conn| addr::socket_of(&conn.remote))?,
     };
-    (seen.port() != 0).then(|| SocketAddr::new(seen.ip().to_canonical(), seen.port()))
+    (seen.port() != 0).then(|| canonical(seen))
 }
 
 /// One of these nodes: first a network is drawn, so that many nodes of one place are drawn no more often than one.

@@ -18,6 +18,7 @@ use libp2p::{Multiaddr, PeerId, kad, relay};
 use offhook_proto::knock::{
     Answer, Errand, Helper, Knock, Network, NoProof, Place, Proving, Reason, Standing, Token,
 };
+use offhook_proto::wire::canonical;
 use tracing::{debug, info};
 
 use super::addr;
@@ -189,7 +190,7 @@ impl Driver {
         let conns = self.peers.iter().flat_map(|(_, state)| &state.conns);
         let others = conns.filter(|conn| conn.id != connection && !addr::is_relayed(&conn.remote));
         let socket = |conn: &Conn| addr::socket_of(&conn.remote);
-        others.filter_map(socket).map(|at| SocketAddr::new(at.ip().to_canonical(), at.port())).collect()
+        others.filter_map(socket).map(|at| canonical(at)).collect()
     }
 
     /// A home's answer to an errand.
@@ -279,7 +280,7 @@ impl Driver {
         let says_nothing = self.external_port().is_none();
         let Some(proving) = &mut self.proof.proving else { return };
         if let Some(seen) = seen {
-            let seen = SocketAddr::new(seen.ip().to_canonical(), seen.port());
+            let seen = canonical(seen);
             self.proof.seen.retain(|known| *known != seen);
             self.proof.seen.push_back(seen);
             if self.proof.seen.len() > MAX_SEEN {

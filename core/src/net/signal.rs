@@ -29,8 +29,10 @@ const MAX_ADDRS: usize = 16;
 /// Ways tried: one for each address, and those by way of our directories.
 const MAX_WAYS: usize = 20;
 
-/// The head start of a way before the next one is tried too.
+/// The head start of a way before the next one is tried too. One that was good the last time has half as long again as that
+/// took, but not more than the second: with two directories and a round trip of 100 ms to each, an answer takes 200 ms.
 const HEAD_START: Duration = Duration::from_millis(200);
+const MAX_HEAD_START: Duration = Duration::from_millis(400);
 
 /// The same if both have to connect first. Sixteen of them that lead nowhere cost 80 ms.
 const CONNECTING_HEAD_START: Duration = Duration::from_millis(5);
@@ -108,25 +110,35 @@ enum Hop {
 /// Ways that worked lately.
 #[derive(Clone, Default)]
 pub(super) struct GoodWays {
-    ways: Arc<Mutex<HashMap<TerminalId, (Way, Instant)>>>,
+    ways: Arc<Mutex<HashMap<TerminalId, Good>>>,
+}
+
+/// A way that worked.
+#[derive(Clone)]
+struct Good {
+    way: Way,
+    /// How long the acknowledgement took.
+    took: Duration,
+    at: Instant,
 }
 
 impl GoodWays {
-    fn get(&self, terminal: &TerminalId, now: Instant) -> Option<Way> {
+    fn get(&self, terminal: &TerminalId, now: Instant) -> Option<Good> {
         let ways = self.ways.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = |(_, at): &&(Way, Instant)| now.saturating_duration_since(*at) < REMEMBERED_FOR;
-        ways.get(terminal).filter(fresh).map(|(way, _)| way.clone())
+        let fresh = |good: &&Good| now.saturating_duration_since(good.at) < REMEMBERED_FOR;
+        ways.get(terminal).filter(fresh).cloned()
     }
 
-    fn set(&self, terminal: TerminalId, way: Option<Way>, now: Instant) {
+    fn set(&self, terminal: TerminalId, good: Option<Good>) {
         let mut ways = self.ways.lock().unwrap_or_else(PoisonError::into_inner);
-        match way {
-            Some(way) => {
+        match good {
+            Some(good) => {
                 if ways.len() >= MAX_REMEMBERED {
-                    ways.retain(|_, (_, at)| now.saturating_duration_since(*at) < REMEMBERED_FOR / 10);
+                    let now = good.at;
+                    ways.retain(|_, known| now.saturating_duration_since(known.at) < REMEMBERED_FOR / 10);
                 }
                 if ways.len() < MAX_REMEMBERED {
-                    ways.insert(terminal, (way, now));
+                    ways.insert(terminal, good);
                 }
             }
             None => {
@@ -148,8 +160,9 @@ pub(super) async fn signal(
     }
     let delivery = async {
         for _ in 0..=TIMES_AGAIN {
-            match race(client, target.terminal, best_ways(client, good, &target).await, &blob).await {
-                Ok(way) => return Ok(way),
+            let (ways, head_start) = best_ways(client, good, &target).await;
+            match race(client, target.terminal, ways, head_start, &blob).await {
+                Ok(good) => return Ok(good),
                 Err(Miss::Broken) => tokio::time::sleep(AGAIN).await,
                 Err(Miss::NotThere) => return Err(SignalError::NotReachable),
                 Err(Miss::Busy) => return Err(SignalError::Busy),
@@ -160,14 +173,14 @@ pub(super) async fn signal(
     };
     let outcome = tokio::time::timeout(GIVE_UP, delivery).await.unwrap_or(Err(SignalError::NotReachable));
     match outcome {
-        Ok(way) => {
+        Ok(known) => {
             // Answers come back over the connection to that node.
-            let _ = client.commands.send(Command::Linger(way.node)).await;
-            good.set(target.terminal, Some(way), Instant::now());
+            let _ = client.commands.send(Command::Linger(known.way.node)).await;
+            good.set(target.terminal, Some(known));
             Ok(())
         }
         Err(error) => {
-            good.set(target.terminal, None, Instant::now());
+            good.set(target.terminal, None);
             Err(error)
         }
     }
@@ -184,28 +197,41 @@ enum Miss {
     Stopped,
 }
 
-/// The ways to a target, the one that was good the last time first.
-async fn best_ways(client: &Client, good: &GoodWays, target: &SignalTarget) -> VecDeque<Way> {
+/// The ways to a target, the one that was good the last time first, and the head start of the first.
+async fn best_ways(client: &Client, good: &GoodWays, target: &SignalTarget) -> (VecDeque<Way>, Duration) {
     let mut ways = ways(client, target).await;
-    if let Some(way) = good.get(&target.terminal, Instant::now())
+    let mut head_start = HEAD_START;
+    if let Some(Good { way, took, .. }) = good.get(&target.terminal, Instant::now())
         && let Some(index) = ways.iter().position(|known| known.node == way.node && known.hop == way.hop)
     {
         ways.swap(0, index);
+        head_start = head_start_of(took);
     }
     ways.truncate(MAX_WAYS);
-    ways.into()
+    (ways.into(), head_start)
+}
+
+fn head_start_of(took: Duration) -> Duration {
+    (took * 3 / 2).clamp(HEAD_START, MAX_HEAD_START)
 }
 
 /// Tries the ways one after another, each with a head start; the first delivery wins.
-async fn race(client: &Client, to: TerminalId, mut ways: VecDeque<Way>, blob: &[u8]) -> Result<Way, Miss> {
+async fn race(
+    client: &Client,
+    to: TerminalId,
+    mut ways: VecDeque<Way>,
+    first: Duration,
+    blob: &[u8],
+) -> Result<Good, Miss> {
     let mut running = FuturesUnordered::new();
     let mut worst = Miss::NotThere;
-    let mut pause = HEAD_START;
+    let (mut pause, mut next_pause) = (first, first);
     loop {
         if let Some(way) = ways.pop_front() {
             // Before one that connects just as this one does.
             let alike = !way.addrs.is_empty() && ways.front().is_some_and(|next| !next.addrs.is_empty());
-            pause = if alike { CONNECTING_HEAD_START } else { HEAD_START };
+            pause = if alike { CONNECTING_HEAD_START } else { next_pause };
+            next_pause = HEAD_START;
             running.push(try_way(client, to, way, blob.to_vec()));
         } else if running.is_empty() {
             return Err(worst);
@@ -218,7 +244,7 @@ async fn race(client: &Client, to: TerminalId, mut ways: VecDeque<Way>, blob: &[
         };
         tokio::select! {
             Some(result) = running.next() => match result {
-                Ok(way) => return Ok(way),
+                Ok(good) => return Ok(good),
                 Err(Miss::Stopped) => return Err(Miss::Stopped),
                 Err(miss @ (Miss::NotThere | Miss::Broken | Miss::Busy)) => worst = worst.max(miss),
             },
@@ -227,14 +253,15 @@ async fn race(client: &Client, to: TerminalId, mut ways: VecDeque<Way>, blob: &[
     }
 }
 
-async fn try_way(client: &Client, to: TerminalId, way: Way, blob: Vec<u8>) -> Result<Way, Miss> {
+async fn try_way(client: &Client, to: TerminalId, way: Way, blob: Vec<u8>) -> Result<Good, Miss> {
+    let start = Instant::now();
     let request = match &way.hop {
         Hop::Straight => Request::Deliver { blob, origin: None },
         Hop::Directory => Request::Forward { to, blob, next: None, origin: None },
         Hop::Next(next) => Request::Forward { to, blob, next: Some(next.clone()), origin: None },
     };
     match client.request(way.node, way.addrs.clone(), request, GIVE_UP).await {
-        Ok(Response::Delivered) => Ok(way),
+        Ok(Response::Delivered) => Ok(Good { way, took: start.elapsed(), at: Instant::now() }),
         Ok(Response::Busy) | Err(RequestError::Busy) => Err(Miss::Busy),
         Ok(
             Response::Welcome { .. }
@@ -323,4 +350,16 @@ fn directory_of(addr: &Multiaddr, target: &PeerId) -> Option<(PeerId, Multiaddr)
         let node = addr::last_peer(addr).filter(|node| node != target)?;
         Some((node, addr.clone()))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_way_through_two_directories_is_not_doubled() {
+        let ms = Duration::from_millis;
+        let starts = [0, 100, 220, 2_000].map(|took| head_start_of(ms(took)));
+        assert_eq!(starts, [ms(200), ms(200), ms(330), ms(400)]);
+    }
 }

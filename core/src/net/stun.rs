@@ -18,6 +18,7 @@ use tracing::debug;
 use super::addr::Host;
 use super::limit::Limiter;
 use super::metrics::Metrics;
+use offhook_proto::wire::canonical;
 
 /// Longest request looked at, in bytes. Binding requests with every attribute clients send are far shorter.
 const MAX_REQUEST: usize = 548;
@@ -120,7 +121,7 @@ pub(crate) fn answer(request: &[u8], from: SocketAddr) -> Option<Vec<u8>> {
     if !request.has_method(BINDING) || !request.has_class(MessageClass::Request) {
         return None;
     }
-    let mapped = SocketAddr::new(from.ip().to_canonical(), from.port());
+    let mapped = canonical(from);
     let mut response = Message::builder_success(&request, MessageWriteVec::new());
     let address = XorMappedAddress::new(mapped, request.transaction_id());
     response.add_attribute(&address).ok()?;

@@ -8,7 +8,7 @@ use offhook_proto::courier::{Allowance, BINDING_LIFE, Bound, FromCourier, Observ
 use offhook_proto::identity::TerminalId;
 use offhook_proto::relay::TicketIssuer;
 use offhook_proto::signalling::CallId;
-use offhook_proto::wire::UnixMillis;
+use offhook_proto::wire::{UnixMillis, canonical};
 
 use super::quota::Counts;
 use crate::net::{Limiter, Source};
@@ -134,7 +134,7 @@ impl Courier {
             let passed = FromCourier::Passed { call: post.call, blob };
             Parcel { to: other.addr, packet: passed.write(&other.password) }
         });
-        let observed = Observed(SocketAddr::new(from.ip().to_canonical(), from.port()));
+        let observed = Observed(canonical(from));
         let bound = FromCourier::Bound(Bound { time: post.time, observed, met: other.is_some() });
         Ok(Outcome { answer: Some(Parcel { to: from, packet: bound.write(&password) }), passed })
     }

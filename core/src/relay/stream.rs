@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::hub::{Client, From, Hub, MAX_DATAGRAM, Outlet};
 use super::udp::Kind;
+use offhook_proto::wire::canonical;
 
 /// Packets that wait for a connection's other end to read; further ones are dropped.
 const QUEUE: usize = 128;
@@ -62,7 +63,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Send>(
     remote: SocketAddr,
     local: SocketAddr,
 ) {
-    let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
+    let remote = canonical(remote);
     let Some(_counted) = hub.connect(remote.ip()) else { return };
     let (reader, writer) = tokio::io::split(io);
     let (queue, waiting) = mpsc::channel(QUEUE);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use offhook_proto::courier::FIRST_BYTE;
+use offhook_proto::wire::canonical;
 use tokio::net::UdpSocket;
 
 use super::hub::{Client, From, Hub, MAX_DATAGRAM, Outlet};
@@ -87,7 +88,7 @@ impl Listener {
         let client = self.client(from);
         match (Kind::of(datagram), client) {
             (Kind::Message, client) => {
-                let addr = SocketAddr::new(from.ip().to_canonical(), from.port());
+                let addr = canonical(from);
                 let outlet = Outlet::Udp(self.socket.clone(), from);
                 let source = From { addr, local: None, outlet };
                 if let Some(new) = self.hub.on_message(datagram, &source, client.as_ref()) {

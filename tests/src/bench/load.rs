@@ -21,7 +21,7 @@ const CALLED: [(Who, Duration); 3] = [
     (Who::Contacts, Duration::from_secs(10)),
 ];
 /// What passes in this time after the last call has become direct belongs to setting up.
-const SETTLING: Duration = Duration::from_secs(6);
+pub(super) const SETTLING: Duration = Duration::from_secs(6);
 /// What passes in this time after all have hung up belongs to the end of the calls.
 const ENDING: Duration = Duration::from_secs(2);
 /// For so long it is watched what the same terminals cost when nobody calls: beside its keep-alives a terminal has something to say

@@ -118,6 +118,22 @@ impl Host {
         lock(&self.way_out()).readdress()
     }
 
+    /// From now on no TCP comes in, nor UDP for this port: as if whatever listens there hung.
+    ///
+    /// # Errors
+    /// When the kernel takes no rules.
+    pub fn stall(&self, port: u16) -> Result<(), LabError> {
+        self.namespace.nft(&format!(
+            "table inet stall {{
+                chain input {{
+                    type filter hook input priority 0
+                    meta l4proto tcp drop
+                    udp dport {port} drop
+                }}
+            }}"
+        ))
+    }
+
     /// The address of the host itself, that of IPv4 if it has one; private behind a NAT.
     pub fn address(&self) -> IpAddr {
         self.addresses().main()

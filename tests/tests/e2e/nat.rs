@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use offhook_tests::call::{Call, STEP, hang_up, ring};
 use offhook_tests::lab::{Impairment, Nat, Pair};
-use offhook_tests::phone::{Account, Directory, DirectoryPlan, Terminal, TerminalPlan, two_speakers};
+use offhook_tests::phone::{Account, Directory, DirectoryPlan, PORT, Terminal, TerminalPlan, two_speakers};
 use offhook_tests::program::Event;
 use offhook_tests::speech;
 
@@ -92,6 +92,21 @@ fn a_call_between_contacts_is_set_up_with_few_bytes_through_the_directory() -> O
     bob.process.send(&format!("contact add {} Ada", ada.number()))?;
     let contacts = through_directory(&mut ada, &mut bob)?;
     assert!(contacts < 30_000 && contacts * 3 < strangers * 2, "{contacts} bytes, {strangers} of strangers");
+    Ok(())
+}
+
+/// The connections to the directory hang in the moment of the answer, as they do where many packets get lost. Its courier waits for
+/// nothing, and brings what has to be repeated.
+#[test]
+fn an_answer_comes_by_courier_when_the_directorys_connections_hang() -> Outcome {
+    let pair = Pair::new("hang", Nat::PortRestricted, Nat::PortRestricted, 25)?;
+    let folder = tempfile::tempdir()?;
+    let (_directory, mut ada, mut bob) = two_speakers(&pair.directory, [&pair.a, &pair.b], folder.path())?;
+    let (dialled, rang) = ring(&mut ada, &mut bob)?;
+    pair.directory.stall(PORT)?;
+    let call = Call::answer(&mut ada, &mut bob, dialled, rang)?;
+    assert_eq!(call.path, "direct");
+    call.talk(&ada, &bob, TALK)?;
     Ok(())
 }
 

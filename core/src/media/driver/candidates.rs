@@ -91,7 +91,7 @@ impl Driver {
         if path == self.socket.path() {
             return;
         }
-        tracing::debug!(?path, connected = self.session.is_some(), "media path");
+        tracing::debug!(role = ?self.config.role, ?path, connected = self.session.is_some(), "media path");
         match &path {
             Path::Direct { .. } => drop(self.direct_since.get_or_insert_with(Instant::now)),
             Path::Tunnel | Path::Relayed { .. } => self.direct_since = None,

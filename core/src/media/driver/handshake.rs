@@ -6,7 +6,7 @@ use offhook_proto::signalling::MediaOffer;
 
 use super::report::KEEP_ALIVE;
 use super::{Driver, Flow};
-use crate::media::session::{self, Attempt, CODE_BYE, Established, MAX_HANDSHAKES, Session};
+use crate::media::session::{self, Attempt, CODE_BYE, Choice, Established, MAX_HANDSHAKES, Session};
 use crate::media::types::{MediaError, MediaEvent, Role};
 
 impl Driver {
@@ -91,19 +91,19 @@ impl Driver {
     }
 
     async fn open_session(&mut self, established: Established) {
-        let Established { connection, streams } = established;
-        let streams = match streams {
-            Some(streams) => Some(streams),
-            None => session::choose(&connection).await,
+        let Established { connection, choice } = established;
+        let choice = match choice {
+            Choice::Open => session::choose(&connection).await,
+            Choice::Stream(..) | Choice::Datagram(_) => Some(choice),
         };
-        let Some(streams) = streams else {
+        let Some(choice) = choice else {
             // It broke in the moment it stood; the caller tries again.
             self.begin_handshake();
             return;
         };
         self.link.set_connection(connection.clone());
         let (session, exporter) =
-            Session::start(connection, streams, self.session_tx.clone(), self.voice.inbox());
+            Session::start(connection, choice, self.session_tx.clone(), self.voice.inbox());
         self.session = Some(session);
         self.handshakes.abort_all();
         self.endpoint.set_server_config(None);
@@ -111,7 +111,7 @@ impl Driver {
         self.voice.prepare();
         self.try_out();
         let path = self.socket.path();
-        tracing::debug!(?path, "keys are agreed");
+        tracing::debug!(role = ?self.config.role, ?path, "keys are agreed");
         self.emit(MediaEvent::Connected { exporter, path }).await;
     }
 }

@@ -14,7 +14,7 @@ use crate::media::types::Relay;
 
 /// How long a direct path must be in use before the servers that helped to find it are not needed any more. Checks through
 /// relays cost a directory 2.5 kB in each second of it; should the path fail after all, a relay is back in a quarter.
-const STABLE: Duration = Duration::from_secs(1);
+const STABLE: Duration = Duration::from_millis(500);
 
 impl Driver {
     pub(super) fn add_relay(&mut self, relay: &Relay) {
@@ -39,7 +39,7 @@ impl Driver {
                 RelayEvent::Opened(relayed) => {
                     tracing::debug!(transport = relayed.transport.name(), "a relay has given an address");
                     self.candidates.extend(self.ice.add_relayed(relayed, now));
-                    self.tell_candidates().await;
+                    self.tell_soon(now);
                 }
                 RelayEvent::Lost(address) => self.ice.remove_relayed(address, now),
             }

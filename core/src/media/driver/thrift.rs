@@ -15,11 +15,17 @@ use crate::media::types::{MediaEvent, Role};
 /// QUIC says what it has to say at once; what it says within this time goes into one message.
 const TURN: Duration = Duration::from_millis(2);
 
+/// Relays answer one after another within this time; their addresses go into one message, since each costs the directories on
+/// its way two kilobytes.
+const TOGETHER: Duration = Duration::from_millis(15);
+
 /// What waits, and until when.
 #[derive(Debug, Default)]
 pub(super) struct Thrift {
     pub(super) handshake: Option<Instant>,
     relays: Option<Instant>,
+    /// When addresses at relays are told that have been given.
+    candidates: Option<Instant>,
     pub(super) tunnel: Turn,
     /// There is a relay that may give an address.
     pub(super) has_relay: bool,
@@ -27,7 +33,7 @@ pub(super) struct Thrift {
 
 impl Thrift {
     pub(super) fn due(&self) -> Option<Instant> {
-        [self.handshake, self.relays, self.tunnel.due].into_iter().flatten().min()
+        [self.handshake, self.relays, self.candidates, self.tunnel.due].into_iter().flatten().min()
     }
 }
 
@@ -78,10 +84,16 @@ impl Driver {
         waits
     }
 
+    /// A relay has given an address; others may as well.
+    pub(super) fn tell_soon(&mut self, now: Instant) {
+        self.thrift.candidates.get_or_insert(now + TOGETHER);
+    }
+
     /// The call is answered.
     pub(super) fn wait_no_longer(&mut self) {
         let now = Instant::now();
-        for due in [&mut self.thrift.handshake, &mut self.thrift.relays].into_iter().flatten() {
+        let Thrift { handshake, relays, candidates, .. } = &mut self.thrift;
+        for due in [handshake, relays, candidates].into_iter().flatten() {
             *due = now;
         }
     }
@@ -91,6 +103,9 @@ impl Driver {
         let now = Instant::now();
         if self.thrift.handshake.take_if(|due| *due <= now).is_some() {
             self.begin_handshake();
+        }
+        if self.thrift.candidates.take_if(|due| *due <= now).is_some() {
+            self.tell_candidates().await;
         }
         let is_well = self.session.is_some() && self.direct_since.is_some();
         if self.thrift.relays.take_if(|due| *due <= now).is_some() && !is_well {

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use offhook_proto::relay::{RelayServer, RelayTransport};
+use offhook_proto::wire::canonical;
 use stun_types::attribute::ErrorCode;
 use stun_types::message::Message;
 use turn_client_proto::api::{Transmit, TurnConfig, TurnEvent, TurnPollRet, TurnRecvRet};
@@ -142,7 +143,7 @@ impl Client {
         let data = match self.turn.recv(transmit, at) {
             TurnRecvRet::PeerData(data) => {
                 self.heard = now;
-                let peer = SocketAddr::new(data.peer.ip().to_canonical(), data.peer.port());
+                let peer = canonical(data.peer);
                 return Ok(Some(PeerData { peer, bytes: data.data().to_vec() }));
             }
             TurnRecvRet::Handled => {
@@ -250,7 +251,7 @@ impl Client {
     fn on_event(&mut self, event: TurnEvent, now: Instant) {
         match event {
             TurnEvent::AllocationCreated(_, relayed) => {
-                self.relayed.push(SocketAddr::new(relayed.ip().to_canonical(), relayed.port()));
+                self.relayed.push(canonical(relayed));
                 if self.leaving {
                     self.delete(now);
                 }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use crate::bench::load::SETTLING;
 use crate::bench::{BenchError, progress};
 use crate::call::{Call, STEP, hang_up, ring, ring_in_the_end};
 use crate::lab::{Host, Impairment, Lab, Nat, Router, monotonic_ns};
@@ -26,7 +27,8 @@ pub struct Upkeep {
     reachable_again_ms: Vec<f64>,
     /// Bytes between both terminals and their directory without a call, a minute.
     idle_bytes_per_min: f64,
-    /// The same from dialling to the direct path, and in a minute of talking; what passes anyway is taken off.
+    /// The same from dialling until some seconds after it is direct, and in a minute of talking after that; what passes
+    /// anyway is taken off.
     setup_bytes: Vec<f64>,
     call_bytes_per_min: Vec<f64>,
 }
@@ -115,10 +117,11 @@ impl Scene {
             let (start, before) = (Instant::now(), self.bytes());
             let (dialled, rang) = ring(&mut self.ada, &mut self.bob)?;
             let call = Call::answer(&mut self.ada, &mut self.bob, dialled, rang)?;
+            call.talk(&self.ada, &self.bob, SETTLING)?;
             let anyway = idle * start.elapsed().as_secs_f64() / 60.0;
             upkeep.setup_bytes.push((self.bytes() - before) as f64 - anyway);
             let talking = self.watch(WATCHED, |scene| {
-                call.talk(&scene.ada, &scene.bob, WATCHED)?;
+                call.talk(&scene.ada, &scene.bob, SETTLING + WATCHED)?;
                 Ok(())
             })?;
             upkeep.call_bytes_per_min.push(talking - idle);
