@@ -426,16 +426,30 @@ impl Terminal {
     /// # Errors
     /// [`ProgramError::Failed`] when they do not end.
     pub fn until_alone(&mut self) -> Result<(), ProgramError> {
+        self.until("is still connected with others", |status| {
+            let (peers, directories) = (status.number("peers"), status.number("directories"));
+            directories > 0 && peers <= directories
+        })
+    }
+
+    /// Waits until it is registered with so many directories.
+    ///
+    /// # Errors
+    /// [`ProgramError::Failed`] when it does not come to that.
+    pub fn until_registered(&mut self, directories: u64) -> Result<(), ProgramError> {
+        self.until("is not registered", |status| status.number("directories") == directories)
+    }
+
+    fn until(&mut self, or: &str, holds: impl Fn(&Event) -> bool) -> Result<(), ProgramError> {
         let end = Instant::now() + READY;
         loop {
             let status = self.status()?;
-            let (peers, directories) = (status.number("peers"), status.number("directories"));
-            if directories > 0 && peers <= directories {
+            if holds(&status) {
                 return Ok(());
             }
             if Instant::now() > end {
                 let program = self.process.name().to_owned();
-                let message = format!("is still connected with others: {}", status.value);
+                let message = format!("{or}: {}", status.value);
                 return Err(ProgramError::Failed { program, message });
             }
             std::thread::sleep(Duration::from_millis(100));

@@ -210,6 +210,7 @@ fn a_number_is_found_through_the_dht_when_its_directory_is_dead() -> Outcome {
     let home_b = lab.router("natb", Nat::PortRestricted, access)?.host("b")?;
     let mut ada = Terminal::online(ada, Some(&home_a), plan_a)?;
     let mut bob = Terminal::online(bob, Some(&home_b), plan_b)?;
+    bob.until_registered(2)?;
     first.process.kill();
     ring(&mut ada, &mut bob)?;
     Ok(())

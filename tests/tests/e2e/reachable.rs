@@ -86,13 +86,13 @@ fn a_terminal_whose_directories_die_one_by_one_is_reachable_through_another() ->
     };
     let mut ada = Terminal::online(ada, Some(&mesh.a), plan(&directories[2..]))?;
     let mut bob = Terminal::online(bob, Some(&mesh.b), plan(&directories[..2]))?;
-    until("it has two homes", NOTICED, || Ok(bob.status()?.number("directories") == 2))?;
+    bob.until_registered(2)?;
     let third = |directories: &[Directory]| directories[2].health(Some(&mesh.servers[2]));
     assert_eq!(third(&directories)?["registered"], 1);
     directories[0].process.kill();
     let noticed_and_replaced = 2 * NOTICED;
     until("the third one is home", noticed_and_replaced, || Ok(third(&directories)?["registered"] == 2))?;
-    until("it has two homes again", NOTICED, || Ok(bob.status()?.number("directories") == 2))?;
+    bob.until_registered(2)?;
     directories[1].process.kill();
     ring_in_the_end(&mut ada, &mut bob, NOTICED)?;
     Ok(())
