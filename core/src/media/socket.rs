@@ -196,6 +196,9 @@ impl MediaSocket {
         inner.heard.1 = Instant::now();
         inner.trial.clear();
         let unanswered = if inner.path.carries_voice() { inner.unanswered.clone() } else { VecDeque::new() };
+        for packet in unanswered.iter().filter(|packet| !is_short(packet)) {
+            inner.flight.carried_over(packet, Instant::now());
+        }
         drop(inner);
         for packet in unanswered {
             // What is lost here QUIC repeats.
@@ -206,6 +209,12 @@ impl MediaSocket {
     /// When [`MediaSocket::repeat_handshake`] should be called.
     pub(super) fn handshake_due(&self) -> Option<Instant> {
         self.lock().flight.due()
+    }
+
+    /// The caller has chosen a connection whose keys it has, or that came to nothing: until then, and from then on again, packets
+    /// of handshakes are repeated that are still to be sent.
+    pub(super) fn choose_handshake(&self, chosen: bool) {
+        self.lock().flight.choose(chosen);
     }
 
     /// Both ends have the keys.

@@ -93,11 +93,15 @@ impl Driver {
     async fn open_session(&mut self, established: Established) {
         let Established { connection, choice } = established;
         let choice = match choice {
-            Choice::Open => session::choose(&connection).await,
+            Choice::Open => {
+                self.socket.choose_handshake(true);
+                session::choose(&connection).await
+            }
             Choice::Stream(..) | Choice::Datagram(_) => Some(choice),
         };
         let Some(choice) = choice else {
             // It broke in the moment it stood; the caller tries again.
+            self.socket.choose_handshake(false);
             self.begin_handshake();
             return;
         };

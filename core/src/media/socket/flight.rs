@@ -21,6 +21,8 @@ pub(super) struct Flight {
     packets: VecDeque<Vec<u8>>,
     due: Option<Instant>,
     rounds: u8,
+    /// This end has the keys of the connection that it has chosen.
+    chosen: bool,
     /// Both ends have the keys.
     over: bool,
 }
@@ -28,15 +30,31 @@ pub(super) struct Flight {
 impl Flight {
     /// Takes a packet with a long header that is sent on a path.
     pub(super) fn sent(&mut self, packet: &[u8], now: Instant) {
-        if self.over {
-            return;
+        if !self.over && !self.chosen {
+            self.keep(packet, now);
         }
+    }
+
+    /// Takes one that went through the tunnel, and goes on the path now that there is one.
+    pub(super) fn carried_over(&mut self, packet: &[u8], now: Instant) {
+        if !self.over && self.chosen {
+            self.keep(packet, now);
+        }
+    }
+
+    fn keep(&mut self, packet: &[u8], now: Instant) {
         if self.packets.len() == MAX_PACKETS {
             self.packets.pop_front();
         }
         self.packets.push_back(packet.to_vec());
         self.rounds = 0;
         self.due.get_or_insert(now + AGAIN);
+    }
+
+    /// The caller has made its choice: its last word on that connection was sent just now. What follows are farewells to the other
+    /// handshakes, which would take the place of that word. Or the choice came to nothing.
+    pub(super) fn choose(&mut self, chosen: bool) {
+        self.chosen = chosen;
     }
 
     /// Both ends have the keys.
@@ -80,6 +98,23 @@ mod tests {
         assert!(flight.due().is_none() && flight.again(start + AGAIN * 2).is_empty());
         flight.sent(&[3], start + AGAIN * 2);
         assert_eq!(flight.due(), None, "what comes after that is of no handshake that matters");
+    }
+
+    #[test]
+    fn farewells_to_other_handshakes_do_not_take_the_place_of_the_last_word() {
+        let (mut flight, start) = (Flight::default(), Instant::now());
+        flight.sent(&[7], start);
+        flight.choose(true);
+        for n in 0..10 {
+            flight.sent(&[n], start);
+        }
+        assert_eq!(flight.again(start + AGAIN), [[7]]);
+        flight.carried_over(&[6], start + AGAIN);
+        assert_eq!(flight.again(start + AGAIN * 2), [[7], [6]], "the tunnel's may be the last word");
+        flight.choose(false);
+        flight.carried_over(&[9], start + AGAIN);
+        flight.sent(&[8], start + AGAIN);
+        assert_eq!(flight.again(start + AGAIN * 3), [[7], [6], [8]], "once each");
     }
 
     #[test]
