@@ -190,7 +190,7 @@ impl Driver {
         let conns = self.peers.iter().flat_map(|(_, state)| &state.conns);
         let others = conns.filter(|conn| conn.id != connection && !addr::is_relayed(&conn.remote));
         let socket = |conn: &Conn| addr::socket_of(&conn.remote);
-        others.filter_map(socket).map(|at| canonical(at)).collect()
+        others.filter_map(socket).map(canonical).collect()
     }
 
     /// A home's answer to an errand.
