@@ -66,8 +66,6 @@ const SEARCH_RETRANSMITS: usize = 60;
 /// this is what the time to a direct path hangs on.
 const HASTE: Duration = Duration::from_secs(1);
 const HASTE_RTO: Duration = Duration::from_millis(70);
-/// The least time between two checks of a path through a relay that is there; what the call itself sends shows as much.
-const RELAY_PACE: Duration = Duration::from_millis(400);
 /// How long the search goes on once a path through a relay is there.
 const SEARCH: Duration = Duration::from_secs(8);
 /// Afterwards each pair is checked once a second.
@@ -138,10 +136,6 @@ pub(super) struct Ice {
     chosen_local: Option<SocketAddr>,
     /// A path through a relay of ours that has worked.
     fallback: Option<(SocketAddr, SocketAddr)>,
-    /// A path through a relay that both ends use has worked.
-    meets_at_relay: bool,
-    /// When the last check was sent through it.
-    relay_checked: Option<Instant>,
     /// Until when pairs are checked often though there is a path through a relay.
     search_until: Option<Instant>,
     /// Until when even faster.
@@ -185,8 +179,6 @@ impl Ice {
             chosen: None,
             chosen_local: None,
             fallback: None,
-            meets_at_relay: false,
-            relay_checked: None,
             search_until: None,
             haste_until: None,
             outputs: VecDeque::new(),
@@ -220,7 +212,6 @@ impl Ice {
     pub(super) fn suspect(&mut self, now: Instant) {
         self.agent.recreate_candidate_pairs();
         let was_direct = self.chosen >= Some(Clue::Answered);
-        self.meets_at_relay = false;
         (self.chosen, self.chosen_local) = (None, None);
         self.search_until = None;
         self.search();
@@ -371,37 +362,10 @@ impl Ice {
         if let Some(output) = self.outputs.pop_front() {
             return Some(output);
         }
-        loop {
-            let transmit = self.agent.poll_transmit()?;
-            let (local, remote, bytes) =
-                (transmit.source, transmit.destination, Vec::from(transmit.contents));
-            if self.is_superfluous(local, remote, &bytes, now) {
-                continue;
-            }
-            self.replays.sent(&bytes, remote);
-            return Some(IceOutput::Transmit { local, remote, bytes });
-        }
-    }
-
-    /// Whether a check may stay away, as if it were lost: every check through a relay costs a directory its bytes twice. Once there is a
-    /// path through one relay that both ends use, its other end at our own address is no better; and it need not be shown more often
-    /// that it works than [`RELAY_PACE`].
-    fn is_superfluous(&mut self, local: SocketAddr, remote: SocketAddr, bytes: &[u8], now: Instant) -> bool {
-        let is_check = StunMessage::parse(bytes).is_ok_and(|message| message.is_binding_request());
-        if !is_check || !self.meets_at_relay || self.chosen < Some(Clue::NominatedByRelay) {
-            return false;
-        }
-        match (self.is_relayed(local), self.remote_relayed.contains(&remote)) {
-            (false, false) => false,
-            (true, true) => {
-                let is_soon = self.relay_checked.is_some_and(|last| now < last + RELAY_PACE);
-                if !is_soon {
-                    self.relay_checked = Some(now);
-                }
-                is_soon
-            }
-            (true, false) | (false, true) => true,
-        }
+        let transmit = self.agent.poll_transmit()?;
+        let bytes = Vec::from(transmit.contents);
+        self.replays.sent(&bytes, transmit.destination);
+        Some(IceOutput::Transmit { local: transmit.source, remote: transmit.destination, bytes })
     }
 
     /// The round-trip time that the checks measured on the nominated pair.
@@ -491,7 +455,6 @@ impl Ice {
         };
         if clue == Clue::AnsweredByRelay {
             self.fallback = Some((local, source));
-            self.meets_at_relay |= local.ip() == source.ip();
         }
         if self.chosen < Some(clue) {
             (self.chosen, self.chosen_local) = (Some(clue), Some(local));
