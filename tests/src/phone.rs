@@ -76,12 +76,9 @@ impl Directory {
     /// # Errors
     /// When that is not so within `time`, or it serves no `/metrics`.
     pub fn wait_relay_left(&self, host: &Host, time: Duration) -> Result<(), ProgramError> {
-        const GAUGE: &str = "offhook_relay_allocations{";
         let deadline = Instant::now() + time;
         loop {
-            let metrics = host.run(|| http_get(&self.http, "/metrics"))??;
-            let gauges = metrics.lines().filter(|line| line.starts_with(GAUGE));
-            if gauges.filter_map(|line| line.rsplit(' ').next()).all(|value| value == "0") {
+            if self.metric(host, "offhook_relay_allocations")? == 0 {
                 return Ok(());
             }
             if Instant::now() > deadline {
@@ -92,6 +89,24 @@ impl Directory {
             }
             std::thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    /// A figure of its metrics: the sum over all labels.
+    ///
+    /// # Errors
+    /// When it serves no `/metrics`, or not this one.
+    pub fn metric(&self, host: &Host, name: &str) -> Result<u64, ProgramError> {
+        let metrics = host.run(|| http_get(&self.http, "/metrics"))??;
+        let values: Vec<u64> = metrics
+            .lines()
+            .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])))
+            .filter_map(|line| line.rsplit(' ').next()?.parse().ok())
+            .collect();
+        if values.is_empty() {
+            let message = format!("tells of no {name}: {metrics}");
+            return Err(ProgramError::Failed { program: self.process.name().to_owned(), message });
+        }
+        Ok(values.iter().sum())
     }
 
     /// What it says of its health, on the host on which it runs.

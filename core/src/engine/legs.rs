@@ -34,6 +34,8 @@ struct Leg {
     /// Highest message number sent on the media connection, and sent at all: what is not higher is a repetition.
     sent_on_connection: u32,
     sent: u32,
+    /// A courier has brought something: the other end has to repeat itself, and hears of us in the same way.
+    couriered: bool,
     /// When the leg was last used, to forget the oldest.
     used: u64,
 }
@@ -128,8 +130,9 @@ impl Legs {
         let again = packet.seq != 0 && packet.seq <= known.sent;
         known.sent = known.sent.max(packet.seq);
         let Some(media) = &known.media else { return false };
-        if !known.connected || known.path.is_none() {
-            if again {
+        if !known.connected || known.path.is_none() || !media.has_control() {
+            // Of somebody who was never heard there is nothing to be hoped by courier either.
+            if known.couriered || again && known.via.is_some() {
                 media.pass(blob.to_vec());
             }
             return false;
@@ -183,7 +186,13 @@ impl Engine {
             MediaEvent::Tunnel(packets) => ignore_late(self.calls.tunnel(now(), leg, packets)),
             MediaEvent::Connected { exporter, path } => self.on_media_connected(leg, exporter, path),
             MediaEvent::PathChanged(path) => self.on_path(leg, path),
-            MediaEvent::Control(blob) | MediaEvent::Passed(blob) => self.on_control(leg, &blob),
+            MediaEvent::Control(blob) => self.on_control(leg, &blob),
+            MediaEvent::Passed(blob) => {
+                if let Some(known) = self.legs.legs.get_mut(&leg) {
+                    known.couriered = true;
+                }
+                self.on_control(leg, &blob);
+            }
             MediaEvent::AudioStarted { mic_epoch_ns, speaker_epoch_ns } => {
                 self.emit(Event::AudioStarted { call, mic_epoch_ns, speaker_epoch_ns });
             }

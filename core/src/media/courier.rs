@@ -1,5 +1,5 @@
 //! The leg's side of the [courier](offhook_proto::courier): signalling packets that find the other end while nothing else
-//! does, because both have just moved. Sans-IO: messages and time in and out.
+//! does, because both have just moved, or in time, because the directories' connections lose packets. Sans-IO: messages and time in and out.
 //!
 //! A leg tells every courier where it is whenever it looks for all ways anew: so does the other end, which hears as little. And
 //! now and then, so that its ticket is remembered beyond its time. A call that is well costs its directories next to nothing.

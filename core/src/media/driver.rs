@@ -301,6 +301,10 @@ impl Driver {
                 self.emit(MediaEvent::Control(frame)).await;
                 Flow::Go
             }
+            SessionEvent::Opened => {
+                self.socket.set_control();
+                Flow::Go
+            }
             SessionEvent::Ended(Err(error)) => self.fail(error).await,
             SessionEvent::Ended(Ok(last)) => {
                 self.emit(MediaEvent::Closed(last)).await;
@@ -351,7 +355,7 @@ impl Driver {
         // First of all, nobody is listened to any more.
         self.voice.end();
         self.handshakes.abort_all();
-        if let Some(session) = self.session.take() {
+        if let Some(session) = self.session.take().filter(|_| self.socket.has_control()) {
             // The last words of a call: the other end may have no other way to hear them.
             let _ = tokio::time::timeout(LAST_WORDS_TIMEOUT, session.finish()).await;
         }

@@ -124,8 +124,13 @@ impl MediaLeg {
         self.socket.is_silent()
     }
 
+    /// Whether control frames find the other end, and do not wait for it to open their stream.
+    pub fn has_control(&self) -> bool {
+        self.socket.has_control()
+    }
+
     /// Sends a sealed signalling packet of at most 1 KiB by the relays' [couriers](offhook_proto::courier), for when nothing
-    /// else finds the other end. It comes out there as [`MediaEvent::Passed`], perhaps several times or never.
+    /// else finds the other end, or not in time. It comes out there as [`MediaEvent::Passed`], perhaps several times or never.
     pub fn pass(&self, packet: Vec<u8>) {
         self.command(Command::Pass(packet));
     }

@@ -66,6 +66,8 @@ pub(super) enum Attempt {
 /// What a session reports.
 #[derive(Debug)]
 pub(super) enum SessionEvent {
+    /// The control stream is there.
+    Opened,
     Control(Vec<u8>),
     /// Over: by an end's wish, with the other end's last word if it was its own, or by a failure.
     Ended(Result<Option<LastWord>, MediaError>),
@@ -85,8 +87,8 @@ pub(super) async fn connect(
     Ok(Established { connection, choice: Choice::Open })
 }
 
-/// The caller's choice among its connections: it opens the control stream on one only, and that is the one the callee
-/// takes. So the two ends never settle on different ones.
+/// The caller's choice among its connections: it opens the control stream on one only, where it sends its voice too, and that is
+/// the one the callee takes. So the two ends never settle on different ones.
 pub(super) async fn choose(connection: &quinn::Connection) -> Option<Choice> {
     let open = async {
         let (mut send, receive) = connection.open_bi().await.ok()?;
@@ -203,6 +205,7 @@ async fn open_control(
     // The end of the connection is told by who reads the datagrams.
     if let Ok((send, receive)) = streams
         && opened.send(send).is_ok()
+        && events.send(SessionEvent::Opened).await.is_ok()
     {
         read_control(connection, receive, events).await;
     }
@@ -325,6 +328,7 @@ mod tests {
             panic!("the caller opens the stream");
         };
         send.write_all(&[0, 2, 7, 8]).await.unwrap();
+        assert!(matches!(heard.recv().await, Some(SessionEvent::Opened)));
         assert!(matches!(heard.recv().await, Some(SessionEvent::Control(frame)) if frame == [7, 8]));
         to_write.await.unwrap().write_all(&[0, 1, 9]).await.unwrap();
         assert_eq!(read_frame(&mut receive).await, Ok(vec![9]));

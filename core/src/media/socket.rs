@@ -86,6 +86,8 @@ struct Inner {
     heard: (Instant, Instant),
     /// Whether the watchdog has missed them since.
     silent: bool,
+    /// See [`MediaSocket::has_control`].
+    control: bool,
     /// Addresses on trial, and until when.
     trial: Vec<(SocketAddr, Instant)>,
     trial_sent: usize,
@@ -139,6 +141,7 @@ impl MediaSocket {
             path: Path::Tunnel,
             heard: (now, now),
             silent: false,
+            control: false,
             trial: Vec::new(),
             trial_sent: 0,
             authenticated: VecDeque::new(),
@@ -187,6 +190,16 @@ impl MediaSocket {
     /// Whether that was so, and nothing has come since.
     pub(super) fn is_silent(&self) -> bool {
         self.lock().silent
+    }
+
+    /// The control stream is there.
+    pub(super) fn set_control(&self) {
+        self.lock().control = true;
+    }
+
+    /// Whether that was so: what is sent on it before waits, at a callee that knows the connection by its voice.
+    pub(super) fn has_control(&self) -> bool {
+        self.lock().control
     }
 
     /// Changes it. Callers must have the word of ICE or of signed signalling for it.

@@ -118,7 +118,7 @@ impl Host {
         lock(&self.way_out()).readdress()
     }
 
-    /// From now on no TCP comes in, nor UDP for this port: as if whatever listens there hung.
+    /// From now on no TCP comes in from elsewhere, nor UDP for this port: as if whatever listens there hung.
     ///
     /// # Errors
     /// When the kernel takes no rules.
@@ -127,6 +127,7 @@ impl Host {
             "table inet stall {{
                 chain input {{
                     type filter hook input priority 0
+                    iifname lo accept
                     meta l4proto tcp drop
                     udp dport {port} drop
                 }}

@@ -101,11 +101,15 @@ fn a_call_between_contacts_is_set_up_with_few_bytes_through_the_directory() -> O
 fn an_answer_comes_by_courier_when_the_directorys_connections_hang() -> Outcome {
     let pair = Pair::new("hang", Nat::PortRestricted, Nat::PortRestricted, 25)?;
     let folder = tempfile::tempdir()?;
-    let (_directory, mut ada, mut bob) = two_speakers(&pair.directory, [&pair.a, &pair.b], folder.path())?;
+    let (directory, mut ada, mut bob) = two_speakers(&pair.directory, [&pair.a, &pair.b], folder.path())?;
     let (dialled, rang) = ring(&mut ada, &mut bob)?;
     pair.directory.stall(PORT)?;
     let call = Call::answer(&mut ada, &mut bob, dialled, rang)?;
     assert_eq!(call.path, "direct");
+    assert!(
+        directory.metric(&pair.directory, "offhook_courier_packets_total")? > 0,
+        "nothing went by courier"
+    );
     call.talk(&ada, &bob, TALK)?;
     Ok(())
 }

@@ -86,7 +86,9 @@ impl Driver {
 
     /// A relay has given an address; others may as well.
     pub(super) fn tell_soon(&mut self, now: Instant) {
-        self.thrift.candidates.get_or_insert(now + TOGETHER);
+        // Once it is answered, nothing waits.
+        let due = if self.talking.is_some() { now } else { now + TOGETHER };
+        self.thrift.candidates.get_or_insert(due);
     }
 
     /// The call is answered.

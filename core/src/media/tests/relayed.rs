@@ -224,7 +224,7 @@ async fn a_call_moves_from_a_relay_to_the_direct_path_without_a_gap_and_leaves_t
     call.run("a direct path", |ends| ends.iter().all(goes_direct)).await;
     let direct = Instant::now();
     call.run("leaving the relay", |_| allocations(&server) == 0).await;
-    assert!(direct.elapsed() >= Duration::from_millis(500), "not before the path is stable");
+    assert!(direct.elapsed() >= Duration::from_millis(250), "not before the path is stable");
     let by_now = call.ends.each_ref().map(received);
     call.run("talking directly", |[a, b]| received(a) > by_now[0] + 100 && received(b) > by_now[1] + 100)
         .await;

@@ -356,6 +356,7 @@ fn what_comes_before_the_invite() {
         send(&mut world, 1, 1, invite());
         assert_eq!(world.incoming(BOB), Some(call_id(2)));
         assert_eq!(world.rings(BOB), 1);
+        world.run_ms(50);
         let acknowledged = world.sent.iter().any(|(_, packet)| packet.call == call_id(1) && packet.ack == 3);
         assert!(acknowledged, "the caller need not repeat it");
         send(&mut world, 2, 2, last);
