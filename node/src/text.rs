@@ -200,7 +200,7 @@ fn status(status: &Status) -> String {
     row("state", state);
     row("directories", &status.directories.to_string());
     row("peers", &status.peers.to_string());
-    row("network", serving(status.serving));
+    row("serves", serving(status.serving));
     row("certificate", &certificate(status.certificate_days));
     for call in &status.calls {
         row("call", &call_line(call));
@@ -211,15 +211,15 @@ fn status(status: &Status) -> String {
 /// Whether the terminal serves the network, and why, or why not.
 fn serving(serving: Serving) -> &'static str {
     match serving {
-        Serving::Off => "off",
-        Serving::Proved => "serving (proved: strangers reach this terminal)",
-        Serving::Always => "serving (always)",
+        Serving::Off => "no",
+        Serving::Proved => "the network (proved: strangers reach this terminal)",
+        Serving::Always => "the network (always)",
         Serving::Unproved { reason } => match reason {
-            Unproved::New => "unproved: it is being looked into whether strangers reach this terminal",
-            Unproved::NoDirectory => "unproved: no directory is connected that could have a stranger try",
-            Unproved::NoStranger => "unproved: no stranger is at hand who could try to reach this terminal",
-            Unproved::NoUdp => "unproved: no directory is connected over UDP",
-            Unproved::Unreachable => "unproved: strangers do not reach this terminal",
+            Unproved::New => "not yet: it is being looked into whether strangers reach this terminal",
+            Unproved::NoDirectory => "not yet: no directory is connected that could have a stranger try",
+            Unproved::NoStranger => "not yet: no stranger is at hand who could try to reach this terminal",
+            Unproved::NoUdp => "not yet: no directory is connected over UDP",
+            Unproved::Unreachable => "no: strangers do not reach this terminal",
         },
     }
 }
