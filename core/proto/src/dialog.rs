@@ -7,8 +7,9 @@
 //!
 //! Every message is numbered from 1 and repeated until its number is acknowledged. Acknowledgements are
 //! cumulative and go along with messages, or alone if there is none within [`ACK_DELAY`], or [`SHORT_ACK_DELAY`] for urgent
-//! messages and what comes out of order; at once for texts, the end and repetitions. Copies are acknowledged once in [`COPY`], however many come. The time to the first repetition is
-//! measured (RFC 6298, with Karn's rule) and doubles with each further one. A dialog is dead when its oldest
+//! messages and what comes out of order; at once for texts, the end and repetitions. Copies are acknowledged once in
+//! [`COPY`], however many come. The time to the first repetition is measured (RFC 6298, with Karn's rule) and doubles with
+//! each further one. A dialog is dead when its oldest
 //! message has been unacknowledged for [`GIVE_UP`] and nothing at all came from the other side meanwhile, or
 //! for [`GIVE_UP_UNACKED`] whatever else came. Once it [persists](Dialog::persist) only the latter counts.
 //!

@@ -27,10 +27,11 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use crate::wire::canonical;
 use minicbor::decode::{self, Decoder};
 use minicbor::encode::{self, Encoder, Write};
 use minicbor::{Decode, Encode};
+
+use crate::wire::canonical;
 
 /// What ties a knock to a request; made at random by the terminal for each.
 pub type Token = [u8; 16];

@@ -12,6 +12,7 @@ mod candidate;
 mod last_word;
 mod limits;
 mod seal;
+mod shared;
 
 use std::fmt;
 use std::sync::Arc;
@@ -503,46 +504,6 @@ impl Packet {
     #[must_use]
     pub fn payload_hash(&self) -> [u8; 32] {
         Sha256::digest(self.payload()).into()
-    }
-}
-
-/// CBOR of a shared introduction.
-mod shared {
-    use super::{Arc, Decode, Encode, Introduction};
-    use minicbor::decode::Error as DecodeError;
-    use minicbor::encode::{Error as EncodeError, Write};
-    use minicbor::{Decoder, Encoder};
-
-    pub fn encode<Ctx, W: Write>(
-        value: &Option<Arc<Introduction>>,
-        e: &mut Encoder<W>,
-        ctx: &mut Ctx,
-    ) -> Result<(), EncodeError<W::Error>> {
-        match value {
-            Some(intro) => Introduction::encode(intro, e, ctx),
-            None => e.null()?.ok(),
-        }
-    }
-
-    pub fn decode<'b, Ctx>(
-        d: &mut Decoder<'b>,
-        ctx: &mut Ctx,
-    ) -> Result<Option<Arc<Introduction>>, DecodeError> {
-        Ok(Option::<Introduction>::decode(d, ctx)?.map(Arc::new))
-    }
-
-    #[allow(
-        clippy::unnecessary_wraps,
-        clippy::option_option,
-        reason = "the derive macro asks for this shape"
-    )]
-    pub fn nil() -> Option<Option<Arc<Introduction>>> {
-        Some(None)
-    }
-
-    #[allow(clippy::ref_option, reason = "the derive macro asks for this shape")]
-    pub fn is_nil(value: &Option<Arc<Introduction>>) -> bool {
-        value.is_none()
     }
 }
 

@@ -37,14 +37,13 @@ const ALERT_ACCESS_DENIED: u8 = 49;
 #[derive(Debug)]
 pub(super) struct Established {
     pub(super) connection: quinn::Connection,
-    pub(super) choice: Choice,
+    /// Unknown at the caller, who has not made it yet.
+    pub(super) choice: Option<Choice>,
 }
 
 /// How it is known to be the caller's choice.
 #[derive(Debug)]
 pub(super) enum Choice {
-    /// This is the caller, who has not made it yet.
-    Open,
     /// The control stream is on it.
     Stream(SendStream, RecvStream),
     /// This datagram has come over it; the control stream is still to come.
@@ -84,7 +83,7 @@ pub(super) async fn connect(
         .map_err(|_| Attempt::Refused(MediaError::Handshake))?;
     let connected = tokio::time::timeout(patience, connecting).await.map_err(|_| Attempt::Unheard)?;
     let connection = connected.map_err(|error| attempt(&error))?;
-    Ok(Established { connection, choice: Choice::Open })
+    Ok(Established { connection, choice: None })
 }
 
 /// The caller's choice among its connections: it opens the control stream on one only, where it sends its voice too, and that is
@@ -107,7 +106,7 @@ pub(super) async fn accept(incoming: quinn::Incoming, patience: Duration) -> Res
             streams = connection.accept_bi() => streams.map(|(send, receive)| Choice::Stream(send, receive))?,
             datagram = connection.read_datagram() => Choice::Datagram(datagram?),
         };
-        Ok(Established { connection, choice })
+        Ok(Established { connection, choice: Some(choice) })
     };
     let accepted = tokio::time::timeout(patience, chosen).await.map_err(|_| Attempt::Unheard)?;
     accepted.map_err(|error: ConnectionError| attempt(&error))
@@ -169,7 +168,6 @@ impl Session {
                 voice.push(datagram);
                 None
             }
-            Choice::Open => None,
         };
         readers.spawn(open_control(connection.clone(), streams, opened, events.clone()));
         readers.spawn(read_datagrams(connection.clone(), events, voice));
@@ -319,7 +317,10 @@ mod tests {
         };
         let answer = async { accept(server.accept().await.unwrap(), PATIENCE).await.unwrap() };
         let (connection, Established { connection: answered, choice }) = tokio::join!(call, answer);
-        assert!(matches!(choice, Choice::Datagram(voice) if voice == b"hello"[..]), "and it is not lost");
+        assert!(
+            matches!(choice, Some(Choice::Datagram(voice)) if voice == b"hello"[..]),
+            "and it is not lost"
+        );
 
         let (opened, to_write) = oneshot::channel();
         let (events, mut heard) = mpsc::channel(1);

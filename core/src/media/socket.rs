@@ -14,6 +14,7 @@
 //! QUIC ones, with which they share the first byte (RFC 9443 section 2), by the channel's number.
 
 mod flight;
+mod handshake;
 mod relayed;
 
 use std::collections::VecDeque;
@@ -216,33 +217,6 @@ impl MediaSocket {
         for packet in unanswered {
             // What is lost here QUIC repeats.
             let _ = self.try_send(&transmit_of(&packet));
-        }
-    }
-
-    /// When [`MediaSocket::repeat_handshake`] should be called.
-    pub(super) fn handshake_due(&self) -> Option<Instant> {
-        self.lock().flight.due()
-    }
-
-    /// The caller has chosen a connection whose keys it has, or that came to nothing: until then, and from then on again, packets
-    /// of handshakes are repeated that are still to be sent.
-    pub(super) fn choose_handshake(&self, chosen: bool) {
-        self.lock().flight.choose(chosen);
-    }
-
-    /// Both ends have the keys.
-    pub(super) fn end_handshake(&self) {
-        self.lock().flight.land();
-    }
-
-    /// Sends packets of a handshake again that has not come to an end in time.
-    pub(super) fn repeat_handshake(&self, now: Instant) {
-        let mut inner = self.lock();
-        let (packets, path) = (inner.flight.again(now), inner.path.clone());
-        drop(inner);
-        for packet in packets {
-            // What is lost here is sent once more.
-            let _ = self.send_along(&path, &transmit_of(&packet));
         }
     }
 

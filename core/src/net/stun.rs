@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use offhook_proto::wire::canonical;
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 use stun_types::attribute::XorMappedAddress;
@@ -18,7 +19,6 @@ use tracing::debug;
 use super::addr::Host;
 use super::limit::Limiter;
 use super::metrics::Metrics;
-use offhook_proto::wire::canonical;
 
 /// Longest request looked at, in bytes. Binding requests with every attribute clients send are far shorter.
 const MAX_REQUEST: usize = 548;

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
+use offhook_proto::wire::canonical;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::hub::{Client, From, Hub, MAX_DATAGRAM, Outlet};
 use super::udp::Kind;
-use offhook_proto::wire::canonical;
 
 /// Packets that wait for a connection's other end to read; further ones are dropped.
 const QUEUE: usize = 128;

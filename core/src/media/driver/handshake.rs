@@ -6,7 +6,7 @@ use offhook_proto::signalling::MediaOffer;
 
 use super::report::KEEP_ALIVE;
 use super::{Driver, Flow};
-use crate::media::session::{self, Attempt, CODE_BYE, Choice, Established, MAX_HANDSHAKES, Session};
+use crate::media::session::{self, Attempt, CODE_BYE, Established, MAX_HANDSHAKES, Session};
 use crate::media::types::{MediaError, MediaEvent, Role};
 
 impl Driver {
@@ -93,11 +93,11 @@ impl Driver {
     async fn open_session(&mut self, established: Established) {
         let Established { connection, choice } = established;
         let choice = match choice {
-            Choice::Open => {
+            Some(choice) => Some(choice),
+            None => {
                 self.socket.choose_handshake(true);
                 session::choose(&connection).await
             }
-            Choice::Stream(..) | Choice::Datagram(_) => Some(choice),
         };
         let Some(choice) = choice else {
             // It broke in the moment it stood; the caller tries again.
