@@ -4,6 +4,10 @@
 //! The user name of a ticket is `EXPIRES:CLASS:PEER`: seconds since 1970, `f` for a terminal of this directory or `g`
 //! for a guest, and the terminal's PeerId. The password is the HMAC-SHA256 (RFC 2104) of the user name under a secret
 //! that never leaves the directory, in base64url. This is the scheme of `draft-uberti-behave-turn-rest` with a class.
+//!
+//! A ticket brings a nonce with it (RFC 8489 section 9.2): the time and a MAC of it under the same secret. So its holder needs no
+//! challenge, which would cost him a round trip while it rings. Whoever overhears a request can repeat it for as long as its nonce
+//! is good, but not alter it: he can take the user's place in the quotas, which he could deny him anyway.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -27,16 +31,22 @@ use crate::wire::UnixMillis;
 pub const MAX_RELAY_SERVERS: usize = 8;
 /// Longest user name and password of a ticket, bytes.
 pub const MAX_CREDENTIAL: usize = 160;
+/// The realm of every directory's relay (RFC 8489 section 9.2). Which of them it is, the terminal knows from the address.
+pub const REALM: &str = "offhook";
 /// How long a ticket of a registered terminal is good: longer than a call, and than the pause between registrations.
 pub const FULL_LIFETIME: Duration = Duration::from_secs(12 * 3_600);
 /// How long a guest's ticket is good: to begin a call. Allocations made with it are refreshed as long as the call lasts.
 pub const GUEST_LIFETIME: Duration = Duration::from_secs(600);
 
+/// How long a nonce is good: as long as any ticket, which brings one. RFC 8656 section 5 would have a new one every hour.
+pub const NONCE_LIFETIME: Duration = FULL_LIFETIME;
+
 /// What carries TURN between a terminal and the relay.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 #[cbor(index_only)]
 pub enum RelayTransport {
     /// UDP, the best for voice.
+    #[default]
     #[n(0)]
     Udp,
     /// TCP, where UDP is blocked.
@@ -123,6 +133,9 @@ pub struct RelayTicket {
     /// How long they are good from now on, seconds.
     #[n(3)]
     pub lifetime_s: u32,
+    /// A nonce that the relay takes in the realm [`REALM`] without having challenged.
+    #[n(4)]
+    pub nonce: String,
 }
 
 impl RelayTicket {
@@ -134,6 +147,7 @@ impl RelayTicket {
             && self.servers.len() <= MAX_RELAY_SERVERS
             && credential(&self.username)
             && credential(&self.password)
+            && credential(&self.nonce)
     }
 }
 
@@ -251,9 +265,30 @@ impl TicketIssuer {
     ) -> RelayTicket {
         let expires = now.plus(class.lifetime()).0 / 1_000;
         let username = format!("{expires}:{}:{}", class.letter(), terminal.to_peer_id());
-        let password = self.password(&username);
+        let password = self.mac(&username);
         let lifetime_s = u32::try_from(class.lifetime().as_secs()).unwrap_or(u32::MAX);
-        RelayTicket { servers, username, password, lifetime_s }
+        RelayTicket { servers, username, password, lifetime_s, nonce: self.nonce(now) }
+    }
+
+    /// A nonce that is good from `now` on for [`NONCE_LIFETIME`], for any client.
+    #[must_use]
+    pub fn nonce(&self, now: UnixMillis) -> String {
+        self.nonce_of(now.0 / 1_000)
+    }
+
+    /// Whether a nonce is one of this issuer's and not too old.
+    #[must_use]
+    pub fn is_good_nonce(&self, nonce: &str, now: UnixMillis) -> bool {
+        let seconds = nonce.split_once('.').and_then(|(seconds, _)| u64::from_str_radix(seconds, 16).ok());
+        seconds.is_some_and(|seconds| {
+            let made = UnixMillis(seconds.saturating_mul(1_000));
+            made <= now && now < made.plus(NONCE_LIFETIME) && self.nonce_of(seconds) == nonce
+        })
+    }
+
+    fn nonce_of(&self, seconds: u64) -> String {
+        // No user name of a ticket begins like this, so that no password is a nonce's MAC.
+        format!("{seconds:x}.{}", self.mac(&format!("nonce:{seconds:x}")))
     }
 
     /// Reads a user name that somebody presents.
@@ -282,12 +317,12 @@ impl TicketIssuer {
         if expires <= now || expires > now.plus(class.lifetime()) {
             return Err(TicketError::Expired);
         }
-        Ok(Admission { class, terminal, expires, password: self.password(username) })
+        Ok(Admission { class, terminal, expires, password: self.mac(username) })
     }
 
-    fn password(&self, username: &str) -> String {
+    fn mac(&self, text: &str) -> String {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.secret).expect("HMAC takes keys of any length");
-        mac.update(username.as_bytes());
+        mac.update(text.as_bytes());
         BASE64URL_NOPAD.encode(&mac.finalize().into_bytes())
     }
 }
@@ -327,6 +362,24 @@ mod tests {
             assert!(issuer.admit(&ticket.username, last).is_ok());
             let over = NOW.plus(class.lifetime());
             assert_eq!(issuer.admit(&ticket.username, over), Err(TicketError::Expired));
+        }
+    }
+
+    #[test]
+    fn a_nonce_is_its_issuers_and_no_older_than_the_longest_ticket() {
+        let (issuer, nonce) = (TicketIssuer::new([7; 32]), ticket(RelayClass::Guest).nonce);
+        assert_eq!(nonce, issuer.nonce(NOW));
+        let last = NOW.plus(NONCE_LIFETIME - Duration::from_millis(1));
+        assert!(issuer.is_good_nonce(&nonce, NOW) && issuer.is_good_nonce(&nonce, last));
+        assert!(!issuer.is_good_nonce(&nonce, NOW.plus(NONCE_LIFETIME)), "too old");
+        let ahead = issuer.nonce(NOW.plus(Duration::from_secs(60)));
+        assert!(!issuer.is_good_nonce(&ahead, NOW), "of the future");
+        let (time, mac) = nonce.split_once('.').unwrap();
+        let later = format!("{:x}.{mac}", u64::from_str_radix(time, 16).unwrap() + 1);
+        let foreign = TicketIssuer::new([8; 32]).nonce(NOW);
+        let forged = [later, foreign, format!("0{nonce}"), format!("{nonce}A"), time.into(), String::new()];
+        for forged in forged {
+            assert!(!issuer.is_good_nonce(&forged, NOW), "{forged}");
         }
     }
 

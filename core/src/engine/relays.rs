@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use offhook_proto::call::{LegId, Role};
 use offhook_proto::identity::TerminalId;
 use offhook_proto::number::{NodeAddr, Number};
-use offhook_proto::relay::{GuestClaim, RelayTicket};
+use offhook_proto::relay::{GuestClaim, RelayTicket, RelayTransport};
 
 use super::{Engine, Internal};
 use crate::TurnServer;
@@ -22,7 +22,7 @@ const MAX_ASKED: usize = 2;
 impl Engine {
     /// The relays that a leg can use from the start: those that there are tickets for.
     pub(super) fn relays_at_hand(&self, leg: &LegId, role: Role) -> Vec<Relay> {
-        let mut held = self.net.relay_tickets();
+        let (mut held, over) = (self.net.relay_tickets(), self.net.reached_over());
         let (via, theirs) = (self.legs.via(leg), self.directories_of(leg));
         let is_shared = |directory: &TerminalId| match role {
             Role::Caller => is_among(&theirs, directory),
@@ -34,7 +34,7 @@ impl Engine {
         // A guest's ticket is still to come, and worth more than a relay that the other end does not use.
         let guest = role == Role::Caller && !held.first().is_some_and(|(directory, _)| is_shared(directory));
         let places = if guest && !theirs.is_empty() { places - 1 } else { places };
-        let relay = |(directory, ticket)| relay_of(&directory, ticket, is_shared(&directory));
+        let relay = |(directory, ticket)| relay_of(&directory, ticket, is_shared(&directory), over);
         held.into_iter().take(places).map(relay).collect()
     }
 
@@ -42,9 +42,9 @@ impl Engine {
     /// and the user's own TURN servers.
     pub(super) fn find_relays(&self, leg: LegId, role: Role) {
         for server in self.turn.clone() {
-            let internal = self.internal.clone();
+            let (internal, over) = (self.internal.clone(), self.net.reached_over());
             self.jobs.spawn(async move {
-                if let Some(relay) = own_relay(&server).await {
+                if let Some(relay) = own_relay(&server, over).await {
                     // An error means that the engine has ended.
                     let _ = internal.send(Internal::Relay(leg, relay)).await;
                 }
@@ -58,7 +58,8 @@ impl Engine {
             for (directory, addr) in theirs.into_iter().take(MAX_ASKED) {
                 match net.relay_ticket(addr, claim.clone()).await {
                     Ok(ticket) => {
-                        let _ = internal.send(Internal::Relay(leg, relay_of(&directory, ticket, true))).await;
+                        let relay = relay_of(&directory, ticket, true, net.reached_over());
+                        let _ = internal.send(Internal::Relay(leg, relay)).await;
                         return;
                     }
                     Err(error) => tracing::debug!(%error, "a directory gives no ticket for its relay"),
@@ -94,18 +95,24 @@ fn is_among(directories: &[(TerminalId, NodeAddr)], directory: &TerminalId) -> b
     directories.iter().any(|(node, _)| node == directory)
 }
 
-fn relay_of(directory: &TerminalId, ticket: RelayTicket, shared: bool) -> Relay {
-    let RelayTicket { servers, username, password, lifetime_s: _ } = ticket;
-    Relay { label: directory.to_peer_id(), servers, username, password, shared, courier: true }
+fn relay_of(
+    directory: &TerminalId,
+    ticket: RelayTicket,
+    shared: bool,
+    reached_over: RelayTransport,
+) -> Relay {
+    let RelayTicket { servers, username, password, lifetime_s: _, nonce } = ticket;
+    let (label, nonce, courier) = (directory.to_peer_id(), Some(nonce), true);
+    Relay { label, servers, username, password, nonce, shared, courier, reached_over }
 }
 
 /// A TURN server of the user's own, with its name looked up.
-async fn own_relay(server: &TurnServer) -> Option<Relay> {
+async fn own_relay(server: &TurnServer, reached_over: RelayTransport) -> Option<Relay> {
     match server.resolve().await {
         Ok(servers) if !servers.is_empty() => {
             let (username, password) = server.credentials();
-            let (label, shared, courier) = (server.host().to_owned(), false, false);
-            Some(Relay { label, servers, username, password, shared, courier })
+            let (label, nonce, shared, courier) = (server.host().to_owned(), None, false, false);
+            Some(Relay { label, servers, username, password, nonce, shared, courier, reached_over })
         }
         Ok(_) => None,
         Err(error) => {

@@ -217,7 +217,8 @@ mod tests {
             server(RelayTransport::Udp, "192.0.2.7:3479"),
         ];
         let (label, username, password) = ("d".to_owned(), "user".to_owned(), "secret".to_owned());
-        Relay { label, servers, username, password, shared: true, courier }
+        let reached_over = RelayTransport::Udp;
+        Relay { label, servers, username, password, nonce: None, shared: true, courier, reached_over }
     }
 
     fn courier(now: Instant) -> Courier {

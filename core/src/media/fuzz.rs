@@ -46,12 +46,10 @@ pub fn relay(input: &[u8]) {
     let server = RelayServer { transport: RelayTransport::Udp, addr: THERE, pin: None };
     let (label, username, password) = ("relay".to_owned(), "user".to_owned(), "password".to_owned());
     let mut relays = Relays::new(HERE, |_| None);
-    assert!(
-        relays.add(
-            &Relay { label, servers: vec![server], username, password, shared: true, courier: true },
-            now
-        )
-    );
+    let servers = vec![server];
+    let (reached_over, nonce, shared, courier) = (RelayTransport::Udp, Some("nonce".to_owned()), true, true);
+    let relay = Relay { label, servers, username, password, nonce, shared, courier, reached_over };
+    assert!(relays.add(&relay, now));
     let Some(Wire::Datagram { bytes: request, .. }) = relays.poll_wire() else { panic!("nothing is asked") };
     // An answer repeats the request's transaction, which nobody else can guess.
     let mut answer = input.to_vec();

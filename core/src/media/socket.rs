@@ -41,6 +41,7 @@ use super::courier::is_couriers;
 use super::relay::{Datagram, Delivery};
 use super::types::Path;
 use flight::Flight;
+use handshake::carry_over_at;
 use relayed::Outlets;
 
 /// The address that QUIC believes to talk to (from TEST-NET-1, RFC 5737, which never appears on a network).
@@ -101,6 +102,8 @@ struct Inner {
     /// Sent through the tunnel since a packet of the other end came last.
     unanswered: VecDeque<Vec<u8>>,
     flight: Flight,
+    /// When what is unanswered goes on the path.
+    carry_over: Option<Instant>,
     tunnel_sent: TunnelBudget,
     tunnel_received: TunnelBudget,
     buffer: Vec<u8>,
@@ -151,6 +154,7 @@ impl MediaSocket {
             waker: None,
             unanswered: VecDeque::new(),
             flight: Flight::default(),
+            carry_over: None,
             tunnel_sent: TunnelBudget::default(),
             tunnel_received: TunnelBudget::default(),
             buffer: vec![0; RECEIVE_BUFFER],
@@ -209,15 +213,10 @@ impl MediaSocket {
         inner.path = path;
         inner.heard.1 = Instant::now();
         inner.trial.clear();
-        let unanswered = if inner.path.carries_voice() { inner.unanswered.clone() } else { VecDeque::new() };
-        for packet in unanswered.iter().filter(|packet| !is_short(packet)) {
-            inner.flight.carried_over(packet, Instant::now());
-        }
+        let now = inner.heard.1;
+        inner.carry_over = carry_over_at(&inner.path, now);
         drop(inner);
-        for packet in unanswered {
-            // What is lost here QUIC repeats.
-            let _ = self.try_send(&transmit_of(&packet));
-        }
+        self.carry_over(now);
     }
 
     /// As long as there is no path for voice, packets go to these addresses instead of the tunnel, for a while. Callers

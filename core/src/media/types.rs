@@ -15,7 +15,7 @@ use crate::audio::{AudioError, DeviceSpec};
 /// Default of [`MediaConfig::direct_patience`].
 const DIRECT_PATIENCE: Duration = Duration::from_millis(300);
 /// Default of [`MediaConfig::relay_patience`].
-const RELAY_PATIENCE: Duration = Duration::from_millis(300);
+const RELAY_PATIENCE: Duration = Duration::from_millis(500);
 /// Default of [`MediaConfig::idle_timeout`].
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -49,10 +49,14 @@ pub struct Relay {
     pub username: String,
     /// Password.
     pub password: String,
+    /// A nonce that the servers take in the realm [`REALM`](offhook_proto::relay::REALM) without having challenged, if one is known.
+    pub nonce: Option<String>,
     /// Whether the other end is expected to use it too: packets then take one detour instead of two, so it comes first.
     pub shared: bool,
     /// Whether it is a directory's, whose UDP port is a [courier](offhook_proto::courier) too.
     pub courier: bool,
+    /// Over what directories are reached from here at present. Servers over anything better are tried, but not waited for.
+    pub reached_over: RelayTransport,
 }
 
 /// Who is at the other end of a leg.

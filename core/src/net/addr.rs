@@ -8,6 +8,7 @@ use libp2p::swarm::DialError;
 use libp2p::{Multiaddr, PeerId};
 use offhook_proto::identity::TerminalId;
 use offhook_proto::number::NodeAddr;
+use offhook_proto::relay::RelayTransport;
 use thiserror::Error;
 
 /// Why a text is not an address of a node.
@@ -115,6 +116,16 @@ pub(super) fn is_peer_only(addr: &Multiaddr) -> bool {
 /// Whether the address is a QUIC one.
 pub(super) fn is_quic(addr: &Multiaddr) -> bool {
     addr.iter().any(|part| matches!(part, Protocol::QuicV1))
+}
+
+/// What carries a connection with this address, in the terms of media relays.
+pub(super) fn carrier(addr: &Multiaddr) -> RelayTransport {
+    let is_tls = |part| matches!(part, Protocol::Tls | Protocol::Ws(_) | Protocol::Wss(_));
+    match (is_quic(addr), addr.iter().any(is_tls)) {
+        (true, _) => RelayTransport::Udp,
+        (false, true) => RelayTransport::Tls,
+        (false, false) => RelayTransport::Tcp,
+    }
 }
 
 /// Whether the address is of use on this host only.
@@ -275,6 +286,19 @@ mod tests {
         let terminal = terminal_of(&key.public().to_peer_id()).unwrap();
         assert_eq!(terminal.as_bytes(), &key.public().try_into_ed25519().unwrap().to_bytes());
         assert_eq!(peer_of(&terminal), Some(key.public().to_peer_id()));
+    }
+
+    #[test]
+    fn what_carries_a_connection_shows_in_its_address() {
+        let carriers = [
+            ("/ip4/192.0.2.7/udp/4001/quic-v1", RelayTransport::Udp),
+            ("/ip6/2a01::7/tcp/4001", RelayTransport::Tcp),
+            ("/ip4/192.0.2.7/tcp/443/tls/ws", RelayTransport::Tls),
+            ("/dns4/example.org/tcp/443/wss", RelayTransport::Tls),
+        ];
+        for (text, over) in carriers {
+            assert_eq!(carrier(&addr(text)), over, "{text}");
+        }
     }
 
     #[test]

@@ -224,7 +224,8 @@ mod tests {
             pin: None,
         };
         let servers = servers.iter().map(server).collect();
-        RelayTicket { servers, username: "u".to_owned(), password: "p".to_owned(), lifetime_s }
+        let (username, password, nonce) = ("u".to_owned(), "p".to_owned(), "n".to_owned());
+        RelayTicket { servers, username, password, lifetime_s, nonce }
     }
 
     fn peer(n: u8) -> PeerId {

@@ -10,7 +10,7 @@ use offhook_proto::identity::{SignedCert, TerminalId};
 use offhook_proto::number::{NodeAddr, RecordKey};
 use offhook_proto::proof::ProofTask;
 use offhook_proto::record::{self, RecordSet};
-use offhook_proto::relay::{GuestClaim, RelayTicket};
+use offhook_proto::relay::{GuestClaim, RelayTicket, RelayTransport};
 use prometheus_client::registry::Registry;
 use thiserror::Error;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -300,6 +300,12 @@ impl Net {
     /// STUN servers of the directories connected.
     pub fn stun_servers(&self) -> Vec<SocketAddr> {
         self.client.status.borrow().stun_servers.clone()
+    }
+
+    /// What carries the connections with the directories where this terminal is registered, the best where they differ;
+    /// UDP as long as there are none. Whether something better than TCP works here can be guessed from it.
+    pub fn reached_over(&self) -> RelayTransport {
+        self.client.status.borrow().reached_over
     }
 
     /// Tickets for the media relays of the directories where this terminal is registered, each with the time that is left

@@ -64,6 +64,7 @@ mod tickets;
 mod transport;
 mod warm;
 mod ways;
+mod whereabouts;
 
 pub use addr::AddrError;
 pub(crate) use addr::{Host, Source};

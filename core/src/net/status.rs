@@ -7,6 +7,7 @@ use libp2p::multiaddr::Protocol;
 use offhook_proto::identity::TerminalId;
 use offhook_proto::number::NodeAddr;
 use offhook_proto::record::MAX_ADDRS;
+use offhook_proto::relay::RelayTransport;
 use prometheus_client::metrics::gauge::Gauge;
 
 use super::addr;
@@ -26,6 +27,8 @@ pub struct NetStatus {
     pub stun_servers: Vec<SocketAddr>,
     /// Entry points and kept directories.
     pub links: Vec<LinkStatus>,
+    /// What carries the connections with those directories, the best where they differ; UDP as long as there are none.
+    pub reached_over: RelayTransport,
     /// Peers connected.
     pub peers: usize,
     /// Peers found on the local network, connected or not.
@@ -82,6 +85,7 @@ impl Driver {
             addresses: text(self.publishable()),
             routes,
             stun_servers,
+            reached_over: self.reached_over(),
             links: links.collect(),
             peers: self.peers.len(),
             lan: self.lan.len(),
@@ -98,6 +102,13 @@ impl Driver {
             *held = status;
             modified
         });
+    }
+
+    /// See [`NetStatus::reached_over`].
+    pub(super) fn reached_over(&self) -> RelayTransport {
+        let registered = self.links.all.iter().filter(|link| link.registered);
+        let peers = registered.filter_map(|link| self.peers.get(link.peer.as_ref()?));
+        peers.filter_map(|peer| peer.direct()).map(addr::carrier).min().unwrap_or_default()
     }
 
     fn gauge(&self, status: &NetStatus, record_bytes: usize, proofs: usize) {

@@ -29,7 +29,7 @@ const PEER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(192,
 /// who sends it and whether time passes, and its length.
 pub fn client(mut input: &[u8]) {
     let (issuer, start) = (TicketIssuer::new([7; 32]), Instant::now());
-    let gate = Gate::new(issuer.clone(), [1; 32]);
+    let gate = Gate::new(issuer.clone());
     let ticket = issuer.issue(RelayClass::Guest, &TerminalId::from_bytes([5; 32]), Vec::new(), NOW);
     let Ok(user) = gate.user(&ticket.username, NOW) else { panic!("a ticket that was just issued") };
     let mut session = Session::new(user, CLIENT, &RelayQuotas::default(), start);

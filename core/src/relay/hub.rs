@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use offhook_proto::relay::REALM;
 use stun_types::message::{BINDING, Message, MessageClass};
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
@@ -14,7 +15,7 @@ use turn_server_proto::api::SocketAllocateError;
 use turn_types::AddressFamily;
 
 use super::courier::Courier;
-use super::gate::{Gate, REALM, User};
+use super::gate::{Gate, User};
 use super::metrics::RelayMetrics;
 use super::policy::{PeerRefusal, Policy};
 use super::quota::{Bucket, Claim, Counts, Full, Quotas, RelayQuotas};

@@ -209,7 +209,7 @@ fn parts(config: RelayConfig, addr: Option<SocketAddr>) -> Result<Parts, RelayEr
     let own = host.into_iter().chain(config.own_ips).chain(addr.map(|addr| addr.ip()));
     let policy = Policy::new(peers, own, relayed_ips.clone(), addr.map(|addr| addr.port()));
     let courier = Courier::new(config.issuer.clone());
-    let gate = Gate::new(config.issuer, rand::random());
+    let gate = Gate::new(config.issuer);
     Ok(Parts { gate, courier, policy, quotas: config.quotas, relayed_ips, ports: config.ports })
 }
 

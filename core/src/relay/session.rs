@@ -6,6 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use offhook_proto::relay::REALM;
 use stun_types::TransportType;
 use stun_types::attribute::Nonce;
 use stun_types::message::{Message, MessageClass, MessageWrite, MessageWriteVec, TransactionId};
@@ -19,7 +20,7 @@ use turn_types::attribute::{Data, XorPeerAddress};
 use turn_types::message::{ALLOCATE, DATA};
 use turn_types::prelude::DelayedTransmitBuild;
 
-use super::gate::{REALM, User};
+use super::gate::User;
 use super::quota::{Bucket, RelayQuotas};
 use super::request::{Ask, No};
 

@@ -127,11 +127,11 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use offhook_proto::identity::TerminalKey;
-    use offhook_proto::relay::{RelayClass, TicketIssuer};
+    use offhook_proto::relay::{REALM, RelayClass, TicketIssuer};
 
     use super::*;
     use crate::clock::wall_clock;
-    use crate::relay::gate::{Gate, REALM};
+    use crate::relay::gate::Gate;
     use crate::relay::request::Ask;
     use crate::relay::{RelayConfig, parts};
 
@@ -151,7 +151,7 @@ mod tests {
         let issuer = TicketIssuer::new([7; 32]);
         let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
         let mut parts = parts(RelayConfig::new(issuer.clone()), socket.local_addr().ok()).unwrap();
-        parts.gate = Gate::new(issuer.clone(), [1; 32]);
+        parts.gate = Gate::new(issuer.clone());
         let nonce = parts.gate.nonce(wall_clock());
         let terminal = TerminalKey::from_seed([1; 32]).public();
         let ticket = issuer.issue(RelayClass::Guest, &terminal, Vec::new(), wall_clock());

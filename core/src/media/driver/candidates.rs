@@ -100,9 +100,7 @@ impl Driver {
         if self.session.is_some() {
             self.emit(MediaEvent::PathChanged(path)).await;
         } else if self.config.role == Role::Caller && self.pinned.is_some() {
-            // A handshake through the tunnel, or on a path that has gone, may be waiting for a lost packet; a new one is faster here.
-            self.thrift.handshake = None;
-            self.begin_handshake();
+            self.begin_handshake_on(&path);
         }
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use offhook_proto::signalling::MAX_TUNNEL_DATAGRAMS;
 
 use super::Driver;
-use crate::media::types::{MediaEvent, Role};
+use crate::media::types::{MediaEvent, Path, Role};
 
 /// QUIC says what it has to say at once; what it says within this time goes into one message.
 const TURN: Duration = Duration::from_millis(2);
@@ -18,6 +18,10 @@ const TURN: Duration = Duration::from_millis(2);
 /// Relays answer one after another within this time; their addresses go into one message, since each costs the directories on
 /// its way two kilobytes.
 const TOGETHER: Duration = Duration::from_millis(15);
+
+/// A path through a relay has been found while a handshake goes through the tunnel: how long that has to come to its end before
+/// another one begins on the path.
+const UNDER_WAY: Duration = Duration::from_millis(150);
 
 /// What waits, and until when.
 #[derive(Debug, Default)]
@@ -84,6 +88,16 @@ impl Driver {
         waits
     }
 
+    /// A path has been found before the keys are agreed. A handshake through the tunnel, or on a path that has gone, may be waiting
+    /// for a lost packet; a new one is faster there.
+    pub(super) fn begin_handshake_on(&mut self, path: &Path) {
+        let is_under_way = !self.handshakes.is_empty() && matches!(path, Path::Relayed { .. });
+        self.thrift.handshake = is_under_way.then(|| Instant::now() + UNDER_WAY);
+        if !is_under_way {
+            self.begin_handshake();
+        }
+    }
+
     /// A relay has given an address; others may as well.
     pub(super) fn tell_soon(&mut self, now: Instant) {
         // Once it is answered, nothing waits.
@@ -103,7 +117,7 @@ impl Driver {
     /// Does what has waited long enough.
     pub(super) async fn spend(&mut self) {
         let now = Instant::now();
-        if self.thrift.handshake.take_if(|due| *due <= now).is_some() {
+        if self.thrift.handshake.take_if(|due| *due <= now).is_some() && self.session.is_none() {
             self.begin_handshake();
         }
         if self.thrift.candidates.take_if(|due| *due <= now).is_some() {

@@ -119,6 +119,7 @@ impl Ice {
         lines.retain(|line| !handed_over.contains(line));
         (self.withheld, self.withheld_changed) = (Vec::new(), false);
         if self.remote.is_some() {
+            self.spare(now);
             self.begin(now);
         }
         lines

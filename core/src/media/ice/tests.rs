@@ -14,6 +14,8 @@ struct Pair {
     /// Our addresses at relays, with a detour of one more delay; and what did not go through those.
     relayed: [Option<SocketAddr>; 2],
     sent_direct: [usize; 2],
+    /// Checks with one end at a relay.
+    half: usize,
     /// Whether nothing gets through but through relays.
     broken: bool,
     /// Every path, with its time since the start.
@@ -70,6 +72,7 @@ impl Pair {
             sent,
             relayed,
             sent_direct,
+            half: 0,
             broken: false,
             log,
             copies: None,
@@ -112,6 +115,8 @@ impl Pair {
             return;
         }
         let straight = !out && into.is_none();
+        let is_check = StunMessage::parse(&bytes).unwrap().is_binding_request();
+        self.half += usize::from(is_check && out != into.is_some());
         self.opened[n] |= straight;
         if rand::RngExt::random_bool(&mut self.dice, self.loss) {
             return;
@@ -382,6 +387,46 @@ fn a_path_through_relays_is_found_before_disclosure_and_the_direct_one_wins_afte
     let stays = |log: &[(Duration, SocketAddr)], peer| log.iter().all(|(_, remote)| *remote == peer);
     assert!(stays(&pair.log[0], b) && stays(&pair.log[1], a), "for good: {:?}", pair.log);
     assert!(pair.are_direct());
+}
+
+/// What is checked with one end at a relay when both show their addresses, within [`SPARE`] and in the second after it.
+fn half_relayed(meet: bool) -> [usize; 2] {
+    let mut pair = Pair::new([false, false]);
+    pair.add_relays();
+    if meet {
+        pair.run(Duration::from_millis(600));
+        assert!(pair.are_relayed(), "{:?}", pair.paths);
+    }
+    pair.broken = true;
+    let now = pair.now;
+    pair.ends.iter_mut().for_each(|end| drop(end.disclose(now)));
+    pair.half = 0;
+    [SPARE, Duration::from_secs(1)].map(|time| {
+        pair.run(time);
+        std::mem::take(&mut pair.half)
+    })
+}
+
+#[test]
+fn who_meets_at_relays_gives_the_direct_path_time_before_half_relayed_ones_are_checked() {
+    let [spared, later] = half_relayed(true);
+    assert!(spared == 0 && later > 4, "{spared} {later}");
+    let [at_once, _] = half_relayed(false);
+    assert!(at_once > 4, "without a path everything is tried: {at_once}");
+}
+
+#[test]
+fn a_path_that_has_died_ends_the_sparing() {
+    let mut pair = Pair::new([false, false]);
+    pair.add_relays();
+    pair.run(Duration::from_millis(600));
+    pair.broken = true;
+    let now = pair.now;
+    pair.ends.iter_mut().for_each(|end| drop(end.disclose(now)));
+    pair.run(Duration::from_millis(100));
+    pair.ends.iter_mut().for_each(|end| end.suspect(pair.now));
+    pair.run(Duration::from_millis(300));
+    assert!(pair.half > 4, "{}", pair.half);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! One relay: which of its servers is used. They are tried UDP first, then TCP, then TLS, each with a head start before the
 //! next (as RFC 8305 does with addresses), and the first that gives an address wins. When that one is lost, all over again.
+//! Nothing is kept waiting for a server that is likely to stay silent: one over UDP where directories are reached over TCP
+//! alone, or one to which there is no route.
 //!
 //! A server over UDP does not tell that it has forgotten us, or that it does not know us under our new address. So when an
 //! address is doubted, another is asked for beside it: a server that still knows us refuses that (437). A connection that has stalled is
@@ -11,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use offhook_proto::relay::{MAX_RELAY_SERVERS, RelayServer, RelayTransport};
 
-use super::client::{Client, NotOurs, PeerData};
+use super::client::{Client, Credentials, NotOurs, PeerData};
 use super::{Delivery, Here, Output, RelayEvent, Relayed, Route, StreamId, Wire};
 use crate::media::types::Relay;
 
@@ -51,11 +53,11 @@ struct Runner {
 /// See the module's documentation. Sans-IO.
 pub(super) struct Contest {
     label: Arc<str>,
-    username: String,
-    password: String,
+    credentials: Credentials,
     servers: Vec<RelayServer>,
     index: u16,
     shared: bool,
+    reached_over: RelayTransport,
     /// Connections so far.
     streams: u16,
     /// The server whose turn is next, and when.
@@ -79,11 +81,15 @@ impl Contest {
         servers.sort_by_key(|server| server.transport);
         Contest {
             label: relay.label.as_str().into(),
-            username: relay.username.clone(),
-            password: relay.password.clone(),
+            credentials: Credentials {
+                username: relay.username.clone(),
+                password: relay.password.clone(),
+                nonce: relay.nonce.clone(),
+            },
             servers,
             index,
             shared: relay.shared,
+            reached_over: relay.reached_over,
             streams: 0,
             next: 0,
             next_due: now,
@@ -165,10 +171,9 @@ impl Contest {
 
     /// A connection stands.
     pub(super) fn connected(&mut self, id: StreamId, local: SocketAddr, now: Instant) {
-        let Contest { username, password, .. } = self;
         let runner = self.runners.iter_mut().find(|runner| runner.link == Link::Stream(id));
         if let Some(runner) = runner.filter(|runner| runner.client.is_none()) {
-            runner.client = Some(Client::new(runner.server, local, username, password, now));
+            runner.client = Some(Client::new(runner.server, local, &self.credentials, now));
         }
     }
 
@@ -270,10 +275,12 @@ impl Contest {
             }
             let server = self.servers[self.next];
             self.next += 1;
-            self.next_due = now + HEAD_START;
+            let source = (here.route)(server.addr);
+            let is_likely = source.is_some() && server.transport >= self.reached_over;
+            self.next_due = if is_likely { now + HEAD_START } else { now };
             let (link, client) = match server.transport {
                 RelayTransport::Udp => {
-                    let client = Client::new(server, here.socket, &self.username, &self.password, now);
+                    let client = Client::new(server, here.socket, &self.credentials, now);
                     (Link::Datagrams, Some(client))
                 }
                 RelayTransport::Tcp | RelayTransport::Tls => {
@@ -283,7 +290,6 @@ impl Contest {
                     (Link::Stream(id), None)
                 }
             };
-            let source = (here.route)(server.addr);
             self.runners.push(Runner { link, server, source, client, since: now });
         }
     }
@@ -322,6 +328,10 @@ impl Contest {
         }
         for address in winner.relayed() {
             out.events.push_back(RelayEvent::Opened(self.relayed(&winner, *address)));
+        }
+        if let Some(client) = winner.client.as_mut().filter(|_| self.shared) {
+            client.expect_company(now);
+            winner.flush(out);
         }
         (self.winner, self.doubted) = (Some(winner), false);
     }

@@ -1,4 +1,12 @@
 use bytes::BytesMut;
+use offhook_proto::relay::REALM;
+use stun_types::attribute::MessageIntegrity;
+use stun_types::message::{
+    IntegrityAlgorithm, LongTermKeyCredentials, Message, MessageWrite, MessageWriteExt, MessageWriteVec,
+};
+use stun_types::prelude::AttributeStaticType;
+use turn_types::attribute::{Lifetime, XorPeerAddress, XorRelayedAddress};
+use turn_types::message::{ALLOCATE, CREATE_PERMISSION};
 
 use super::client::MAX_PEERS;
 use super::stream::{NotTurn, take_message};
@@ -18,13 +26,15 @@ fn relay(servers: Vec<RelayServer>) -> Relay {
         servers,
         username: "u".into(),
         password: "p".into(),
+        nonce: None,
         shared: true,
         courier: false,
+        reached_over: RelayTransport::Udp,
     }
 }
 
 fn relays() -> Relays {
-    Relays::new(HERE.parse().unwrap(), |_| None)
+    Relays::new(HERE.parse().unwrap(), |_| Some([192, 0, 2, 10].into()))
 }
 
 /// What happens until `end`, with its time in ms since `start`.
@@ -54,20 +64,32 @@ fn run(relays: &mut Relays, start: Instant, end: Duration) -> Vec<(u128, String)
     }
 }
 
-#[test]
-fn servers_are_tried_one_after_the_other_udp_first() {
-    let (mut relays, start) = (relays(), Instant::now());
+/// When each of four servers is tried, in ms: one over UDP, two over TCP, one over TLS.
+fn begun(mut relays: Relays, reached_over: RelayTransport) -> [u128; 4] {
+    let start = Instant::now();
     let servers = vec![
         server(RelayTransport::Tls, 3),
         server(RelayTransport::Tcp, 2),
         server(RelayTransport::Udp, 1),
         server(RelayTransport::Tcp, 4),
     ];
-    assert!(relays.add(&relay(servers), start));
+    assert!(relays.add(&Relay { reached_over, ..relay(servers) }, start));
     let log = run(&mut relays, start, Duration::from_millis(3_000));
     let first = |what: &str| log.iter().find(|(_, done)| done == what).unwrap().0;
-    let begun = ["udp 198.51.100.1", "tcp 198.51.100.2", "tcp 198.51.100.4", "tls 198.51.100.3"].map(first);
-    assert_eq!(begun, [0, 150, 300, 450]);
+    ["udp 198.51.100.1", "tcp 198.51.100.2", "tcp 198.51.100.4", "tls 198.51.100.3"].map(first)
+}
+
+#[test]
+fn servers_are_tried_one_after_the_other_udp_first() {
+    assert_eq!(begun(relays(), RelayTransport::Udp), [0, 150, 300, 450]);
+}
+
+#[test]
+fn what_likely_stays_silent_is_not_waited_for() {
+    assert_eq!(begun(relays(), RelayTransport::Tcp), [0, 0, 150, 300], "directories are reached over TCP");
+    assert_eq!(begun(relays(), RelayTransport::Tls), [0, 0, 0, 0], "over TLS");
+    let nowhere = Relays::new(HERE.parse().unwrap(), |_| None);
+    assert_eq!(begun(nowhere, RelayTransport::Udp), [0, 0, 0, 0], "there is no route");
 }
 
 #[test]
@@ -129,6 +151,40 @@ fn another_way_to_the_relay_is_another_client() {
     assert_eq!(asked(&mut relays, now), None, "the way is the same");
     OURS.set(2);
     assert_ne!(asked(&mut relays, now).unwrap(), first);
+}
+
+/// A client that a server over UDP has given an address, and the server's permission asked for, if any.
+fn first_permission(shared: bool) -> Option<SocketAddr> {
+    let (mut relays, now) = (relays(), Instant::now());
+    let nonce = Some("nonce".to_owned());
+    relays.add(&Relay { nonce, shared, ..relay(vec![server(RelayTransport::Udp, 1)]) }, now);
+    let Some(Wire::Datagram { server: from, bytes: request }) = relays.poll_wire() else {
+        panic!("UDP is asked at once")
+    };
+    let request = Message::from_bytes(&request).unwrap();
+    assert!(request.has_method(ALLOCATE) && request.has_attribute(MessageIntegrity::TYPE), "not challenged");
+    let mut answer = Message::builder_success(&request, MessageWriteVec::new());
+    let opened = XorRelayedAddress::new("198.51.100.1:50000".parse().unwrap(), request.transaction_id());
+    answer.add_attribute(&opened).unwrap();
+    answer.add_attribute(&Lifetime::new(600)).unwrap();
+    let credentials = LongTermKeyCredentials::new("u".into(), "p".into(), REALM.into());
+    let key = credentials.make_key(IntegrityAlgorithm::Sha1);
+    answer.add_message_integrity_with_key(&key, IntegrityAlgorithm::Sha1).unwrap();
+    assert_eq!(relays.datagram(from, &answer.finish(), now), Datagram::Handled);
+    // Requests are kept apart.
+    let soon = relays.poll_timeout().filter(|due| *due <= now + Duration::from_millis(50));
+    relays.handle_timeout(soon.unwrap_or(now));
+    let Some(Wire::Datagram { bytes: request, .. }) = relays.poll_wire() else { return None };
+    let request = Message::from_bytes(&request).unwrap();
+    assert!(request.has_method(CREATE_PERMISSION), "{}", request.method());
+    Some(request.attribute::<XorPeerAddress>().unwrap().addr(request.transaction_id()))
+}
+
+#[test]
+fn whoever_has_an_address_at_the_same_relay_is_let_in_before_his_is_known() {
+    let relay = server(RelayTransport::Udp, 1).addr.ip();
+    assert_eq!(first_permission(true).map(|peer| peer.ip()), Some(relay));
+    assert_eq!(first_permission(false), None, "the other end does not use this relay");
 }
 
 #[test]

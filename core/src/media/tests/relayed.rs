@@ -48,8 +48,10 @@ fn relay_at(addr: SocketAddr, transport: RelayTransport, n: u8) -> Relay {
         servers: ticket.servers,
         username: ticket.username,
         password: ticket.password,
+        nonce: Some(ticket.nonce),
         shared: true,
         courier: true,
+        reached_over: RelayTransport::Udp,
     }
 }
 
@@ -159,6 +161,24 @@ async fn voice_takes_a_relay_over_udp_and_tcp() {
     for transport in [RelayTransport::Udp, RelayTransport::Tcp] {
         talk(both_at(&server, transport), transport).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ticket_spares_its_holder_the_challenge_and_without_a_nonce_that_is_good_he_is_challenged() {
+    let server = server().await;
+    let challenges = || {
+        ["unauthorized", "stale_nonce"]
+            .map(|reason| metric(&server, &format!("offhook_relay_refused_total{{reason=\"{reason}\"}} ")))
+    };
+    let relays = |nonce: Option<&str>| {
+        both_at(&server, RelayTransport::Udp).map(|relay| Relay { nonce: nonce.map(str::to_owned), ..relay })
+    };
+    talk(both_at(&server, RelayTransport::Udp), RelayTransport::Udp).await;
+    assert_eq!(challenges(), [0, 0]);
+    talk(relays(None), RelayTransport::Udp).await;
+    assert!(challenges()[0] >= 2, "without one he is challenged");
+    talk(relays(Some("an old one")), RelayTransport::Udp).await;
+    assert!(challenges()[1] >= 2, "one that is too old is replaced");
 }
 
 /// TURN over TLS with a certificate of its own; its address and the certificate's fingerprint.

@@ -1,6 +1,7 @@
 //! What does not go through a directory, because something cheaper is about to come.
 
 use std::net::UdpSocket;
+use std::time::Instant;
 
 use offhook_proto::relay::RelayTransport;
 use quinn::AsyncUdpSocket;
@@ -91,4 +92,26 @@ async fn what_the_tunnel_has_swallowed_is_sent_again_on_the_first_path_unless_so
     send(b"@later");
     let length = peer.recv(&mut buffer).unwrap();
     assert_eq!(&buffer[..length], b"@later", "and nothing else before");
+}
+
+#[tokio::test]
+async fn through_a_relay_goes_again_only_what_the_tunnel_leaves_unanswered() {
+    for answered in [true, false] {
+        let ((stun, _), (tunnel, _tunnelled)) = (mpsc::channel(1), mpsc::channel(8));
+        let socket = MediaSocket::bind(Some(Ipv4Addr::LOCALHOST.into()), stun, tunnel).unwrap();
+        let initial = [0xc0; 20];
+        let transmit =
+            Transmit { destination: PEER, ecn: None, contents: &initial, segment_size: None, src_ip: None };
+        socket.try_send(&transmit).unwrap();
+        let (relay, local) = ("relay".into(), socket.bound().next().unwrap());
+        let (before, transport) = (Instant::now(), RelayTransport::Udp);
+        socket.set_path(Path::Relayed { relay, transport, local, remote: PEER });
+        let due = socket.handshake_due().unwrap();
+        assert!(due > before + Duration::from_millis(100), "an answer takes as long as by the relay");
+        if answered {
+            socket.tunnel_in(b"@answer".to_vec());
+        }
+        socket.repeat_handshake(due);
+        assert_eq!(socket.handshake_due().is_none(), answered, "what has been sent is watched over");
+    }
 }

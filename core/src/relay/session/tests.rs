@@ -94,7 +94,7 @@ fn user() -> User {
     let now = crate::clock::wall_clock();
     let terminal = TerminalKey::from_seed([5; 32]).public();
     let ticket = issuer.issue(RelayClass::Guest, &terminal, Vec::new(), now);
-    Gate::new(issuer, [1; 32]).user(&ticket.username, now).unwrap()
+    Gate::new(issuer).user(&ticket.username, now).unwrap()
 }
 
 fn allocate() -> Ask {
