@@ -8,7 +8,7 @@ mod test;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use run::Outcome;
+use run::{Outcome, Profile};
 
 /// Set-up, demo, tests and benchmarks of the Offhook workspace.
 #[derive(Debug, Parser)]
@@ -106,13 +106,13 @@ fn main() -> ExitCode {
 
 fn demo() -> Outcome {
     setup::for_building()?;
-    run::build_programs()?;
-    run::run(&mut run::own_program("offhook-demo", &[]))
+    run::build_programs(Profile::Dev)?;
+    run::run(&mut run::own_program(Profile::Dev, "offhook-demo", &[]))
 }
 
 fn bench(name: Bench, json: bool, count: Option<u32>, filter: Option<String>) -> Outcome {
     setup::for_laboratory()?;
-    run::build_programs()?;
+    run::build_programs(Profile::Measured)?;
     let mut arguments = vec![name.name().to_owned()];
     if json {
         arguments.push("--json".to_owned());
@@ -123,7 +123,7 @@ fn bench(name: Bench, json: bool, count: Option<u32>, filter: Option<String>) ->
     if let Some(filter) = filter {
         arguments.extend(["--filter".to_owned(), filter]);
     }
-    run::run(&mut run::as_root(run::own_program("offhook-bench", &arguments)))
+    run::run(&mut run::as_root(run::own_program(Profile::Measured, "offhook-bench", &arguments)))
 }
 
 #[cfg(test)]

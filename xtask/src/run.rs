@@ -53,16 +53,35 @@ fn describe(command: &Command) -> String {
     words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
 }
 
+/// How programs are built.
+#[derive(Clone, Copy, Debug)]
+pub enum Profile {
+    /// Soon: for the demo, as for tests.
+    Dev,
+    /// Optimised: for benchmarks.
+    Measured,
+}
+
+impl Profile {
+    /// Its name, and that of its folder in the target directory.
+    const fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Dev => ("dev", "debug"),
+            Self::Measured => ("measured", "measured"),
+        }
+    }
+}
+
 /// Builds the programs that demo and benchmarks start.
-pub fn build_programs() -> Outcome {
+pub fn build_programs(profile: Profile) -> Outcome {
     let packages = ["offhook-node", "offhook-bootstrap", "offhook-tests"];
-    let mut command = cargo(&["build", "--locked", "--bins"]);
+    let mut command = cargo(&["build", "--locked", "--bins", "--profile", profile.names().0]);
     run(command.args(packages.iter().flat_map(|package| ["-p", package])))
 }
 
 /// A built program of the `tests` package.
-pub fn own_program(name: &str, arguments: &[String]) -> Command {
-    let mut command = Command::new(target().join("debug").join(name));
+pub fn own_program(profile: Profile, name: &str, arguments: &[String]) -> Command {
+    let mut command = Command::new(target().join(profile.names().1).join(name));
     command.args(arguments).current_dir(root());
     command
 }

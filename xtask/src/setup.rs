@@ -129,7 +129,8 @@ fn install_tool(package: &str, subcommand: &str) -> Outcome {
         return Ok(());
     }
     println!("{package} is missing and will be installed from crates.io");
-    run(&mut cargo(&["install", "--locked", package]))
+    // Built without optimisation, which takes half as long: they mostly wait for others.
+    run(&mut cargo(&["install", "--debug", "--locked", package]))
 }
 
 #[cfg(test)]

@@ -6,8 +6,9 @@
 //! that never leaves the directory, in base64url. This is the scheme of `draft-uberti-behave-turn-rest` with a class.
 //!
 //! A ticket brings a nonce with it (RFC 8489 section 9.2): the time and a MAC of it under the same secret. So its holder needs no
-//! challenge, which would cost him a round trip while it rings. Whoever overhears a request can repeat it for as long as its nonce
-//! is good, but not alter it: he can take the user's place in the quotas, which he could deny him anyway.
+//! challenge, which would cost him a round trip while it rings. Whoever overhears a request that is not inside TLS can repeat it for as
+//! long as its nonce is good, but not alter it: he can take the user's places in the quotas, and send to the peers that the user has
+//! named. What he sends there is nothing to them, for it is not signed; and the places are few, and free again when it is over.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -135,7 +136,7 @@ pub struct RelayTicket {
     pub lifetime_s: u32,
     /// A nonce that the relay takes in the realm [`REALM`] without having challenged.
     #[n(4)]
-    pub nonce: String,
+    pub nonce: Option<String>,
 }
 
 impl RelayTicket {
@@ -147,7 +148,7 @@ impl RelayTicket {
             && self.servers.len() <= MAX_RELAY_SERVERS
             && credential(&self.username)
             && credential(&self.password)
-            && credential(&self.nonce)
+            && self.nonce.as_deref().is_none_or(credential)
     }
 }
 
@@ -267,7 +268,7 @@ impl TicketIssuer {
         let username = format!("{expires}:{}:{}", class.letter(), terminal.to_peer_id());
         let password = self.mac(&username);
         let lifetime_s = u32::try_from(class.lifetime().as_secs()).unwrap_or(u32::MAX);
-        RelayTicket { servers, username, password, lifetime_s, nonce: self.nonce(now) }
+        RelayTicket { servers, username, password, lifetime_s, nonce: Some(self.nonce(now)) }
     }
 
     /// A nonce that is good from `now` on for [`NONCE_LIFETIME`], for any client.
@@ -367,7 +368,7 @@ mod tests {
 
     #[test]
     fn a_nonce_is_its_issuers_and_no_older_than_the_longest_ticket() {
-        let (issuer, nonce) = (TicketIssuer::new([7; 32]), ticket(RelayClass::Guest).nonce);
+        let (issuer, nonce) = (TicketIssuer::new([7; 32]), ticket(RelayClass::Guest).nonce.unwrap());
         assert_eq!(nonce, issuer.nonce(NOW));
         let last = NOW.plus(NONCE_LIFETIME - Duration::from_millis(1));
         assert!(issuer.is_good_nonce(&nonce, NOW) && issuer.is_good_nonce(&nonce, last));

@@ -102,7 +102,7 @@ fn relay_of(
     reached_over: RelayTransport,
 ) -> Relay {
     let RelayTicket { servers, username, password, lifetime_s: _, nonce } = ticket;
-    let (label, nonce, courier) = (directory.to_peer_id(), Some(nonce), true);
+    let (label, courier) = (directory.to_peer_id(), true);
     Relay { label, servers, username, password, nonce, shared, courier, reached_over }
 }
 

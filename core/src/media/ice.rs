@@ -385,7 +385,8 @@ impl Ice {
         let meets = |(local, remote): (SocketAddr, SocketAddr)| {
             self.is_relayed(local) && self.remote_relayed.contains(&remote)
         };
-        let is_relayed = self.chosen < Some(Clue::Answered) && self.fallback.is_some_and(meets);
+        let works = Some(Clue::AnsweredByRelay) <= self.chosen && self.chosen < Some(Clue::Answered);
+        let is_relayed = works && self.fallback.is_some_and(meets);
         self.spare_until = is_relayed.then_some(now + SPARE);
     }
 

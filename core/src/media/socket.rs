@@ -214,7 +214,9 @@ impl MediaSocket {
         inner.heard.1 = Instant::now();
         inner.trial.clear();
         let now = inner.heard.1;
-        inner.carry_over = carry_over_at(&inner.path, now);
+        let due = carry_over_at(&inner.path, now);
+        // What has been waiting for another path does not begin to wait anew.
+        inner.carry_over = due.map(|due| inner.carry_over.map_or(due, |earlier| earlier.min(due)));
         drop(inner);
         self.carry_over(now);
     }

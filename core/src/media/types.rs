@@ -105,8 +105,8 @@ pub struct MediaConfig {
     /// signalling takes 300 ms there and back, checks 200.
     pub direct_patience: Duration,
     /// Between other ends the handshake waits for a path through a relay, if there is one, for this long, at most until the call is answered.
-    /// 300 ms unless there is a reason: the caller has its own address there a round trip or two after it hears the ring, and
-    /// checks take one more. With 800 ms, calls that were answered 700 ms after the ring were heard 40 ms later.
+    /// 500 ms unless there is a reason: the callee has its address there a round trip after it rings, telling it takes another, and checks
+    /// a third.
     pub relay_patience: Duration,
     /// Address to bind instead of all.
     pub bind: Option<IpAddr>,

@@ -224,7 +224,7 @@ mod tests {
             pin: None,
         };
         let servers = servers.iter().map(server).collect();
-        let (username, password, nonce) = ("u".to_owned(), "p".to_owned(), "n".to_owned());
+        let (username, password, nonce) = ("u".to_owned(), "p".to_owned(), None);
         RelayTicket { servers, username, password, lifetime_s, nonce }
     }
 

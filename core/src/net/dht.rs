@@ -31,8 +31,6 @@ pub(super) enum Closest {
     Task(oneshot::Sender<Vec<Holder>>),
     /// A publication for somebody else.
     Spread(Spread),
-    /// Requests that wait for a peer: it is looked for itself.
-    Whereabouts(PeerId),
 }
 
 impl Query {
@@ -40,9 +38,7 @@ impl Query {
     pub(super) fn spreads_for(&self) -> Option<Source> {
         match self {
             Self::Closest { asker: Closest::Spread(spread), .. } => Some(spread.source),
-            Self::Closest { asker: Closest::Task(_) | Closest::Whereabouts(_), .. } | Self::Get { .. } => {
-                None
-            }
+            Self::Closest { asker: Closest::Task(_), .. } | Self::Get { .. } => None,
         }
     }
 }
@@ -74,30 +70,6 @@ impl Driver {
                 let _ = reply.send(closest.to_vec());
             }
             Closest::Spread(spread) => self.spread_to(spread, closest),
-            Closest::Whereabouts(peer) => self.on_whereabouts(peer, closest),
-        }
-    }
-
-    /// Looks for a node. False if there is too much to do.
-    pub(super) fn start_search(&mut self, peer: PeerId, until: Instant) -> bool {
-        if self.queries.len() >= MAX_QUERIES {
-            return false;
-        }
-        self.fill_table();
-        let id = self.swarm.behaviour_mut().kad.get_closest_peers(peer);
-        let query = Query::Closest { asker: Closest::Whereabouts(peer), until: Some(until) };
-        self.queries.insert(id, query);
-        true
-    }
-
-    /// A node is connected, by the search for it or otherwise.
-    pub(super) fn end_search(&mut self, peer: PeerId) {
-        let is_it = |query: &Query| match query {
-            Query::Closest { asker: Closest::Whereabouts(sought), .. } => *sought == peer,
-            Query::Closest { .. } | Query::Get { .. } => false,
-        };
-        if let Some(id) = self.queries.iter().find(|(_, query)| is_it(query)).map(|(id, _)| *id) {
-            self.finish_query(id);
         }
     }
 

@@ -243,7 +243,6 @@ impl Driver {
                 self.warm.connected(&peer_id, Instant::now());
                 self.dirty = true;
                 self.refresh_hold(peer_id);
-                self.end_search(peer_id);
                 self.flush_waiting(peer_id);
                 if inbound {
                     self.on_visit(connection_id, &remote, Instant::now());

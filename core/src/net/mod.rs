@@ -64,7 +64,6 @@ mod tickets;
 mod transport;
 mod warm;
 mod ways;
-mod whereabouts;
 
 pub use addr::AddrError;
 pub(crate) use addr::{Host, Source};

@@ -20,7 +20,6 @@ use super::addr;
 use super::client::RequestError;
 use super::codec::{Request, Response};
 use super::driver::Driver;
-use super::whereabouts::is_worth_it;
 use crate::fair::FairQueue;
 
 /// Requests to one peer without an answer at a time: as many streams as it will grant ([`Standing`], which is usually
@@ -98,7 +97,7 @@ pub(super) struct Requests {
     sent: HashMap<OutboundRequestId, Sent>,
     /// How many of those to each peer.
     open: HashMap<PeerId, usize>,
-    pub(super) waiting: HashMap<PeerId, Waiting>,
+    waiting: HashMap<PeerId, Waiting>,
     waiting_total: usize,
 }
 
@@ -110,16 +109,10 @@ struct Sent {
 }
 
 /// Requests to a peer that is not connected yet, or has enough to do.
-pub(super) struct Waiting {
-    pub(super) addrs: Vec<Multiaddr>,
+struct Waiting {
+    addrs: Vec<Multiaddr>,
     /// Whether these addresses have been dialled, and not just somebody else's attempt been joined.
     dialled: bool,
-    /// When any of them were dialled first.
-    pub(super) dialled_at: Option<Instant>,
-    /// Whether somebody else's directory is asked for something.
-    pub(super) for_directory: bool,
-    /// Whether other addresses have been [looked for](super::whereabouts).
-    pub(super) sought: bool,
     /// By the peer that they are made for; `None` for this node's own.
     queue: FairQueue<Option<PeerId>, Delayed>,
 }
@@ -149,12 +142,8 @@ impl Driver {
         let waiting = self.requests.waiting.entry(to).or_insert_with(|| Waiting {
             addrs: Vec::new(),
             dialled: false,
-            dialled_at: None,
-            for_directory: false,
-            sought: false,
             queue: FairQueue::new(MAX_WAITING_PER_PEER, MAX_WAITING_PER_ASKER),
         });
-        waiting.for_directory |= is_worth_it(&request);
         let out = waiting.queue.push(asker.peer(), Delayed { request, asker, until });
         for addr in addrs {
             if !waiting.addrs.contains(&addr) {
@@ -219,11 +208,7 @@ impl Driver {
     }
 
     /// Dials a peer that requests wait for; or joins the attempt that is being made already.
-    pub(super) fn dial_waiting(&mut self, to: PeerId) {
-        let now = Instant::now();
-        if self.seek_whereabouts(to, now) {
-            return;
-        }
+    fn dial_waiting(&mut self, to: PeerId) {
         let Some(waiting) = self.requests.waiting.get_mut(&to) else { return };
         let options = DialOpts::peer_id(to)
             .condition(PeerCondition::DisconnectedAndNotDialing)
@@ -231,10 +216,7 @@ impl Driver {
             .extend_addresses_through_behaviour()
             .build();
         match self.swarm.dial(options) {
-            Ok(()) => {
-                waiting.dialled = true;
-                waiting.dialled_at.get_or_insert(now);
-            }
+            Ok(()) => waiting.dialled = true,
             Err(DialError::DialPeerConditionFalse(_)) => waiting.dialled = false,
             Err(error) => {
                 debug!(error = addr::dial_error(&error), "cannot dial");
@@ -248,11 +230,7 @@ impl Driver {
         match self.requests.waiting.get(&peer) {
             // That was somebody else's attempt, with other addresses.
             Some(waiting) if !waiting.dialled => self.dial_waiting(peer),
-            Some(_) => {
-                if !self.seek_whereabouts(peer, Instant::now()) {
-                    self.fail_waiting(peer);
-                }
-            }
+            Some(_) => self.fail_waiting(peer),
             None => {}
         }
     }

@@ -105,7 +105,7 @@ impl Driver {
     }
 
     /// See [`NetStatus::reached_over`].
-    pub(super) fn reached_over(&self) -> RelayTransport {
+    fn reached_over(&self) -> RelayTransport {
         let registered = self.links.all.iter().filter(|link| link.registered);
         let peers = registered.filter_map(|link| self.peers.get(link.peer.as_ref()?));
         peers.filter_map(|peer| peer.direct()).map(addr::carrier).min().unwrap_or_default()

@@ -96,11 +96,12 @@ impl Driver {
             Path::Direct { .. } => drop(self.direct_since.get_or_insert_with(Instant::now)),
             Path::Tunnel | Path::Relayed { .. } => self.direct_since = None,
         }
+        let before = self.socket.path();
         self.socket.set_path(path.clone());
         if self.session.is_some() {
             self.emit(MediaEvent::PathChanged(path)).await;
         } else if self.config.role == Role::Caller && self.pinned.is_some() {
-            self.begin_handshake_on(&path);
+            self.begin_handshake_on(&path, &before);
         }
     }
 }

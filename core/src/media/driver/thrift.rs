@@ -88,12 +88,15 @@ impl Driver {
         waits
     }
 
-    /// A path has been found before the keys are agreed. A handshake through the tunnel, or on a path that has gone, may be waiting
-    /// for a lost packet; a new one is faster there.
-    pub(super) fn begin_handshake_on(&mut self, path: &Path) {
-        let is_under_way = !self.handshakes.is_empty() && matches!(path, Path::Relayed { .. });
-        self.thrift.handshake = is_under_way.then(|| Instant::now() + UNDER_WAY);
-        if !is_under_way {
+    /// A path has been found before the keys are agreed. A handshake on the one `before` may be waiting for a lost packet; a new one
+    /// is faster here. Through a relay it is no faster than through the tunnel, so one that goes there may come to its end.
+    pub(super) fn begin_handshake_on(&mut self, path: &Path, before: &Path) {
+        let as_fast = matches!((path, before), (Path::Relayed { .. }, Path::Tunnel));
+        let is_under_way = as_fast && !self.handshakes.is_empty();
+        if is_under_way {
+            self.thrift.handshake.get_or_insert(Instant::now() + UNDER_WAY);
+        } else {
+            self.thrift.handshake = None;
             self.begin_handshake();
         }
     }

@@ -53,7 +53,7 @@ impl Ice {
         if let Some(gone) = gone {
             self.agent.invalidate_candidate(&gone);
             if self.chosen_local == Some(address) {
-                (self.chosen, self.chosen_local) = (None, None);
+                (self.chosen, self.chosen_local, self.spare_until) = (None, None, None);
                 self.search();
             }
             self.handle_timeout(now);

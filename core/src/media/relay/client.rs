@@ -23,6 +23,8 @@ pub(super) const MAX_PEERS: usize = 40;
 const REFUSED: Duration = Duration::from_secs(10);
 /// First retransmission over UDP; RFC 8489 section 6.2.1 starts at 500 ms, which delays a call by so much.
 const INITIAL_RTO: Duration = Duration::from_millis(150);
+/// What the machine leaves between two requests.
+const PACE: Duration = Duration::from_millis(50);
 const MAX_RTO: Duration = Duration::from_millis(1_200);
 const MAX_REQUESTS: u32 = 7;
 /// How long an answer over TCP may take.
@@ -88,7 +90,9 @@ impl Client {
         config.add_address_family(AddressFamily::IPV6);
         let turn = match server.transport {
             RelayTransport::Udp => {
-                config.set_request_retransmits(INITIAL_RTO, MAX_RTO, MAX_REQUESTS, MAX_RTO);
+                // Its clock is put forward by as much, see below.
+                let initial = if nonce.is_some() { INITIAL_RTO + PACE } else { INITIAL_RTO };
+                config.set_request_retransmits(initial, MAX_RTO, MAX_REQUESTS, MAX_RTO);
                 TurnClient::from(TurnClientUdp::allocate(local, server.addr, config))
             }
             RelayTransport::Tcp | RelayTransport::Tls => {
@@ -126,7 +130,7 @@ impl Client {
             let _ = self.receive(&challenge, now);
             self.heard = now;
             // The machine keeps requests apart, but the first one was never sent: its clock goes on at once.
-            let pause = self.due.saturating_duration_since(now);
+            let pause = self.due.saturating_duration_since(now).min(PACE);
             self.epoch = self.epoch.checked_sub(pause).unwrap_or(self.epoch);
             self.advance(now);
         }
@@ -296,7 +300,12 @@ impl Client {
                 }
             }
             TurnEvent::PermissionCreated(_, ip) => self.open(|peer| peer.ip() == ip, now),
-            TurnEvent::ChannelCreated(_, address) => self.open(|peer| *peer == address, now),
+            // While a permission is asked for by itself a channel does not bring one.
+            TurnEvent::ChannelCreated(_, address) => {
+                if self.turn.have_permission(TransportType::Udp, address.ip()) {
+                    self.open(|peer| *peer == address, now);
+                }
+            }
             TurnEvent::PermissionCreateFailed(_, ip) => self.refuse(|peer| peer.ip() == ip, now),
             // Without a channel data take a longer form.
             TurnEvent::ChannelCreateFailed(_, address)

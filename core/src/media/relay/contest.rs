@@ -17,7 +17,7 @@ use super::client::{Client, Credentials, NotOurs, PeerData};
 use super::{Delivery, Here, Output, RelayEvent, Relayed, Route, StreamId, Wire};
 use crate::media::types::Relay;
 
-/// Head start of a server before the next: with a round trip of 50 ms the two that an address takes fit in.
+/// Head start of a server before the next: with a round trip of 50 ms the two that an address takes without a ticket's nonce fit in.
 const HEAD_START: Duration = Duration::from_millis(150);
 /// How long a server may take, everything included.
 const PATIENCE: Duration = Duration::from_secs(6);

@@ -8,7 +8,7 @@ use super::{MediaSocket, is_short, transmit_of};
 use crate::media::types::Path;
 
 /// How long what went through the tunnel may stay unanswered before it goes through a relay as well. Both ways take as long, and
-/// the tunnel does not lose packets; each byte of a relay's passes a directory twice. A direct path is faster, and costs nobody.
+/// the tunnel seldom loses a packet; each byte of a relay's passes a directory twice. A direct path is faster, and costs nobody.
 const ANSWERED: Duration = Duration::from_millis(150);
 
 /// When what was sent through the tunnel should go on a path that has just been found.

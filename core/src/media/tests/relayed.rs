@@ -48,7 +48,7 @@ fn relay_at(addr: SocketAddr, transport: RelayTransport, n: u8) -> Relay {
         servers: ticket.servers,
         username: ticket.username,
         password: ticket.password,
-        nonce: Some(ticket.nonce),
+        nonce: ticket.nonce,
         shared: true,
         courier: true,
         reached_over: RelayTransport::Udp,
