@@ -8,7 +8,7 @@
 //! A ticket brings a nonce with it (RFC 8489 section 9.2): the time and a MAC of it under the same secret. So its holder needs no
 //! challenge, which would cost him a round trip while it rings. Whoever overhears a request that is not inside TLS can repeat it for as
 //! long as its nonce is good, but not alter it: he can take the user's places in the quotas, and send to the peers that the user has
-//! named. What he sends there is nothing to them, for it is not signed; and the places are few, and free again when it is over.
+//! named. He has none of the call's keys, so they take nothing of it; and the places are few.
 
 use std::fmt;
 use std::net::SocketAddr;

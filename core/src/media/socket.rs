@@ -41,6 +41,7 @@ use super::courier::is_couriers;
 use super::relay::{Datagram, Delivery};
 use super::types::Path;
 use flight::Flight;
+pub(super) use handshake::UNDER_WAY;
 use handshake::carry_over_at;
 use relayed::Outlets;
 

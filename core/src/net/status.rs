@@ -27,7 +27,8 @@ pub struct NetStatus {
     pub stun_servers: Vec<SocketAddr>,
     /// Entry points and kept directories.
     pub links: Vec<LinkStatus>,
-    /// What carries the connections with those directories, the best where they differ; UDP as long as there are none.
+    /// What carries the connections with the directories this terminal is registered with, the best where they differ; UDP as long
+    /// as there are none.
     pub reached_over: RelayTransport,
     /// Peers connected.
     pub peers: usize,

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use offhook_proto::signalling::MAX_TUNNEL_DATAGRAMS;
 
 use super::Driver;
+use crate::media::socket::UNDER_WAY;
 use crate::media::types::{MediaEvent, Path, Role};
 
 /// QUIC says what it has to say at once; what it says within this time goes into one message.
@@ -18,10 +19,6 @@ const TURN: Duration = Duration::from_millis(2);
 /// Relays answer one after another within this time; their addresses go into one message, since each costs the directories on
 /// its way two kilobytes.
 const TOGETHER: Duration = Duration::from_millis(15);
-
-/// A path through a relay has been found while a handshake goes through the tunnel: how long that has to come to its end before
-/// another one begins on the path.
-const UNDER_WAY: Duration = Duration::from_millis(150);
 
 /// What waits, and until when.
 #[derive(Debug, Default)]

@@ -7,15 +7,16 @@ use quinn::AsyncUdpSocket;
 use super::{MediaSocket, is_short, transmit_of};
 use crate::media::types::Path;
 
-/// How long what went through the tunnel may stay unanswered before it goes through a relay as well. Both ways take as long, and
-/// the tunnel seldom loses a packet; each byte of a relay's passes a directory twice. A direct path is faster, and costs nobody.
-const ANSWERED: Duration = Duration::from_millis(150);
+/// How long what goes through the tunnel may stay unanswered, and a handshake there unfinished, before a path through a relay that has
+/// been found meanwhile is used as well. Both ways take as long, and the tunnel seldom loses a packet; each byte of a relay's passes a
+/// directory twice. A direct path is faster, and costs nobody.
+pub(in crate::media) const UNDER_WAY: Duration = Duration::from_millis(150);
 
 /// When what was sent through the tunnel should go on a path that has just been found.
 pub(super) fn carry_over_at(path: &Path, now: Instant) -> Option<Instant> {
     match path {
         Path::Tunnel => None,
-        Path::Relayed { .. } => Some(now + ANSWERED),
+        Path::Relayed { .. } => Some(now + UNDER_WAY),
         Path::Direct { .. } => Some(now),
     }
 }
