@@ -121,14 +121,20 @@ impl Legs {
         self.legs.get(leg).and_then(|l| l.exporter)
     }
 
+    /// Whether the packet's message, which is sent now, was sent before.
+    pub fn is_repetition(&mut self, leg: LegId, packet: &Packet) -> bool {
+        let known = self.entry(leg);
+        let again = packet.seq != 0 && packet.seq <= known.sent;
+        known.sent = known.sent.max(packet.seq);
+        again
+    }
+
     /// Send a sealed packet on the leg's own connection, if it is up on a path of its own. Answers whether
     /// that suffices: repetitions, what is urgent, and all while nothing is heard of the other end are to go by signalling as
     /// well. After a move, and while nothing is heard, the couriers get it too; and what has to be repeated while there is no
     /// such connection, since where packets get lost the directories' connections carry little, and each waits for all before it.
-    pub fn send_on_connection(&mut self, leg: &LegId, packet: &Packet, blob: &[u8]) -> bool {
+    pub fn send_on_connection(&mut self, leg: &LegId, packet: &Packet, blob: &[u8], again: bool) -> bool {
         let Some(known) = self.legs.get_mut(leg) else { return false };
-        let again = packet.seq != 0 && packet.seq <= known.sent;
-        known.sent = known.sent.max(packet.seq);
         let Some(media) = &known.media else { return false };
         if !known.connected || known.path.is_none() || !media.has_control() {
             // Of somebody who was never heard there is nothing to be hoped by courier either.

@@ -88,7 +88,8 @@ impl Engine {
                 return;
             }
         };
-        let on_connection = self.legs.send_on_connection(&leg, &packet, &blob);
+        let again = self.legs.is_repetition(leg, &packet);
+        let on_connection = self.legs.send_on_connection(&leg, &packet, &blob, again);
         tracing::debug!(
             kind = packet.kind(),
             seq = packet.seq,
@@ -105,6 +106,7 @@ impl Engine {
             addrs: peer.routes.clone(),
             via: self.legs.via(&leg),
             reach: self.legs.reach(&leg),
+            again,
         };
         let (net, internal, peer) = (self.net.clone(), self.internal.clone(), peer.clone());
         let farewell = packet.message.as_ref().is_some_and(|m| m.is_final());

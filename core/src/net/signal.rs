@@ -4,6 +4,9 @@
 //! is short if both have to connect first, since a record may name many nodes that are long gone: a connection to the terminal
 //! itself; a connected directory of its own; another of its directories, or its own address, connecting first; its directory
 //! by way of ours. The callee drops what comes twice.
+//!
+//! A node that says it has delivered a packet may have thrown it away. Only the terminal's own acknowledgement, which is sealed,
+//! says that it has come: a packet that has to be sent again takes several ways, and the one that was good comes last from then on.
 
 use std::collections::HashMap;
 use std::collections::VecDeque;
@@ -44,6 +47,9 @@ const GIVE_UP: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_millis(250);
 const TIMES_AGAIN: usize = 2;
 
+/// A packet that is sent again has been delivered when so many nodes say so, or all that can be reached.
+const DELIVERIES_AGAIN: usize = 3;
+
 /// Ways that worked, remembered for terminals written to lately.
 const MAX_REMEMBERED: usize = 256;
 const REMEMBERED_FOR: Duration = Duration::from_secs(300);
@@ -70,6 +76,8 @@ pub struct SignalTarget {
     pub via: Option<TerminalId>,
     /// Whom this node may connect to for it.
     pub reach: Reach,
+    /// Whether the terminal has not acknowledged the packet although it was sent before.
+    pub again: bool,
 }
 
 /// Why a packet was not delivered.
@@ -100,6 +108,13 @@ struct Way {
     hop: Hop,
 }
 
+impl Way {
+    /// Whether it leads through the same node in the same manner.
+    fn is(&self, other: &Self) -> bool {
+        self.node == other.node && self.hop == other.hop
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Hop {
     Straight,
@@ -120,6 +135,8 @@ struct Good {
     /// How long the acknowledgement took.
     took: Duration,
     at: Instant,
+    /// What was sent this way had to be sent again.
+    doubted: bool,
 }
 
 impl GoodWays {
@@ -129,9 +146,20 @@ impl GoodWays {
         ways.get(terminal).filter(fresh).cloned()
     }
 
+    /// What was sent to the terminal the way that was good has not come, or was not acknowledged.
+    fn doubt(&self, terminal: &TerminalId) {
+        let mut ways = self.ways.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(good) = ways.get_mut(terminal) {
+            good.doubted = true;
+        }
+    }
+
     fn set(&self, terminal: TerminalId, good: Option<Good>) {
         let mut ways = self.ways.lock().unwrap_or_else(PoisonError::into_inner);
         match good {
+            // It says so again: that is no better than the last time.
+            Some(good)
+                if ways.get(&terminal).is_some_and(|known| known.doubted && known.way.is(&good.way)) => {}
             Some(good) => {
                 if ways.len() >= MAX_REMEMBERED {
                     let now = good.at;
@@ -148,7 +176,7 @@ impl GoodWays {
     }
 }
 
-/// Delivers a packet; returns when the terminal has acknowledged it.
+/// Delivers a packet; returns when a node says that it has brought it to the terminal.
 pub(super) async fn signal(
     client: &Client,
     good: &GoodWays,
@@ -158,10 +186,14 @@ pub(super) async fn signal(
     if blob.len() > MAX_BLOB_BYTES {
         return Err(SignalError::TooLong(blob.len()));
     }
+    if target.again {
+        good.doubt(&target.terminal);
+    }
+    let until = tokio::time::Instant::now() + GIVE_UP;
     let delivery = async {
         for _ in 0..=TIMES_AGAIN {
             let (ways, head_start) = best_ways(client, good, &target).await;
-            match race(client, target.terminal, ways, head_start, &blob).await {
+            match race(client, &target, (ways, head_start), &blob, until).await {
                 Ok(good) => return Ok(good),
                 Err(Miss::Broken) => tokio::time::sleep(AGAIN).await,
                 Err(Miss::NotThere) => return Err(SignalError::NotReachable),
@@ -171,7 +203,7 @@ pub(super) async fn signal(
         }
         Err(SignalError::NotReachable)
     };
-    let outcome = tokio::time::timeout(GIVE_UP, delivery).await.unwrap_or(Err(SignalError::NotReachable));
+    let outcome = tokio::time::timeout_at(until, delivery).await.unwrap_or(Err(SignalError::NotReachable));
     match outcome {
         Ok(known) => {
             // Answers come back over the connection to that node.
@@ -197,15 +229,20 @@ enum Miss {
     Stopped,
 }
 
-/// The ways to a target, the one that was good the last time first, and the head start of the first.
+/// The ways to a target, the one that was good the last time first (or last, if it is doubted), and the head start of the first.
 async fn best_ways(client: &Client, good: &GoodWays, target: &SignalTarget) -> (VecDeque<Way>, Duration) {
     let mut ways = ways(client, target).await;
     let mut head_start = HEAD_START;
-    if let Some(Good { way, took, .. }) = good.get(&target.terminal, Instant::now())
-        && let Some(index) = ways.iter().position(|known| known.node == way.node && known.hop == way.hop)
+    if let Some(Good { way, took, doubted, .. }) = good.get(&target.terminal, Instant::now())
+        && let Some(index) = ways.iter().position(|known| known.is(&way))
     {
-        ways.swap(0, index);
-        head_start = head_start_of(took);
+        if doubted {
+            let last = ways.remove(index);
+            ways.push(last);
+        } else {
+            ways.swap(0, index);
+            head_start = head_start_of(took);
+        }
     }
     ways.truncate(MAX_WAYS);
     (ways.into(), head_start)
@@ -215,16 +252,18 @@ fn head_start_of(took: Duration) -> Duration {
     (took * 3 / 2).clamp(HEAD_START, MAX_HEAD_START)
 }
 
-/// Tries the ways one after another, each with a head start; the first delivery wins.
+/// Tries the ways one after another, each with a head start; the first delivery wins. What is sent again has to be delivered
+/// several times, as far as that is possible until then.
 async fn race(
     client: &Client,
-    to: TerminalId,
-    mut ways: VecDeque<Way>,
-    first: Duration,
+    target: &SignalTarget,
+    (mut ways, first): (VecDeque<Way>, Duration),
     blob: &[u8],
+    until: tokio::time::Instant,
 ) -> Result<Good, Miss> {
     let mut running = FuturesUnordered::new();
     let mut worst = Miss::NotThere;
+    let (mut delivered, mut missing) = (None, if target.again { DELIVERIES_AGAIN } else { 1 });
     let (mut pause, mut next_pause) = (first, first);
     loop {
         if let Some(way) = ways.pop_front() {
@@ -232,9 +271,9 @@ async fn race(
             let alike = !way.addrs.is_empty() && ways.front().is_some_and(|next| !next.addrs.is_empty());
             pause = if alike { CONNECTING_HEAD_START } else { next_pause };
             next_pause = HEAD_START;
-            running.push(try_way(client, to, way, blob.to_vec()));
+            running.push(try_way(client, target.terminal, way, blob.to_vec()));
         } else if running.is_empty() {
-            return Err(worst);
+            return delivered.ok_or(worst);
         }
         let head_start = async {
             if ways.is_empty() {
@@ -244,11 +283,18 @@ async fn race(
         };
         tokio::select! {
             Some(result) = running.next() => match result {
-                Ok(good) => return Ok(good),
+                Ok(good) => {
+                    missing -= 1;
+                    let first = delivered.get_or_insert(good);
+                    if missing == 0 {
+                        return Ok(first.clone());
+                    }
+                }
                 Err(Miss::Stopped) => return Err(Miss::Stopped),
                 Err(miss @ (Miss::NotThere | Miss::Broken | Miss::Busy)) => worst = worst.max(miss),
             },
             () = head_start => {}
+            () = tokio::time::sleep_until(until), if delivered.is_some() => return delivered.ok_or(worst),
         }
     }
 }
@@ -261,7 +307,9 @@ async fn try_way(client: &Client, to: TerminalId, way: Way, blob: Vec<u8>) -> Re
         Hop::Next(next) => Request::Forward { to, blob, next: Some(next.clone()), origin: None },
     };
     match client.request(way.node, way.addrs.clone(), request, GIVE_UP).await {
-        Ok(Response::Delivered) => Ok(Good { way, took: start.elapsed(), at: Instant::now() }),
+        Ok(Response::Delivered) => {
+            Ok(Good { way, took: start.elapsed(), at: Instant::now(), doubted: false })
+        }
         Ok(Response::Busy) | Err(RequestError::Busy) => Err(Miss::Busy),
         Ok(
             Response::Welcome { .. }
@@ -329,7 +377,14 @@ async fn ways(client: &Client, target: &SignalTarget) -> Vec<Way> {
             add(peer, vec![addr.clone()], Hop::Straight);
         }
     }
-    for (relay, addr) in relays.iter().filter(|(relay, _)| !connected(relay)).take(2) {
+    let mut elsewhere: Vec<&(PeerId, Multiaddr)> = Vec::new();
+    for next in relays.iter().filter(|(relay, _)| !connected(relay)) {
+        // It may be named under several addresses; which of them is of use to a directory, it knows better.
+        if elsewhere.iter().all(|(relay, _)| *relay != next.0) {
+            elsewhere.push(next);
+        }
+    }
+    for (relay, addr) in elsewhere.into_iter().take(2) {
         for own in neighbours.directories.iter().filter(|own| own.peer != *relay).take(2) {
             add(own.peer, Vec::new(), Hop::Next(addr.to_string()));
         }

@@ -152,6 +152,7 @@ async fn terminals_that_know_one_way_in_register_and_signal() {
             addrs,
             via: None,
             reach: offhook::net::Reach::Discreet,
+            again: false,
         };
         bob_node.net.signal(target, b"hello".to_vec()).await.unwrap();
         assert_eq!(alice_node.packet().await.blob, b"hello");

@@ -393,6 +393,7 @@ async fn second_hand_packets_count_against_whoever_hands_them_over() {
                 addrs: vec![format!("{}/p2p-circuit", entry[0]).parse().unwrap()],
                 via: None,
                 reach: Reach::Open,
+                again: false,
             };
             bob_node.net.signal(to_alice, b"a proper call".to_vec()).await.unwrap();
             if let Ok(flood) = came.try_recv() {
@@ -419,6 +420,7 @@ async fn nobody_redirects_another_terminals_answers() {
         addrs,
         via,
         reach: Reach::Discreet,
+        again: false,
     };
     let to_alice = target(&alice, alice_node.net.addresses(), None);
     let mut swarm = hostile(151, "/offhook/signal/1", false);

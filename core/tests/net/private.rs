@@ -35,7 +35,7 @@ fn target(node: &str, n: u8) -> SignalTarget {
     let relay = Party::with_terminal(0, n).terminal.public().to_peer_id();
     let addr = format!("{node}/p2p/{relay}/p2p-circuit").parse().unwrap();
     let terminal = Party::new(5).terminal.public();
-    SignalTarget { terminal, addrs: vec![addr], via: None, reach: Reach::Open }
+    SignalTarget { terminal, addrs: vec![addr], via: None, reach: Reach::Open, again: false }
 }
 
 /// A name server in which every name is this host.

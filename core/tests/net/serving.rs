@@ -73,7 +73,7 @@ async fn a_terminal_that_strangers_reach_serves_and_the_network_goes_on_without_
     assert_eq!(alice_node.find(bob.key()).await.sets.len(), 1);
     let terminal = bob.terminal.public();
     let addrs = bob_node.net.addresses();
-    let target = SignalTarget { terminal, addrs, via: None, reach: Reach::Discreet };
+    let target = SignalTarget { terminal, addrs, via: None, reach: Reach::Discreet, again: false };
     alice_node.net.signal(target, vec![7; 100]).await.expect("a packet that is passed on");
     assert_eq!(bob_node.packet().await.blob, [7; 100]);
     // Nobody is left who could prove the same of them.

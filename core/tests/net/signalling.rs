@@ -16,6 +16,7 @@ pub fn target_of(set: &CheckedSet) -> SignalTarget {
         addrs: terminal.record().addrs.clone(),
         via: None,
         reach: Reach::Open,
+        again: false,
     }
 }
 
@@ -38,6 +39,7 @@ async fn a_directory_passes_a_packet_on_and_the_answer_back() {
         addrs: Vec::new(),
         via: Some(packet.via),
         reach: Reach::Discreet,
+        again: false,
     };
     alice_node.net.signal(back, b"ringing".to_vec()).await.unwrap();
     assert_eq!(bob_node.packet().await.blob, b"ringing");
@@ -50,8 +52,13 @@ async fn different_directories_whoever_connects() {
     let mut alice_node = online(&alice, &[first.addr().await]).await;
     let mut bob_node = online(&bob, &[second.addr().await]).await;
     let addrs = alice_node.net.addresses();
-    let to_alice =
-        |reach| SignalTarget { terminal: alice.terminal.public(), addrs: addrs.clone(), via: None, reach };
+    let to_alice = |reach| SignalTarget {
+        terminal: alice.terminal.public(),
+        addrs: addrs.clone(),
+        via: None,
+        reach,
+        again: false,
+    };
     // Bob connects to Alice's directory himself; the answer comes back over that connection.
     bob_node.net.signal(to_alice(Reach::Open), b"1".to_vec()).await.unwrap();
     let packet = alice_node.packet().await;
@@ -61,6 +68,7 @@ async fn different_directories_whoever_connects() {
         addrs: Vec::new(),
         via: Some(via),
         reach: Reach::Discreet,
+        again: false,
     };
     alice_node.net.signal(to_bob(packet.via), b"2".to_vec()).await.unwrap();
     let packet = bob_node.packet().await;
@@ -79,6 +87,7 @@ async fn a_discreet_packet_goes_by_way_of_the_own_directory() {
         addrs: alice_node.net.addresses(),
         via: None,
         reach: Reach::Discreet,
+        again: false,
     };
     bob_node.net.signal(to_alice, b"1".to_vec()).await.unwrap();
     let packet = alice_node.packet().await;
@@ -91,6 +100,7 @@ async fn a_discreet_packet_goes_by_way_of_the_own_directory() {
         addrs: Vec::new(),
         via: Some(packet.via),
         reach: Reach::Discreet,
+        again: false,
     };
     alice_node.net.signal(to_bob, b"2".to_vec()).await.unwrap();
     let packet = bob_node.packet().await;
@@ -107,6 +117,7 @@ async fn straight_to_a_terminal_with_an_address_of_its_own() {
         addrs: server.net.addresses(),
         via: None,
         reach: Reach::Open,
+        again: false,
     };
     server.addr().await;
     let target = SignalTarget { addrs: server.net.addresses(), ..target };
@@ -114,8 +125,13 @@ async fn straight_to_a_terminal_with_an_address_of_its_own() {
     let packet = server.packet().await;
     assert_eq!((packet.from, packet.via), (bob.terminal.public(), bob.terminal.public()));
     // Nobody connects to a stranger's address to answer.
-    let back =
-        SignalTarget { terminal: packet.from, addrs: vec![], via: Some(packet.via), reach: Reach::Discreet };
+    let back = SignalTarget {
+        terminal: packet.from,
+        addrs: vec![],
+        via: Some(packet.via),
+        reach: Reach::Discreet,
+        again: false,
+    };
     server.net.signal(back, b"answer".to_vec()).await.unwrap();
     assert_eq!(bob_node.packet().await.blob, b"answer");
     let stranger = terminal(&Party::new(2), &[]).await;
@@ -135,6 +151,7 @@ async fn nobody_there_and_too_long() {
         addrs: vec![format!("{}/p2p-circuit", entry[0]).parse().unwrap()],
         via: None,
         reach: Reach::Open,
+        again: false,
     };
     let started = std::time::Instant::now();
     assert_eq!(node.net.signal(absent.clone(), b"x".to_vec()).await, Err(SignalError::NotReachable));
@@ -156,6 +173,7 @@ async fn a_flood_is_bounded_and_others_still_get_through() {
         addrs: alice_node.net.addresses(),
         via: None,
         reach: Reach::Open,
+        again: false,
     };
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..3_000 {
@@ -216,7 +234,7 @@ async fn a_packet_arrives_though_fifteen_addresses_lead_nowhere() {
         addr.parse().unwrap()
     });
     let addrs: Vec<_> = nowhere.chain(alice_node.net.addresses().into_iter().take(1)).collect();
-    let target = SignalTarget { terminal: alice_id, addrs, via: None, reach: Reach::Open };
+    let target = SignalTarget { terminal: alice_id, addrs, via: None, reach: Reach::Open, again: false };
     bob_node.net.signal(target, b"invite".to_vec()).await.unwrap();
     assert_eq!(alice_node.packet().await.blob, b"invite");
 }

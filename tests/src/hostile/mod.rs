@@ -24,6 +24,7 @@
 //! | | `nodes_that_lie_in_wait_at_a_number_never_see_its_terminals` | DHT servers made to be closest to two numbers: nor do they, while these publish, are looked up and call each other |
 //! | | `nobody_rings_under_a_number_of_somebody_elses_directory` | chosen numbers of a made-up directory are refused |
 //! | `publishing` | `a_call_waits_for_no_publication` | nobody answers what is published: calls ring all the same |
+//! | | `a_directory_that_swallows_what_it_should_deliver_stops_no_call` | the callee's directory says it has delivered what it throws away: it rings, by another |
 //! | `media` | `spoofed_packets_move_no_call` | forged UDP in anybody's name, checks with overheard user names among it, changes no path and is never answered |
 //! | `crash` | `acknowledged_records_survive_kill_9` | a directory killed at any moment still serves what it acknowledged |
 

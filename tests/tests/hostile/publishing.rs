@@ -1,4 +1,4 @@
-//! Calls of a terminal that can't publish its number.
+//! Calls of a terminal that can't publish its number, and to one whose directory lies.
 
 use std::sync::Arc;
 
@@ -64,5 +64,29 @@ fn a_call_waits_for_no_publication() -> Outcome {
     let said = ada.process.transcript();
     assert!(!said.contains(r#""event":"online""#), "it was published: this shows nothing\n{said}");
     println!("rang after {} ms, while a publication waited", (rang - dialled) / 1_000_000);
+    Ok(())
+}
+
+/// Its directory says of every packet that it has brought it, and brings none. It is asked before the honest one.
+#[test]
+fn a_directory_that_swallows_what_it_should_deliver_stops_no_call() -> Outcome {
+    let honest = Directory::start(None, DirectoryPlan::default())?;
+    let gang = Gang::new(None)?;
+    // Its own answers to packets are that they were delivered.
+    let liar = gang.node_of(&[213; 32], None)?;
+    let [ada, bob] = Account::create_all(["ada", "bob"])?;
+    let entry = vec![liar.addresses[0].clone(), honest.address()];
+    let plan = || TerminalPlan { entry: entry.clone(), ..TerminalPlan::default() };
+    let mut bob = Terminal::online(bob, None, plan())?;
+    let mut ada = Terminal::online(ada, None, plan())?;
+    let (dialled, rang) = ring(&mut ada, &mut bob)?;
+    let swallowed = liar.evidence.wait(STEP, |seen| {
+        seen.payloads
+            .iter()
+            .any(|request| matches!(wire::request(request), Some(Request::Forward { .. })))
+            .then_some(())
+    });
+    swallowed.ok_or("nothing was entrusted to the liar: this shows nothing")?;
+    println!("rang after {} ms", (rang - dialled) / 1_000_000);
     Ok(())
 }
