@@ -5,8 +5,6 @@
 //! has dialled somebody there, asks for a guest's. A callee never turns to a relay that a caller names, who could else see
 //! its address.
 
-use std::collections::BTreeSet;
-
 use offhook_proto::call::{LegId, Role};
 use offhook_proto::identity::TerminalId;
 use offhook_proto::number::{NodeAddr, Number};
@@ -55,8 +53,8 @@ impl Engine {
         let (Role::Caller, false, Some(claim)) = (role, has_ticket, self.guest_claim()) else { return };
         let (net, internal) = (self.net.clone(), self.internal.clone());
         self.jobs.spawn(async move {
-            for (directory, addr) in theirs.into_iter().take(MAX_ASKED) {
-                match net.relay_ticket(addr, claim.clone()).await {
+            for (directory, addrs) in theirs.into_iter().take(MAX_ASKED) {
+                match net.relay_ticket(&addrs, claim.clone()).await {
                     Ok(ticket) => {
                         let relay = relay_of(&directory, ticket, true, net.reached_over());
                         let _ = internal.send(Internal::Relay(leg, relay)).await;
@@ -68,13 +66,20 @@ impl Engine {
         });
     }
 
-    /// The directories through which the other terminal of a leg is reached, each once, in its own order.
-    fn directories_of(&self, leg: &LegId) -> Vec<(TerminalId, NodeAddr)> {
+    /// The directories through which the other terminal of a leg is reached, each once with all its addresses, in its own
+    /// order.
+    fn directories_of(&self, leg: &LegId) -> Vec<(TerminalId, Vec<NodeAddr>)> {
         let Some(peer) = self.calls.peer_of(leg) else { return Vec::new() };
-        let mut seen = BTreeSet::new();
         let relays = peer.routes.iter().filter_map(NodeAddr::relay);
         let named = relays.filter_map(|addr| Some((TerminalId::from_peer_id(addr.peer_id()?).ok()?, addr)));
-        named.filter(|(node, _)| seen.insert(*node)).collect()
+        let mut directories: Vec<(TerminalId, Vec<NodeAddr>)> = Vec::new();
+        for (node, addr) in named {
+            match directories.iter_mut().find(|(known, _)| *known == node) {
+                Some((_, addrs)) => addrs.push(addr),
+                None => directories.push((node, vec![addr])),
+            }
+        }
+        directories
     }
 
     /// What shows that this terminal has a plain number. Nobody gives guests' tickets for chosen ones.
@@ -91,7 +96,7 @@ impl Engine {
     }
 }
 
-fn is_among(directories: &[(TerminalId, NodeAddr)], directory: &TerminalId) -> bool {
+fn is_among(directories: &[(TerminalId, Vec<NodeAddr>)], directory: &TerminalId) -> bool {
     directories.iter().any(|(node, _)| node == directory)
 }
 

@@ -128,6 +128,58 @@ pub(super) fn carrier(addr: &Multiaddr) -> RelayTransport {
     }
 }
 
+/// Addresses of one node that are told to others.
+const MAX_OF_ONE: usize = 4;
+
+/// What an address takes to be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Needs {
+    /// The version of IP; `None` where only a name says.
+    ip: Option<u8>,
+    udp: bool,
+}
+
+impl Needs {
+    pub(super) fn of(addr: &Multiaddr) -> Self {
+        let ip = match addr.iter().next() {
+            Some(Protocol::Ip4(_) | Protocol::Dns4(_)) => Some(4),
+            Some(Protocol::Ip6(_) | Protocol::Dns6(_)) => Some(6),
+            Some(_) | None => None,
+        };
+        Self { ip, udp: is_quic(addr) }
+    }
+}
+
+/// `base` and, of the addresses that a node has told, one for each kind of network from which `base` is of no use: another
+/// version of IP, UDP blocked. Behind the strictest routers only port 443 is reached, so that is preferred to other TCP ports.
+pub(super) fn for_every_network(base: Multiaddr, told: &[Multiaddr]) -> Vec<Multiaddr> {
+    let on_443 = |addr: &Multiaddr| {
+        socket_of(addr).is_some_and(|socket| socket.port() == 443) && carrier(addr) == RelayTransport::Tcp
+    };
+    let mut others: Vec<_> = told.iter().filter(|addr| !is_dnsaddr(addr)).collect();
+    others.sort_by_key(|addr| (!is_quic(addr), !on_443(addr)));
+    let mut addrs = vec![base];
+    for other in others {
+        if addrs.iter().all(|addr| Needs::of(addr) != Needs::of(other)) {
+            addrs.push(other.clone());
+        }
+    }
+    addrs.truncate(MAX_OF_ONE);
+    addrs
+}
+
+/// Those addresses of a node that are likely to be of use where connections that need `known` work. The others are tried first by
+/// libp2p, IPv6 before IPv4 and UDP before TCP, a quarter of a second for each; they are left out where anything else remains.
+pub(super) fn likely(addrs: Vec<Multiaddr>, known: &[Needs]) -> Vec<Multiaddr> {
+    let udp = known.iter().any(|known| known.udp);
+    let fits = |addr: &Multiaddr| {
+        let needs = Needs::of(addr);
+        let version = needs.ip.is_none() || known.iter().any(|known| known.ip == needs.ip);
+        version && (udp || !needs.udp)
+    };
+    if addrs.iter().any(fits) { addrs.into_iter().filter(fits).collect() } else { addrs }
+}
+
 /// Whether the address is of use on this host only.
 pub(super) fn is_loopback(addr: &Multiaddr) -> bool {
     ip_of(addr).is_some_and(|ip| ip.is_loopback())
@@ -351,6 +403,45 @@ mod tests {
         assert_eq!(usable(vec![lo.clone(), lan.clone()], true), std::slice::from_ref(&lan));
         assert_eq!(usable(vec![lo.clone()], true), std::slice::from_ref(&lo));
         assert_eq!(usable(vec![lo, lan], false), []);
+    }
+
+    #[test]
+    fn a_directory_is_published_once_for_every_kind_of_network() {
+        let told = [
+            "/ip4/8.8.8.8/tcp/4001",
+            "/ip4/8.8.8.8/udp/4001/quic-v1",
+            "/ip6/2001:4860::8/tcp/4001",
+            "/ip6/2001:4860::8/udp/4001/quic-v1",
+            "/ip4/8.8.8.8/tcp/443/tls/ws",
+            "/ip4/8.8.8.8/tcp/443",
+            "/dnsaddr/example.org",
+        ];
+        let told = told.map(addr);
+        let all = for_every_network(told[1].clone(), &told);
+        assert_eq!(all, [told[1].clone(), told[3].clone(), told[5].clone(), told[2].clone()]);
+        assert_eq!(for_every_network(told[0].clone(), &told[..1]), [told[0].clone()]);
+        // One that lists a hundred names is not published under a hundred.
+        let names: Vec<_> = (4..100).map(|n| addr(&format!("/ip{}/::/tcp/{n}", 6))).collect();
+        assert_eq!(for_every_network(told[1].clone(), &names).len(), 2);
+    }
+
+    #[test]
+    fn what_has_not_worked_with_the_own_directories_is_not_waited_for() {
+        let all =
+            ["/ip6/2001:4860::8/udp/1/quic-v1", "/ip4/8.8.8.8/udp/1/quic-v1", "/ip6/2001:4860::8/tcp/1"];
+        let all = [all[0], all[1], all[2], "/ip4/8.8.8.8/tcp/1", "/dns/example.org/tcp/1"].map(addr);
+        let with = |known: &[usize], of: &[usize]| {
+            let known: Vec<_> = known.iter().map(|n| Needs::of(&all[*n])).collect();
+            let left = likely(of.iter().map(|n| all[*n].clone()).collect(), &known);
+            left.iter().map(|addr| all.iter().position(|known| known == addr).unwrap()).collect::<Vec<_>>()
+        };
+        let every = [0, 1, 2, 3, 4];
+        assert_eq!(with(&[1], &every), [1, 3, 4], "IPv4");
+        assert_eq!(with(&[0], &every), [0, 2, 4], "IPv6");
+        assert_eq!(with(&[0, 1], &every), every, "both");
+        assert_eq!(with(&[3], &every), [3, 4], "IPv4, UDP blocked");
+        assert_eq!(with(&[3], &[0, 1]), [0, 1], "nothing else there");
+        assert_eq!(with(&[], &[0, 1, 2]), [0, 1, 2], "nothing known");
     }
 
     #[test]

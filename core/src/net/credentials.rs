@@ -131,7 +131,7 @@ impl Driver {
     pub(super) fn on_ticket(&mut self, peer: PeerId, result: Result<Response, RequestError>) {
         let now = Instant::now();
         let remote = self.peers.get(&peer).and_then(|state| state.direct()).and_then(addr::ip_of);
-        let again = match checked(result, self.private.allowed(), remote) {
+        let again = match checked(result, self.private.allowed(), remote.as_slice()) {
             Ok(ticket) => self.held_tickets.keep(peer, ticket, now),
             Err(RelayError::Busy | RelayError::Request(_)) => now + ASK_BUSY,
             Err(
@@ -155,29 +155,31 @@ impl Driver {
 pub(super) async fn fetch(
     client: &Client,
     tickets: &HeldTickets,
-    directory: &NodeAddr,
+    directory: &[NodeAddr],
     claim: GuestClaim,
 ) -> Result<RelayTicket, RelayError> {
-    let directory = addr::parse(directory)?;
-    let directory = addr::relay_of(&directory).map_or(directory, |(_, relay)| relay);
-    let peer = addr::last_peer(&directory).ok_or(AddrError::NoPeer)?;
+    let addrs = directory.iter().map(addr::parse).collect::<Result<Vec<_>, _>>()?;
+    let addrs = addrs.into_iter().map(|addr| addr::relay_of(&addr).map_or(addr, |(_, relay)| relay));
+    let mut addrs: Vec<_> = addrs.collect();
+    let peer = addrs.first().and_then(addr::last_peer).ok_or(AddrError::NoPeer)?;
     if let Some(ticket) = tickets.of(&peer, Instant::now()) {
         return Ok(ticket);
     }
-    if !client.private.permits(&directory) {
+    addrs.retain(|addr| client.private.permits(addr));
+    if addrs.is_empty() {
         return Err(RelayError::Private);
     }
-    let remote = addr::ip_of(&directory);
+    let remotes: Vec<IpAddr> = addrs.iter().filter_map(addr::ip_of).collect();
     let request = Request::Relay { claim: Some(claim) };
-    let result = client.request(peer, vec![directory], request, REQUEST_TIME).await;
-    checked(result, client.private.allowed(), remote)
+    let result = client.request(peer, addrs, request, REQUEST_TIME).await;
+    checked(result, client.private.allowed(), &remotes)
 }
 
 /// The ticket in an answer, with those of its servers that may be used.
 fn checked(
     result: Result<Response, RequestError>,
     allow_private: bool,
-    remote: Option<IpAddr>,
+    remotes: &[IpAddr],
 ) -> Result<RelayTicket, RelayError> {
     let mut ticket = match result {
         Ok(Response::Ticket(ticket)) => ticket,
@@ -198,16 +200,16 @@ fn checked(
     if !ticket.is_sound() {
         return Err(RelayError::Malformed);
     }
-    ticket.servers.retain(|server| may_use(server.addr, allow_private, remote));
+    ticket.servers.retain(|server| may_use(server.addr, allow_private, remotes));
     if ticket.servers.is_empty() { Err(RelayError::Malformed) } else { Ok(ticket) }
 }
 
 /// A directory must not make terminals send datagrams into their own networks; only under its own address may it be in
 /// one of them.
-fn may_use(server: SocketAddr, allow_private: bool, remote: Option<IpAddr>) -> bool {
+fn may_use(server: SocketAddr, allow_private: bool, remotes: &[IpAddr]) -> bool {
     let ip = server.ip().to_canonical();
     let usable = server.port() != 0 && !ip.is_unspecified() && !ip.is_multicast();
-    let same = remote.is_some_and(|remote| remote.to_canonical() == ip);
+    let same = remotes.iter().any(|remote| remote.to_canonical() == ip);
     usable && (allow_private || same || addr::is_global(ip))
 }
 
@@ -263,12 +265,12 @@ mod tests {
     fn relays_inside_the_terminals_networks_are_left_out() {
         let named = ["127.0.0.1:53", "10.0.0.1:3478", "[::ffff:10.0.0.1]:1", "[fe80::1]:1", "8.8.8.8:0"];
         let answer = |servers: &[&str]| Ok(Response::Ticket(ticket(servers, 60)));
-        assert_eq!(checked(answer(&named), false, None), Err(RelayError::Malformed));
+        assert_eq!(checked(answer(&named), false, &[]), Err(RelayError::Malformed));
         let own: IpAddr = "192.168.1.2".parse().unwrap();
         let servers = [named[1], "8.8.8.8:3478", "192.168.1.2:3478"];
-        let left = checked(answer(&servers), false, Some(own)).unwrap().servers;
+        let left = checked(answer(&servers), false, &[own]).unwrap().servers;
         assert_eq!(left.iter().map(|server| server.addr.to_string()).collect::<Vec<_>>(), servers[1..]);
-        assert_eq!(checked(answer(&named), true, None).unwrap().servers.len(), 4);
-        assert_eq!(checked(answer(&["0.0.0.0:1", "224.0.0.1:1"]), true, None), Err(RelayError::Malformed));
+        assert_eq!(checked(answer(&named), true, &[]).unwrap().servers.len(), 4);
+        assert_eq!(checked(answer(&["0.0.0.0:1", "224.0.0.1:1"]), true, &[]), Err(RelayError::Malformed));
     }
 }

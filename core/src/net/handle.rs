@@ -314,17 +314,18 @@ impl Net {
         self.held_tickets.good(Instant::now())
     }
 
-    /// A ticket for the media relay of somebody else's directory, for one call. Connects with that directory; a ticket
-    /// that is held for it already is as good. Relays at private addresses are left out where those are not for use.
+    /// A ticket for the media relay of somebody else's directory, which is at one of these addresses, for one call. Connects with
+    /// that directory; a ticket that is held for it already is as good. Relays at private addresses are left out where those are
+    /// not for use.
     ///
     /// # Errors
     /// A [`RelayError`], after 5 seconds at most.
     pub async fn relay_ticket(
         &self,
-        directory: NodeAddr,
+        directory: &[NodeAddr],
         claim: GuestClaim,
     ) -> Result<RelayTicket, RelayError> {
-        credentials::fetch(&self.client, &self.held_tickets, &directory, claim).await
+        credentials::fetch(&self.client, &self.held_tickets, directory, claim).await
     }
 
     /// For single steps.

@@ -209,12 +209,14 @@ impl Driver {
 
     /// Dials a peer that requests wait for; or joins the attempt that is being made already.
     fn dial_waiting(&mut self, to: PeerId) {
+        let known = self.needs_in_use();
         let Some(waiting) = self.requests.waiting.get_mut(&to) else { return };
-        let options = DialOpts::peer_id(to)
-            .condition(PeerCondition::DisconnectedAndNotDialing)
-            .addresses(self.links.known.to_dial(to, &waiting.addrs))
-            .extend_addresses_through_behaviour()
-            .build();
+        let addrs = addr::likely(self.links.known.to_dial(to, &waiting.addrs), &known);
+        let options = DialOpts::peer_id(to).condition(PeerCondition::DisconnectedAndNotDialing);
+        let options = match addrs.is_empty() {
+            true => options.addresses(addrs).extend_addresses_through_behaviour().build(),
+            false => options.addresses(addrs).build(),
+        };
         match self.swarm.dial(options) {
             Ok(()) => waiting.dialled = true,
             Err(DialError::DialPeerConditionFalse(_)) => waiting.dialled = false,

@@ -17,6 +17,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use libp2p::{Multiaddr, PeerId};
 use offhook_proto::identity::TerminalId;
 use offhook_proto::number::NodeAddr;
+use offhook_proto::relay::RelayTransport;
 use offhook_proto::signalling::MAX_BLOB_BYTES;
 use thiserror::Error;
 use tracing::debug;
@@ -37,7 +38,7 @@ const MAX_WAYS: usize = 20;
 const HEAD_START: Duration = Duration::from_millis(200);
 const MAX_HEAD_START: Duration = Duration::from_millis(400);
 
-/// The same if both have to connect first. Sixteen of them that lead nowhere cost 80 ms.
+/// The same if both have to connect first, or the first over TCP. Sixteen of them that lead nowhere cost 80 ms.
 const CONNECTING_HEAD_START: Duration = Duration::from_millis(5);
 
 /// After this the packet is undeliverable.
@@ -48,7 +49,7 @@ const AGAIN: Duration = Duration::from_millis(250);
 const TIMES_AGAIN: usize = 2;
 
 /// A packet that is sent again has been delivered when so many nodes say so, or all that can be reached.
-const DELIVERIES_AGAIN: usize = 3;
+const DELIVERIES_AGAIN: usize = 2;
 
 /// Ways that worked, remembered for terminals written to lately.
 const MAX_REMEMBERED: usize = 256;
@@ -265,11 +266,13 @@ async fn race(
     let mut worst = Miss::NotThere;
     let (mut delivered, mut missing) = (None, if target.again { DELIVERIES_AGAIN } else { 1 });
     let (mut pause, mut next_pause) = (first, first);
+    let connects = |way: &Way| !way.addrs.is_empty();
+    // Over TCP that takes longer than any head start.
+    let slowly = client.status.borrow().reached_over != RelayTransport::Udp;
     loop {
         if let Some(way) = ways.pop_front() {
-            // Before one that connects just as this one does.
-            let alike = !way.addrs.is_empty() && ways.front().is_some_and(|next| !next.addrs.is_empty());
-            pause = if alike { CONNECTING_HEAD_START } else { next_pause };
+            let hopeless = connects(&way) && (slowly || ways.front().is_some_and(connects));
+            pause = if hopeless { CONNECTING_HEAD_START } else { next_pause };
             next_pause = HEAD_START;
             running.push(try_way(client, target.terminal, way, blob.to_vec()));
         } else if running.is_empty() {

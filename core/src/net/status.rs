@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 
 use super::addr;
 use super::driver::Driver;
+use super::links::Link;
 use super::serving::Serving;
 
 /// A snapshot of the network's state.
@@ -107,9 +108,19 @@ impl Driver {
 
     /// See [`NetStatus::reached_over`].
     fn reached_over(&self) -> RelayTransport {
+        self.in_use().map(addr::carrier).min().unwrap_or_default()
+    }
+
+    /// Addresses of the connections with the directories where this terminal is registered.
+    fn in_use(&self) -> impl Iterator<Item = &Multiaddr> {
         let registered = self.links.all.iter().filter(|link| link.registered);
         let peers = registered.filter_map(|link| self.peers.get(link.peer.as_ref()?));
-        peers.filter_map(|peer| peer.direct()).map(addr::carrier).min().unwrap_or_default()
+        peers.filter_map(|peer| peer.direct())
+    }
+
+    /// What works from here: what those connections need.
+    pub(super) fn needs_in_use(&self) -> Vec<addr::Needs> {
+        self.in_use().map(addr::Needs::of).collect()
     }
 
     fn gauge(&self, status: &NetStatus, record_bytes: usize, proofs: usize) {
@@ -124,6 +135,14 @@ impl Driver {
         set(&self.metrics.warm, self.warm.up());
     }
 
+    /// Where others reach the node of a link, from whatever network.
+    fn under(&self, link: &Link) -> Vec<Multiaddr> {
+        let (Some(base), Some(peer)) = (link.base.clone(), link.peer) else { return Vec::new() };
+        let told = self.peers.get(&peer).map_or(&[][..], |state| &state.addrs);
+        let named = addr::for_every_network(base, told).into_iter();
+        named.filter_map(|addr| addr.with_p2p(peer).ok()).collect()
+    }
+
     /// The addresses to publish: those of a public node are its own; a terminal's lead through the directories it is
     /// registered with. Only a terminal that never knew of any entry point, or whose user wants it so, publishes its own.
     fn publishable(&self) -> Vec<Multiaddr> {
@@ -135,7 +154,7 @@ impl Driver {
             .all
             .iter()
             .filter(|link| link.registered)
-            .filter_map(|link| link.base.clone())
+            .flat_map(|link| self.under(link))
             .filter(|base| self.private.allowed() || addr::is_public(base))
             .map(|base| base.with(Protocol::P2pCircuit).with(Protocol::P2p(me)))
             .take(MAX_PUBLISHED)

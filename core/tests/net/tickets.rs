@@ -142,16 +142,16 @@ async fn a_guest_shows_its_claim_and_is_told_why_there_is_no_ticket() {
     })
     .await;
     let node = terminal(&alice, &[]).await;
-    let ask = || node.net.relay_ticket(liar.addr.clone(), claim.clone());
+    let ask = || node.net.relay_ticket(std::slice::from_ref(&liar.addr), claim.clone());
     assert_eq!(ask().await.map(|ticket| ticket.servers.len()), Ok(1));
     assert_eq!(ask().await, Err(RelayError::Refused(Refusal::Invalid)));
     assert_eq!(ask().await, Err(RelayError::Busy));
     assert_eq!(ask().await, Err(RelayError::Malformed));
     assert_eq!(node.net.relay_tickets(), [], "a guest's ticket is for one call");
     let nobody = "/ip4/127.0.0.1/tcp/1".parse().unwrap();
-    assert!(matches!(node.net.relay_ticket(nobody, claim.clone()).await, Err(RelayError::Addr(_))));
+    assert!(matches!(node.net.relay_ticket(&[nobody], claim.clone()).await, Err(RelayError::Addr(_))));
     let dead = format!("/ip4/127.0.0.1/tcp/1/p2p/{}", Party::new(3).terminal.public().to_peer_id());
-    let dead = node.net.relay_ticket(dead.parse().unwrap(), claim).await;
+    let dead = node.net.relay_ticket(&[dead.parse().unwrap()], claim).await;
     assert!(matches!(dead, Err(RelayError::Request(_))), "{dead:?}");
 }
 
@@ -162,7 +162,7 @@ async fn a_strangers_directory_at_a_private_address_is_not_dialled_on_the_intern
     let mut config = loopback(100, Role::Terminal);
     config.allow_private = Some(false);
     let node = Node::start(config).await;
-    let refused = node.net.relay_ticket(liar.addr.clone(), claim(&alice)).await;
+    let refused = node.net.relay_ticket(std::slice::from_ref(&liar.addr), claim(&alice)).await;
     assert_eq!(refused, Err(RelayError::Private));
     assert!(liar.seen.lock().unwrap().remotes.is_empty());
 }
@@ -177,7 +177,7 @@ async fn the_home_is_not_asked_again_for_a_call() {
     let alice = Party::new(0);
     let node = terminal(&alice, std::slice::from_ref(&liar.addr)).await;
     let held = tickets(&node, 1).await;
-    let for_call = node.net.relay_ticket(liar.addr.clone(), claim(&alice)).await.unwrap();
+    let for_call = node.net.relay_ticket(std::slice::from_ref(&liar.addr), claim(&alice)).await.unwrap();
     assert_eq!(for_call.username, held[0].username);
     let seen = liar.seen.lock().unwrap();
     assert_eq!(seen.requests.iter().filter(|request| asked(request)).count(), 1);
