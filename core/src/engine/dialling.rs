@@ -13,6 +13,7 @@ use offhook_proto::number::{Invitation, NodeAddr, Number, RecordKey};
 use offhook_proto::record::{Checked, CheckedSet, Pin, TerminalRecord, check};
 use offhook_proto::signalling::CallId;
 use offhook_proto::wire::UnixMillis;
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
@@ -234,8 +235,12 @@ impl Engine {
             return;
         }
         let (number, bytes) = (search.number.clone(), set.to_set().encode());
-        let addrs = live(set).flat_map(|terminal| &terminal.addrs);
-        let routes: Vec<NodeAddr> = addrs.filter(|addr| !addr.is_peer_only()).cloned().collect();
+        let addrs = live(set).flat_map(|terminal| &terminal.addrs).filter(|addr| !addr.is_peer_only());
+        // The best address of each node: a connection is kept with it, not with its addresses.
+        let mut nodes = BTreeSet::new();
+        let node =
+            |addr: &NodeAddr| addr.relay().unwrap_or_else(|| addr.clone()).peer_id().map(str::to_owned);
+        let routes: Vec<NodeAddr> = addrs.filter(|addr| nodes.insert(node(addr))).cloned().collect();
         let (net, first) = (self.net.clone(), self.link_entries.clone());
         self.keep("a record", move |account| async move {
             account.cache_record(&number, &bytes).await?;

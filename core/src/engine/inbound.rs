@@ -10,6 +10,7 @@ use offhook_proto::identity::{Fingerprint, TerminalId};
 use offhook_proto::number::Number;
 use offhook_proto::proof::ProofTask;
 use offhook_proto::signalling::{self, Opened, RejectReason, VerifiedIntro};
+use std::time::Instant;
 
 impl Engine {
     pub(super) async fn on_net(&mut self, event: NetEvent) {
@@ -55,7 +56,7 @@ impl Engine {
         let leg = leg_of(&packet.opened);
         if self.calls.knows(&leg.call, &leg.terminal) {
             // Whose terminal that is was settled when the dialog began: what the packet says of itself counts no more.
-            self.legs.heard_through(leg, packet.via);
+            self.legs.heard_through(leg, packet.via, packet.opened.packet.seq, Instant::now());
             self.calls.handle_packet(now(), packet.opened, Caller::Stranger);
             return;
         }
@@ -108,7 +109,7 @@ impl Engine {
         if caller == Caller::Contact {
             self.legs.set_open(leg);
         }
-        self.legs.heard_through(leg, packet.via);
+        self.legs.heard_through(leg, packet.via, packet.opened.packet.seq, Instant::now());
         self.calls.handle_packet(now(), packet.opened, caller);
     }
 

@@ -8,6 +8,7 @@ use offhook_proto::call::{CallError, LegId};
 use offhook_proto::identity::TerminalId;
 use offhook_proto::signalling::{Message, Packet};
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{StreamExt, StreamMap};
 
@@ -16,6 +17,9 @@ pub(super) const MEDIA_QUEUE: usize = 64;
 
 /// Legs remembered. The call machine has far fewer at a time; older ones only lose the hint of their last way.
 const MAX_LEGS: usize = 1024;
+
+/// What comes twice within this has come by two ways; later it was repeated, which nobody does sooner.
+const COPIES: Duration = Duration::from_millis(240);
 
 /// One leg.
 #[derive(Debug, Default)]
@@ -34,6 +38,10 @@ struct Leg {
     /// Highest message number sent on the media connection, and sent at all: what is not higher is a repetition.
     sent_on_connection: u32,
     sent: u32,
+    /// The last message heard, and when it came first.
+    heard: Option<(u32, Instant)>,
+    /// The other end has repeated it: what was said since may not have come.
+    asks_again: bool,
     /// A courier has brought something: the other end has to repeat itself, and hears of us in the same way.
     couriered: bool,
     /// When the leg was last used, to forget the oldest.
@@ -71,9 +79,15 @@ impl Legs {
         entry
     }
 
-    /// The last packet of the leg came through `via`: replies try that first.
-    pub fn heard_through(&mut self, leg: LegId, via: TerminalId) {
-        self.entry(leg).via = Some(via);
+    /// The last packet of the leg, with message `seq`, came through `via`: replies try that first.
+    pub fn heard_through(&mut self, leg: LegId, via: TerminalId, seq: u32, now: Instant) {
+        let known = self.entry(leg);
+        known.via = Some(via);
+        match known.heard {
+            Some((last, first)) if seq != 0 && seq == last => known.asks_again |= now >= first + COPIES,
+            Some((last, _)) if seq <= last => {}
+            Some(_) | None => known.heard = Some((seq, now)),
+        }
     }
 
     /// The node through which the last packet of the leg came.
@@ -121,12 +135,13 @@ impl Legs {
         self.legs.get(leg).and_then(|l| l.exporter)
     }
 
-    /// Whether the packet's message, which is sent now, was sent before.
+    /// Whether the packet, which is sent now, says something that was sent before: its message, or in answer to a message that
+    /// was repeated.
     pub fn is_repetition(&mut self, leg: LegId, packet: &Packet) -> bool {
         let known = self.entry(leg);
         let again = packet.seq != 0 && packet.seq <= known.sent;
         known.sent = known.sent.max(packet.seq);
-        again
+        std::mem::take(&mut known.asks_again) || again
     }
 
     /// Send a sealed packet on the leg's own connection, if it is up on a path of its own. Answers whether

@@ -131,53 +131,85 @@ pub(super) fn carrier(addr: &Multiaddr) -> RelayTransport {
 /// Addresses of one node that are told to others.
 const MAX_OF_ONE: usize = 4;
 
-/// What an address takes to be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Needs {
-    /// The version of IP; `None` where only a name says.
-    ip: Option<u8>,
-    udp: bool,
+/// The version of IP that an address belongs to; `None` where only a name says.
+fn version(addr: &Multiaddr) -> Option<u8> {
+    match addr.iter().next() {
+        Some(Protocol::Ip4(_) | Protocol::Dns4(_)) => Some(4),
+        Some(Protocol::Ip6(_) | Protocol::Dns6(_)) => Some(6),
+        Some(_) | None => None,
+    }
 }
 
-impl Needs {
-    pub(super) fn of(addr: &Multiaddr) -> Self {
-        let ip = match addr.iter().next() {
-            Some(Protocol::Ip4(_) | Protocol::Dns4(_)) => Some(4),
-            Some(Protocol::Ip6(_) | Protocol::Dns6(_)) => Some(6),
-            Some(_) | None => None,
-        };
-        Self { ip, udp: is_quic(addr) }
-    }
+fn is_on_443(addr: &Multiaddr) -> bool {
+    addr.iter().any(|part| part == Protocol::Tcp(443))
 }
 
 /// `base` and, of the addresses that a node has told, one for each kind of network from which `base` is of no use: another
-/// version of IP, UDP blocked. Behind the strictest routers only port 443 is reached, so that is preferred to other TCP ports.
+/// version of IP, UDP blocked, everything blocked but port 443.
 pub(super) fn for_every_network(base: Multiaddr, told: &[Multiaddr]) -> Vec<Multiaddr> {
-    let on_443 = |addr: &Multiaddr| {
-        socket_of(addr).is_some_and(|socket| socket.port() == 443) && carrier(addr) == RelayTransport::Tcp
+    // Whoever gets through to `other` gets through to `addr`.
+    let covers = |addr: &Multiaddr, other: &Multiaddr| {
+        version(addr) == version(other)
+            && is_quic(addr) == is_quic(other)
+            && (is_quic(addr) || is_on_443(addr) || !is_on_443(other))
     };
     let mut others: Vec<_> = told.iter().filter(|addr| !is_dnsaddr(addr)).collect();
-    others.sort_by_key(|addr| (!is_quic(addr), !on_443(addr)));
+    // Where there are several of a kind, always the same one: a record is not published anew for that.
+    others.sort_by_cached_key(|addr| (!is_quic(addr), !is_on_443(addr), carrier(addr), addr.to_string()));
     let mut addrs = vec![base];
     for other in others {
-        if addrs.iter().all(|addr| Needs::of(addr) != Needs::of(other)) {
+        if addrs.len() < MAX_OF_ONE && !addrs.iter().any(|addr| covers(addr, other)) {
             addrs.push(other.clone());
         }
     }
-    addrs.truncate(MAX_OF_ONE);
     addrs
 }
 
-/// Those addresses of a node that are likely to be of use where connections that need `known` work. The others are tried first by
-/// libp2p, IPv6 before IPv4 and UDP before TCP, a quarter of a second for each; they are left out where anything else remains.
-pub(super) fn likely(addrs: Vec<Multiaddr>, known: &[Needs]) -> Vec<Multiaddr> {
-    let udp = known.iter().any(|known| known.udp);
-    let fits = |addr: &Multiaddr| {
-        let needs = Needs::of(addr);
-        let version = needs.ip.is_none() || known.iter().any(|known| known.ip == needs.ip);
-        version && (udp || !needs.udp)
-    };
-    if addrs.iter().any(fits) { addrs.into_iter().filter(fits).collect() } else { addrs }
+/// What works from this host, as far as that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Works {
+    pub(super) v4: bool,
+    pub(super) v6: bool,
+    pub(super) udp: bool,
+}
+
+impl Works {
+    /// This host's own addresses tell its versions of IP, the connections with its directories whether UDP gets out. Nothing
+    /// is known before there are such connections.
+    pub(super) fn here<'a>(
+        listen: &[Multiaddr],
+        mut connections: impl Iterator<Item = &'a Multiaddr> + Clone,
+    ) -> Option<Self> {
+        connections.clone().next()?;
+        let has = |of: u8| {
+            let own = listen.iter().any(|addr| {
+                version(addr) == Some(of) && if of == 4 { !is_loopback(addr) } else { is_public(addr) }
+            });
+            own || connections.clone().any(|addr| version(addr) == Some(of))
+        };
+        let (v4, v6) = (has(4), has(6));
+        // Behind a dnsaddr there can be anything.
+        let udp = connections.any(|addr| is_quic(addr) || is_dnsaddr(addr));
+        Some(Self { v4, v6, udp })
+    }
+
+    fn fits(self, addr: &Multiaddr) -> bool {
+        let version = match version(addr) {
+            Some(4) => self.v4,
+            Some(6) => self.v6,
+            Some(_) | None => true,
+        };
+        version && (self.udp || !is_quic(addr))
+    }
+}
+
+/// Those addresses of a node that are likely to be of use here, and the others. libp2p tries IPv6 before IPv4 and UDP before TCP
+/// and gives each a quarter of a second before the next, so the others are kept for the case that none of these works.
+pub(super) fn likely(addrs: Vec<Multiaddr>, works: Option<Works>) -> (Vec<Multiaddr>, Vec<Multiaddr>) {
+    let Some(works) = works else { return (addrs, Vec::new()) };
+    let (likely, others): (Vec<_>, Vec<_>) = addrs.into_iter().partition(|addr| works.fits(addr));
+    let useless = |addr: &Multiaddr| is_peer_only(addr);
+    if likely.iter().all(useless) { ([likely, others].concat(), Vec::new()) } else { (likely, others) }
 }
 
 /// Whether the address is of use on this host only.
@@ -417,31 +449,63 @@ mod tests {
             "/dnsaddr/example.org",
         ];
         let told = told.map(addr);
-        let all = for_every_network(told[1].clone(), &told);
-        assert_eq!(all, [told[1].clone(), told[3].clone(), told[5].clone(), told[2].clone()]);
-        assert_eq!(for_every_network(told[0].clone(), &told[..1]), [told[0].clone()]);
-        // One that lists a hundred names is not published under a hundred.
-        let names: Vec<_> = (4..100).map(|n| addr(&format!("/ip{}/::/tcp/{n}", 6))).collect();
-        assert_eq!(for_every_network(told[1].clone(), &names).len(), 2);
+        let named = |base: usize, told: &[Multiaddr]| for_every_network(told[base].clone(), told);
+        assert_eq!(named(1, &told), [1, 3, 5, 2].map(|n| told[n].clone()));
+        assert_eq!(named(0, &told[..1]), told[..1]);
+        assert_eq!(named(0, &told)[..2], [told[0].clone(), told[1].clone()]);
+        assert!(named(0, &told).contains(&told[5]), "the strictest routers let only that through");
+        let backwards: Vec<_> = told.iter().rev().cloned().collect();
+        assert_eq!(for_every_network(told[1].clone(), &backwards), named(1, &told), "in whatever order");
+        // One that lists names of every kind is not published under all of them.
+        let names: Vec<_> = ["dns", "dns4", "dns6"]
+            .iter()
+            .flat_map(|kind| {
+                ["udp/1/quic-v1", "tcp/1", "tcp/443"].map(|rest| addr(&format!("/{kind}/a/{rest}")))
+            })
+            .collect();
+        assert_eq!(for_every_network(told[1].clone(), &names).len(), MAX_OF_ONE);
     }
 
     #[test]
-    fn what_has_not_worked_with_the_own_directories_is_not_waited_for() {
-        let all =
-            ["/ip6/2001:4860::8/udp/1/quic-v1", "/ip4/8.8.8.8/udp/1/quic-v1", "/ip6/2001:4860::8/tcp/1"];
-        let all = [all[0], all[1], all[2], "/ip4/8.8.8.8/tcp/1", "/dns/example.org/tcp/1"].map(addr);
-        let with = |known: &[usize], of: &[usize]| {
-            let known: Vec<_> = known.iter().map(|n| Needs::of(&all[*n])).collect();
-            let left = likely(of.iter().map(|n| all[*n].clone()).collect(), &known);
-            left.iter().map(|addr| all.iter().position(|known| known == addr).unwrap()).collect::<Vec<_>>()
+    fn what_does_not_work_here_is_not_waited_for() {
+        let all = [
+            "/ip6/2001:4860::8/udp/1/quic-v1",
+            "/ip4/8.8.8.8/udp/1/quic-v1",
+            "/ip6/2001:4860::8/tcp/1",
+            "/ip4/8.8.8.8/tcp/1",
+            "/dns/example.org/tcp/1",
+            "/dnsaddr/example.org",
+        ];
+        let all = all.map(addr);
+        let [v4, v6] = ["/ip4/192.168.0.2/udp/5/quic-v1", "/ip6/2001:4860::5/udp/5/quic-v1"].map(addr);
+        let only_local = addr("/ip6/fe80::1/udp/5/quic-v1");
+        let left = |listen: &[&Multiaddr], connections: &[usize]| {
+            let listen: Vec<_> = listen.iter().copied().cloned().collect();
+            let works = Works::here(&listen, connections.iter().map(|n| &all[*n]));
+            let (likely, others) = likely(all.to_vec(), works);
+            assert_eq!(likely.len() + others.len(), all.len());
+            likely.iter().map(|addr| all.iter().position(|known| known == addr).unwrap()).collect::<Vec<_>>()
         };
-        let every = [0, 1, 2, 3, 4];
-        assert_eq!(with(&[1], &every), [1, 3, 4], "IPv4");
-        assert_eq!(with(&[0], &every), [0, 2, 4], "IPv6");
-        assert_eq!(with(&[0, 1], &every), every, "both");
-        assert_eq!(with(&[3], &every), [3, 4], "IPv4, UDP blocked");
-        assert_eq!(with(&[3], &[0, 1]), [0, 1], "nothing else there");
-        assert_eq!(with(&[], &[0, 1, 2]), [0, 1, 2], "nothing known");
+        assert_eq!(left(&[&v4], &[1]), [1, 3, 4, 5], "IPv4");
+        assert_eq!(left(&[&v4, &only_local], &[1]), [1, 3, 4, 5], "a link-local address is no IPv6");
+        assert_eq!(left(&[&v6], &[0]), [0, 2, 4, 5], "IPv6");
+        assert_eq!(
+            left(&[&v4, &v6], &[0]),
+            [0, 1, 2, 3, 4, 5],
+            "both, though the directory was reached by one"
+        );
+        assert_eq!(left(&[&v4], &[3]), [3, 4, 5], "IPv4, UDP blocked");
+        assert_eq!(left(&[&v4], &[5]), [1, 3, 4, 5], "who knows what is behind a name");
+        assert_eq!(left(&[&v4], &[]), [0, 1, 2, 3, 4, 5], "nothing is known");
+        let works = Works::here(std::slice::from_ref(&v4), all[3..4].iter());
+        assert_eq!(
+            likely(all[..3].to_vec(), works),
+            (all[..3].to_vec(), Vec::new()),
+            "nothing else is there"
+        );
+        let peer = addr(&format!("/p2p/{}", libp2p::PeerId::random()));
+        let with_peer = vec![peer, all[0].clone()];
+        assert_eq!(likely(with_peer, works).1, [], "an address that only says who is none");
     }
 
     #[test]

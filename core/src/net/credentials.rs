@@ -158,8 +158,9 @@ pub(super) async fn fetch(
     directory: &[NodeAddr],
     claim: GuestClaim,
 ) -> Result<RelayTicket, RelayError> {
-    let addrs = directory.iter().map(addr::parse).collect::<Result<Vec<_>, _>>()?;
-    let addrs = addrs.into_iter().map(|addr| addr::relay_of(&addr).map_or(addr, |(_, relay)| relay));
+    // One that this version does not know is no reason to use none.
+    let addrs = directory.iter().filter_map(|addr| addr::parse(addr).ok());
+    let addrs = addrs.map(|addr| addr::relay_of(&addr).map_or(addr, |(_, relay)| relay));
     let mut addrs: Vec<_> = addrs.collect();
     let peer = addrs.first().and_then(addr::last_peer).ok_or(AddrError::NoPeer)?;
     if let Some(ticket) = tickets.of(&peer, Instant::now()) {

@@ -92,6 +92,8 @@ pub(super) struct Link {
     pub(super) ticket_again: Option<Instant>,
     /// Its address in use, ending in `/p2p`. What relayed addresses begin with.
     pub(super) base: Option<Multiaddr>,
+    /// What it first said of its addresses on this connection. It may say something else every second; that is published once.
+    pub(super) told: Vec<Multiaddr>,
     pub(super) stun: Vec<SocketAddr>,
     pub(super) reservation: Option<ListenerId>,
     /// Whether it has been granted.
@@ -117,6 +119,7 @@ impl Link {
             register_again: None,
             ticket_again: None,
             base: None,
+            told: Vec::new(),
             stun: Vec::new(),
             reservation: None,
             reserved: false,
@@ -173,6 +176,7 @@ impl Link {
         // A name may lead to another node the next time.
         self.peer = addr::last_peer(&self.addr);
         self.base = None;
+        self.told.clear();
         self.no_home();
     }
 

@@ -28,7 +28,12 @@ impl Driver {
         let found = self.links.all.iter().position(|link| link.is_home() && link.peer == Some(peer));
         if let Some(index) = found {
             let listed = self.peers.get(&peer).and_then(|state| state.addrs.first()).cloned();
+            let told = self.peers.get(&peer).map(|state| state.addrs.clone()).unwrap_or_default();
             let link = &mut self.links.all[index];
+            if link.told.is_empty() && !told.is_empty() {
+                link.told = told;
+                self.dirty = true;
+            }
             // Others get through by QUIC where this terminal may not.
             let quic = |addr: &Multiaddr| addr::is_quic(addr);
             let better =

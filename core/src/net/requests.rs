@@ -113,6 +113,8 @@ struct Waiting {
     addrs: Vec<Multiaddr>,
     /// Whether these addresses have been dialled, and not just somebody else's attempt been joined.
     dialled: bool,
+    /// Those that were left out then, for the case that the others do not work.
+    left_out: Vec<Multiaddr>,
     /// By the peer that they are made for; `None` for this node's own.
     queue: FairQueue<Option<PeerId>, Delayed>,
 }
@@ -142,6 +144,7 @@ impl Driver {
         let waiting = self.requests.waiting.entry(to).or_insert_with(|| Waiting {
             addrs: Vec::new(),
             dialled: false,
+            left_out: Vec::new(),
             queue: FairQueue::new(MAX_WAITING_PER_PEER, MAX_WAITING_PER_ASKER),
         });
         let out = waiting.queue.push(asker.peer(), Delayed { request, asker, until });
@@ -209,14 +212,17 @@ impl Driver {
 
     /// Dials a peer that requests wait for; or joins the attempt that is being made already.
     fn dial_waiting(&mut self, to: PeerId) {
-        let known = self.needs_in_use();
+        let works = self.works();
         let Some(waiting) = self.requests.waiting.get_mut(&to) else { return };
-        let addrs = addr::likely(self.links.known.to_dial(to, &waiting.addrs), &known);
-        let options = DialOpts::peer_id(to).condition(PeerCondition::DisconnectedAndNotDialing);
-        let options = match addrs.is_empty() {
-            true => options.addresses(addrs).extend_addresses_through_behaviour().build(),
-            false => options.addresses(addrs).build(),
+        let (addrs, left_out) = addr::likely(self.links.known.to_dial(to, &waiting.addrs), works);
+        let options =
+            DialOpts::peer_id(to).condition(PeerCondition::DisconnectedAndNotDialing).addresses(addrs);
+        // What the DHT knows would bring back what is left out.
+        let options = match left_out.is_empty() {
+            true => options.extend_addresses_through_behaviour().build(),
+            false => options.build(),
         };
+        waiting.left_out = left_out;
         match self.swarm.dial(options) {
             Ok(()) => waiting.dialled = true,
             Err(DialError::DialPeerConditionFalse(_)) => waiting.dialled = false,
@@ -232,8 +238,22 @@ impl Driver {
         match self.requests.waiting.get(&peer) {
             // That was somebody else's attempt, with other addresses.
             Some(waiting) if !waiting.dialled => self.dial_waiting(peer),
+            Some(waiting) if !waiting.left_out.is_empty() => self.dial_left_out(peer),
             Some(_) => self.fail_waiting(peer),
             None => {}
+        }
+    }
+
+    /// The likely addresses of a peer did not work; the others may.
+    fn dial_left_out(&mut self, to: PeerId) {
+        let Some(waiting) = self.requests.waiting.get_mut(&to) else { return };
+        let options = DialOpts::peer_id(to)
+            .condition(PeerCondition::DisconnectedAndNotDialing)
+            .addresses(std::mem::take(&mut waiting.left_out))
+            .extend_addresses_through_behaviour()
+            .build();
+        if self.swarm.dial(options).is_err() {
+            self.fail_waiting(to);
         }
     }
 

@@ -6,10 +6,9 @@
 //! by way of ours. The callee drops what comes twice.
 //!
 //! A node that says it has delivered a packet may have thrown it away. Only the terminal's own acknowledgement, which is sealed,
-//! says that it has come: a packet that has to be sent again takes several ways, and the one that was good comes last from then on.
+//! says that it has come: what has to be sent again goes through two nodes, and no way counts as good then.
 
-use std::collections::HashMap;
-use std::collections::VecDeque;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -48,8 +47,9 @@ const GIVE_UP: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_millis(250);
 const TIMES_AGAIN: usize = 2;
 
-/// A packet that is sent again has been delivered when so many nodes say so, or all that can be reached.
+/// What is sent again has been delivered when so many nodes say so, or all that answer within [`SECOND`] of the first.
 const DELIVERIES_AGAIN: usize = 2;
+const SECOND: Duration = Duration::from_secs(1);
 
 /// Ways that worked, remembered for terminals written to lately.
 const MAX_REMEMBERED: usize = 256;
@@ -77,7 +77,7 @@ pub struct SignalTarget {
     pub via: Option<TerminalId>,
     /// Whom this node may connect to for it.
     pub reach: Reach,
-    /// Whether the terminal has not acknowledged the packet although it was sent before.
+    /// Whether this was said before and seems not to have come.
     pub again: bool,
 }
 
@@ -136,8 +136,6 @@ struct Good {
     /// How long the acknowledgement took.
     took: Duration,
     at: Instant,
-    /// What was sent this way had to be sent again.
-    doubted: bool,
 }
 
 impl GoodWays {
@@ -147,20 +145,9 @@ impl GoodWays {
         ways.get(terminal).filter(fresh).cloned()
     }
 
-    /// What was sent to the terminal the way that was good has not come, or was not acknowledged.
-    fn doubt(&self, terminal: &TerminalId) {
-        let mut ways = self.ways.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(good) = ways.get_mut(terminal) {
-            good.doubted = true;
-        }
-    }
-
     fn set(&self, terminal: TerminalId, good: Option<Good>) {
         let mut ways = self.ways.lock().unwrap_or_else(PoisonError::into_inner);
         match good {
-            // It says so again: that is no better than the last time.
-            Some(good)
-                if ways.get(&terminal).is_some_and(|known| known.doubted && known.way.is(&good.way)) => {}
             Some(good) => {
                 if ways.len() >= MAX_REMEMBERED {
                     let now = good.at;
@@ -188,13 +175,12 @@ pub(super) async fn signal(
         return Err(SignalError::TooLong(blob.len()));
     }
     if target.again {
-        good.doubt(&target.terminal);
+        good.set(target.terminal, None);
     }
-    let until = tokio::time::Instant::now() + GIVE_UP;
     let delivery = async {
         for _ in 0..=TIMES_AGAIN {
             let (ways, head_start) = best_ways(client, good, &target).await;
-            match race(client, &target, (ways, head_start), &blob, until).await {
+            match race(client, &target, ways, head_start, &blob).await {
                 Ok(good) => return Ok(good),
                 Err(Miss::Broken) => tokio::time::sleep(AGAIN).await,
                 Err(Miss::NotThere) => return Err(SignalError::NotReachable),
@@ -204,12 +190,14 @@ pub(super) async fn signal(
         }
         Err(SignalError::NotReachable)
     };
-    let outcome = tokio::time::timeout_at(until, delivery).await.unwrap_or(Err(SignalError::NotReachable));
+    let outcome = tokio::time::timeout(GIVE_UP, delivery).await.unwrap_or(Err(SignalError::NotReachable));
     match outcome {
         Ok(known) => {
             // Answers come back over the connection to that node.
             let _ = client.commands.send(Command::Linger(known.way.node)).await;
-            good.set(target.terminal, Some(known));
+            if !target.again {
+                good.set(target.terminal, Some(known));
+            }
             Ok(())
         }
         Err(error) => {
@@ -230,20 +218,15 @@ enum Miss {
     Stopped,
 }
 
-/// The ways to a target, the one that was good the last time first (or last, if it is doubted), and the head start of the first.
+/// The ways to a target, the one that was good the last time first, and the head start of the first.
 async fn best_ways(client: &Client, good: &GoodWays, target: &SignalTarget) -> (VecDeque<Way>, Duration) {
     let mut ways = ways(client, target).await;
     let mut head_start = HEAD_START;
-    if let Some(Good { way, took, doubted, .. }) = good.get(&target.terminal, Instant::now())
+    if let Some(Good { way, took, .. }) = good.get(&target.terminal, Instant::now())
         && let Some(index) = ways.iter().position(|known| known.is(&way))
     {
-        if doubted {
-            let last = ways.remove(index);
-            ways.push(last);
-        } else {
-            ways.swap(0, index);
-            head_start = head_start_of(took);
-        }
+        ways.swap(0, index);
+        head_start = head_start_of(took);
     }
     ways.truncate(MAX_WAYS);
     (ways.into(), head_start)
@@ -253,51 +236,51 @@ fn head_start_of(took: Duration) -> Duration {
     (took * 3 / 2).clamp(HEAD_START, MAX_HEAD_START)
 }
 
-/// Tries the ways one after another, each with a head start; the first delivery wins. What is sent again has to be delivered
-/// several times, as far as that is possible until then.
+/// Tries the ways one after another, each with a head start; the first delivery wins. What is sent again has to be delivered by
+/// two nodes, as far as that is possible soon.
 async fn race(
     client: &Client,
     target: &SignalTarget,
-    (mut ways, first): (VecDeque<Way>, Duration),
+    mut ways: VecDeque<Way>,
+    first: Duration,
     blob: &[u8],
-    until: tokio::time::Instant,
 ) -> Result<Good, Miss> {
     let mut running = FuturesUnordered::new();
-    let mut worst = Miss::NotThere;
-    let (mut delivered, mut missing) = (None, if target.again { DELIVERIES_AGAIN } else { 1 });
+    let (mut worst, mut delivered) = (Miss::NotThere, Vec::<Good>::new());
+    let needed = if target.again { DELIVERIES_AGAIN } else { 1 };
     let (mut pause, mut next_pause) = (first, first);
     let connects = |way: &Way| !way.addrs.is_empty();
     // Over TCP that takes longer than any head start.
     let slowly = client.status.borrow().reached_over != RelayTransport::Udp;
+    let mut late = std::pin::pin!(tokio::time::sleep(GIVE_UP));
     loop {
-        if let Some(way) = ways.pop_front() {
-            let hopeless = connects(&way) && (slowly || ways.front().is_some_and(connects));
-            pause = if hopeless { CONNECTING_HEAD_START } else { next_pause };
-            next_pause = HEAD_START;
-            running.push(try_way(client, target.terminal, way, blob.to_vec()));
-        } else if running.is_empty() {
-            return delivered.ok_or(worst);
+        // A node that has said it once says it again.
+        ways.retain(|way| delivered.iter().all(|good| good.way.node != way.node));
+        if ways.is_empty() && running.is_empty() {
+            return delivered.into_iter().next().ok_or(worst);
         }
-        let head_start = async {
-            if ways.is_empty() {
-                std::future::pending::<()>().await;
-            }
-            tokio::time::sleep(pause).await;
-        };
+        let enough = running.len() + delivered.len() >= needed;
         tokio::select! {
+            () = tokio::time::sleep(if enough { pause } else { Duration::ZERO }), if !ways.is_empty() => {
+                let Some(way) = ways.pop_front() else { continue };
+                let hopeless = connects(&way) && (slowly || ways.front().is_some_and(connects));
+                pause = if hopeless { CONNECTING_HEAD_START } else { next_pause };
+                next_pause = HEAD_START;
+                running.push(try_way(client, target.terminal, way, blob.to_vec()));
+            }
             Some(result) = running.next() => match result {
+                Ok(good) if delivered.iter().any(|known| known.way.node == good.way.node) => {}
                 Ok(good) => {
-                    missing -= 1;
-                    let first = delivered.get_or_insert(good);
-                    if missing == 0 {
-                        return Ok(first.clone());
+                    delivered.push(good);
+                    if delivered.len() == needed {
+                        return delivered.into_iter().next().ok_or(worst);
                     }
+                    late.as_mut().reset(tokio::time::Instant::now() + SECOND);
                 }
                 Err(Miss::Stopped) => return Err(Miss::Stopped),
                 Err(miss @ (Miss::NotThere | Miss::Broken | Miss::Busy)) => worst = worst.max(miss),
             },
-            () = head_start => {}
-            () = tokio::time::sleep_until(until), if delivered.is_some() => return delivered.ok_or(worst),
+            () = &mut late, if !delivered.is_empty() => return delivered.into_iter().next().ok_or(worst),
         }
     }
 }
@@ -310,9 +293,7 @@ async fn try_way(client: &Client, to: TerminalId, way: Way, blob: Vec<u8>) -> Re
         Hop::Next(next) => Request::Forward { to, blob, next: Some(next.clone()), origin: None },
     };
     match client.request(way.node, way.addrs.clone(), request, GIVE_UP).await {
-        Ok(Response::Delivered) => {
-            Ok(Good { way, took: start.elapsed(), at: Instant::now(), doubted: false })
-        }
+        Ok(Response::Delivered) => Ok(Good { way, took: start.elapsed(), at: Instant::now() }),
         Ok(Response::Busy) | Err(RequestError::Busy) => Err(Miss::Busy),
         Ok(
             Response::Welcome { .. }
@@ -380,14 +361,7 @@ async fn ways(client: &Client, target: &SignalTarget) -> Vec<Way> {
             add(peer, vec![addr.clone()], Hop::Straight);
         }
     }
-    let mut elsewhere: Vec<&(PeerId, Multiaddr)> = Vec::new();
-    for next in relays.iter().filter(|(relay, _)| !connected(relay)) {
-        // It may be named under several addresses; which of them is of use to a directory, it knows better.
-        if elsewhere.iter().all(|(relay, _)| *relay != next.0) {
-            elsewhere.push(next);
-        }
-    }
-    for (relay, addr) in elsewhere.into_iter().take(2) {
+    for (relay, addr) in elsewhere(&relays, connected).take(2) {
         for own in neighbours.directories.iter().filter(|own| own.peer != *relay).take(2) {
             add(own.peer, Vec::new(), Hop::Next(addr.to_string()));
         }
@@ -399,6 +373,15 @@ async fn ways(client: &Client, target: &SignalTarget) -> Vec<Way> {
         }
     }
     ways
+}
+
+/// Directories of the target that this node is not connected with, each by its best address.
+fn elsewhere<'a>(
+    relays: &'a [(PeerId, Multiaddr)],
+    connected: impl Fn(&PeerId) -> bool + 'a,
+) -> impl Iterator<Item = &'a (PeerId, Multiaddr)> {
+    let mut seen = HashSet::new();
+    relays.iter().filter(move |(relay, _)| !connected(relay) && seen.insert(*relay))
 }
 
 /// The directory that an address of the target leads through: the relay of a relayed address, or the node itself

@@ -11,7 +11,9 @@ use offhook_proto::relay::RelayTransport;
 use prometheus_client::metrics::gauge::Gauge;
 
 use super::addr;
+use super::config::Role;
 use super::driver::Driver;
+use super::known;
 use super::links::Link;
 use super::serving::Serving;
 
@@ -65,6 +67,10 @@ pub struct LinkStatus {
 /// Addresses published at most: a record holds as many ([`MAX_ADDRS`]).
 const MAX_PUBLISHED: usize = MAX_ADDRS;
 
+/// Of these through directories, which are twice as long, unless there are more directories: the records of all of an account's
+/// terminals have to fit in one set ([`MAX_SET_BYTES`](offhook_proto::record::MAX_SET_BYTES)).
+const MAX_RELAYED: usize = 8;
+
 impl Driver {
     /// Makes the snapshot anew.
     pub(super) fn update_status(&mut self) {
@@ -112,15 +118,17 @@ impl Driver {
     }
 
     /// Addresses of the connections with the directories where this terminal is registered.
-    fn in_use(&self) -> impl Iterator<Item = &Multiaddr> {
+    fn in_use(&self) -> impl Iterator<Item = &Multiaddr> + Clone {
         let registered = self.links.all.iter().filter(|link| link.registered);
         let peers = registered.filter_map(|link| self.peers.get(link.peer.as_ref()?));
         peers.filter_map(|peer| peer.direct())
     }
 
-    /// What works from here: what those connections need.
-    pub(super) fn needs_in_use(&self) -> Vec<addr::Needs> {
-        self.in_use().map(addr::Needs::of).collect()
+    /// What works from here, as those connections show. A node that serves is asked to connect to others by yet others, who may
+    /// know better.
+    pub(super) fn works(&self) -> Option<addr::Works> {
+        let terminal = self.config.role == Role::Terminal;
+        addr::Works::here(&self.listen, self.in_use()).filter(|_| terminal)
     }
 
     fn gauge(&self, status: &NetStatus, record_bytes: usize, proofs: usize) {
@@ -135,12 +143,39 @@ impl Driver {
         set(&self.metrics.warm, self.warm.up());
     }
 
-    /// Where others reach the node of a link, from whatever network.
+    /// Where others reach the node of a link, from whatever network. Whoever stands in for a home is not believed about other
+    /// hosts than the one where it was reached: every caller would knock there.
     fn under(&self, link: &Link) -> Vec<Multiaddr> {
         let (Some(base), Some(peer)) = (link.base.clone(), link.peer) else { return Vec::new() };
-        let told = self.peers.get(&peer).map_or(&[][..], |state| &state.addrs);
-        let named = addr::for_every_network(base, told).into_iter();
-        named.filter_map(|addr| addr.with_p2p(peer).ok()).collect()
+        let reached = self.peers.get(&peer).and_then(|state| state.reached());
+        let told =
+            reached.map(|reached| known::credible(reached, &link.told, link.chosen)).unwrap_or_default();
+        let permitted = |addr: &Multiaddr| self.private.allowed() || addr::is_public(addr);
+        let told: Vec<_> = told.into_iter().filter(permitted).collect();
+        let mut named = match permitted(&base) {
+            true => addr::for_every_network(base, &told),
+            false => told
+                .split_first()
+                .map_or(Vec::new(), |(first, rest)| addr::for_every_network(first.clone(), rest)),
+        };
+        named = named.into_iter().filter_map(|addr| addr.with_p2p(peer).ok()).collect();
+        named
+    }
+
+    /// Addresses that lead here through the directories: the best of each, then further ones in turn, as many as there is
+    /// room for.
+    fn relayed(&self) -> Vec<Multiaddr> {
+        let me = *self.swarm.local_peer_id();
+        let registered = self.links.all.iter().filter(|link| link.registered);
+        let of_each: Vec<Vec<Multiaddr>> = registered.map(|link| self.under(link)).collect();
+        let longest = of_each.iter().map(Vec::len).max().unwrap_or(0);
+        let in_turn = (0..longest).flat_map(|turn| of_each.iter().filter_map(move |addrs| addrs.get(turn)));
+        // However many directories there are, each is named once.
+        let most = MAX_RELAYED.max(of_each.len()).min(MAX_PUBLISHED);
+        in_turn
+            .take(most)
+            .map(|addr| addr.clone().with(Protocol::P2pCircuit).with(Protocol::P2p(me)))
+            .collect()
     }
 
     /// The addresses to publish: those of a public node are its own; a terminal's lead through the directories it is
@@ -149,16 +184,7 @@ impl Driver {
         let me = *self.swarm.local_peer_id();
         let own =
             |addrs: Vec<Multiaddr>| addrs.into_iter().filter_map(|addr| addr.with_p2p(me).ok()).collect();
-        let relayed: Vec<Multiaddr> = self
-            .links
-            .all
-            .iter()
-            .filter(|link| link.registered)
-            .flat_map(|link| self.under(link))
-            .filter(|base| self.private.allowed() || addr::is_public(base))
-            .map(|base| base.with(Protocol::P2pCircuit).with(Protocol::P2p(me)))
-            .take(MAX_PUBLISHED)
-            .collect();
+        let relayed = self.relayed();
         let direct = self.serves() || self.config.publish_direct;
         let mut addrs: Vec<Multiaddr> = match (direct, relayed.is_empty()) {
             (true, _) if !self.external.is_empty() => own(self.external.clone()),

@@ -2,11 +2,14 @@
 
 use offhook::net::{NetEvent, Reach, SignalError, SignalTarget};
 use offhook::proto::identity::TerminalKey;
+use offhook::proto::number::NodeAddr;
 use offhook::proto::record::CheckedSet;
+use offhook::proto::service::{Request, Response};
 use offhook::proto::signalling::MAX_BLOB_BYTES;
 
 use crate::common::{Node, PATIENCE, directory, loopback, online, terminal};
 use crate::fixture::Party;
+use crate::liar::{Act, Liar, Plan};
 
 /// How a caller reaches the first terminal of a set.
 pub fn target_of(set: &CheckedSet) -> SignalTarget {
@@ -237,4 +240,46 @@ async fn a_packet_arrives_though_fifteen_addresses_lead_nowhere() {
     let target = SignalTarget { terminal: alice_id, addrs, via: None, reach: Reach::Open, again: false };
     bob_node.net.signal(target, b"invite".to_vec()).await.unwrap();
     assert_eq!(alice_node.packet().await.blob, b"invite");
+}
+
+/// Both directories of the callee say that they have delivered everything.
+#[tokio::test]
+async fn what_is_said_again_goes_through_two_nodes_and_the_way_that_was_believed_counts_no_more() {
+    let said = || {
+        let mut plan = Plan::new([0; 32]);
+        let mut others = plan.script;
+        plan.script = Box::new(move |request| match request {
+            Request::Forward { .. } => Act::Say(Response::Delivered),
+            other => others(other),
+        });
+        plan
+    };
+    let first = Liar::start(Plan { seed: [243; 32], ..said() }).await;
+    let second = Liar::start(Plan { seed: [244; 32], ..said() }).await;
+    let entry = [first.addr.clone(), second.addr.clone()];
+    let node = terminal(&Party::new(0), &entry).await;
+    node.registered(2).await;
+    let alice = Party::new(1).terminal.public();
+    let relayed = |addr: &NodeAddr| format!("{addr}/p2p-circuit/p2p/{}", alice.to_peer_id()).parse().unwrap();
+    let target = |again| SignalTarget {
+        terminal: alice,
+        addrs: entry.iter().map(relayed).collect(),
+        via: None,
+        reach: Reach::Discreet,
+        again,
+    };
+    let forwards = || {
+        [&first, &second].map(|liar| {
+            let seen = liar.seen.lock().unwrap();
+            seen.requests.iter().filter(|request| matches!(request, Request::Forward { .. })).count()
+        })
+    };
+    node.net.signal(target(false), b"invite".to_vec()).await.unwrap();
+    assert_eq!(forwards(), [1, 0], "the first that says so is believed");
+    node.net.signal(target(true), b"invite".to_vec()).await.unwrap();
+    assert_eq!(forwards(), [2, 1]);
+    // One node with two ways is still one.
+    let twice = SignalTarget { addrs: vec![relayed(&first.addr); 2], ..target(true) };
+    node.net.signal(twice, b"invite".to_vec()).await.unwrap();
+    assert_eq!(forwards()[0], 3, "{:?}", forwards());
 }
