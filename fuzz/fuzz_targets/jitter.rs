@@ -20,6 +20,12 @@ fuzz_target!(|data: &[u8]| {
             // Every packet has its own payload, so that it can be seen whether one is played twice.
             let inserted = buffer.insert(now, sequence, timestamp, &(id as u64).to_be_bytes());
             held += u64::from(inserted == Inserted::Held);
+            // Every third packet brings a copy of an earlier one.
+            if step[5] % 3 == 0 {
+                let copy = [(id as u64).to_be_bytes(), *b"  a copy"].concat();
+                let inserted = buffer.insert_copy(sequence, timestamp, u16::from(step[5]), &copy);
+                held += u64::from(inserted == Inserted::Held);
+            }
         } else {
             match buffer.next(now) {
                 Playout::Decode(payload) => assert!(decoded.insert(payload), "played twice"),

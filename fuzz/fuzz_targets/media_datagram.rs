@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
 use offhook_proto::rtp::{
-    Frame, MAX_DATAGRAM, MAX_REPORT_BLOCKS, OPUS_CLOCK_HZ, Reception, decode, encode_rtcp, encode_rtp,
+    Frame, MAX_DATAGRAM, MAX_REPORT_BLOCKS, MAX_TRACE, OPUS_CLOCK_HZ, Reception, decode, encode_rtcp,
+    encode_rtp, red,
 };
 
 fuzz_target!(|data: &[u8]| {
@@ -20,10 +21,15 @@ fuzz_target!(|data: &[u8]| {
             let mut reception = Reception::new(OPUS_CLOCK_HZ);
             reception.on_packet(Duration::ZERO, packet.sequence, packet.timestamp, packet.payload.len());
             assert_eq!((reception.lost(), reception.received()), (0, 1));
+            if let Ok(read) = red::decode(packet.payload) {
+                assert!(read.copies.len() <= red::MAX_COPIES);
+                assert_eq!(red::decode(&red::encode(read.primary, &read.copies)), Ok(read));
+            }
         }
         Frame::Rtcp(reports) => {
             for report in reports {
                 assert!(report.blocks.len() <= MAX_REPORT_BLOCKS);
+                assert!(report.trace.as_ref().is_none_or(|trace| trace.received.len() <= MAX_TRACE));
                 let again = encode_rtcp(flow, &report);
                 assert_eq!(decode(&again), Ok((flow, Frame::Rtcp(vec![report]))));
             }

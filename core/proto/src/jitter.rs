@@ -7,8 +7,9 @@
 //!
 //! How the delay is chosen. For each packet the *transit* is its arrival minus its RTP time; only differences
 //! mean anything. The fastest transit of the last seconds is the zero of all delays; the *target* is what the
-//! 97th percentile needs on top, plus one frame while packets are being lost, because in-band FEC (RFC 6716
-//! section 2.1.7) repairs a frame from the packet after it, which must have arrived by then. The delay follows
+//! 97th percentile needs on top, plus what repair takes while packets are being lost: a frame, because in-band FEC (RFC
+//! 6716 section 2.1.7) repairs a frame from the packet after it, or as many as there are between a frame and its last
+//! [copy](JitterBuffer::insert_copy), which must have arrived by then. The delay follows
 //! the target by whole frames: it grows by itself when a packet is late (a frame is concealed and the packet is
 //! still played when it comes), and it is led back by leaving out a frame when it has been too long for a while.
 
@@ -28,6 +29,8 @@ pub const MAX_PAYLOAD: usize = 1_275;
 const MAX_WAIT: u32 = 10;
 /// What the delay keeps above the target when a frame is left out, microseconds.
 const MARGIN: i64 = 1_000;
+/// Copies are waited for as long as they have come in the last so many packets.
+const COPIES_MEMORY: u32 = 100;
 /// RTP times are kept within this, microseconds: a hundred years.
 const MAX_TIME: i64 = 3_155_760_000_000_000;
 /// How long the delay has to be off before it is corrected, in frames. Each correction is heard, and what made the delay
@@ -104,6 +107,8 @@ pub struct JitterStats {
     pub repaired: u64,
     /// Frames concealed.
     pub concealed: u64,
+    /// Frames decoded from a copy of their packet (also counted in `played`).
+    pub restored: u64,
     /// Packets that came after their turn.
     pub late: u64,
     /// Packets that came twice.
@@ -136,6 +141,8 @@ struct Held {
     /// RTP time in microseconds, unwrapped.
     time: i64,
     payload: Vec<u8>,
+    /// Whether it came in a later packet.
+    copy: bool,
 }
 
 /// See the module's documentation.
@@ -154,6 +161,8 @@ pub struct JitterBuffer {
     waited: u32,
     arrivals: Arrivals,
     loss: LossRate,
+    /// By how many frames copies trail, and packets since one trailed by as many.
+    trailing: (u16, u32),
     deep: u32,
     shallow: u32,
     stats: JitterStats,
@@ -178,6 +187,7 @@ impl JitterBuffer {
             waited: 0,
             arrivals: Arrivals::default(),
             loss: LossRate::default(),
+            trailing: (0, 0),
             deep: 0,
             shallow: 0,
             stats: JitterStats { target: config.min_delay, ..JitterStats::default() },
@@ -192,7 +202,16 @@ impl JitterBuffer {
         let arrived = self.micros(now);
         let sequence = self.sequences.unwrap(sequence);
         let time = self.unwrap_time(timestamp);
-        if self.packets.contains_key(&sequence) {
+        self.trailing.1 += 1;
+        if self.trailing.1 > COPIES_MEMORY {
+            self.trailing = (0, 0);
+        }
+        if let Some(held) = self.packets.get_mut(&sequence) {
+            if std::mem::take(&mut held.copy) {
+                // It was only late.
+                self.arrivals.record(arrived - time);
+                return Inserted::Held;
+            }
             self.stats.duplicates += 1;
             return Inserted::Duplicate;
         }
@@ -202,7 +221,29 @@ impl JitterBuffer {
             return Inserted::Late;
         }
         self.make_room(sequence);
-        self.packets.insert(sequence, Held { time, payload: payload.to_vec() });
+        self.packets.insert(sequence, Held { time, payload: payload.to_vec(), copy: false });
+        Inserted::Held
+    }
+
+    /// Takes a copy of an earlier packet's payload that came in the packet inserted last (`sequence`, `timestamp`): of the one
+    /// `distance` packets and frames before it. Says nothing of how fast the network is.
+    pub fn insert_copy(&mut self, sequence: u16, timestamp: u32, distance: u16, payload: &[u8]) -> Inserted {
+        if payload.is_empty() || payload.len() > MAX_PAYLOAD || distance == 0 {
+            return Inserted::Refused;
+        }
+        if distance >= self.trailing.0 {
+            self.trailing = (distance, 0);
+        }
+        let sequence = self.sequences.unwrap(sequence.wrapping_sub(distance));
+        if self.packets.contains_key(&sequence) {
+            return Inserted::Duplicate;
+        }
+        // Without room nobody else gives way to a copy.
+        if sequence < self.next || self.packets.len() >= self.config.capacity {
+            return Inserted::Late;
+        }
+        let time = self.time_of(timestamp.wrapping_sub(u32::from(distance).wrapping_mul(self.config.frame)));
+        self.packets.insert(sequence, Held { time, payload: payload.to_vec(), copy: true });
         Inserted::Held
     }
 
@@ -272,8 +313,9 @@ impl JitterBuffer {
     fn decode_next(&mut self) -> Playout {
         match self.packets.remove(&self.next) {
             Some(held) => {
-                self.advance(1, false);
+                self.advance(1, held.copy);
                 self.stats.played += 1;
+                self.stats.restored += u64::from(held.copy);
                 Playout::Decode(held.payload)
             }
             None => self.wait(),
@@ -373,7 +415,8 @@ impl JitterBuffer {
     }
 
     fn target(&self) -> i64 {
-        let repair = if self.loss.is_high() { self.frame_micros() } else { 0 };
+        let trailing = i64::from(self.trailing.0).clamp(1, self.config.capacity as i64);
+        let repair = if self.loss.is_high() { self.frame_micros() * trailing } else { 0 };
         let min = self.config.min_delay.as_micros() as i64;
         let max = self.config.max_delay.as_micros() as i64;
         self.arrivals.spread().max(min).saturating_add(repair).min(max.max(min))
@@ -389,11 +432,24 @@ impl JitterBuffer {
     }
 
     fn unwrap_time(&mut self, timestamp: u32) -> i64 {
-        let units = match self.timestamps {
+        let units = self.units_of(timestamp);
+        self.timestamps = Some((timestamp, units));
+        self.micros_of(units)
+    }
+
+    /// The time of a timestamp near the last one.
+    fn time_of(&self, timestamp: u32) -> i64 {
+        self.micros_of(self.units_of(timestamp))
+    }
+
+    fn units_of(&self, timestamp: u32) -> i64 {
+        match self.timestamps {
             Some((last, units)) => units.saturating_add(i64::from(timestamp.wrapping_sub(last) as i32)),
             None => 0,
-        };
-        self.timestamps = Some((timestamp, units));
+        }
+    }
+
+    fn micros_of(&self, units: i64) -> i64 {
         let micros = i128::from(units) * 1_000_000 / i128::from(self.config.clock_hz);
         // Far from the ends, so that differences of times cannot overflow whatever a sender makes up.
         i64::try_from(micros).unwrap_or(i64::MAX).clamp(-MAX_TIME, MAX_TIME)

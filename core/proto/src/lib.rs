@@ -15,6 +15,7 @@ pub mod knock;
 pub mod number;
 pub mod proof;
 pub mod record;
+pub mod redundancy;
 pub mod relay;
 pub mod rtp;
 pub mod service;

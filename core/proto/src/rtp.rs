@@ -7,11 +7,15 @@
 //!
 //! Everything here is pure: bytes in, values out, time as an argument.
 
+pub mod red;
 mod rtcp;
 mod stats;
+mod xr;
 
+pub use red::RED_PAYLOAD_TYPE;
 pub use rtcp::{MAX_REPORT_BLOCKS, ReportBlock, Rtcp, SenderInfo};
 pub use stats::{Reception, SequenceUnwrap};
+pub use xr::{LossTrace, MAX_TRACE};
 
 /// Dynamic RTP payload type under which Opus travels (RFC 7587; the number itself is our own choice).
 pub const OPUS_PAYLOAD_TYPE: u8 = 111;

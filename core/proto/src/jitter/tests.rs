@@ -15,6 +15,8 @@ struct Line {
     delivered: usize,
     /// Skew of the sender's clock in parts per million.
     ppm: i64,
+    /// How far behind a packet the copies are that it brings, in packets.
+    copies: Vec<u16>,
 }
 
 impl Line {
@@ -22,7 +24,14 @@ impl Line {
         arrivals.sort();
         #[allow(clippy::disallowed_methods)] // the origin of virtual time; its value is never looked at
         let start = Instant::now();
-        Line { buffer: JitterBuffer::new(JitterConfig::default()), start, arrivals, delivered: 0, ppm: 0 }
+        Line {
+            buffer: JitterBuffer::new(JitterConfig::default()),
+            start,
+            arrivals,
+            delivered: 0,
+            ppm: 0,
+            copies: Vec::new(),
+        }
     }
 
     fn clean(packets: u32, transit: Duration) -> Line {
@@ -42,6 +51,11 @@ impl Line {
                 let timestamp =
                     (u32::MAX - 5_000).wrapping_add(n.wrapping_mul(960)).wrapping_add_signed(skew as i32);
                 self.buffer.insert(self.start + arrival, sequence, timestamp, &n.to_be_bytes());
+                for distance in &self.copies {
+                    if let Some(earlier) = n.checked_sub(u32::from(*distance)) {
+                        self.buffer.insert_copy(sequence, timestamp, *distance, &earlier.to_be_bytes());
+                    }
+                }
             }
             let playout = self.buffer.next(self.start + at);
             let step = if playout == Playout::Silence { FRAME / 2 } else { FRAME };
@@ -106,6 +120,64 @@ fn steady_loss_is_repaired_from_the_following_packet() {
             assert_eq!(from, next);
         }
     }
+}
+
+#[test]
+fn bursts_are_repaired_from_copies_that_come_when_they_are_over() {
+    // Five packets in a row of every fifty, each said again five packets later.
+    let arrivals = || (0..3000u32).filter(|n| n % 50 < 45).map(|n| (FRAME * n, n)).collect();
+    let mut line = Line::new(arrivals());
+    line.copies = vec![5];
+    let played = line.play(Duration::ZERO, FRAME * 3000);
+    let late = &played[played.len() / 3..];
+    let decoded = delays(late);
+    assert!(late.iter().all(|(_, p)| matches!(p, Playout::Decode(_))), "{:?}", line.buffer.stats());
+    assert!(decoded.windows(2).all(|pair| pair[0].0 + 1 == pair[1].0), "each once and in order");
+    let longest = decoded.iter().map(|(_, delay)| *delay).max().unwrap();
+    assert!(longest <= FRAME * 6 + Duration::from_millis(10), "{longest:?}");
+    let stats = line.buffer.stats();
+    assert!(stats.restored >= 190, "{stats:?}");
+    assert!(stats.duplicates == 0 && stats.late == 0, "copies of what has come are no duplicates: {stats:?}");
+
+    let mut without = Line::new(arrivals());
+    without.play(Duration::ZERO, FRAME * 3000);
+    assert!(without.buffer.stats().concealed_share() > 0.07, "the copies did it");
+}
+
+#[test]
+fn copies_cost_no_delay_where_nothing_is_lost_and_are_forgotten() {
+    let mut line = Line::clean(500, Duration::from_millis(30));
+    line.copies = vec![2, 8];
+    let delays = delays(&line.play(Duration::ZERO, FRAME * 500));
+    let longest = delays.iter().map(|(_, delay)| *delay).max().unwrap();
+    assert!(longest <= Duration::from_millis(30 + 20), "{longest:?}");
+    assert_eq!(line.buffer.stats().restored, 0);
+
+    // Copies from far behind, and losses; later no copies any more: the delay is that of a repair by FEC.
+    let lost = |n: &u32| n % 10 != 7;
+    let mut line = Line::new((0..2000u32).filter(lost).map(|n| (FRAME * n, n)).collect());
+    line.copies = vec![8];
+    line.play(Duration::ZERO, FRAME * 500);
+    assert!(line.buffer.stats().target >= FRAME * 8, "{:?}", line.buffer.stats());
+    line.copies.clear();
+    line.play(FRAME * 500, FRAME * 1000);
+    assert!(line.buffer.stats().target <= FRAME * 2, "{:?}", line.buffer.stats());
+}
+
+#[test]
+fn a_packet_that_comes_after_its_copy_is_no_duplicate_and_bad_copies_are_refused() {
+    let mut buffer = JitterBuffer::new(JitterConfig::default());
+    let start = Line::new(Vec::new()).start;
+    assert_eq!(buffer.insert(start, 10, 9_600, b"ten"), Inserted::Held);
+    assert_eq!(buffer.insert_copy(10, 9_600, 1, b"nine"), Inserted::Held);
+    assert_eq!(buffer.insert_copy(10, 9_600, 1, b"nine"), Inserted::Duplicate);
+    assert_eq!(buffer.insert(start, 9, 8_640, b"nine"), Inserted::Held, "it was only late");
+    assert_eq!(buffer.insert(start, 9, 8_640, b"nine"), Inserted::Duplicate);
+    assert_eq!(buffer.insert_copy(10, 9_600, 0, b"ten"), Inserted::Refused);
+    assert_eq!(buffer.insert_copy(10, 9_600, 2, b""), Inserted::Refused);
+    assert_eq!(buffer.insert_copy(10, 9_600, 2, &[0; MAX_PAYLOAD + 1]), Inserted::Refused);
+    assert_eq!(buffer.next(start + FRAME * 2), Playout::Decode(b"ten".to_vec()));
+    assert_eq!(buffer.insert_copy(10, 9_600, 3, b"seven"), Inserted::Late);
 }
 
 #[test]
@@ -264,6 +336,7 @@ proptest! {
     fn nothing_is_played_twice(
         network in proptest::collection::vec((0u64..400, 0u8..10, any::<bool>()), 50..300),
         phase in 0u64..20,
+        copies in proptest::collection::vec(1u16..12, 0..3),
     ) {
         let mut arrivals = Vec::new();
         for (n, (delay, fate, twice)) in network.iter().enumerate() {
@@ -276,6 +349,7 @@ proptest! {
             }
         }
         let mut line = Line::new(arrivals);
+        line.copies = copies;
         let played = line.play(Duration::from_millis(phase), FRAME * 330);
         let mut seen = BTreeSet::new();
         let mut last = None;

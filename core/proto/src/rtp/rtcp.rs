@@ -1,5 +1,7 @@
-//! RTCP sender and receiver reports (RFC 3550 section 6.4). Other packet types are skipped.
+//! RTCP sender and receiver reports (RFC 3550 section 6.4), with a [loss trace](LossTrace) after them. Other packet types are
+//! skipped.
 
+use super::xr::{EXTENDED_REPORT, LossTrace};
 use super::{RtpError, be32};
 
 /// Most report blocks that one packet can carry (its count has five bits).
@@ -18,6 +20,8 @@ pub struct Rtcp {
     pub sender: Option<SenderInfo>,
     /// What the reporter has received, per source; at most [`MAX_REPORT_BLOCKS`].
     pub blocks: Vec<ReportBlock>,
+    /// What became of the packets of one source since the last report.
+    pub trace: Option<LossTrace>,
 }
 
 /// The sender's part of a sender report.
@@ -68,6 +72,9 @@ impl Rtcp {
             out.extend_from_slice(&sender.bytes.to_be_bytes());
         }
         blocks.iter().for_each(|block| block.write(out));
+        if let Some(trace) = &self.trace {
+            trace.write(self.ssrc, out);
+        }
     }
 
     fn read(kind: u8, count: usize, body: &[u8]) -> Result<Rtcp, RtpError> {
@@ -82,7 +89,7 @@ impl Rtcp {
             bytes: be32(body, 20),
         });
         let blocks = body[head..head + count * BLOCK].chunks_exact(BLOCK).map(ReportBlock::read).collect();
-        Ok(Rtcp { ssrc: be32(body, 0), sender, blocks })
+        Ok(Rtcp { ssrc: be32(body, 0), sender, blocks, trace: None })
     }
 }
 
@@ -123,6 +130,12 @@ pub(super) fn read_all(mut bytes: &[u8]) -> Result<Vec<Rtcp>, RtpError> {
         let packet = bytes.get(..length).ok_or(RtpError::Truncated)?;
         if matches!(head[1], SENDER_REPORT | RECEIVER_REPORT) {
             reports.push(Rtcp::read(head[1], usize::from(head[0] & 0x1f), &packet[4..])?);
+        } else if head[1] == EXTENDED_REPORT
+            && let Some(trace) = LossTrace::read_all(&packet[4..])?.into_iter().next()
+            && let Some(report) = reports.last_mut()
+        {
+            // It belongs to the report that it comes with (RFC 3550 section 6.1: those come first).
+            report.trace = Some(trace);
         }
         bytes = &bytes[length..];
     }
@@ -150,7 +163,9 @@ mod tests {
     fn reports_survive_the_wire() {
         let info = SenderInfo { ntp: 0x0102_0304_0506_0708, rtp_timestamp: 1, packets: 2, bytes: 3 };
         for sender in [None, Some(info)] {
-            let report = Rtcp { ssrc: 1, sender, blocks: vec![block(-3), block(70_000)] };
+            let trace = LossTrace { ssrc: 5, begin: 65_535, received: vec![true, false, true] };
+            let trace = sender.is_some().then_some(trace);
+            let report = Rtcp { ssrc: 1, sender, blocks: vec![block(-3), block(70_000)], trace };
             let bytes = encode_rtcp(300, &report);
             assert_eq!(decode(&bytes), Ok((300, Frame::Rtcp(vec![report]))));
         }
@@ -159,7 +174,7 @@ mod tests {
     #[test]
     fn other_types_are_skipped_and_short_ones_refused() {
         let mut bytes = vec![0u8, 0x80, 202, 0, 1, 0, 0, 0, 9]; // SDES without items
-        let report = Rtcp { ssrc: 1, sender: None, blocks: vec![block(0)] };
+        let report = Rtcp { ssrc: 1, sender: None, blocks: vec![block(0)], trace: None };
         report.write(&mut bytes);
         assert_eq!(decode(&bytes), Ok((0, Frame::Rtcp(vec![report]))));
         bytes.pop();

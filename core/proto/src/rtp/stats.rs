@@ -1,8 +1,12 @@
 //! What a receiver counts: loss and jitter (RFC 3550 sections 6.4.1 and A.3, A.8).
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::ReportBlock;
+use super::{LossTrace, MAX_TRACE, ReportBlock};
+
+/// The last packets are left to the next trace: one of them that is not there yet may only be late.
+const UNSETTLED: usize = 10;
 
 /// Extends wrapping sequence numbers to ones that never wrap.
 ///
@@ -42,6 +46,8 @@ pub struct Reception {
     /// Sixteen times the jitter, as in RFC 3550 section A.8, so that no precision is lost.
     jitter_x16: u64,
     bytes: u64,
+    /// Packets that no trace has told of: number of the first, and whether each has arrived.
+    untold: (u64, VecDeque<bool>),
 }
 
 impl Reception {
@@ -58,6 +64,7 @@ impl Reception {
             transit: None,
             jitter_x16: 0,
             bytes: 0,
+            untold: (0, VecDeque::new()),
         }
     }
 
@@ -68,6 +75,7 @@ impl Reception {
         self.highest = self.highest.max(extended);
         self.received += 1;
         self.bytes += bytes as u64;
+        self.note(extended);
         let arrival = (at.as_nanos() * u128::from(self.clock_hz) / 1_000_000_000) as i64;
         // Only differences count, so wrapping is harmless: take them modulo 2^32.
         let transit = arrival.wrapping_sub(i64::from(timestamp));
@@ -75,6 +83,31 @@ impl Reception {
             let difference = u64::from((transit.wrapping_sub(before) as i32).unsigned_abs());
             self.jitter_x16 = (self.jitter_x16 + difference).saturating_sub((self.jitter_x16 + 8) >> 4);
         }
+    }
+
+    fn note(&mut self, extended: u64) {
+        let (begin, arrived) = &mut self.untold;
+        if arrived.is_empty() || extended.saturating_sub(*begin) >= 2 * MAX_TRACE as u64 {
+            // The first one, or a stream that has jumped.
+            (*begin, *arrived) = (extended, VecDeque::from([true]));
+        } else if let Some(at) = extended.checked_sub(*begin).map(|at| at as usize) {
+            if at >= arrived.len() {
+                arrived.resize(at + 1, false);
+            }
+            arrived[at] = true;
+            let excess = arrived.len().saturating_sub(MAX_TRACE + UNSETTLED);
+            arrived.drain(..excess);
+            *begin += excess as u64;
+        }
+    }
+
+    /// What became of the packets of source `ssrc` since the last trace, but for the last few.
+    pub fn trace(&mut self, ssrc: u32) -> Option<LossTrace> {
+        let (begin, arrived) = &mut self.untold;
+        let settled = arrived.len().saturating_sub(UNSETTLED);
+        let first = *begin as u16;
+        *begin += settled as u64;
+        (settled > 0).then(|| LossTrace { ssrc, begin: first, received: arrived.drain(..settled).collect() })
     }
 
     /// Packets received, duplicates included.
@@ -165,7 +198,37 @@ mod tests {
         assert!((jitter - 0.010).abs() < 0.000_5, "differences are always 10 ms, got {jitter}");
     }
 
+    #[test]
+    fn traces_tell_of_every_packet_once_and_give_late_ones_time() {
+        let mut reception = Reception::new(48_000);
+        assert_eq!(reception.trace(7), None);
+        let mut take = |numbers: &[u16]| {
+            numbers.iter().for_each(|n| reception.on_packet(Duration::ZERO, n.wrapping_add(65_500), 0, 80));
+            reception.trace(7).map(|trace| (trace.begin.wrapping_sub(65_500), trace.received))
+        };
+        let numbers: Vec<u16> = (0..50).filter(|n| ![3, 4, 44].contains(n)).collect();
+        let expected: Vec<bool> = (0..40).map(|n| ![3, 4].contains(&n)).collect();
+        assert_eq!(take(&numbers), Some((0, expected)));
+        assert_eq!(take(&[44, 5]), None, "one that came late, and one that came again");
+        assert_eq!(take(&[59]), Some((40, [[true; 10].to_vec(), vec![]].concat())));
+        // A stream that jumps by more than anybody could repair begins anew.
+        assert_eq!(take(&[59 + 3_000]), None);
+        let received = reception.untold.1.len();
+        assert!(received <= MAX_TRACE + UNSETTLED, "{received}");
+    }
+
     proptest! {
+        #[test]
+        fn traces_are_bounded(steps in proptest::collection::vec(0u16..2_000, 1..200)) {
+            let (mut reception, mut sequence) = (Reception::new(48_000), 0u16);
+            for step in steps {
+                sequence = sequence.wrapping_add(step);
+                reception.on_packet(Duration::ZERO, sequence, 0, 80);
+                prop_assert!(reception.untold.1.len() <= 2 * MAX_TRACE);
+            }
+            prop_assert!(reception.trace(1).is_none_or(|trace| trace.received.len() <= MAX_TRACE));
+        }
+
         #[test]
         fn unwrap_follows_any_walk(start in any::<u16>(), steps in proptest::collection::vec(-100i64..1000, 1..300)) {
             let mut unwrap = SequenceUnwrap::default();

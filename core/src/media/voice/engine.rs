@@ -11,7 +11,7 @@ mod outgoing;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use offhook_proto::rtp::{self, Frame, OPUS_PAYLOAD_TYPE, Rtcp, SenderInfo, VOICE_FLOW};
+use offhook_proto::rtp::{self, Frame, Rtcp, SenderInfo, VOICE_FLOW};
 
 use super::{Mic, Speaker};
 use crate::audio::{AudioError, BLOCK_LEN, BLOCK_TIME, Block, VoiceDecoder, VoiceEncoder};
@@ -46,6 +46,8 @@ pub(in crate::media) struct VoiceStats {
     pub(in crate::media) jitter: Duration,
     pub(in crate::media) buffer_delay: Duration,
     pub(in crate::media) concealed: f64,
+    pub(in crate::media) concealed_frames: u64,
+    pub(in crate::media) restored: u64,
 }
 
 /// Both halves of the codec, which may be made before the call is answered.
@@ -119,13 +121,13 @@ impl VoiceEngine {
     /// Takes a media datagram that arrived at `at`. Whatever is wrong with it, it is only dropped.
     pub(super) fn receive(&mut self, at: Instant, datagram: &[u8]) {
         match rtp::decode(datagram) {
-            Ok((VOICE_FLOW, Frame::Rtp(packet))) if packet.payload_type == OPUS_PAYLOAD_TYPE => {
+            Ok((VOICE_FLOW, Frame::Rtp(packet))) => {
                 self.incoming.receive(at, self.started, &packet);
             }
             Ok((VOICE_FLOW, Frame::Rtcp(reports))) => {
                 reports.iter().for_each(|report| self.take_report(at, report));
             }
-            // Other flows and payloads belong to media that this version does not know.
+            // Other flows belong to media that this version does not know.
             Ok(_) | Err(_) => {}
         }
     }
@@ -158,6 +160,8 @@ impl VoiceEngine {
             jitter: self.incoming.reception.jitter(),
             buffer_delay: jitter.delay,
             concealed: jitter.concealed_share(),
+            concealed_frames: jitter.concealed,
+            restored: jitter.restored,
         }
     }
 
@@ -193,7 +197,8 @@ impl VoiceEngine {
         let incoming = &mut self.incoming;
         let last = incoming.last_report.map(|(ntp, at)| (ntp, now.saturating_duration_since(at)));
         let blocks = incoming.ssrc.map(|ssrc| incoming.reception.report(ssrc, last)).into_iter().collect();
-        Rtcp { ssrc: self.outgoing.ssrc, sender: Some(sender), blocks }
+        let trace = incoming.ssrc.and_then(|ssrc| incoming.reception.trace(ssrc));
+        Rtcp { ssrc: self.outgoing.ssrc, sender: Some(sender), blocks, trace }
     }
 
     fn take_report(&mut self, at: Instant, report: &Rtcp) {
@@ -202,7 +207,8 @@ impl VoiceEngine {
         }
         let ours = report.blocks.iter().find(|block| block.ssrc == self.outgoing.ssrc);
         if let Some(block) = ours {
-            self.outgoing.expect_loss(f32::from(block.fraction_lost) / 256.0);
+            let trace = report.trace.as_ref().filter(|trace| trace.ssrc == self.outgoing.ssrc);
+            self.outgoing.expect_loss(f32::from(block.fraction_lost) / 256.0, trace);
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use offhook_proto::jitter::{JitterBuffer, JitterConfig, Playout};
-use offhook_proto::rtp::{OPUS_CLOCK_HZ, Reception, RtpPacket};
+use offhook_proto::rtp::{OPUS_CLOCK_HZ, OPUS_PAYLOAD_TYPE, RED_PAYLOAD_TYPE, Reception, RtpPacket, red};
 
 use super::{EngineEvent, MAX_CATCH_UP, STALL, Speaker, Watch};
 use crate::audio::{AudioError, AudioSink, BLOCK_LEN, BLOCK_TIME, Block, FRAME, Nothing, VoiceDecoder};
@@ -51,14 +51,30 @@ impl Incoming {
         self.played = FRAME;
     }
 
+    /// Takes a packet of Opus, with copies of earlier frames or without. Anything else is dropped.
     pub(super) fn receive(&mut self, at: Instant, started: Instant, packet: &RtpPacket<'_>) {
+        let (primary, copies) = match packet.payload_type {
+            OPUS_PAYLOAD_TYPE => (packet.payload, Vec::new()),
+            RED_PAYLOAD_TYPE => match red::decode(packet.payload) {
+                Ok(redundant) => (redundant.primary, redundant.copies),
+                Err(_) => return,
+            },
+            _ => return,
+        };
         if self.ssrc.replace(packet.ssrc) != Some(packet.ssrc) {
             self.jitter = JitterBuffer::new(JitterConfig::default());
             self.reception = Reception::new(OPUS_CLOCK_HZ);
         }
         let since = at.saturating_duration_since(started);
         self.reception.on_packet(since, packet.sequence, packet.timestamp, packet.payload.len());
-        self.jitter.insert(at, packet.sequence, packet.timestamp, packet.payload);
+        self.jitter.insert(at, packet.sequence, packet.timestamp, primary);
+        for copy in copies {
+            // Another offset than whole frames belongs to a sender whose packets are of another length.
+            if copy.offset.is_multiple_of(FRAME as u32) {
+                let distance = (copy.offset / FRAME as u32) as u16;
+                self.jitter.insert_copy(packet.sequence, packet.timestamp, distance, copy.payload);
+            }
+        }
     }
 
     /// Blocks that are to be written now.

@@ -1,8 +1,10 @@
 //! From the microphone to packets.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use offhook_proto::rtp::{self, OPUS_PAYLOAD_TYPE, RtpPacket, VOICE_FLOW};
+use offhook_proto::redundancy::{MAX_DISTANCE, Redundancy};
+use offhook_proto::rtp::{self, LossTrace, OPUS_PAYLOAD_TYPE, RED_PAYLOAD_TYPE, RtpPacket, VOICE_FLOW, red};
 
 use super::{EngineEvent, MAX_CATCH_UP, Mic, STALL, Watch};
 use crate::audio::{AudioError, AudioSource, BLOCK_LEN, BLOCK_TIME, Block, FRAME, Nothing, VoiceEncoder};
@@ -27,6 +29,9 @@ pub(super) struct Outgoing {
     pub(super) packets: u64,
     pub(super) bytes: u64,
     pub(super) remote_loss: f32,
+    redundancy: Redundancy,
+    /// The last frames without a gap between them, the latest first.
+    said: VecDeque<Vec<u8>>,
 }
 
 impl Outgoing {
@@ -44,6 +49,8 @@ impl Outgoing {
             packets: 0,
             bytes: 0,
             remote_loss: 0.0,
+            redundancy: Redundancy::default(),
+            said: VecDeque::new(),
         }
     }
 
@@ -100,13 +107,21 @@ impl Outgoing {
             let frames = (idle - BLOCK_TIME).as_millis() / FRAME_TIME.as_millis();
             self.timestamp = self.timestamp.wrapping_add(frames as u32 * FRAME as u32);
             self.marker = true;
+            // Copies are told apart by their distance alone.
+            self.said.clear();
         }
     }
 
-    /// Tells how much of it the other end misses, 0 to 1.
-    pub(super) fn expect_loss(&mut self, share: f32) {
+    /// Tells how much of it the other end misses, 0 to 1, and which packets.
+    pub(super) fn expect_loss(&mut self, share: f32, trace: Option<&LossTrace>) {
         self.remote_loss = share;
-        self.encoder.expect_loss(share);
+        if let Some(trace) = trace {
+            self.redundancy.take(trace);
+            // What copies repair needs no bits of the codec's own.
+            self.encoder.expect_loss(self.redundancy.left());
+        } else {
+            self.encoder.expect_loss(share);
+        }
     }
 
     /// Adds a block; returns a packet as soon as a frame is full.
@@ -117,22 +132,42 @@ impl Outgoing {
             return None;
         }
         self.filled = 0;
-        let encoded = self.encoder.encode(&self.frame);
-        let packet = encoded.ok().map(|payload| {
-            let packet = RtpPacket {
-                payload_type: OPUS_PAYLOAD_TYPE,
-                marker: std::mem::take(&mut self.marker),
-                sequence: self.sequence,
-                timestamp: self.timestamp,
-                ssrc: self.ssrc,
-                payload: &payload,
-            };
-            self.bytes += payload.len() as u64;
-            rtp::encode_rtp(VOICE_FLOW, &packet)
-        });
+        let packet = self.encoder.encode(&self.frame).ok().map(|frame| self.packet(frame));
+        if packet.is_none() {
+            self.said.clear();
+        }
         self.packets += 1;
         self.sequence = self.sequence.wrapping_add(1);
         self.timestamp = self.timestamp.wrapping_add(FRAME as u32);
         packet
+    }
+
+    /// The next packet: a frame, and copies of earlier ones as far as they are needed.
+    fn packet(&mut self, frame: Vec<u8>) -> Vec<u8> {
+        let distances = self.redundancy.distances();
+        let copy = |distance: usize| {
+            let payload = self.said.get(distance - 1)?;
+            Some(red::Copy { offset: (distance * FRAME) as u32, payload })
+        };
+        // The oldest first, as RFC 2198 has it.
+        let mut copies: Vec<_> = distances.iter().filter_map(copy).collect();
+        copies.reverse();
+        let (payload_type, payload) = match copies.is_empty() {
+            true => (OPUS_PAYLOAD_TYPE, frame.clone()),
+            false => (RED_PAYLOAD_TYPE, red::encode(&frame, &copies)),
+        };
+        let packet = RtpPacket {
+            payload_type,
+            marker: std::mem::take(&mut self.marker),
+            sequence: self.sequence,
+            timestamp: self.timestamp,
+            ssrc: self.ssrc,
+            payload: &payload,
+        };
+        let datagram = rtp::encode_rtp(VOICE_FLOW, &packet);
+        self.bytes += payload.len() as u64;
+        self.said.truncate(MAX_DISTANCE - 1);
+        self.said.push_front(frame);
+        datagram
     }
 }

@@ -143,6 +143,8 @@ struct Talk {
     first_audio: Option<Duration>,
     /// In which tick the listener's loudspeaker was lost.
     sink_lost: Option<u32>,
+    /// Bytes of the talker's datagrams in the last half.
+    bytes: usize,
 }
 
 const SECONDS: u32 = 8;
@@ -167,7 +169,7 @@ fn talk_with(
     let ear = engine(Nothing::default(), VirtualSpeaker::new(&heard), starts[1], 77);
     let mut engines = [mouth, ear];
     let mut wire: Vec<(Instant, usize, Vec<u8>)> = Vec::new();
-    let (mut count, mut first_audio, mut sink_lost) = (0, None, None);
+    let (mut count, mut bytes, mut first_audio, mut sink_lost) = (0, 0, None, None);
     for tick in 0..SECONDS * 100 {
         for n in 0..2 {
             let now = starts[n] + BLOCK_TIME * tick;
@@ -178,6 +180,7 @@ fn talk_with(
             }
             engines[n].tick(now, &mut |datagram| {
                 count += u64::from(n == 0);
+                bytes += if n == 0 && tick >= SECONDS * 50 { datagram.len() } else { 0 };
                 if let Some(delay) = if n == 0 { network(count) } else { Some(Duration::from_millis(50)) } {
                     wire.push((now + delay, 1 - n, datagram));
                 }
@@ -197,7 +200,7 @@ fn talk_with(
     }
     let heard = heard.lock().unwrap();
     let score = score::compare_samples(&samples, &heard, phase.as_nanos() as i64);
-    Talk { score, talker: engines[0].stats(), listener: engines[1].stats(), first_audio, sink_lost }
+    Talk { score, talker: engines[0].stats(), listener: engines[1].stats(), first_audio, sink_lost, bytes }
 }
 
 fn every_tick(_: u32, _: &mut [VoiceEngine; 2]) {}
@@ -218,22 +221,45 @@ fn speech_arrives_soon_and_whole_on_a_clean_network() {
     }
 }
 
+/// Loses `percent` of the packets, in bursts of so many; the same ones in every run.
+fn lossy(percent: u32, burst: u32) -> Network {
+    let (mut seed, mut left) = (7u32, 0);
+    Box::new(move |_| {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        // Between bursts each packet begins one with the probability that makes the whole share right.
+        let begins = (seed >> 16) * (100 - percent) * burst < percent * 65_536;
+        left = if left > 0 { left - 1 } else { u32::from(begins) * burst };
+        (left == 0).then_some(Duration::from_millis(50))
+    })
+}
+
 #[test]
 fn loss_is_reported_back_and_repaired() {
-    let lossy = || -> Network {
-        let mut seed = 7u32;
-        Box::new(move |_| {
-            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (seed >> 16 > 6_554).then_some(Duration::from_millis(50)) // 10 %
-        })
-    };
-    let talk = talk(Duration::from_millis(4), lossy(), every_tick);
-    println!("{:?} {:?}", talk.score, talk.listener);
-    assert!(talk.talker.remote_loss > 0.03, "the talker knows: {:?}", talk.talker);
-    assert!(talk.listener.lost > 20);
-    assert!(talk.listener.concealed < 0.05, "most losses are repaired: {:?}", talk.listener);
-    assert!(talk.score.correlation > 0.7, "{:?}", talk.score);
-    assert!(talk.score.delay_ms < 130.0, "{:?}", talk.score);
+    let clean = talk(Duration::from_millis(4), lossy(0, 1), every_tick);
+    assert_eq!(clean.listener.restored, 0);
+    // Share and length of bursts; frames concealed once it is known, delay in ms, and rate against a clean line, at most.
+    for (percent, burst, concealed, delay, rate) in [
+        (5, 1, 0.01, 130.0, 1.8),
+        (10, 1, 0.03, 130.0, 1.8),
+        (20, 1, 0.03, 170.0, 2.8),
+        (30, 1, 0.06, 170.0, 2.8),
+        (10, 5, 0.04, 220.0, 2.8),
+    ] {
+        let mut half = VoiceStats::default();
+        let talk = talk(Duration::from_millis(4), lossy(percent, burst), |tick, engines| {
+            if tick == SECONDS * 50 {
+                half = engines[1].stats();
+            }
+        });
+        let frames = f64::from(SECONDS) * 25.0;
+        let later = (talk.listener.concealed_frames - half.concealed_frames) as f64 / frames;
+        let times = talk.bytes as f64 / clean.bytes as f64;
+        println!("loss={percent} burst={burst} concealed={later:.3} rate={times:.2} {:?}", talk.score);
+        assert!(talk.talker.remote_loss > 0.01, "the talker knows: {:?}", talk.talker);
+        assert!(talk.listener.restored > 0 && later <= concealed, "{later} {:?}", talk.listener);
+        assert!(talk.score.correlation > 0.7 && talk.score.delay_ms < delay, "{:?}", talk.score);
+        assert!(times < rate, "{times}");
+    }
 }
 
 #[test]

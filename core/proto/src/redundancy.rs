@@ -1,0 +1,175 @@
+//! How much of what was said is said again, and how much later: the choice of a sender that knows which of its packets got
+//! lost.
+//!
+//! A copy of a frame that travels in a later packet repairs a loss if that packet arrives. Single losses are repaired best by a
+//! copy in the very next packet, a burst only by one that comes when it is over. So the sender looks at what got lost in the
+//! last seconds ([`LossTrace`]) and asks of each set of distances how much of it would have been left. Copies cost rate, distance
+//! costs delay at the other end, which has to wait for them: [`Redundancy`] weighs the three.
+
+use std::collections::VecDeque;
+
+use crate::rtp::LossTrace;
+
+/// Copies of one frame at most: with two of them voice takes about twice its rate on the wire.
+pub const MAX_COPIES: usize = 2;
+/// Packets between a frame and its copy at most: what a burst can last, times 20 ms.
+pub const MAX_DISTANCE: usize = 10;
+
+/// Packets remembered: ten seconds of 20 ms frames. Shorter forgets rare bursts, longer clings to a bad past.
+const WINDOW: usize = 500;
+/// Nothing is concluded from fewer losses.
+const MIN_LOST: usize = 2;
+
+/// What a lost frame in a hundred is worth, in packets of delay. A copy of each frame is worth one.
+const LOSS: f64 = 150.0;
+const COPY: f64 = 1.0;
+const DELAY: f64 = 1.0;
+/// What a change has to gain: each is heard, since the delay at the other end changes with it.
+const GAIN: f64 = 0.5;
+
+/// Distances of the copies of a frame, in packets, ascending.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Distances {
+    of: [u8; MAX_COPIES],
+    count: u8,
+}
+
+impl Distances {
+    /// No copies.
+    pub const NONE: Distances = Distances { of: [0; MAX_COPIES], count: 0 };
+
+    fn one(distance: usize) -> Distances {
+        Distances { of: [distance as u8, 0], count: 1 }
+    }
+
+    fn two(first: usize, second: usize) -> Distances {
+        Distances { of: [first as u8, second as u8], count: 2 }
+    }
+
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = usize> + '_ {
+        self.of.iter().take(usize::from(self.count)).map(|distance| usize::from(*distance))
+    }
+
+    /// All sets of up to [`MAX_COPIES`] distances up to [`MAX_DISTANCE`].
+    fn all() -> impl Iterator<Item = Distances> {
+        let singles = (1..=MAX_DISTANCE).map(Distances::one);
+        let pairs = (1..MAX_DISTANCE)
+            .flat_map(|first| (first + 1..=MAX_DISTANCE).map(move |second| Distances::two(first, second)));
+        std::iter::once(Distances::NONE).chain(singles).chain(pairs)
+    }
+}
+
+/// See the module's documentation.
+#[derive(Debug, Default)]
+pub struct Redundancy {
+    received: VecDeque<bool>,
+    distances: Distances,
+    left: f32,
+}
+
+impl Redundancy {
+    /// Takes what the other end says about packets that follow those of the last trace.
+    pub fn take(&mut self, trace: &LossTrace) {
+        self.received.extend(&trace.received);
+        let excess = self.received.len().saturating_sub(WINDOW);
+        self.received.drain(..excess);
+        self.choose();
+    }
+
+    /// Where copies are to be sent from now on.
+    pub fn distances(&self) -> Distances {
+        self.distances
+    }
+
+    /// The share of frames, 0 to 1, that would have been lost in spite of these copies.
+    pub fn left(&self) -> f32 {
+        self.left
+    }
+
+    fn choose(&mut self) {
+        let received = self.received.make_contiguous();
+        let lost: Vec<usize> = (0..received.len()).filter(|at| !received[*at]).collect();
+        let left = |set: &Distances| {
+            let repaired =
+                |at: usize| set.iter().any(|distance| received.get(at + distance).copied().unwrap_or(true));
+            lost.iter().filter(|at| !repaired(**at)).count() as f64 / received.len().max(1) as f64
+        };
+        let cost = |set: &Distances| {
+            let delay = set.iter().last().unwrap_or(0) as f64;
+            left(set) * LOSS + f64::from(set.count) * COPY + delay * DELAY
+        };
+        let best = match lost.len() < MIN_LOST {
+            true => Distances::NONE,
+            false => Distances::all().min_by(|a, b| cost(a).total_cmp(&cost(b))).unwrap_or_default(),
+        };
+        if cost(&best) + GAIN < cost(&self.distances) {
+            self.distances = best;
+        }
+        self.left = left(&self.distances) as f32;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(lost: impl FnMut(usize) -> bool) -> Redundancy {
+        let mut redundancy = Redundancy::default();
+        let mut lost = lost;
+        for second in 0..10 {
+            let received = (0..50).map(|n| !lost(second * 50 + n)).collect();
+            redundancy.take(&LossTrace { ssrc: 1, begin: second as u16 * 50, received });
+        }
+        redundancy
+    }
+
+    /// A generator that gives the same losses everywhere.
+    fn random(percent: u32) -> impl FnMut(usize) -> bool {
+        let mut seed = 12_345u32;
+        move |_| {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (seed >> 16) * 100 < percent * 65_536
+        }
+    }
+
+    #[test]
+    fn what_is_not_lost_is_not_said_twice() {
+        assert_eq!(after(|_| false).distances(), Distances::NONE);
+        assert_eq!(after(|n| n == 77).distances(), Distances::NONE, "one in ten seconds");
+        assert_eq!(Redundancy::default().distances(), Distances::NONE);
+    }
+
+    #[test]
+    fn single_losses_are_repaired_by_the_next_packet_and_many_by_two() {
+        for percent in [5, 10] {
+            let redundancy = after(random(percent));
+            assert_eq!(redundancy.distances(), Distances::one(1), "{percent} %");
+            assert!(redundancy.left() < 0.02, "{}", redundancy.left());
+        }
+        for percent in [20, 30] {
+            let redundancy = after(random(percent));
+            assert_eq!(redundancy.distances(), Distances::two(1, 2), "{percent} %");
+            assert!(redundancy.left() < 0.05, "{}", redundancy.left());
+        }
+    }
+
+    #[test]
+    fn bursts_are_repaired_when_they_are_over() {
+        // Five in a row of every fifty.
+        let redundancy = after(|n| n % 50 >= 20 && n % 50 < 25);
+        assert_eq!(redundancy.distances(), Distances::one(5));
+        assert!(redundancy.left() < 0.001, "{}", redundancy.left());
+    }
+
+    #[test]
+    fn the_past_is_forgotten() {
+        let mut redundancy = after(random(20));
+        assert_eq!(redundancy.distances(), Distances::two(1, 2));
+        for _ in 0..11 {
+            redundancy.take(&LossTrace { ssrc: 1, begin: 0, received: vec![true; 50] });
+        }
+        assert_eq!(redundancy.distances(), Distances::NONE);
+        assert_eq!(redundancy.received.len(), WINDOW);
+    }
+}
