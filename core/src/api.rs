@@ -380,6 +380,9 @@ pub struct CallStatus {
     pub buffer_ms: f64,
     /// Share of played frames that were concealed, 0 to 1.
     pub concealed: f64,
+    /// Frames that were played from a copy in a later packet, because their own was lost.
+    #[serde(default)]
+    pub restored: u64,
 }
 
 /// An answer to [`Command::Status`].

@@ -249,7 +249,12 @@ fn call_line(call: &CallStatus) -> String {
         // Duplicates can make the count of lost packets negative (RFC 3550, section 6.4.1).
         let lost = call.packets_lost.max(0) as f64;
         let loss = 100.0 * lost / (call.packets_received as f64 + lost);
-        let _ = write!(line, ", loss {loss:.1} %, jitter {:.0} ms", call.jitter_ms);
+        let _ = write!(line, ", loss {loss:.1} %");
+        if call.restored > 0 {
+            let repaired = (100.0 * call.restored as f64 / lost.max(1.0)).min(100.0);
+            let _ = write!(line, " ({repaired:.0} % of it said again in time)");
+        }
+        let _ = write!(line, ", jitter {:.0} ms", call.jitter_ms);
     }
     let _ = write!(line, " [{}]", call.call);
     line

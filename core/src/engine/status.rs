@@ -70,6 +70,7 @@ impl Engine {
                 jitter_ms: stats.jitter.as_secs_f64() * 1000.0,
                 buffer_ms: stats.buffer_delay.as_secs_f64() * 1000.0,
                 concealed: stats.concealed,
+                restored: stats.restored,
             }
         };
         self.views.live().map(show).collect()

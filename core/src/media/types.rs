@@ -314,6 +314,8 @@ pub struct MediaStats {
     pub buffer_delay: Duration,
     /// Share of frames that had to be concealed, 0 to 1.
     pub concealed: f64,
+    /// Frames that were played from a copy in a later packet, because their own was lost.
+    pub restored: u64,
     /// UDP payload bytes sent, everything included.
     pub bytes_sent: u64,
     /// UDP payload bytes received.
@@ -335,6 +337,7 @@ impl Default for MediaStats {
             jitter: Duration::ZERO,
             buffer_delay: Duration::ZERO,
             concealed: 0.0,
+            restored: 0,
             bytes_sent: 0,
             bytes_received: 0,
             refused: 0,

@@ -38,6 +38,7 @@ impl Driver {
             jitter: voice.jitter,
             buffer_delay: voice.buffer_delay,
             concealed: voice.concealed,
+            restored: voice.restored,
             bytes_sent,
             bytes_received,
             refused,

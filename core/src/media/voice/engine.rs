@@ -46,7 +46,6 @@ pub(in crate::media) struct VoiceStats {
     pub(in crate::media) jitter: Duration,
     pub(in crate::media) buffer_delay: Duration,
     pub(in crate::media) concealed: f64,
-    pub(in crate::media) concealed_frames: u64,
     pub(in crate::media) restored: u64,
 }
 
@@ -160,7 +159,6 @@ impl VoiceEngine {
             jitter: self.incoming.reception.jitter(),
             buffer_delay: jitter.delay,
             concealed: jitter.concealed_share(),
-            concealed_frames: jitter.concealed,
             restored: jitter.restored,
         }
     }
