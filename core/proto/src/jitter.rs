@@ -234,7 +234,9 @@ impl JitterBuffer {
         if distance >= self.trailing.0 {
             self.trailing = (distance, 0);
         }
-        let sequence = self.sequences.unwrap(sequence.wrapping_sub(distance));
+        let Some(sequence) = self.sequences.unwrap(sequence).checked_sub(u64::from(distance)) else {
+            return Inserted::Late;
+        };
         if self.packets.contains_key(&sequence) {
             return Inserted::Duplicate;
         }

@@ -20,12 +20,17 @@ const WINDOW: usize = 500;
 /// Nothing is concluded from fewer losses.
 const MIN_LOST: usize = 2;
 
-/// What a lost frame in a hundred is worth, in packets of delay. A copy of each frame is worth one.
+/// What losing everything costs, in packets of delay: a lost frame in a hundred is as bad as one and a half of them. A copy of each
+/// frame costs one.
 const LOSS: f64 = 150.0;
 const COPY: f64 = 1.0;
 const DELAY: f64 = 1.0;
-/// What a change has to gain: each is heard, since the delay at the other end changes with it.
+/// What a change has to gain: more if copies come at another time then, which is heard, since the delay at the other end changes
+/// with it.
 const GAIN: f64 = 0.5;
+const GAIN_OF_DELAY: f64 = 2.0;
+/// The first losses are taken for those of as many packets, or an outage at the beginning would weigh ten times what it does later.
+const FIRST: usize = 150;
 
 /// Distances of the copies of a frame, in packets, ascending.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -89,11 +94,12 @@ impl Redundancy {
 
     fn choose(&mut self) {
         let received = self.received.make_contiguous();
-        let lost: Vec<usize> = (0..received.len()).filter(|at| !received[*at]).collect();
+        // Of the last ones it is not known yet what became of their copies.
+        let known = received.len().saturating_sub(MAX_DISTANCE);
+        let lost: Vec<usize> = (0..known).filter(|at| !received[*at]).collect();
         let left = |set: &Distances| {
-            let repaired =
-                |at: usize| set.iter().any(|distance| received.get(at + distance).copied().unwrap_or(true));
-            lost.iter().filter(|at| !repaired(**at)).count() as f64 / received.len().max(1) as f64
+            let repaired = |at: usize| set.iter().any(|distance| received[at + distance]);
+            lost.iter().filter(|at| !repaired(**at)).count() as f64 / known.max(FIRST) as f64
         };
         let cost = |set: &Distances| {
             let delay = set.iter().last().unwrap_or(0) as f64;
@@ -103,7 +109,9 @@ impl Redundancy {
             true => Distances::NONE,
             false => Distances::all().min_by(|a, b| cost(a).total_cmp(&cost(b))).unwrap_or_default(),
         };
-        if cost(&best) + GAIN < cost(&self.distances) {
+        let last = |set: &Distances| set.iter().last();
+        let later = best.count >= self.distances.count && last(&best) != last(&self.distances);
+        if cost(&best) + if later { GAIN_OF_DELAY } else { GAIN } < cost(&self.distances) {
             self.distances = best;
         }
         self.left = left(&self.distances) as f32;
@@ -152,6 +160,18 @@ mod tests {
             assert_eq!(redundancy.distances(), Distances::two(1, 2), "{percent} %");
             assert!(redundancy.left() < 0.05, "{}", redundancy.left());
         }
+    }
+
+    #[test]
+    fn an_outage_at_the_beginning_weighs_no_more_than_later() {
+        let mut redundancy = Redundancy::default();
+        let received = (0..40).map(|n| !(20..30).contains(&n)).collect();
+        redundancy.take(&LossTrace { ssrc: 1, begin: 0, received });
+        assert_eq!(redundancy.distances(), Distances::NONE);
+        let mut redundancy = Redundancy::default();
+        redundancy.take(&LossTrace { ssrc: 1, begin: 0, received: vec![false; 500] });
+        assert_eq!(redundancy.distances(), Distances::NONE, "copies are lost as well");
+        assert!(redundancy.left() > 0.99, "{}", redundancy.left());
     }
 
     #[test]

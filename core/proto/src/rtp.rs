@@ -85,7 +85,7 @@ pub fn encode_rtp(flow: u64, packet: &RtpPacket<'_>) -> Vec<u8> {
     out
 }
 
-/// Prefixes one RTCP packet with its flow and writes it as one datagram.
+/// Prefixes a report with its flow and writes it, with its trace after it (RFC 3550 section 6.1), as one datagram.
 pub fn encode_rtcp(flow: u64, packet: &Rtcp) -> Vec<u8> {
     let mut out = Vec::with_capacity(64);
     put_varint(&mut out, flow);

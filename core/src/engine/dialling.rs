@@ -236,11 +236,9 @@ impl Engine {
         }
         let (number, bytes) = (search.number.clone(), set.to_set().encode());
         let addrs = live(set).flat_map(|terminal| &terminal.addrs).filter(|addr| !addr.is_peer_only());
-        // The best address of each node: a connection is kept with it, not with its addresses.
-        let mut nodes = BTreeSet::new();
-        let node =
-            |addr: &NodeAddr| addr.relay().unwrap_or_else(|| addr.clone()).peer_id().map(str::to_owned);
-        let routes: Vec<NodeAddr> = addrs.filter(|addr| nodes.insert(node(addr))).cloned().collect();
+        // As many as there is room for: the best address of each node first.
+        let (mut routes, others) = best_of_each(addrs.cloned());
+        routes.extend(others);
         let (net, first) = (self.net.clone(), self.link_entries.clone());
         self.keep("a record", move |account| async move {
             account.cache_record(&number, &bytes).await?;
@@ -279,8 +277,16 @@ impl Engine {
 async fn keep_routes(account: &AccountStore, net: &Net, first: Vec<NodeAddr>) -> Result<(), StorageError> {
     let contacts = account.contact_routes().await?;
     let routes = contacts.into_iter().flat_map(|(_, routes)| routes);
-    net.keep(first.into_iter().chain(routes).collect()).await;
+    // A connection is kept with a node, not with its addresses.
+    net.keep(best_of_each(first.into_iter().chain(routes)).0).await;
     Ok(())
+}
+
+/// The first address of each node, and the others. Of a relayed one the relay is the node.
+fn best_of_each(addrs: impl Iterator<Item = NodeAddr>) -> (Vec<NodeAddr>, Vec<NodeAddr>) {
+    let mut seen = BTreeSet::new();
+    let node = |addr: &NodeAddr| addr.relay().unwrap_or_else(|| addr.clone()).peer_id().map(str::to_owned);
+    addrs.partition(|addr| seen.insert(node(addr)))
 }
 
 /// Tell the engine what a look-up finds.

@@ -18,7 +18,8 @@ pub(super) const MEDIA_QUEUE: usize = 64;
 /// Legs remembered. The call machine has far fewer at a time; older ones only lose the hint of their last way.
 const MAX_LEGS: usize = 1024;
 
-/// What comes twice within this has come by two ways; later it was repeated, which nobody does sooner.
+/// What comes twice within this is taken for a copy by another way, later for a repetition: those come after a quarter of a second
+/// mostly.
 const COPIES: Duration = Duration::from_millis(240);
 
 /// One leg.

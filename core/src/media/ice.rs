@@ -17,6 +17,7 @@
 //! nominates a better one when it works; a direct path that has proved itself both ways is taken even before that.
 
 mod candidates;
+mod deferred;
 mod own;
 mod replays;
 
@@ -33,6 +34,7 @@ use super::relay::Relayed;
 use super::socket::StunIn;
 use super::types::{Path, Role};
 use candidates::{is_usable, local_preference};
+use deferred::Deferred;
 use replays::{Replays, Verdict};
 
 /// Candidates of the other end that are tried.
@@ -145,6 +147,8 @@ pub(super) struct Ice {
     haste_until: Option<Instant>,
     /// Until when no pair with only one end at a relay is checked.
     spare_until: Option<Instant>,
+    role: Role,
+    deferred: Deferred,
     outputs: VecDeque<IceOutput>,
 }
 
@@ -187,6 +191,8 @@ impl Ice {
             search_until: None,
             haste_until: None,
             spare_until: None,
+            role,
+            deferred: Deferred::default(),
             outputs: VecDeque::new(),
         };
         ice.search();
@@ -265,9 +271,14 @@ impl Ice {
             return false;
         }
         if self.remote_addresses.contains(&address) {
+            // Its own address, if it is told as that as well.
+            if candidate.kind() == CandidateKind::Host {
+                self.deferred.note(address, false);
+            }
             return true;
         }
         self.remote_addresses.push(address);
+        self.deferred.note(address, candidate.kind() == CandidateKind::ServerReflexive);
         // Where a check has come from already, one of ours is on its way. A candidate in the place of the one that the agent has made of
         // it would have that sent anew, and its answer not counted: a round trip lost. A relay's has to be known as such.
         let shown = |c: &Candidate| c.kind() == CandidateKind::PeerReflexive && c.addr() == address;
@@ -287,6 +298,9 @@ impl Ice {
 
     /// Takes a STUN message that is not an answer of a server.
     pub(super) fn handle_stun(&mut self, now: Instant, message: &StunIn) {
+        for (local, remote, bytes) in self.deferred.heard(message.source) {
+            self.outputs.push_back(IceOutput::Transmit { local, remote, bytes });
+        }
         let Ok(stun) = StunMessage::parse(&message.bytes) else { return };
         let request = stun.is_binding_request();
         // Checks user name and MESSAGE-INTEGRITY: nobody but the other end knows the passwords.
@@ -350,7 +364,7 @@ impl Ice {
     /// When [`Ice::handle_timeout`] should be called next.
     pub(super) fn poll_timeout(&mut self) -> Option<Instant> {
         self.remote.as_ref()?;
-        self.agent.poll_timeout()
+        self.agent.poll_timeout().into_iter().chain(self.deferred.due()).min()
     }
 
     /// What to do now; ask until there is nothing left.
@@ -365,6 +379,9 @@ impl Ice {
                 | IceAgentEvent::DiscoveredRecv { .. } => {}
             }
         }
+        for (local, remote, bytes) in self.deferred.release(now) {
+            self.outputs.push_back(IceOutput::Transmit { local, remote, bytes });
+        }
         if let Some(output) = self.outputs.pop_front() {
             return Some(output);
         }
@@ -372,8 +389,16 @@ impl Ice {
             let transmit = self.agent.poll_transmit()?;
             let (local, remote, bytes) =
                 (transmit.source, transmit.destination, Vec::from(transmit.contents));
-            if !self.is_spared(local, remote, &bytes, now) {
-                self.replays.sent(&bytes, remote);
+            let is_check = StunMessage::parse(&bytes).is_ok_and(|message| message.is_binding_request());
+            if is_check && self.is_spared(local, remote, now) {
+                continue;
+            }
+            // It will be on its way before its answer can come.
+            self.replays.sent(&bytes, remote);
+            let message = (local, remote, bytes);
+            let held =
+                if is_check && !self.is_relayed(local) { self.deferred.hold(message) } else { Some(message) };
+            if let Some((local, remote, bytes)) = held {
                 return Some(IceOutput::Transmit { local, remote, bytes });
             }
         }
@@ -388,14 +413,15 @@ impl Ice {
         let works = Some(Clue::AnsweredByRelay) <= self.chosen && self.chosen < Some(Clue::Answered);
         let is_relayed = works && self.fallback.is_some_and(meets);
         self.spare_until = is_relayed.then_some(now + SPARE);
+        if let Some(rtt) = self.rtt().filter(|_| is_relayed) {
+            self.deferred.begin(self.role, now, rtt);
+        }
     }
 
-    /// Whether a message stays away as if it were lost. The agent repeats it soon enough.
-    fn is_spared(&mut self, local: SocketAddr, remote: SocketAddr, bytes: &[u8], now: Instant) -> bool {
+    /// Whether a check stays away as if it were lost. The agent repeats it soon enough.
+    fn is_spared(&mut self, local: SocketAddr, remote: SocketAddr, now: Instant) -> bool {
         self.spare_until.take_if(|until| *until <= now);
-        self.spare_until.is_some()
-            && self.is_relayed(local) != self.remote_relayed.contains(&remote)
-            && StunMessage::parse(bytes).is_ok_and(|message| message.is_binding_request())
+        self.spare_until.is_some() && self.is_relayed(local) != self.remote_relayed.contains(&remote)
     }
 
     /// The round-trip time that the checks measured on the nominated pair.

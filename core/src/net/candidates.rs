@@ -166,6 +166,11 @@ impl Driver {
                 let link = &mut self.links.all[index];
                 (link.kind, link.chosen) = (Kind::Candidate, chosen);
                 if link.is_up() {
+                    // What a contact's directory has said is believed less where it is not chosen.
+                    link.told.clear();
+                    if let Some(peer) = peer {
+                        self.note_told(index, peer);
+                    }
                     self.register(index);
                     self.reserve(index);
                     self.refresh_links();

@@ -231,7 +231,13 @@ impl Net {
     pub fn lookup(&self, key: RecordKey, via: &[NodeAddr]) -> Lookup {
         let lookups = self.lookups.clone();
         let permit = async move { lookups.acquire_owned().await.ok() };
-        let named = via.iter().filter_map(|addr| self.holder(addr)).collect();
+        let mut named: Vec<Holder> = Vec::new();
+        for holder in via.iter().filter_map(|addr| self.holder(addr)) {
+            match named.iter_mut().find(|known| known.peer == holder.peer) {
+                Some(known) => known.addrs.extend(holder.addrs),
+                None => named.push(holder),
+            }
+        }
         Lookup::start(self.client.clone(), key, named, self.limits.lookup_time, permit)
     }
 

@@ -92,7 +92,8 @@ pub(super) struct Link {
     pub(super) ticket_again: Option<Instant>,
     /// Its address in use, ending in `/p2p`. What relayed addresses begin with.
     pub(super) base: Option<Multiaddr>,
-    /// What it first said of its addresses on this connection. It may say something else every second; that is published once.
+    /// What it first said of its addresses on this connection, as far as it is believed. It may say something else every second;
+    /// this is published once.
     pub(super) told: Vec<Multiaddr>,
     pub(super) stun: Vec<SocketAddr>,
     pub(super) reservation: Option<ListenerId>,
@@ -392,6 +393,7 @@ impl Driver {
         if let Some(base) = link.base.clone() {
             self.add_to_table(peer, &[base]);
         }
+        self.note_told(index, peer);
         self.refresh_links();
         self.dirty = true;
         if self.links.all[index].is_home() {

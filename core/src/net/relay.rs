@@ -15,6 +15,7 @@ use super::addr;
 use super::config::Role;
 use super::driver::Driver;
 use super::event::NetEvent;
+use super::known;
 use super::transport::multiaddr;
 
 /// A reservation that was lost, or never granted, is asked for again after this, if the connection still stands.
@@ -27,13 +28,9 @@ impl Driver {
     pub(super) fn on_link_identified(&mut self, peer: PeerId) {
         let found = self.links.all.iter().position(|link| link.is_home() && link.peer == Some(peer));
         if let Some(index) = found {
-            let listed = self.peers.get(&peer).and_then(|state| state.addrs.first()).cloned();
-            let told = self.peers.get(&peer).map(|state| state.addrs.clone()).unwrap_or_default();
+            self.note_told(index, peer);
             let link = &mut self.links.all[index];
-            if link.told.is_empty() && !told.is_empty() {
-                link.told = told;
-                self.dirty = true;
-            }
+            let listed = link.told.first().cloned();
             // Others get through by QUIC where this terminal may not.
             let quic = |addr: &Multiaddr| addr::is_quic(addr);
             let better =
@@ -44,6 +41,16 @@ impl Driver {
             }
             self.reserve(index);
         }
+    }
+
+    /// Keeps what the node of a link has said first of its addresses, as far as it is believed: who stands in for a home only
+    /// about the host where it was reached, since every caller would knock at others.
+    pub(super) fn note_told(&mut self, index: usize, peer: PeerId) {
+        let link = &mut self.links.all[index];
+        let state = self.peers.get(&peer).filter(|_| link.told.is_empty());
+        let Some((state, reached)) = state.and_then(|state| Some((state, state.reached()?))) else { return };
+        link.told = known::credible(reached, &state.addrs, link.chosen);
+        self.dirty |= !link.told.is_empty();
     }
 
     /// Asks a linked node for a reservation, if it relays and there is none yet.

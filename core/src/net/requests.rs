@@ -215,13 +215,11 @@ impl Driver {
         let works = self.works();
         let Some(waiting) = self.requests.waiting.get_mut(&to) else { return };
         let (addrs, left_out) = addr::likely(self.links.known.to_dial(to, &waiting.addrs), works);
+        // What the DHT knows may be of no use here, and would be tried first.
+        let more = addrs.is_empty() || works.is_none();
         let options =
             DialOpts::peer_id(to).condition(PeerCondition::DisconnectedAndNotDialing).addresses(addrs);
-        // What the DHT knows would bring back what is left out.
-        let options = match left_out.is_empty() {
-            true => options.extend_addresses_through_behaviour().build(),
-            false => options.build(),
-        };
+        let options = if more { options.extend_addresses_through_behaviour() } else { options }.build();
         waiting.left_out = left_out;
         match self.swarm.dial(options) {
             Ok(()) => waiting.dialled = true,
@@ -247,13 +245,19 @@ impl Driver {
     /// The likely addresses of a peer did not work; the others may.
     fn dial_left_out(&mut self, to: PeerId) {
         let Some(waiting) = self.requests.waiting.get_mut(&to) else { return };
+        if waiting.queue.len() == 0 {
+            self.requests.waiting.remove(&to);
+            return;
+        }
         let options = DialOpts::peer_id(to)
             .condition(PeerCondition::DisconnectedAndNotDialing)
             .addresses(std::mem::take(&mut waiting.left_out))
             .extend_addresses_through_behaviour()
             .build();
-        if self.swarm.dial(options).is_err() {
-            self.fail_waiting(to);
+        match self.swarm.dial(options) {
+            Ok(()) => {}
+            Err(DialError::DialPeerConditionFalse(_)) => waiting.dialled = false,
+            Err(_) => self.fail_waiting(to),
         }
     }
 

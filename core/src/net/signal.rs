@@ -248,10 +248,11 @@ async fn race(
     let mut running = FuturesUnordered::new();
     let (mut worst, mut delivered) = (Miss::NotThere, Vec::<Good>::new());
     let needed = if target.again { DELIVERIES_AGAIN } else { 1 };
-    let (mut pause, mut next_pause) = (first, first);
+    let mut head_start = first;
     let connects = |way: &Way| !way.addrs.is_empty();
     // Over TCP that takes longer than any head start.
     let slowly = client.status.borrow().reached_over != RelayTransport::Udp;
+    let mut next = tokio::time::Instant::now();
     let mut late = std::pin::pin!(tokio::time::sleep(GIVE_UP));
     loop {
         // A node that has said it once says it again.
@@ -259,13 +260,15 @@ async fn race(
         if ways.is_empty() && running.is_empty() {
             return delivered.into_iter().next().ok_or(worst);
         }
-        let enough = running.len() + delivered.len() >= needed;
+        if running.len() + delivered.len() < needed {
+            next = tokio::time::Instant::now();
+        }
         tokio::select! {
-            () = tokio::time::sleep(if enough { pause } else { Duration::ZERO }), if !ways.is_empty() => {
+            () = tokio::time::sleep_until(next), if !ways.is_empty() => {
                 let Some(way) = ways.pop_front() else { continue };
                 let hopeless = connects(&way) && (slowly || ways.front().is_some_and(connects));
-                pause = if hopeless { CONNECTING_HEAD_START } else { next_pause };
-                next_pause = HEAD_START;
+                next += if hopeless { CONNECTING_HEAD_START } else { head_start };
+                head_start = HEAD_START;
                 running.push(try_way(client, target.terminal, way, blob.to_vec()));
             }
             Some(result) = running.next() => match result {
@@ -278,7 +281,11 @@ async fn race(
                     late.as_mut().reset(tokio::time::Instant::now() + SECOND);
                 }
                 Err(Miss::Stopped) => return Err(Miss::Stopped),
-                Err(miss @ (Miss::NotThere | Miss::Broken | Miss::Busy)) => worst = worst.max(miss),
+                Err(miss @ (Miss::NotThere | Miss::Broken | Miss::Busy)) => {
+                    worst = worst.max(miss);
+                    // Whatever is still to come, the next way need not wait for it.
+                    next = tokio::time::Instant::now();
+                }
             },
             () = &mut late, if !delivered.is_empty() => return delivered.into_iter().next().ok_or(worst),
         }

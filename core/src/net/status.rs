@@ -13,7 +13,6 @@ use prometheus_client::metrics::gauge::Gauge;
 use super::addr;
 use super::config::Role;
 use super::driver::Driver;
-use super::known;
 use super::links::Link;
 use super::serving::Serving;
 
@@ -143,23 +142,18 @@ impl Driver {
         set(&self.metrics.warm, self.warm.up());
     }
 
-    /// Where others reach the node of a link, from whatever network. Whoever stands in for a home is not believed about other
-    /// hosts than the one where it was reached: every caller would knock there.
+    /// Where others reach the node of a link, from whatever network.
     fn under(&self, link: &Link) -> Vec<Multiaddr> {
         let (Some(base), Some(peer)) = (link.base.clone(), link.peer) else { return Vec::new() };
-        let reached = self.peers.get(&peer).and_then(|state| state.reached());
-        let told =
-            reached.map(|reached| known::credible(reached, &link.told, link.chosen)).unwrap_or_default();
         let permitted = |addr: &Multiaddr| self.private.allowed() || addr::is_public(addr);
-        let told: Vec<_> = told.into_iter().filter(permitted).collect();
-        let mut named = match permitted(&base) {
-            true => addr::for_every_network(base, &told),
-            false => told
-                .split_first()
-                .map_or(Vec::new(), |(first, rest)| addr::for_every_network(first.clone(), rest)),
+        let mut told: Vec<_> = link.told.iter().filter(|addr| permitted(addr)).cloned().collect();
+        let base = match permitted(&base) {
+            true => base,
+            false if told.is_empty() => return Vec::new(),
+            false => told.remove(0),
         };
-        named = named.into_iter().filter_map(|addr| addr.with_p2p(peer).ok()).collect();
-        named
+        let named = addr::for_every_network(base, &told).into_iter();
+        named.filter_map(|addr| addr.with_p2p(peer).ok()).collect()
     }
 
     /// Addresses that lead here through the directories: the best of each, then further ones in turn, as many as there is

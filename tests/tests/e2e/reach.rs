@@ -40,6 +40,7 @@ fn calls_go_directly_through_pairs_of_nats_that_can_be_pierced() -> Outcome {
         (FullCone, Symmetric),
         (Symmetric, AddressRestricted),
         (Rejecting, PortRestricted),
+        (PortRestricted, Rejecting),
         (CarrierCone, PortRestricted),
     ];
     all_meet("nats", &pairs.map(|(caller, callee)| Meeting::Apart(caller, callee)), "direct")

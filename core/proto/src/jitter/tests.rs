@@ -178,6 +178,19 @@ fn a_packet_that_comes_after_its_copy_is_no_duplicate_and_bad_copies_are_refused
     assert_eq!(buffer.insert_copy(10, 9_600, 2, &[0; MAX_PAYLOAD + 1]), Inserted::Refused);
     assert_eq!(buffer.next(start + FRAME * 2), Playout::Decode(b"ten".to_vec()));
     assert_eq!(buffer.insert_copy(10, 9_600, 3, b"seven"), Inserted::Late);
+
+    // Across the wraps of both, and where there is no room.
+    let mut buffer = JitterBuffer::new(JitterConfig { capacity: 3, ..JitterConfig::default() });
+    assert_eq!(buffer.insert(start, 1, 960, b"one"), Inserted::Held);
+    assert_eq!(buffer.insert_copy(1, 960, 3, b"three before"), Inserted::Held);
+    assert_eq!(buffer.insert_copy(1, 960, 1, b"one before"), Inserted::Held);
+    assert_eq!(buffer.insert_copy(1, 960, 2, b"two before"), Inserted::Late, "it gives way to nobody");
+    let played: Vec<_> = (5..8).map(|n| buffer.next(start + FRAME * n)).collect();
+    assert_eq!(
+        played[0],
+        Playout::Decode(b"one".to_vec()),
+        "what has waited longest is too old by then: {played:?}"
+    );
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Which packets arrived and which did not: the loss RLE block of RTCP extended reports (RFC 3611 sections 2 and 4.1).
 //!
 //! A share of lost packets does not tell bursts from single losses, and these ask for different repairs. The trace of one
-//! second's packets takes 20 bytes and a few for each loss.
+//! second's packets takes 24 bytes and a few for each loss.
 
 use super::{RtpError, be32};
 
@@ -58,7 +58,14 @@ impl LossTrace {
             let block = bytes.get(..length).ok_or(RtpError::Truncated)?;
             // A thinned one (the low bits of the second byte) does not say of every packet what became of it.
             if head[0] == LOSS_RLE && head[1] & 0x0f == 0 {
-                traces.push(LossTrace::read(block)?);
+                match LossTrace::read(block) {
+                    Ok(trace) => traces.push(trace),
+                    // Longer than this one reads.
+                    Err(RtpError::TooLong) => {}
+                    Err(error @ (RtpError::Truncated | RtpError::Version | RtpError::Padding)) => {
+                        return Err(error);
+                    }
+                }
             }
             bytes = &bytes[length..];
         }
@@ -84,8 +91,7 @@ impl LossTrace {
                 received.extend((0..VECTOR.min(left)).map(|bit| chunk >> (14 - bit) & 1 == 1));
             }
         }
-        // What it does not say anything about is not known to be lost.
-        received.truncate(count);
+        // What the chunks do not tell of is not known to be lost: the trace ends there.
         Ok(LossTrace { ssrc: be32(block, 4), begin, received })
     }
 }
@@ -150,7 +156,7 @@ mod tests {
         let trace = LossTrace { ssrc: 1, begin: 0, received: vec![true; 50] };
         let mut long = body(&trace);
         long[14..16].copy_from_slice(&(MAX_TRACE as u16 + 1).to_be_bytes());
-        assert_eq!(LossTrace::read_all(&long), Err(RtpError::TooLong));
+        assert_eq!(LossTrace::read_all(&long), Ok(Vec::new()));
         let mut short = body(&trace);
         short.truncate(18);
         assert_eq!(LossTrace::read_all(&short), Err(RtpError::Truncated));

@@ -29,6 +29,10 @@ struct Pair {
     /// Whether both are behind NATs that let nobody in to whom nothing has been sent, and those to whom something has been.
     nats: bool,
     opened: [bool; 2],
+    /// Whether the callee's NAT takes another port towards whoever was heard before it has sent anything, and has done so: no
+    /// straight message gets through any more then.
+    rejects: bool,
+    spoilt: bool,
     start: Instant,
     now: Instant,
 }
@@ -80,6 +84,8 @@ impl Pair {
             dice: rand::SeedableRng::seed_from_u64(1),
             nats: false,
             opened: [false; 2],
+            rejects: false,
+            spoilt: false,
             start: now,
             now,
         }
@@ -111,7 +117,7 @@ impl Pair {
         let Some(to) = into.or_else(|| self.addresses.iter().position(|address| *address == remote)) else {
             return;
         };
-        if self.broken && !out && into.is_none() {
+        if (self.broken || self.spoilt) && !out && into.is_none() {
             return;
         }
         let straight = !out && into.is_none();
@@ -180,9 +186,11 @@ impl Pair {
     }
 
     /// Whether the NAT at that end does not let the message in.
-    fn is_stopped(&self, to: usize, message: &StunIn) -> bool {
+    fn is_stopped(&mut self, to: usize, message: &StunIn) -> bool {
         let straight = [message.source, message.local].iter().all(|address| self.addresses.contains(address));
-        self.nats && straight && !self.opened[to]
+        let stopped = self.nats && straight && !self.opened[to];
+        self.spoilt |= stopped && self.rejects && to == 1;
+        stopped
     }
 }
 
@@ -387,6 +395,66 @@ fn a_path_through_relays_is_found_before_disclosure_and_the_direct_one_wins_afte
     let stays = |log: &[(Duration, SocketAddr)], peer| log.iter().all(|(_, remote)| *remote == peer);
     assert!(stays(&pair.log[0], b) && stays(&pair.log[1], a), "for good: {:?}", pair.log);
     assert!(pair.are_direct());
+}
+
+/// Strangers that meet at relays, and whose addresses come with the accept and the confirm, which go through the directory. The
+/// callee's address is told as one of that kind.
+fn accepted(kind: &str, rejects: bool) -> Pair {
+    let mut pair = Pair::telling([false, false], [false, false]);
+    pair.add_relays();
+    (pair.nats, pair.rejects) = (true, rejects);
+    pair.run(Duration::from_millis(600));
+    assert!(pair.are_relayed(), "{:?}", pair.paths);
+    let line = |address: SocketAddr, kind: &str| {
+        let more = if kind == "srflx" { " raddr 0.0.0.0 rport 9" } else { "" };
+        format!("candidate:1 1 udp 1694498815 {} {} typ {kind}{more}", address.ip(), address.port())
+    };
+    let [of_caller, of_callee] = [line(pair.addresses[0], "srflx"), line(pair.addresses[1], kind)];
+    pair.ends[1].disclose(pair.now);
+    pair.run(ONE_WAY * 2);
+    assert!(pair.ends[0].add_remote(&of_callee, pair.now));
+    pair.ends[0].disclose(pair.now);
+    pair.run(ONE_WAY * 2);
+    assert!(pair.ends[1].add_remote(&of_caller, pair.now));
+    pair.run(ONE_WAY * 4);
+    pair
+}
+
+#[test]
+fn a_caller_lets_a_strangers_router_be_the_first_to_send() {
+    let pair = accepted("srflx", true);
+    assert!(!pair.spoilt && pair.are_direct(), "{:?}", pair.log);
+    // It costs nothing where the router does not mind.
+    let pair = accepted("srflx", false);
+    assert!(pair.are_direct(), "{:?}", pair.log);
+    // This network would notice.
+    let pair = accepted("host", true);
+    assert!(pair.spoilt && !pair.are_direct(), "{:?}", pair.log);
+}
+
+#[test]
+fn a_check_that_waits_goes_out_when_the_other_end_is_heard() {
+    let (mut deferred, now) = (deferred::Deferred::default(), Instant::now());
+    let [here, there, other]: [SocketAddr; 3] =
+        ["10.0.0.1:1", "10.0.0.2:2", "10.0.0.3:3"].map(|address| address.parse().unwrap());
+    let check = |remote| (here, remote, vec![1]);
+    deferred.note(there, true);
+    assert_eq!(deferred.hold(check(there)), Some(check(there)), "nobody has shown anything");
+    deferred.begin(Role::Callee, now, ONE_WAY * 4);
+    assert_eq!(deferred.due(), None, "the callee is the one who is waited for");
+    deferred.begin(Role::Caller, now, ONE_WAY * 4);
+    assert_eq!(deferred.due(), Some(now + ONE_WAY * 2));
+    assert_eq!(deferred.hold(check(other)), Some(check(other)), "its own address");
+    assert_eq!([deferred.hold(check(there)), deferred.hold(check(there))], [None, None]);
+    assert_eq!(deferred.release(now + ONE_WAY), []);
+    assert_eq!(deferred.heard(there), [check(there)], "one of them");
+    assert_eq!(deferred.hold(check(there)), Some(check(there)));
+    deferred.note(there, true);
+    assert_eq!(deferred.hold(check(there)), None);
+    assert_eq!(deferred.release(now + ONE_WAY * 2), [check(there)]);
+    assert_eq!(deferred.hold(check(there)), Some(check(there)), "it is over");
+    deferred.begin(Role::Caller, now, Duration::from_secs(9));
+    assert_eq!(deferred.due(), Some(now + Duration::from_millis(200)), "however slow the relay");
 }
 
 /// What is checked with one end at a relay when both show their addresses, within [`SPARE`] and in the second after it.

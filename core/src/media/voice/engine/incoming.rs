@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use offhook_proto::jitter::{JitterBuffer, JitterConfig, Playout};
+use offhook_proto::jitter::{Inserted, JitterBuffer, JitterConfig, Playout};
 use offhook_proto::rtp::{OPUS_CLOCK_HZ, OPUS_PAYLOAD_TYPE, RED_PAYLOAD_TYPE, Reception, RtpPacket, red};
 
 use super::{EngineEvent, MAX_CATCH_UP, STALL, Speaker, Watch};
@@ -67,7 +67,9 @@ impl Incoming {
         }
         let since = at.saturating_duration_since(started);
         self.reception.on_packet(since, packet.sequence, packet.timestamp, packet.payload.len());
-        self.jitter.insert(at, packet.sequence, packet.timestamp, primary);
+        if self.jitter.insert(at, packet.sequence, packet.timestamp, primary) == Inserted::Refused {
+            return;
+        }
         for copy in copies {
             // Another offset than whole frames belongs to a sender whose packets are of another length.
             if copy.offset.is_multiple_of(FRAME as u32) {

@@ -30,6 +30,8 @@ pub(super) struct Outgoing {
     pub(super) bytes: u64,
     pub(super) remote_loss: f32,
     redundancy: Redundancy,
+    /// The packet after the last one that the other end has told of.
+    told: u16,
     /// The last frames without a gap between them, the latest first.
     said: VecDeque<Vec<u8>>,
 }
@@ -50,6 +52,7 @@ impl Outgoing {
             bytes: 0,
             remote_loss: 0.0,
             redundancy: Redundancy::default(),
+            told: seed as u16,
             said: VecDeque::new(),
         }
     }
@@ -115,13 +118,22 @@ impl Outgoing {
     /// Tells how much of it the other end misses, 0 to 1, and which packets.
     pub(super) fn expect_loss(&mut self, share: f32, trace: Option<&LossTrace>) {
         self.remote_loss = share;
-        if let Some(trace) = trace {
+        if let Some(trace) = trace.filter(|trace| self.is_news(trace)) {
+            self.told = trace.begin.wrapping_add(trace.received.len() as u16);
             self.redundancy.take(trace);
             // What copies repair needs no bits of the codec's own.
             self.encoder.expect_loss(self.redundancy.left());
-        } else {
+        } else if trace.is_none() {
             self.encoder.expect_loss(share);
         }
+    }
+
+    /// Whether a trace tells of packets that were sent, and that none has told of before. Each of them is worth a calculation; what
+    /// is made up is not.
+    fn is_news(&self, trace: &LossTrace) -> bool {
+        let end = trace.begin.wrapping_add(trace.received.len() as u16);
+        let at_most = |one: u16, other: u16| other.wrapping_sub(one) as i16 >= 0;
+        !trace.received.is_empty() && at_most(self.told, trace.begin) && at_most(end, self.sequence)
     }
 
     /// Adds a block; returns a packet as soon as a frame is full.

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use offhook_proto::jitter::JitterConfig;
-use offhook_proto::rtp::{OPUS_PAYLOAD_TYPE, RtpPacket};
+use offhook_proto::rtp::{LossTrace, OPUS_PAYLOAD_TYPE, RED_PAYLOAD_TYPE, RtpPacket};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -270,6 +270,37 @@ fn loss_is_reported_back_and_repaired() {
         assert!(talk.score.correlation > 0.7 && talk.score.delay_ms < delay, "{:?}", talk.score);
         assert!(times < rate, "{times}");
     }
+}
+
+/// Whether the next second's packets bring copies, when the other end says this of packets that follow one another.
+fn copies_after(begin: u16, received: Vec<bool>) -> bool {
+    let start = Instant::now();
+    let mut engine = engine(Nothing::default(), Nothing::default(), start, 0);
+    let mut sent = Vec::new();
+    let mut run = |engine: &mut VoiceEngine, ticks: std::ops::Range<u32>| {
+        sent.clear();
+        ticks.for_each(|tick| engine.tick(start + BLOCK_TIME * tick, &mut |datagram| sent.push(datagram)));
+        let redundant = |datagram: &Vec<u8>| matches!(rtp::decode(datagram), Ok((_, Frame::Rtp(packet))) if packet.payload_type == RED_PAYLOAD_TYPE);
+        sent.iter().any(redundant)
+    };
+    assert!(!run(&mut engine, 0..110));
+    let ssrc = engine.outgoing.ssrc;
+    let mut reception = offhook_proto::rtp::Reception::new(48_000);
+    reception.on_packet(Duration::ZERO, 0, 0, 1);
+    let blocks = vec![reception.report(ssrc, None)];
+    let report = Rtcp { ssrc: 1, sender: None, blocks, trace: Some(LossTrace { ssrc, begin, received }) };
+    engine.receive(start + BLOCK_TIME * 110, &rtp::encode_rtcp(VOICE_FLOW, &report));
+    run(&mut engine, 110..200)
+}
+
+#[test]
+fn what_is_said_of_packets_that_were_never_sent_is_not_believed() {
+    let one_in_five = || (0..50).map(|n| n % 5 != 0).collect();
+    assert!(copies_after(0, one_in_five()), "fifty have been sent");
+    assert!(!copies_after(40, one_in_five()), "ninety have not");
+    assert!(!copies_after(65_500, one_in_five()), "nor any before the first");
+    assert!(!copies_after(0, Vec::new()));
+    assert!(!copies_after(0, vec![true; 50]));
 }
 
 #[test]
