@@ -1,5 +1,6 @@
 //! Who may see where a terminal is.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,6 +94,7 @@ fn snoop(node: &Node, scene: &Scene) -> Anyhow<Crawl> {
     keys.push(scene.key.0);
     let mut crawl =
         Crawl { nodes: crawl(node, &scene.directory.addresses, &keys)?, holders: 0, terminals: Vec::new() };
+    let mut met = BTreeSet::new();
     for peer in &crawl.nodes {
         node.ask(*peer, wire::hello())?;
         for key in &keys {
@@ -100,8 +102,10 @@ fn snoop(node: &Node, scene: &Scene) -> Anyhow<Crawl> {
             crawl.holders += usize::from(by_kad.is_some() && by_signal.is_some());
             for bytes in by_kad.into_iter().chain(by_signal) {
                 let set = record::check(&scene.key, &bytes, now())?;
-                for addr in set.terminals.iter().flat_map(|terminal| &terminal.addrs) {
-                    // A terminal listens at its relay, for whoever wants to talk to it through that.
+                let addrs = set.terminals.iter().flat_map(|terminal| &terminal.addrs);
+                for addr in addrs.filter(|addr| met.insert((*addr).clone())) {
+                    // A terminal listens at its relay, for whoever wants to talk to it through that. A relay lets so many
+                    // through, so each address is used once.
                     crawl.terminals.push(node.meet(addr.as_str())?);
                 }
             }
