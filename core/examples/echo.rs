@@ -5,7 +5,7 @@
 //! cargo run --example echo -- HOME ENTRY
 //! ```
 
-use offhook::audio::{BLOCK_LEN, Block, CustomDevice, DeviceSpec};
+use offhook::audio::{BLOCK_LEN, Block, CustomDevice, DeviceSpec, Processing};
 use offhook::phone::{AnswerMode, Phone};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,6 +39,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .entry([entry.clone()])
         .mic(DeviceSpec::Custom(mic))
         .speaker(DeviceSpec::Custom(speaker))
+        // What is said here is an echo, which would be taken out of it.
+        .processing(Processing::NONE)
         .answer(AnswerMode::Auto)
         .build()
         .await?;

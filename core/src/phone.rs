@@ -28,7 +28,7 @@ use crate::TurnServer;
 use crate::api::{
     ApiError, CallRef, Command, EndReason, ErrorCode, Event, FailureCode, LineState, Reply, TimedEvent,
 };
-use crate::audio::{AudioError, DeviceKind, DeviceSpec};
+use crate::audio::{AudioError, DeviceKind, DeviceSpec, Processing};
 use crate::engine::{self, Request};
 use crate::net::NetError;
 use crate::storage::StorageError;
@@ -123,6 +123,7 @@ pub struct PhoneBuilder {
     pub(crate) allow_private: Option<bool>,
     pub(crate) mic: DeviceSpec,
     pub(crate) speaker: DeviceSpec,
+    pub(crate) processing: Processing,
     pub(crate) answer: AnswerMode,
     pub(crate) ring_timeout: Duration,
     /// How often the number is published though nothing has changed; always the same outside tests.
@@ -215,6 +216,12 @@ impl PhoneBuilder {
         self
     }
 
+    /// What is done to the microphone's sound. Default: everything.
+    pub fn processing(mut self, processing: Processing) -> Self {
+        self.processing = processing;
+        self
+    }
+
     /// What to do when it rings. Default: [`AnswerMode::Manual`].
     pub fn answer(mut self, mode: AnswerMode) -> Self {
         self.answer = mode;
@@ -278,6 +285,7 @@ impl Phone {
             allow_private: None,
             mic: DeviceSpec::Default,
             speaker: DeviceSpec::Default,
+            processing: Processing::default(),
             answer: AnswerMode::Manual,
             ring_timeout: Duration::from_secs(45),
             republish: engine::REPUBLISH,

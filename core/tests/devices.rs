@@ -65,7 +65,7 @@ fn leg(role: Role, mic: DeviceSpec, speaker: DeviceSpec) -> (MediaLeg, mpsc::Rec
     let (events, receiver) = mpsc::channel(64);
     let config = MediaConfig {
         bind: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-        audio: AudioConfig { mic, speaker },
+        audio: AudioConfig { mic, speaker, ..AudioConfig::default() },
         ..MediaConfig::new(role)
     };
     let leg = MediaLeg::start(config, events.clone()).unwrap();

@@ -4,6 +4,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use offhook::audio::Processing;
+
 const EXAMPLES: &str = "\
 Examples:
   offhook account new ada              make an account; it gets a number
@@ -300,13 +302,17 @@ pub struct SoundArgs {
     /// `offhook devices`
     #[arg(long, env = "OFFHOOK_SPEAKER", value_name = "DEVICE", hide_env_values = true)]
     pub speaker: Option<String>,
+    /// What is done to the microphone's sound: all, none, or some of echo,noise,gain (echo cancellation, noise
+    /// suppression, gain control) [default: all]
+    #[arg(long, env = "OFFHOOK_PROCESSING", value_name = "PARTS")]
+    pub processing: Option<Processing>,
 }
 
 impl SoundArgs {
     /// For what needs no sound.
     pub fn none() -> Self {
         let none = || Some("none".to_owned());
-        Self { mic: none(), speaker: none() }
+        Self { mic: none(), speaker: none(), processing: None }
     }
 }
 

@@ -4,6 +4,7 @@
 
 use crate::cli::{Answer, Global, NetworkArgs, RunArgs, Serve, SoundArgs, TurnUri};
 use crate::exit::Failure;
+use offhook::audio::Processing;
 use offhook::storage::{AccountId, Home};
 use serde::Deserialize;
 use std::env;
@@ -32,6 +33,7 @@ pub struct File {
     allow_private: Option<bool>,
     mic: Option<String>,
     speaker: Option<String>,
+    processing: Option<String>,
     answer: Option<Answer>,
     ring_timeout: Option<u64>,
     metrics: Option<SocketAddr>,
@@ -64,6 +66,8 @@ pub struct Settings {
     pub mic: String,
     /// Loudspeaker.
     pub speaker: String,
+    /// What is done to the microphone's sound.
+    pub processing: Processing,
     /// Who answers.
     pub answer: Answer,
     /// How long it rings.
@@ -136,6 +140,9 @@ impl Context {
         if !(1..=600).contains(&seconds) {
             return Err(Failure::bad_input("config.toml: ring_timeout is 1 to 600 seconds."));
         }
+        let processing = file.processing.as_deref().map(str::parse).transpose();
+        let processing: Option<Processing> =
+            processing.map_err(|error| Failure::bad_input(format!("config.toml: processing: {error}.")))?;
         Ok(Settings {
             entry: list(&network.entry, &file.entry),
             listen: list(&network.listen, &file.listen),
@@ -149,6 +156,7 @@ impl Context {
             allow_private: network.allow_private.or(file.allow_private),
             mic: device(&sound.mic, &file.mic),
             speaker: device(&sound.speaker, &file.speaker),
+            processing: sound.processing.or(processing).unwrap_or_default(),
             answer: Answer::Manual,
             ring_timeout: Duration::from_secs(seconds),
             metrics: None,
@@ -203,10 +211,11 @@ mod tests {
     #[test]
     fn a_flag_goes_before_the_file_and_the_file_before_the_default() {
         let (_dir, context) = context(
-            "mic = 'file:a.wav'\nentry = ['/x']\nmdns = false\nserve = 'always'\nport_mapping = false\nanswer = 'auto'\nring_timeout = 20\n",
+            "mic = 'file:a.wav'\nprocessing = 'noise,gain'\nentry = ['/x']\nmdns = false\nserve = 'always'\nport_mapping = false\nanswer = 'auto'\nring_timeout = 20\n",
         );
         let plain = context.run_settings(&RunArgs::default()).unwrap();
         assert_eq!((plain.mic.as_str(), plain.speaker.as_str()), ("file:a.wav", "default"));
+        assert_eq!(plain.processing, Processing { echo: false, noise: true, gain: true });
         assert!(!plain.port_mapping);
         assert_eq!(plain.serve, Serve::Always);
         assert_eq!((plain.entry, plain.mdns, plain.answer), (vec!["/x".to_owned()], false, Answer::Auto));
@@ -214,11 +223,13 @@ mod tests {
 
         let mut args = RunArgs { answer: Some(Answer::Manual), ring_timeout: Some(5), ..RunArgs::default() };
         args.sound.mic = Some("none".into());
+        args.sound.processing = Some(Processing::NONE);
         args.network.no_mdns = Some(false);
         args.network.serve = Some(Serve::Off);
         args.network.no_port_mapping = Some(false);
         args.network.entry = Some(vec!["/y".into()]);
         let flagged = context.run_settings(&args).unwrap();
+        assert_eq!(flagged.processing, Processing::NONE);
         assert!(flagged.port_mapping);
         assert_eq!(flagged.serve, Serve::Off);
         assert_eq!((flagged.mic.as_str(), flagged.mdns, flagged.answer), ("none", true, Answer::Manual));
@@ -231,7 +242,9 @@ mod tests {
         assert!(File::parse("answer = 'perhaps'").is_err());
         assert!(File::parse("server = true").is_err() && File::parse("serve = true").is_err());
         assert!(File::parse("= = =").is_err());
-        let (_dir, context) = context("ring_timeout = 0");
-        assert!(context.run_settings(&RunArgs::default()).is_err());
+        for mistake in ["ring_timeout = 0", "processing = 'echos'"] {
+            let (_dir, context) = context(mistake);
+            assert!(context.run_settings(&RunArgs::default()).is_err(), "{mistake}");
+        }
     }
 }

@@ -51,6 +51,7 @@ pub async fn start(context: &Context, settings: &Settings) -> Result<Phone, Fail
         .turn(turn_servers(&settings.turn)?)
         .mic(device(&settings.mic)?)
         .speaker(device(&settings.speaker)?)
+        .processing(settings.processing)
         .answer(match settings.answer {
             Answer::Manual => AnswerMode::Manual,
             Answer::Auto => AnswerMode::Auto,

@@ -9,9 +9,11 @@
 //! mean anything. The fastest transit of the last seconds is the zero of all delays; the *target* is what the
 //! 97th percentile needs on top, plus what repair takes while packets are being lost: a frame, because in-band FEC (RFC
 //! 6716 section 2.1.7) repairs a frame from the packet after it, or as many as there are between a frame and its last
-//! [copy](JitterBuffer::insert_copy), which must have arrived by then. The delay follows
-//! the target by whole frames: it grows by itself when a packet is late (a frame is concealed and the packet is
-//! still played when it comes), and it is led back by leaving out a frame when it has been too long for a while.
+//! [copy](JitterBuffer::insert_copy), which must have arrived by then. The delay
+//! grows by itself when a packet is late (a frame is concealed and the packet is still played when it comes). Otherwise it follows
+//! the target by what playout does with the sound: [`JitterBuffer::pace`] says whether it should be played a little faster or
+//! slower, which is also how a difference between the two ends' clocks is made up for. Where that does not suffice, or is not
+//! done, whole frames are left out or put in.
 
 mod arrivals;
 
@@ -39,7 +41,13 @@ const MAX_TIME: i64 = 3_155_760_000_000_000;
 const PATIENCE_DEEP: u32 = 80;
 const PATIENCE_VERY_DEEP: u32 = 5;
 const VERY_DEEP: i64 = 4;
-const PATIENCE_SHALLOW: u32 = 10;
+const PATIENCE_SHALLOW: u32 = 15;
+/// After how many frames that are off playout is told to change its pace, and how many frames it keeps after a change. Who is too
+/// short of delay loses packets meanwhile.
+const PATIENCE_FASTER: i32 = 10;
+const PATIENCE_SLOWER: i32 = 3;
+const FASTER_EVERY: i32 = 3;
+const SLOWER_EVERY: i32 = 2;
 
 /// How a buffer works. The defaults are those of a voice call.
 #[derive(Debug, Clone, Copy)]
@@ -94,6 +102,17 @@ pub enum Playout {
     Silence,
 }
 
+/// How playout should go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// As sound goes.
+    Keep,
+    /// A little faster: the delay may be shorter by so much.
+    Faster(Duration),
+    /// A little slower: the delay should be longer by so much.
+    Slower(Duration),
+}
+
 /// What a buffer has done so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct JitterStats {
@@ -117,6 +136,10 @@ pub struct JitterStats {
     pub dropped: u64,
     /// Frames concealed only to lengthen the delay (also counted in `concealed`).
     pub inserted: u64,
+    /// By how much playout was shortened by a faster pace.
+    pub faster: Duration,
+    /// By how much playout was lengthened by a slower pace.
+    pub slower: Duration,
 }
 
 impl JitterStats {
@@ -165,6 +188,10 @@ pub struct JitterBuffer {
     trailing: (u16, u32),
     deep: u32,
     shallow: u32,
+    /// For how many frames in a row the pace has been too slow, or too fast if negative.
+    off: i32,
+    /// Delay of the last frame beyond the target, microseconds.
+    excess: i64,
     stats: JitterStats,
 }
 
@@ -190,6 +217,8 @@ impl JitterBuffer {
             trailing: (0, 0),
             deep: 0,
             shallow: 0,
+            off: 0,
+            excess: 0,
             stats: JitterStats { target: config.min_delay, ..JitterStats::default() },
         }
     }
@@ -273,6 +302,46 @@ impl JitterBuffer {
         }
     }
 
+    /// How the frame that [`JitterBuffer::next`] has answered last should be played, when `ahead` of earlier frames is still to be
+    /// heard before it. To be asked once for each frame that is decoded.
+    pub fn pace(&mut self, ahead: Duration) -> Pace {
+        let half = self.frame_micros() / 2;
+        let excess = self.excess + ahead.as_micros().min(i64::MAX as u128 / 2) as i64;
+        // Playout asks at steps of its own, so that up to half a frame more cannot be helped.
+        self.off = match () {
+            // The longer, the sooner.
+            () if excess > half + MARGIN => {
+                (self.off.max(0) + 1 + (excess / (2 * half)) as i32).min(PATIENCE_FASTER + FASTER_EVERY)
+            }
+            () if self.excess < -MARGIN => (self.off.min(0) - 1).max(-PATIENCE_SLOWER - SLOWER_EVERY),
+            () => 0,
+        };
+        if self.off >= PATIENCE_FASTER {
+            Pace::Faster(Duration::from_micros((self.excess - MARGIN).max(0) as u64))
+        } else if self.off <= -PATIENCE_SLOWER {
+            Pace::Slower(Duration::from_micros(self.excess.unsigned_abs()))
+        } else {
+            Pace::Keep
+        }
+    }
+
+    /// Playout has changed its pace by so much, which is heard less when a few frames are left as they are before the next time.
+    pub fn paced(&mut self, by: Pace) {
+        match by {
+            Pace::Faster(by) if !by.is_zero() => {
+                self.stats.faster += by;
+                self.off -= FASTER_EVERY;
+                self.deep = 0;
+            }
+            Pace::Slower(by) if !by.is_zero() => {
+                self.stats.slower += by;
+                self.off += SLOWER_EVERY;
+                self.shallow = 0;
+            }
+            Pace::Keep | Pace::Faster(_) | Pace::Slower(_) => {}
+        }
+    }
+
     /// Packets held; never more than the configured capacity.
     pub fn len(&self) -> usize {
         self.packets.len()
@@ -292,6 +361,7 @@ impl JitterBuffer {
     fn play_next(&mut self, delay: i64, target: i64) -> Playout {
         self.stats.delay = Duration::from_micros(delay.max(0) as u64);
         let frame = self.frame_micros();
+        self.excess = delay - target;
         self.judge(delay, target);
         let patience = match (delay - target - MARGIN) / frame {
             ..=1 => PATIENCE_DEEP,
@@ -372,7 +442,7 @@ impl JitterBuffer {
         self.stats.dropped += std::mem::replace(&mut self.packets, waiting).len() as u64;
         self.state = State::Playing;
         self.next = first;
-        (self.waited, self.deep, self.shallow) = (0, 0, 0);
+        (self.waited, self.deep, self.shallow, self.off) = (0, 0, 0, 0);
         true
     }
 

@@ -14,6 +14,7 @@ pub mod jitter;
 pub mod knock;
 pub mod number;
 pub mod proof;
+pub mod rate;
 pub mod record;
 pub mod redundancy;
 pub mod relay;

@@ -56,6 +56,17 @@ impl Distances {
         self.of.iter().take(usize::from(self.count)).map(|distance| usize::from(*distance))
     }
 
+    /// The nearest `count` of them.
+    pub fn first(&self, count: usize) -> Distances {
+        Distances { of: self.of, count: self.count.min(count as u8) }.canonical()
+    }
+
+    /// Without what is left of longer sets, so that equal sets are equal.
+    fn canonical(mut self) -> Distances {
+        self.of.iter_mut().skip(usize::from(self.count)).for_each(|unused| *unused = 0);
+        self
+    }
+
     /// All sets of up to [`MAX_COPIES`] distances up to [`MAX_DISTANCE`].
     fn all() -> impl Iterator<Item = Distances> {
         let singles = (1..=MAX_DISTANCE).map(Distances::one);

@@ -8,11 +8,13 @@
 //! Everything here is pure: bytes in, values out, time as an argument.
 
 pub mod red;
+mod remb;
 mod rtcp;
 mod stats;
 mod xr;
 
 pub use red::RED_PAYLOAD_TYPE;
+pub use remb::RateLimit;
 pub use rtcp::{MAX_REPORT_BLOCKS, ReportBlock, Rtcp, SenderInfo};
 pub use stats::{Reception, SequenceUnwrap};
 pub use xr::{LossTrace, MAX_TRACE};
@@ -85,7 +87,7 @@ pub fn encode_rtp(flow: u64, packet: &RtpPacket<'_>) -> Vec<u8> {
     out
 }
 
-/// Prefixes a report with its flow and writes it, with its trace after it (RFC 3550 section 6.1), as one datagram.
+/// Prefixes a report with its flow and writes it, with its limit and trace after it (RFC 3550 section 6.1), as one datagram.
 pub fn encode_rtcp(flow: u64, packet: &Rtcp) -> Vec<u8> {
     let mut out = Vec::with_capacity(64);
     put_varint(&mut out, flow);

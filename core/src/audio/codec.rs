@@ -2,12 +2,12 @@
 
 use opus::{Application, Bitrate, Channels, Decoder, Encoder, Signal};
 
+use offhook_proto::rate::MAX_BITRATE;
+
 use super::{AudioError, BLOCK_LEN, SAMPLE_RATE};
 
 /// Samples per frame: 20 ms. 10 ms would save 10 ms of delay and cost 12 kbit/s more of headers.
 pub(crate) const FRAME: usize = 2 * BLOCK_LEN;
-/// Bits per second on average: full-band speech without audible loss (RFC 6716 section 2.1.1).
-const BITRATE: i32 = 32_000;
 /// Share of a core against quality, 0 to 10; 9 costs 0.2 ms per frame.
 const COMPLEXITY: i32 = 9;
 /// Above this expected loss Opus spends more than half of the bits on repair.
@@ -20,6 +20,7 @@ const MAX_FRAME: usize = 400;
 pub(crate) struct VoiceEncoder {
     encoder: Encoder,
     expected_loss: i32,
+    bitrate: u32,
 }
 
 impl VoiceEncoder {
@@ -29,7 +30,7 @@ impl VoiceEncoder {
             // 0.84 with the original, without it by 0.98 at the same rate. `Voice` chooses the same speech coder.
             let mut encoder = Encoder::new(SAMPLE_RATE, Channels::Mono, Application::Audio)?;
             encoder.set_signal(Signal::Voice)?;
-            encoder.set_bitrate(Bitrate::Bits(BITRATE))?;
+            encoder.set_bitrate(Bitrate::Bits(MAX_BITRATE as i32))?;
             encoder.set_vbr(true)?;
             encoder.set_complexity(COMPLEXITY)?;
             encoder.set_inband_fec(true)?;
@@ -38,12 +39,19 @@ impl VoiceEncoder {
             Ok(encoder)
         };
         let encoder = set_up().map_err(|_: opus::Error| AudioError::Codec)?;
-        Ok(VoiceEncoder { encoder, expected_loss: 0 })
+        Ok(VoiceEncoder { encoder, expected_loss: 0, bitrate: MAX_BITRATE })
     }
 
     /// Encodes one frame.
     pub(crate) fn encode(&mut self, frame: &[f32; FRAME]) -> Result<Vec<u8>, AudioError> {
         self.encoder.encode_vec_float(frame, MAX_FRAME).map_err(|_| AudioError::Codec)
+    }
+
+    /// Sets the average rate, bits per second.
+    pub(crate) fn set_bitrate(&mut self, bitrate: u32) {
+        if bitrate != self.bitrate && self.encoder.set_bitrate(Bitrate::Bits(bitrate as i32)).is_ok() {
+            self.bitrate = bitrate;
+        }
     }
 
     /// Tells how much the other end misses, 0 to 1: the more, the more of each packet repairs the one before.

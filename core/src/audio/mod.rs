@@ -10,7 +10,9 @@ mod custom;
 mod device;
 #[doc(hidden)]
 pub mod fuzz;
+mod processing;
 mod resample;
+pub(crate) mod stretch;
 mod wav;
 
 use std::fmt;
@@ -21,6 +23,8 @@ use std::time::{Duration, Instant};
 pub(crate) use codec::{FRAME, VoiceDecoder, VoiceEncoder};
 pub use custom::{AudioProvider, CustomDevice};
 pub use device::{DeviceInfo, DeviceKind, devices};
+pub(crate) use processing::Processor;
+pub use processing::{Processing, UnknownProcessing};
 
 /// Samples per second, everywhere but at the devices themselves.
 pub const SAMPLE_RATE: u32 = 48_000;
@@ -107,6 +111,16 @@ impl fmt::Display for DeviceSpec {
             DeviceSpec::File(path) => write!(f, "file:{}", path.display()),
             DeviceSpec::None => f.write_str("none"),
             DeviceSpec::Custom(_) => f.write_str("custom"),
+        }
+    }
+}
+
+impl DeviceSpec {
+    /// What is done to what it records: nothing if that comes of a file.
+    pub(crate) fn processing(&self, wanted: Processing) -> Processing {
+        match self {
+            DeviceSpec::Default | DeviceSpec::Id(_) | DeviceSpec::Custom(_) => wanted,
+            DeviceSpec::File(_) | DeviceSpec::None => Processing::NONE,
         }
     }
 }

@@ -21,7 +21,7 @@ mod texts;
 
 use crate::TurnServer;
 use crate::api::{ApiError, CallRef, Command, Event, LineState, Reply, TimedEvent, monotonic_ns};
-use crate::audio::DeviceSpec;
+use crate::audio::{DeviceSpec, Processing};
 use crate::clock::wall_clock;
 use crate::media::{PortMapper, Relay};
 use crate::net::{Net, NetConfig, NetEvent, NetStatus, Role, Times};
@@ -122,6 +122,7 @@ pub(crate) struct Engine {
     line: watch::Sender<LineState>,
     mic: DeviceSpec,
     speaker: DeviceSpec,
+    processing: Processing,
     answer: AnswerMode,
     allow_loopback: bool,
     relay_only: bool,
@@ -173,6 +174,7 @@ impl Engine {
             line,
             mic: settings.mic,
             speaker: settings.speaker,
+            processing: settings.processing,
             answer: settings.answer,
             allow_loopback,
             relay_only: settings.relay_only,

@@ -164,7 +164,7 @@ impl Engine {
         let view = self.views.get(&self.calls.call_of(&leg).unwrap_or(leg.call));
         let speaker =
             view.map_or_else(|| self.speaker.clone(), |v| self.speaker.for_call(&v.number, v.began));
-        AudioConfig { mic: self.mic.clone(), speaker }
+        AudioConfig { mic: self.mic.clone(), speaker, processing: self.processing }
     }
 
     async fn on_call_event(&mut self, event: CallEvent) {

@@ -265,7 +265,7 @@ mod tests {
             bind: Some(Ipv4Addr::LOCALHOST.into()),
             ports: Some(ports.clone()),
             relay_only,
-            audio: AudioConfig { mic: DeviceSpec::None, speaker: DeviceSpec::None },
+            audio: AudioConfig { mic: DeviceSpec::None, speaker: DeviceSpec::None, ..AudioConfig::default() },
             ..MediaConfig::new(Role::Caller)
         };
         MediaLeg::start(config, mpsc::channel(64).0).unwrap()

@@ -28,7 +28,7 @@ pub(super) fn speech(name: &str) -> PathBuf {
 fn on_loopback(role: Role) -> MediaConfig {
     MediaConfig {
         bind: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-        audio: AudioConfig { mic: DeviceSpec::None, speaker: DeviceSpec::None },
+        audio: AudioConfig { mic: DeviceSpec::None, speaker: DeviceSpec::None, ..AudioConfig::default() },
         ..MediaConfig::new(role)
     }
 }
@@ -185,6 +185,7 @@ async fn speech_from_a_file_arrives_in_a_file_at_the_other_end() {
         let audio = AudioConfig {
             mic: DeviceSpec::File(said[n].clone()),
             speaker: DeviceSpec::File(heard[n].clone()),
+            ..AudioConfig::default()
         };
         MediaConfig { audio, ..on_loopback(role) }
     });

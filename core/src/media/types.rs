@@ -10,7 +10,7 @@ use offhook_proto::relay::{RelayServer, RelayTransport};
 use offhook_proto::signalling::{CallId, LastWord};
 
 use super::mapping::PortMapper;
-use crate::audio::{AudioError, DeviceSpec};
+use crate::audio::{AudioError, DeviceSpec, Processing};
 
 /// Default of [`MediaConfig::direct_patience`].
 const DIRECT_PATIENCE: Duration = Duration::from_millis(300);
@@ -35,6 +35,8 @@ pub struct AudioConfig {
     pub mic: DeviceSpec,
     /// Loudspeaker.
     pub speaker: DeviceSpec,
+    /// What is done to the microphone's sound.
+    pub processing: Processing,
 }
 
 /// A TURN server (RFC 8656) that passes packets on between two ends that can't reach each other, and shows neither end's

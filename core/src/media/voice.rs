@@ -20,7 +20,7 @@ use tokio::sync::mpsc as events;
 
 use super::socket::MediaSocket;
 use super::types::AudioConfig;
-use crate::audio::{self, AudioError, AudioSink, AudioSource, DeviceSpec};
+use crate::audio::{self, AudioError, AudioSink, AudioSource, DeviceSpec, Processor};
 use devices::Keeper;
 use engine::Codec;
 use thread::Thread;
@@ -148,6 +148,7 @@ impl Voice {
             DeviceSpec::Default | DeviceSpec::Id(_) | DeviceSpec::None | DeviceSpec::Custom(_) => None,
         };
         let codec = Codec::new()?;
+        let processor = Processor::new(config.mic.processing(config.processing));
         let thread = Thread {
             mic: Keeper::new(config.mic.clone(), file, &alive_tx),
             speaker: Keeper::new(config.speaker.clone(), None, &alive_tx),
@@ -159,7 +160,7 @@ impl Voice {
         std::thread::Builder::new()
             .name("offhook-voice".into())
             .spawn(move || {
-                thread.run(codec);
+                thread.run(codec, processor);
                 drop(alive_tx);
             })
             .map_err(|error| AudioError::Device { name: "voice".into(), reason: error.to_string() })?;

@@ -24,7 +24,8 @@ pub async fn dial(context: &Context, printer: Printer, args: &DialArgs) -> Outco
     let number = args.number.join(" ");
     let mut interrupts = Interrupts::new()?;
     if let Some(remote) = running(context).await? {
-        if args.sound.mic.is_some() || args.sound.speaker.is_some() {
+        let sound = &args.sound;
+        if sound.mic.is_some() || sound.speaker.is_some() || sound.processing.is_some() {
             printer.remark("The running terminal makes the call, with its own microphone and loudspeaker.");
         }
         return call(&remote, printer, number, interrupts).await;

@@ -38,25 +38,30 @@ impl Line {
         Line::new((0..packets).map(|n| (FRAME * n + transit, n)).collect())
     }
 
+    /// Hands over what has arrived by `at`.
+    fn deliver(&mut self, at: Duration) {
+        while self.delivered < self.arrivals.len() && self.arrivals[self.delivered].0 <= at {
+            let (arrival, n) = self.arrivals[self.delivered];
+            self.delivered += 1;
+            let sequence = (n as u16).wrapping_add(65_400);
+            let skew = i64::from(n) * 960 * self.ppm / 1_000_000;
+            let timestamp =
+                (u32::MAX - 5_000).wrapping_add(n.wrapping_mul(960)).wrapping_add_signed(skew as i32);
+            self.buffer.insert(self.start + arrival, sequence, timestamp, &n.to_be_bytes());
+            for distance in &self.copies {
+                if let Some(earlier) = n.checked_sub(u32::from(*distance)) {
+                    self.buffer.insert_copy(sequence, timestamp, *distance, &earlier.to_be_bytes());
+                }
+            }
+        }
+    }
+
     /// Plays until `end` on a 10 ms grid that starts at `phase`, and lists what was played and when.
     fn play(&mut self, phase: Duration, end: Duration) -> Vec<(Duration, Playout)> {
         let mut out = Vec::new();
         let mut at = phase;
         while at < end {
-            while self.delivered < self.arrivals.len() && self.arrivals[self.delivered].0 <= at {
-                let (arrival, n) = self.arrivals[self.delivered];
-                self.delivered += 1;
-                let sequence = (n as u16).wrapping_add(65_400);
-                let skew = i64::from(n) * 960 * self.ppm / 1_000_000;
-                let timestamp =
-                    (u32::MAX - 5_000).wrapping_add(n.wrapping_mul(960)).wrapping_add_signed(skew as i32);
-                self.buffer.insert(self.start + arrival, sequence, timestamp, &n.to_be_bytes());
-                for distance in &self.copies {
-                    if let Some(earlier) = n.checked_sub(u32::from(*distance)) {
-                        self.buffer.insert_copy(sequence, timestamp, *distance, &earlier.to_be_bytes());
-                    }
-                }
-            }
+            self.deliver(at);
             let playout = self.buffer.next(self.start + at);
             let step = if playout == Playout::Silence { FRAME / 2 } else { FRAME };
             out.push((at, playout));
@@ -339,6 +344,88 @@ fn a_far_jump_and_a_flood_stay_within_the_bound() {
     }
     assert_eq!(line.buffer.insert(line.start, 1, 1, &[]), Inserted::Refused);
     assert_eq!(line.buffer.insert(line.start, 1, 1, &[0; MAX_PAYLOAD + 1]), Inserted::Refused);
+}
+
+/// Plays like a voice engine, on a grid of 10 ms: what is decoded is heard block by block, and a change of pace finds a period of
+/// 5 ms in every third frame. Answers the mouth-to-ear delay of each decoded frame.
+fn paced(line: &mut Line, end: Duration) -> Vec<(u32, Duration)> {
+    let (step, period) = (FRAME / 2, FRAME / 4);
+    let (mut ahead, mut delays) = (Duration::ZERO, Vec::new());
+    for tick in 0..(end.as_millis() / step.as_millis()) as u32 {
+        let at = step * tick;
+        while ahead < step {
+            line.deliver(at);
+            match line.buffer.next(line.start + at) {
+                Playout::Silence => ahead = step,
+                Playout::Conceal | Playout::DecodeFec(_) => ahead += FRAME,
+                Playout::Decode(payload) => {
+                    let n = number(&payload);
+                    delays.push((n, (at + ahead).saturating_sub(FRAME * n)));
+                    ahead = match line.buffer.pace(ahead) {
+                        Pace::Faster(spare) if n % 3 == 0 && (period <= ahead || spare >= step) => {
+                            line.buffer.paced(Pace::Faster(period));
+                            ahead + FRAME - period
+                        }
+                        Pace::Slower(_) if n % 3 == 0 => {
+                            line.buffer.paced(Pace::Slower(period));
+                            ahead + FRAME + period
+                        }
+                        Pace::Faster(_) | Pace::Slower(_) | Pace::Keep => ahead + FRAME,
+                    };
+                }
+            }
+        }
+        ahead -= step;
+    }
+    delays
+}
+
+#[test]
+fn a_change_of_pace_makes_up_for_clocks_that_differ() {
+    for ppm in [-300, 300] {
+        // Clocks of the ends that differ by so much: packets come ever earlier or later.
+        let mut line = Line::clean(15_000, Duration::from_millis(150));
+        line.arrivals.iter_mut().for_each(|(at, n)| {
+            let skew = Duration::from_nanos(u64::from(*n) * 20 * i64::unsigned_abs(ppm));
+            *at = if ppm < 0 { *at - skew } else { *at + skew };
+        });
+        let delays = paced(&mut line, FRAME * 14_900);
+        let stats = line.buffer.stats();
+        assert!(stats.dropped == 0 && stats.concealed == 0, "{ppm} ppm: {stats:?}");
+        // Five minutes at 300 ppm are 90 ms.
+        let (changed, other) =
+            if ppm < 0 { (stats.faster, stats.slower) } else { (stats.slower, stats.faster) };
+        assert!((70..=110).contains(&changed.as_millis()), "{ppm} ppm: {stats:?}");
+        assert!(other <= Duration::from_millis(15), "{ppm} ppm: {stats:?}");
+        assert!(delays.len() > 14_800, "{ppm} ppm: {}", delays.len());
+    }
+}
+
+#[test]
+fn after_a_spike_the_pace_is_faster_until_the_delay_is_back() {
+    let arrivals =
+        (0..1_000u32).map(|n| (if (200..208).contains(&n) { FRAME * 208 } else { FRAME * n }, n)).collect();
+    let mut line = Line::new(arrivals);
+    let delays = paced(&mut line, FRAME * 990);
+    let stats = line.buffer.stats();
+    assert_eq!((stats.dropped, stats.late), (0, 0), "{stats:?}");
+    let of = |wanted: u32| delays.iter().find(|(n, _)| *n == wanted).map(|(_, delay)| *delay).unwrap();
+    assert!(of(210) > of(199) + FRAME * 4, "{:?}", of(210));
+    assert!(of(400) <= of(199) + FRAME / 2, "{:?} after {:?}", of(400), of(199));
+    assert!(stats.faster >= FRAME * 4, "{stats:?}");
+}
+
+#[test]
+fn a_delay_that_has_to_grow_grows_by_a_slower_pace() {
+    // From the third second on every other packet takes 40 ms longer.
+    let arrivals = (0..1_000u32)
+        .map(|n| (FRAME * n + if n > 150 && n % 2 == 0 { FRAME * 2 } else { Duration::ZERO }, n))
+        .collect();
+    let mut line = Line::new(arrivals);
+    paced(&mut line, FRAME * 990);
+    let stats = line.buffer.stats();
+    assert!(stats.concealed <= 8, "{stats:?}");
+    assert!(stats.slower + FRAME * stats.concealed as u32 >= FRAME, "{stats:?}");
 }
 
 proptest! {

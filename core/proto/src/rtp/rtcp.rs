@@ -1,6 +1,7 @@
-//! RTCP sender and receiver reports (RFC 3550 section 6.4), with a [loss trace](LossTrace) after them. Other packet types are
-//! skipped.
+//! RTCP sender and receiver reports (RFC 3550 section 6.4), with a [limit](RateLimit) and a [loss trace](LossTrace) after them.
+//! Other packet types are skipped.
 
+use super::remb::{APPLICATION, PAYLOAD_FEEDBACK, RateLimit};
 use super::xr::{EXTENDED_REPORT, LossTrace};
 use super::{RtpError, be32};
 
@@ -22,6 +23,8 @@ pub struct Rtcp {
     pub blocks: Vec<ReportBlock>,
     /// What became of the packets of one source since the last report.
     pub trace: Option<LossTrace>,
+    /// What one source should not exceed.
+    pub limit: Option<RateLimit>,
 }
 
 /// The sender's part of a sender report.
@@ -72,6 +75,9 @@ impl Rtcp {
             out.extend_from_slice(&sender.bytes.to_be_bytes());
         }
         blocks.iter().for_each(|block| block.write(out));
+        if let Some(limit) = &self.limit {
+            limit.write(self.ssrc, out);
+        }
         if let Some(trace) = &self.trace {
             trace.write(self.ssrc, out);
         }
@@ -89,7 +95,7 @@ impl Rtcp {
             bytes: be32(body, 20),
         });
         let blocks = body[head..head + count * BLOCK].chunks_exact(BLOCK).map(ReportBlock::read).collect();
-        Ok(Rtcp { ssrc: be32(body, 0), sender, blocks, trace: None })
+        Ok(Rtcp { ssrc: be32(body, 0), sender, blocks, trace: None, limit: None })
     }
 }
 
@@ -130,6 +136,11 @@ pub(super) fn read_all(mut bytes: &[u8]) -> Result<Vec<Rtcp>, RtpError> {
         let packet = bytes.get(..length).ok_or(RtpError::Truncated)?;
         if matches!(head[1], SENDER_REPORT | RECEIVER_REPORT) {
             reports.push(Rtcp::read(head[1], usize::from(head[0] & 0x1f), &packet[4..])?);
+        } else if head[1] == PAYLOAD_FEEDBACK && usize::from(head[0] & 0x1f) == APPLICATION {
+            let limit = RateLimit::read(&packet[4..])?;
+            if let Some(report) = reports.last_mut() {
+                report.limit = limit.or(report.limit);
+            }
         } else if head[1] == EXTENDED_REPORT
             && let Some(trace) = LossTrace::read_all(&packet[4..])?.into_iter().next()
             && let Some(report) = reports.last_mut()
@@ -165,7 +176,8 @@ mod tests {
         for sender in [None, Some(info)] {
             let trace = LossTrace { ssrc: 5, begin: 65_535, received: vec![true, false, true] };
             let trace = sender.is_some().then_some(trace);
-            let report = Rtcp { ssrc: 1, sender, blocks: vec![block(-3), block(70_000)], trace };
+            let limit = sender.is_none().then_some(RateLimit { ssrc: 5, bits_per_second: 48_000 });
+            let report = Rtcp { ssrc: 1, sender, blocks: vec![block(-3), block(70_000)], trace, limit };
             let bytes = encode_rtcp(300, &report);
             assert_eq!(decode(&bytes), Ok((300, Frame::Rtcp(vec![report]))));
         }
@@ -174,7 +186,7 @@ mod tests {
     #[test]
     fn other_types_are_skipped_and_short_ones_refused() {
         let mut bytes = vec![0u8, 0x80, 202, 0, 1, 0, 0, 0, 9]; // SDES without items
-        let report = Rtcp { ssrc: 1, sender: None, blocks: vec![block(0)], trace: None };
+        let report = Rtcp { ssrc: 1, sender: None, blocks: vec![block(0)], trace: None, limit: None };
         report.write(&mut bytes);
         assert_eq!(decode(&bytes), Ok((0, Frame::Rtcp(vec![report]))));
         bytes.pop();

@@ -54,7 +54,7 @@ impl Driver {
             self.keep_alive_due = now + KEEP_ALIVE;
         } else if self.keep_alive_due <= now {
             self.keep_alive_due = now + KEEP_ALIVE;
-            let report = Rtcp { ssrc: 0, sender: None, blocks: Vec::new(), trace: None };
+            let report = Rtcp { ssrc: 0, sender: None, blocks: Vec::new(), trace: None, limit: None };
             // A closed connection is noticed by the session's tasks.
             let _ = session.connection.send_datagram(rtp::encode_rtcp(VOICE_FLOW, &report).into());
         }

@@ -204,7 +204,11 @@ async fn an_answered_call_without_a_path_fails_as_such_at_both_ends() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leg_that_fails_is_not_taken_for_one_that_hung_up() {
-    let audio = AudioConfig { mic: DeviceSpec::None, speaker: DeviceSpec::File("/no/such/x.wav".into()) };
+    let audio = AudioConfig {
+        mic: DeviceSpec::None,
+        speaker: DeviceSpec::File("/no/such/x.wav".into()),
+        ..AudioConfig::default()
+    };
     let broken = MediaConfig { audio, ..on_loopback(Role::Caller) };
     let mut call = Call::new(broken, on_loopback(Role::Callee));
     call.run("connecting", |ends| connected(ends) && ends.iter().all(is_direct)).await;
@@ -375,7 +379,11 @@ async fn the_address_that_a_stun_server_sees_is_told() {
 #[tokio::test]
 async fn a_missing_microphone_file_is_told_at_once() {
     let (events, _keep) = mpsc::channel(1);
-    let audio = AudioConfig { mic: DeviceSpec::File("/no/such/file.wav".into()), speaker: DeviceSpec::None };
+    let audio = AudioConfig {
+        mic: DeviceSpec::File("/no/such/file.wav".into()),
+        speaker: DeviceSpec::None,
+        ..AudioConfig::default()
+    };
     let error = MediaLeg::start(MediaConfig { audio, ..on_loopback(Role::Caller) }, events).err().unwrap();
     assert!(error.to_string().contains("/no/such/file.wav"), "{error}");
 }

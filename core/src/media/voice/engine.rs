@@ -11,10 +11,10 @@ mod outgoing;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use offhook_proto::rtp::{self, Frame, Rtcp, SenderInfo, VOICE_FLOW};
+use offhook_proto::rtp::{self, Frame, RateLimit, Rtcp, SenderInfo, VOICE_FLOW};
 
 use super::{Mic, Speaker};
-use crate::audio::{AudioError, BLOCK_LEN, BLOCK_TIME, Block, VoiceDecoder, VoiceEncoder};
+use crate::audio::{AudioError, BLOCK_LEN, BLOCK_TIME, Block, Processor, VoiceDecoder, VoiceEncoder};
 use incoming::Incoming;
 use outgoing::Outgoing;
 
@@ -64,6 +64,8 @@ impl Codec {
 /// What an engine needs to begin.
 pub(super) struct Start {
     pub(super) codec: Codec,
+    /// What works on the microphone's sound.
+    pub(super) processor: Option<Processor>,
     pub(super) now: Instant,
     /// Wall clock at `now`, 32.32 fixed point seconds since 1900 (RFC 3550 section 4).
     pub(super) ntp: u64,
@@ -75,6 +77,7 @@ pub(super) struct Start {
 pub(super) struct VoiceEngine {
     outgoing: Outgoing,
     incoming: Incoming,
+    processor: Option<Processor>,
     started: Instant,
     /// NTP time at `started`.
     ntp: u64,
@@ -93,6 +96,7 @@ impl VoiceEngine {
         VoiceEngine {
             outgoing: Outgoing::new(encoder, start.seed),
             incoming: Incoming::new(decoder, start.now),
+            processor: start.processor,
             started: start.now,
             ntp: start.ntp,
             report_due: start.now + REPORT_EVERY,
@@ -134,9 +138,10 @@ impl VoiceEngine {
     /// Does all that is due at `now`; datagrams to be sent go to `send`.
     pub(super) fn tick(&mut self, now: Instant, send: &mut dyn FnMut(Vec<u8>)) {
         let silent = self.muted || self.held;
-        self.events.extend(self.outgoing.speak(now, silent, send));
+        self.events.extend(self.outgoing.speak(now, silent, self.processor.as_mut(), send));
         self.listen(now);
-        if self.report_due <= now {
+        // A queue on the way grows until the other end knows of it.
+        if self.report_due <= now || self.incoming.bottleneck.take_urgent() {
             self.report_due = now + REPORT_EVERY;
             let report = self.report(now);
             send(rtp::encode_rtcp(VOICE_FLOW, &report));
@@ -175,6 +180,9 @@ impl VoiceEngine {
             if self.held {
                 block.fill(0.0);
             }
+            if let Some(processor) = &mut self.processor {
+                processor.heard(&block);
+            }
             if let Some(lost) = self.incoming.write(now, &block) {
                 self.events.push_back(lost);
                 return;
@@ -196,7 +204,11 @@ impl VoiceEngine {
         let last = incoming.last_report.map(|(ntp, at)| (ntp, now.saturating_duration_since(at)));
         let blocks = incoming.ssrc.map(|ssrc| incoming.reception.report(ssrc, last)).into_iter().collect();
         let trace = incoming.ssrc.and_then(|ssrc| incoming.reception.trace(ssrc));
-        Rtcp { ssrc: self.outgoing.ssrc, sender: Some(sender), blocks, trace }
+        let limit = incoming
+            .ssrc
+            .zip(incoming.bottleneck.limit())
+            .map(|(ssrc, bits_per_second)| RateLimit { ssrc, bits_per_second });
+        Rtcp { ssrc: self.outgoing.ssrc, sender: Some(sender), blocks, trace, limit }
     }
 
     fn take_report(&mut self, at: Instant, report: &Rtcp) {
@@ -206,7 +218,9 @@ impl VoiceEngine {
         let ours = report.blocks.iter().find(|block| block.ssrc == self.outgoing.ssrc);
         if let Some(block) = ours {
             let trace = report.trace.as_ref().filter(|trace| trace.ssrc == self.outgoing.ssrc);
-            self.outgoing.expect_loss(f32::from(block.fraction_lost) / 256.0, trace);
+            let limit = report.limit.filter(|limit| limit.ssrc == self.outgoing.ssrc);
+            let limit = limit.map(|limit| limit.bits_per_second);
+            self.outgoing.take_report(f32::from(block.fraction_lost) / 256.0, trace, limit);
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::audio::{AudioSink, Nothing};
 pub fn voice(datagrams: impl IntoIterator<Item = (Duration, Vec<u8>)>) -> u64 {
     let mut now = Instant::now();
     let Ok(codec) = Codec::new() else { panic!("the codec's settings are right") };
-    let mut engine = VoiceEngine::start(Start { codec, now, ntp: 0, seed: 0 });
+    let mut engine = VoiceEngine::start(Start { codec, processor: None, now, ntp: 0, seed: 0 });
     let mut nothing = Nothing::default();
     let Ok(heard) = AudioSink::start(&mut nothing, now) else { panic!("silence needs no device") };
     engine.set_sink(Box::new(nothing), heard);

@@ -138,7 +138,8 @@ fn spawn(mic: DeviceSpec, speaker: DeviceSpec) -> (Voice, events::Receiver<Voice
     let socket = MediaSocket::bind(Some(Ipv4Addr::LOCALHOST.into()), stun, tunnel).unwrap();
     let (sender, receiver) = events::channel(32);
     let link = Arc::new(VoiceLink::new(socket));
-    (Voice::spawn(&AudioConfig { mic, speaker }, link, sender).unwrap(), receiver)
+    let config = AudioConfig { mic, speaker, ..AudioConfig::default() };
+    (Voice::spawn(&config, link, sender).unwrap(), receiver)
 }
 
 async fn event(events: &mut events::Receiver<VoiceEvent>) -> VoiceEvent {

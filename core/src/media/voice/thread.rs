@@ -10,7 +10,7 @@ use tokio::sync::mpsc as events;
 use super::devices::Keeper;
 use super::engine::{Codec, EngineEvent, Start, VoiceEngine};
 use super::{INBOX, Input, Mic, Shared, Speaker, VoiceEvent, VoiceLink, Wish, lock};
-use crate::audio::{AudioError, BLOCK_TIME, monotonic_ns};
+use crate::audio::{AudioError, BLOCK_TIME, Processor, monotonic_ns};
 use crate::media::urgency;
 
 /// Seconds from 1900, where NTP time begins, to 1970 (RFC 5905 section 6).
@@ -34,13 +34,13 @@ struct Epochs {
 }
 
 impl Thread {
-    pub(super) fn run(mut self, codec: Codec) {
+    pub(super) fn run(mut self, codec: Codec, processor: Option<Processor>) {
         urgency::raise();
         loop {
             match self.shared.wish() {
                 Wish::Nothing => {}
                 Wish::Prepare => self.speaker.prepare(),
-                Wish::Talk => return self.talk(codec),
+                Wish::Talk => return self.talk(codec, processor),
                 Wish::End => return,
             }
             // Packets that come while nobody listens are dropped.
@@ -50,9 +50,10 @@ impl Thread {
         }
     }
 
-    fn talk(mut self, codec: Codec) {
+    fn talk(mut self, codec: Codec, processor: Option<Processor>) {
         let now = Instant::now();
-        let mut engine = VoiceEngine::start(Start { codec, now, ntp: ntp_now(), seed: rand::random() });
+        let mut engine =
+            VoiceEngine::start(Start { codec, processor, now, ntp: ntp_now(), seed: rand::random() });
         self.mic.start(now);
         self.speaker.start(now);
         if let Err(error) = self.keep_talking(&mut engine, now) {

@@ -1,12 +1,18 @@
 //! From packets to the loudspeaker.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use offhook_proto::jitter::{Inserted, JitterBuffer, JitterConfig, Playout};
+use offhook_proto::jitter::{Inserted, JitterBuffer, JitterConfig, Pace, Playout};
+use offhook_proto::rate::Bottleneck;
 use offhook_proto::rtp::{OPUS_CLOCK_HZ, OPUS_PAYLOAD_TYPE, RED_PAYLOAD_TYPE, Reception, RtpPacket, red};
 
 use super::{EngineEvent, MAX_CATCH_UP, STALL, Speaker, Watch};
-use crate::audio::{AudioError, AudioSink, BLOCK_LEN, BLOCK_TIME, Block, FRAME, Nothing, VoiceDecoder};
+use crate::audio::{
+    AudioError, AudioSink, BLOCK_LEN, BLOCK_TIME, Block, FRAME, Nothing, SAMPLE_RATE, VoiceDecoder, stretch,
+};
+
+/// In which sound begins and ends where the voice is not there before or after: 5 ms.
+const RAMP: usize = BLOCK_LEN / 2;
 
 pub(super) struct Incoming {
     pub(super) sink: Option<Speaker>,
@@ -14,12 +20,15 @@ pub(super) struct Incoming {
     decoder: VoiceDecoder,
     pub(super) jitter: JitterBuffer,
     pub(super) reception: Reception,
+    pub(super) bottleneck: Bottleneck,
     /// The source that is heard; another one starts everything anew.
     pub(super) ssrc: Option<u32>,
     pub(super) last_report: Option<(u64, Instant)>,
-    frame: [f32; FRAME],
-    /// Samples of `frame` that were played.
-    played: usize,
+    /// What has been decoded and is still to be heard: less than a block when a frame is decoded, so never more than that, a
+    /// frame and what it is stretched by.
+    decoded: Vec<f32>,
+    /// Whether silence was heard last.
+    silent: bool,
     /// When the next block will be heard.
     next_heard: Instant,
     heard: bool,
@@ -33,10 +42,11 @@ impl Incoming {
             decoder,
             jitter: JitterBuffer::new(JitterConfig::default()),
             reception: Reception::new(OPUS_CLOCK_HZ),
+            bottleneck: Bottleneck::new(OPUS_CLOCK_HZ),
             ssrc: None,
             last_report: None,
-            frame: [0.0; FRAME],
-            played: FRAME,
+            decoded: Vec::with_capacity(BLOCK_LEN + FRAME + stretch::MAX_PERIOD),
+            silent: true,
             next_heard: now,
             heard: false,
         }
@@ -48,7 +58,8 @@ impl Incoming {
         self.watch = Watch::default();
         // What has been waiting for a loudspeaker is old by now.
         self.jitter.restart();
-        self.played = FRAME;
+        self.decoded.clear();
+        self.silent = true;
     }
 
     /// Takes a packet of Opus, with copies of earlier frames or without. Anything else is dropped.
@@ -64,9 +75,11 @@ impl Incoming {
         if self.ssrc.replace(packet.ssrc) != Some(packet.ssrc) {
             self.jitter = JitterBuffer::new(JitterConfig::default());
             self.reception = Reception::new(OPUS_CLOCK_HZ);
+            self.bottleneck = Bottleneck::new(OPUS_CLOCK_HZ);
         }
         let since = at.saturating_duration_since(started);
         self.reception.on_packet(since, packet.sequence, packet.timestamp, packet.payload.len());
+        self.bottleneck.on_packet(since, packet.timestamp, packet.payload.len());
         if self.jitter.insert(at, packet.sequence, packet.timestamp, primary) == Inserted::Refused {
             return;
         }
@@ -112,26 +125,73 @@ impl Incoming {
     /// Fills the next block for the loudspeaker. Answers when it is heard if it begins with the very first sound.
     pub(super) fn next_block(&mut self, now: Instant, block: &mut Block) -> Option<Instant> {
         let mut first = None;
-        if self.played == FRAME {
+        while self.decoded.len() < BLOCK_LEN {
+            let mut frame = [0.0; FRAME];
+            let mut pace = Pace::Keep;
             match self.jitter.next(now) {
                 Playout::Decode(payload) => {
-                    self.decoder.decode(&payload, &mut self.frame);
+                    self.decoder.decode(&payload, &mut frame);
                     let known = std::mem::replace(&mut self.heard, true);
                     first = (!known).then_some(self.next_heard);
+                    pace = self.jitter.pace(duration_of(self.decoded.len()));
                 }
                 Playout::DecodeFec(payload) => {
-                    self.decoder.repair(&payload, &mut self.frame);
+                    self.decoder.repair(&payload, &mut frame);
                 }
-                Playout::Conceal => self.decoder.conceal(&mut self.frame),
+                Playout::Conceal => self.decoder.conceal(&mut frame),
                 Playout::Silence => {
-                    block.fill(0.0);
+                    self.fall_silent(block);
                     return None;
                 }
             }
-            self.played = 0;
+            if std::mem::replace(&mut self.silent, false) {
+                frame
+                    .iter_mut()
+                    .take(RAMP)
+                    .enumerate()
+                    .for_each(|(n, sample)| *sample *= n as f32 / RAMP as f32);
+            }
+            self.take(&frame, pace);
         }
-        block.copy_from_slice(&self.frame[self.played..self.played + BLOCK_LEN]);
-        self.played += BLOCK_LEN;
+        block.copy_from_slice(&self.decoded[..BLOCK_LEN]);
+        self.decoded.drain(..BLOCK_LEN);
         first
     }
+
+    /// Adds a frame to what is to be heard, in its own time or at this pace.
+    fn take(&mut self, frame: &[f32; FRAME], pace: Pace) {
+        let ahead = self.decoded.len();
+        let mut frame = frame.to_vec();
+        match pace {
+            Pace::Keep => {}
+            Pace::Faster(spare) => {
+                // What is ahead can go without the next frame being needed earlier. To take more makes it needed a block earlier.
+                let spare = if spare < BLOCK_TIME { ahead } else { ahead + BLOCK_LEN };
+                self.jitter.paced(Pace::Faster(duration_of(stretch::squeeze(&mut frame, spare))));
+            }
+            Pace::Slower(_) => {
+                self.jitter.paced(Pace::Slower(duration_of(stretch::stretch(&mut frame))));
+            }
+        }
+        self.decoded.extend_from_slice(&frame);
+    }
+
+    /// What is left fades away.
+    fn fall_silent(&mut self, block: &mut Block) {
+        let left = self.decoded.len();
+        let ramp = left.min(RAMP);
+        block.fill(0.0);
+        block[..left].copy_from_slice(&self.decoded);
+        block[left - ramp..left]
+            .iter_mut()
+            .rev()
+            .enumerate()
+            .for_each(|(n, sample)| *sample *= n as f32 / ramp as f32);
+        self.decoded.clear();
+        self.silent = true;
+    }
+}
+
+fn duration_of(samples: usize) -> Duration {
+    Duration::from_secs(1) * samples as u32 / SAMPLE_RATE
 }

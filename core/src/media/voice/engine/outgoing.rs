@@ -3,11 +3,14 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use offhook_proto::redundancy::{MAX_DISTANCE, Redundancy};
+use offhook_proto::rate::Steering;
+use offhook_proto::redundancy::MAX_DISTANCE;
 use offhook_proto::rtp::{self, LossTrace, OPUS_PAYLOAD_TYPE, RED_PAYLOAD_TYPE, RtpPacket, VOICE_FLOW, red};
 
 use super::{EngineEvent, MAX_CATCH_UP, Mic, STALL, Watch};
-use crate::audio::{AudioError, AudioSource, BLOCK_LEN, BLOCK_TIME, Block, FRAME, Nothing, VoiceEncoder};
+use crate::audio::{
+    AudioError, AudioSource, BLOCK_LEN, BLOCK_TIME, Block, FRAME, Nothing, Processor, VoiceEncoder,
+};
 
 /// After a microphone was dry for this long, the stream's timestamps leave the gap out as the clock does, or the
 /// other end would believe that the network had become slow. What is missing for less may still come.
@@ -29,7 +32,7 @@ pub(super) struct Outgoing {
     pub(super) packets: u64,
     pub(super) bytes: u64,
     pub(super) remote_loss: f32,
-    redundancy: Redundancy,
+    steering: Steering,
     /// The packet after the last one that the other end has told of.
     told: u16,
     /// The last frames without a gap between them, the latest first.
@@ -51,7 +54,7 @@ impl Outgoing {
             packets: 0,
             bytes: 0,
             remote_loss: 0.0,
-            redundancy: Redundancy::default(),
+            steering: Steering::default(),
             told: seed as u16,
             said: VecDeque::new(),
         }
@@ -67,6 +70,7 @@ impl Outgoing {
         &mut self,
         now: Instant,
         silent: bool,
+        mut processor: Option<&mut Processor>,
         send: &mut dyn FnMut(Vec<u8>),
     ) -> Option<EngineEvent> {
         let mut source = self.source.take()?;
@@ -84,6 +88,10 @@ impl Outgoing {
                     return self.lose(AudioError::Stalled, source, now);
                 }
                 Err(error) => return self.lose(error, source, now),
+            }
+            // Even if nobody is to hear it: what it learns of the room is needed later.
+            if let Some(processor) = &mut processor {
+                processor.spoken(&mut block);
             }
             if silent {
                 block.fill(0.0);
@@ -115,14 +123,18 @@ impl Outgoing {
         }
     }
 
-    /// Tells how much of it the other end misses, 0 to 1, and which packets.
-    pub(super) fn expect_loss(&mut self, share: f32, trace: Option<&LossTrace>) {
+    /// Tells how much of it the other end misses, 0 to 1, which packets, and what it says is not to be exceeded, bits per second.
+    pub(super) fn take_report(&mut self, share: f32, trace: Option<&LossTrace>, limit: Option<u32>) {
         self.remote_loss = share;
-        if let Some(trace) = trace.filter(|trace| self.is_news(trace)) {
+        let news = trace.filter(|trace| self.is_news(trace));
+        if let Some(trace) = news {
             self.told = trace.begin.wrapping_add(trace.received.len() as u16);
-            self.redundancy.take(trace);
+        }
+        self.steering.take(news, limit);
+        self.encoder.set_bitrate(self.steering.plan().bitrate);
+        if news.is_some() {
             // What copies repair needs no bits of the codec's own.
-            self.encoder.expect_loss(self.redundancy.left());
+            self.encoder.expect_loss(self.steering.left());
         } else if trace.is_none() {
             self.encoder.expect_loss(share);
         }
@@ -156,7 +168,7 @@ impl Outgoing {
 
     /// The next packet: a frame, and copies of earlier ones as far as they are needed.
     fn packet(&mut self, frame: Vec<u8>) -> Vec<u8> {
-        let distances = self.redundancy.distances();
+        let distances = self.steering.plan().distances;
         let copy = |distance: usize| {
             let payload = self.said.get(distance - 1)?;
             Some(red::Copy { offset: (distance * FRAME) as u32, payload })

@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::*;
-use crate::audio::{AudioSink, AudioSource, Nothing, Pace};
+use crate::audio::{AudioSink, AudioSource, Nothing, Pace, Processing};
 use crate::media::tests::score::{self, Score};
 use crate::media::tests::speech;
 
@@ -118,7 +118,12 @@ impl AudioSink for Deaf {
 }
 
 fn bare(now: Instant, seed: u64) -> VoiceEngine {
-    VoiceEngine::start(Start { codec: Codec::new().unwrap(), now, ntp: 1 << 60, seed })
+    processing(now, seed, Processing::NONE)
+}
+
+fn processing(now: Instant, seed: u64, processing: Processing) -> VoiceEngine {
+    let (codec, processor) = (Codec::new().unwrap(), Processor::new(processing));
+    VoiceEngine::start(Start { codec, processor, now, ntp: 1 << 60, seed })
 }
 
 /// An engine that has both devices from the beginning.
@@ -136,8 +141,15 @@ fn engine(
     engine
 }
 
-/// What the network does to packet `n`: its one-way delay, or `None` if it is lost.
-type Network = Box<dyn FnMut(u64) -> Option<Duration>>;
+/// A packet on the wire: when it is sent since the beginning, and with how many bytes.
+#[derive(Clone, Copy)]
+struct Sent {
+    at: Duration,
+    bytes: usize,
+}
+
+/// What the network does to a packet: its one-way delay, or `None` if it is lost.
+type Network = Box<dyn FnMut(Sent) -> Option<Duration>>;
 
 struct Talk {
     score: Score,
@@ -157,16 +169,19 @@ const OVERHEAD: usize = 67;
 
 /// One end talks, the other listens, whose ticks come `phase` later.
 fn talk(phase: Duration, network: Network, each_tick: impl FnMut(u32, &mut [VoiceEngine; 2])) -> Talk {
-    talk_with(Fate::Works, phase, network, each_tick)
+    talk_with(Fate::Works, SECONDS, phase, network, each_tick)
 }
 
 fn talk_with(
     fate: Fate,
+    seconds: u32,
     phase: Duration,
     mut network: Network,
     mut each_tick: impl FnMut(u32, &mut [VoiceEngine; 2]),
 ) -> Talk {
-    let samples = Arc::new(score::read(&speech("speech-a.wav")));
+    let mut samples = score::read(&speech("speech-a.wav"));
+    samples = samples.repeat(seconds.div_ceil(SECONDS) as usize);
+    let samples = Arc::new(samples);
     let heard = Arc::new(Mutex::new(Vec::new()));
     let origin = Instant::now();
     let starts = [origin, origin + phase];
@@ -175,8 +190,8 @@ fn talk_with(
     let ear = engine(Nothing::default(), VirtualSpeaker::new(&heard), starts[1], 77);
     let mut engines = [mouth, ear];
     let mut wire: Vec<(Instant, usize, Vec<u8>)> = Vec::new();
-    let (mut count, mut bytes, mut first_audio, mut sink_lost) = (0, 0, None, None);
-    for tick in 0..SECONDS * 100 {
+    let (mut bytes, mut first_audio, mut sink_lost) = (0, None, None);
+    for tick in 0..seconds * 100 {
         for n in 0..2 {
             let now = starts[n] + BLOCK_TIME * tick;
             wire.sort_by_key(|packet| packet.0);
@@ -185,9 +200,9 @@ fn talk_with(
                 engines[to].receive(at, &datagram);
             }
             engines[n].tick(now, &mut |datagram| {
-                count += u64::from(n == 0);
-                bytes += if n == 0 && tick >= SECONDS * 50 { datagram.len() + OVERHEAD } else { 0 };
-                if let Some(delay) = if n == 0 { network(count) } else { Some(Duration::from_millis(50)) } {
+                let sent = Sent { at: now - origin, bytes: datagram.len() + OVERHEAD };
+                bytes += if n == 0 && tick >= seconds * 50 { sent.bytes } else { 0 };
+                if let Some(delay) = if n == 0 { network(sent) } else { Some(Duration::from_millis(50)) } {
                     wire.push((now + delay, 1 - n, datagram));
                 }
             });
@@ -272,6 +287,71 @@ fn loss_is_reported_back_and_repaired() {
     }
 }
 
+/// Long enough for a bad beginning to be forgotten.
+const LONGER: u32 = 3 * SECONDS;
+
+/// A link of so many bits per second. Packets wait in a queue of `queue`; what finds no room there is lost. Tells how long the
+/// longest wait of the last half was.
+fn narrow(bits_per_second: f64, queue: f64) -> (Network, Arc<Mutex<f64>>) {
+    let (mut free_at, longest) = (0.0_f64, Arc::new(Mutex::new(0.0)));
+    let worst = longest.clone();
+    let network = move |sent: Sent| {
+        let at = sent.at.as_secs_f64();
+        let wait = free_at.max(at) - at;
+        if wait > queue {
+            return None;
+        }
+        free_at = at + wait + sent.bytes as f64 * 8.0 / bits_per_second;
+        if at > f64::from(LONGER) / 2.0 {
+            let mut worst = worst.lock().unwrap();
+            *worst = wait.max(*worst);
+        }
+        Some(Duration::from_secs_f64(free_at - at) + Duration::from_millis(50))
+    };
+    (Box::new(network), longest)
+}
+
+#[test]
+fn a_link_of_48_kbit_carries_speech_without_a_queue() {
+    for queue in [2.0, 0.15] {
+        let (network, longest) = narrow(48_000.0, queue);
+        let talk = talk_with(Fate::Works, LONGER, Duration::from_millis(4), network, every_tick);
+        let longest = *longest.lock().unwrap();
+        let rate = talk.bytes as f64 * 8.0 / f64::from(LONGER / 2);
+        println!("queue={queue} longest={longest:.3} rate={rate:.0} {:?} {:?}", talk.score, talk.listener);
+        assert!(longest < 0.1, "{longest}");
+        assert!((30_000.0..48_000.0).contains(&rate), "{rate}");
+        assert!(talk.score.correlation > 0.6 && talk.score.delay_ms < 250.0, "{:?}", talk.score);
+    }
+}
+
+#[test]
+fn a_spike_is_forgotten_by_a_faster_pace_and_nothing_is_left_out() {
+    let stall = Duration::from_millis(1_500)..Duration::from_millis(1_600);
+    let network = move |sent: Sent| {
+        let held = if stall.contains(&sent.at) { stall.end - sent.at } else { Duration::ZERO };
+        Some(held + Duration::from_millis(50))
+    };
+    let mut delay = [Duration::ZERO; 2];
+    let mut stats = None;
+    let talk = talk(Duration::from_millis(4), Box::new(network), |tick, [_, ear]| {
+        let jitter = ear.incoming.jitter.stats();
+        match tick {
+            170 => delay[0] = jitter.delay,
+            400 => delay[1] = jitter.delay,
+            _ => {}
+        }
+        stats = Some(jitter);
+    });
+    let stats = stats.unwrap();
+    println!("{delay:?} {stats:?} {:?}", talk.score);
+    assert!(delay[0] > Duration::from_millis(60), "it was longer: {delay:?}");
+    assert!(delay[1] < Duration::from_millis(40), "and is not any more: {delay:?}");
+    assert_eq!(stats.dropped, 0, "{stats:?}");
+    assert!(stats.faster >= delay[0] - delay[1] - BLOCK_TIME, "{stats:?}");
+    assert!(talk.score.correlation > 0.9, "{:?}", talk.score);
+}
+
 /// Whether the next second's packets bring copies, when the other end says this of packets that follow one another.
 fn copies_after(begin: u16, received: Vec<bool>) -> bool {
     let start = Instant::now();
@@ -288,7 +368,8 @@ fn copies_after(begin: u16, received: Vec<bool>) -> bool {
     let mut reception = offhook_proto::rtp::Reception::new(48_000);
     reception.on_packet(Duration::ZERO, 0, 0, 1);
     let blocks = vec![reception.report(ssrc, None)];
-    let report = Rtcp { ssrc: 1, sender: None, blocks, trace: Some(LossTrace { ssrc, begin, received }) };
+    let report =
+        Rtcp { ssrc: 1, sender: None, blocks, trace: Some(LossTrace { ssrc, begin, received }), limit: None };
     engine.receive(start + BLOCK_TIME * 110, &rtp::encode_rtcp(VOICE_FLOW, &report));
     run(&mut engine, 110..200)
 }
@@ -373,7 +454,7 @@ fn a_stalled_microphone_is_noticed_within_a_second_and_its_silence_is_left_out()
 fn a_microphone_that_pauses_for_half_a_second_does_not_make_the_rest_late() {
     let network: Network = Box::new(|_| Some(Duration::from_millis(50)));
     let pauses = Fate::Stalls(200, Duration::from_millis(500));
-    let talk = talk_with(pauses, Duration::ZERO, network, every_tick);
+    let talk = talk_with(pauses, SECONDS, Duration::ZERO, network, every_tick);
     println!("{:?} {:?}", talk.score, talk.listener);
     assert!(talk.score.correlation > 0.95 && talk.score.delay_ms < 110.0, "{:?}", talk.score);
     assert!(talk.listener.buffer_delay < Duration::from_millis(40), "{:?}", talk.listener);
@@ -484,7 +565,12 @@ fn a_late_listener_does_not_mistake_itself_for_a_slow_network() {
     let mut wire = Vec::new();
     for tick in 0..600 {
         let now = origin + BLOCK_TIME * tick;
-        mouth.tick(now, &mut |datagram| wire.extend(network(0).map(|delay| (now + delay, datagram))));
+        mouth.tick(now, &mut |datagram| {
+            wire.extend(
+                network(Sent { at: now - origin, bytes: datagram.len() })
+                    .map(|delay| (now + delay, datagram)),
+            )
+        });
         // Every second the listener's thread gets no time for 80 ms.
         if tick % 100 >= 8 {
             let due = wire.iter().position(|(at, _)| *at > now).unwrap_or(wire.len());
@@ -496,4 +582,155 @@ fn a_late_listener_does_not_mistake_itself_for_a_slow_network() {
     println!("{score:?} {:?}", ear.stats());
     assert!(score.correlation > 0.95 && score.delay_ms < 70.0, "{score:?}");
     assert_eq!(ear.stats().concealed, 0.0);
+}
+
+/// A room: what the loudspeaker plays comes back to the microphone, 20 ms to 80 ms later, beside what is said there.
+#[derive(Clone)]
+struct Room(Arc<Mutex<Sounds>>);
+
+struct Sounds {
+    played: Vec<f32>,
+    said: Vec<f32>,
+    /// What the microphone has recorded.
+    recorded: Vec<f32>,
+    impulse: Vec<(usize, f32)>,
+    pace: [Pace; 2],
+}
+
+impl Room {
+    fn new(said: Vec<f32>) -> Room {
+        // Reflections every 0.5 ms or so that die away, ten decibels below what is played altogether.
+        let mut random = StdRng::seed_from_u64(3);
+        let impulse = (0..120)
+            .map(|n| {
+                let gain = 0.155 * (-f64::from(n) / 25.0).exp() * random.random_range(-1.0..1.0);
+                (960 + n as usize * 24 + random.random_range(0..24), gain as f32)
+            })
+            .collect();
+        let sounds =
+            Sounds { played: Vec::new(), said, recorded: Vec::new(), impulse, pace: Default::default() };
+        Room(Arc::new(Mutex::new(sounds)))
+    }
+}
+
+impl AudioSink for Room {
+    fn start(&mut self, now: Instant) -> Result<Instant, AudioError> {
+        Ok(self.0.lock().unwrap().pace[0].start(now))
+    }
+
+    fn wanted(&mut self, now: Instant) -> usize {
+        self.0.lock().unwrap().pace[0].begun(now)
+    }
+
+    fn write(&mut self, block: &Block) -> Result<(), AudioError> {
+        let mut sounds = self.0.lock().unwrap();
+        sounds.pace[0].given();
+        sounds.played.extend_from_slice(block);
+        Ok(())
+    }
+}
+
+impl AudioSource for Room {
+    fn start(&mut self, now: Instant) -> Result<Instant, AudioError> {
+        Ok(self.0.lock().unwrap().pace[1].start(now))
+    }
+
+    fn read(&mut self, now: Instant, block: &mut Block) -> Result<bool, AudioError> {
+        let sounds = &mut *self.0.lock().unwrap();
+        let spoken = sounds.pace[1].take_spoken(now);
+        if spoken {
+            let from = sounds.recorded.len();
+            let at = |samples: &[f32], n: usize| samples.get(n).copied().unwrap_or(0.0);
+            for (n, sample) in block.iter_mut().enumerate() {
+                let now = from + n;
+                let echo = sounds.impulse.iter().filter(|(later, _)| *later <= now);
+                *sample = echo.map(|(later, gain)| at(&sounds.played, now - later) * gain).sum::<f32>()
+                    + at(&sounds.said, now);
+            }
+            sounds.recorded.extend_from_slice(block);
+        }
+        Ok(spoken)
+    }
+}
+
+/// One end talks or not, `said` is said in the room of the other, whose microphone hears its loudspeaker. Answers what was recorded
+/// there and what the talker hears of it.
+fn in_a_room(talks: bool, said: Vec<f32>, parts: Processing) -> (Vec<f32>, Vec<f32>) {
+    let samples = Arc::new(if talks { score::read(&speech("speech-a.wav")) } else { Vec::new() });
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let origin = Instant::now();
+    let mic = VirtualMic::new(&samples, Fate::Works);
+    let mut talker = engine(mic, VirtualSpeaker::new(&heard), origin, 1);
+    let room = Room::new(said);
+    let mut other = processing(origin, 2, parts);
+    AudioSource::start(&mut room.clone(), origin).unwrap();
+    AudioSink::start(&mut room.clone(), origin).unwrap();
+    other.set_source(Box::new(room.clone()));
+    other.set_sink(Box::new(room.clone()), origin);
+    for tick in 0..SECONDS * 100 {
+        let now = origin + BLOCK_TIME * tick;
+        let mut wire = [Vec::new(), Vec::new()];
+        talker.tick(now, &mut |datagram| wire[0].push(datagram));
+        other.tick(now, &mut |datagram| wire[1].push(datagram));
+        wire[0].iter().for_each(|datagram| other.receive(now, datagram));
+        wire[1].iter().for_each(|datagram| talker.receive(now, datagram));
+    }
+    let recorded = room.0.lock().unwrap().recorded.clone();
+    let heard = heard.lock().unwrap().clone();
+    (recorded, heard)
+}
+
+fn decibels(samples: &[f32]) -> f32 {
+    10.0 * (samples.iter().map(|sample| sample * sample).sum::<f32>() / samples.len() as f32)
+        .max(1e-12)
+        .log10()
+}
+
+const ECHO: Processing = Processing { echo: true, noise: false, gain: false };
+
+#[test]
+fn a_talker_does_not_hear_an_echo() {
+    let later = 3 * 48_000..6 * 48_000;
+    let (recorded, with_it) = in_a_room(true, Vec::new(), Processing::NONE);
+    let loss = decibels(&recorded[later.clone()]) - decibels(&with_it[later.clone()]);
+    assert!(loss.abs() < 2.0, "without the canceller the echo is heard: {loss} dB");
+    for processing in [ECHO, Processing::ALL] {
+        let (recorded, heard) = in_a_room(true, Vec::new(), processing);
+        // Echo return loss enhancement (ITU-T G.168).
+        let erle = decibels(&recorded[later.clone()]) - decibels(&heard[later.clone()]);
+        println!("{processing}: ERLE {erle:.1} dB");
+        assert!(erle >= 30.0, "{processing}: {erle} dB");
+    }
+}
+
+/// How alike the loudness of both is from moment to moment, at whichever delay up to 200 ms it is most. The waveform says little:
+/// filters bend it.
+fn as_loud(said: &[f32], heard: &[f32]) -> f32 {
+    let moments = |samples: &[f32]| samples.chunks(960).map(decibels).collect::<Vec<_>>();
+    let (said, heard) = (moments(said), moments(heard));
+    let at = |lag: usize| {
+        let pairs: Vec<_> =
+            said.iter().zip(&heard[lag..]).map(|(a, b)| (a.max(-60.0), b.max(-60.0))).collect();
+        let count = pairs.len() as f32;
+        let [a, b] =
+            [pairs.iter().map(|p| p.0).sum::<f32>() / count, pairs.iter().map(|p| p.1).sum::<f32>() / count];
+        let covariance = |f: fn((f32, f32)) -> f32| pairs.iter().map(|p| f((p.0 - a, p.1 - b))).sum::<f32>();
+        covariance(|p| p.0 * p.1) / (covariance(|p| p.0 * p.0) * covariance(|p| p.1 * p.1)).sqrt()
+    };
+    (0..10).map(at).fold(0.0, f32::max)
+}
+
+#[test]
+fn who_talks_at_the_same_time_is_heard() {
+    // From the third second on the other one speaks, too.
+    let speech = score::read(&speech("speech-b.wav"));
+    let said: Vec<f32> = std::iter::repeat_n(0.0, 3 * 48_000).chain(speech.iter().copied()).collect();
+    let part = 3 * 48_000..7 * 48_000;
+    let (_, alone) = in_a_room(false, said.clone(), Processing::NONE);
+    let (_, together) = in_a_room(true, said.clone(), ECHO);
+    let kept = decibels(&together[part.clone()]) - decibels(&alone[part.clone()]);
+    let alike = as_loud(&said[part], &together[3 * 48_000..]);
+    println!("near speech kept: {kept:.1} dB, loudness alike by {alike:.2}");
+    assert!(kept.abs() <= 3.0, "{kept} dB");
+    assert!(alike > 0.8, "{alike}");
 }

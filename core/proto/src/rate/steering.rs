@@ -1,0 +1,255 @@
+//! The sender's half: one place that decides how many bits a frame gets and how many copies of it are sent.
+
+use super::{PACKETS, rate_of};
+use crate::redundancy::{Distances, Redundancy};
+use crate::rtp::LossTrace;
+
+/// Bits per second of the codec where there is room: full-band speech without audible loss (RFC 6716 section 2.1.1).
+pub const MAX_BITRATE: u32 = 32_000;
+/// What is not gone below: narrow-band speech that is well understood.
+pub const MIN_BITRATE: u32 = 8_000;
+
+/// A copy is only worth having if each frame still gets this, bits per second: wide-band speech.
+const MIN_WITH_COPIES: u32 = 14_000;
+/// Steps in which the codec is told, so that it is not told at every report.
+const STEP: u32 = 500;
+
+/// How many reports of a second more copies are tried before they are judged.
+const TRIAL: usize = 5;
+/// Copies make it worse if so much more is lost with them, as a share of all packets.
+const WORSE: f32 = 0.15;
+/// How many reports a rate that was found is kept before more is tried; twice as many after each failure, up to the second.
+const KEPT: u32 = 60;
+const KEPT_LONGEST: u32 = 600;
+/// The share of what got through that is sent while it is.
+const SHARE: f64 = 0.95;
+
+/// What to do with each frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plan {
+    /// Bits per second of the codec.
+    pub bitrate: u32,
+    /// Where its copies travel.
+    pub distances: Distances,
+}
+
+/// More copies than before are being tried.
+#[derive(Debug, Clone)]
+struct Trial {
+    /// Share that was lost before, at most.
+    before: f32,
+    /// Shares that were lost since, by report.
+    lost: Vec<f32>,
+}
+
+/// What got lost while so many copies were sent.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tally {
+    lost: f32,
+    packets: f32,
+}
+
+impl Tally {
+    /// Adds a report's; what is older than ten seconds or so counts less and less.
+    fn add(&mut self, lost: usize, packets: usize) {
+        const KEPT: f32 = 0.9;
+        self.lost = self.lost * KEPT + lost as f32;
+        self.packets = self.packets * KEPT + packets as f32;
+    }
+
+    fn share(&self) -> f32 {
+        self.lost / self.packets.max(1.0)
+    }
+
+    /// What the share is at most, but for bad luck: a standard deviation more.
+    fn at_most(&self) -> f32 {
+        (self.lost + (self.lost + 1.0).sqrt()) / self.packets.max(1.0)
+    }
+}
+
+/// What the other end tells, and what follows. See the module's documentation.
+#[derive(Debug, Default)]
+pub struct Steering {
+    redundancy: Redundancy,
+    /// What the other end has asked for, bits per second of whole packets.
+    told: Option<u32>,
+    /// What was found not to get through, and for how many more reports that is believed.
+    found: Option<(f64, u32)>,
+    tally: Tally,
+    trial: Option<Trial>,
+    copies: usize,
+    /// Rates that were found so far.
+    failures: u32,
+}
+
+impl Steering {
+    /// Takes a report: what became of the last second's packets, and what the other end says may be sent.
+    pub fn take(&mut self, trace: Option<&LossTrace>, limit: Option<u32>) {
+        self.told = limit;
+        if let Some(trace) = trace {
+            let lost = trace.received.iter().filter(|received| !**received).count();
+            self.tally.add(lost, trace.received.len());
+            self.judge(lost as f32 / trace.received.len().max(1) as f32);
+            self.redundancy.take(trace);
+        }
+        self.found = self.found.and_then(|(rate, left)| Some((rate, left.checked_sub(1)?)));
+        let copies = self.plan().distances.iter().count();
+        if copies != self.copies {
+            // A trial that goes on with more is about both.
+            let before = self.trial.as_ref().map_or(1.0, |trial| trial.before).min(self.tally.at_most());
+            self.trial = (copies > self.copies).then(|| Trial { before, lost: Vec::new() });
+            self.tally = Tally::default();
+            self.copies = copies;
+        }
+    }
+
+    /// What to do with the next frames.
+    pub fn plan(&self) -> Plan {
+        let wanted = self.redundancy.distances();
+        let found = self.found.map(|(rate, _)| rate);
+        let Some(limit) = self.told.map(f64::from).into_iter().chain(found).reduce(f64::min) else {
+            return Plan { bitrate: MAX_BITRATE, distances: wanted };
+        };
+        // Bits per second for what is not header, to be shared by a frame and its copies.
+        let room = (limit - rate_of(0.0)).max(0.0) as u32;
+        let copies = wanted.iter().count();
+        let kept =
+            (1..=copies).rev().find(|copies| room / (1 + *copies as u32) >= MIN_WITH_COPIES).unwrap_or(0);
+        let bitrate = (room / (1 + kept as u32)).clamp(MIN_BITRATE, MAX_BITRATE);
+        Plan { bitrate: bitrate / STEP * STEP, distances: wanted.first(kept) }
+    }
+
+    /// The share of frames, 0 to 1, that copies would not have repaired.
+    pub fn left(&self) -> f32 {
+        match self.plan().distances == self.redundancy.distances() {
+            true => self.redundancy.left(),
+            false => self.tally.share(),
+        }
+    }
+
+    /// Whether what has been sent more was lost because it was sent: a link that throws away what is too much, without a queue
+    /// that would show it.
+    fn judge(&mut self, lost: f32) {
+        let Some(trial) = &mut self.trial else { return };
+        trial.lost.push(lost);
+        if trial.lost.len() < TRIAL {
+            return;
+        }
+        // The one in the middle too, since an outage has nothing to do with it.
+        trial.lost.sort_by(f32::total_cmp);
+        let mean = trial.lost.iter().sum::<f32>() / TRIAL as f32;
+        let (lost, worse) = (mean.min(trial.lost[TRIAL / 2]), trial.before + WORSE);
+        self.trial = None;
+        if lost > worse {
+            let plan = self.plan();
+            let frames = 1 + plan.distances.iter().count();
+            let payload = f64::from(plan.bitrate) / 8.0 / f64::from(PACKETS) * frames as f64;
+            let kept = (KEPT << self.failures.min(8)).min(KEPT_LONGEST);
+            self.failures += 1;
+            self.found = Some((rate_of(payload) * f64::from(1.0 - lost) * SHARE, kept));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trace(begin: u16, received: Vec<bool>) -> LossTrace {
+        LossTrace { ssrc: 1, begin, received }
+    }
+
+    /// A generator of numbers between 0 and 1, the same in every run.
+    struct Chance(u32);
+
+    impl Chance {
+        fn next(&mut self) -> f32 {
+            self.0 = self.0.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (self.0 >> 8) as f32 / 16_777_216.0
+        }
+    }
+
+    /// The rate on the wire.
+    fn rate(plan: Plan) -> f64 {
+        let frames = 1 + plan.distances.iter().count();
+        rate_of(f64::from(plan.bitrate) / 8.0 / f64::from(PACKETS) * frames as f64)
+    }
+
+    /// Reports of these seconds, in which as much is lost as `loss` says of the rate that is sent.
+    fn run(steering: &mut Steering, chance: &mut Chance, seconds: u16, loss: impl Fn(f64) -> f32) {
+        for second in 0..seconds {
+            let loss = loss(rate(steering.plan()));
+            let received = (0..50).map(|_| chance.next() >= loss).collect();
+            steering.take(Some(&trace(second * 50, received)), None);
+        }
+    }
+
+    #[test]
+    fn a_clean_line_has_all_bits_and_no_copies() {
+        let mut steering = Steering::default();
+        let all = Plan { bitrate: MAX_BITRATE, distances: Distances::NONE };
+        assert_eq!(steering.plan(), all);
+        run(&mut steering, &mut Chance(7), 20, |_| 0.0);
+        assert_eq!(steering.plan(), all);
+        assert!(steering.left() < 0.001, "{steering:?}");
+    }
+
+    #[test]
+    fn a_limit_is_kept_by_fewer_bits_and_then_by_fewer_copies() {
+        let mut steering = Steering::default();
+        run(&mut steering, &mut Chance(7), 20, |_| 0.2);
+        assert_eq!(steering.plan().distances.iter().count(), 2);
+        let mut copies = Vec::new();
+        for limit in [150_000, 100_000, 80_000, 70_000, 60_000, 48_000, 40_000] {
+            steering.take(None, Some(limit));
+            let plan = steering.plan();
+            assert!(rate(plan) <= f64::from(limit), "{limit}: {plan:?}");
+            assert!((MIN_BITRATE..=MAX_BITRATE).contains(&plan.bitrate), "{limit}: {plan:?}");
+            copies.push(plan.distances.iter().count());
+        }
+        assert_eq!(copies, [2, 2, 2, 2, 1, 0, 0]);
+        steering.take(None, Some(0));
+        assert_eq!(steering.plan(), Plan { bitrate: MIN_BITRATE, distances: Distances::NONE });
+        steering.take(None, None);
+        assert_eq!(steering.plan().bitrate, MAX_BITRATE);
+    }
+
+    #[test]
+    fn loss_that_has_nothing_to_do_with_the_rate_is_answered_by_copies_for_good() {
+        for loss in [0.05, 0.1, 0.2, 0.3] {
+            let mut steering = Steering::default();
+            let (mut least, mut chance) = (usize::MAX, Chance(7));
+            for _ in 0..12 {
+                run(&mut steering, &mut chance, 20, |_| loss);
+                least = least.min(steering.plan().distances.iter().count());
+                assert_eq!(steering.plan().bitrate, MAX_BITRATE, "{loss}");
+            }
+            assert!(least >= 1, "{loss}: {least}");
+        }
+    }
+
+    #[test]
+    fn loss_that_comes_of_the_rate_is_answered_by_less() {
+        // A link that throws away whatever is more than 50 kbit/s.
+        let mut steering = Steering::default();
+        let policer = |rate: f64| (1.0 - 50_000.0 / rate).max(0.0) as f32;
+        let (mut lossy, mut chance) = (0, Chance(7));
+        for _ in 0..150 {
+            lossy += u32::from(policer(rate(steering.plan())) > 0.05);
+            run(&mut steering, &mut chance, 1, policer);
+        }
+        assert!(lossy < 30, "{lossy} of 150 seconds");
+        run(&mut steering, &mut chance, 700, |_| 0.0);
+        assert_eq!(steering.plan().bitrate, MAX_BITRATE, "it is tried again");
+    }
+
+    #[test]
+    fn without_traces_nothing_is_concluded() {
+        let mut steering = Steering::default();
+        for _ in 0..20 {
+            steering.take(None, None);
+            steering.take(Some(&trace(0, Vec::new())), None);
+        }
+        assert_eq!(steering.plan(), Plan { bitrate: MAX_BITRATE, distances: Distances::NONE });
+    }
+}
