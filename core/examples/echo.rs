@@ -41,6 +41,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .speaker(DeviceSpec::Custom(speaker))
         // What is said here is an echo, which would be taken out of it.
         .processing(Processing::NONE)
+        .ringer(DeviceSpec::None)
+        .tones(false)
         .answer(AnswerMode::Auto)
         .build()
         .await?;

@@ -123,6 +123,8 @@ pub struct PhoneBuilder {
     pub(crate) allow_private: Option<bool>,
     pub(crate) mic: DeviceSpec,
     pub(crate) speaker: DeviceSpec,
+    pub(crate) ringer: Option<DeviceSpec>,
+    pub(crate) tones: bool,
     pub(crate) processing: Processing,
     pub(crate) answer: AnswerMode,
     pub(crate) ring_timeout: Duration,
@@ -216,6 +218,19 @@ impl PhoneBuilder {
         self
     }
 
+    /// What rings: the bell of an incoming call. Default: the loudspeaker. Nothing rings into a file.
+    pub fn ringer(mut self, device: DeviceSpec) -> Self {
+        self.ringer = Some(device);
+        self
+    }
+
+    /// Whether ringback, busy and such are heard from the loudspeaker. Default: they are; a program that records what it hears, or
+    /// answers it, wants the other end alone.
+    pub fn tones(mut self, on: bool) -> Self {
+        self.tones = on;
+        self
+    }
+
     /// What is done to the microphone's sound. Default: everything.
     pub fn processing(mut self, processing: Processing) -> Self {
         self.processing = processing;
@@ -242,7 +257,19 @@ impl PhoneBuilder {
     /// address is not one, a sound device or file is not there, or no socket can be opened.
     pub async fn build(self) -> Result<Phone, PhoneError> {
         let (mic, speaker) = (self.mic.clone(), self.speaker.clone());
-        let check = move || mic.check(DeviceKind::Mic).and_then(|()| speaker.check(DeviceKind::Speaker));
+        let ringer = self.ringer.clone().unwrap_or(DeviceSpec::None);
+        let check = move || {
+            mic.check(DeviceKind::Mic)?;
+            speaker.check(DeviceKind::Speaker)?;
+            match ringer {
+                DeviceSpec::File(path) => {
+                    Err(AudioError::File { path, reason: "nothing rings into a file".into() })
+                }
+                DeviceSpec::Default | DeviceSpec::Id(_) | DeviceSpec::None | DeviceSpec::Custom(_) => {
+                    ringer.check(DeviceKind::Speaker)
+                }
+            }
+        };
         // Sound systems take their time to answer.
         match tokio::task::spawn_blocking(check).await {
             Ok(checked) => checked?,
@@ -285,6 +312,8 @@ impl Phone {
             allow_private: None,
             mic: DeviceSpec::Default,
             speaker: DeviceSpec::Default,
+            ringer: None,
+            tones: true,
             processing: Processing::default(),
             answer: AnswerMode::Manual,
             ring_timeout: Duration::from_secs(45),

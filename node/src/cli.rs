@@ -171,6 +171,24 @@ pub enum AccountCmd {
         #[arg(long)]
         password_stdin: bool,
     },
+    /// Ring an account's calls with a WAV file of one's own, or with the old telephone's bell again
+    #[command(after_help = "\
+Examples:
+  offhook account ringtone ada cuckoo.wav
+  offhook account ringtone ada --bell
+
+A copy is kept; at most 30 seconds of it are played, again and again with three seconds between. A terminal
+that runs takes it up when it is started the next time.")]
+    Ringtone {
+        /// Which account
+        id: String,
+        /// The WAV file
+        #[arg(required_unless_present = "bell", conflicts_with = "bell")]
+        file: Option<PathBuf>,
+        /// The bell that rings if nothing else was said
+        #[arg(long)]
+        bell: bool,
+    },
     /// Renew this terminal's certificate for another 13 months
     Renew {
         /// Which
@@ -292,7 +310,7 @@ impl std::fmt::Debug for TurnUri {
 }
 
 /// What to speak into and listen with.
-#[derive(Debug, Clone, Default, Args)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 #[command(next_help_heading = "Sound")]
 pub struct SoundArgs {
     /// Microphone: default, none, file:PATH.wav or an id from `offhook devices`
@@ -302,6 +320,9 @@ pub struct SoundArgs {
     /// `offhook devices`
     #[arg(long, env = "OFFHOOK_SPEAKER", value_name = "DEVICE", hide_env_values = true)]
     pub speaker: Option<String>,
+    /// What rings: default, none or an id from `offhook devices` [default: the loudspeaker]
+    #[arg(long, env = "OFFHOOK_RINGER", value_name = "DEVICE", hide_env_values = true)]
+    pub ringer: Option<String>,
     /// What is done to the microphone's sound: all, none, or some of echo,noise,gain (echo cancellation, noise
     /// suppression, gain control) [default: all]
     #[arg(long, env = "OFFHOOK_PROCESSING", value_name = "PARTS")]
@@ -312,7 +333,7 @@ impl SoundArgs {
     /// For what needs no sound.
     pub fn none() -> Self {
         let none = || Some("none".to_owned());
-        Self { mic: none(), speaker: none(), processing: None }
+        Self { mic: none(), speaker: none(), ringer: none(), processing: None }
     }
 }
 

@@ -33,6 +33,7 @@ pub struct File {
     allow_private: Option<bool>,
     mic: Option<String>,
     speaker: Option<String>,
+    ringer: Option<String>,
     processing: Option<String>,
     answer: Option<Answer>,
     ring_timeout: Option<u64>,
@@ -66,6 +67,8 @@ pub struct Settings {
     pub mic: String,
     /// Loudspeaker.
     pub speaker: String,
+    /// What rings; `None` is the loudspeaker.
+    pub ringer: Option<String>,
     /// What is done to the microphone's sound.
     pub processing: Processing,
     /// Who answers.
@@ -156,6 +159,7 @@ impl Context {
             allow_private: network.allow_private.or(file.allow_private),
             mic: device(&sound.mic, &file.mic),
             speaker: device(&sound.speaker, &file.speaker),
+            ringer: sound.ringer.clone().or_else(|| file.ringer.clone()),
             processing: sound.processing.or(processing).unwrap_or_default(),
             answer: Answer::Manual,
             ring_timeout: Duration::from_secs(seconds),
@@ -211,10 +215,11 @@ mod tests {
     #[test]
     fn a_flag_goes_before_the_file_and_the_file_before_the_default() {
         let (_dir, context) = context(
-            "mic = 'file:a.wav'\nprocessing = 'noise,gain'\nentry = ['/x']\nmdns = false\nserve = 'always'\nport_mapping = false\nanswer = 'auto'\nring_timeout = 20\n",
+            "mic = 'file:a.wav'\nprocessing = 'noise,gain'\nringer = 'alsa:hw'\nentry = ['/x']\nmdns = false\nserve = 'always'\nport_mapping = false\nanswer = 'auto'\nring_timeout = 20\n",
         );
         let plain = context.run_settings(&RunArgs::default()).unwrap();
         assert_eq!((plain.mic.as_str(), plain.speaker.as_str()), ("file:a.wav", "default"));
+        assert_eq!(plain.ringer.as_deref(), Some("alsa:hw"));
         assert_eq!(plain.processing, Processing { echo: false, noise: true, gain: true });
         assert!(!plain.port_mapping);
         assert_eq!(plain.serve, Serve::Always);

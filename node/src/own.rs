@@ -57,6 +57,9 @@ pub async fn start(context: &Context, settings: &Settings) -> Result<Phone, Fail
             Answer::Auto => AnswerMode::Auto,
         })
         .ring_timeout(settings.ring_timeout);
+    if let Some(ringer) = &settings.ringer {
+        builder = builder.ringer(device(ringer)?);
+    }
     if let Some(on) = settings.allow_private {
         builder = builder.allow_private(on);
     }

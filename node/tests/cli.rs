@@ -118,6 +118,23 @@ fn accounts_are_made_listed_chosen_and_renamed() {
 }
 
 #[test]
+fn p13_a_ringtone_is_a_wav_file_and_the_bell_comes_back() {
+    let home = Home::new();
+    home.account("ada", "pw");
+    let bell = concat!(env!("CARGO_MANIFEST_DIR"), "/../core/src/audio/tones/bell.wav");
+    let ring = |args: &[&str]| home.run(&[&["account", "ringtone"], args].concat());
+    assert!(ring(&["ada", bell]).done().out.contains("from the next start on"));
+    assert!(ring(&["ada", "--bell"]).done().out.contains("old telephone"));
+    ring(&["ada", "--bell"]).done();
+    ring(&["bob", bell]).refused(3, "bob");
+    ring(&["ada", "/nonexistent.wav"]).refused(2, "/nonexistent.wav");
+    ring(&["ada", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")]).refused(2, "Cargo.toml");
+    for mistake in [&["ada"][..], &["ada", bell, "--bell"]] {
+        assert_eq!(ring(mistake).code, 2, "{mistake:?}");
+    }
+}
+
+#[test]
 fn a_new_account_is_told_in_words() {
     let home = Home::new();
     let made = home.run_with(&["account", "new", "ada", "--password-stdin"], "pw\n", &[]);

@@ -11,7 +11,7 @@
 //! 6716 section 2.1.7) repairs a frame from the packet after it, or as many as there are between a frame and its last
 //! [copy](JitterBuffer::insert_copy), which must have arrived by then. The delay
 //! grows by itself when a packet is late (a frame is concealed and the packet is still played when it comes). Otherwise it follows
-//! the target by what playout does with the sound: [`JitterBuffer::pace`] says whether it should be played a little faster or
+//! the target by what playout does with the sound: [`JitterBuffer::tempo`] says whether it should be played a little faster or
 //! slower, which is also how a difference between the two ends' clocks is made up for. Where that does not suffice, or is not
 //! done, whole frames are left out or put in.
 
@@ -104,7 +104,7 @@ pub enum Playout {
 
 /// How playout should go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pace {
+pub enum Tempo {
     /// As sound goes.
     Keep,
     /// A little faster: the delay may be shorter by so much.
@@ -304,42 +304,40 @@ impl JitterBuffer {
 
     /// How the frame that [`JitterBuffer::next`] has answered last should be played, when `ahead` of earlier frames is still to be
     /// heard before it. To be asked once for each frame that is decoded.
-    pub fn pace(&mut self, ahead: Duration) -> Pace {
-        let half = self.frame_micros() / 2;
+    pub fn tempo(&mut self, ahead: Duration) -> Tempo {
+        let frame = self.frame_micros().max(1);
         let excess = self.excess + ahead.as_micros().min(i64::MAX as u128 / 2) as i64;
         // Playout asks at steps of its own, so that up to half a frame more cannot be helped.
         self.off = match () {
             // The longer, the sooner.
-            () if excess > half + MARGIN => {
-                (self.off.max(0) + 1 + (excess / (2 * half)) as i32).min(PATIENCE_FASTER + FASTER_EVERY)
+            () if excess > frame / 2 + MARGIN => {
+                let frames = (excess / frame).min(i64::from(PATIENCE_FASTER)) as i32;
+                (self.off.max(0) + 1 + frames).min(PATIENCE_FASTER + FASTER_EVERY)
             }
             () if self.excess < -MARGIN => (self.off.min(0) - 1).max(-PATIENCE_SLOWER - SLOWER_EVERY),
             () => 0,
         };
         if self.off >= PATIENCE_FASTER {
-            Pace::Faster(Duration::from_micros((self.excess - MARGIN).max(0) as u64))
+            Tempo::Faster(Duration::from_micros((self.excess - MARGIN).max(0) as u64))
         } else if self.off <= -PATIENCE_SLOWER {
-            Pace::Slower(Duration::from_micros(self.excess.unsigned_abs()))
+            Tempo::Slower(Duration::from_micros(self.excess.unsigned_abs()))
         } else {
-            Pace::Keep
+            Tempo::Keep
         }
     }
 
-    /// Playout has changed its pace by so much, which is heard less when a few frames are left as they are before the next time.
-    pub fn paced(&mut self, by: Pace) {
-        match by {
-            Pace::Faster(by) if !by.is_zero() => {
-                self.stats.faster += by;
-                self.off -= FASTER_EVERY;
-                self.deep = 0;
-            }
-            Pace::Slower(by) if !by.is_zero() => {
-                self.stats.slower += by;
-                self.off += SLOWER_EVERY;
-                self.shallow = 0;
-            }
-            Pace::Keep | Pace::Faster(_) | Pace::Slower(_) => {}
-        }
+    /// Playout has been made shorter by so much. That is heard less when a few frames are left as they are before the next time.
+    pub fn squeezed(&mut self, by: Duration) {
+        self.stats.faster += by;
+        self.off -= FASTER_EVERY;
+        self.deep = 0;
+    }
+
+    /// Playout has been made longer by so much.
+    pub fn stretched(&mut self, by: Duration) {
+        self.stats.slower += by;
+        self.off += SLOWER_EVERY;
+        self.shallow = 0;
     }
 
     /// Packets held; never more than the configured capacity.

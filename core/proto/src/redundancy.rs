@@ -58,7 +58,7 @@ impl Distances {
 
     /// The nearest `count` of them.
     pub fn first(&self, count: usize) -> Distances {
-        Distances { of: self.of, count: self.count.min(count as u8) }.canonical()
+        Distances { of: self.of, count: usize::from(self.count).min(count) as u8 }.canonical()
     }
 
     /// Without what is left of longer sets, so that equal sets are equal.

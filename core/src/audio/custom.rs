@@ -10,7 +10,8 @@ use super::{AudioError, AudioSink, AudioSource, Block, Pace};
 #[derive(Clone)]
 pub struct CustomDevice(Arc<dyn AudioProvider>);
 
-/// Makes a source or sink for each call that uses a [`CustomDevice`], and another one when that is gone. What is made
+/// Makes a source or sink for each call that uses a [`CustomDevice`], a sink for each tone that is played there, and another one when
+/// that is gone. What is made
 /// is started and dropped on the thread that asks for it; each of this may take its time.
 pub trait AudioProvider: Send + Sync {
     /// A microphone, or `None` if this is not one.
@@ -56,7 +57,7 @@ impl CustomDevice {
         CustomDevice(Arc::new(Microphone(begin)))
     }
 
-    /// A loudspeaker that keeps time by the system's clock. For each call `begin` gives a function, which is then
+    /// A loudspeaker that keeps time by the system's clock. For each call and each tone `begin` gives a function, which is then
     /// given every 10 ms of sound. It runs on the thread of the voice: it must not block.
     pub fn loudspeaker<F>(begin: impl Fn() -> F + Send + Sync + 'static) -> CustomDevice
     where

@@ -13,6 +13,7 @@ pub mod fuzz;
 mod processing;
 mod resample;
 pub(crate) mod stretch;
+mod tones;
 mod wav;
 
 use std::fmt;
@@ -25,6 +26,8 @@ pub use custom::{AudioProvider, CustomDevice};
 pub use device::{DeviceInfo, DeviceKind, devices};
 pub(crate) use processing::Processor;
 pub use processing::{Processing, UnknownProcessing};
+pub use tones::MAX_RINGTONE;
+pub(crate) use tones::{Ringtone, Tone, TonePlayer};
 
 /// Samples per second, everywhere but at the devices themselves.
 pub const SAMPLE_RATE: u32 = 48_000;

@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn steady_noise_becomes_quieter_and_nothing_else_is_done_without_it() {
+    fn steady_noise_becomes_quieter() {
         let noise: Vec<f32> = noise(5 * SAMPLE_RATE as usize, 0.02).collect();
         let last_second = |samples: &[f32]| power(&samples[samples.len() - SAMPLE_RATE as usize..]);
         let only = |noise, gain| Processing { echo: false, noise, gain };

@@ -71,6 +71,20 @@ impl<R: Read> WavSource<R> {
         Ok(source)
     }
 
+    /// The whole file at 48 kHz, but at most so many samples.
+    pub(super) fn into_samples(mut self, most: usize) -> Result<Vec<f32>, AudioError> {
+        let mut samples = Vec::new();
+        while samples.len() < most && self.reader.duration() > 0 {
+            self.fill()?;
+            let ready = self.ready.len();
+            if ready == 0 {
+                break;
+            }
+            samples.extend(self.ready.drain(..ready.min(most - samples.len())));
+        }
+        Ok(samples)
+    }
+
     /// Reads on until a block is ready or the file has ended.
     fn fill(&mut self) -> Result<(), AudioError> {
         while self.ready.len() < BLOCK_LEN && !self.ended {

@@ -1,8 +1,9 @@
 //! What the outside sees of each call: its state, kept for those who wait for it.
 
 use crate::api::{self, ApiError, CallRef, ErrorCode, FailureCode};
+use crate::audio::Tone;
 use crate::phone::CallState;
-use offhook_proto::call::{EndReason, Failure, LegId, TextFailure};
+use offhook_proto::call::{EndReason, EndedBy, Failure, LegId, TextFailure};
 use offhook_proto::number::Number;
 use offhook_proto::signalling::CallId;
 use offhook_proto::wire::UnixMillis;
@@ -120,9 +121,33 @@ impl CallView {
         !self.outgoing && *self.state.borrow() == CallState::Ringing
     }
 
+    /// Whether it rings at the other end.
+    pub fn rings_there(&self) -> bool {
+        self.outgoing && *self.state.borrow() == CallState::Ringing
+    }
+
     /// Whether the two ends talk.
     pub fn is_active(&self) -> bool {
         matches!(*self.state.borrow(), CallState::Active | CallState::Connecting)
+    }
+}
+
+/// What the user of this terminal hears of a call's end: nothing of what the user did.
+pub(super) fn parting(reason: api::EndReason, by: EndedBy, outgoing: bool, answered: bool) -> Option<Tone> {
+    use api::EndReason as R;
+    match reason {
+        R::AnsweredElsewhere | R::Cancelled | R::Merged => None,
+        R::HungUp | R::Declined | R::Busy | R::Blocked | R::NoAnswer
+            if matches!(by, EndedBy::Local | EndedBy::Elsewhere) =>
+        {
+            None
+        }
+        _ if answered => Some(Tone::End),
+        // Of a call that was not answered only the caller hears something.
+        _ if !outgoing => None,
+        R::HungUp | R::NoAnswer => Some(Tone::End),
+        R::Busy | R::Declined | R::Blocked => Some(Tone::Busy),
+        R::Unreachable | R::WrongNumber | R::KeyChanged | R::Failed(_) => Some(Tone::Special),
     }
 }
 
@@ -174,5 +199,36 @@ pub(super) fn text_failure(reason: TextFailure) -> api::EndReason {
         TextFailure::TimedOut => api::EndReason::Failed(FailureCode::Unconfirmed),
         TextFailure::CallEnded => api::EndReason::Failed(FailureCode::CallEnded),
         TextFailure::Lookup => api::EndReason::Failed(FailureCode::Lookup),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_dialled_hears_how_it_ended_and_who_ended_it_hears_nothing() {
+        let dialled = |reason, by| parting(reason, by, true, false);
+        assert_eq!(dialled(api::EndReason::Busy, EndedBy::Remote), Some(Tone::Busy));
+        assert_eq!(dialled(api::EndReason::Declined, EndedBy::Remote), Some(Tone::Busy));
+        assert_eq!(dialled(api::EndReason::NoAnswer, EndedBy::Network), Some(Tone::End));
+        assert_eq!(dialled(api::EndReason::WrongNumber, EndedBy::Network), Some(Tone::Special));
+        assert_eq!(
+            dialled(api::EndReason::KeyChanged, EndedBy::Local),
+            Some(Tone::Special),
+            "not the user's doing"
+        );
+        assert_eq!(dialled(api::EndReason::Merged, EndedBy::Network), None);
+        let rung = |reason, by| parting(reason, by, false, false);
+        assert_eq!(rung(api::EndReason::Cancelled, EndedBy::Remote), None);
+        assert_eq!(rung(api::EndReason::NoAnswer, EndedBy::Network), None);
+        assert_eq!(rung(api::EndReason::AnsweredElsewhere, EndedBy::Elsewhere), None);
+        for outgoing in [true, false] {
+            let talked = |reason, by| parting(reason, by, outgoing, true);
+            assert_eq!(talked(api::EndReason::HungUp, EndedBy::Remote), Some(Tone::End));
+            assert_eq!(talked(api::EndReason::HungUp, EndedBy::Local), None);
+            let lost = api::EndReason::Failed(FailureCode::MediaLost);
+            assert_eq!(talked(lost, EndedBy::Network), Some(Tone::End));
+        }
     }
 }

@@ -281,3 +281,64 @@ fn path_told(path: &Path) -> (PathKind, Option<RelayUse>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use offhook_proto::signalling::CallId;
+    use offhook_proto::wire::UnixMillis;
+
+    const VIA: TerminalId = TerminalId::from_bytes([7; 32]);
+
+    fn leg(n: u8) -> LegId {
+        LegId { call: CallId::from_bytes([n; 16]), terminal: TerminalId::from_bytes([n; 32]) }
+    }
+
+    fn packet(seq: u32) -> Packet {
+        let (call, id) = (CallId::from_bytes([1; 16]), TerminalId::from_bytes([1; 32]));
+        Packet { call, from: id, to: id, seq, ack: 0, time: UnixMillis(0), intro: None, message: None }
+    }
+
+    #[test]
+    fn a_message_is_a_repetition_when_it_was_sent_before_and_acknowledgements_are_none() {
+        let mut legs = Legs::new();
+        let repeats: Vec<bool> =
+            [1, 0, 2, 2, 1, 0, 3].map(|seq| legs.is_repetition(leg(1), &packet(seq))).into();
+        assert_eq!(repeats, [false, false, false, true, true, false, false]);
+        assert!(!legs.is_repetition(leg(2), &packet(1)), "each leg for itself");
+    }
+
+    #[test]
+    fn what_answers_a_repetition_counts_as_one_once_and_a_copy_asks_for_nothing() {
+        let mut legs = Legs::new();
+        let start = Instant::now();
+        let mut heard = |seq: u32, later: Duration| {
+            legs.heard_through(leg(1), VIA, seq, start + later);
+            legs.is_repetition(leg(1), &packet(0))
+        };
+        assert!(!heard(1, Duration::ZERO));
+        assert!(!heard(1, COPIES / 2), "by another way");
+        assert!(heard(1, COPIES), "it was said again");
+        assert!(!heard(2, COPIES * 2), "that was answered");
+        assert!(!heard(1, COPIES * 3), "an old one is late");
+        assert!(!heard(0, COPIES * 4) && !heard(0, COPIES * 9), "acknowledgements are not answered");
+        assert!(heard(2, COPIES * 9));
+        assert_eq!(legs.via(&leg(1)), Some(VIA));
+    }
+
+    #[test]
+    fn legs_are_bounded() {
+        let mut legs = Legs::new();
+        for n in 0..2 * MAX_LEGS as u32 {
+            let mut call = [0; 16];
+            call[..4].copy_from_slice(&n.to_be_bytes());
+            legs.heard_through(
+                LegId { call: CallId::from_bytes(call), terminal: VIA },
+                VIA,
+                1,
+                Instant::now(),
+            );
+        }
+        assert_eq!(legs.legs.len(), MAX_LEGS);
+    }
+}

@@ -21,7 +21,7 @@ mod texts;
 
 use crate::TurnServer;
 use crate::api::{ApiError, CallRef, Command, Event, LineState, Reply, TimedEvent, monotonic_ns};
-use crate::audio::{DeviceSpec, Processing};
+use crate::audio::{DeviceSpec, Processing, Tone, TonePlayer};
 use crate::clock::wall_clock;
 use crate::media::{PortMapper, Relay};
 use crate::net::{Net, NetConfig, NetEvent, NetStatus, Role, Times};
@@ -123,6 +123,9 @@ pub(crate) struct Engine {
     mic: DeviceSpec,
     speaker: DeviceSpec,
     processing: Processing,
+    tones: TonePlayer,
+    /// What tells how the last call ended.
+    parting: Option<Tone>,
     answer: AnswerMode,
     allow_loopback: bool,
     relay_only: bool,
@@ -150,6 +153,9 @@ impl Engine {
         let texts = texts::start(account.clone(), &jobs, internal.clone());
         let calls = Calls::new(config, outputs::local_party(&account, net.routes()));
         let status = net.watch();
+        let ringer = settings.ringer.unwrap_or_else(|| settings.speaker.clone());
+        let speaker = if settings.tones { settings.speaker.clone() } else { DeviceSpec::None };
+        let tones = TonePlayer::new(speaker, ringer, account.ringtone());
         // Nobody is to learn of a port of a terminal that hides its address.
         let ports = (settings.port_mapping && !settings.relay_only).then(|| {
             let (ports, work) = PortMapper::new();
@@ -175,6 +181,8 @@ impl Engine {
             mic: settings.mic,
             speaker: settings.speaker,
             processing: settings.processing,
+            tones,
+            parting: None,
             answer: settings.answer,
             allow_loopback,
             relay_only: settings.relay_only,
@@ -209,8 +217,27 @@ impl Engine {
                 () = tokio::time::sleep_until(timer.into()) => self.on_timeout(),
             }
             self.drain().await;
+            self.sound();
         }
         self.shut_down(requests).await;
+    }
+
+    /// Rings, or tells by a tone how the calls stand.
+    fn sound(&mut self) {
+        let (mut talking, mut rings_here, mut rings_there, mut live) = (false, false, false, false);
+        for (_, view) in self.views.live() {
+            live = true;
+            talking |= view.is_active();
+            rings_here |= view.rings_here();
+            rings_there |= view.rings_there();
+        }
+        self.parting = self.parting.filter(|_| !live);
+        self.tones.play(match (rings_here, talking) {
+            (true, false) => Some(Tone::Bell),
+            (true, true) => Some(Tone::CallWaiting),
+            (false, false) if rings_there => Some(Tone::Ringback),
+            (false, _) => self.parting,
+        });
     }
 
     fn next_timeout(&self) -> Instant {
@@ -256,6 +283,7 @@ impl Engine {
     /// Hang up everything, withdraw the number, tell the peers, close the network and the account.
     /// Dropping `requests` last is what [`Phone::shutdown`](crate::phone::Phone::shutdown) waits for.
     async fn shut_down(mut self, requests: mpsc::Receiver<Request>) {
+        self.tones.play(None);
         self.calls.hang_up_all(now());
         self.drain().await;
         self.withdraw();

@@ -1,6 +1,6 @@
 //! Carrying out what the call machine puts out.
 
-use super::calls::{end_reason, text_failure};
+use super::calls::{end_reason, parting, text_failure};
 use super::legs::MEDIA_QUEUE;
 use super::{Engine, Internal, now};
 use crate::api::{self, Event};
@@ -52,7 +52,11 @@ impl Engine {
                 }
                 Output::Disclose { leg } => self.with_media(&leg, MediaLeg::disclose),
                 Output::Tunnel { leg, data } => self.with_media(&leg, |m| m.tunnel(data)),
-                Output::StartAudio { leg } => self.with_media(&leg, MediaLeg::start_audio),
+                Output::StartAudio { leg } => {
+                    // A sound card may be for one at a time.
+                    self.tones.play(None);
+                    self.with_media(&leg, MediaLeg::start_audio);
+                }
                 Output::StopMedia { leg, last } => ended.push((leg, last)),
                 Output::KeepText { key, text } => self.keep_text(key, text),
                 Output::Event(event) => self.on_call_event(event).await,
@@ -254,6 +258,7 @@ impl Engine {
         let duration_ms = duration.map_or(0, |d| d.as_millis() as u64);
         let started = self.views.get(&call).map_or_else(wall_clock, |v| v.began);
         self.views.set(&call, CallState::Ended(reason));
+        self.parting = parting(reason, by, direction == Direction::Outgoing, duration.is_some());
         self.stop_search(&call);
         let entry = CallEntry {
             call: call.to_string(),

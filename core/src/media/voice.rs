@@ -148,7 +148,7 @@ impl Voice {
             DeviceSpec::Default | DeviceSpec::Id(_) | DeviceSpec::None | DeviceSpec::Custom(_) => None,
         };
         let codec = Codec::new()?;
-        let processor = Processor::new(config.mic.processing(config.processing));
+        let processing = config.mic.processing(config.processing);
         let thread = Thread {
             mic: Keeper::new(config.mic.clone(), file, &alive_tx),
             speaker: Keeper::new(config.speaker.clone(), None, &alive_tx),
@@ -160,7 +160,8 @@ impl Voice {
         std::thread::Builder::new()
             .name("offhook-voice".into())
             .spawn(move || {
-                thread.run(codec, processor);
+                // Made here, since that takes a moment.
+                thread.run(codec, Processor::new(processing));
                 drop(alive_tx);
             })
             .map_err(|error| AudioError::Device { name: "voice".into(), reason: error.to_string() })?;

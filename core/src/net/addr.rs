@@ -165,6 +165,12 @@ pub(super) fn for_every_network(base: Multiaddr, told: &[Multiaddr]) -> Vec<Mult
     addrs
 }
 
+/// The first address of each node, then the second of each, and so on.
+pub(super) fn in_turn(of_each: &[Vec<Multiaddr>]) -> impl Iterator<Item = &Multiaddr> {
+    let longest = of_each.iter().map(Vec::len).max().unwrap_or(0);
+    (0..longest).flat_map(move |turn| of_each.iter().filter_map(move |addrs| addrs.get(turn)))
+}
+
 /// What works from this host, as far as that is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Works {
@@ -464,6 +470,20 @@ mod tests {
             })
             .collect();
         assert_eq!(for_every_network(told[1].clone(), &names).len(), MAX_OF_ONE);
+    }
+
+    #[test]
+    fn many_directories_are_each_named_before_any_is_named_twice() {
+        let of = |node: u32, count: u32| -> Vec<Multiaddr> {
+            (0..count).map(|n| addr(&format!("/ip4/8.8.{node}.8/tcp/{}", n + 1))).collect()
+        };
+        let of_each = [of(0, 4), of(1, 1), of(2, 0), of(3, 4), of(4, 2), of(5, 4), of(6, 3)];
+        let named: Vec<_> = in_turn(&of_each).cloned().collect();
+        assert_eq!(named.len(), 18, "all of them");
+        let firsts = of_each.iter().filter_map(|addrs| addrs.first().cloned());
+        assert_eq!(named[..6], firsts.collect::<Vec<_>>());
+        assert_eq!(named[6..8], [of_each[0][1].clone(), of_each[3][1].clone()]);
+        assert_eq!(in_turn(&[]).count(), 0);
     }
 
     #[test]

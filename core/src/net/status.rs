@@ -162,14 +162,10 @@ impl Driver {
         let me = *self.swarm.local_peer_id();
         let registered = self.links.all.iter().filter(|link| link.registered);
         let of_each: Vec<Vec<Multiaddr>> = registered.map(|link| self.under(link)).collect();
-        let longest = of_each.iter().map(Vec::len).max().unwrap_or(0);
-        let in_turn = (0..longest).flat_map(|turn| of_each.iter().filter_map(move |addrs| addrs.get(turn)));
         // However many directories there are, each is named once.
         let most = MAX_RELAYED.max(of_each.len()).min(MAX_PUBLISHED);
-        in_turn
-            .take(most)
-            .map(|addr| addr.clone().with(Protocol::P2pCircuit).with(Protocol::P2p(me)))
-            .collect()
+        let named = addr::in_turn(&of_each).take(most);
+        named.map(|addr| addr.clone().with(Protocol::P2pCircuit).with(Protocol::P2p(me))).collect()
     }
 
     /// The addresses to publish: those of a public node are its own; a terminal's lead through the directories it is

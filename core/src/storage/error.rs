@@ -43,6 +43,9 @@ pub enum StorageError {
     /// Another key than the sender's is pinned to the number.
     #[error("Another key is known for this number.")]
     OtherKey,
+    /// The file cannot ring.
+    #[error("This can't be the ringtone: {0}.")]
+    Ringtone(#[from] crate::audio::AudioError),
     /// The value is longer than the store takes.
     #[error("{0} is too large to keep.")]
     TooLarge(&'static str),
@@ -78,9 +81,11 @@ impl StorageError {
     /// The code that programs see.
     pub fn code(&self) -> ErrorCode {
         match self {
-            Self::BadId(_) | Self::BadPassword(_) | Self::BadContactName(_) | Self::ContactExists(_) => {
-                ErrorCode::BadInput
-            }
+            Self::BadId(_)
+            | Self::BadPassword(_)
+            | Self::BadContactName(_)
+            | Self::ContactExists(_)
+            | Self::Ringtone(_) => ErrorCode::BadInput,
             Self::AccountExists(_) => ErrorCode::AccountExists,
             Self::NoAccount(_) | Self::NoCurrentAccount => ErrorCode::NoAccount,
             Self::WrongPassword => ErrorCode::WrongPassword,

@@ -219,6 +219,11 @@ impl Home {
         done
     }
 
+    /// Where the account's files are.
+    pub(super) async fn folder_of(&self, id: &AccountId) -> Result<PathBuf, StorageError> {
+        Ok(self.accounts.join(self.find(id).await?.name))
+    }
+
     fn database(&self, account: &Found) -> PathBuf {
         self.accounts.join(&account.name).join(DATABASE)
     }
@@ -295,7 +300,7 @@ impl Home {
     }
 
     /// Waits for the lock under which accounts come and change their IDs.
-    async fn lock(&self) -> Result<File, StorageError> {
+    pub(super) async fn lock(&self) -> Result<File, StorageError> {
         let path = self.accounts.join(".lock");
         run_blocking(move || {
             let file = OpenOptions::new()

@@ -31,6 +31,7 @@ mod id;
 mod messages;
 mod pins;
 mod records;
+mod ringtone;
 mod seal;
 mod settings;
 

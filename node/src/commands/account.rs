@@ -48,6 +48,15 @@ pub async fn execute(context: &Context, printer: Printer, command: AccountCmd) -
             )
             .await
         }
+        AccountCmd::Ringtone { id, file, bell: _ } => {
+            let id = id.parse()?;
+            home.set_ringtone(&id, file.as_deref()).await?;
+            let sentence = match file {
+                Some(_) => format!("Calls to {id} ring with this from the next start on."),
+                None => format!("Calls to {id} ring with the old telephone's bell from the next start on."),
+            };
+            done(context, printer, &id, &sentence).await
+        }
         AccountCmd::Renew { id, password_stdin } => {
             let id = id.parse()?;
             let password = Source::new(password_stdin).current("Password: ")?;

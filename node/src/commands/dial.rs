@@ -2,7 +2,7 @@
 
 use super::run::{MAX_LINE, carry_out};
 use super::{phone_to, running};
-use crate::cli::DialArgs;
+use crate::cli::{DialArgs, SoundArgs};
 use crate::config::Context;
 use crate::console::{self, HELP, Input};
 use crate::exit::{Exit, Failure, Outcome};
@@ -24,8 +24,7 @@ pub async fn dial(context: &Context, printer: Printer, args: &DialArgs) -> Outco
     let number = args.number.join(" ");
     let mut interrupts = Interrupts::new()?;
     if let Some(remote) = running(context).await? {
-        let sound = &args.sound;
-        if sound.mic.is_some() || sound.speaker.is_some() || sound.processing.is_some() {
+        if args.sound != SoundArgs::default() {
             printer.remark("The running terminal makes the call, with its own microphone and loudspeaker.");
         }
         return call(&remote, printer, number, interrupts).await;

@@ -327,6 +327,15 @@ fn made_up_timestamps_are_harmless() {
         let now = start + Duration::from_millis(u64::from(n));
         buffer.insert(now, n as u16, n.wrapping_mul(0x7fff_ffff), &[1]);
         buffer.next(now);
+        buffer.tempo(Duration::from_millis(u64::from(n)));
+    }
+    // One frame held back, and ever later ones that let the fastest of all sink.
+    for n in 0..3_000_u32 {
+        let now = start + Duration::from_secs(20) + Duration::from_millis(u64::from(n));
+        buffer.insert(now, 30_000, n.wrapping_mul(0x7fff_ffff), &[1]);
+        buffer.insert(now, 20_000, n.wrapping_mul(0x7fff_fff0), &[1]);
+        buffer.next(now);
+        buffer.tempo(Duration::MAX);
     }
     assert!(matches!(
         buffer.next(start + Duration::from_secs(60)),
@@ -361,16 +370,16 @@ fn paced(line: &mut Line, end: Duration) -> Vec<(u32, Duration)> {
                 Playout::Decode(payload) => {
                     let n = number(&payload);
                     delays.push((n, (at + ahead).saturating_sub(FRAME * n)));
-                    ahead = match line.buffer.pace(ahead) {
-                        Pace::Faster(spare) if n % 3 == 0 && (period <= ahead || spare >= step) => {
-                            line.buffer.paced(Pace::Faster(period));
+                    ahead = match line.buffer.tempo(ahead) {
+                        Tempo::Faster(spare) if n % 3 == 0 && (period <= ahead || spare >= step) => {
+                            line.buffer.squeezed(period);
                             ahead + FRAME - period
                         }
-                        Pace::Slower(_) if n % 3 == 0 => {
-                            line.buffer.paced(Pace::Slower(period));
+                        Tempo::Slower(_) if n % 3 == 0 => {
+                            line.buffer.stretched(period);
                             ahead + FRAME + period
                         }
-                        Pace::Faster(_) | Pace::Slower(_) | Pace::Keep => ahead + FRAME,
+                        Tempo::Faster(_) | Tempo::Slower(_) | Tempo::Keep => ahead + FRAME,
                     };
                 }
             }

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use super::OVERHEAD;
 
-/// Over how long arrivals are judged together: a dozen packets, of which at least one has been held up by the queue alone.
+/// Over how long arrivals are judged together: a dozen packets, of which at least one has been held up by the queue alone. Longer
+/// where fewer get through, but what takes more than a second was a pause.
 const INTERVAL: Duration = Duration::from_millis(250);
-/// Fewer packets in an interval say nothing.
 const MIN_PACKETS: u32 = 6;
+const PAUSE: Duration = Duration::from_secs(1);
 /// Intervals whose fastest packet is remembered, to know how fast the way is without a queue: ten seconds.
 const MEMORY: usize = 40;
 /// A queue as long as this is too long, and one shorter than that is none, microseconds.
@@ -17,6 +18,8 @@ const SHORT: i64 = 25_000;
 /// The share of what got through that is asked for while the queue is to become shorter, and when it has.
 const DRAIN: f64 = 0.8;
 const KEEP: f64 = 0.95;
+/// When less than this share of it comes, the sender sends less than gets through.
+const OBEYED: f64 = 0.9;
 /// How long a queue may take to become shorter after the sender was told, and by how much it has to, microseconds.
 const PATIENCE: Duration = Duration::from_millis(2_000);
 const PROGRESS: i64 = 30_000;
@@ -91,7 +94,11 @@ impl Bottleneck {
     /// payload.
     pub fn on_packet(&mut self, at: Duration, timestamp: u32, payload: usize) {
         let transit = micros(at).saturating_sub(self.spoken(timestamp));
-        if let Some(over) = self.interval.take_if(|interval| at.saturating_sub(interval.begin) >= INTERVAL) {
+        let is_over = |interval: &mut Interval| {
+            let lasted = at.saturating_sub(interval.begin);
+            lasted >= INTERVAL && interval.packets >= MIN_PACKETS || lasted >= PAUSE
+        };
+        if let Some(over) = self.interval.take_if(is_over) {
             self.judge(at, over);
         }
         let interval =
@@ -111,11 +118,6 @@ impl Bottleneck {
         std::mem::take(&mut self.changed)
     }
 
-    /// How long packets queue up beyond what the fastest one of the last seconds needed.
-    pub fn queue(&self) -> Duration {
-        Duration::from_micros(self.queue.max(0) as u64)
-    }
-
     /// When the packet was spoken since the first one, microseconds.
     fn spoken(&mut self, timestamp: u32) -> i64 {
         let units = self
@@ -126,9 +128,9 @@ impl Bottleneck {
     }
 
     fn judge(&mut self, now: Duration, interval: Interval) {
-        let lasted = now.saturating_sub(interval.begin).as_secs_f64();
+        let lasted = now.saturating_sub(interval.begin);
         // After a pause nothing is known of the time in between.
-        if interval.packets < MIN_PACKETS || lasted > 2.0 * INTERVAL.as_secs_f64() {
+        if interval.packets < MIN_PACKETS || lasted >= PAUSE {
             return;
         }
         if self.fastest.len() == MEMORY {
@@ -137,7 +139,7 @@ impl Bottleneck {
         self.fastest.push_back(interval.fastest);
         let base = self.fastest.iter().copied().min().unwrap_or(interval.fastest);
         let before = std::mem::replace(&mut self.queue, interval.fastest.saturating_sub(base));
-        let rate = interval.bytes as f64 * 8.0 / lasted;
+        let rate = interval.bytes as f64 * 8.0 / lasted.as_secs_f64();
         match self.limit {
             None if self.queue > LONG && self.queue >= before => self.drain(now, rate, FIRST_TRIAL),
             None => {}
@@ -162,8 +164,9 @@ impl Bottleneck {
                 if self.queue > queue + PROGRESS {
                     // Even less gets through.
                     return self.drain(now, rate.min(limit.capacity), limit.trial);
-                } else if self.queue > queue - PROGRESS {
-                    // Less is sent, and it is as slow as before: that is how long the way is now.
+                } else if self.queue > queue - PROGRESS && rate < limit.capacity * OBEYED {
+                    // Less comes than got through, and it is as slow as before: that is how long the way is now. As long as no less
+                    // comes, the sender has not heard of it yet, or can do no better.
                     self.fastest.clear();
                     self.queue = 0;
                     self.limit = None;
@@ -206,13 +209,29 @@ mod tests {
 
         /// Sends for these seconds at what is wanted or allowed, and answers the rate of the last second.
         fn run(&mut self, seconds: std::ops::Range<u32>, capacity: f64, way: f64, wanted: f64) -> f64 {
+            self.run_with(seconds, capacity, way, wanted, 0.0, f64::INFINITY)
+        }
+
+        /// The same with a sender that sends no less than `least`, and a queue of so many seconds beyond which packets are lost.
+        fn run_with(
+            &mut self,
+            seconds: std::ops::Range<u32>,
+            capacity: f64,
+            way: f64,
+            wanted: f64,
+            least: f64,
+            queue: f64,
+        ) -> f64 {
             let (mut sent, end) = (0.0, f64::from(seconds.end));
             self.worst = 0.0;
             for packet in seconds.start * 50..seconds.end * 50 {
                 let spoken = f64::from(packet) * 0.02;
                 let allowed = self.bottleneck.limit().map_or(wanted, |limit| wanted.min(f64::from(limit)));
-                let bytes = allowed / 50.0 / 8.0;
+                let bytes = allowed.max(least) / 50.0 / 8.0;
                 sent += if spoken >= end - 1.0 { bytes * 8.0 } else { 0.0 };
+                if self.free_at - spoken > queue {
+                    continue;
+                }
                 self.free_at = self.free_at.max(spoken) + bytes * 8.0 / capacity;
                 self.worst = self.worst.max(self.free_at - spoken);
                 self.bottleneck.on_packet(
@@ -243,6 +262,27 @@ mod tests {
             let rate = link.run(3 + minute * 60..63 + minute * 60, 48_000.0, 0.05, 60_000.0);
             assert!((38_000.0..50_000.0).contains(&rate), "{rate} in minute {minute}");
             assert!(link.worst < 0.2, "{} in minute {minute}", link.worst);
+        }
+    }
+
+    #[test]
+    fn a_link_that_suddenly_carries_a_third_is_noticed_whatever_gets_lost() {
+        let mut link = Link::new();
+        link.run(0..10, 1e6, 0.05, 120_000.0);
+        assert_eq!(link.bottleneck.limit(), None);
+        link.run_with(10..20, 40_000.0, 0.05, 120_000.0, 0.0, 0.8);
+        let rate = link.run_with(20..60, 40_000.0, 0.05, 120_000.0, 0.0, 0.8);
+        assert!((30_000.0..42_000.0).contains(&rate), "{rate}");
+        assert!(link.worst < 0.3, "{}", link.worst);
+    }
+
+    #[test]
+    fn a_link_that_is_too_narrow_for_the_least_stays_limited() {
+        let mut link = Link::new();
+        link.run_with(0..10, 30_000.0, 0.05, 60_000.0, 34_400.0, 0.5);
+        for second in 10..60 {
+            link.run_with(second..second + 1, 30_000.0, 0.05, 60_000.0, 34_400.0, 0.5);
+            assert!(link.bottleneck.limit().is_some_and(|limit| limit < 34_400), "second {second}");
         }
     }
 
@@ -295,6 +335,6 @@ mod tests {
             assert!(bottleneck.limit().is_none_or(|limit| limit >= 24_000));
         }
         bottleneck.on_packet(Duration::MAX, 0, 1_400);
-        assert!(bottleneck.queue() < Duration::MAX);
+        assert!(bottleneck.limit().is_none_or(|limit| limit >= 24_000));
     }
 }

@@ -14,6 +14,8 @@ const MIN_WITH_COPIES: u32 = 14_000;
 /// Steps in which the codec is told, so that it is not told at every report.
 const STEP: u32 = 500;
 
+/// Packets that a report of a second tells of at least.
+const MIN_PACKETS: usize = 25;
 /// How many reports of a second more copies are tried before they are judged.
 const TRIAL: usize = 5;
 /// Copies make it worse if so much more is lost with them, as a share of all packets.
@@ -31,6 +33,20 @@ pub struct Plan {
     pub bitrate: u32,
     /// Where its copies travel.
     pub distances: Distances,
+}
+
+impl Plan {
+    /// The rate on the wire, bits per second of whole packets.
+    fn rate(&self) -> f64 {
+        let copies = self.distances.iter().count();
+        let frame = f64::from(self.bitrate) / 8.0 / f64::from(PACKETS);
+        rate_of(frame * (1 + copies) as f64 + headers(copies) as f64)
+    }
+}
+
+/// Bytes that tell copies apart in a packet (RFC 2198 section 3).
+fn headers(copies: usize) -> usize {
+    if copies == 0 { 0 } else { 1 + 4 * copies }
 }
 
 /// More copies than before are being tried.
@@ -86,13 +102,17 @@ impl Steering {
     /// Takes a report: what became of the last second's packets, and what the other end says may be sent.
     pub fn take(&mut self, trace: Option<&LossTrace>, limit: Option<u32>) {
         self.told = limit;
-        if let Some(trace) = trace {
+        // Those that are sent in between tell of few packets.
+        let whole = trace.filter(|trace| trace.received.len() >= MIN_PACKETS);
+        if let Some(trace) = whole {
             let lost = trace.received.iter().filter(|received| !**received).count();
             self.tally.add(lost, trace.received.len());
-            self.judge(lost as f32 / trace.received.len().max(1) as f32);
+            self.judge(lost as f32 / trace.received.len() as f32);
+            self.found = self.found.and_then(|(rate, left)| Some((rate, left.checked_sub(1)?)));
+        }
+        if let Some(trace) = trace {
             self.redundancy.take(trace);
         }
-        self.found = self.found.and_then(|(rate, left)| Some((rate, left.checked_sub(1)?)));
         let copies = self.plan().distances.iter().count();
         if copies != self.copies {
             // A trial that goes on with more is about both.
@@ -110,12 +130,14 @@ impl Steering {
         let Some(limit) = self.told.map(f64::from).into_iter().chain(found).reduce(f64::min) else {
             return Plan { bitrate: MAX_BITRATE, distances: wanted };
         };
-        // Bits per second for what is not header, to be shared by a frame and its copies.
-        let room = (limit - rate_of(0.0)).max(0.0) as u32;
-        let copies = wanted.iter().count();
-        let kept =
-            (1..=copies).rev().find(|copies| room / (1 + *copies as u32) >= MIN_WITH_COPIES).unwrap_or(0);
-        let bitrate = (room / (1 + kept as u32)).clamp(MIN_BITRATE, MAX_BITRATE);
+        // Bits per second for each of a frame and its copies, when there are so many.
+        let each = |copies: usize| {
+            let room = limit - rate_of(headers(copies) as f64);
+            (room / (1 + copies) as f64).clamp(0.0, f64::from(MAX_BITRATE)) as u32
+        };
+        let enough = |copies: &usize| each(*copies) >= MIN_WITH_COPIES;
+        let kept = (1..=wanted.iter().count()).rev().find(enough).unwrap_or(0);
+        let bitrate = each(kept).clamp(MIN_BITRATE, MAX_BITRATE);
         Plan { bitrate: bitrate / STEP * STEP, distances: wanted.first(kept) }
     }
 
@@ -141,12 +163,10 @@ impl Steering {
         let (lost, worse) = (mean.min(trial.lost[TRIAL / 2]), trial.before + WORSE);
         self.trial = None;
         if lost > worse {
-            let plan = self.plan();
-            let frames = 1 + plan.distances.iter().count();
-            let payload = f64::from(plan.bitrate) / 8.0 / f64::from(PACKETS) * frames as f64;
+            let sent = self.plan().rate();
             let kept = (KEPT << self.failures.min(8)).min(KEPT_LONGEST);
             self.failures += 1;
-            self.found = Some((rate_of(payload) * f64::from(1.0 - lost) * SHARE, kept));
+            self.found = Some((sent * f64::from(1.0 - lost) * SHARE, kept));
         }
     }
 }
@@ -169,16 +189,10 @@ mod tests {
         }
     }
 
-    /// The rate on the wire.
-    fn rate(plan: Plan) -> f64 {
-        let frames = 1 + plan.distances.iter().count();
-        rate_of(f64::from(plan.bitrate) / 8.0 / f64::from(PACKETS) * frames as f64)
-    }
-
     /// Reports of these seconds, in which as much is lost as `loss` says of the rate that is sent.
     fn run(steering: &mut Steering, chance: &mut Chance, seconds: u16, loss: impl Fn(f64) -> f32) {
         for second in 0..seconds {
-            let loss = loss(rate(steering.plan()));
+            let loss = loss(steering.plan().rate());
             let received = (0..50).map(|_| chance.next() >= loss).collect();
             steering.take(Some(&trace(second * 50, received)), None);
         }
@@ -203,7 +217,7 @@ mod tests {
         for limit in [150_000, 100_000, 80_000, 70_000, 60_000, 48_000, 40_000] {
             steering.take(None, Some(limit));
             let plan = steering.plan();
-            assert!(rate(plan) <= f64::from(limit), "{limit}: {plan:?}");
+            assert!(plan.rate() <= f64::from(limit), "{limit}: {plan:?}");
             assert!((MIN_BITRATE..=MAX_BITRATE).contains(&plan.bitrate), "{limit}: {plan:?}");
             copies.push(plan.distances.iter().count());
         }
@@ -235,7 +249,7 @@ mod tests {
         let policer = |rate: f64| (1.0 - 50_000.0 / rate).max(0.0) as f32;
         let (mut lossy, mut chance) = (0, Chance(7));
         for _ in 0..150 {
-            lossy += u32::from(policer(rate(steering.plan())) > 0.05);
+            lossy += u32::from(policer(steering.plan().rate()) > 0.05);
             run(&mut steering, &mut chance, 1, policer);
         }
         assert!(lossy < 30, "{lossy} of 150 seconds");

@@ -14,6 +14,8 @@ pub(super) struct Flags {
     pub(super) lost: AtomicBool,
     /// Frames of the largest callback so far.
     pub(super) largest: AtomicUsize,
+    /// Playing callbacks that found too little.
+    pub(super) dry: AtomicUsize,
 }
 
 /// A ring for `samples` samples, with flags for both ends.
@@ -46,6 +48,9 @@ where
 {
     let channels = channels.max(1);
     flags.largest.fetch_max(data.len() / channels, Relaxed);
+    if ring.slots() < data.len() / channels {
+        flags.dry.fetch_add(1, Relaxed);
+    }
     for frame in data.chunks_mut(channels) {
         frame.fill(T::from_sample(ring.pop().unwrap_or(0.0)));
     }
@@ -72,5 +77,9 @@ mod tests {
         let mut out = [7u8; 4];
         play(&mut out, 2, &mut consumer, &flags);
         assert_eq!(out, [255, 255, 128, 128]);
+        assert_eq!(flags.dry.load(Relaxed), 1, "and that is told");
+        producer.push(1.0).unwrap();
+        play(&mut out[..2], 2, &mut consumer, &flags);
+        assert_eq!(flags.dry.load(Relaxed), 1, "one frame was wanted and there");
     }
 }

@@ -84,6 +84,40 @@ impl AudioSource for DeviceSource {
     }
 }
 
+/// What is kept ready for a playing device beyond its largest callback, in quarters of a block: the thread that fills it may be
+/// late. Each time that it was too little there is more from then on.
+#[derive(Debug, Clone, Copy)]
+struct Spare {
+    quarters: usize,
+    /// Dry callbacks that it has been raised for.
+    dry: usize,
+}
+
+impl Spare {
+    /// Two quarters are 5 ms.
+    const LEAST: usize = 2;
+    /// Two blocks more than the device takes at once: 20 ms.
+    const MOST: usize = 8;
+
+    fn new(dry: usize) -> Spare {
+        Spare { quarters: Spare::LEAST, dry }
+    }
+
+    /// Takes the count of dry callbacks.
+    fn heed(&mut self, dry: usize) {
+        if std::mem::replace(&mut self.dry, dry) < dry {
+            self.quarters = (self.quarters + 1).min(Spare::MOST);
+        }
+    }
+
+    /// Blocks that are to be written when so many samples wait, the largest callback took so many, and a block has so many. What is
+    /// missing less than a quarter of a block is not worth a whole one.
+    fn wanted(self, filled: usize, largest: usize, block: usize, capacity: usize) -> usize {
+        let level = (largest.max(block) + self.quarters * block / 4).min(capacity);
+        (level.saturating_sub(filled) + block - block / 4) / block
+    }
+}
+
 /// A playing device.
 pub(super) struct DeviceSink {
     name: String,
@@ -93,6 +127,8 @@ pub(super) struct DeviceSink {
     flags: Arc<Flags>,
     resampler: Resampler,
     rate: u32,
+    /// None until something has been written: before that every callback is dry.
+    spare: Option<Spare>,
 }
 
 impl DeviceSink {
@@ -110,6 +146,7 @@ impl DeviceSink {
                 flags,
                 resampler,
                 rate: config.sample_rate,
+                spare: None,
             })
         })
     }
@@ -128,12 +165,13 @@ impl AudioSink for DeviceSink {
         Ok(now)
     }
 
-    /// Enough for the largest callback seen and one block on top, since callbacks come in bursts.
     fn wanted(&mut self, _now: Instant) -> usize {
         let capacity = self.ring.buffer().capacity();
-        let filled = capacity - self.ring.slots();
-        let level = (self.flags.largest.load(Relaxed) + self.block()).max(2 * self.block()).min(capacity);
-        level.saturating_sub(filled).div_ceil(self.block())
+        let (filled, block) = (capacity - self.ring.slots(), self.block());
+        let (largest, dry) = (self.flags.largest.load(Relaxed), self.flags.dry.load(Relaxed));
+        let spare = self.spare.get_or_insert(Spare::new(dry));
+        spare.heed(dry);
+        spare.wanted(filled, largest, block, capacity)
     }
 
     fn write(&mut self, block: &Block) -> Result<(), AudioError> {
@@ -251,6 +289,53 @@ fn on_error(flags: &Arc<Flags>) -> impl FnMut(Error) + Send + 'static + use<> {
         );
         if !survives {
             flags.lost.store(true, Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A device that takes `callback` samples each `period` of 1/10 ms, filled each 10 ms by a thread that is late by so much at each
+    /// time. Answers how often it was dry in the last half and what waited before each callback then, on average.
+    fn play(callback: usize, period: u32, late: impl Fn(u32) -> u32) -> (usize, f64) {
+        let (mut filled, mut dry, mut spare) = (0usize, 0usize, Spare::new(0));
+        let (mut waited, mut callbacks, mut before) = (0usize, 0usize, 0usize);
+        const TICKS: u32 = 2_000;
+        let mut due = Vec::new();
+        (0..TICKS).for_each(|tick| due.push(tick * 100 + late(tick)));
+        let mut ticks = due.into_iter().peekable();
+        for n in 1..TICKS * 100 / period {
+            let now = n * period + 37;
+            while ticks.next_if(|at| *at <= now).is_some() {
+                spare.heed(dry);
+                filled += spare.wanted(filled, callback, 480, 9_600) * 480;
+            }
+            if n > TICKS * 50 / period {
+                (waited, callbacks) = (waited + filled, callbacks + 1);
+            } else {
+                before = dry;
+            }
+            dry += usize::from(filled < callback);
+            filled = filled.saturating_sub(callback);
+        }
+        (dry - before, waited as f64 / callbacks as f64)
+    }
+
+    #[test]
+    fn little_is_kept_ready_for_a_thread_that_is_on_time_and_more_for_a_late_one() {
+        let (dry, waited) = play(480, 100, |_| 0);
+        assert_eq!(dry, 0);
+        assert!(waited < 480.0 * 2.0, "{waited}");
+        let (dry, late) = play(480, 100, |tick| if tick % 10 == 0 { 90 } else { 0 });
+        assert_eq!(dry, 0, "it has learned");
+        assert!(late > waited && late <= 480.0 * 4.0, "{late}");
+        // Callbacks of another size than ours, and one that takes two blocks at once.
+        for (callback, period) in [(320, 67), (960, 200), (1_024, 213)] {
+            let (dry, waited) = play(callback, period, |_| 0);
+            assert_eq!(dry, 0, "{callback}");
+            assert!(waited < callback as f64 + 480.0 * 2.0, "{callback}: {waited}");
         }
     }
 }

@@ -16,6 +16,8 @@ use crate::audio::{self, AudioError, AudioSink, AudioSource, DeviceSpec};
 const RETRY: Duration = Duration::from_secs(2);
 /// When a device that is being opened is reported missing. It is taken all the same if it comes later.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long what has used a device before may take to let go of it.
+const LET_GO: Duration = Duration::from_millis(200);
 /// Threads that may be opening or closing devices for one direction.
 pub(super) const MAX_WORKERS: usize = 3;
 
@@ -297,7 +299,14 @@ fn work<D: Device>(todo: &Receiver<Job<D>>, results: &Sender<Result<Running<D>, 
             Job::OpenEarly(spec) => early = D::open_early(&spec),
             Job::Start(spec) => {
                 let ready = early.take().and_then(|device| started(device, Instant::now()).ok());
-                let anew = || D::open(&spec).and_then(|device| started(device, Instant::now()));
+                let open = || D::open(&spec).and_then(|device| started(device, Instant::now()));
+                // What was played or recorded just before may not have let go of it.
+                let anew = || {
+                    open().or_else(|_| {
+                        std::thread::sleep(LET_GO);
+                        open()
+                    })
+                };
                 // When the voice is over, the device ends with the result that nobody takes.
                 let _ = results.send(ready.map_or_else(anew, Ok));
             }

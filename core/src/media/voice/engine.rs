@@ -141,7 +141,8 @@ impl VoiceEngine {
         self.events.extend(self.outgoing.speak(now, silent, self.processor.as_mut(), send));
         self.listen(now);
         // A queue on the way grows until the other end knows of it.
-        if self.report_due <= now || self.incoming.bottleneck.take_urgent() {
+        let urgent = self.incoming.bottleneck.take_urgent();
+        if urgent || self.report_due <= now {
             self.report_due = now + REPORT_EVERY;
             let report = self.report(now);
             send(rtp::encode_rtcp(VOICE_FLOW, &report));

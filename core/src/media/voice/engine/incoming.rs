@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use offhook_proto::jitter::{Inserted, JitterBuffer, JitterConfig, Pace, Playout};
+use offhook_proto::jitter::{Inserted, JitterBuffer, JitterConfig, Playout, Tempo};
 use offhook_proto::rate::Bottleneck;
 use offhook_proto::rtp::{OPUS_CLOCK_HZ, OPUS_PAYLOAD_TYPE, RED_PAYLOAD_TYPE, Reception, RtpPacket, red};
 
@@ -127,13 +127,13 @@ impl Incoming {
         let mut first = None;
         while self.decoded.len() < BLOCK_LEN {
             let mut frame = [0.0; FRAME];
-            let mut pace = Pace::Keep;
+            let mut tempo = Tempo::Keep;
             match self.jitter.next(now) {
                 Playout::Decode(payload) => {
                     self.decoder.decode(&payload, &mut frame);
                     let known = std::mem::replace(&mut self.heard, true);
                     first = (!known).then_some(self.next_heard);
-                    pace = self.jitter.pace(duration_of(self.decoded.len()));
+                    tempo = self.jitter.tempo(duration_of(self.decoded.len()));
                 }
                 Playout::DecodeFec(payload) => {
                     self.decoder.repair(&payload, &mut frame);
@@ -151,27 +151,31 @@ impl Incoming {
                     .enumerate()
                     .for_each(|(n, sample)| *sample *= n as f32 / RAMP as f32);
             }
-            self.take(&frame, pace);
+            self.take(&frame, tempo);
         }
         block.copy_from_slice(&self.decoded[..BLOCK_LEN]);
         self.decoded.drain(..BLOCK_LEN);
         first
     }
 
-    /// Adds a frame to what is to be heard, in its own time or at this pace.
-    fn take(&mut self, frame: &[f32; FRAME], pace: Pace) {
+    /// Adds a frame to what is to be heard, in its own time or a little faster or slower.
+    fn take(&mut self, frame: &[f32; FRAME], tempo: Tempo) {
         let ahead = self.decoded.len();
         let mut frame = frame.to_vec();
-        match pace {
-            Pace::Keep => {}
-            Pace::Faster(spare) => {
+        match tempo {
+            Tempo::Keep => {}
+            Tempo::Faster(spare) => {
                 // What is ahead can go without the next frame being needed earlier. To take more makes it needed a block earlier.
                 let spare = if spare < BLOCK_TIME { ahead } else { ahead + BLOCK_LEN };
-                self.jitter.paced(Pace::Faster(duration_of(stretch::squeeze(&mut frame, spare))));
+                match stretch::squeeze(&mut frame, spare) {
+                    0 => {}
+                    by => self.jitter.squeezed(duration_of(by)),
+                }
             }
-            Pace::Slower(_) => {
-                self.jitter.paced(Pace::Slower(duration_of(stretch::stretch(&mut frame))));
-            }
+            Tempo::Slower(_) => match stretch::stretch(&mut frame) {
+                0 => {}
+                by => self.jitter.stretched(duration_of(by)),
+            },
         }
         self.decoded.extend_from_slice(&frame);
     }
