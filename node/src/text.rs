@@ -360,6 +360,36 @@ mod tests {
     }
 
     #[test]
+    fn q11_the_line_of_a_call_says_how_good_it_is() {
+        let call = CallStatus {
+            call: "c1".into(),
+            number: number(),
+            outgoing: true,
+            state: "active".into(),
+            path: Some(PathKind::Direct),
+            relay: None,
+            rtt_ms: Some(100.4),
+            packets_sent: 500,
+            packets_received: 450,
+            packets_lost: 50,
+            jitter_ms: 2.6,
+            buffer_ms: 30.0,
+            concealed: 0.01,
+            restored: 45,
+        };
+        let line = call_line(&call);
+        let number = number();
+        assert_eq!(
+            line,
+            format!(
+                "to {number}, active, directly, round trip 100 ms, loss 10.0 % (90 % of it said again in time), jitter 3 ms [c1]"
+            )
+        );
+        let whole = CallStatus { packets_lost: -2, restored: 0, outgoing: false, ..call };
+        assert!(call_line(&whole).contains("from ") && call_line(&whole).contains("loss 0.0 %, jitter"));
+    }
+
+    #[test]
     fn incoming_calls_show_name_and_number() {
         let incoming = |name: Option<&str>| {
             let name = name.map(str::to_owned);

@@ -98,8 +98,10 @@ impl Processor {
         let gain =
             GainController2 { adaptive_digital: Some(AdaptiveDigital::default()), ..Default::default() };
         let config = Config {
+            // Its filter bank for 48 kHz has three bands and does not put them together well: clean speech scores 3.3 (PESQ-WB)
+            // behind it and 3.95 behind the one for 32 kHz, which leaves out what is above 16 kHz.
             pipeline: Pipeline {
-                maximum_internal_processing_rate: MaxProcessingRate::Rate48kHz,
+                maximum_internal_processing_rate: MaxProcessingRate::Rate32kHz,
                 ..Pipeline::default()
             },
             // What is below speech is noise, and takes room from it.

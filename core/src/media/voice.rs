@@ -1,7 +1,7 @@
 //! The voice of a leg: a thread that runs it at the pace of the monotonic clock.
 //!
-//! A thread of its own, because a frame that waits for a busy runtime is heard as a click. Between ticks it
-//! waits for packets on one bounded channel. Whatever may hang in a sound server happens on further threads
+//! A thread of its own, because a frame that waits for a busy runtime is heard as a click. Packets wait for the next
+//! tick on one bounded channel. Whatever may hang in a sound server happens on further threads
 //! ([`devices`]), so that neither the other direction nor the end of the call waits for it.
 
 mod devices;

@@ -14,6 +14,8 @@ use crate::program::{Event, ProgramError};
 const CALLS: [usize; 3] = [1, 5, 20];
 /// It rings for so long before somebody answers; both ends bring the relayed path up meanwhile.
 const RINGS: Duration = Duration::from_millis(700);
+/// How long after one call the next is dialled. Forty programs that all connect at once are a test of the machine.
+const APART: Duration = Duration::from_millis(400);
 /// Who calls whom for how long, from when the last call is direct.
 const CALLED: [(Who, Duration); 3] = [
     (Who::Strangers, Duration::from_secs(10)),
@@ -80,7 +82,7 @@ struct Load {
     ending: Passed,
 }
 
-/// Holds 1, 5 and 20 calls at a time, of 10 s and of 60 s each between strangers and of 10 s between contacts, and counts what passes the link of the one directory that all
+/// Holds 1, 5 and 20 calls at a time, or only as many as `calls` says, of 10 s and of 60 s each between strangers and of 10 s between contacts, and counts what passes the link of the one directory that all
 /// use. What the same terminals cost without a call was measured just before, for two minutes, and is taken off.
 ///
 /// `setup_kb` is of one call between contacts, from dialling until 6 s after it is direct, `stranger_setup_kb` of one between
@@ -88,10 +90,11 @@ struct Load {
 ///
 /// # Errors
 /// When a program does not start, or a call does not become direct or ends by itself.
-pub fn load() -> Result<Report, BenchError> {
+pub fn load(calls: Option<u32>) -> Result<Report, BenchError> {
     let mut scene = Scene::start()?;
     let mut loads = Vec::new();
-    for calls in CALLS {
+    let numbers = calls.map_or(CALLS.to_vec(), |calls| vec![calls.max(1) as usize]);
+    for &calls in &numbers {
         scene.grow(2 * calls)?;
         progress(&format!("{} terminals are on line", scene.terminals.len()));
         let idle = scene.watch(|_| {
@@ -111,33 +114,35 @@ pub fn load() -> Result<Report, BenchError> {
             loads.push(load);
         }
     }
-    report(&loads)
+    report(&numbers, &loads)
 }
 
-fn report(loads: &[Load]) -> Result<Report, BenchError> {
+fn report(numbers: &[usize], loads: &[Load]) -> Result<Report, BenchError> {
     let of = |calls: usize| loads.iter().filter(move |load| load.calls == calls);
     let kb = |passed: Passed| passed.bytes / 1e3;
-    let setup = |who: Who| {
-        CALLS.map(|calls| {
-            let loads = of(calls).filter(|load| load.who == who);
+    let setup = |who: Who| -> Vec<f64> {
+        let most = |calls: &usize| {
+            let loads = of(*calls).filter(|load| load.who == who);
             loads.map(|load| kb(load.setup)).fold(f64::MIN, f64::max)
-        })
+        };
+        numbers.iter().map(most).collect()
     };
     let setups = [Who::Contacts, Who::Strangers].map(setup);
     let longest = CALLED.iter().map(|(_, lasting)| lasting.as_secs()).max().unwrap_or_default();
-    let per_min = CALLS.map(|calls| {
-        let long = of(calls).filter(|load| load.seconds == longest);
+    let in_a_minute = |calls: &usize| {
+        let long = of(*calls).filter(|load| load.seconds == longest);
         long.map(|load| kb(load.talking_per_min)).fold(f64::MIN, f64::max)
-    });
+    };
+    let per_min: Vec<f64> = numbers.iter().map(in_a_minute).collect();
     let ok = setups.iter().flatten().all(|kb| *kb <= SETUP_LIMIT_KB)
         && per_min.iter().all(|kb| *kb <= LIMIT_KB_PER_MIN);
     Ok(Report {
         name: "load",
         figures: vec![
-            ("calls", Figure::Each(CALLS.map(|calls| calls as f64).to_vec())),
-            ("setup_kb", Figure::Each(setups[0].to_vec())),
-            ("stranger_setup_kb", Figure::Each(setups[1].to_vec())),
-            ("kb_per_min", Figure::Each(per_min.to_vec())),
+            ("calls", Figure::Each(numbers.iter().map(|calls| *calls as f64).collect())),
+            ("setup_kb", Figure::Each(setups[0].clone())),
+            ("stranger_setup_kb", Figure::Each(setups[1].clone())),
+            ("kb_per_min", Figure::Each(per_min)),
             ("ok", Figure::Holds(ok)),
         ],
         table: table(loads),
@@ -212,14 +217,17 @@ impl Scene {
             Ok::<_, ProgramError>(passed.less(idle.by(took.as_secs_f64())).by(1.0 / calls as f64))
         };
         let setup = watched(self, &mut |scene| {
-            scene.each_pair(place)?;
+            scene.each_pair(|turn, ada, bob| {
+                std::thread::sleep(APART * turn);
+                place(ada, bob)
+            })?;
             std::thread::sleep(SETTLING);
             Ok(())
         })?;
         let rest = lasting - SETTLING;
         let talking = watched(self, &mut |scene| scene.goes_on(rest))?;
         let ending = watched(self, &mut |scene| {
-            scene.each_pair(hang_up)?;
+            scene.each_pair(|_, ada, bob| hang_up(ada, bob))?;
             std::thread::sleep(ENDING);
             Ok(())
         })?;
@@ -237,25 +245,26 @@ impl Scene {
 
     /// Gives each terminal a command, with the number of the other one of its pair in it.
     fn tell_all(&mut self, command: &str) -> Result<(), ProgramError> {
-        self.each_pair(|ada, bob| {
+        self.each_pair(|_, ada, bob| {
             ada.process.send(&command.replace("{number}", bob.number()))?;
             bob.process.send(&command.replace("{number}", ada.number()))?;
             Ok(())
         })
     }
 
-    /// Does something with all pairs of terminals at the same time.
+    /// Does something with all pairs of terminals at the same time; each is told its number.
     fn each_pair(
         &mut self,
-        what: impl Fn(&mut Terminal, &mut Terminal) -> Result<(), ProgramError> + Sync,
+        what: impl Fn(u32, &mut Terminal, &mut Terminal) -> Result<(), ProgramError> + Sync,
     ) -> Result<(), ProgramError> {
         let what = &what;
         std::thread::scope(|scope| {
             let pairs = self.terminals.chunks_exact_mut(2);
-            let threads: Vec<_> = pairs
-                .map(|pair| {
+            let threads: Vec<_> = (0..)
+                .zip(pairs)
+                .map(|(turn, pair)| {
                     scope.spawn(move || match pair {
-                        [ada, bob] => what(ada, bob),
+                        [ada, bob] => what(turn, ada, bob),
                         _ => Ok(()),
                     })
                 })

@@ -38,7 +38,7 @@ fn main() -> ExitCode {
         Name::Dht => bench::dht(cli.count.unwrap_or(40)),
         Name::Idle => bench::idle(cli.count.unwrap_or(180)),
         Name::Gap => bench::gap(cli.count.unwrap_or(20), cli.filter.as_deref()),
-        Name::Load => bench::load(),
+        Name::Load => bench::load(cli.count),
         Name::Hardship => bench::hardship(cli.count.unwrap_or(20)),
         Name::Reach => bench::reach(cli.count, cli.filter.as_deref()),
     };

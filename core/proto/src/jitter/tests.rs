@@ -371,11 +371,11 @@ fn paced(line: &mut Line, end: Duration) -> Vec<(u32, Duration)> {
                     let n = number(&payload);
                     delays.push((n, (at + ahead).saturating_sub(FRAME * n)));
                     ahead = match line.buffer.tempo(ahead) {
-                        Tempo::Faster(spare) if n % 3 == 0 && (period <= ahead || spare >= step) => {
+                        Tempo::Faster(spare) if n.is_multiple_of(3) && (period <= ahead || spare >= step) => {
                             line.buffer.squeezed(period);
                             ahead + FRAME - period
                         }
-                        Tempo::Slower(_) if n % 3 == 0 => {
+                        Tempo::Slower(_) if n.is_multiple_of(3) => {
                             line.buffer.stretched(period);
                             ahead + FRAME + period
                         }

@@ -178,8 +178,16 @@ impl Bottleneck {
             State::Clear { .. } if self.queue > LONG => {
                 return self.drain(now, rate, (limit.trial * 2).min(LAST_TRIAL));
             }
-            State::Clear { since } if self.queue <= SHORT && now.saturating_sub(since) >= limit.trial => {
-                limit.rate *= GROWTH;
+            State::Clear { since } if self.queue <= SHORT => {
+                let clear = now.saturating_sub(since);
+                // Who sends less than the limit, or loses what is more, does not show that more gets through.
+                let used = rate >= limit.rate * OBEYED;
+                if used && clear >= limit.trial {
+                    limit.rate *= GROWTH;
+                } else if !used && clear >= LAST_TRIAL {
+                    self.limit = None;
+                    return;
+                }
             }
             State::Clear { .. } => {}
         }
@@ -293,7 +301,7 @@ mod tests {
         assert!(link.bottleneck.limit().is_some());
         let rate = link.run(10..30, 1e6, 0.05, 60_000.0);
         assert!(rate > 59_000.0, "{rate}");
-        link.run(30..60, 1e6, 0.05, 60_000.0);
+        link.run(30..100, 1e6, 0.05, 60_000.0);
         assert_eq!(link.bottleneck.limit(), None, "and forgotten");
     }
 

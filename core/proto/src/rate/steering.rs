@@ -221,7 +221,7 @@ mod tests {
             assert!((MIN_BITRATE..=MAX_BITRATE).contains(&plan.bitrate), "{limit}: {plan:?}");
             copies.push(plan.distances.iter().count());
         }
-        assert_eq!(copies, [2, 2, 2, 2, 1, 0, 0]);
+        assert_eq!(copies, [2, 2, 2, 1, 1, 0, 0]);
         steering.take(None, Some(0));
         assert_eq!(steering.plan(), Plan { bitrate: MIN_BITRATE, distances: Distances::NONE });
         steering.take(None, None);
