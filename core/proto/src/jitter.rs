@@ -109,8 +109,8 @@ pub enum Tempo {
     Keep,
     /// A little faster: the delay may be shorter by so much.
     Faster(Duration),
-    /// A little slower: the delay should be longer by so much.
-    Slower(Duration),
+    /// A little slower: the delay should be longer.
+    Slower,
 }
 
 /// What a buffer has done so far.
@@ -188,7 +188,7 @@ pub struct JitterBuffer {
     trailing: (u16, u32),
     deep: u32,
     shallow: u32,
-    /// For how many frames in a row the pace has been too slow, or too fast if negative.
+    /// For how many frames in a row playout has been too slow, or too fast if negative.
     off: i32,
     /// Delay of the last frame beyond the target, microseconds.
     excess: i64,
@@ -320,7 +320,7 @@ impl JitterBuffer {
         if self.off >= PATIENCE_FASTER {
             Tempo::Faster(Duration::from_micros((self.excess - MARGIN).max(0) as u64))
         } else if self.off <= -PATIENCE_SLOWER {
-            Tempo::Slower(Duration::from_micros(self.excess.unsigned_abs()))
+            Tempo::Slower
         } else {
             Tempo::Keep
         }

@@ -375,11 +375,11 @@ fn paced(line: &mut Line, end: Duration) -> Vec<(u32, Duration)> {
                             line.buffer.squeezed(period);
                             ahead + FRAME - period
                         }
-                        Tempo::Slower(_) if n.is_multiple_of(3) => {
+                        Tempo::Slower if n.is_multiple_of(3) => {
                             line.buffer.stretched(period);
                             ahead + FRAME + period
                         }
-                        Tempo::Faster(_) | Tempo::Slower(_) | Tempo::Keep => ahead + FRAME,
+                        Tempo::Faster(_) | Tempo::Slower | Tempo::Keep => ahead + FRAME,
                     };
                 }
             }

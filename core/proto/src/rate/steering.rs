@@ -35,10 +35,21 @@ pub struct Plan {
     pub distances: Distances,
 }
 
+impl Default for Plan {
+    /// That of a line of which nothing is known.
+    fn default() -> Plan {
+        Plan { bitrate: MAX_BITRATE, distances: Distances::NONE }
+    }
+}
+
 impl Plan {
+    fn copies(&self) -> usize {
+        self.distances.iter().count()
+    }
+
     /// The rate on the wire, bits per second of whole packets.
     fn rate(&self) -> f64 {
-        let copies = self.distances.iter().count();
+        let copies = self.copies();
         let frame = f64::from(self.bitrate) / 8.0 / f64::from(PACKETS);
         rate_of(frame * (1 + copies) as f64 + headers(copies) as f64)
     }
@@ -93,7 +104,7 @@ pub struct Steering {
     found: Option<(f64, u32)>,
     tally: Tally,
     trial: Option<Trial>,
-    copies: usize,
+    plan: Plan,
     /// Rates that were found so far.
     failures: u32,
 }
@@ -113,18 +124,23 @@ impl Steering {
         if let Some(trace) = trace {
             self.redundancy.take(trace);
         }
-        let copies = self.plan().distances.iter().count();
-        if copies != self.copies {
+        let before = self.plan.copies();
+        self.plan = self.choose();
+        let copies = self.plan.copies();
+        if copies != before {
             // A trial that goes on with more is about both.
-            let before = self.trial.as_ref().map_or(1.0, |trial| trial.before).min(self.tally.at_most());
-            self.trial = (copies > self.copies).then(|| Trial { before, lost: Vec::new() });
+            let lost = self.trial.as_ref().map_or(1.0, |trial| trial.before).min(self.tally.at_most());
+            self.trial = (copies > before).then(|| Trial { before: lost, lost: Vec::new() });
             self.tally = Tally::default();
-            self.copies = copies;
         }
     }
 
     /// What to do with the next frames.
     pub fn plan(&self) -> Plan {
+        self.plan
+    }
+
+    fn choose(&self) -> Plan {
         let wanted = self.redundancy.distances();
         let found = self.found.map(|(rate, _)| rate);
         let Some(limit) = self.told.map(f64::from).into_iter().chain(found).reduce(f64::min) else {
@@ -143,7 +159,7 @@ impl Steering {
 
     /// The share of frames, 0 to 1, that copies would not have repaired.
     pub fn left(&self) -> f32 {
-        match self.plan().distances == self.redundancy.distances() {
+        match self.plan.distances == self.redundancy.distances() {
             true => self.redundancy.left(),
             false => self.tally.share(),
         }
@@ -163,7 +179,7 @@ impl Steering {
         let (lost, worse) = (mean.min(trial.lost[TRIAL / 2]), trial.before + WORSE);
         self.trial = None;
         if lost > worse {
-            let sent = self.plan().rate();
+            let sent = self.plan.rate();
             let kept = (KEPT << self.failures.min(8)).min(KEPT_LONGEST);
             self.failures += 1;
             self.found = Some((sent * f64::from(1.0 - lost) * SHARE, kept));

@@ -172,7 +172,7 @@ impl Incoming {
                     by => self.jitter.squeezed(duration_of(by)),
                 }
             }
-            Tempo::Slower(_) => match stretch::stretch(&mut frame) {
+            Tempo::Slower => match stretch::stretch(&mut frame) {
                 0 => {}
                 by => self.jitter.stretched(duration_of(by)),
             },
