@@ -49,6 +49,41 @@ struct Leg {
     used: u64,
 }
 
+/// How a leg's own connection stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Line {
+    /// There is none on a path of its own, or not yet for packets.
+    None,
+    /// It is up, but nothing is heard of the other end.
+    Silent,
+    Up,
+}
+
+/// The ways a packet of a leg goes, all at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Ways {
+    connection: bool,
+    couriers: bool,
+    signalling: bool,
+}
+
+/// The ways for a packet. Repetitions, what is urgent, and all while nothing is heard of the other end go by signalling
+/// although the connection has them. After a move, and while nothing is heard, the couriers get it too; and what has to be repeated
+/// while there is no connection, since where packets get lost the directories' connections carry little, and each waits for all
+/// before it.
+fn ways(line: Line, leg: &Leg, packet: &Packet, again: bool) -> Ways {
+    if line == Line::None {
+        // Of somebody who was never heard there is nothing to be hoped by courier either.
+        let couriers = leg.couriered || again && leg.via.is_some();
+        return Ways { connection: false, couriers, signalling: true };
+    }
+    let silent = line == Line::Silent;
+    let repeated = packet.seq != 0 && packet.seq <= leg.sent_on_connection;
+    let urgent = packet.message.as_ref().is_some_and(Message::is_urgent);
+    let moved = packet.message.as_ref().is_some_and(Message::tells_of_move);
+    Ways { connection: true, couriers: silent || moved, signalling: repeated || urgent || silent }
+}
+
 /// All legs.
 #[derive(Debug)]
 pub(super) struct Legs {
@@ -145,29 +180,25 @@ impl Legs {
         std::mem::take(&mut known.asks_again) || again
     }
 
-    /// Send a sealed packet on the leg's own connection, if it is up on a path of its own. Answers whether
-    /// that suffices: repetitions, what is urgent, and all while nothing is heard of the other end are to go by signalling as
-    /// well. After a move, and while nothing is heard, the couriers get it too; and what has to be repeated while there is no
-    /// such connection, since where packets get lost the directories' connections carry little, and each waits for all before it.
+    /// Send a sealed packet on the leg's own connection and by the couriers, where it is to go there. Answers whether that
+    /// suffices, or it is to go by signalling as well.
     pub fn send_on_connection(&mut self, leg: &LegId, packet: &Packet, blob: &[u8], again: bool) -> bool {
         let Some(known) = self.legs.get_mut(leg) else { return false };
         let Some(media) = &known.media else { return false };
-        if !known.connected || known.path.is_none() || !media.has_control() {
-            // Of somebody who was never heard there is nothing to be hoped by courier either.
-            if known.couriered || again && known.via.is_some() {
-                media.pass(blob.to_vec());
-            }
-            return false;
+        let line = match known.connected && known.path.is_some() && media.has_control() {
+            true if media.is_silent() => Line::Silent,
+            true => Line::Up,
+            false => Line::None,
+        };
+        let ways = ways(line, known, packet, again);
+        if ways.connection {
+            media.send_control(blob.to_vec());
+            known.sent_on_connection = known.sent_on_connection.max(packet.seq);
         }
-        media.send_control(blob.to_vec());
-        let repeated = packet.seq != 0 && packet.seq <= known.sent_on_connection;
-        known.sent_on_connection = known.sent_on_connection.max(packet.seq);
-        let urgent = packet.message.as_ref().is_some_and(Message::is_urgent);
-        let silent = media.is_silent();
-        if silent || packet.message.as_ref().is_some_and(Message::tells_of_move) {
+        if ways.couriers {
             media.pass(blob.to_vec());
         }
-        !repeated && !urgent && !silent
+        !ways.signalling
     }
 
     /// The leg's media connection is gone. Says whether it carried sound.
@@ -324,6 +355,40 @@ mod tests {
         assert!(!heard(0, COPIES * 4) && !heard(0, COPIES * 9), "acknowledgements are not answered");
         assert!(heard(2, COPIES * 9));
         assert_eq!(legs.via(&leg(1)), Some(VIA));
+    }
+
+    fn saying(seq: u32, message: Message) -> Packet {
+        Packet { message: Some(message), ..packet(seq) }
+    }
+
+    /// The ways of a packet as letters: connection, couriers, signalling.
+    fn ways_of(line: Line, leg: &Leg, packet: &Packet, again: bool) -> String {
+        let Ways { connection, couriers, signalling } = ways(line, leg, packet, again);
+        [(connection, 'q'), (couriers, 'c'), (signalling, 's')].iter().filter(|w| w.0).map(|w| w.1).collect()
+    }
+
+    #[test]
+    fn without_a_connection_packets_go_by_signalling_and_by_courier_when_that_fails() {
+        let (unheard, heard) = (Leg::default(), Leg { via: Some(VIA), ..Leg::default() });
+        let couriered = Leg { couriered: true, ..Leg::default() };
+        assert_eq!(ways_of(Line::None, &heard, &packet(1), false), "s");
+        assert_eq!(ways_of(Line::None, &heard, &packet(1), true), "cs", "where packets get lost");
+        assert_eq!(ways_of(Line::None, &unheard, &packet(1), true), "s", "nobody is there to be found");
+        assert_eq!(ways_of(Line::None, &couriered, &packet(0), false), "cs", "as it came");
+    }
+
+    #[test]
+    fn with_a_connection_signalling_is_left_alone_but_for_what_must_not_wait() {
+        let leg = Leg { sent_on_connection: 3, via: Some(VIA), ..Leg::default() };
+        let hold = |seq| saying(seq, Message::Hold { on: true });
+        assert_eq!(ways_of(Line::Up, &leg, &hold(4), false), "q");
+        assert_eq!(ways_of(Line::Up, &leg, &packet(0), true), "q", "an acknowledgement");
+        assert_eq!(ways_of(Line::Up, &leg, &hold(3), true), "qs", "the connection did not bring it");
+        let urgent = saying(4, Message::Confirm { candidates: vec!["candidate".into()] });
+        assert_eq!(ways_of(Line::Up, &leg, &urgent, false), "qs");
+        let moved = saying(4, Message::Candidates { list: vec!["candidate".into()], generation: 1 });
+        assert_eq!(ways_of(Line::Up, &leg, &moved, false), "qcs");
+        assert_eq!(ways_of(Line::Silent, &leg, &hold(4), false), "qcs");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Passing packets on.
 
-use offhook::net::{NetEvent, Reach, SignalError, SignalTarget};
+use offhook::net::{NetEvent, Reach, Role, SignalError, SignalTarget};
 use offhook::proto::identity::TerminalKey;
 use offhook::proto::number::NodeAddr;
 use offhook::proto::record::CheckedSet;
@@ -8,7 +8,7 @@ use offhook::proto::service::{Request, Response};
 use offhook::proto::signalling::MAX_BLOB_BYTES;
 
 use crate::common::{Node, PATIENCE, directory, loopback, online, terminal};
-use crate::fixture::Party;
+use crate::fixture::{Party, now};
 use crate::liar::{Act, Liar, Plan};
 
 /// How a caller reaches the first terminal of a set.
@@ -76,6 +76,34 @@ async fn different_directories_whoever_connects() {
     alice_node.net.signal(to_bob(packet.via), b"2".to_vec()).await.unwrap();
     let packet = bob_node.packet().await;
     assert_eq!((packet.blob, packet.via), (b"2".to_vec(), first.net.id()));
+}
+
+#[tokio::test]
+async fn addresses_that_seem_of_no_use_are_tried_when_the_others_do_not_work() {
+    let (first, second) = (directory(245).await, directory(246).await);
+    let (alice, bob) = (Party::new(0), Party::new(1));
+    let mut bob_node = online(&bob, &[second.addr().await]).await;
+    // All that Alice sees is that TCP works.
+    let is_tcp = |addr: &&NodeAddr| addr.as_str().contains("/tcp/");
+    let entry = first.net.status().addresses.iter().find(is_tcp).expect("an address of TCP").clone();
+    let mut config = loopback(0, Role::Terminal);
+    config.terminal_seed = *alice.terminal.seed();
+    config.cert = Some(alice.cert(now()));
+    config.entry = vec![entry];
+    let alice_node = Node::start(config).await;
+    alice_node.registered(1).await;
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let dead = format!("/ip4/127.0.0.1/tcp/{closed}/p2p/{}", second.net.id().to_peer_id());
+    let to_bob = SignalTarget {
+        terminal: bob.terminal.public(),
+        addrs: vec![dead.parse().unwrap(), second.addr().await],
+        via: None,
+        reach: Reach::Open,
+        again: false,
+    };
+    alice_node.net.signal(to_bob, b"hello".to_vec()).await.unwrap();
+    let packet = bob_node.packet().await;
+    assert_eq!((&packet.blob[..], packet.from), (&b"hello"[..], alice.terminal.public()));
 }
 
 #[tokio::test]

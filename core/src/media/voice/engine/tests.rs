@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use offhook_proto::jitter::JitterConfig;
-use offhook_proto::rtp::{LossTrace, OPUS_PAYLOAD_TYPE, RED_PAYLOAD_TYPE, RtpPacket};
+use offhook_proto::rtp::{OPUS_PAYLOAD_TYPE, RtpPacket};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -13,6 +13,7 @@ use crate::audio::{AudioSink, AudioSource, Nothing, Pace, Processing};
 use crate::media::tests::score::{self, Score};
 use crate::media::tests::speech;
 
+mod loss;
 mod room;
 
 /// What a microphone does after a while.
@@ -244,51 +245,6 @@ fn speech_arrives_soon_and_whole_on_a_clean_network() {
     }
 }
 
-/// Loses `percent` of the packets, in bursts of so many; the same ones in every run.
-fn lossy(percent: u32, burst: u32) -> Network {
-    let (mut random, mut left) = (StdRng::seed_from_u64(7), 0);
-    // What is not lost begins a burst with the probability that makes the whole share right.
-    let share = f64::from(percent) / 100.0;
-    let begins = share / (share + f64::from(burst) * (1.0 - share));
-    Box::new(move |_| {
-        if left == 0 && random.random_bool(begins) {
-            left = burst;
-        }
-        let lost = left > 0;
-        left = left.saturating_sub(1);
-        (!lost).then_some(Duration::from_millis(50))
-    })
-}
-
-#[test]
-fn loss_is_reported_back_and_repaired() {
-    let clean = talk(Duration::from_millis(4), lossy(0, 1), every_tick);
-    assert_eq!(clean.listener.restored, 0);
-    // Share and length of bursts; frames concealed once it is known, delay in ms, and rate against a clean line, at most.
-    for (percent, burst, concealed, delay, rate) in [
-        (5, 1, 0.01, 130.0, 1.6),
-        (10, 1, 0.02, 140.0, 1.6),
-        (20, 1, 0.03, 170.0, 2.5),
-        (30, 1, 0.06, 170.0, 2.5),
-        (10, 5, 0.04, 220.0, 2.5),
-    ] {
-        let concealed_by = |engines: &[VoiceEngine; 2]| engines[1].incoming.jitter.stats().concealed;
-        let mut at = [0; 2];
-        let talk = talk(Duration::from_millis(4), lossy(percent, burst), |tick, engines| {
-            at[usize::from(tick > SECONDS * 50)] = concealed_by(engines);
-        });
-        let frames = f64::from(SECONDS) * 25.0;
-        let later = (at[1] - at[0]) as f64 / frames;
-        let times = talk.bytes as f64 / clean.bytes as f64;
-        println!("loss={percent} burst={burst} concealed={later:.3} rate={times:.2} {:?}", talk.score);
-        // The last second of few bursts may be without one.
-        assert!(talk.talker.remote_loss > 0.0 || burst > 1, "the talker knows: {:?}", talk.talker);
-        assert!(talk.listener.restored > 0 && later <= concealed, "{later} {:?}", talk.listener);
-        assert!(talk.score.correlation > 0.7 && talk.score.delay_ms < delay, "{:?}", talk.score);
-        assert!(times < rate, "{times}");
-    }
-}
-
 /// Long enough for a bad beginning to be forgotten.
 const LONGER: u32 = 3 * SECONDS;
 
@@ -352,38 +308,6 @@ fn a_spike_is_forgotten_by_a_faster_pace_and_nothing_is_left_out() {
     assert_eq!(stats.dropped, 0, "{stats:?}");
     assert!(stats.faster >= delay[0] - delay[1] - BLOCK_TIME, "{stats:?}");
     assert!(talk.score.correlation > 0.9, "{:?}", talk.score);
-}
-
-/// Whether the next second's packets bring copies, when the other end says this of packets that follow one another.
-fn copies_after(begin: u16, received: Vec<bool>) -> bool {
-    let start = Instant::now();
-    let mut engine = engine(Nothing::default(), Nothing::default(), start, 0);
-    let mut sent = Vec::new();
-    let mut run = |engine: &mut VoiceEngine, ticks: std::ops::Range<u32>| {
-        sent.clear();
-        ticks.for_each(|tick| engine.tick(start + BLOCK_TIME * tick, &mut |datagram| sent.push(datagram)));
-        let redundant = |datagram: &Vec<u8>| matches!(rtp::decode(datagram), Ok((_, Frame::Rtp(packet))) if packet.payload_type == RED_PAYLOAD_TYPE);
-        sent.iter().any(redundant)
-    };
-    assert!(!run(&mut engine, 0..110));
-    let ssrc = engine.outgoing.ssrc;
-    let mut reception = offhook_proto::rtp::Reception::new(48_000);
-    reception.on_packet(Duration::ZERO, 0, 0, 1);
-    let blocks = vec![reception.report(ssrc, None)];
-    let report =
-        Rtcp { ssrc: 1, sender: None, blocks, trace: Some(LossTrace { ssrc, begin, received }), limit: None };
-    engine.receive(start + BLOCK_TIME * 110, &rtp::encode_rtcp(VOICE_FLOW, &report));
-    run(&mut engine, 110..200)
-}
-
-#[test]
-fn what_is_said_of_packets_that_were_never_sent_is_not_believed() {
-    let one_in_five = || (0..50).map(|n| n % 5 != 0).collect();
-    assert!(copies_after(0, one_in_five()), "fifty have been sent");
-    assert!(!copies_after(40, one_in_five()), "ninety have not");
-    assert!(!copies_after(65_500, one_in_five()), "nor any before the first");
-    assert!(!copies_after(0, Vec::new()));
-    assert!(!copies_after(0, vec![true; 50]));
 }
 
 #[test]

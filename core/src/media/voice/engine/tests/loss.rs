@@ -1,0 +1,127 @@
+//! Lost packets: what the other end tells of them, and the copies that make up for them.
+
+use std::collections::BTreeMap;
+
+use offhook_proto::rtp::{LossTrace, RED_PAYLOAD_TYPE, red};
+
+use super::*;
+
+/// Loses `percent` of the packets, in bursts of so many; the same ones in every run.
+fn lossy(percent: u32, burst: u32) -> Network {
+    let (mut random, mut left) = (StdRng::seed_from_u64(7), 0);
+    // What is not lost begins a burst with the probability that makes the whole share right.
+    let share = f64::from(percent) / 100.0;
+    let begins = share / (share + f64::from(burst) * (1.0 - share));
+    Box::new(move |_| {
+        if left == 0 && random.random_bool(begins) {
+            left = burst;
+        }
+        let lost = left > 0;
+        left = left.saturating_sub(1);
+        (!lost).then_some(Duration::from_millis(50))
+    })
+}
+
+#[test]
+fn loss_is_reported_back_and_repaired() {
+    let clean = talk(Duration::from_millis(4), lossy(0, 1), every_tick);
+    assert_eq!(clean.listener.restored, 0);
+    // Share and length of bursts; frames concealed once it is known, delay in ms, and rate against a clean line, at most.
+    for (percent, burst, concealed, delay, rate) in [
+        (5, 1, 0.01, 130.0, 1.6),
+        (10, 1, 0.02, 140.0, 1.6),
+        (20, 1, 0.03, 170.0, 2.5),
+        (30, 1, 0.06, 170.0, 2.5),
+        (10, 5, 0.04, 220.0, 2.5),
+    ] {
+        let concealed_by = |engines: &[VoiceEngine; 2]| engines[1].incoming.jitter.stats().concealed;
+        let mut at = [0; 2];
+        let talk = talk(Duration::from_millis(4), lossy(percent, burst), |tick, engines| {
+            at[usize::from(tick > SECONDS * 50)] = concealed_by(engines);
+        });
+        let frames = f64::from(SECONDS) * 25.0;
+        let later = (at[1] - at[0]) as f64 / frames;
+        let times = talk.bytes as f64 / clean.bytes as f64;
+        println!("loss={percent} burst={burst} concealed={later:.3} rate={times:.2} {:?}", talk.score);
+        // The last second of few bursts may be without one.
+        assert!(talk.talker.remote_loss > 0.0 || burst > 1, "the talker knows: {:?}", talk.talker);
+        assert!(talk.listener.restored > 0 && later <= concealed, "{later} {:?}", talk.listener);
+        assert!(talk.score.correlation > 0.7 && talk.score.delay_ms < delay, "{:?}", talk.score);
+        assert!(times < rate, "{times}");
+    }
+}
+
+/// Whether the next second's packets bring copies, when the other end says this of packets that follow one another.
+fn copies_after(begin: u16, received: Vec<bool>) -> bool {
+    let start = Instant::now();
+    let mut engine = engine(Nothing::default(), Nothing::default(), start, 0);
+    let mut sent = Vec::new();
+    let mut run = |engine: &mut VoiceEngine, ticks: std::ops::Range<u32>| {
+        sent.clear();
+        ticks.for_each(|tick| engine.tick(start + BLOCK_TIME * tick, &mut |datagram| sent.push(datagram)));
+        let redundant = |datagram: &Vec<u8>| matches!(rtp::decode(datagram), Ok((_, Frame::Rtp(packet))) if packet.payload_type == RED_PAYLOAD_TYPE);
+        sent.iter().any(redundant)
+    };
+    assert!(!run(&mut engine, 0..110));
+    tell_of_loss(&mut engine, start + BLOCK_TIME * 110, begin, received);
+    run(&mut engine, 110..200)
+}
+
+/// The other end reports which packets have come.
+fn tell_of_loss(engine: &mut VoiceEngine, at: Instant, begin: u16, received: Vec<bool>) {
+    let ssrc = engine.outgoing.ssrc;
+    let mut reception = offhook_proto::rtp::Reception::new(48_000);
+    reception.on_packet(Duration::ZERO, 0, 0, 1);
+    let blocks = vec![reception.report(ssrc, None)];
+    let report =
+        Rtcp { ssrc: 1, sender: None, blocks, trace: Some(LossTrace { ssrc, begin, received }), limit: None };
+    engine.receive(at, &rtp::encode_rtcp(VOICE_FLOW, &report));
+}
+
+#[test]
+fn what_is_said_of_packets_that_were_never_sent_is_not_believed() {
+    let one_in_five = || (0..50).map(|n| n % 5 != 0).collect();
+    assert!(copies_after(0, one_in_five()), "fifty have been sent");
+    assert!(!copies_after(40, one_in_five()), "ninety have not");
+    assert!(!copies_after(65_500, one_in_five()), "nor any before the first");
+    assert!(!copies_after(0, Vec::new()));
+    assert!(!copies_after(0, vec![true; 50]));
+}
+
+#[test]
+fn copies_repeat_what_was_said_at_their_time_also_after_a_microphone_stood_still() {
+    let samples = Arc::new(score::read(&speech("speech-a.wav")));
+    let start = Instant::now();
+    // A quarter of a second, in which it is not taken for lost.
+    let mic = VirtualMic::new(&samples, Fate::Stalls(150, Duration::from_millis(250)));
+    let mut engine = engine(mic, Nothing::default(), start, 0);
+    let mut sent = Vec::new();
+    for tick in 0..300 {
+        if tick == 110 {
+            tell_of_loss(&mut engine, start + BLOCK_TIME * tick, 0, (0..50).map(|n| n % 5 != 0).collect());
+        }
+        engine.tick(start + BLOCK_TIME * tick, &mut |datagram| sent.push(datagram));
+    }
+    let (mut frames, mut copies, mut gap) = (BTreeMap::new(), 0, None);
+    for datagram in &sent {
+        let Ok((_, Frame::Rtp(packet))) = rtp::decode(datagram) else { continue };
+        if packet.marker && packet.timestamp != 0 {
+            gap = Some(copies);
+        }
+        let primary = match packet.payload_type {
+            RED_PAYLOAD_TYPE => {
+                let redundant = red::decode(packet.payload).unwrap();
+                for copy in &redundant.copies {
+                    let said = frames.get(&(packet.timestamp - copy.offset));
+                    assert_eq!(said, Some(&copy.payload.to_vec()), "copy of {} before", copy.offset);
+                    copies += 1;
+                }
+                redundant.primary
+            }
+            _ => packet.payload,
+        };
+        frames.insert(packet.timestamp, primary.to_vec());
+    }
+    let before = gap.expect("timestamps leave the gap out");
+    assert!(before > 0 && copies > before, "{before} {copies}");
+}
