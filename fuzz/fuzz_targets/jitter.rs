@@ -30,7 +30,7 @@ fuzz_target!(|data: &[u8]| {
             match buffer.next(now) {
                 Playout::Decode(payload) => assert!(decoded.insert(payload), "played twice"),
                 Playout::DecodeFec(payload) => assert!(!payload.is_empty() && !decoded.contains(&payload)),
-                Playout::Conceal | Playout::Silence => {}
+                Playout::Conceal | Playout::Comfort | Playout::Silence => {}
             }
         }
         assert!(buffer.len() <= JitterConfig::default().capacity);

@@ -29,6 +29,8 @@ pub const MAX_PAYLOAD: usize = 1_275;
 /// Frames that are concealed in a row before the buffer gives up and asks for silence: 200 ms of 20 ms frames,
 /// after which Opus' concealment has faded out anyway.
 const MAX_WAIT: u32 = 10;
+/// Frames after which a pause is no pause any more but the end, if nothing comes: half a second. Its sender says every tenth that it goes on.
+const MAX_PAUSE: u32 = 25;
 /// What the delay keeps above the target when a frame is left out, microseconds.
 const MARGIN: i64 = 1_000;
 /// Copies are waited for as long as they have come in the last so many packets.
@@ -69,7 +71,7 @@ impl Default for JitterConfig {
         JitterConfig {
             clock_hz: crate::rtp::OPUS_CLOCK_HZ,
             frame: crate::rtp::OPUS_CLOCK_HZ / 50,
-            min_delay: Duration::from_millis(10),
+            min_delay: Duration::from_millis(4),
             max_delay: Duration::from_millis(400),
             capacity: 64,
         }
@@ -98,6 +100,8 @@ pub enum Playout {
     DecodeFec(Vec<u8>),
     /// The frame is lost or late: let the codec conceal it.
     Conceal,
+    /// The sender [pauses](JitterBuffer::pause): let the codec make up the noise there was behind the voice.
+    Comfort,
     /// Nothing to play. Ask again as soon as is convenient, at the latest after one frame.
     Silence,
 }
@@ -132,6 +136,8 @@ pub struct JitterStats {
     pub late: u64,
     /// Packets that came twice.
     pub duplicates: u64,
+    /// Frames for which the sender had nothing to say.
+    pub comfort: u64,
     /// Frames left out to shorten the delay, or because the buffer was full.
     pub dropped: u64,
     /// Frames concealed only to lengthen the delay (also counted in `concealed`).
@@ -157,6 +163,8 @@ enum State {
     Waiting,
     /// A frame leaves at each call of `next`.
     Playing,
+    /// The sender says nothing, for so many frames so far.
+    Paused(u32),
 }
 
 #[derive(Debug)]
@@ -284,13 +292,26 @@ impl JitterBuffer {
         self.state = State::Waiting;
     }
 
+    /// The frame that [`JitterBuffer::next`] has answered last was the sender's last one for now (DTX, RFC 7587 section 3.1.3): what
+    /// follows it in sequence is played when its time has come, and nothing is missing until then.
+    pub fn pause(&mut self) {
+        if self.state == State::Playing {
+            self.state = State::Paused(0);
+        }
+    }
+
     /// What to play for the frame that starts now.
     pub fn next(&mut self, now: Instant) -> Playout {
         let now = self.micros(now);
         let target = self.target();
         self.stats.target = Duration::from_micros(target as u64);
-        if self.state == State::Waiting && !self.start_playing(now, target) {
-            return Playout::Silence;
+        let instead = match self.state {
+            State::Playing => None,
+            State::Waiting => (!self.start_playing(now, target)).then_some(Playout::Silence),
+            State::Paused(frames) => self.go_on(now, target, frames),
+        };
+        if let Some(instead) = instead {
+            return instead;
         }
         if let Some(held) = self.packets.get(&self.next) {
             let delay = self.delay(now, held.time);
@@ -429,6 +450,30 @@ impl JitterBuffer {
         Playout::Conceal
     }
 
+    /// Ends a pause of so many frames if what follows it is due, or has not come for too long. Answers what is played otherwise.
+    fn go_on(&mut self, now: i64, target: i64, frames: u32) -> Option<Playout> {
+        let Some((&sequence, held)) = self.packets.first_key_value() else {
+            if frames < MAX_PAUSE {
+                self.state = State::Paused(frames + 1);
+                self.stats.comfort += 1;
+                return Some(Playout::Comfort);
+            }
+            self.state = State::Waiting;
+            return Some(Playout::Silence);
+        };
+        // Playout asks at steps of its own: rather half a frame early than late.
+        if self.delay(now, held.time) + self.frame_micros() / 2 < target {
+            self.state = State::Paused(0);
+            self.stats.comfort += 1;
+            return Some(Playout::Comfort);
+        }
+        self.state = State::Playing;
+        // Whatever is missing before it was at the end of the pause, and when exactly nobody knows.
+        let missing = sequence.saturating_sub(self.next);
+        self.advance(missing, true);
+        None
+    }
+
     /// Begins with the last frame that is due by now. Those before it have waited for playout to begin, when a
     /// loudspeaker came late, and would only make the delay longer.
     fn start_playing(&mut self, now: i64, target: i64) -> bool {
@@ -462,7 +507,7 @@ impl JitterBuffer {
 
     fn make_room(&mut self, sequence: u64) {
         // The stream has jumped further than the buffer could ever bridge: start anew from there.
-        if self.state == State::Playing && sequence - self.next >= self.config.capacity as u64 {
+        if self.state != State::Waiting && sequence - self.next >= self.config.capacity as u64 {
             self.stats.dropped += self.packets.len() as u64;
             self.packets.clear();
             self.state = State::Waiting;

@@ -15,12 +15,18 @@ const MAX_EXPECTED_LOSS: f32 = 0.25;
 /// Largest frame that we send, in bytes; a frame of 32 kbit/s has 80.
 const MAX_FRAME: usize = 400;
 
+/// Whether a frame is empty: nobody speaks, and what is heard meanwhile is made up by the decoder (RFC 7587 section 3.1.3).
+pub(crate) fn is_pause(frame: &[u8]) -> bool {
+    frame.len() <= 2
+}
+
 /// Voice to packets.
 #[derive(Debug)]
 pub(crate) struct VoiceEncoder {
     encoder: Encoder,
     expected_loss: i32,
     bitrate: u32,
+    pauses: bool,
 }
 
 impl VoiceEncoder {
@@ -35,11 +41,11 @@ impl VoiceEncoder {
             encoder.set_complexity(COMPLEXITY)?;
             encoder.set_inband_fec(true)?;
             encoder.set_packet_loss_perc(0)?;
-            encoder.set_dtx(false)?;
+            encoder.set_dtx(true)?;
             Ok(encoder)
         };
         let encoder = set_up().map_err(|_: opus::Error| AudioError::Codec)?;
-        Ok(VoiceEncoder { encoder, expected_loss: 0, bitrate: MAX_BITRATE })
+        Ok(VoiceEncoder { encoder, expected_loss: 0, bitrate: MAX_BITRATE, pauses: true })
     }
 
     /// Encodes one frame.
@@ -51,6 +57,13 @@ impl VoiceEncoder {
     pub(crate) fn set_bitrate(&mut self, bitrate: u32) {
         if bitrate != self.bitrate && self.encoder.set_bitrate(Bitrate::Bits(bitrate as i32)).is_ok() {
             self.bitrate = bitrate;
+        }
+    }
+
+    /// Whether frames in which nobody speaks may be left empty ([`is_pause`]), as they may in the beginning.
+    pub(crate) fn set_pauses(&mut self, on: bool) {
+        if on != self.pauses && self.encoder.set_dtx(on).is_ok() {
+            self.pauses = on;
         }
     }
 

@@ -130,6 +130,10 @@ impl<F: FnMut(&mut Block) + Send> AudioSource for Clocked<F> {
         }
         Ok(spoken)
     }
+
+    fn next_ready(&self, _now: Instant) -> Option<Instant> {
+        self.pace.next_spoken()
+    }
 }
 
 impl<F: FnMut(&Block) + Send> AudioSink for Clocked<F> {
@@ -139,6 +143,10 @@ impl<F: FnMut(&Block) + Send> AudioSink for Clocked<F> {
 
     fn wanted(&mut self, now: Instant) -> usize {
         self.pace.begun(now)
+    }
+
+    fn next_wanted(&self, _now: Instant) -> Option<Instant> {
+        self.pace.next_start()
     }
 
     fn write(&mut self, block: &Block) -> Result<(), AudioError> {

@@ -2,6 +2,7 @@
 
 mod ring;
 mod stream;
+mod timing;
 
 use cpal::traits::{DeviceTrait, HostTrait};
 use cpal::{Device, DeviceId, Host, HostId};

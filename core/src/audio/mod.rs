@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-pub(crate) use codec::{FRAME, VoiceDecoder, VoiceEncoder};
+pub(crate) use codec::{FRAME, VoiceDecoder, VoiceEncoder, is_pause};
 pub use custom::{AudioProvider, CustomDevice};
 pub use device::{DeviceInfo, DeviceKind, devices};
 pub(crate) use processing::Processor;
@@ -53,6 +53,12 @@ pub trait AudioSource: Send {
     /// # Errors
     /// The device is gone; the source is not used again.
     fn read(&mut self, now: Instant, block: &mut Block) -> Result<bool, AudioError>;
+
+    /// When the next block is likely to be there, if that is known: it is asked for then, otherwise every 10 ms. What is
+    /// fetched late is sent late.
+    fn next_ready(&self, _now: Instant) -> Option<Instant> {
+        None
+    }
 }
 
 /// A loudspeaker.
@@ -66,6 +72,12 @@ pub trait AudioSink: Send {
     /// How many blocks the sink needs by `now` so that it does not run dry. One that needs nothing for a second
     /// counts as gone.
     fn wanted(&mut self, now: Instant) -> usize;
+
+    /// When it will next want a block, if that is known: it is asked then, otherwise every 10 ms. What is written early
+    /// waits.
+    fn next_wanted(&self, _now: Instant) -> Option<Instant> {
+        None
+    }
 
     /// Takes the next block. Must not block.
     ///
@@ -208,8 +220,13 @@ impl Pace {
         now
     }
 
-    /// When the next block begins.
-    fn next_start(&self) -> Option<Instant> {
+    /// Of a source: when the next block is over.
+    pub(crate) fn next_spoken(&self) -> Option<Instant> {
+        Some(self.next_start()? + BLOCK_TIME)
+    }
+
+    /// When the next block begins; a sink is to have it then.
+    pub(crate) fn next_start(&self) -> Option<Instant> {
         Some(self.start? + BLOCK_TIME * self.blocks)
     }
 
@@ -250,6 +267,10 @@ impl AudioSource for Nothing {
         block.fill(0.0);
         Ok(self.0.take_spoken(now))
     }
+
+    fn next_ready(&self, _now: Instant) -> Option<Instant> {
+        self.0.next_spoken()
+    }
 }
 
 impl AudioSink for Nothing {
@@ -259,6 +280,10 @@ impl AudioSink for Nothing {
 
     fn wanted(&mut self, now: Instant) -> usize {
         self.0.begun(now)
+    }
+
+    fn next_wanted(&self, _now: Instant) -> Option<Instant> {
+        self.0.next_start()
     }
 
     fn write(&mut self, _block: &Block) -> Result<(), AudioError> {

@@ -133,6 +133,10 @@ impl<R: Read + Send> AudioSource for WavSource<R> {
         }
         Ok(true)
     }
+
+    fn next_ready(&self, _now: Instant) -> Option<Instant> {
+        self.pace.next_spoken()
+    }
 }
 
 /// A WAV file of 48 kHz, 16 bits, one channel as loudspeaker.
@@ -165,6 +169,10 @@ impl AudioSink for WavSink {
 
     fn wanted(&mut self, now: Instant) -> usize {
         self.pace.begun(now)
+    }
+
+    fn next_wanted(&self, _now: Instant) -> Option<Instant> {
+        self.pace.next_start()
     }
 
     fn write(&mut self, block: &Block) -> Result<(), AudioError> {

@@ -81,7 +81,7 @@ fn delays(played: &[(Duration, Playout)]) -> Vec<(u32, Duration)> {
         .iter()
         .filter_map(|(at, playout)| match playout {
             Playout::Decode(payload) => Some((number(payload), *at - FRAME * number(payload))),
-            Playout::DecodeFec(_) | Playout::Conceal | Playout::Silence => None,
+            Playout::DecodeFec(_) | Playout::Conceal | Playout::Comfort | Playout::Silence => None,
         })
         .collect()
 }
@@ -366,7 +366,7 @@ fn paced(line: &mut Line, end: Duration) -> Vec<(u32, Duration)> {
             line.deliver(at);
             match line.buffer.next(line.start + at) {
                 Playout::Silence => ahead = step,
-                Playout::Conceal | Playout::DecodeFec(_) => ahead += FRAME,
+                Playout::Conceal | Playout::Comfort | Playout::DecodeFec(_) => ahead += FRAME,
                 Playout::Decode(payload) => {
                     let n = number(&payload);
                     delays.push((n, (at + ahead).saturating_sub(FRAME * n)));
@@ -471,4 +471,68 @@ proptest! {
         let stats = line.buffer.stats();
         prop_assert_eq!(stats.played as usize, seen.len());
     }
+}
+
+/// A sender that says something in frames of which `speaks` holds, and sends an empty frame for every fifth of the others. Packets arrive
+/// 30 ms later, and are lost where `lost` holds. Answers what is played for each frame from the first on.
+fn with_pauses(speaks: impl Fn(u32) -> bool, lost: impl Fn(u32) -> bool) -> (JitterBuffer, Vec<Playout>) {
+    #[allow(clippy::disallowed_methods)] // the origin of virtual time; its value is never looked at
+    let start = Instant::now();
+    let mut buffer = JitterBuffer::new(JitterConfig::default());
+    let (mut sequence, mut pause, mut played) = (9u16, 0, Vec::new());
+    for n in 0..1_000u32 {
+        let spoken = speaks(n);
+        pause = if spoken { 0 } else { pause + 1 };
+        if spoken || pause % 5 == 1 {
+            sequence = sequence.wrapping_add(1);
+            let payload = if spoken { n.to_be_bytes().to_vec() } else { vec![1] };
+            if !lost(n) {
+                let arrival = start + FRAME * n + Duration::from_millis(30);
+                buffer.insert(arrival, sequence, n.wrapping_mul(960), &payload);
+            }
+        }
+        let playout = buffer.next(start + FRAME * n + Duration::from_millis(39));
+        if matches!(&playout, Playout::Decode(payload) if payload.len() == 1) {
+            buffer.pause();
+        }
+        played.push(playout);
+    }
+    (buffer, played)
+}
+
+#[test]
+fn what_follows_a_pause_is_played_in_its_time_and_nothing_was_missing() {
+    // A second of speech, then one without.
+    let speaks = |n: u32| n / 50 % 2 == 0;
+    let (buffer, played) = with_pauses(speaks, |_| false);
+    for (n, playout) in played.iter().enumerate() {
+        match playout {
+            Playout::Decode(payload) if payload.len() == 4 => assert_eq!(number(payload), n as u32),
+            Playout::Decode(_) | Playout::Comfort => assert!(!speaks(n as u32), "{n}"),
+            Playout::DecodeFec(_) | Playout::Conceal | Playout::Silence => panic!("{n}: {playout:?}"),
+        }
+    }
+    let stats = buffer.stats();
+    assert_eq!((stats.concealed, stats.dropped, stats.late), (0, 0, 0), "{stats:?}");
+    assert_eq!(stats.comfort, 10 * 40);
+}
+
+#[test]
+fn packets_lost_around_a_pause_cost_no_more_than_themselves() {
+    let speaks = |n: u32| n / 50 % 2 == 0;
+    // The first one after a pause, the first one and another one of a pause.
+    let (buffer, played) = with_pauses(speaks, |n| [100, 250, 355, 450].contains(&n));
+    let missing = (0..1_000)
+        .filter(|n| speaks(*n) && !matches!(&played[*n as usize], Playout::Decode(p) if number(p) == *n))
+        .collect::<Vec<_>>();
+    assert_eq!(missing, [100], "{:?}", buffer.stats());
+    assert!(buffer.stats().late == 0 && buffer.stats().delay < Duration::from_millis(25));
+}
+
+#[test]
+fn a_pause_that_does_not_end_is_silence() {
+    let (_, played) = with_pauses(|n| n < 100, |n| n > 200);
+    let comfort = played.iter().filter(|playout| **playout == Playout::Comfort).count();
+    assert!((80..150).contains(&comfort), "{comfort}");
+    assert!(played[240..].iter().all(|playout| *playout == Playout::Silence));
 }

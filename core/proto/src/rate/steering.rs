@@ -84,10 +84,6 @@ impl Tally {
         self.packets = self.packets * KEPT + packets as f32;
     }
 
-    fn share(&self) -> f32 {
-        self.lost / self.packets.max(1.0)
-    }
-
     /// What the share is at most, but for bad luck: a standard deviation more.
     fn at_most(&self) -> f32 {
         (self.lost + (self.lost + 1.0).sqrt()) / self.packets.max(1.0)
@@ -157,12 +153,9 @@ impl Steering {
         Plan { bitrate: bitrate / STEP * STEP, distances: wanted.first(kept) }
     }
 
-    /// The share of frames, 0 to 1, that copies would not have repaired.
-    pub fn left(&self) -> f32 {
-        match self.plan.distances == self.redundancy.distances() {
-            true => self.redundancy.left(),
-            false => self.tally.share(),
-        }
+    /// Whether the codec should repair losses, too.
+    pub fn lossy(&self) -> bool {
+        self.redundancy.lossy()
     }
 
     /// Whether what has been sent more was lost because it was sent: a link that throws away what is too much, without a queue
@@ -221,7 +214,7 @@ mod tests {
         assert_eq!(steering.plan(), all);
         run(&mut steering, &mut Chance(7), 20, |_| 0.0);
         assert_eq!(steering.plan(), all);
-        assert!(steering.left() < 0.001, "{steering:?}");
+        assert!(!steering.lossy(), "{steering:?}");
     }
 
     #[test]

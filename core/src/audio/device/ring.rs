@@ -2,26 +2,54 @@
 //! allocation, no log.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use cpal::{FromSample, Sample};
 use rtrb::{Consumer, Producer, RingBuffer};
 
 /// What a callback reports besides samples.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Flags {
+    /// When the ring was made, and the time of the latest callback since, nanoseconds; 0 before the first one.
+    made: Instant,
+    latest: AtomicU64,
     /// The stream is over.
     pub(super) lost: AtomicBool,
-    /// Frames of the largest callback so far.
-    pub(super) largest: AtomicUsize,
+    /// Frames of the latest callback.
+    pub(super) frames: AtomicUsize,
     /// Playing callbacks that found too little.
     pub(super) dry: AtomicUsize,
+}
+
+impl Flags {
+    fn new() -> Flags {
+        Flags {
+            made: Instant::now(),
+            latest: AtomicU64::new(0),
+            lost: AtomicBool::new(false),
+            frames: AtomicUsize::new(0),
+            dry: AtomicUsize::new(0),
+        }
+    }
+
+    /// A callback for so many frames has begun.
+    fn called(&self, frames: usize) {
+        self.frames.store(frames, Relaxed);
+        self.latest.store(self.made.elapsed().as_nanos() as u64, Relaxed);
+    }
+
+    /// When the latest callback was, if there has been one.
+    pub(super) fn latest(&self) -> Option<Instant> {
+        let latest = self.latest.load(Relaxed);
+        (latest > 0).then(|| self.made + Duration::from_nanos(latest))
+    }
 }
 
 /// A ring for `samples` samples, with flags for both ends.
 pub(super) fn ring(samples: usize) -> (Producer<f32>, Consumer<f32>, Arc<Flags>) {
     let (producer, consumer) = RingBuffer::new(samples);
-    (producer, consumer, Arc::default())
+    (producer, consumer, Arc::new(Flags::new()))
 }
 
 /// The body of a recording callback: mixes the channels and pushes. When the ring is full, because nobody
@@ -32,7 +60,7 @@ where
     f32: FromSample<T>,
 {
     let channels = channels.max(1);
-    flags.largest.fetch_max(data.len() / channels, Relaxed);
+    flags.called(data.len() / channels);
     for frame in data.chunks_exact(channels) {
         let sum: f32 = frame.iter().map(|sample| f32::from_sample(*sample)).sum();
         if ring.push(sum / channels as f32).is_err() {
@@ -47,7 +75,7 @@ where
     T: Sample + FromSample<f32>,
 {
     let channels = channels.max(1);
-    flags.largest.fetch_max(data.len() / channels, Relaxed);
+    flags.called(data.len() / channels);
     if ring.slots() < data.len() / channels {
         flags.dry.fetch_add(1, Relaxed);
     }
@@ -67,7 +95,7 @@ mod tests {
         let heard: Vec<f32> = std::iter::from_fn(|| consumer.pop().ok()).collect();
         assert_eq!(heard.len(), 3);
         assert!((heard[0] - 0.5).abs() < 0.001 && (heard[1] + 0.5).abs() < 0.001 && heard[2] == 0.0);
-        assert_eq!(flags.largest.load(Relaxed), 4);
+        assert_eq!(flags.frames.load(Relaxed), 4);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use cpal::{
 use rtrb::{Consumer, Producer};
 
 use super::ring::{Flags, play, record, ring};
+use super::timing::{Demand, Grid, Lead, OVERDUE, next_ready, period};
 use crate::audio::resample::Resampler;
 use crate::audio::{AudioError, AudioSink, AudioSource, BLOCK_LEN, Block, SAMPLE_RATE};
 
@@ -32,6 +33,7 @@ pub(super) struct DeviceSource {
     resampler: Resampler,
     ready: VecDeque<f32>,
     piece: Vec<f32>,
+    rate: u32,
 }
 
 impl DeviceSource {
@@ -50,6 +52,7 @@ impl DeviceSource {
                 resampler,
                 ready: VecDeque::new(),
                 piece: Vec::new(),
+                rate: config.sample_rate,
             })
         })
     }
@@ -82,41 +85,11 @@ impl AudioSource for DeviceSource {
         }
         Ok(true)
     }
-}
 
-/// What is kept ready for a playing device beyond its largest callback, in quarters of a block: the thread that fills it may be
-/// late. Each time that it was too little there is more from then on.
-#[derive(Debug, Clone, Copy, Default)]
-struct Spare {
-    quarters: usize,
-    /// Dry callbacks that it has been raised for.
-    dry: usize,
-}
-
-impl Spare {
-    /// Two quarters are 5 ms.
-    const LEAST: usize = 2;
-    /// Two blocks more than the device takes at once: 20 ms.
-    const MOST: usize = 8;
-
-    /// Takes the count of dry callbacks, and answers how many quarters of silence are to be written, since blocks are whole: at the
-    /// beginning, when what came before does not count, and whenever it is raised.
-    fn heed(&mut self, dry: usize) -> usize {
-        let before = self.quarters;
-        if self.quarters == 0 {
-            self.quarters = Spare::LEAST;
-        } else if self.dry < dry {
-            self.quarters = (self.quarters + 1).min(Spare::MOST);
-        }
-        self.dry = dry;
-        self.quarters - before
-    }
-
-    /// Blocks that are to be written when so many samples wait, the largest callback took so many, and a block has so many. What is
-    /// missing less than a quarter of a block is not worth a whole one.
-    fn wanted(self, filled: usize, largest: usize, block: usize, capacity: usize) -> usize {
-        let level = (largest.max(block) + self.quarters * block / 4).min(capacity);
-        (level.saturating_sub(filled) + block - block / 4) / block
+    fn next_ready(&self, now: Instant) -> Option<Instant> {
+        let latest = self.flags.latest()?;
+        let period = period(self.flags.frames.load(Relaxed), self.rate)?;
+        next_ready(latest, period, self.ready.len(), now)
     }
 }
 
@@ -129,7 +102,13 @@ pub(super) struct DeviceSink {
     flags: Arc<Flags>,
     resampler: Resampler,
     rate: u32,
-    spare: Spare,
+    lead: Lead,
+    /// The latest callback that was heeded, and what follows from it.
+    called: Option<Instant>,
+    /// Frames of the last callbacks, which may vary; the first ones, which fill the device's own buffer, are soon forgotten.
+    sizes: [usize; 8],
+    grid: Grid,
+    demand: Option<Demand>,
 }
 
 impl DeviceSink {
@@ -147,9 +126,27 @@ impl DeviceSink {
                 flags,
                 resampler,
                 rate: config.sample_rate,
-                spare: Spare::default(),
+                lead: Lead::default(),
+                called: None,
+                sizes: [0; 8],
+                grid: Grid::default(),
+                demand: None,
             })
         })
+    }
+
+    /// Heeds a callback that there has been meanwhile.
+    fn follow(&mut self) {
+        let Some(called) = self.flags.latest() else { return };
+        if self.called != Some(called) {
+            self.called = Some(called);
+            self.sizes.rotate_right(1);
+            self.sizes[0] = self.flags.frames.load(Relaxed);
+            let frames = self.sizes.into_iter().max().unwrap_or(0);
+            let Some(period) = period(frames, self.rate) else { return };
+            let latest = self.grid.take(called, period);
+            self.demand = Some(Demand { latest, frames, period });
+        }
     }
 
     /// Device samples per block.
@@ -166,16 +163,22 @@ impl AudioSink for DeviceSink {
         Ok(now)
     }
 
-    fn wanted(&mut self, _now: Instant) -> usize {
-        let block = self.block();
-        let silence = self.spare.heed(self.flags.dry.load(Relaxed)) * block / 4;
-        for _ in 0..silence.min(self.ring.slots()) {
-            // There is room, as has just been seen.
-            let _ = self.ring.push(0.0);
-        }
+    fn wanted(&mut self, now: Instant) -> usize {
+        self.lead.heed(now, self.flags.dry.load(Relaxed));
         let capacity = self.ring.buffer().capacity();
         let filled = capacity - self.ring.slots();
-        self.spare.wanted(filled, self.flags.largest.load(Relaxed), block, capacity)
+        self.follow();
+        self.demand.map_or(usize::from(filled == 0), |demand| {
+            let needed = demand.by(now + self.lead.time()).min(capacity);
+            needed.saturating_sub(filled).div_ceil(self.block())
+        })
+    }
+
+    fn next_wanted(&self, now: Instant) -> Option<Instant> {
+        let filled = self.ring.buffer().capacity() - self.ring.slots();
+        let at = self.demand?.beyond(filled).checked_sub(self.lead.time())?;
+        // A device that is late for long may be asleep.
+        (at + OVERDUE > now).then_some(at)
     }
 
     fn write(&mut self, block: &Block) -> Result<(), AudioError> {
@@ -293,53 +296,6 @@ fn on_error(flags: &Arc<Flags>) -> impl FnMut(Error) + Send + 'static + use<> {
         );
         if !survives {
             flags.lost.store(true, Relaxed);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A device that takes `callback` samples each `period` of 1/10 ms, filled each 10 ms by a thread that is late by so much at each
-    /// time. Answers how often it was dry in the last half and what waited before each callback then, on average.
-    fn play(callback: usize, period: u32, late: impl Fn(u32) -> u32) -> (usize, f64) {
-        let (mut filled, mut dry, mut spare) = (0usize, 0usize, Spare::default());
-        let (mut waited, mut callbacks, mut before) = (0usize, 0usize, 0usize);
-        const TICKS: u32 = 2_000;
-        let mut due = Vec::new();
-        (0..TICKS).for_each(|tick| due.push(tick * 100 + late(tick)));
-        let mut ticks = due.into_iter().peekable();
-        for n in 1..TICKS * 100 / period {
-            let now = n * period + 37;
-            while ticks.next_if(|at| *at <= now).is_some() {
-                filled += spare.heed(dry) * 480 / 4;
-                filled += spare.wanted(filled, callback, 480, 9_600) * 480;
-            }
-            if n > TICKS * 50 / period {
-                (waited, callbacks) = (waited + filled, callbacks + 1);
-            } else {
-                before = dry;
-            }
-            dry += usize::from(filled < callback);
-            filled = filled.saturating_sub(callback);
-        }
-        (dry - before, waited as f64 / callbacks as f64)
-    }
-
-    #[test]
-    fn little_is_kept_ready_for_a_thread_that_is_on_time_and_more_for_a_late_one() {
-        let (dry, waited) = play(480, 100, |_| 0);
-        assert_eq!(dry, 0);
-        assert!(waited <= 480.0 * 1.5, "{waited}");
-        let (dry, late) = play(480, 100, |tick| if tick % 10 == 0 { 90 } else { 0 });
-        assert_eq!(dry, 0, "it has learned");
-        assert!(late > waited && late <= 480.0 * 4.0, "{late}");
-        // Callbacks of another size than ours, and one that takes two blocks at once.
-        for (callback, period) in [(320, 67), (960, 200), (1_024, 213)] {
-            let (dry, waited) = play(callback, period, |_| 0);
-            assert_eq!(dry, 0, "{callback}");
-            assert!(waited < callback as f64 + 480.0 * 2.0, "{callback}: {waited}");
         }
     }
 }

@@ -109,11 +109,19 @@ impl VoiceEngine {
     /// Takes a microphone that has been started.
     pub(super) fn set_source(&mut self, source: Mic) {
         self.outgoing.set_source(source);
+        self.forget_room();
     }
 
     /// Takes a loudspeaker whose next sample is heard at `heard`.
     pub(super) fn set_sink(&mut self, sink: Speaker, heard: Instant) {
         self.incoming.set_sink(sink, heard);
+        self.forget_room();
+    }
+
+    fn forget_room(&mut self) {
+        if let Some(processor) = &mut self.processor {
+            processor.forget_room();
+        }
     }
 
     /// Gives the devices back.
@@ -147,6 +155,13 @@ impl VoiceEngine {
             let report = self.report(now);
             send(rtp::encode_rtcp(VOICE_FLOW, &report));
         }
+    }
+
+    /// When the devices will next have or want something, if both know that; otherwise every 10 ms.
+    pub(super) fn next_tick(&self, now: Instant) -> Option<Instant> {
+        let ready = self.outgoing.source.as_ref()?.next_ready(now)?;
+        let wanted = self.incoming.sink.as_ref()?.next_wanted(now)?;
+        Some(ready.min(wanted))
     }
 
     /// What has happened since the last call.

@@ -1,4 +1,4 @@
-//! The thread itself: it ticks on the ends of blocks, and takes the packets that have come meanwhile.
+//! The thread itself: it ticks when the devices have or want something, and takes the packets that have come meanwhile.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -15,6 +15,9 @@ use crate::media::urgency;
 
 /// Seconds from 1900, where NTP time begins, to 1970 (RFC 5905 section 6).
 const NTP_TO_UNIX: u64 = 2_208_988_800;
+
+/// Time between ticks at least: a device that is a little late is not asked all the time.
+const SHORTEST: Duration = Duration::from_micros(700);
 
 pub(super) struct Thread {
     pub(super) mic: Keeper<Mic>,
@@ -66,7 +69,8 @@ impl Thread {
 
     /// Returns when the voice is over, or a file cannot be used that somebody asked for.
     fn keep_talking(&mut self, engine: &mut VoiceEngine, start: Instant) -> Result<(), AudioError> {
-        // Ticks fall on the ends of the blocks, so that a frame is sent the moment it is complete.
+        // Ticks fall where the devices have or want something, or else on the ends of the blocks, so that a frame is sent the moment
+        // it is complete.
         let mut due = start;
         let mut epochs = Epochs::default();
         loop {
@@ -80,7 +84,10 @@ impl Thread {
                 self.on_event(event, now);
             }
             *lock(&self.shared.stats) = engine.stats();
-            due = next_tick(due, now);
+            due = match engine.next_tick(now) {
+                Some(at) => at.clamp(now + SHORTEST, now + BLOCK_TIME),
+                None => next_tick(due, now),
+            };
             if !self.receive_until(engine, due) {
                 return Ok(());
             }

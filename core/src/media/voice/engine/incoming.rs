@@ -8,7 +8,8 @@ use offhook_proto::rtp::{OPUS_CLOCK_HZ, OPUS_PAYLOAD_TYPE, RED_PAYLOAD_TYPE, Rec
 
 use super::{EngineEvent, MAX_CATCH_UP, STALL, Speaker, Watch};
 use crate::audio::{
-    AudioError, AudioSink, BLOCK_LEN, BLOCK_TIME, Block, FRAME, Nothing, SAMPLE_RATE, VoiceDecoder, stretch,
+    AudioError, AudioSink, BLOCK_LEN, BLOCK_TIME, Block, FRAME, Nothing, SAMPLE_RATE, VoiceDecoder, is_pause,
+    stretch,
 };
 
 /// In which sound begins and ends where the voice is not there before or after: 5 ms.
@@ -131,6 +132,9 @@ impl Incoming {
             match self.jitter.next(now) {
                 Playout::Decode(payload) => {
                     self.decoder.decode(&payload, &mut frame);
+                    if is_pause(&payload) {
+                        self.jitter.pause();
+                    }
                     let known = std::mem::replace(&mut self.heard, true);
                     first = (!known).then_some(self.next_heard);
                     tempo = self.jitter.tempo(duration_of(self.decoded.len()));
@@ -138,7 +142,8 @@ impl Incoming {
                 Playout::DecodeFec(payload) => {
                     self.decoder.repair(&payload, &mut frame);
                 }
-                Playout::Conceal => self.decoder.conceal(&mut frame),
+                // The codec's concealment ends in the noise that was behind the voice.
+                Playout::Conceal | Playout::Comfort => self.decoder.conceal(&mut frame),
                 Playout::Silence => {
                     self.fall_silent(block);
                     return None;

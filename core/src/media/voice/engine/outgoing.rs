@@ -4,17 +4,21 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use offhook_proto::rate::Steering;
-use offhook_proto::redundancy::MAX_DISTANCE;
+use offhook_proto::redundancy::{Distances, MAX_DISTANCE};
 use offhook_proto::rtp::{self, LossTrace, OPUS_PAYLOAD_TYPE, RED_PAYLOAD_TYPE, RtpPacket, VOICE_FLOW, red};
 
 use super::{EngineEvent, MAX_CATCH_UP, Mic, STALL, Watch};
 use crate::audio::{
-    AudioError, AudioSource, BLOCK_LEN, BLOCK_TIME, Block, FRAME, Nothing, Processor, VoiceEncoder,
+    AudioError, AudioSource, BLOCK_LEN, BLOCK_TIME, Block, FRAME, Nothing, Processor, VoiceEncoder, is_pause,
 };
 
 /// After a microphone was dry for this long, the stream's timestamps leave the gap out as the clock does, or the
 /// other end would believe that the network had become slow. What is missing for less may still come.
 const GAP: Duration = Duration::from_millis(200);
+/// What the codec is told to expect while packets get lost, however many: copies do the rest, and more took too much from the voice.
+const WITH_COPIES: f32 = 0.1;
+/// While nothing is said every fifth frame is sent all the same, ten a second, so that the other end knows that the line is up.
+const PAUSE_EVERY: u32 = 5;
 /// Time of a frame.
 const FRAME_TIME: Duration = Duration::from_millis(20);
 
@@ -37,6 +41,8 @@ pub(super) struct Outgoing {
     told: u16,
     /// The last frames without a gap between them, the latest first.
     said: VecDeque<Vec<u8>>,
+    /// Frames since nothing is said.
+    pause: u32,
 }
 
 impl Outgoing {
@@ -57,6 +63,7 @@ impl Outgoing {
             steering: Steering::default(),
             told: seed as u16,
             said: VecDeque::new(),
+            pause: 0,
         }
     }
 
@@ -132,9 +139,10 @@ impl Outgoing {
         }
         self.steering.take(news, limit);
         self.encoder.set_bitrate(self.steering.plan().bitrate);
+        // Where packets get lost, each of the few that are left in a pause would be missed, and silence taken for an outage.
+        self.encoder.set_pauses(share == 0.0 && self.steering.plan().distances == Distances::NONE);
         if news.is_some() {
-            // What copies repair needs no bits of the codec's own.
-            self.encoder.expect_loss(self.steering.left());
+            self.encoder.expect_loss(if self.steering.lossy() { WITH_COPIES } else { 0.0 });
         } else if trace.is_none() {
             self.encoder.expect_loss(share);
         }
@@ -156,12 +164,21 @@ impl Outgoing {
             return None;
         }
         self.filled = 0;
-        let packet = self.encoder.encode(&self.frame).ok().map(|frame| self.packet(frame));
-        if packet.is_none() {
+        let frame = self.encoder.encode(&self.frame).ok();
+        let nothing = frame.as_deref().is_none_or(is_pause);
+        if nothing {
+            // Copies are told apart by their distance alone.
             self.said.clear();
+        } else if std::mem::take(&mut self.pause) > 0 {
+            self.marker = true;
         }
-        self.packets += 1;
-        self.sequence = self.sequence.wrapping_add(1);
+        let skipped = nothing && frame.is_some() && !self.pause.is_multiple_of(PAUSE_EVERY);
+        self.pause += u32::from(nothing);
+        let packet = frame.filter(|_| !skipped).map(|frame| self.packet(frame));
+        if !skipped {
+            self.packets += 1;
+            self.sequence = self.sequence.wrapping_add(1);
+        }
         self.timestamp = self.timestamp.wrapping_add(FRAME as u32);
         packet
     }
@@ -190,8 +207,10 @@ impl Outgoing {
         };
         let datagram = rtp::encode_rtp(VOICE_FLOW, &packet);
         self.bytes += payload.len() as u64;
-        self.said.truncate(MAX_DISTANCE - 1);
-        self.said.push_front(frame);
+        if self.pause == 0 {
+            self.said.truncate(MAX_DISTANCE - 1);
+            self.said.push_front(frame);
+        }
         datagram
     }
 }

@@ -74,6 +74,11 @@ impl AudioSource for Room {
 /// One end talks or not, `said` is said in the room of the other, whose microphone hears its loudspeaker. Answers what was recorded
 /// there and what the talker hears of it.
 fn in_a_room(talks: bool, said: Vec<f32>, parts: Processing) -> (Vec<f32>, Vec<f32>) {
+    with_headphones_until(0, talks, said, parts)
+}
+
+/// The same, but the other one wears headphones until that tick: the microphone hears nothing of what is played.
+fn with_headphones_until(last: u32, talks: bool, said: Vec<f32>, parts: Processing) -> (Vec<f32>, Vec<f32>) {
     let samples = Arc::new(if talks { score::read(&speech("speech-a.wav")) } else { Vec::new() });
     let heard = Arc::new(Mutex::new(Vec::new()));
     let origin = Instant::now();
@@ -85,7 +90,11 @@ fn in_a_room(talks: bool, said: Vec<f32>, parts: Processing) -> (Vec<f32>, Vec<f
     AudioSink::start(&mut room.clone(), origin).unwrap();
     other.set_source(Box::new(room.clone()));
     other.set_sink(Box::new(room.clone()), origin);
+    let reflections = std::mem::take(&mut room.0.lock().unwrap().impulse);
     for tick in 0..SECONDS * 100 {
+        if tick == last {
+            room.0.lock().unwrap().impulse.clone_from(&reflections);
+        }
         let now = origin + BLOCK_TIME * tick;
         let mut wire = [Vec::new(), Vec::new()];
         talker.tick(now, &mut |datagram| wire[0].push(datagram));
@@ -151,4 +160,29 @@ fn who_talks_at_the_same_time_is_heard() {
     println!("near speech kept: {kept:.1} dB, loudness alike by {alike:.2}");
     assert!(kept.abs() <= 3.0, "{kept} dB");
     assert!(alike > 0.8, "{alike}");
+}
+
+#[test]
+fn with_headphones_who_talks_at_the_same_time_is_heard_as_if_alone() {
+    let said = score::read(&speech("speech-b.wav"));
+    let parts = Processing { gain: false, ..Processing::ALL };
+    let (_, together) = with_headphones_until(u32::MAX, true, said.clone(), parts);
+    let (_, untouched) = with_headphones_until(u32::MAX, true, said, Processing::NONE);
+    let later = 3 * 48_000..7 * 48_000;
+    let (together, untouched) = (&together[later.clone()], &untouched[later]);
+    let difference: Vec<f32> = together.iter().zip(untouched).map(|(a, b)| a - b).collect();
+    let below = decibels(untouched) - decibels(&difference);
+    println!("differs by {below:.1} dB less");
+    assert!(below > 20.0, "{below} dB");
+}
+
+#[test]
+fn an_echo_that_begins_later_is_not_heard_for_long() {
+    let (recorded, heard) = with_headphones_until(300, true, Vec::new(), ECHO);
+    // From a second after the headphones were taken off.
+    let later = 4 * 48_000..7 * 48_000;
+    let erle = decibels(&recorded[later.clone()]) - decibels(&heard[later]);
+    println!("ERLE {erle:.1} dB");
+    assert!(decibels(&recorded[..3 * 48_000]) < -100.0, "nothing is recorded before");
+    assert!(erle >= 20.0, "{erle} dB");
 }
