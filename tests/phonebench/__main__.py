@@ -2,6 +2,7 @@
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -61,7 +62,13 @@ def go_on_in_venv():
            'PYTHONPYCACHEPREFIX': str(CACHE / 'pycache'),
            # Scores are calculated beside the calls of others: by one thread each.
            'OMP_NUM_THREADS': '1', 'OPENBLAS_NUM_THREADS': '1'}
-    os.execve(python, [python, '-m', __package__, *sys.argv[1:]], env)
+    # A session of its own, whose priority may be changed: that of who started us stays as it is.
+    child = subprocess.Popen([python, '-m', __package__, *sys.argv[1:]], env=env, start_new_session=True)
+    while True:
+        try:
+            sys.exit(child.wait())
+        except KeyboardInterrupt:
+            child.send_signal(signal.SIGINT)
 
 
 def voice(args):

@@ -23,7 +23,11 @@ def sh(*argv, check=True):
 
 
 def set_priority(pid, nice):
-    """Weighs a session against others: each is its own scheduler autogroup, so that `nice` alone changes nothing. Not everybody may."""
+    """Weighs a session against others: each is its own scheduler autogroup, so that `nice` alone changes nothing. Not everybody may.
+
+    Only for the first process of a session: of another one it would be everybody's in it, a shell's, for instance."""
+    if os.getsid(pid) != pid:
+        return
     try:
         with open(f'/proc/{pid}/autogroup', 'w') as file:
             file.write(str(nice))

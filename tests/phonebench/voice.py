@@ -101,7 +101,12 @@ class Run:
         for phone, packages in self.absent.items():
             progress(f'{phone} is not installed; to measure it beside: apt-get install --no-install-recommends {" ".join(packages)}')
         with ThreadPoolExecutor(self.jobs) as pool:
-            records = list(pool.map(self.one, range(len(self.plan))))
+            try:
+                records = list(pool.map(self.one, range(len(self.plan))))
+            except KeyboardInterrupt:
+                progress('the calls under way are ended first')
+                pool.shutdown(cancel_futures=True)
+                raise
         with open(self.folder / 'calls.jsonl', 'w') as file:
             file.writelines(json.dumps(record) + '\n' for record in records)
         return records
