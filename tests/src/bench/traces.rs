@@ -79,7 +79,7 @@ fn run_all(said: &Arc<Vec<f32>>, kinds: &[Kind], count: usize) -> Result<Vec<Sam
                 return Ok(samples);
             }
             samples.push(run(said, kinds[n % kinds.len()], n as u64)?);
-            if (n + 1) % TOLD_EVERY == 0 {
+            if (n + 1).is_multiple_of(TOLD_EVERY) {
                 progress(&format!("trace {} of {count}", n + 1));
             }
         }
@@ -201,10 +201,11 @@ fn table(kinds: &[Kind], samples: &[Sample]) -> String {
 /// What the picture shows: score and concealment over loss, score and delay over the variation of delay.
 fn panels(samples: &[Sample]) -> Vec<Panel> {
     let of = |kinds: &[Kind], x: fn(&Sample) -> f64, y: fn(&Sample) -> f64| -> Vec<Series> {
-        let points = |kind: &Kind| {
-            samples.iter().filter(|sample| sample.kind == kind.name()).map(|sample| (x(sample), y(sample)))
+        let points = |name: &str| -> Vec<(f64, f64)> {
+            let of_kind = samples.iter().filter(|sample| sample.kind == name);
+            of_kind.map(|sample| (x(sample), y(sample))).collect()
         };
-        kinds.iter().map(|kind| Series { name: kind.name(), points: points(kind).collect() }).collect()
+        kinds.iter().map(|kind| Series { name: kind.name(), points: points(kind.name()) }).collect()
     };
     let lossy = [Kind::Random, Kind::Bursts];
     let late = [Kind::Jitter, Kind::Spikes, Kind::Steps];

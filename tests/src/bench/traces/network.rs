@@ -148,6 +148,9 @@ fn moments(draws: &mut Draws, length: f64) -> Vec<f64> {
 mod tests {
     use super::*;
 
+    /// What calculating in milliseconds leaves.
+    const ROUNDING: Duration = Duration::from_micros(1);
+
     fn pass_all(kind: Kind, seed: u64) -> Vec<Option<Duration>> {
         let mut trace = Trace::new(kind, seed, Duration::from_secs(10));
         (0..500).map(|n| trace.pass(Duration::from_millis(20 * n))).collect()
@@ -170,7 +173,8 @@ mod tests {
                 let loses = matches!(kind, Kind::Random | Kind::Bursts | Kind::Combined);
                 assert!(loses || arrived.len() == passed.len(), "{kind:?}");
                 let (least, most) = (arrived.iter().min().unwrap(), arrived.iter().max().unwrap());
-                assert!(least == most || !matches!(kind, Kind::Random | Kind::Bursts), "{kind:?}");
+                let equal = *most - *least < ROUNDING;
+                assert!(equal || !matches!(kind, Kind::Random | Kind::Bursts), "{kind:?}");
             }
         }
     }
@@ -183,7 +187,7 @@ mod tests {
                 .zip(0..)
                 .filter_map(|(delay, n)| Some(Duration::from_millis(20 * n) + (*delay)?))
                 .collect();
-            assert!(arrivals.is_sorted(), "{kind:?}");
+            assert!(arrivals.windows(2).all(|pair| pair[0] <= pair[1] + ROUNDING), "{kind:?}");
         }
     }
 }
