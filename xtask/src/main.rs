@@ -4,6 +4,7 @@ mod fuzz;
 mod run;
 mod setup;
 mod test;
+mod voice;
 
 use std::process::ExitCode;
 
@@ -46,10 +47,11 @@ enum Task {
         /// Print every sample as JSON before the last line
         #[arg(long)]
         json: bool,
-        /// Calls, look-ups, seconds of idling, pairs or changes of a kind to measure; each benchmark has its own default
+        /// Calls, look-ups, seconds of idling, pairs, changes of a kind or traces to measure; each benchmark has its own default
         #[arg(long)]
         count: Option<u32>,
-        /// Only pairs of networks whose names (`CALLER CALLEE`) hold this (reach), or kinds of change whose names do (gap)
+        /// Only pairs of networks whose names (`CALLER CALLEE`) hold this (reach), or kinds of change (gap) or network (traces) or
+        /// conditions (voice) whose names do
         #[arg(long)]
         filter: Option<String>,
     },
@@ -71,6 +73,10 @@ enum Bench {
     Load,
     /// A call with a fifth of all packets lost, and one to a record with fifteen addresses at which nobody is
     Hardship,
+    /// Thousands of made-up networks in virtual time: what of the speech is heard, and when; draws a picture
+    Traces,
+    /// How speech sounds and when it is heard, beside other telephones: loss, jitter, a narrow link (tests/phonebench)
+    Voice,
 }
 
 impl Bench {
@@ -83,6 +89,8 @@ impl Bench {
             Self::Gap => "gap",
             Self::Load => "load",
             Self::Hardship => "hardship",
+            Self::Traces => "traces",
+            Self::Voice => "voice",
         }
     }
 }
@@ -111,6 +119,9 @@ fn demo() -> Outcome {
 }
 
 fn bench(name: Bench, json: bool, count: Option<u32>, filter: Option<String>) -> Outcome {
+    if matches!(name, Bench::Voice) {
+        return voice::voice(json, count, filter.as_deref());
+    }
     setup::for_laboratory()?;
     run::build_programs(Profile::Measured)?;
     let mut arguments = vec![name.name().to_owned()];

@@ -79,9 +79,14 @@ pub fn build_programs(profile: Profile) -> Outcome {
     run(command.args(packages.iter().flat_map(|package| ["-p", package])))
 }
 
+/// Where the built programs are.
+pub fn folder(profile: Profile) -> PathBuf {
+    target().join(profile.names().1)
+}
+
 /// A built program of the `tests` package.
 pub fn own_program(profile: Profile, name: &str, arguments: &[String]) -> Command {
-    let mut command = Command::new(target().join(profile.names().1).join(name));
+    let mut command = Command::new(folder(profile).join(name));
     command.args(arguments).current_dir(root());
     command
 }

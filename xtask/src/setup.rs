@@ -20,6 +20,10 @@ enum Sign {
     Program(&'static str),
     /// A library that pkg-config knows.
     Library(&'static str),
+    /// A module of Python's.
+    Module(&'static str),
+    /// A file or folder.
+    File(&'static str),
 }
 
 const fn need(package: &'static str, sign: Sign, reason: &'static str) -> Need {
@@ -44,6 +48,21 @@ const TEST: &[Need] = &[
     need("pulseaudio", Sign::Program("pulseaudio"), "sound devices for the tests"),
 ];
 
+/// To run the bench of telephones. Other phones are measured if they are there, and are nobody's need.
+const PHONEBENCH: &[Need] = &[
+    need("iproute2", Sign::Program("ip"), "network namespaces of the bench"),
+    need("ethtool", Sign::Program("ethtool"), "one frame is one packet"),
+    need("python3", Sign::Program("python3"), "runs the bench"),
+    need("python3-venv", Sign::Module("ensurepip"), "Python packages that score speech"),
+    need("python3-dev", Sign::Program("python3-config"), "builds PESQ"),
+    need("sox", Sign::Program("sox"), "the speech at the rates of sound cards"),
+    need(
+        "pocketsphinx-testdata",
+        Sign::File("/usr/share/pocketsphinx/test/data/librivox"),
+        "the speech, from LibriVox",
+    ),
+];
+
 /// Those of them that start a service, named like the package.
 const SERVICES: &[&str] = &["coturn"];
 
@@ -55,6 +74,8 @@ impl Need {
         match self.sign {
             Sign::Program(name) => is_program(name),
             Sign::Library(name) => output_of("pkg-config", &["--exists", name]).is_some(),
+            Sign::Module(name) => output_of("python3", &["-c", &format!("import {name}")]).is_some(),
+            Sign::File(path) => Path::new(path).exists(),
         }
     }
 }
@@ -73,6 +94,11 @@ pub fn for_building() -> Outcome {
 /// What building and the network laboratory need.
 pub fn for_laboratory() -> Outcome {
     install_needs(BUILD.iter().chain(TEST))
+}
+
+/// What building and the bench of telephones need.
+pub fn for_phonebench() -> Outcome {
+    install_needs(BUILD.iter().chain(PHONEBENCH))
 }
 
 /// Installs the packages that are missing, after saying which.
@@ -142,5 +168,8 @@ mod tests {
         assert!(need("coreutils", Sign::Program("ls"), "").is_met());
         assert!(!need("none", Sign::Program("no such program"), "").is_met());
         assert!(!need("none", Sign::Library("no-such-library"), "").is_met());
+        assert!(!need("none", Sign::Module("no_such_module"), "").is_met());
+        assert!(need("base-files", Sign::File("/etc"), "").is_met());
+        assert!(!need("none", Sign::File("/no/such/file"), "").is_met());
     }
 }

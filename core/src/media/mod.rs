@@ -37,6 +37,8 @@ mod quic;
 mod relay;
 mod session;
 mod socket;
+#[doc(hidden)]
+pub mod trial;
 mod types;
 mod urgency;
 mod voice;

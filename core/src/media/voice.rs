@@ -8,6 +8,7 @@ mod devices;
 mod engine;
 pub(super) mod fuzz;
 mod thread;
+pub(super) mod trial;
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};

@@ -9,6 +9,7 @@ mod nodes;
 mod reach;
 mod setup;
 mod terminal;
+mod traces;
 
 pub use dht::dht;
 pub use gap::gap;
@@ -17,6 +18,7 @@ pub use idle::idle;
 pub use load::load;
 pub use reach::reach;
 pub use setup::setup;
+pub use traces::traces;
 
 use std::collections::BTreeMap;
 use std::fmt;

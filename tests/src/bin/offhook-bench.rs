@@ -12,10 +12,11 @@ struct Cli {
     /// Print every sample as JSON before the last line
     #[arg(long)]
     json: bool,
-    /// Calls, look-ups, seconds of idling, pairs or changes of a kind to measure
+    /// Calls, look-ups, seconds of idling, pairs, changes of a kind or traces to measure
     #[arg(long)]
     count: Option<u32>,
-    /// Only pairs of networks whose names (`CALLER CALLEE`) hold this (reach), or kinds of change whose names do (gap)
+    /// Only pairs of networks whose names (`CALLER CALLEE`) hold this (reach), or kinds of change (gap) or network (traces) whose
+    /// names do
     #[arg(long)]
     filter: Option<String>,
 }
@@ -29,6 +30,7 @@ enum Name {
     Gap,
     Load,
     Hardship,
+    Traces,
 }
 
 fn main() -> ExitCode {
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         Name::Gap => bench::gap(cli.count.unwrap_or(20), cli.filter.as_deref()),
         Name::Load => bench::load(cli.count),
         Name::Hardship => bench::hardship(cli.count.unwrap_or(20)),
+        Name::Traces => bench::traces(cli.count.unwrap_or(2000), cli.filter.as_deref()),
         Name::Reach => bench::reach(cli.count, cli.filter.as_deref()),
     };
     match result {

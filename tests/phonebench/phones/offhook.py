@@ -1,51 +1,56 @@
-"""Offhook on the bench `phonebench`: a directory on host s, a terminal each on a and b, strangers to each other.
+"""Offhook: a directory on host s, a terminal each on a and b, strangers to each other.
 
-Copy this file into the bench's folder `drivers`. Options (`-o NAME=VALUE`):
-    bin=DIR             where `offhook` and `offhook-directory` are (profile `measured`)
+Options:
+    bin=DIR             where `offhook` and `offhook-directory` are; by default those of the profile `measured`
     processing=PARTS    as `offhook run --processing`: `none` is what the figures in `_off` mean
     log=LEVEL           OFFHOOK_LOG of the terminals, written to their `log`
-
-    venv/bin/python phonebench.py offhook -c d0,d50,loss10 -n 1 -o bin=/work/main/target/measured -o processing=none
 """
 import json
+import os
 import subprocess
 import time
+from pathlib import Path
 
-from pbnet import Proc, now
+from ..paths import WORKSPACE
+from ..process import Process, now
 
 PASSWORD = b'correct horse battery\n'
+PROGRAMS = os.environ.get('PHONEBENCH_PROGRAMS') or WORKSPACE / 'target' / 'measured'
 
 
 class Terminal:
     """One person: an account, and `offhook run` on the bench's sound card."""
 
-    def __init__(self, net, host, party, opt, entry):
-        program = opt['bin'] + '/offhook'
-        home = party.dir + '/offhook'
+    def __init__(self, network, host, party, options, entry):
+        program = Path(options.get('bin', PROGRAMS)) / 'offhook'
+        home = party.dir / 'offhook'
         account = [program, '--home', home, '--json', 'account', 'new', 'u' + host, '--password-stdin']
-        made = subprocess.run(['ip', 'netns', 'exec', net.ns[host]] + account,
+        made = subprocess.run(['ip', 'netns', 'exec', network.namespace[host], *map(str, account)],
                               input=PASSWORD, capture_output=True, check=True)
         self.number = json.loads(made.stdout.splitlines()[0])['number']
-        env = dict(party.env, ALSA_CONFIG_PATH=party.dir + '/asound.conf', OFFHOOK_LOG=opt.get('log', 'warn'))
+        env = dict(party.env, ALSA_CONFIG_PATH=str(party.alsa_config), OFFHOOK_LOG=options.get('log', 'warn'))
         argv = [program, '--home', home, '--json', 'run', '--no-mdns', '--allow-private', '--entry', entry]
-        if 'processing' in opt:
-            argv += ['--processing', opt['processing']]
-        self.process = Proc(net.ns[host], argv, env, party.dir + '/log')
+        if 'processing' in options:
+            argv += ['--processing', options['processing']]
+        self.process = Process(network.namespace[host], argv, env, party.dir / 'log')
 
 
 class Driver:
-    name = 'offhook'
+    NEEDS = {}
+    # Acknowledgements go in packets of their own, and the length of a frame may change.
+    PACKETS_PER_SECOND = None
 
-    def __init__(self, net, pa, pb, opt):
-        address = net.IP['s']
-        argv = [opt['bin'] + '/offhook-directory', 'run', '--data', pa.dir + '/directory', '--allow-private',
+    def __init__(self, network, a, b, options):
+        address = network.IP['s']
+        program = Path(options.get('bin', PROGRAMS)) / 'offhook-directory'
+        argv = [program, 'run', '--data', a.dir / 'directory', '--allow-private',
                 '--listen', f'/ip4/{address}/udp/4001/quic-v1', '--listen', f'/ip4/{address}/tcp/4001']
-        self.directory = Proc(net.ns['s'], argv, pa.env, pa.dir + '/dirlog')
+        self.directory = Process(network.namespace['s'], argv, a.env, a.dir / 'directory.log')
         _, line = self.directory.wait('/p2p/')
         entry = next(word for word in line.replace('"', ' ').split() if '/p2p/' in word)
         began = time.time()
-        self.b = Terminal(net, 'b', pb, opt, entry)
-        self.a = Terminal(net, 'a', pa, opt, entry)
+        self.b = Terminal(network, 'b', b, options, entry)
+        self.a = Terminal(network, 'a', a, options, entry)
         for terminal in (self.a, self.b):
             terminal.process.wait('"online"')
         self.boot_s = time.time() - began
@@ -71,7 +76,7 @@ class Driver:
         self.b.process.wait('"ended"')
 
     def pids(self):
-        return {'a': self.a.process.pid, 'b': self.b.process.pid}
+        return {'caller': self.a.process.pid, 'callee': self.b.process.pid}
 
     def stop(self):
         for process in (self.a.process, self.b.process, self.directory):

@@ -1,0 +1,1 @@
+"""Measures any telephone in an emulated network. README.md says how."""
