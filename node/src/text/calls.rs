@@ -121,7 +121,7 @@ fn when(unix_ms: u64, zone: &TimeZone) -> String {
     // The widest that a clock can tell is no date.
     time.map_or_else(
         || "????-??-?? ??:??".into(),
-        |time| time.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M").to_string(),
+        |time| time.to_zoned_datetime(zone.clone()).strftime("%Y-%m-%d %H:%M").to_string(),
     )
 }
 
