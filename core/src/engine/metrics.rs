@@ -58,8 +58,11 @@ impl Engine {
 /// A value that every present call has, or not.
 type Of = fn(&CallStats) -> Option<f64>;
 
-/// Gauges of the present calls: name, what it is, and by which labels the values are told apart.
-const GAUGES: &[(&str, &str, &[(&str, Of)])] = &[
+/// Name of a family, what it is, and by which labels its values are told apart.
+type Family = (&'static str, &'static str, &'static [(&'static str, Of)]);
+
+/// Gauges of the present calls.
+const GAUGES: &[Family] = &[
     (
         "offhook_call_path",
         "How a present call's packets travel",
@@ -109,7 +112,7 @@ const GAUGES: &[(&str, &str, &[(&str, Of)])] = &[
 ];
 
 /// Counters of the present calls, in the same form.
-const COUNTERS: &[(&str, &str, &[(&str, Of)])] = &[
+const COUNTERS: &[Family] = &[
     (
         "offhook_call_packets",
         "RTP packets of a present call",
