@@ -5,13 +5,21 @@
 //! is for people and may change. Names are in `snake_case` on the wire.
 
 mod ends;
+mod history;
 mod serving;
+mod stats;
+mod status;
 
 use offhook_proto::number::Number;
 use serde::{Deserialize, Serialize};
 
 pub use ends::{EndReason, FailureCode};
+pub(crate) use history::is_missed;
+pub use history::{HISTORY_REPLY, MAX_HISTORY_REPLY, PastCall};
 pub use serving::{Serving, Unproved};
+pub(crate) use stats::share;
+pub use stats::{CallStats, CallSummary, Estimate, Quality};
+pub use status::{CallStatus, Status};
 
 /// A call's identifier in the API: 32 hex digits of its [`offhook_proto::signalling::CallId`].
 pub type CallRef = String;
@@ -224,6 +232,14 @@ pub enum Event {
         /// Days that are left, 0 when it has expired.
         days: i64,
     },
+    /// How a call goes, once a second. Only for who [follows](crate::phone::Phone::stats); no other stream of events has these.
+    Stats {
+        /// The call.
+        call: CallRef,
+        /// How it goes.
+        #[serde(flatten)]
+        stats: Box<CallStats>,
+    },
     /// A sound device was lost; the call goes on with another.
     DeviceLost {
         /// The call.
@@ -244,6 +260,9 @@ pub enum Event {
         by: Side,
         /// Talking time, milliseconds; 0 if it was not answered.
         duration_ms: u64,
+        /// How it went, if people talked.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        summary: Option<Box<CallSummary>>,
     },
     /// Something went wrong that no command waits for.
     Error {
@@ -270,6 +289,7 @@ impl Event {
             | Self::Dtmf { call, .. }
             | Self::RemoteHold { call, .. }
             | Self::RemoteMute { call, .. }
+            | Self::Stats { call, .. }
             | Self::DeviceLost { call, .. }
             | Self::Ended { call, .. } => Some(call),
             Self::Text { call, .. } => call.as_deref(),
@@ -348,66 +368,6 @@ pub enum ErrorCode {
     ShuttingDown,
     /// A bug: please report it.
     Internal,
-}
-
-/// State of one call in [`Status`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct CallStatus {
-    /// The call.
-    pub call: CallRef,
-    /// The other end's number.
-    pub number: Number,
-    /// Whether this end dialled.
-    pub outgoing: bool,
-    /// `searching`, `inviting`, `ringing`, `connecting`, `active`, `ended`.
-    pub state: String,
-    /// How media travel, once connected.
-    pub path: Option<PathKind>,
-    /// Through which relay, if through one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub relay: Option<RelayUse>,
-    /// Round trip, milliseconds.
-    pub rtt_ms: Option<f64>,
-    /// RTP packets sent.
-    pub packets_sent: u64,
-    /// RTP packets received.
-    pub packets_received: u64,
-    /// RTP packets lost on the way here; negative when some came twice.
-    pub packets_lost: i64,
-    /// Interarrival jitter (RFC 3550, section 6.4.1), milliseconds.
-    pub jitter_ms: f64,
-    /// Delay of the jitter buffer, milliseconds.
-    pub buffer_ms: f64,
-    /// Share of played frames that were concealed, 0 to 1.
-    pub concealed: f64,
-    /// Frames that were played from a copy in a later packet, because their own was lost.
-    #[serde(default)]
-    pub restored: u64,
-}
-
-/// An answer to [`Command::Status`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Status {
-    /// The account's ID.
-    pub account: String,
-    /// Its number.
-    pub number: Number,
-    /// Fingerprint of its identity key.
-    pub fingerprint: String,
-    /// How it stands with the network.
-    pub line: LineState,
-    /// Directories this terminal is registered with.
-    pub directories: usize,
-    /// Peers connected.
-    pub peers: usize,
-    /// Unix milliseconds of the last successful publication.
-    pub published: Option<u64>,
-    /// Whether it serves the network.
-    pub serving: Serving,
-    /// Days until the terminal's certificate expires; enter the password before.
-    pub certificate_days: i64,
-    /// Current calls.
-    pub calls: Vec<CallStatus>,
 }
 
 /// A contact with its pinned key.
@@ -532,6 +492,14 @@ pub enum Command {
         /// Number or name.
         contact: String,
     },
+    /// The calls that are over, the last one first.
+    History {
+        /// How many at most: [`HISTORY_REPLY`] if it is not said, and never more than [`MAX_HISTORY_REPLY`].
+        #[serde(default)]
+        limit: Option<u32>,
+    },
+    /// Forget all calls that are over.
+    HistoryClear,
     /// The invitation link of this account.
     Link,
     /// Another program has renewed the certificate, the account record or the ID in the account's file: take them up.
@@ -566,6 +534,11 @@ pub enum Reply {
     Contacts {
         /// By name.
         contacts: Vec<Contact>,
+    },
+    /// The calls that are over.
+    History {
+        /// The last one first.
+        calls: Vec<PastCall>,
     },
     /// An invitation link.
     Link {

@@ -367,6 +367,18 @@ impl Phone {
         stream::iter(events).flatten().filter_map(|e| std::future::ready(e.ok()))
     }
 
+    /// How the calls go that are connected, now and once a second from then on: [`Event::Stats`], which [`events`](Self::events) does
+    /// not have. A follower that falls far behind misses the oldest.
+    ///
+    /// # Errors
+    /// [`ErrorCode::ShuttingDown`] once the telephone has ended.
+    pub async fn stats(&self) -> Result<impl Stream<Item = TimedEvent> + Send + Unpin + use<>, ApiError> {
+        let (tx, rx) = oneshot::channel();
+        self.requests.send(Request::Follow(tx)).await.map_err(|_| gone())?;
+        let events = BroadcastStream::new(rx.await.map_err(|_| gone())?);
+        Ok(events.filter_map(|e| std::future::ready(e.ok())))
+    }
+
     /// Dial a number or an invitation link.
     ///
     /// # Errors
@@ -380,6 +392,7 @@ impl Phone {
             | Reply::Status(_)
             | Reply::Verify(_)
             | Reply::Contacts { .. }
+            | Reply::History { .. }
             | Reply::Link { .. } => Err(ApiError::new(ErrorCode::Internal, "dialling gave no call")),
         }
     }

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use futures::{FutureExt as _, StreamExt};
-use offhook::api::{Command, EndReason, ErrorCode, Event, FailureCode, LineState, Reply};
+use offhook::api::{Command, EndReason, ErrorCode, Event, FailureCode, LineState, PastCall, PathKind, Reply};
 use offhook::audio::DeviceSpec;
 use offhook::net::{LookupEvent, Net, NetConfig, NetEvent, Role};
 use offhook::phone::{AnswerMode, CallState, Phone, PhoneBuilder, PhoneError, Serve};
@@ -118,6 +118,85 @@ async fn a_call_by_number_rings_is_answered_carries_text_and_ends() {
     until(&mut heard, |e| matches!(e, Event::Ended { reason: EndReason::HungUp, .. }).then_some(())).await;
     caller.shutdown().await;
     callee.shutdown().await;
+    dir.net.shutdown().await;
+}
+
+/// The calls that a telephone remembers, the last one first.
+async fn history(phone: &Phone) -> Vec<PastCall> {
+    let reply = phone.execute(Command::History { limit: None }).await.expect("a history");
+    let Reply::History { calls } = reply else { panic!("a history was asked for: {reply:?}") };
+    calls
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn q11_q13_how_a_call_goes_is_told_to_who_follows_and_is_in_the_history_afterwards() {
+    let dir = directory(8).await;
+    let (a, b) = (tempfile::tempdir().expect("dir"), tempfile::tempdir().expect("dir"));
+    account(a.path(), "ada").await;
+    account(b.path(), "bob").await;
+    let ada = builder(a.path(), &dir).build().await.expect("ada");
+    let bob = builder(b.path(), &dir).answer(AnswerMode::Auto).build().await.expect("bob");
+    let number = online(&bob).await;
+    let ada_number = online(&ada).await;
+    assert_eq!(history(&ada).await, []);
+    let (mut plain, mut followed) = (ada.events(), ada.stats().await.expect("it runs"));
+    let (mut seen, mut rings) = (ada.events(), ada.events());
+    let call = ada.dial(number.to_string()).await.expect("dialled");
+    let stats = until(&mut followed, |event| match event {
+        Event::Stats { call: of, stats } if stats.packets_received > 50 && stats.sent_bps > 0 => {
+            assert_eq!(of, call.id());
+            Some(stats.clone())
+        }
+        _ => None,
+    })
+    .await;
+    assert_eq!((stats.path, stats.packets_lost.max(0)), (Some(PathKind::Direct), 0));
+    let estimate = stats.estimate.expect("something was heard");
+    assert!(estimate.mos > 1.0 && estimate.r > 0.0, "{stats:?}");
+    assert!(stats.rtt_ms.is_some() && stats.codec_bps == 32_000 && stats.received_bps > 8_000, "{stats:?}");
+    let metrics = ada.metrics().await.expect("metrics");
+    assert!(metrics.contains("offhook_call_mos{call=\"0\"} "), "{metrics}");
+    assert!(!metrics.contains(&number.canonical()), "no numbers");
+    call.hang_up().await.expect("hung up");
+    let ended = |event: &Event| match event {
+        Event::Ended { summary, .. } => Some(summary.clone()),
+        _ => None,
+    };
+    let summary = until(&mut seen, ended).await.expect("they talked");
+    assert!(summary.packets_received > 50 && summary.estimate.is_some(), "{summary:?}");
+    let past = history(&ada).await;
+    assert_eq!(past.len(), 1);
+    assert_eq!((&past[0].number, past[0].outgoing, past[0].missed), (&number, true, false));
+    assert_eq!((past[0].reason, past[0].summary.as_ref()), (EndReason::HungUp, Some(&*summary)));
+    assert!(past[0].duration_ms > 0 && past[0].started > 0, "{past:?}");
+
+    // One that nobody takes.
+    let call = bob.dial(ada_number.to_string()).await.expect("dialled");
+    until(&mut rings, |event| matches!(event, Event::Incoming { .. }).then_some(())).await;
+    call.hang_up().await.expect("given up");
+    assert_eq!(until(&mut seen, ended).await, None, "nobody talked");
+    let past = history(&ada).await;
+    assert_eq!((past.len(), past[0].missed, past[0].summary.as_ref()), (2, true, None));
+    let other = history(&bob).await;
+    assert_eq!(
+        other.iter().map(|call| (call.outgoing, call.missed)).collect::<Vec<_>>(),
+        [(true, false), (false, false)]
+    );
+    assert!(other[1].number == ada_number && other[1].summary.is_some(), "{other:?}");
+    // Nobody who does not follow has been told.
+    assert!(told(&mut plain).iter().all(|event| !matches!(event, Event::Stats { .. })));
+    let metrics = ada.metrics().await.expect("metrics");
+    for line in [
+        "offhook_calls_ended_total{direction=\"outgoing\",answered=\"yes\"} 1",
+        "offhook_calls_missed_total 1",
+    ] {
+        assert!(metrics.lines().any(|known| known == line), "{line}: {metrics}");
+    }
+    ada.execute(Command::HistoryClear).await.expect("cleared");
+    assert_eq!(history(&ada).await, []);
+    ada.shutdown().await;
+    bob.shutdown().await;
+    assert!(until_end(&mut followed).await.is_none(), "it ends with the telephone");
     dir.net.shutdown().await;
 }
 

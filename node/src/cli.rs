@@ -4,6 +4,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use offhook::api::{HISTORY_REPLY, MAX_HISTORY_REPLY};
 use offhook::audio::Processing;
 
 const EXAMPLES: &str = "\
@@ -100,6 +101,18 @@ Examples:
     Lookup(Box<LookupArgs>),
     /// The state of the running terminal
     Status,
+    /// How a call goes, a line a second until it is over
+    #[command(after_help = "\
+Path, estimated quality (ITU-T G.107.2: good, fair or poor, and a mean opinion score up to 4.5), round trip, loss here and there, jitter,
+delay of the jitter buffer, what was concealed, copies that are sent, bit rates. Ctrl-C ends it, not the call.
+
+Examples:
+  offhook stats
+  offhook stats --json | jq .mos")]
+    Stats(CallArg),
+    /// The calls that are over, the last one first; missed ones are marked
+    #[command(after_help = "Examples:\n  offhook history --limit 5\n  offhook history clear")]
+    History(HistoryArgs),
     /// End the running terminal
     Shutdown,
     /// The sound devices present
@@ -452,6 +465,26 @@ pub struct SwitchArgs {
     pub call: Option<String>,
 }
 
+/// `offhook history`
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct HistoryArgs {
+    /// How many calls at most, 1 to 1000
+    #[arg(long, value_name = "N", default_value_t = HISTORY_REPLY,
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_HISTORY_REPLY)))]
+    pub limit: u32,
+    /// Something else than to list them.
+    #[command(subcommand)]
+    pub command: Option<HistoryCmd>,
+}
+
+/// `offhook history ...`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub enum HistoryCmd {
+    /// Forget all of them
+    Clear,
+}
+
 /// Which call, where there may be several.
 #[derive(Debug, Args)]
 pub struct CallArg {
@@ -501,6 +534,9 @@ mod tests {
             &["offhook", "run", "--answer", "maybe"],
             &["offhook", "run", "--serve", "sometimes"],
             &["offhook", "run", "--server"],
+            &["offhook", "history", "--limit", "0"],
+            &["offhook", "history", "--limit", "1001"],
+            &["offhook", "history", "forget"],
             &["offhook", "run", "--metrics", "here"],
         ] {
             assert!(Cli::try_parse_from(words).is_err(), "{words:?}");

@@ -5,9 +5,11 @@ mod calls;
 mod contact;
 mod devices;
 mod dial;
+mod history;
 mod link;
 mod run;
 mod service;
+mod stats;
 
 use crate::cli::{Cli, Cmd};
 use crate::config::{Context, Settings};
@@ -18,7 +20,7 @@ use crate::own;
 use crate::telephone::{Telephone as _, unexpected};
 use clap::CommandFactory as _;
 use futures::StreamExt as _;
-use offhook::api::{Command, ErrorCode, Reply};
+use offhook::api::{ApiError, Command, ErrorCode, Reply};
 use offhook::phone::Phone;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -50,6 +52,8 @@ pub async fn execute(cli: Cli, printer: Printer) -> Outcome {
         Cmd::Shutdown => shut_down(&context, printer).await,
         Cmd::Verify { confirm } => ask(&context, printer, Command::Verify { call: None, confirm }).await,
         Cmd::Status => ask(&context, printer, Command::Status).await,
+        Cmd::Stats(args) => stats::follow(&context, printer, args.call).await,
+        Cmd::History(args) => history::execute(&context, printer, &args).await,
         Cmd::Text(args) => calls::text(&context, printer, &args).await,
         Cmd::Lookup(args) => calls::lookup(&context, printer, &args).await,
         Cmd::Devices => devices::list(printer).await,
@@ -80,6 +84,24 @@ async fn shut_down(context: &Context, printer: Printer) -> Outcome {
     }
     printer.reply(&reply);
     Ok(())
+}
+
+/// A command that needs nothing but the account's file: through the running terminal, or in the file if none runs.
+async fn in_account(context: &Context, printer: Printer, command: Command) -> Outcome {
+    let reply = match running(context).await? {
+        Some(remote) => remote.execute(command.clone()).await,
+        None => in_file(context, &command).await?,
+    }?;
+    printer.result(&command, &reply);
+    Ok(())
+}
+
+/// Without a running terminal.
+async fn in_file(context: &Context, command: &Command) -> Result<Result<Reply, ApiError>, Failure> {
+    let store = context.home.open_account(&context.account_id().await?).await?;
+    let reply = store.execute(command).await;
+    store.close().await;
+    Ok(reply.unwrap_or_else(|| Err(unexpected(&Reply::Done))))
 }
 
 /// The running terminal of this home, if there is one. If the user named an account, it must be that one's.

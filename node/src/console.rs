@@ -1,7 +1,7 @@
 //! The commands that a running terminal takes on its standard input: one a line, in words or as the JSON
 //! of the control socket.
 
-use offhook::api::{ApiError, Command, ErrorCode};
+use offhook::api::{ApiError, Command, ErrorCode, MAX_HISTORY_REPLY};
 
 /// What a line means.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,7 +30,9 @@ lookup NUMBER          is the number on line?
 contacts               list the contacts
 contact add NUMBER NAME | remove CONTACT | confirm CONTACT
 link                   the invitation link of this account
-status                 the state of this terminal
+status                 the state of this terminal, and how its calls go
+history [N] | history clear
+                       the last calls, missed ones marked; forget them
 quit                   go off line and end";
 
 /// Understands a line, or says in a sentence why not.
@@ -70,6 +72,7 @@ fn understood(line: &str) -> Result<Input, String> {
         "contact" => contact(rest)?,
         "link" => Command::Link,
         "status" => Command::Status,
+        "history" => history(rest)?,
         other => return Err(format!("Unknown command \"{other}\". `help` lists the commands.")),
     };
     Ok(Input::Command(command))
@@ -88,6 +91,19 @@ fn contact(rest: &str) -> Result<Command, String> {
         "confirm" => Ok(Command::ContactConfirm { contact: needed(rest, usage)? }),
         "list" => Ok(Command::Contacts),
         _ => Err(format!("Usage: {usage}")),
+    }
+}
+
+fn history(rest: &str) -> Result<Command, String> {
+    match rest {
+        "" => Ok(Command::History { limit: None }),
+        "clear" => Ok(Command::HistoryClear),
+        number => match number.parse() {
+            Ok(limit @ 1..=MAX_HISTORY_REPLY) => Ok(Command::History { limit: Some(limit) }),
+            Ok(_) | Err(_) => {
+                Err(format!("Usage: history [N] | history clear, N from 1 to {MAX_HISTORY_REPLY}"))
+            }
+        },
     }
 }
 
@@ -193,6 +209,9 @@ mod tests {
             command("text \"2nd office\" said \"hi\""),
             Command::Text { number: "2nd office".into(), body: "said \"hi\"".into() }
         );
+        assert_eq!(command("history"), Command::History { limit: None });
+        assert_eq!(command("history 5"), Command::History { limit: Some(5) });
+        assert_eq!(command("history clear"), Command::HistoryClear);
         assert_eq!(parse("quit"), Ok(Input::Quit));
         assert_eq!(parse("   "), Ok(Input::Empty));
     }
@@ -218,9 +237,21 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_answered_with_a_sentence() {
-        for bad in
-            ["dance", "dial", "text ada", "text", "mute", "mute yes", "contact", "contact add ada", "{}", "{"]
-        {
+        for bad in [
+            "history 0",
+            "history 1001",
+            "history all",
+            "dance",
+            "dial",
+            "text ada",
+            "text",
+            "mute",
+            "mute yes",
+            "contact",
+            "contact add ada",
+            "{}",
+            "{",
+        ] {
             let error = parse(bad).unwrap_err();
             assert!(error.message.len() > 10 && error.code == ErrorCode::BadInput, "{bad}: {error:?}");
         }

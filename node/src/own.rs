@@ -29,6 +29,10 @@ impl Telephone for Phone {
     fn events(&self) -> BoxStream<'static, TimedEvent> {
         Self::events(self).boxed()
     }
+
+    async fn stats(&self) -> Result<BoxStream<'static, TimedEvent>, ApiError> {
+        Ok(Self::stats(self).await?.boxed())
+    }
 }
 
 /// Starts a telephone. It may not be on line yet.

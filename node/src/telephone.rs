@@ -12,6 +12,9 @@ pub trait Telephone: Clone + Send + Sync + 'static {
 
     /// Everything that happens from now on; ends with the telephone.
     fn events(&self) -> BoxStream<'static, TimedEvent>;
+
+    /// How connected calls go, now and once a second from then on ([`Event::Stats`](offhook::api::Event::Stats)).
+    fn stats(&self) -> impl Future<Output = Result<BoxStream<'static, TimedEvent>, ApiError>> + Send;
 }
 
 /// For a reply of another kind than the command has.

@@ -1,7 +1,11 @@
 //! What people read: events, replies, errors in words.
 
+mod calls;
+
+pub use calls::stats;
+
 use offhook::api::{
-    CERTIFICATE_WARNING_DAYS, CallStatus, Command, Contact, EndReason, Event, FailureCode, LineState,
+    CERTIFICATE_WARNING_DAYS, CallSummary, Command, Contact, EndReason, Event, FailureCode, LineState,
     PathKind, RelayUse, Reply, Serving, Side, Status, Unproved, VerifyResult,
 };
 use offhook::proto::number::Number;
@@ -32,6 +36,7 @@ pub fn event(event: &Event) -> Option<String> {
         Event::Accepted { .. } => "Answered.".into(),
         Event::Connected { path: by, relay, .. } => format!("Connected {}.", path(*by, relay.as_ref())),
         Event::Path { path: by, relay, .. } => format!("The call now goes {}.", path(*by, relay.as_ref())),
+        Event::Stats { stats: now, .. } => stats(now),
         Event::AudioStarted { .. } | Event::FirstAudio { .. } => return None,
         Event::Text { from, name, body, .. } => {
             format!("Message from {}: {}", caller(name.as_deref(), from), printable(body))
@@ -53,7 +58,9 @@ pub fn event(event: &Event) -> Option<String> {
         Event::DeviceLost { device, .. } => {
             format!("{} The call goes on with another device, or without.", sentence(device))
         }
-        Event::Ended { reason, by, duration_ms, .. } => ended(*reason, *by, *duration_ms),
+        Event::Ended { reason, by, duration_ms, summary, .. } => {
+            ended(*reason, *by, *duration_ms, summary.as_deref())
+        }
         Event::Error { message, .. } => sentence(message),
     };
     Some(line)
@@ -77,6 +84,7 @@ pub fn reply(reply: &Reply) -> String {
         Reply::Status(state) => status(state),
         Reply::Verify(result) => verify(result),
         Reply::Contacts { contacts: list } => contacts(list),
+        Reply::History { calls } => calls::history(calls),
         Reply::Link { link } => link.clone(),
     }
 }
@@ -120,7 +128,7 @@ fn failure(what: FailureCode) -> &'static str {
     }
 }
 
-fn ended(why: EndReason, by: Side, duration_ms: u64) -> String {
+fn ended(why: EndReason, by: Side, duration_ms: u64, went: Option<&CallSummary>) -> String {
     if duration_ms == 0 {
         return sentence(&format!("Call ended: {}", reason(why)));
     }
@@ -129,7 +137,11 @@ fn ended(why: EndReason, by: Side, duration_ms: u64) -> String {
         (EndReason::HungUp, Side::Remote) => "the other end hung up",
         _ => reason(why),
     };
-    format!("Call ended: {who} after {}.", duration(duration_ms))
+    format!(
+        "Call ended: {who} after {}.{}",
+        duration(duration_ms),
+        went.map_or_else(String::new, calls::summary)
+    )
 }
 
 fn duration(ms: u64) -> String {
@@ -203,7 +215,7 @@ fn status(status: &Status) -> String {
     row("serves", serving(status.serving));
     row("certificate", &certificate(status.certificate_days));
     for call in &status.calls {
-        row("call", &call_line(call));
+        row("call", &calls::call_line(call));
     }
     text.trim_end().to_owned()
 }
@@ -235,31 +247,6 @@ pub fn certificate(days: i64) -> String {
     }
 }
 
-fn call_line(call: &CallStatus) -> String {
-    let direction = if call.outgoing { "to" } else { "from" };
-    let mut line = format!("{direction} {}, {}", call.number, call.state);
-    if let Some(by) = call.path {
-        // Writing to a String can't fail.
-        let _ = write!(line, ", {}", path(by, call.relay.as_ref()));
-    }
-    if let Some(rtt) = call.rtt_ms {
-        let _ = write!(line, ", round trip {rtt:.0} ms");
-    }
-    if call.packets_received > 0 {
-        // Duplicates can make the count of lost packets negative (RFC 3550, section 6.4.1).
-        let lost = call.packets_lost.max(0) as f64;
-        let loss = 100.0 * lost / (call.packets_received as f64 + lost);
-        let _ = write!(line, ", loss {loss:.1} %");
-        if call.restored > 0 {
-            let repaired = (100.0 * call.restored as f64 / lost.max(1.0)).min(100.0);
-            let _ = write!(line, " ({repaired:.0} % of it said again in time)");
-        }
-        let _ = write!(line, ", jitter {:.0} ms", call.jitter_ms);
-    }
-    let _ = write!(line, " [{}]", call.call);
-    line
-}
-
 fn verify(result: &VerifyResult) -> String {
     let digits: Vec<char> = result.digits.chars().collect();
     let groups: Vec<String> = digits.chunks(5).map(|group| group.iter().collect()).collect();
@@ -283,6 +270,7 @@ pub fn done(command: &Command) -> Option<&'static str> {
         Command::Hold { on: false, .. } => Some("The call goes on."),
         Command::ContactAdd { .. } => Some("The contact is kept."),
         Command::ContactRemove { .. } => Some("The contact is removed."),
+        Command::HistoryClear => Some("The calls are forgotten."),
         Command::ContactConfirm { .. } => {
             Some("The new key is accepted. Compare words in your next call: `offhook verify`.")
         }
@@ -296,6 +284,7 @@ pub fn done(command: &Command) -> Option<&'static str> {
         | Command::Status
         | Command::Verify { .. }
         | Command::Contacts
+        | Command::History { .. }
         | Command::Link
         | Command::Renewed
         | Command::Shutdown => None,
@@ -342,7 +331,8 @@ mod tests {
     #[test]
     fn ends_of_calls_are_told_in_words() {
         let end = |reason, by, duration_ms| {
-            event(&Event::Ended { call: "c".into(), number: number(), reason, by, duration_ms }).unwrap()
+            let (call, summary) = ("c".into(), None);
+            event(&Event::Ended { call, number: number(), reason, by, duration_ms, summary }).unwrap()
         };
         assert_eq!(end(EndReason::WrongNumber, Side::Local, 0), "Call ended: nobody has this number.");
         assert_eq!(
@@ -357,36 +347,6 @@ mod tests {
         assert_eq!(failed, "Call ended: no way was found for the sound between the two ends.");
         let failed = end(EndReason::Failed(FailureCode::Lookup), Side::Network, 0);
         assert_eq!(failed, "Call ended: the number could not be looked up; is this computer on line?");
-    }
-
-    #[test]
-    fn q11_the_line_of_a_call_says_how_good_it_is() {
-        let call = CallStatus {
-            call: "c1".into(),
-            number: number(),
-            outgoing: true,
-            state: "active".into(),
-            path: Some(PathKind::Direct),
-            relay: None,
-            rtt_ms: Some(100.4),
-            packets_sent: 500,
-            packets_received: 450,
-            packets_lost: 50,
-            jitter_ms: 2.6,
-            buffer_ms: 30.0,
-            concealed: 0.01,
-            restored: 45,
-        };
-        let line = call_line(&call);
-        let number = number();
-        assert_eq!(
-            line,
-            format!(
-                "to {number}, active, directly, round trip 100 ms, loss 10.0 % (90 % of it said again in time), jitter 3 ms [c1]"
-            )
-        );
-        let whole = CallStatus { packets_lost: -2, restored: 0, outgoing: false, ..call };
-        assert!(call_line(&whole).contains("from ") && call_line(&whole).contains("loss 0.0 %, jitter"));
     }
 
     #[test]

@@ -231,6 +231,72 @@ fn the_running_terminal_serves_every_command() {
     assert_eq!(ada.dial(&bob.number).exit_code(), 13);
 }
 
+#[test]
+fn q11_q13_a_call_is_followed_and_remembered_from_the_shell() {
+    let (mut ada, mut bob) = pair();
+    assert_eq!(bob.code(&["stats"]), 1, "there is no call");
+    let metrics = ada.metrics();
+    let mut dial = bob.dial(&ada.number);
+    ada.program.wait("\"incoming\"");
+    assert_eq!(ada.code(&["answer"]), 0);
+    dial.wait("Connected");
+
+    let mut lines = Running::start(offhook(bob.home.path(), &["stats"]));
+    lines.wait("of 4.5) | direct | round trip ");
+    let mut json = Running::start(offhook(ada.home.path(), &["stats", "--json"]));
+    let told: Value = serde_json::from_str(&json.wait("\"mos\"")).unwrap();
+    assert_eq!((told["event"].as_str(), told["path"].as_str()), (Some("stats"), Some("direct")));
+    let numbers = [
+        "rtt_ms",
+        "loss",
+        "loss_there",
+        "burst_longest",
+        "jitter_ms",
+        "buffer_ms",
+        "concealed",
+        "sent_bps",
+        "mos",
+    ];
+    for number in numbers {
+        assert!(told[number].is_number(), "{number}: {told}");
+    }
+    assert!(told["copies"].is_array(), "{told}");
+    let status = bob.json(&["status"])["calls"][0].clone();
+    assert!(status["quality"].is_string() && status["rtt_ms"].is_number(), "{status}");
+    let said = String::from_utf8(bob.run(&["status"]).stdout).unwrap();
+    assert!(said.contains("active, directly, ") && said.contains(" of 4.5), round trip "), "{said}");
+    let text = get(&metrics, "/metrics").1;
+    assert!(text.contains("offhook_call_round_trip_seconds{call=\"0\"} "), "{text}");
+    assert!(!text.contains(&bob.number), "{text}");
+
+    assert_eq!(ada.code(&["hangup"]), 0);
+    assert!(dial.wait("the other end hung up after").contains(" It sounded "));
+    lines.wait("Call ended");
+    assert_eq!((lines.exit_code(), dial.exit_code()), (0, 0));
+    assert!(json.wait("\"ended\"").contains("\"summary\":{"));
+    assert_eq!(json.exit_code(), 0);
+
+    let dial = bob.dial(&ada.number);
+    dial.wait("It rings");
+    dial.interrupt();
+    dial.wait("given up");
+    ada.program.wait("\"cancelled\"");
+    let calls = ada.json(&["history"])["calls"].clone();
+    assert_eq!((calls[0]["missed"].as_bool(), calls[1]["missed"].as_bool()), (Some(true), Some(false)));
+    assert_eq!(calls[1]["number"].as_str(), Some(bob.number.as_str()));
+    assert!(calls[1]["summary"]["mos"].is_number() && calls[1]["duration_ms"].as_u64() > Some(0), "{calls}");
+    assert_eq!(ada.json(&["history", "--limit", "1"])["calls"].as_array().unwrap().len(), 1);
+    let said = String::from_utf8(ada.run(&["history"]).stdout).unwrap();
+    assert!(said.contains("  missed  ") && said.contains("the caller gave up"), "{said}");
+    assert_eq!(ada.code(&["history", "clear"]), 0);
+    assert_eq!(ada.json(&["history"])["calls"].as_array().unwrap().len(), 0);
+    // It is in the account's file, without a terminal that runs as well.
+    bob.program.interrupt();
+    assert_eq!(bob.program.exit_code(), 0);
+    assert_eq!(bob.json(&["history"])["calls"].as_array().unwrap().len(), 2);
+    assert_eq!(bob.code(&["stats"]), 6);
+}
+
 /// Status and body of an answer over HTTP.
 fn get(addr: &str, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(addr).unwrap();

@@ -367,3 +367,16 @@ fn verified_by_systemd(unit: &Path) {
     let ours: Vec<_> = said.lines().filter(|line| line.contains("offhook.service")).collect();
     assert!(ours.is_empty(), "{ours:?}");
 }
+
+#[test]
+fn q13_a_history_without_calls_is_no_error() {
+    let home = Home::new();
+    home.run(&["history"]).refused(3, "account");
+    home.account("ada", "pw");
+    assert!(home.run(&["history"]).done().out.contains("No calls"));
+    let json = home.run(&["history", "--json"]).done().json();
+    assert_eq!((json["reply"].as_str(), json["calls"].as_array().map(Vec::len)), (Some("history"), Some(0)));
+    assert!(home.run(&["history", "clear"]).done().out.contains("forgotten"));
+    assert_eq!(home.run(&["history", "--limit", "1001"]).code, 2);
+    home.run(&["stats"]).refused(6, "No terminal runs");
+}

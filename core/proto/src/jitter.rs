@@ -130,6 +130,8 @@ pub struct JitterStats {
     pub repaired: u64,
     /// Frames concealed.
     pub concealed: u64,
+    /// Rows of concealed frames: how often something was missing.
+    pub gaps: u64,
     /// Frames decoded from a copy of their packet (also counted in `played`).
     pub restored: u64,
     /// Packets that came after their turn.
@@ -149,9 +151,14 @@ pub struct JitterStats {
 }
 
 impl JitterStats {
+    /// Frames that playout was told of, concealed ones included.
+    pub fn frames(&self) -> u64 {
+        self.played + self.repaired + self.concealed
+    }
+
     /// Share of frames that could not be decoded, 0 to 1.
     pub fn concealed_share(&self) -> f64 {
-        let all = self.played + self.repaired + self.concealed;
+        let all = self.frames();
         if all == 0 { 0.0 } else { self.concealed as f64 / all as f64 }
     }
 }
@@ -200,6 +207,8 @@ pub struct JitterBuffer {
     off: i32,
     /// Delay of the last frame beyond the target, microseconds.
     excess: i64,
+    /// Whether the last frame was concealed.
+    concealing: bool,
     stats: JitterStats,
 }
 
@@ -227,6 +236,7 @@ impl JitterBuffer {
             shallow: 0,
             off: 0,
             excess: 0,
+            concealing: false,
             stats: JitterStats { target: config.min_delay, ..JitterStats::default() },
         }
     }
@@ -302,6 +312,14 @@ impl JitterBuffer {
 
     /// What to play for the frame that starts now.
     pub fn next(&mut self, now: Instant) -> Playout {
+        let playout = self.choose(now);
+        let conceals = playout == Playout::Conceal;
+        self.stats.gaps += u64::from(conceals && !self.concealing);
+        self.concealing = conceals;
+        playout
+    }
+
+    fn choose(&mut self, now: Instant) -> Playout {
         let now = self.micros(now);
         let target = self.target();
         self.stats.target = Duration::from_micros(target as u64);

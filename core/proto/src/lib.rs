@@ -9,6 +9,7 @@
 pub mod call;
 pub mod courier;
 pub mod dialog;
+pub mod emodel;
 pub mod identity;
 pub mod jitter;
 pub mod knock;

@@ -16,7 +16,7 @@ mod xr;
 pub use red::RED_PAYLOAD_TYPE;
 pub use remb::RateLimit;
 pub use rtcp::{MAX_REPORT_BLOCKS, ReportBlock, Rtcp, SenderInfo};
-pub use stats::{Reception, SequenceUnwrap};
+pub use stats::{LossBursts, Reception, SequenceUnwrap};
 pub use xr::{LossTrace, MAX_TRACE};
 
 /// Dynamic RTP payload type under which Opus travels (RFC 7587; the number itself is our own choice).

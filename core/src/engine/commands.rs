@@ -29,6 +29,9 @@ impl Engine {
             // Takes its time in a task that answers by itself.
             return self.look_up(number, reply).await;
         }
+        if let Command::History { .. } | Command::HistoryClear = &command {
+            return self.in_history(command, reply);
+        }
         let result = self.execute_now(command).await;
         // An error means that the asker went away.
         let _ = reply.send(result);
@@ -56,8 +59,10 @@ impl Engine {
                 self.stopping = true;
                 Ok(Reply::Done)
             }
-            // Answered by `look_up`, above.
-            Command::Lookup { .. } => Err(ApiError::new(ErrorCode::Internal, "a look-up went the wrong way")),
+            // Answered by tasks, above.
+            Command::Lookup { .. } | Command::History { .. } | Command::HistoryClear => {
+                Err(ApiError::new(ErrorCode::Internal, "a command went the wrong way"))
+            }
         }
     }
 
@@ -188,6 +193,20 @@ impl Engine {
         // Whose directories connections are kept to may have changed, even by a command that failed in part.
         self.keep_routes().await;
         reply
+    }
+
+    /// Answers a command about past calls when those that have ended are written down.
+    fn in_history(&self, command: Command, reply: oneshot::Sender<Result<Reply, ApiError>>) {
+        let (account, histories) = (self.account.clone(), self.histories.clone());
+        self.jobs.spawn(async move {
+            // One that is closed takes more, but can be waited for.
+            histories.close();
+            histories.wait().await;
+            let answer = account.execute(&command).await;
+            let unanswered = || Err(ApiError::new(ErrorCode::Internal, "a command went the wrong way"));
+            // An error means that the asker went away.
+            let _ = reply.send(answer.unwrap_or_else(unanswered));
+        });
     }
 
     /// The command line has renewed the account's papers: present and publish them from now on.

@@ -302,7 +302,7 @@ fn ignore_late(result: Result<(), CallError>) {
 }
 
 /// The path in the API's words.
-fn path_told(path: &Path) -> (PathKind, Option<RelayUse>) {
+pub(super) fn path_told(path: &Path) -> (PathKind, Option<RelayUse>) {
     match path {
         Path::Tunnel => (PathKind::Signalling, None),
         Path::Direct { .. } => (PathKind::Direct, None),

@@ -11,11 +11,13 @@ mod commands;
 mod dialling;
 mod inbound;
 mod legs;
+mod metrics;
 mod outputs;
 mod proofs;
 mod publish;
 mod publisher;
 mod relays;
+mod stats;
 mod status;
 mod texts;
 
@@ -56,6 +58,8 @@ pub(crate) enum Request {
     Execute(Command, oneshot::Sender<Result<Reply, ApiError>>),
     /// The state of a call, from now on.
     Watch(CallRef, oneshot::Sender<Result<watch::Receiver<CallState>, ApiError>>),
+    /// How calls go, from now on.
+    Follow(oneshot::Sender<broadcast::Receiver<TimedEvent>>),
     /// Metrics in Prometheus text form.
     Metrics(oneshot::Sender<String>),
 }
@@ -131,7 +135,11 @@ pub(crate) struct Engine {
     relay_only: bool,
     turn: Vec<TurnServer>,
     ports: Option<PortMapper>,
+    followers: stats::Followers,
+    tally: metrics::Tally,
     jobs: TaskTracker,
+    /// Those of them that write the history of calls.
+    histories: TaskTracker,
     internal: mpsc::Sender<Internal>,
     internal_rx: Option<mpsc::Receiver<Internal>>,
     stopping: bool,
@@ -188,7 +196,10 @@ impl Engine {
             relay_only: settings.relay_only,
             turn: settings.turn,
             ports,
+            followers: stats::Followers::new(Instant::now()),
+            tally: metrics::Tally::default(),
             jobs,
+            histories: TaskTracker::new(),
             internal,
             internal_rx: Some(internal_rx),
             stopping: false,
@@ -242,16 +253,15 @@ impl Engine {
 
     fn next_timeout(&self) -> Instant {
         let idle = Instant::now() + std::time::Duration::from_secs(60);
-        [self.calls.poll_timeout(), self.publisher.poll_timeout(), Some(self.reminder)]
-            .into_iter()
-            .flatten()
-            .fold(idle, Instant::min)
+        let own = [self.publisher.poll_timeout(), Some(self.reminder), self.stats_due()];
+        own.into_iter().chain([self.calls.poll_timeout()]).flatten().fold(idle, Instant::min)
     }
 
     fn on_timeout(&mut self) {
         self.calls.handle_timeout(now());
         self.publish_if_due(Instant::now());
         self.remind_if_due(Instant::now());
+        self.tell_stats(Instant::now());
         self.update_line();
     }
 
@@ -273,6 +283,9 @@ impl Engine {
             Request::Watch(call, reply) => {
                 // An error means that the asker went away.
                 let _ = reply.send(self.views.watch(&call));
+            }
+            Request::Follow(reply) => {
+                let _ = reply.send(self.followers.follow(Instant::now()));
             }
             Request::Metrics(reply) => {
                 let _ = reply.send(self.metrics());

@@ -256,20 +256,32 @@ impl Engine {
         duration: Option<Duration>,
     ) {
         let duration_ms = duration.map_or(0, |d| d.as_millis() as u64);
-        let started = self.views.get(&call).map_or_else(wall_clock, |v| v.began);
+        let outgoing = direction == Direction::Outgoing;
+        let view = self.views.get(&call);
+        let started = view.map_or_else(wall_clock, |v| v.began);
+        let summary = view.filter(|_| duration.is_some()).and_then(|view| self.summary_of(view));
+        self.tally.count(outgoing, duration, reason, summary.as_ref());
         self.views.set(&call, CallState::Ended(reason));
-        self.parting = parting(reason, by, direction == Direction::Outgoing, duration.is_some());
+        self.parting = parting(reason, by, outgoing, duration.is_some());
         self.stop_search(&call);
         let entry = CallEntry {
             call: call.to_string(),
             number: number.clone(),
-            outgoing: direction == Direction::Outgoing,
+            outgoing,
             started,
             duration_ms,
             reason,
+            summary: summary.clone(),
         };
-        self.keep("a finished call", move |account| async move { account.history_add(&entry).await });
-        self.emit(Event::Ended { call: call.to_string(), number, reason, by: ended_by(by), duration_ms });
+        // Who asks for the history afterwards finds it there.
+        let written = self.histories.token();
+        self.keep("a finished call", move |account| async move {
+            let done = account.history_add(&entry).await;
+            drop(written);
+            done
+        });
+        let (call, by, summary) = (call.to_string(), ended_by(by), summary.map(Box::new));
+        self.emit(Event::Ended { call, number, reason, by, duration_ms, summary });
     }
 
     pub(super) fn mark_message(&mut self, id: TextId, state: MessageState) {

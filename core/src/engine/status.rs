@@ -1,7 +1,7 @@
-//! The telephone's state, for people and for Prometheus.
+//! The telephone's state.
 
 use super::Engine;
-use crate::api::{self, CallStatus, Event, LineState, Serving, Status, Unproved};
+use crate::api::{self, CallStatus, Event, Serving, Status, Unproved};
 use crate::clock::wall_clock;
 use crate::net;
 use std::time::{Duration, Instant};
@@ -53,44 +53,14 @@ impl Engine {
     }
 
     fn call_statuses(&self) -> Vec<CallStatus> {
-        let show = |(call, view): (&offhook_proto::signalling::CallId, &super::calls::CallView)| {
-            let path = view.leg.and_then(|leg| self.legs.path(&leg));
-            let stats = view.leg.and_then(|leg| self.legs.stats(&leg)).unwrap_or_default();
-            CallStatus {
-                call: call.to_string(),
-                number: view.number.clone(),
-                outgoing: view.outgoing,
-                state: view.state.borrow().name().to_owned(),
-                path: path.as_ref().map(|(path, _)| *path),
-                relay: path.and_then(|(_, relay)| relay),
-                rtt_ms: view.leg.map(|_| stats.rtt.as_secs_f64() * 1000.0),
-                packets_sent: stats.packets_sent,
-                packets_received: stats.packets_received,
-                packets_lost: stats.packets_lost,
-                jitter_ms: stats.jitter.as_secs_f64() * 1000.0,
-                buffer_ms: stats.buffer_delay.as_secs_f64() * 1000.0,
-                concealed: stats.concealed,
-                restored: stats.restored,
-            }
+        let show = |(call, view): (&offhook_proto::signalling::CallId, &super::calls::CallView)| CallStatus {
+            call: call.to_string(),
+            number: view.number.clone(),
+            outgoing: view.outgoing,
+            state: view.state.borrow().name().to_owned(),
+            stats: self.stats_of(view),
         };
         self.views.live().map(show).collect()
-    }
-
-    /// Prometheus text: the network's counters and the telephone's own gauges.
-    pub(super) fn metrics(&self) -> String {
-        let calls = self.views.live().count();
-        let online = u8::from(self.publisher.line == LineState::Online);
-        let own = format!(
-            "# HELP offhook_calls Calls that have not ended\n# TYPE offhook_calls gauge\noffhook_calls {calls}\n\
-             # HELP offhook_online Whether this telephone can be called\n# TYPE offhook_online gauge\n\
-             offhook_online {online}\n"
-        );
-        // OpenMetrics text ends with a marker; our gauges belong before it.
-        let net = self.net.metrics();
-        match net.strip_suffix("# EOF\n") {
-            Some(body) => format!("{body}{own}# EOF\n"),
-            None => format!("{net}{own}"),
-        }
     }
 }
 

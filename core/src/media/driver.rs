@@ -23,6 +23,7 @@ use super::gather::Gatherer;
 use super::hosts::host_addresses;
 use super::ice::Ice;
 use super::mapping::Mapping;
+use super::meter::Meter;
 use super::quic::{self, Identity};
 use super::session::{Attempt, Established, Session, SessionEvent};
 use super::socket::{MediaSocket, StunIn};
@@ -98,6 +99,7 @@ pub(super) struct Driver {
     /// Since when the path is a direct one.
     direct_since: Option<Instant>,
     watchdog: Watchdog,
+    meter: Meter,
     network: Network,
     thrift: Thrift,
     /// Our candidates that have not been told.
@@ -166,6 +168,7 @@ impl Driver {
             streams: JoinSet::new(),
             direct_since: None,
             watchdog: Watchdog::default(),
+            meter: Meter::default(),
             network: Network::new(config, hosts),
             thrift: Thrift::default(),
             candidates: Vec::new(),

@@ -16,6 +16,7 @@
 //!    ├── relay    TURN client: addresses that show nothing of us  (sans-IO)
 //!    ├── quic     pinned certificates, transport settings
 //!    ├── watchdog silence where voice should be                   (sans-IO)
+//!    ├── meter    rates and quality from counters                 (sans-IO)
 //!    ├── session  what runs over the QUIC connection: control stream and datagrams
 //!    └── voice    one thread: microphone -> Opus -> RTP, RTP -> jitter buffer -> loudspeaker
 //! ```
@@ -33,6 +34,7 @@ mod hosts;
 mod ice;
 mod leg;
 mod mapping;
+mod meter;
 mod quic;
 mod relay;
 mod session;

@@ -5,8 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use offhook_proto::emodel::Rating;
 use offhook_proto::identity::TerminalId;
+use offhook_proto::rate::Plan;
 use offhook_proto::relay::{RelayServer, RelayTransport};
+use offhook_proto::rtp::LossBursts;
 use offhook_proto::signalling::{CallId, LastWord};
 
 use super::mapping::PortMapper;
@@ -308,8 +311,12 @@ pub struct MediaStats {
     pub packets_received: u64,
     /// RTP packets that never came; negative when some came twice.
     pub packets_lost: i64,
+    /// Rows of packets that never came, as far as it is known that none of them is only late.
+    pub bursts: LossBursts,
     /// Share of our packets that the other end missed since its last report, 0 to 1.
     pub remote_loss: f32,
+    /// How many of our packets the other end has missed in all, as it reported last; negative when some came twice.
+    pub remote_lost: i64,
     /// Interarrival jitter (RFC 3550 section 6.4.1).
     pub jitter: Duration,
     /// Delay that the jitter buffer adds.
@@ -318,6 +325,22 @@ pub struct MediaStats {
     pub concealed: f64,
     /// Frames that were played from a copy in a later packet, because their own was lost.
     pub restored: u64,
+    /// What is done with our frames: the codec's rate, and where their copies travel.
+    pub plan: Plan,
+    /// Bits per second that the other end's codec seems to have, copies not counted; none until somebody was heard.
+    pub remote_bitrate: Option<u32>,
+    /// Bits per second on the wire in the last second, sent: whole IP packets as over IPv4, everything included.
+    pub sending: u64,
+    /// The same of what was received.
+    pub receiving: u64,
+    /// How good the last ten seconds were to talk in; none until something was heard.
+    pub rating: Option<Rating>,
+    /// How good all of it was.
+    pub overall: Option<Rating>,
+    /// Mean round-trip time of all seconds in which something was heard.
+    pub mean_rtt: Duration,
+    /// Mean delay of the jitter buffer in them.
+    pub mean_buffer: Duration,
     /// UDP payload bytes sent, everything included.
     pub bytes_sent: u64,
     /// UDP payload bytes received.
@@ -335,11 +358,21 @@ impl Default for MediaStats {
             packets_sent: 0,
             packets_received: 0,
             packets_lost: 0,
+            bursts: LossBursts::default(),
             remote_loss: 0.0,
+            remote_lost: 0,
             jitter: Duration::ZERO,
             buffer_delay: Duration::ZERO,
             concealed: 0.0,
             restored: 0,
+            plan: Plan::default(),
+            remote_bitrate: None,
+            sending: 0,
+            receiving: 0,
+            rating: None,
+            overall: None,
+            mean_rtt: Duration::ZERO,
+            mean_buffer: Duration::ZERO,
             bytes_sent: 0,
             bytes_received: 0,
             refused: 0,

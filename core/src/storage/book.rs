@@ -1,11 +1,12 @@
 //! The address book as users work with it: what they mean by what they type, and the commands that need
-//! nothing but the account's file. The engine carries them out while a terminal runs, the command line without
+//! nothing but the account's file, those of the history of calls as well. The engine carries them out while a terminal runs, the command line without
 //! one; both do it here.
 
-use super::{AccountStore, Contact, PinCheck, StorageError};
-use crate::api::{self, ApiError, Command, ErrorCode, Reply};
+use super::{AccountStore, CallEntry, Contact, PinCheck, StorageError};
+use crate::api::{self, ApiError, Command, ErrorCode, HISTORY_REPLY, MAX_HISTORY_REPLY, Reply};
 use offhook_proto::identity::Fingerprint;
 use offhook_proto::number::{ChosenNumber, Invitation, InvitationError, Number, NumberError, RecordKey};
+use std::collections::BTreeMap;
 
 /// Most characters of what was typed that a sentence repeats.
 const QUOTED: usize = 64;
@@ -115,6 +116,10 @@ impl AccountStore {
             Command::ContactConfirm { contact } => {
                 self.confirm(contact).await.map(|_| Reply::Done).map_err(|error| error.to_api())
             }
+            Command::History { limit } => self.past_calls(*limit).await,
+            Command::HistoryClear => {
+                self.history_clear().await.map(|()| Reply::Done).map_err(|error| error.to_api())
+            }
             Command::Dial { .. }
             | Command::Answer { .. }
             | Command::Reject { .. }
@@ -135,6 +140,19 @@ impl AccountStore {
     async fn list(&self) -> Result<Reply, ApiError> {
         let contacts = self.contacts().await.map_err(|error| error.to_api())?;
         Ok(Reply::Contacts { contacts: contacts.into_iter().map(api::Contact::from).collect() })
+    }
+
+    async fn past_calls(&self, limit: Option<u32>) -> Result<Reply, ApiError> {
+        let limit = limit.unwrap_or(HISTORY_REPLY).min(MAX_HISTORY_REPLY);
+        let (calls, contacts) = (self.history(limit).await, self.contacts().await);
+        let contacts = contacts.map_err(|error| error.to_api())?;
+        let names: BTreeMap<Number, String> = contacts.into_iter().map(|c| (c.number, c.name)).collect();
+        let told = |call: CallEntry| {
+            let name = names.get(&call.number).cloned();
+            call.told(name)
+        };
+        let calls = calls.map_err(|error| error.to_api())?.into_iter().map(told).collect();
+        Ok(Reply::History { calls })
     }
 
     async fn add(&self, typed: &str, name: &str) -> Result<Reply, ApiError> {

@@ -1,5 +1,5 @@
 use super::{AccountStore, StorageError, db};
-use crate::api::{CallRef, EndReason};
+use crate::api::{CallRef, CallSummary, EndReason, PastCall, is_missed};
 use offhook_proto::number::Number;
 use offhook_proto::wire::UnixMillis;
 
@@ -10,7 +10,7 @@ pub const MAX_HISTORY: u32 = 10_000;
 pub(super) const TRIM_EVERY: i64 = 64;
 
 /// One finished call.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct CallEntry {
     /// The call.
     pub call: CallRef,
@@ -24,6 +24,17 @@ pub struct CallEntry {
     pub duration_ms: u64,
     /// How it ended.
     pub reason: EndReason,
+    /// How it went, if people talked.
+    pub summary: Option<CallSummary>,
+}
+
+impl CallEntry {
+    /// As the API tells it, under the name that the number has now.
+    pub fn told(self, name: Option<String>) -> PastCall {
+        let missed = is_missed(self.outgoing, self.duration_ms, self.reason);
+        let CallEntry { call, number, outgoing, started, duration_ms, reason, summary } = self;
+        PastCall { call, number, name, outgoing, missed, started: started.0, duration_ms, reason, summary }
+    }
 }
 
 impl AccountStore {
@@ -31,10 +42,12 @@ impl AccountStore {
     pub async fn history_add(&self, entry: &CallEntry) -> Result<(), StorageError> {
         let reason = serde_json::to_string(&entry.reason)
             .map_err(|_| StorageError::Internal("a call's end could not be written"))?;
+        let summary = entry.summary.as_ref().map(serde_json::to_string).transpose();
+        let summary = summary.map_err(|_| StorageError::Internal("how a call went could not be written"))?;
         let mut tx = db::write(self.pool()).await?;
         let done = sqlx::query(
-            "INSERT INTO calls (call, number, outgoing, started, duration_ms, reason)
-             VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (call) DO NOTHING",
+            "INSERT INTO calls (call, number, outgoing, started, duration_ms, reason, summary)
+             VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (call) DO NOTHING",
         )
         .bind(&entry.call)
         .bind(entry.number.canonical())
@@ -42,6 +55,7 @@ impl AccountStore {
         .bind(db::int(entry.started.0))
         .bind(db::int(entry.duration_ms))
         .bind(reason)
+        .bind(summary)
         .execute(&mut *tx)
         .await?;
         if done.last_insert_rowid() % TRIM_EVERY == 0 {
@@ -58,15 +72,15 @@ impl AccountStore {
 
     /// The last `limit` calls, newest first.
     pub async fn history(&self, limit: u32) -> Result<Vec<CallEntry>, StorageError> {
-        type Row = (String, String, bool, i64, i64, String);
+        type Row = (String, String, bool, i64, i64, String, Option<String>);
         let rows: Vec<Row> = sqlx::query_as(
-            "SELECT call, number, outgoing, started, duration_ms, reason FROM calls
+            "SELECT call, number, outgoing, started, duration_ms, reason, summary FROM calls
              ORDER BY row DESC LIMIT ?",
         )
         .bind(limit)
         .fetch_all(self.pool())
         .await?;
-        let entry = |(call, number, outgoing, started, duration, reason): Row| {
+        let entry = |(call, number, outgoing, started, duration, reason, summary): Row| {
             Ok(CallEntry {
                 call,
                 number: db::number(&number)?,
@@ -74,8 +88,16 @@ impl AccountStore {
                 started: UnixMillis(db::uint(started)),
                 duration_ms: db::uint(duration),
                 reason: serde_json::from_str(&reason).map_err(|_| StorageError::Damaged("the history"))?,
+                // The call is worth more than how it went.
+                summary: summary.and_then(|json| serde_json::from_str(&json).ok()),
             })
         };
         rows.into_iter().map(entry).collect()
+    }
+
+    /// Forgets all calls. What is erased is overwritten in the file.
+    pub async fn history_clear(&self) -> Result<(), StorageError> {
+        sqlx::query("DELETE FROM calls").execute(self.pool()).await?;
+        Ok(())
     }
 }

@@ -6,7 +6,7 @@ mod kill;
 use super::create::Draft;
 use super::seal::KdfCost;
 use super::*;
-use crate::api::{EndReason, FailureCode};
+use crate::api::{CallSummary, Command, EndReason, Estimate, FailureCode, PathKind, Quality, Reply};
 use crate::clock::wall_clock;
 use offhook_proto::identity::{Fingerprint, IdentityId, IdentityKey};
 use offhook_proto::number::{Number, PlainNumber};
@@ -298,8 +298,26 @@ async fn history_messages_and_settings_come_back() {
         started: UnixMillis(1_000 + n),
         duration_ms: n,
         reason,
+        summary: None,
     };
-    let calls = [call(1, EndReason::HungUp), call(2, EndReason::Failed(FailureCode::NoMediaPath))];
+    let estimate = Estimate { r: 123.4, mos: 4.12, quality: Quality::Good };
+    let summary = CallSummary {
+        path: Some(PathKind::Direct),
+        rtt_ms: 12.5,
+        packets_sent: 500,
+        packets_received: 490,
+        packets_lost: 10,
+        packets_lost_there: -1,
+        burst_mean: 2.5,
+        burst_longest: 4,
+        jitter_ms: 1.5,
+        buffer_ms: 20.0,
+        concealed: 0.25,
+        restored: 7,
+        estimate: Some(estimate),
+    };
+    let talked = CallEntry { summary: Some(summary), ..call(1, EndReason::HungUp) };
+    let calls = [talked, call(2, EndReason::Failed(FailureCode::NoMediaPath))];
     for entry in [&calls[0], &calls[1], &calls[0]] {
         store.history_add(entry).await.unwrap();
     }
@@ -399,6 +417,7 @@ async fn strangers_can_fill_no_table() {
             started: UnixMillis(0),
             duration_ms: 0,
             reason: EndReason::HungUp,
+            summary: None,
         };
         store.history_add(&call).await.unwrap();
     }
@@ -411,6 +430,61 @@ async fn strangers_can_fill_no_table() {
     assert_eq!(count("SELECT count(*) FROM messages WHERE id LIKE 'own%'").await, 64, "a contact's are kept");
     assert!(count("SELECT count(*) FROM calls").await <= MAX_HISTORY + 64);
     assert_eq!(store.pinned(&number(0)).await.unwrap(), Some(someone(30)), "a contact's pin is kept");
+}
+
+#[tokio::test]
+async fn q13_the_history_tells_names_and_missed_calls_and_can_be_cleared() {
+    let (_dir, home) = home_with_ada().await;
+    let store = home.open_account(&id("ada")).await.unwrap();
+    store.contact_add(&number(2), "Zoe", None).await.unwrap();
+    let ends = [EndReason::Cancelled, EndReason::Declined, EndReason::HungUp];
+    for (n, reason) in (1u64..).zip(ends) {
+        let call = CallEntry {
+            call: format!("{n:032x}"),
+            number: number(n),
+            outgoing: false,
+            started: UnixMillis(n),
+            duration_ms: if reason == EndReason::HungUp { 5 } else { 0 },
+            reason,
+            summary: None,
+        };
+        store.history_add(&call).await.unwrap();
+    }
+    let past = async |limit| {
+        let reply = store.execute(&Command::History { limit }).await.unwrap().unwrap();
+        let Reply::History { calls } = reply else { unreachable!("{reply:?}") };
+        calls
+    };
+    let calls = past(None).await;
+    assert_eq!(calls.iter().map(|call| call.missed).collect::<Vec<_>>(), [false, false, true]);
+    assert_eq!(calls.iter().map(|call| call.name.as_deref()).collect::<Vec<_>>(), [None, Some("Zoe"), None]);
+    assert_eq!(past(Some(1)).await, calls[..1]);
+    assert_eq!(store.execute(&Command::HistoryClear).await.unwrap(), Ok(Reply::Done));
+    assert!(past(Some(u32::MAX)).await.is_empty());
+    assert_eq!(store.contacts().await.unwrap().len(), 1, "contacts are not of it");
+}
+
+/// A call that an earlier version has written down tells nothing of how it went; one with a summary that is not understood
+/// is shown without it.
+#[tokio::test]
+async fn calls_of_other_versions_stay_in_the_history() {
+    let (_dir, home) = home_with_ada().await;
+    let store = home.open_account(&id("ada")).await.unwrap();
+    for (call, summary) in [("aa", None), ("bb", Some("{\"rtt_ms\":\"?\"}"))] {
+        sqlx::query(
+            "INSERT INTO calls (call, number, outgoing, started, duration_ms, reason, summary)
+             VALUES (?, ?, 1, 1, 1, '{\"reason\":\"hung_up\"}', ?)",
+        )
+        .bind(call)
+        .bind(number(1).canonical())
+        .bind(summary)
+        .execute(store.pool())
+        .await
+        .unwrap();
+    }
+    let calls = store.history(10).await.unwrap();
+    assert_eq!(calls.len(), 2);
+    assert!(calls.iter().all(|call| call.summary.is_none() && call.reason == EndReason::HungUp));
 }
 
 #[tokio::test]

@@ -1,32 +1,16 @@
-//! `offhook contact ...`: through the running terminal, or in the account's file if none runs.
+//! `offhook contact ...`.
 
-use super::running;
+use super::in_account;
 use crate::cli::ContactCmd;
 use crate::config::Context;
 use crate::console::{joined, split_number};
 use crate::exit::{Failure, Outcome};
 use crate::output::Printer;
-use crate::telephone::{Telephone as _, unexpected};
-use offhook::api::{ApiError, Command, Reply};
+use offhook::api::Command;
 
 /// Does what the command says.
 pub async fn execute(context: &Context, printer: Printer, command: ContactCmd) -> Outcome {
-    let command = api_command(command)?;
-    let reply = match running(context).await? {
-        Some(remote) => remote.execute(command.clone()).await,
-        None => in_file(context, &command).await?,
-    }?;
-    printer.result(&command, &reply);
-    Ok(())
-}
-
-/// Without a running terminal.
-async fn in_file(context: &Context, command: &Command) -> Result<Result<Reply, ApiError>, Failure> {
-    let store = context.home.open_account(&context.account_id().await?).await?;
-    let reply = store.execute(command).await;
-    store.close().await;
-    // Every contact command is one of the file's.
-    Ok(reply.unwrap_or_else(|| Err(unexpected(&Reply::Done))))
+    in_account(context, printer, api_command(command)?).await
 }
 
 fn api_command(command: ContactCmd) -> Result<Command, Failure> {

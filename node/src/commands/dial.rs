@@ -132,7 +132,7 @@ mod tests {
 
     fn ended(call: &str, reason: EndReason) -> Event {
         let number = Number::Plain(PlainNumber::from_index(1));
-        Event::Ended { call: call.into(), number, reason, by: Side::Remote, duration_ms: 0 }
+        Event::Ended { call: call.into(), number, reason, by: Side::Remote, duration_ms: 0, summary: None }
     }
 
     #[test]

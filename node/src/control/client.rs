@@ -3,7 +3,8 @@ use crate::exit::Failure;
 use crate::telephone::Telephone;
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
-use offhook::api::{ApiError, Command, ErrorCode, Reply, TimedEvent};
+use offhook::api::{ApiError, Command, ErrorCode, Event, Reply, TimedEvent};
+use std::future::ready;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
@@ -51,7 +52,7 @@ impl Remote {
         let events = event_in.downgrade();
         tokio::spawn(read(input, reply_in, event_in));
         let remote = Self { exchange: Arc::new(Mutex::new(Exchange { out, replies })), events };
-        remote.ask(&Request::Subscribe).await?;
+        remote.ask(&Request::Subscribe { stats: false }).await?;
         Ok(Some(remote))
     }
 
@@ -80,6 +81,12 @@ impl Telephone for Remote {
             }
         })
         .boxed()
+    }
+
+    async fn stats(&self) -> Result<BoxStream<'static, TimedEvent>, ApiError> {
+        let events = self.events();
+        self.ask(&Request::Subscribe { stats: true }).await?;
+        Ok(events.filter(|event| ready(matches!(event.event, Event::Stats { .. }))).boxed())
     }
 }
 

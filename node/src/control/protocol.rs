@@ -10,7 +10,10 @@ pub enum Request {
     /// For the telephone.
     Command(Command),
     /// Tell events from now on.
-    Subscribe,
+    Subscribe {
+        /// And how calls go, once a second.
+        stats: bool,
+    },
 }
 
 /// What a server sends.
@@ -26,7 +29,10 @@ pub enum Answer {
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case")]
 enum SocketRequest {
-    Subscribe,
+    Subscribe {
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        stats: bool,
+    },
 }
 
 /// A refusal, in the shape of a reply, with the exit code that the command line gives it.
@@ -42,8 +48,8 @@ enum Refusal {
 
 /// Reads a client's line.
 pub fn parse_request(line: &str) -> Result<Request, ApiError> {
-    if serde_json::from_str::<SocketRequest>(line).is_ok() {
-        return Ok(Request::Subscribe);
+    if let Ok(SocketRequest::Subscribe { stats }) = serde_json::from_str(line) {
+        return Ok(Request::Subscribe { stats });
     }
     serde_json::from_str(line)
         .map(Request::Command)
@@ -54,7 +60,7 @@ pub fn parse_request(line: &str) -> Result<Request, ApiError> {
 pub fn request_line(request: &Request) -> String {
     match request {
         Request::Command(command) => json(command),
-        Request::Subscribe => json(&SocketRequest::Subscribe),
+        Request::Subscribe { stats } => json(&SocketRequest::Subscribe { stats: *stats }),
     }
 }
 
@@ -93,7 +99,9 @@ fn json(value: &impl Serialize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use offhook::api::{EndReason, Event, FailureCode, LookupResult, PathKind, Side};
+    use offhook::api::{
+        CallStats, EndReason, Estimate, Event, FailureCode, LookupResult, PathKind, Quality, Side,
+    };
     use offhook::proto::number::{Number, PlainNumber};
 
     fn number() -> Number {
@@ -108,7 +116,10 @@ mod tests {
             reason,
             by: Side::Remote,
             duration_ms: 12,
+            summary: None,
         };
+        let estimate = Some(Estimate { r: 120.5, mos: 4.0, quality: Quality::Good });
+        let stats = CallStats { rtt_ms: Some(1.5), copies: vec![1, 5], estimate, ..CallStats::default() };
         let events = [
             Event::Offline,
             Event::Online { number: number() },
@@ -119,6 +130,8 @@ mod tests {
             ended(EndReason::HungUp),
             ended(EndReason::Failed(FailureCode::NoMediaPath)),
             Event::CertificateExpires { days: 59 },
+            Event::Stats { call: "c".into(), stats: Box::default() },
+            Event::Stats { call: "c".into(), stats: Box::new(stats) },
         ];
         for event in events {
             let timed = TimedEvent { t_ns: u64::MAX - 1, event };
@@ -153,12 +166,20 @@ mod tests {
     #[test]
     fn requests_come_through_and_garbage_is_refused() {
         for request in [
-            Request::Subscribe,
+            Request::Subscribe { stats: false },
+            Request::Subscribe { stats: true },
             Request::Command(Command::Status),
+            Request::Command(Command::History { limit: Some(7) }),
+            Request::Command(Command::HistoryClear),
             Request::Command(Command::Text { number: "ada".into(), body: "line\nbreak".into() }),
         ] {
             assert_eq!(parse_request(&request_line(&request)).unwrap(), request);
         }
+        assert_eq!(request_line(&Request::Subscribe { stats: false }), r#"{"command":"subscribe"}"#);
+        assert_eq!(
+            parse_request(r#"{"command":"history"}"#),
+            Ok(Request::Command(Command::History { limit: None }))
+        );
         for garbage in
             ["", "null", "[]", "{}", "hello", r#"{"command":"fly"}"#, r#"{"command":7}"#, "{\"command\":"]
         {

@@ -123,6 +123,8 @@ struct Client<T> {
     out: OwnedWriteHalf,
     telephone: T,
     events: Option<BoxStream<'static, TimedEvent>>,
+    /// How calls go, for who wants that, too.
+    stats: Option<BoxStream<'static, TimedEvent>>,
     quit: CancellationToken,
     limits: Limits,
 }
@@ -134,7 +136,7 @@ impl<T: Telephone> Client<T> {
     fn new(stream: UnixStream, telephone: T, quit: CancellationToken, limits: Limits) -> Self {
         let (input, out) = stream.into_split();
         let lines = FramedRead::new(input, LinesCodec::new_with_max_length(limits.line));
-        Self { lines, out, telephone, events: None, quit, limits }
+        Self { lines, out, telephone, events: None, stats: None, quit, limits }
     }
 
     async fn serve(mut self) {
@@ -166,6 +168,13 @@ impl<T: Telephone> Client<T> {
                     Some(event) => self.send(protocol::event_line(&event)).await,
                     None => return,
                 },
+                event = next(&mut self.stats) => match event {
+                    Some(event) => self.send(protocol::event_line(&event)).await,
+                    None => {
+                        self.stats = None;
+                        Ok(())
+                    }
+                },
             };
             if done.is_err() {
                 return;
@@ -182,10 +191,7 @@ impl<T: Telephone> Client<T> {
             return Ok(());
         }
         let reply = match protocol::parse_request(line) {
-            Ok(Request::Subscribe) => {
-                self.events = Some(self.telephone.events());
-                Ok(Reply::Done)
-            }
+            Ok(Request::Subscribe { stats }) => self.subscribe(stats).await,
             Ok(Request::Command(Command::Shutdown)) => {
                 let told = self.send(protocol::reply_line(&Ok(Reply::Done))).await;
                 self.quit.cancel();
@@ -199,6 +205,13 @@ impl<T: Telephone> Client<T> {
             Err(error) => Err(error),
         };
         self.send(protocol::reply_line(&reply)).await
+    }
+
+    async fn subscribe(&mut self, stats: bool) -> Result<Reply, ApiError> {
+        // Who has subscribed already misses nothing by doing so again.
+        self.events.get_or_insert_with(|| self.telephone.events());
+        self.stats = if stats { Some(self.telephone.stats().await?) } else { None };
+        Ok(Reply::Done)
     }
 
     async fn send(&mut self, mut line: String) -> Result<(), Gone> {

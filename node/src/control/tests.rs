@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 struct Recorder {
     asked: Arc<Mutex<Vec<Command>>>,
     events: broadcast::WeakSender<TimedEvent>,
+    stats: broadcast::WeakSender<TimedEvent>,
     go_on: Arc<Notify>,
 }
 
@@ -40,6 +41,11 @@ impl Telephone for Recorder {
         let events = self.events.upgrade().expect("has not ended").subscribe();
         stream::unfold(events, async |mut events| Some((events.recv().await.ok()?, events))).boxed()
     }
+
+    async fn stats(&self) -> Result<BoxStream<'static, TimedEvent>, ApiError> {
+        let stats = self.stats.upgrade().expect("has not ended").subscribe();
+        Ok(stream::unfold(stats, async |mut stats| Some((stats.recv().await.ok()?, stats))).boxed())
+    }
 }
 
 struct Fixture {
@@ -48,6 +54,7 @@ struct Fixture {
     recorder: Recorder,
     /// The telephone ends with it.
     events: broadcast::Sender<TimedEvent>,
+    stats: broadcast::Sender<TimedEvent>,
     quit: CancellationToken,
     server: tokio::task::JoinHandle<()>,
 }
@@ -56,11 +63,17 @@ async fn fixture(limits: Limits) -> Fixture {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("control.sock");
     let events = broadcast::channel(4096).0;
-    let recorder = Recorder { asked: Arc::default(), events: events.downgrade(), go_on: Arc::default() };
+    let stats = broadcast::channel(64).0;
+    let recorder = Recorder {
+        asked: Arc::default(),
+        events: events.downgrade(),
+        stats: stats.downgrade(),
+        go_on: Arc::default(),
+    };
     let quit = CancellationToken::new();
     let socket = ControlSocket::bind(&path).await.unwrap();
     let server = tokio::spawn(socket.serve(recorder.clone(), quit.clone(), limits));
-    Fixture { _dir: dir, path, recorder, events, quit, server }
+    Fixture { _dir: dir, path, recorder, events, stats, quit, server }
 }
 
 async fn connect(path: &Path) -> BufReader<UnixStream> {
@@ -104,6 +117,30 @@ async fn events_come_while_a_command_takes_its_time() {
     assert_eq!(hear(&mut client).await, Answer::Event(event));
     f.recorder.go_on.notify_one();
     assert_eq!(refusal(hear(&mut client).await), ErrorCode::Offline);
+}
+
+#[tokio::test]
+async fn how_calls_go_is_told_to_who_asks_for_it_and_until_it_asks_no_more() {
+    let f = fixture(Limits::default()).await;
+    let (mut plain, mut follower) = (connect(&f.path).await, connect(&f.path).await);
+    say(&mut plain, "{\"command\":\"subscribe\"}\n").await;
+    say(&mut follower, "{\"command\":\"subscribe\",\"stats\":true}\n").await;
+    for client in [&mut plain, &mut follower] {
+        assert_eq!(hear(client).await, Answer::Reply(Ok(Reply::Done)));
+    }
+    let stats = |t_ns| TimedEvent { t_ns, event: Event::Stats { call: "c".into(), stats: Box::default() } };
+    assert_eq!(f.stats.send(stats(1)).unwrap(), 1, "one follows");
+    assert_eq!(hear(&mut follower).await, Answer::Event(stats(1)));
+    let offline = TimedEvent { t_ns: 2, event: Event::Offline };
+    f.events.send(offline.clone()).unwrap();
+    for client in [&mut plain, &mut follower] {
+        assert_eq!(hear(client).await, Answer::Event(offline.clone()), "nothing else before");
+    }
+    say(&mut follower, "{\"command\":\"subscribe\"}\n").await;
+    assert_eq!(hear(&mut follower).await, Answer::Reply(Ok(Reply::Done)));
+    assert!(f.stats.send(stats(3)).is_err(), "nobody follows");
+    f.events.send(offline.clone()).unwrap();
+    assert_eq!(hear(&mut follower).await, Answer::Event(offline), "but it is still told what happens");
 }
 
 #[tokio::test]

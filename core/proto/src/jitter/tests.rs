@@ -111,6 +111,16 @@ fn a_lost_frame_is_concealed_in_place_without_delay() {
 }
 
 #[test]
+fn frames_missing_in_a_row_are_one_gap() {
+    let lost = [20, 50, 51, 52, 53, 80, 81];
+    let arrivals = (0..100u32).filter(|n| !lost.contains(n)).map(|n| (FRAME * n, n)).collect();
+    let mut line = Line::new(arrivals);
+    line.play(Duration::ZERO, FRAME * 99);
+    let stats = line.buffer.stats();
+    assert_eq!((stats.gaps, stats.concealed + stats.repaired), (3, 7), "{stats:?}");
+}
+
+#[test]
 fn steady_loss_is_repaired_from_the_following_packet() {
     let arrivals = (0..1500u32).filter(|n| n % 10 != 7).map(|n| (FRAME * n, n)).collect();
     let mut line = Line::new(arrivals);

@@ -32,6 +32,38 @@ impl SequenceUnwrap {
     }
 }
 
+/// Packets that were lost in a row: how often, how many in all, and in the longest row.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LossBursts {
+    /// Rows of at least one lost packet.
+    pub count: u64,
+    /// Packets in all of them.
+    pub lost: u64,
+    /// Packets in the longest.
+    pub longest: u64,
+    /// Length of the one that has not ended.
+    current: u64,
+}
+
+impl LossBursts {
+    /// Counts the next packet of the stream.
+    fn note(&mut self, received: bool) {
+        if received {
+            self.current = 0;
+            return;
+        }
+        self.count += u64::from(self.current == 0);
+        self.current += 1;
+        self.lost += 1;
+        self.longest = self.longest.max(self.current);
+    }
+
+    /// Packets in a row on average; 0 if none was lost.
+    pub fn mean(&self) -> f64 {
+        if self.count == 0 { 0.0 } else { self.lost as f64 / self.count as f64 }
+    }
+}
+
 /// Reception statistics of one source.
 #[derive(Debug, Clone)]
 pub struct Reception {
@@ -48,6 +80,7 @@ pub struct Reception {
     bytes: u64,
     /// Packets that no trace has told of: number of the first, and whether each has arrived.
     untold: (u64, VecDeque<bool>),
+    bursts: LossBursts,
 }
 
 impl Reception {
@@ -65,6 +98,7 @@ impl Reception {
             jitter_x16: 0,
             bytes: 0,
             untold: (0, VecDeque::new()),
+            bursts: LossBursts::default(),
         }
     }
 
@@ -89,6 +123,7 @@ impl Reception {
         let (begin, arrived) = &mut self.untold;
         if arrived.is_empty() || extended.saturating_sub(*begin) >= 2 * MAX_TRACE as u64 {
             // The first one, or a stream that has jumped.
+            arrived.drain(..).for_each(|received| self.bursts.note(received));
             (*begin, *arrived) = (extended, VecDeque::from([true]));
         } else if let Some(at) = extended.checked_sub(*begin).map(|at| at as usize) {
             if at >= arrived.len() {
@@ -96,7 +131,7 @@ impl Reception {
             }
             arrived[at] = true;
             let excess = arrived.len().saturating_sub(MAX_TRACE + UNSETTLED);
-            arrived.drain(..excess);
+            arrived.drain(..excess).for_each(|received| self.bursts.note(received));
             *begin += excess as u64;
         }
     }
@@ -107,7 +142,14 @@ impl Reception {
         let settled = arrived.len().saturating_sub(UNSETTLED);
         let first = *begin as u16;
         *begin += settled as u64;
-        (settled > 0).then(|| LossTrace { ssrc, begin: first, received: arrived.drain(..settled).collect() })
+        let received: Vec<bool> = arrived.drain(..settled).collect();
+        received.iter().for_each(|received| self.bursts.note(*received));
+        (settled > 0).then_some(LossTrace { ssrc, begin: first, received })
+    }
+
+    /// The losses that traces have told of: what only came late is none.
+    pub fn bursts(&self) -> LossBursts {
+        self.bursts
     }
 
     /// Packets received, duplicates included.
@@ -215,6 +257,25 @@ mod tests {
         assert_eq!(take(&[59 + 3_000]), None);
         let received = reception.untold.1.len();
         assert!(received <= MAX_TRACE + UNSETTLED, "{received}");
+    }
+
+    #[test]
+    fn bursts_are_counted_once_it_is_known_that_nothing_is_late() {
+        let mut reception = Reception::new(48_000);
+        // A single one, a row of three and one of two that the end of a trace cuts through.
+        let lost = [7, 20, 21, 22, 39, 40];
+        let mut take = |from: u16, to: u16| {
+            let come = (from..to).filter(|n| !lost.contains(n));
+            come.for_each(|n| reception.on_packet(Duration::ZERO, n.wrapping_add(65_500), 0, 80));
+            let bursts = reception.bursts();
+            reception.trace(7);
+            (bursts, reception.bursts())
+        };
+        let (before, after) = take(0, 50);
+        assert_eq!((before.count, after.count, after.lost, after.longest), (0, 3, 5, 3));
+        let (_, after) = take(50, 100);
+        assert_eq!((after.count, after.lost, after.longest, after.mean()), (3, 6, 3, 2.0));
+        assert_eq!(LossBursts::default().mean(), 0.0);
     }
 
     proptest! {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use offhook_proto::rtp::{self, Rtcp, VOICE_FLOW};
 
 use super::{Driver, Flow};
+use crate::media::meter::Sample;
 use crate::media::types::{MediaError, MediaStats};
 
 /// How often a packet is sent on a path without voice. NATs forget after 30 s. Through the tunnel nothing is sent once
@@ -14,7 +15,7 @@ pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(2);
 impl Driver {
     pub(super) async fn on_tick(&mut self) -> Flow {
         let now = Instant::now();
-        self.publish_stats();
+        self.publish_stats(now);
         self.wake_up(now);
         self.spare_servers(now);
         self.keep_alive(now);
@@ -24,21 +25,47 @@ impl Driver {
         }
     }
 
-    fn publish_stats(&mut self) {
+    fn publish_stats(&mut self, now: Instant) {
         let voice = self.voice.stats();
         let (bytes_sent, bytes_received, refused) = self.socket.counters();
+        let quic = self.session.as_ref().map(|session| session.connection.stats()).unwrap_or_default();
         let rtt = self.session.as_ref().map(|session| session.connection.rtt()).or_else(|| self.ice.rtt());
+        let rtt = rtt.unwrap_or_default();
+        let reading = self.meter.take(
+            now,
+            Sample {
+                bytes: [bytes_sent, bytes_received],
+                packets: [quic.udp_tx.datagrams, quic.udp_rx.datagrams],
+                received: voice.received,
+                voice_bytes: voice.voice_bytes,
+                frames: voice.frames,
+                concealed: voice.frames_concealed,
+                gaps: voice.gaps,
+                rtt,
+                buffer: voice.buffer_delay,
+            },
+        );
         self.stats.send_replace(MediaStats {
             path: self.socket.path(),
-            rtt: rtt.unwrap_or_default(),
+            rtt,
             packets_sent: voice.sent,
             packets_received: voice.received,
             packets_lost: voice.lost,
+            bursts: voice.bursts,
             remote_loss: voice.remote_loss,
+            remote_lost: i64::from(voice.remote_lost),
             jitter: voice.jitter,
             buffer_delay: voice.buffer_delay,
             concealed: voice.concealed,
             restored: voice.restored,
+            plan: voice.plan,
+            remote_bitrate: reading.remote_bitrate,
+            sending: reading.rates[0],
+            receiving: reading.rates[1],
+            rating: reading.now,
+            overall: reading.overall,
+            mean_rtt: reading.mean_rtt,
+            mean_buffer: reading.mean_buffer,
             bytes_sent,
             bytes_received,
             refused,

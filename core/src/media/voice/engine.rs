@@ -11,7 +11,8 @@ mod outgoing;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use offhook_proto::rtp::{self, Frame, RateLimit, Rtcp, SenderInfo, VOICE_FLOW};
+use offhook_proto::rate::Plan;
+use offhook_proto::rtp::{self, Frame, LossBursts, RateLimit, Rtcp, SenderInfo, VOICE_FLOW};
 
 use super::{Mic, Speaker};
 use crate::audio::{AudioError, BLOCK_LEN, BLOCK_TIME, Block, Processor, VoiceDecoder, VoiceEncoder};
@@ -42,11 +43,22 @@ pub(in crate::media) struct VoiceStats {
     pub(in crate::media) sent: u64,
     pub(in crate::media) received: u64,
     pub(in crate::media) lost: i64,
+    pub(in crate::media) bursts: LossBursts,
     pub(in crate::media) remote_loss: f32,
+    /// How many of ours the other end has missed in all.
+    pub(in crate::media) remote_lost: i32,
     pub(in crate::media) jitter: Duration,
     pub(in crate::media) buffer_delay: Duration,
     pub(in crate::media) concealed: f64,
     pub(in crate::media) restored: u64,
+    /// Frames that were due, those of them that were concealed, and in how many rows.
+    pub(in crate::media) frames: u64,
+    pub(in crate::media) frames_concealed: u64,
+    pub(in crate::media) gaps: u64,
+    /// Bytes of the frames received, copies not counted.
+    pub(in crate::media) voice_bytes: u64,
+    /// What is done with our own frames at present.
+    pub(in crate::media) plan: Plan,
 }
 
 /// Both halves of the codec, which may be made before the call is answered.
@@ -176,11 +188,18 @@ impl VoiceEngine {
             sent: self.outgoing.packets,
             received: self.incoming.reception.received(),
             lost: self.incoming.reception.lost(),
+            bursts: self.incoming.reception.bursts(),
             remote_loss: self.outgoing.remote_loss,
+            remote_lost: self.outgoing.remote_lost,
             jitter: self.incoming.reception.jitter(),
             buffer_delay: jitter.delay,
             concealed: jitter.concealed_share(),
             restored: jitter.restored,
+            frames: jitter.frames(),
+            frames_concealed: jitter.concealed,
+            gaps: jitter.gaps,
+            voice_bytes: self.incoming.voice_bytes,
+            plan: self.outgoing.plan(),
         }
     }
 
@@ -236,6 +255,7 @@ impl VoiceEngine {
             let trace = report.trace.as_ref().filter(|trace| trace.ssrc == self.outgoing.ssrc);
             let limit = report.limit.filter(|limit| limit.ssrc == self.outgoing.ssrc);
             let limit = limit.map(|limit| limit.bits_per_second);
+            self.outgoing.remote_lost = block.cumulative_lost;
             self.outgoing.take_report(f32::from(block.fraction_lost) / 256.0, trace, limit);
         }
     }

@@ -158,6 +158,7 @@ async fn write_for_ever(home: &Home) {
             started: UnixMillis(n),
             duration_ms: n,
             reason: EndReason::HungUp,
+            summary: None,
         };
         store.history_add(&call).await.unwrap();
         let message = MessageEntry {

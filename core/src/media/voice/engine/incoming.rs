@@ -25,6 +25,8 @@ pub(super) struct Incoming {
     /// The source that is heard; another one starts everything anew.
     pub(super) ssrc: Option<u32>,
     pub(super) last_report: Option<(u64, Instant)>,
+    /// Bytes of the frames received, copies not counted.
+    pub(super) voice_bytes: u64,
     /// What has been decoded and is still to be heard: less than a block when a frame is decoded, so never more than that, a
     /// frame and what it is stretched by.
     decoded: Vec<f32>,
@@ -46,6 +48,7 @@ impl Incoming {
             bottleneck: Bottleneck::new(OPUS_CLOCK_HZ),
             ssrc: None,
             last_report: None,
+            voice_bytes: 0,
             decoded: Vec::with_capacity(BLOCK_LEN + FRAME + stretch::MAX_PERIOD),
             silent: true,
             next_heard: now,
@@ -81,6 +84,7 @@ impl Incoming {
         let since = at.saturating_duration_since(started);
         self.reception.on_packet(since, packet.sequence, packet.timestamp, packet.payload.len());
         self.bottleneck.on_packet(since, packet.timestamp, packet.payload.len());
+        self.voice_bytes += primary.len() as u64;
         if self.jitter.insert(at, packet.sequence, packet.timestamp, primary) == Inserted::Refused {
             return;
         }

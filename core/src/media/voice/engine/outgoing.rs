@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use offhook_proto::rate::Steering;
+use offhook_proto::rate::{Plan, Steering};
 use offhook_proto::redundancy::{Distances, MAX_DISTANCE};
 use offhook_proto::rtp::{self, LossTrace, OPUS_PAYLOAD_TYPE, RED_PAYLOAD_TYPE, RtpPacket, VOICE_FLOW, red};
 
@@ -36,6 +36,7 @@ pub(super) struct Outgoing {
     pub(super) packets: u64,
     pub(super) bytes: u64,
     pub(super) remote_loss: f32,
+    pub(super) remote_lost: i32,
     steering: Steering,
     /// The packet after the last one that the other end has told of.
     told: u16,
@@ -60,11 +61,17 @@ impl Outgoing {
             packets: 0,
             bytes: 0,
             remote_loss: 0.0,
+            remote_lost: 0,
             steering: Steering::default(),
             told: seed as u16,
             said: VecDeque::new(),
             pause: 0,
         }
+    }
+
+    /// What is done with the next frames.
+    pub(super) fn plan(&self) -> Plan {
+        self.steering.plan()
     }
 
     pub(super) fn set_source(&mut self, source: Mic) {

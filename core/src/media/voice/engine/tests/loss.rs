@@ -51,6 +51,43 @@ fn loss_is_reported_back_and_repaired() {
     }
 }
 
+/// What both ends count on a network that loses rows of packets, against what it really did.
+#[test]
+fn q11_loss_bursts_and_what_was_concealed_are_counted_as_they_were() {
+    let (mut lossy, mut lost, mut rows, mut before) = (lossy(10, 5), 0u64, 0u64, false);
+    let truth = Arc::new(Mutex::new((0, 0)));
+    let told = truth.clone();
+    let network: Network = Box::new(move |sent| {
+        let delay = lossy(sent);
+        lost += u64::from(delay.is_none());
+        rows += u64::from(delay.is_none() && !before);
+        before = delay.is_none();
+        *told.lock().unwrap() = (lost, rows);
+        delay
+    });
+    let mut missing = (0, 0);
+    let talk = talk_with(Fate::Works, LONGER, Duration::from_millis(4), network, |_, [_, ear]| {
+        let jitter = ear.incoming.jitter.stats();
+        missing = (jitter.concealed, jitter.gaps);
+    });
+    let (lost, rows) = *truth.lock().unwrap();
+    let heard = talk.listener;
+    println!("lost={lost} rows={rows} {heard:?} {:?}", talk.talker);
+    // Reports of the listener are among what the network has lost, and the last second is not settled yet.
+    let near = |counted: u64, true_count: u64| counted.abs_diff(true_count) * 10 <= true_count;
+    assert!(near(heard.bursts.lost, lost) && near(heard.lost as u64, lost), "{:?}", heard.bursts);
+    assert!(near(heard.bursts.count, rows) && (5..=15).contains(&heard.bursts.longest), "{:?}", heard.bursts);
+    assert!((4.0..8.0).contains(&heard.bursts.mean()), "{:?}", heard.bursts);
+    assert!(near(talk.talker.remote_lost as u64, lost), "the talker knows as well");
+    assert_eq!((heard.frames_concealed, heard.gaps), missing);
+    // Copies have made up for most of it.
+    let concealed = heard.frames_concealed as f64 / heard.frames as f64;
+    assert!((heard.concealed - concealed).abs() < 1e-9 && concealed < 0.06, "{concealed}");
+    assert!(heard.restored as f64 > lost as f64 * 0.4, "{}", heard.restored);
+    assert_eq!(talk.talker.plan.distances.iter().max(), Some(5), "{:?}", talk.talker.plan);
+    assert!(heard.voice_bytes > 0 && heard.voice_bytes * 8 / u64::from(LONGER) < 40_000);
+}
+
 /// Whether the next second's packets bring copies, when the other end says this of packets that follow one another.
 fn copies_after(begin: u16, received: Vec<bool>) -> bool {
     let start = Instant::now();
