@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use offhook::audio::{DeviceKind, DeviceSpec, devices};
-use offhook::media::{AudioConfig, MediaConfig, MediaEvent, MediaLeg, Role};
+use offhook::media::{AudioConfig, DeviceNews, MediaConfig, MediaEvent, MediaLeg, Role};
 use tokio::sync::mpsc;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -81,9 +81,9 @@ async fn carry(mut events: mpsc::Receiver<MediaEvent>, to: &MediaLeg, lost: &Ato
             packets.into_iter().for_each(|packet| to.tunnel(packet));
         } else if let MediaEvent::Candidates(lines) = event {
             to.add_remote_candidates(lines);
-        } else if let MediaEvent::DeviceLost(what) = event {
-            println!("lost: {what}");
-            lost.fetch_add(1, SeqCst);
+        } else if let MediaEvent::Device(kind, news) = event {
+            println!("{kind:?}: {news:?}");
+            lost.fetch_add(usize::from(matches!(news, DeviceNews::Lost(_))), SeqCst);
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Sound devices through cpal: PulseAudio (or PipeWire's stand-in for it) if it runs, else ALSA.
 
+#[doc(hidden)]
+pub mod callbacks;
 mod ring;
 mod stream;
 

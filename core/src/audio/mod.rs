@@ -5,15 +5,18 @@
 //! devices, on WAV files that behave like devices, and in tests on a clock of their own.
 
 mod check;
+mod choice;
 mod codec;
 mod custom;
 mod device;
 #[doc(hidden)]
 pub mod fuzz;
+mod level;
 mod processing;
 mod resample;
 pub(crate) mod stretch;
 mod tones;
+mod trial;
 mod wav;
 
 use std::fmt;
@@ -21,13 +24,19 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
+pub use choice::DeviceChoice;
 pub(crate) use codec::{FRAME, VoiceDecoder, VoiceEncoder};
 pub use custom::{AudioProvider, CustomDevice};
+#[doc(hidden)]
+pub use device::callbacks;
 pub use device::{DeviceInfo, DeviceKind, devices};
+pub use level::Level;
+pub(crate) use level::Meter;
 pub(crate) use processing::Processor;
 pub use processing::{Processing, UnknownProcessing};
 pub use tones::MAX_RINGTONE;
 pub(crate) use tones::{Ringtone, Tone, TonePlayer};
+pub use trial::{Finding, SoundTest, TrialStep, sound_test};
 
 /// Samples per second, everywhere but at the devices themselves.
 pub const SAMPLE_RATE: u32 = 48_000;
@@ -48,7 +57,7 @@ pub trait AudioSource: Send {
     fn start(&mut self, now: Instant) -> Result<Instant, AudioError>;
 
     /// Fills `block` with the next 10 ms if all of them have been spoken by `now`; otherwise returns false.
-    /// Must not block. A source that has nothing for a second counts as gone.
+    /// Must not block. A source that has nothing for 600 ms counts as gone.
     ///
     /// # Errors
     /// The device is gone; the source is not used again.
@@ -63,7 +72,7 @@ pub trait AudioSink: Send {
     /// The device or file cannot be used.
     fn start(&mut self, now: Instant) -> Result<Instant, AudioError>;
 
-    /// How many blocks the sink needs by `now` so that it does not run dry. One that needs nothing for a second
+    /// How many blocks the sink needs by `now` so that it does not run dry. One that needs nothing for 600 ms
     /// counts as gone.
     fn wanted(&mut self, now: Instant) -> usize;
 

@@ -123,6 +123,10 @@ impl AccountStore {
             | Command::Dtmf { .. }
             | Command::Hold { .. }
             | Command::Mute { .. }
+            | Command::Devices
+            | Command::UseDevices { .. }
+            | Command::WatchDevices { .. }
+            | Command::Levels { .. }
             | Command::Lookup { .. }
             | Command::Status
             | Command::Verify { .. }

@@ -46,6 +46,18 @@ impl TonePlayer {
         TonePlayer { devices: Devices { speaker, ringer, ringtone }, wishes: None, wished: None }
     }
 
+    /// Plays on other devices from now on; what sounds at present begins anew there.
+    pub(crate) fn use_devices(&mut self, speaker: DeviceSpec, ringer: DeviceSpec) {
+        if (&self.devices.speaker, &self.devices.ringer) == (&speaker, &ringer) {
+            return;
+        }
+        (self.devices.speaker, self.devices.ringer) = (speaker, ringer);
+        // The thread falls silent and ends.
+        self.wishes = None;
+        let wished = self.wished.take();
+        self.play(wished);
+    }
+
     /// Plays this from now on, or nothing. What is played already goes on.
     pub(crate) fn play(&mut self, tone: Option<Tone>) {
         if std::mem::replace(&mut self.wished, tone) == tone {
@@ -212,6 +224,21 @@ mod tests {
         let mut player = TonePlayer::new(DeviceSpec::None, DeviceSpec::Custom(taken), None);
         player.play(Some(Tone::Bell));
         until("it rings in the end", || loud(&heard, 0));
+    }
+
+    #[test]
+    fn what_rings_goes_on_at_another_device() {
+        let ((ringer, first), (other, then)) = (recorder(), recorder());
+        let mut player = TonePlayer::new(DeviceSpec::None, ringer, None);
+        player.play(Some(Tone::Bell));
+        until("it rings", || loud(&first, 0));
+        player.use_devices(DeviceSpec::None, other.clone());
+        until("it rings at the other", || loud(&then, 0));
+        let rung = first.lock().unwrap()[0].len();
+        player.use_devices(DeviceSpec::None, other);
+        until("it goes on", || then.lock().unwrap()[0].len() > 100 * BLOCK_LEN);
+        assert_eq!(then.lock().unwrap().len(), 1, "the same devices change nothing");
+        assert!(first.lock().unwrap()[0].len() <= rung + 2 * BLOCK_LEN, "the first is silent");
     }
 
     #[test]

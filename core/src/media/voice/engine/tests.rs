@@ -13,6 +13,8 @@ use crate::audio::{AudioSink, AudioSource, Nothing, Pace, Processing};
 use crate::media::tests::score::{self, Score};
 use crate::media::tests::speech;
 
+mod change;
+mod drift;
 mod loss;
 mod room;
 
