@@ -481,7 +481,8 @@ pub enum Command {
         #[serde(default)]
         ringer: Option<String>,
     },
-    /// Tell [`Event::DevicesChanged`] from now on, or no longer. Devices are looked for every three seconds meanwhile.
+    /// Tell [`Event::DevicesChanged`] from now on, or no longer. Without a sound server that tells of them devices are looked for
+    /// every three seconds meanwhile.
     WatchDevices {
         /// Watch?
         on: bool,

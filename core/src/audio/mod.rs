@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 pub use choice::DeviceChoice;
 pub(crate) use codec::{FRAME, VoiceDecoder, VoiceEncoder};
 pub use custom::{AudioProvider, CustomDevice};
+pub(crate) use device::Changes;
 #[doc(hidden)]
 pub use device::callbacks;
 pub use device::{DeviceInfo, DeviceKind, devices};
@@ -198,6 +199,14 @@ pub(crate) fn open_shared_sink(spec: &DeviceSpec) -> Option<Box<dyn AudioSink>> 
         DeviceSpec::Default => device::open_shared_sink(None),
         DeviceSpec::Id(id) => device::open_shared_sink(Some(id)),
         DeviceSpec::File(_) | DeviceSpec::None | DeviceSpec::Custom(_) => None,
+    }
+}
+
+/// Tells when it is time to look whether what was opened as `spec` is still what sounds. `None` if it would say so itself.
+pub(crate) fn changes_of(spec: &DeviceSpec) -> Option<Changes> {
+    match spec {
+        DeviceSpec::Id(id) => device::changes_of(id),
+        DeviceSpec::Default | DeviceSpec::File(_) | DeviceSpec::None | DeviceSpec::Custom(_) => None,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Engine, Internal};
 use crate::api::{ApiError, CallRef, ChosenDevices, DevicesResult, ErrorCode, Event, Reply};
-use crate::audio::{self, AudioError, DeviceChoice, DeviceInfo, DeviceKind, DeviceSpec, TonePlayer};
+use crate::audio::{self, AudioError, Changes, DeviceChoice, DeviceInfo, DeviceKind, DeviceSpec, TonePlayer};
 use crate::media::DeviceNews;
 use crate::phone::PhoneBuilder;
 use std::path::PathBuf;
@@ -12,7 +12,9 @@ use tokio::task::JoinSet;
 
 /// How long a sound system may take to tell what it has.
 const TO_ANSWER: Duration = Duration::from_secs(5);
-/// How often devices are looked for while somebody wants to know of changes.
+/// A device comes with several others, and another default: how long after the first of them all are looked for.
+const SETTLED: Duration = Duration::from_millis(200);
+/// How often devices are looked for while somebody wants to know of changes, if no sound server tells of them.
 const LOOK_EVERY: Duration = Duration::from_secs(3);
 
 /// Where the answer to a command goes.
@@ -146,7 +148,7 @@ async fn asked<T: Send + 'static>(ask: impl FnOnce() -> T + Send + 'static) -> R
 
 /// Tells the engine each time that the devices are others than before.
 async fn watch(internal: mpsc::Sender<Internal>) {
-    let mut known: Option<Vec<DeviceInfo>> = None;
+    let (mut known, mut changes): (Option<Vec<DeviceInfo>>, _) = (None, Changes::new());
     loop {
         // One list at a time, however long it takes: a sound system that hangs is not asked again and again.
         let Ok(devices) = tokio::task::spawn_blocking(audio::devices).await else { return };
@@ -155,7 +157,8 @@ async fn watch(internal: mpsc::Sender<Internal>) {
         if news && internal.send(Internal::DevicesChanged(devices)).await.is_err() {
             return;
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        changes.wait(LOOK_EVERY).await;
+        tokio::time::sleep(SETTLED).await;
     }
 }
 

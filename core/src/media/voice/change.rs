@@ -81,6 +81,10 @@ impl Thread {
                 engine.set_source(source);
                 return Ok(spoken);
             }
+            News::Moved(error) => {
+                self.tell(kind, DeviceNews::Lost(error.to_string()));
+                return Ok(now);
+            }
             News::Missing(error) if self.mic.is_replaced() => {
                 self.tell(kind, DeviceNews::Lost(error.to_string()));
                 return Ok(now);
@@ -113,6 +117,10 @@ impl Thread {
                 instead.into_iter().for_each(|error| self.tell(kind, DeviceNews::Lost(error.to_string())));
                 engine.set_sink(sink, heard);
                 return Ok(heard);
+            }
+            News::Moved(error) => {
+                self.tell(kind, DeviceNews::Lost(error.to_string()));
+                return Ok(now);
             }
             News::Missing(error) if self.speaker.is_replaced() => {
                 self.tell(kind, DeviceNews::Lost(error.to_string()));

@@ -11,11 +11,11 @@ mod worker;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::sync::mpsc::TryRecvError;
+use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
 use super::{Alive, Mic, Speaker};
-use crate::audio::{self, AudioError, AudioSink, AudioSource, DeviceSpec};
+use crate::audio::{self, AudioError, AudioSink, AudioSource, Changes, DeviceKind, DeviceSpec};
 use worker::{Job, Opened, Worker, started};
 
 /// How long after an attempt to open a device the next one is made; and after a lost device was replaced, until another one that is
@@ -40,6 +40,16 @@ pub(super) trait Device: Send + Sized + 'static {
     fn open_early(spec: &DeviceSpec) -> Option<Self>;
 
     fn start(&mut self, now: Instant) -> Result<Instant, AudioError>;
+
+    /// What tells that it may be gone although it runs: a sound server has put another one in its place.
+    fn changes(spec: &DeviceSpec) -> Option<Changes>;
+
+    /// Whether it is gone. May take its time.
+    fn is_gone(spec: &DeviceSpec) -> bool;
+}
+
+fn is_gone(spec: &DeviceSpec, kind: DeviceKind) -> bool {
+    matches!(spec.check(kind), Err(AudioError::NoDevice(_)))
 }
 
 impl Device for Mic {
@@ -54,6 +64,14 @@ impl Device for Mic {
     fn start(&mut self, now: Instant) -> Result<Instant, AudioError> {
         AudioSource::start(self.as_mut(), now)
     }
+
+    fn changes(spec: &DeviceSpec) -> Option<Changes> {
+        audio::changes_of(spec)
+    }
+
+    fn is_gone(spec: &DeviceSpec) -> bool {
+        is_gone(spec, DeviceKind::Mic)
+    }
 }
 
 impl Device for Speaker {
@@ -67,6 +85,14 @@ impl Device for Speaker {
 
     fn start(&mut self, now: Instant) -> Result<Instant, AudioError> {
         AudioSink::start(self.as_mut(), now)
+    }
+
+    fn changes(spec: &DeviceSpec) -> Option<Changes> {
+        audio::changes_of(spec)
+    }
+
+    fn is_gone(spec: &DeviceSpec) -> bool {
+        is_gone(spec, DeviceKind::Speaker)
     }
 }
 
@@ -88,6 +114,8 @@ enum State<D> {
 pub(super) enum News<D> {
     /// A device runs from now on. If it is not the one that was chosen, why.
     Running(Running<D>, Option<AudioError>),
+    /// It is gone, and a sound server has put another one in its place.
+    Moved(AudioError),
     /// There is none. Told only once until there is one again.
     Missing(AudioError),
     /// What was chosen while another one ran takes its place.
@@ -134,6 +162,9 @@ pub(super) struct Keeper<D> {
     /// When it had come back last.
     back: Option<Instant>,
     beside: Option<Beside<D>>,
+    /// While the chosen one runs: what tells that it may be gone, and who looks whether it is.
+    changes: Option<Changes>,
+    look: Option<(Worker<D>, Receiver<bool>)>,
     /// When a lost device was last replaced.
     replaced: Option<Instant>,
     /// Whether it has been told that there is no device.
@@ -159,6 +190,8 @@ impl<D: Device> Keeper<D> {
             look_every: LOOK_AGAIN,
             back: None,
             beside: None,
+            changes: None,
+            look: None,
             replaced: None,
             told: false,
             worker: None,
@@ -234,7 +267,7 @@ impl<D: Device> Keeper<D> {
 
     /// What there is to tell.
     pub(super) fn poll(&mut self, now: Instant) -> Option<News<D>> {
-        self.poll_first(now).or_else(|| self.poll_beside(now))
+        self.poll_first(now).or_else(|| self.poll_beside(now)).or_else(|| self.poll_look(now))
     }
 
     fn poll_first(&mut self, now: Instant) -> Option<News<D>> {
@@ -256,6 +289,7 @@ impl<D: Device> Keeper<D> {
         match result {
             Ok((running, instead)) => {
                 self.runs = true;
+                self.heed_changes();
                 Some(News::Running(running, instead.filter(|_| !told)))
             }
             Err(error) => (!told).then_some(News::Missing(error)),
@@ -318,6 +352,7 @@ impl<D: Device> Keeper<D> {
         self.leaving = std::mem::replace(&mut self.worker, worker);
         self.chosen = spec;
         (self.state, self.runs, self.told, self.look_again) = (State::Idle, true, false, None);
+        self.heed_changes();
         Some(match why {
             Why::Chosen => News::Changed(opened.running),
             Why::Again => {
@@ -325,6 +360,35 @@ impl<D: Device> Keeper<D> {
                 News::Back(opened.running)
             }
         })
+    }
+
+    /// Looks out for the end of the device that runs, if that is the chosen one.
+    fn heed_changes(&mut self) {
+        self.look = None;
+        self.changes = self.look_again.is_none().then(|| D::changes(&self.chosen)).flatten();
+    }
+
+    /// Whether another device has taken the place of the one that runs, without a word.
+    fn poll_look(&mut self, now: Instant) -> Option<News<D>> {
+        if self.look.is_none() && self.changes.as_mut().is_some_and(Changes::happened) {
+            let worker = Worker::spawn(self.alive.clone(), &self.workers)?;
+            let (answer, gone) = mpsc::channel();
+            worker.give(Job::Look(self.chosen.clone(), answer));
+            self.look = Some((worker, gone));
+        }
+        let gone = match self.look.as_ref()?.1.try_recv() {
+            Err(TryRecvError::Empty) => return None,
+            Ok(gone) => gone,
+            Err(TryRecvError::Disconnected) => false,
+        };
+        self.look = None;
+        if !gone || !self.runs {
+            return None;
+        }
+        self.changes = None;
+        self.look_again = Some(now + self.look_every);
+        let (name, reason) = (self.chosen.to_string(), "it went away".into());
+        Some(News::Moved(AudioError::Device { name, reason }))
     }
 
     /// Lets go of a device in whose place another one runs, when all of it has been heard.
@@ -341,7 +405,7 @@ impl<D: Device> Keeper<D> {
         // A device that comes back and does not work is looked for ever less often: each time is heard.
         let failed = self.back.take().is_some_and(|back| now < back + TRUSTED);
         self.look_every = if failed { (self.look_every * 2).min(LOOK_RARELY) } else { LOOK_AGAIN };
-        (self.runs, self.look_again) = (false, None);
+        (self.runs, self.look_again, self.changes, self.look) = (false, None, None, None);
         self.shut(lost);
         // The worker ends when it has closed the device, which may be never.
         self.worker = None;
@@ -355,7 +419,7 @@ impl<D: Device> Keeper<D> {
 
     /// Closes a device; none is wanted any more.
     pub(super) fn close(&mut self, device: D) {
-        (self.wanted, self.runs, self.beside) = (false, false, None);
+        (self.wanted, self.runs, self.beside, self.changes, self.look) = (false, false, None, None, None);
         self.shut(device);
     }
 

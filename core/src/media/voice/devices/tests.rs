@@ -1,9 +1,9 @@
 //! A keeper and a sound system of the test's own, with devices that are plugged in and pulled out. Time is the test's.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::*;
 
@@ -44,7 +44,20 @@ impl<const N: usize> Device for Fake<N> {
     fn start(&mut self, now: Instant) -> Result<Instant, AudioError> {
         Ok(now)
     }
+
+    fn changes(_spec: &DeviceSpec) -> Option<Changes> {
+        (N == SERVER).then(|| Changes::told_by(&CHANGES))
+    }
+
+    fn is_gone(spec: &DeviceSpec) -> bool {
+        world(N).asked.push(format!("{spec}?"));
+        !world(N).plugged.contains(&spec.to_string())
+    }
 }
+
+/// The world whose sound server moves what plays, and tells of changes.
+const SERVER: usize = 6;
+static CHANGES: LazyLock<watch::Sender<u64>> = LazyLock::new(|| watch::Sender::new(0));
 
 impl<const N: usize> Drop for Fake<N> {
     fn drop(&mut self) {
@@ -89,6 +102,7 @@ fn told<const N: usize>(keeper: &mut Keeper<Fake<N>>, now: Instant) -> (&'static
         News::Running((device, _), Some(_)) => ("instead", Some(device)),
         News::Changed((device, _)) => ("changed", Some(device)),
         News::Back((device, _)) => ("back", Some(device)),
+        News::Moved(_) => ("moved", None),
         News::Missing(_) => ("missing", None),
         News::Refused(_) => ("refused", None),
     }
@@ -220,4 +234,34 @@ fn a_device_that_comes_back_and_does_not_work_is_looked_for_ever_less_often() {
     keeper.replace(headset, now);
     runs(&mut keeper, now, "running", "default");
     runs(&mut keeper, now + LOOK_AGAIN, "back", "headset");
+}
+
+#[test]
+fn q7_what_a_sound_server_has_moved_comes_back_to_the_chosen_device() {
+    plug::<SERVER>(&["default", "headset"]);
+    let (mut keeper, now) = (keeper::<SERVER>("headset"), Instant::now());
+    keeper.start(now);
+    let moved = runs(&mut keeper, now, "running", "headset");
+    let happen = || CHANGES.send_modify(|count| *count += 1);
+    assert!(
+        keeper.poll(now).is_none() && asked::<SERVER>("headset?") == 0,
+        "nobody looks unless something happens"
+    );
+    happen();
+    until("somebody looks", || {
+        assert!(keeper.poll(now).is_none(), "it is still there");
+        asked::<SERVER>("headset?") == 1 && keeper.look.is_none()
+    });
+    plug::<SERVER>(&["default"]);
+    happen();
+    assert_eq!(told(&mut keeper, now).0, "moved");
+    plug::<SERVER>(&["default", "headset"]);
+    let headset = runs(&mut keeper, now + LOOK_AGAIN, "back", "headset");
+    keeper.let_go(moved);
+    happen();
+    until("it is looked out for again", || {
+        assert!(keeper.poll(now + LOOK_AGAIN).is_none());
+        asked::<SERVER>("headset?") == 3 && keeper.look.is_none()
+    });
+    keeper.close(headset);
 }

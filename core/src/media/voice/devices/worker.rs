@@ -19,6 +19,8 @@ pub(super) enum Job<D> {
     OpenEarly(DeviceSpec),
     /// Open and start the first that works.
     Start(DeviceSpec, Option<DeviceSpec>),
+    /// Say whether it is gone.
+    Look(DeviceSpec, Sender<bool>),
     /// Let it be heard to its end, then close it.
     LetGo(D),
     Close(D),
@@ -92,6 +94,10 @@ fn work<D: Device>(todo: &Receiver<Job<D>>, results: &Sender<Result<Opened<D>, A
                 let ready = early.take().and_then(|device| started(device, Instant::now()).ok());
                 // When the voice is over, the device ends with the result that nobody takes.
                 let _ = results.send(first_that_works(ready, spec, other));
+            }
+            Job::Look(spec, answer) => {
+                // If nobody wants to know any more, so much the better.
+                let _ = answer.send(D::is_gone(&spec));
             }
             Job::LetGo(device) => {
                 std::thread::sleep(TO_HEAR);
