@@ -229,9 +229,9 @@ async fn q7_a_headset_that_is_pulled_out_in_a_call_is_replaced_and_used_again() 
         pactl(&["unload-module", &module]);
         until("the hall plays instead", || loudest(&heard, from.saturating_sub(1)) > 1e-4).await;
         println!("heard again {:?} after the headset was pulled out, as a file shows it", clock.elapsed());
-        until("that is told", || told.lost.load(SeqCst) == 1).await;
+        until("that is told", || told.lost.load(SeqCst) >= 1).await;
         plug_headset();
-        until("it is back", || told.back.load(SeqCst) == 1).await;
+        until("it is back", || told.back.load(SeqCst) >= 1).await;
         // Of what was under way nothing sounds two seconds later.
         let from = seconds(&heard) + 2;
         until("the hall is silent", || seconds(&heard) > from + 2).await;

@@ -129,6 +129,14 @@ impl fmt::Display for DeviceSpec {
 }
 
 impl DeviceSpec {
+    /// What sounds in its place while it is not there: whoever has chosen a device wants to hear and be heard in any case.
+    pub(crate) fn stand_in(&self) -> Option<DeviceSpec> {
+        match self {
+            DeviceSpec::Id(_) => Some(DeviceSpec::Default),
+            DeviceSpec::Default | DeviceSpec::File(_) | DeviceSpec::None | DeviceSpec::Custom(_) => None,
+        }
+    }
+
     /// What is done to what it records: nothing if that comes of a file.
     pub(crate) fn processing(&self, wanted: Processing) -> Processing {
         match self {
@@ -311,6 +319,14 @@ mod tests {
         assert_eq!("".parse::<DeviceSpec>(), Err(AudioError::NoName));
         for text in ["default", "none", "file:x.wav", "alsa:pulse"] {
             assert_eq!(text.parse::<DeviceSpec>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn q7_the_default_device_stands_in_for_one_that_is_chosen_and_nothing_for_a_file() {
+        assert_eq!(DeviceSpec::Id("alsa:x".into()).stand_in(), Some(DeviceSpec::Default));
+        for spec in [DeviceSpec::Default, DeviceSpec::None, DeviceSpec::File("x.wav".into())] {
+            assert_eq!(spec.stand_in(), None);
         }
     }
 

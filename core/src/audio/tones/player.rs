@@ -5,7 +5,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use super::{Ringtone, Sounding, Tone};
-use crate::audio::{AudioError, BLOCK_LEN, BLOCK_TIME, Block, DeviceSpec, open_sink};
+use crate::audio::{AudioError, AudioSink, BLOCK_LEN, BLOCK_TIME, Block, DeviceSpec, open_sink};
 
 /// How long what the device holds may take to be heard after the last block.
 const TO_HEAR: Duration = Duration::from_millis(200);
@@ -118,14 +118,24 @@ fn latest(wish: Option<Tone>, wanted: &Receiver<Option<Tone>>) -> Option<Tone> {
     wanted.try_iter().last().unwrap_or(wish)
 }
 
+/// Opens the device, or the one that stands in for it: a headset that is not there is no reason not to ring.
+fn open(device: &DeviceSpec) -> Result<Box<dyn AudioSink>, AudioError> {
+    started(device).or_else(|error| device.stand_in().and_then(|other| started(&other).ok()).ok_or(error))
+}
+
+fn started(device: &DeviceSpec) -> Result<Box<dyn AudioSink>, AudioError> {
+    let mut sink = open_sink(device)?;
+    sink.start(Instant::now())?;
+    Ok(sink)
+}
+
 /// Plays until it is over or something else is wanted, which is the answer.
 fn sound(
     mut sounding: Sounding,
     device: &DeviceSpec,
     wanted: &Receiver<Option<Tone>>,
 ) -> Result<Option<Option<Tone>>, AudioError> {
-    let mut sink = open_sink(device)?;
-    sink.start(Instant::now())?;
+    let mut sink = open(device)?;
     let mut block: Block = [0.0; BLOCK_LEN];
     let (mut over, mut taken): (Option<Instant>, _) = (None, Instant::now());
     loop {

@@ -240,8 +240,7 @@ impl<D: Device> Keeper<D> {
     pub(super) fn start(&mut self, now: Instant) {
         self.wanted = true;
         if self.is_replaced() {
-            let stand_in = matches!(self.chosen, DeviceSpec::Id(_)).then_some(DeviceSpec::Default);
-            self.open(self.chosen.clone(), stand_in, now);
+            self.open(self.chosen.clone(), self.chosen.stand_in(), now);
         } else {
             let device = self.opened.take().map_or_else(|| D::open(&self.chosen), Ok);
             self.state = State::Ready(device.and_then(|device| started(device, now)));
