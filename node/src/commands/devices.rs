@@ -82,9 +82,11 @@ async fn test(context: &Context, printer: Printer, args: DevicesTestArgs) -> Out
 
 /// What is going on, for people.
 fn tell(printer: Printer, step: TrialStep) {
+    if printer.json() {
+        return;
+    }
     let terminal = std::io::stdout().is_terminal();
     match step {
-        _ if printer.json() => {}
         TrialStep::Listening => printer.line("Listening to the room …"),
         TrialStep::Playing => printer.line("You should hear three tones …"),
         TrialStep::Speak => printer.line("Say something, for three seconds …"),
