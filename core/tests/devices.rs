@@ -154,7 +154,14 @@ fn pactl(words: &[&str]) -> String {
 
 /// Plugs a headset in; what is told pulls it out.
 fn plug_headset() -> String {
-    pactl(&["load-module", "module-null-sink", "sink_name=headset", "channels=1", "rate=48000"])
+    pactl(&[
+        "load-module",
+        "module-null-sink",
+        "sink_name=headset",
+        "channels=1",
+        "rate=48000",
+        "norewinds=1",
+    ])
 }
 
 /// The headset's loudspeaker, once the server has it.

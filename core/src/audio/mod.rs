@@ -58,7 +58,8 @@ pub trait AudioSource: Send {
     fn start(&mut self, now: Instant) -> Result<Instant, AudioError>;
 
     /// Fills `block` with the next 10 ms if all of them have been spoken by `now`; otherwise returns false.
-    /// Must not block. A source that has nothing for 600 ms counts as gone.
+    /// Must not block. A source that has nothing for 600 ms, or in the first
+    /// 1.5 s, counts as gone.
     ///
     /// # Errors
     /// The device is gone; the source is not used again.
@@ -73,8 +74,8 @@ pub trait AudioSink: Send {
     /// The device or file cannot be used.
     fn start(&mut self, now: Instant) -> Result<Instant, AudioError>;
 
-    /// How many blocks the sink needs by `now` so that it does not run dry. One that needs nothing for 600 ms
-    /// counts as gone.
+    /// How many blocks the sink needs by `now` so that it does not run dry. One that needs nothing for 600 ms,
+    /// or in the first 1.5 s, counts as gone.
     fn wanted(&mut self, now: Instant) -> usize;
 
     /// Takes the next block. Must not block.

@@ -30,6 +30,8 @@ const MAX_CATCH_UP: usize = 50;
 /// With opening another one it is to be a second at most until there is sound again; devices that work are never silent for a
 /// fifth of it.
 const STALL: Duration = Duration::from_millis(600);
+/// The same of one that has done nothing yet: some have to wake up.
+const WAKE_UP: Duration = Duration::from_millis(1_500);
 /// In which sound begins and ends where the voice is not there before or after, or comes of another device: 5 ms.
 const RAMP: usize = BLOCK_LEN / 2;
 
@@ -273,6 +275,8 @@ impl VoiceEngine {
 struct Watch {
     idle: Duration,
     last: Option<Instant>,
+    /// Whether it has ever done something.
+    awake: bool,
 }
 
 impl Watch {
@@ -283,7 +287,13 @@ impl Watch {
         self.last = Some(now);
         let idle = self.idle + step.min(BLOCK_TIME * 2);
         self.idle = if active { Duration::ZERO } else { idle };
+        self.awake |= active;
         idle
+    }
+
+    /// Whether a device that has done nothing for this long has stalled.
+    fn has_stalled(&self, idle: Duration) -> bool {
+        idle >= if self.awake { STALL } else { WAKE_UP }
     }
 }
 

@@ -6,7 +6,7 @@ use offhook_proto::jitter::{Inserted, JitterBuffer, JitterConfig, Playout, Tempo
 use offhook_proto::rate::Bottleneck;
 use offhook_proto::rtp::{OPUS_CLOCK_HZ, OPUS_PAYLOAD_TYPE, RED_PAYLOAD_TYPE, Reception, RtpPacket, red};
 
-use super::{EngineEvent, MAX_CATCH_UP, RAMP, STALL, Speaker, Watch};
+use super::{EngineEvent, MAX_CATCH_UP, RAMP, Speaker, Watch};
 use crate::audio::{
     AudioError, AudioSink, BLOCK_LEN, BLOCK_TIME, Block, FRAME, Level, Meter, Nothing, SAMPLE_RATE,
     VoiceDecoder, stretch,
@@ -140,7 +140,8 @@ impl Incoming {
     /// Whether the loudspeaker still works, which may have wanted something in this tick. Tells if it is lost.
     pub(super) fn check(&mut self, now: Instant, active: bool) -> Option<EngineEvent> {
         self.sink.as_ref()?;
-        if self.watch.tick(now, active) < STALL || active {
+        let idle = self.watch.tick(now, active);
+        if active || !self.watch.has_stalled(idle) {
             return None;
         }
         self.lose(AudioError::Stalled, now)

@@ -7,7 +7,7 @@ use offhook_proto::rate::Steering;
 use offhook_proto::redundancy::MAX_DISTANCE;
 use offhook_proto::rtp::{self, LossTrace, OPUS_PAYLOAD_TYPE, RED_PAYLOAD_TYPE, RtpPacket, VOICE_FLOW, red};
 
-use super::{EngineEvent, MAX_CATCH_UP, Mic, RAMP, STALL, Watch};
+use super::{EngineEvent, MAX_CATCH_UP, Mic, RAMP, Watch};
 use crate::audio::{
     AudioError, AudioSource, BLOCK_LEN, BLOCK_TIME, Block, FRAME, Level, Meter, Nothing, Processor,
     VoiceEncoder,
@@ -106,7 +106,7 @@ impl Outgoing {
                 Ok(true) => {}
                 Ok(false) => {
                     let idle = self.watch.tick(now, count > 0);
-                    if idle < STALL {
+                    if !self.watch.has_stalled(idle) {
                         break;
                     }
                     self.leave_out(idle);

@@ -423,7 +423,7 @@ fn a_stalled_loudspeaker_is_noticed_and_what_has_waited_for_another_is_not_playe
         }
     });
     let noticed = talk.sink_lost.unwrap();
-    assert!((155..=165).contains(&noticed), "after {noticed} blocks");
+    assert!((245..=255).contains(&noticed), "after {noticed} blocks");
     let said = score::read(&speech("speech-a.wav"));
     let score = score::compare_samples(&said, &heard.lock().unwrap(), since.unwrap().as_nanos() as i64);
     println!("{score:?} {:?}", talk.listener);

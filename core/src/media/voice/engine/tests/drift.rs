@@ -68,7 +68,8 @@ fn spoken(seconds: u32) -> (Vec<Vec<u8>>, f32) {
 
 /// Half an hour in which the talker's microphone is that much faster than the clock, and the listener's loudspeaker that much
 /// slower. The network is perfect.
-fn half_an_hour(faster: i64) {
+/// Answers the share of frames that were concealed.
+fn half_an_hour(faster: i64) -> f64 {
     let (packets, loudest_step) = spoken(8);
     let origin = Instant::now();
     let card = Shared(Arc::new(Mutex::new(Card::new(origin, -faster))));
@@ -104,17 +105,20 @@ fn half_an_hour(faster: i64) {
     );
     assert!(sent.abs_diff(90_000) >= 80, "the clocks differ: {sent}");
     assert!(longest <= Duration::from_millis(80), "{longest:?}");
-    // One of each ten thousand frames: at the beginning, mostly.
-    assert!(stats.concealed < 0.000_1, "{stats:?}");
     assert!(step < loudest_step * 1.5 + 0.05, "nothing clicks: {step} after {loudest_step}");
+    stats.concealed
 }
 
 #[test]
 fn q7_a_faster_card_at_the_other_end_does_not_make_the_delay_grow_in_half_an_hour() {
-    half_an_hour(1_000);
+    let concealed = half_an_hour(1_000);
+    assert!(concealed < 0.000_1, "{concealed}");
 }
 
 #[test]
-fn q7_a_slower_card_at_the_other_end_breaks_nothing_in_half_an_hour() {
-    half_an_hour(-1_000);
+fn q7_a_slower_card_at_the_other_end_costs_one_concealed_frame_for_a_block_at_most() {
+    // A loudspeaker that is faster than the clock asks for two blocks at once now and then, 180 times in half an hour, and for each
+    // a frame may not have come yet.
+    let concealed = half_an_hour(-1_000);
+    assert!(concealed < 180.0 / 90_000.0, "{concealed}");
 }
