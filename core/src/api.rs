@@ -4,19 +4,26 @@
 //! Everything here is serde-serialisable JSON. Errors cross as [`ErrorCode`]s; the sentence beside a code
 //! is for people and may change. Names are in `snake_case` on the wire.
 
+mod answers;
 mod ends;
+mod error;
 mod history;
 mod serving;
+mod sound;
 mod stats;
 mod status;
 
 use offhook_proto::number::Number;
 use serde::{Deserialize, Serialize};
 
+use crate::audio::{DeviceInfo, DeviceKind, Level};
+pub use answers::{Contact, LookupResult, VerifyResult};
 pub use ends::{EndReason, FailureCode};
+pub use error::{ApiError, ErrorCode};
 pub(crate) use history::is_missed;
 pub use history::{HISTORY_REPLY, MAX_HISTORY_REPLY, PastCall};
 pub use serving::{Serving, Unproved};
+pub use sound::{ChosenDevices, DevicesResult};
 pub(crate) use stats::share;
 pub use stats::{CallStats, CallSummary, Estimate, Quality};
 pub use status::{CallStatus, Status};
@@ -240,12 +247,57 @@ pub enum Event {
         #[serde(flatten)]
         stats: Box<CallStats>,
     },
-    /// A sound device was lost; the call goes on with another.
+    /// A sound device was lost; the call goes on with the default one, or without, until it is back.
     DeviceLost {
         /// The call.
         call: CallRef,
+        /// Of which kind it is.
+        kind: DeviceKind,
         /// What happened to which device, in words.
         device: String,
+    },
+    /// The device that was chosen is there again, and is used again.
+    DeviceBack {
+        /// The call.
+        call: CallRef,
+        /// Of which kind it is.
+        kind: DeviceKind,
+        /// Its id.
+        device: String,
+    },
+    /// The call goes on with a device that was chosen while it lasted ([`Command::UseDevices`]).
+    DeviceUsed {
+        /// The call.
+        call: CallRef,
+        /// Of which kind it is.
+        kind: DeviceKind,
+        /// Its id, or `default`, `none`, `file:…`.
+        device: String,
+    },
+    /// A device that was chosen while the call lasted cannot be opened; the call goes on with the one before. Later calls try it.
+    DeviceRefused {
+        /// The call.
+        call: CallRef,
+        /// Of which kind it is.
+        kind: DeviceKind,
+        /// Why, in words.
+        device: String,
+    },
+    /// Other devices are chosen from now on.
+    DevicesChosen(ChosenDevices),
+    /// A device was plugged in or pulled out, or another one is the default. Only while [watched](Command::WatchDevices).
+    DevicesChanged {
+        /// All that work now.
+        devices: Vec<DeviceInfo>,
+    },
+    /// How loud a call is, ten times a second while [asked for](Command::Levels).
+    Levels {
+        /// The call.
+        call: CallRef,
+        /// What the microphone gave, before anything is done to it; muted or not.
+        mic: Level,
+        /// What the loudspeaker was given.
+        speaker: Level,
     },
     /// The call is over.
     Ended {
@@ -291,6 +343,10 @@ impl Event {
             | Self::RemoteMute { call, .. }
             | Self::Stats { call, .. }
             | Self::DeviceLost { call, .. }
+            | Self::DeviceBack { call, .. }
+            | Self::DeviceUsed { call, .. }
+            | Self::DeviceRefused { call, .. }
+            | Self::Levels { call, .. }
             | Self::Ended { call, .. } => Some(call),
             Self::Text { call, .. } => call.as_deref(),
             Self::Online { .. }
@@ -301,6 +357,8 @@ impl Event {
             | Self::TextFailed { .. }
             | Self::KeyChanged { .. }
             | Self::CertificateExpires { .. }
+            | Self::DevicesChosen(_)
+            | Self::DevicesChanged { .. }
             | Self::Error { .. } => None,
         }
     }
@@ -314,97 +372,6 @@ pub struct TimedEvent {
     /// What happened.
     #[serde(flatten)]
     pub event: Event,
-}
-
-/// What can go wrong, for programs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ErrorCode {
-    /// The input is not a number, address, device or message that Offhook understands.
-    BadInput,
-    /// No account is there under that name.
-    NoAccount,
-    /// An account of that name exists already.
-    AccountExists,
-    /// The password is wrong.
-    WrongPassword,
-    /// No call is there to act on.
-    NoCall,
-    /// The terminal is in as many calls as it can hold.
-    Busy,
-    /// No entry point into the network is reachable.
-    Offline,
-    /// Publishing the number did not succeed.
-    PublishFailed,
-    /// The number belongs to another identity.
-    NumberTaken,
-    /// This terminal's certificate ends soon, or has ended: `Home::recertify` renews it.
-    Certificate,
-    /// The key behind the number changed; see [`Event::KeyChanged`].
-    KeyChanged,
-    /// Nobody has the number.
-    WrongNumber,
-    /// The directory of a chosen number is not known.
-    UnknownDirectory,
-    /// No contact of that number or name.
-    NoContact,
-    /// No changed key is waiting to be confirmed.
-    NothingToConfirm,
-    /// The call has no connection yet.
-    NotConnected,
-    /// A file or database could not be read or written.
-    Storage,
-    /// The sound device failed.
-    Audio,
-    /// The network could not be used.
-    Network,
-    /// The account is open in another program, or a terminal runs in this home already.
-    InUse,
-    /// The command needs a running terminal.
-    NotRunning,
-    /// The operating system refused something: a file, a socket, a thread.
-    System,
-    /// The telephone is shutting down.
-    ShuttingDown,
-    /// A bug: please report it.
-    Internal,
-}
-
-/// A contact with its pinned key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Contact {
-    /// The number.
-    pub number: Number,
-    /// The name the user gave.
-    pub name: String,
-    /// Fingerprint of the pinned key; `None` until the first contact.
-    pub fingerprint: Option<String>,
-    /// Whether the two people compared words or digits.
-    pub verified: bool,
-}
-
-/// An answer to [`Command::Lookup`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LookupResult {
-    /// The number.
-    pub number: Number,
-    /// Fingerprint of its identity key.
-    pub fingerprint: String,
-    /// How many terminals are on line.
-    pub terminals: usize,
-    /// Milliseconds from the question to the first valid record.
-    pub found_ms: u64,
-}
-
-/// The words and digits that two people compare by voice.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VerifyResult {
-    /// Six words.
-    pub words: Vec<String>,
-    /// Twenty digits.
-    pub digits: String,
-    /// Whether the other end counts as verified: the people compared them, now or in an earlier call.
-    pub verified: bool,
 }
 
 /// What a program asks of the telephone. Serialised with the tag `command`.
@@ -457,6 +424,34 @@ pub enum Command {
         /// The call.
         call: Option<CallRef>,
         /// Muted?
+        on: bool,
+    },
+    /// The sound devices that work, and which of them are chosen. May take some hundred milliseconds.
+    Devices,
+    /// Use other sound devices from now on, in the calls that last as well. What is not named stays; what is not there is refused
+    /// with [`ErrorCode::BadInput`], and nothing changes. Each is written as [`DeviceSpec`](crate::audio::DeviceSpec) reads it.
+    UseDevices {
+        /// Microphone.
+        #[serde(default)]
+        mic: Option<String>,
+        /// Loudspeaker.
+        #[serde(default)]
+        speaker: Option<String>,
+        /// What rings; no file.
+        #[serde(default)]
+        ringer: Option<String>,
+    },
+    /// Tell [`Event::DevicesChanged`] from now on, or no longer. Without a sound server that tells of them devices are looked for
+    /// every three seconds meanwhile.
+    WatchDevices {
+        /// Watch?
+        on: bool,
+    },
+    /// Tell [`Event::Levels`] of a call from now on, or no longer.
+    Levels {
+        /// The call.
+        call: Option<CallRef>,
+        /// Tell?
         on: bool,
     },
     /// Look a number up without ringing.
@@ -540,28 +535,13 @@ pub enum Reply {
         /// The last one first.
         calls: Vec<PastCall>,
     },
+    /// The sound devices.
+    Devices(DevicesResult),
     /// An invitation link.
     Link {
         /// The link.
         link: String,
     },
-}
-
-/// A refusal of a [`Command`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("{message}")]
-pub struct ApiError {
-    /// For programs.
-    pub code: ErrorCode,
-    /// For people.
-    pub message: String,
-}
-
-impl ApiError {
-    /// An error with its sentence.
-    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
-    }
 }
 
 /// CLOCK_MONOTONIC in nanoseconds, the time base of every event.

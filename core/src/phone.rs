@@ -28,7 +28,7 @@ use crate::TurnServer;
 use crate::api::{
     ApiError, CallRef, Command, EndReason, ErrorCode, Event, FailureCode, LineState, Reply, TimedEvent,
 };
-use crate::audio::{AudioError, DeviceKind, DeviceSpec, Processing};
+use crate::audio::{AudioError, DeviceChoice, DeviceSpec, Processing};
 use crate::engine::{self, Request};
 use crate::net::NetError;
 use crate::storage::StorageError;
@@ -256,22 +256,10 @@ impl PhoneBuilder {
     /// [`PhoneError`] if there is no account, it is in use by another program, its files cannot be read, an
     /// address is not one, a sound device or file is not there, or no socket can be opened.
     pub async fn build(self) -> Result<Phone, PhoneError> {
-        let (mic, speaker) = (self.mic.clone(), self.speaker.clone());
-        let ringer = self.ringer.clone().unwrap_or(DeviceSpec::None);
-        let check = move || {
-            mic.check(DeviceKind::Mic)?;
-            speaker.check(DeviceKind::Speaker)?;
-            match ringer {
-                DeviceSpec::File(path) => {
-                    Err(AudioError::File { path, reason: "nothing rings into a file".into() })
-                }
-                DeviceSpec::Default | DeviceSpec::Id(_) | DeviceSpec::None | DeviceSpec::Custom(_) => {
-                    ringer.check(DeviceKind::Speaker)
-                }
-            }
-        };
+        let (mic, speaker) = (Some(self.mic.clone()), Some(self.speaker.clone()));
+        let choice = DeviceChoice { mic, speaker, ringer: self.ringer.clone() };
         // Sound systems take their time to answer.
-        match tokio::task::spawn_blocking(check).await {
+        match tokio::task::spawn_blocking(move || choice.check()).await {
             Ok(checked) => checked?,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
@@ -393,6 +381,7 @@ impl Phone {
             | Reply::Verify(_)
             | Reply::Contacts { .. }
             | Reply::History { .. }
+            | Reply::Devices(_)
             | Reply::Link { .. } => Err(ApiError::new(ErrorCode::Internal, "dialling gave no call")),
         }
     }
@@ -417,6 +406,17 @@ impl Phone {
                 if let Event::Incoming { call, .. } = e.event { phone.call(&call).await.ok() } else { None }
             }
         }))
+    }
+
+    /// Use other sound devices from now on, in the calls that last as well. The same as [`Command::UseDevices`], for devices of
+    /// the embedding program too.
+    ///
+    /// # Errors
+    /// [`ErrorCode::BadInput`] if one is not there; then nothing changes.
+    pub async fn use_devices(&self, choice: DeviceChoice) -> Result<(), ApiError> {
+        let (tx, rx) = oneshot::channel();
+        self.requests.send(Request::UseDevices(choice, tx)).await.map_err(|_| gone())?;
+        rx.await.map_err(|_| gone())?.map(drop)
     }
 
     /// Counters and gauges in Prometheus text form.

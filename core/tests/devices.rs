@@ -1,4 +1,4 @@
-//! Sound devices for real: a private PulseAudio with a null sink, one call that plays into it and one that
+//! Sound devices for real: a private PulseAudio with null sinks, one call that plays into one and another that
 //! records from its monitor. What is asserted is that speech gets through, never when.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use offhook::audio::{DeviceKind, DeviceSpec, devices};
-use offhook::media::{AudioConfig, MediaConfig, MediaEvent, MediaLeg, Role};
+use offhook::media::{AudioConfig, DeviceNews, MediaConfig, MediaEvent, MediaLeg, Role};
 use tokio::sync::mpsc;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -45,7 +45,7 @@ fn start_pulse(directory: &Path) -> Pulse {
         .stderr(Stdio::null())
         .spawn()
         .expect("pulseaudio, which `cargo xtask setup` installs");
-    // SAFETY: this is the only test of its process, and nothing else runs yet that reads the environment.
+    // SAFETY: each test has a process of its own (nextest), and nothing else runs yet that reads the environment.
     unsafe { std::env::set_var("PULSE_SERVER", format!("unix:{}", socket.display())) };
     Pulse(child)
 }
@@ -81,9 +81,9 @@ async fn carry(mut events: mpsc::Receiver<MediaEvent>, to: &MediaLeg, lost: &Ato
             packets.into_iter().for_each(|packet| to.tunnel(packet));
         } else if let MediaEvent::Candidates(lines) = event {
             to.add_remote_candidates(lines);
-        } else if let MediaEvent::DeviceLost(what) = event {
-            println!("lost: {what}");
-            lost.fetch_add(1, SeqCst);
+        } else if let MediaEvent::Device(kind, news) = event {
+            println!("{kind:?}: {news:?}");
+            lost.fetch_add(usize::from(matches!(news, DeviceNews::Lost(_))), SeqCst);
         }
     }
 }
@@ -143,6 +143,121 @@ async fn hang(pulse: &Pulse, heard: &Path, lost: &AtomicUsize) {
     let from = seconds(heard);
     pulse.signal("CONT");
     until("hearing speech again", || loudest(heard, from) > 1e-4).await;
+}
+
+/// What `pactl` says.
+fn pactl(words: &[&str]) -> String {
+    let output = Command::new("pactl").args(words).output().expect("pactl, which comes with pulseaudio");
+    assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// Plugs a headset in; what is told pulls it out.
+fn plug_headset() -> String {
+    pactl(&[
+        "load-module",
+        "module-null-sink",
+        "sink_name=headset",
+        "channels=1",
+        "rate=48000",
+        "norewinds=1",
+    ])
+}
+
+/// The headset's loudspeaker, once the server has it.
+async fn find_headset() -> DeviceSpec {
+    let found = async {
+        loop {
+            let list = tokio::task::spawn_blocking(devices).await.unwrap();
+            if let Some(found) =
+                list.iter().find(|d| d.kind == DeviceKind::Speaker && d.id.ends_with("headset"))
+            {
+                return DeviceSpec::Id(found.id.clone());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, found).await.expect("the headset is listed")
+}
+
+/// Counts what is told of devices.
+#[derive(Default)]
+struct Told {
+    lost: AtomicUsize,
+    back: AtomicUsize,
+    used: AtomicUsize,
+}
+
+async fn carry_and_tell(mut events: mpsc::Receiver<MediaEvent>, to: &MediaLeg, told: &Told) {
+    while let Some(event) = events.recv().await {
+        if let MediaEvent::Tunnel(packets) = event {
+            packets.into_iter().for_each(|packet| to.tunnel(packet));
+        } else if let MediaEvent::Candidates(lines) = event {
+            to.add_remote_candidates(lines);
+        } else if let MediaEvent::Device(kind, news) = event {
+            println!("{kind:?}: {news:?}");
+            let counted = match news {
+                DeviceNews::Lost(_) => &told.lost,
+                DeviceNews::Back(_) => &told.back,
+                DeviceNews::Used(_) => &told.used,
+                DeviceNews::Refused(why) => panic!("refused: {why}"),
+            };
+            counted.fetch_add(1, SeqCst);
+        }
+    }
+}
+
+/// Somebody speaks to `b`, who hears it from a headset; what sounds in the hall, the default device, is written to a file by way of
+/// a second call. The headset is pulled out and plugged in again, and at last the hall is chosen.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn q7_a_headset_that_is_pulled_out_in_a_call_is_replaced_and_used_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let _pulse = start_pulse(directory.path());
+    let (mic, hall) = find_hall().await;
+    let module = plug_headset();
+    let headset = find_headset().await;
+    let speech = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/speech-a.wav");
+    let (said, heard) = (directory.path().join("said.wav"), directory.path().join("heard.wav"));
+    repeat(&speech, &said, 12);
+    let (a, a_events) = leg(Role::Caller, DeviceSpec::File(said), DeviceSpec::None);
+    let (b, b_events) = leg(Role::Callee, DeviceSpec::None, headset);
+    let (c, c_events) = leg(Role::Caller, DeviceSpec::Id(mic), DeviceSpec::None);
+    let (d, d_events) = leg(Role::Callee, DeviceSpec::None, DeviceSpec::File(heard.clone()));
+    for (from, to) in [(&a, &b), (&b, &a), (&c, &d), (&d, &c)] {
+        to.set_remote(from.offer());
+        to.start_audio();
+    }
+    let told = Told::default();
+    let plays = || pactl(&["list", "short", "sink-inputs"]).lines().count() == 1;
+    let story = async {
+        until("the headset plays and the hall is recorded", || plays() && seconds(&heard) > 2).await;
+        assert!(loudest(&heard, 0) < 1e-6, "nothing sounds in the hall");
+        let (from, clock) = (seconds(&heard), std::time::Instant::now());
+        pactl(&["unload-module", &module]);
+        until("the hall plays instead", || loudest(&heard, from.saturating_sub(1)) > 1e-4).await;
+        println!("heard again {:?} after the headset was pulled out, as a file shows it", clock.elapsed());
+        until("that is told", || told.lost.load(SeqCst) >= 1).await;
+        plug_headset();
+        until("it is back", || told.back.load(SeqCst) >= 1).await;
+        // Of what was under way nothing sounds two seconds later.
+        let from = seconds(&heard) + 2;
+        until("the hall is silent", || seconds(&heard) > from + 2).await;
+        assert!(loudest(&heard, from) < 1e-6, "the headset plays alone");
+        b.use_devices(None, Some(DeviceSpec::Id(hall)));
+        until("the hall is used as it was chosen", || told.used.load(SeqCst) == 1).await;
+        let from = seconds(&heard);
+        until("and plays", || loudest(&heard, from) > 1e-4).await;
+    };
+    tokio::select! {
+        () = story => {}
+        () = carry_and_tell(a_events, &b, &told) => panic!("a leg ended"),
+        () = carry_and_tell(b_events, &a, &told) => panic!("a leg ended"),
+        () = carry_and_tell(c_events, &d, &told) => panic!("a leg ended"),
+        () = carry_and_tell(d_events, &c, &told) => panic!("a leg ended"),
+    }
+    for leg in [a, b, c, d] {
+        leg.close().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -56,7 +56,7 @@ pub async fn execute(cli: Cli, printer: Printer) -> Outcome {
         Cmd::History(args) => history::execute(&context, printer, &args).await,
         Cmd::Text(args) => calls::text(&context, printer, &args).await,
         Cmd::Lookup(args) => calls::lookup(&context, printer, &args).await,
-        Cmd::Devices => devices::list(printer).await,
+        Cmd::Devices { command } => devices::execute(&context, printer, command).await,
         Cmd::Contact(command) => contact::execute(&context, printer, command).await,
         Cmd::Link { no_qr } => link::print(&context, printer, no_qr).await,
         Cmd::Service { install } => service::execute(&context, printer, install),

@@ -2,6 +2,8 @@
 //!
 //! clap has already put flags and environment together; here the file and the defaults join.
 
+mod remember;
+
 use crate::cli::{Answer, Global, NetworkArgs, RunArgs, Serve, SoundArgs, TurnUri};
 use crate::exit::Failure;
 use offhook::audio::Processing;

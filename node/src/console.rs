@@ -25,6 +25,9 @@ text NUMBER MESSAGE    send a text message (a name with blanks in double quotes)
 dtmf KEYS              press keys: 0-9 * # A-D
 mute on|off            silence the microphone
 hold on|off            hold the call
+devices                list the sound devices
+use mic|speaker|ringer DEVICE
+                       from now on, in the call that lasts as well
 verify [ok]            words and digits to compare by voice; `ok` when they were the same
 lookup NUMBER          is the number on line?
 contacts               list the contacts
@@ -66,6 +69,8 @@ fn understood(line: &str) -> Result<Input, String> {
         "dtmf" => Command::Dtmf { call: None, digits: needed(rest, "dtmf KEYS")? },
         "mute" => Command::Mute { call: None, on: switch(rest, "mute on|off")? },
         "hold" => Command::Hold { call: None, on: switch(rest, "hold on|off")? },
+        "devices" => Command::Devices,
+        "use" => use_device(rest)?,
         "verify" => Command::Verify { call: None, confirm: confirm(rest)? },
         "lookup" => Command::Lookup { number: needed(rest, "lookup NUMBER")? },
         "contacts" => Command::Contacts,
@@ -76,6 +81,19 @@ fn understood(line: &str) -> Result<Input, String> {
         other => return Err(format!("Unknown command \"{other}\". `help` lists the commands.")),
     };
     Ok(Input::Command(command))
+}
+
+fn use_device(rest: &str) -> Result<Command, String> {
+    let usage = "use mic|speaker|ringer DEVICE";
+    let (which, device) = split_word(rest);
+    let device = Some(needed(device, usage)?);
+    let (mic, speaker, ringer) = match which {
+        "mic" => (device, None, None),
+        "speaker" => (None, device, None),
+        "ringer" => (None, None, device),
+        _ => return Err(format!("Usage: {usage}")),
+    };
+    Ok(Command::UseDevices { mic, speaker, ringer })
 }
 
 fn contact(rest: &str) -> Result<Command, String> {
@@ -198,6 +216,12 @@ mod tests {
         assert_eq!(command("dtmf 12#"), Command::Dtmf { call: None, digits: "12#".into() });
         assert_eq!(command("mute on"), Command::Mute { call: None, on: true });
         assert_eq!(command("hold off"), Command::Hold { call: None, on: false });
+        assert_eq!(command("devices"), Command::Devices);
+        let mic = Some("alsa:hw:CARD=0".to_owned());
+        assert_eq!(
+            command("use mic alsa:hw:CARD=0"),
+            Command::UseDevices { mic, speaker: None, ringer: None }
+        );
         assert_eq!(command("verify ok"), Command::Verify { call: None, confirm: true });
         assert_eq!(
             command("contact add 4821-0937-5562 Ada of the hill"),
@@ -243,6 +267,8 @@ mod tests {
             "history all",
             "dance",
             "dial",
+            "use mic",
+            "use ear x",
             "text ada",
             "text",
             "mute",

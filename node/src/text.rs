@@ -1,6 +1,7 @@
 //! What people read: events, replies, errors in words.
 
 mod calls;
+mod sound;
 
 pub use calls::stats;
 
@@ -11,6 +12,8 @@ use offhook::api::{
 use offhook::proto::number::Number;
 use std::fmt::Write as _;
 use unicode_width::UnicodeWidthStr as _;
+
+pub use sound::{meter, sound_test};
 
 /// An event as one line; `None` for those that only programs need.
 pub fn event(event: &Event) -> Option<String> {
@@ -55,9 +58,13 @@ pub fn event(event: &Event) -> Option<String> {
             fingerprint(offered)
         ),
         Event::CertificateExpires { days } => format!("This terminal's certificate {}.", certificate(*days)),
-        Event::DeviceLost { device, .. } => {
-            format!("{} The call goes on with another device, or without.", sentence(device))
-        }
+        Event::DeviceLost { .. }
+        | Event::DeviceBack { .. }
+        | Event::DeviceUsed { .. }
+        | Event::DeviceRefused { .. }
+        | Event::DevicesChosen(_)
+        | Event::DevicesChanged { .. }
+        | Event::Levels { .. } => return sound::event(event),
         Event::Ended { reason, by, duration_ms, summary, .. } => {
             ended(*reason, *by, *duration_ms, summary.as_deref())
         }
@@ -85,6 +92,7 @@ pub fn reply(reply: &Reply) -> String {
         Reply::Verify(result) => verify(result),
         Reply::Contacts { contacts: list } => contacts(list),
         Reply::History { calls } => calls::history(calls),
+        Reply::Devices(found) => sound::devices(found),
         Reply::Link { link } => link.clone(),
     }
 }
@@ -268,6 +276,7 @@ pub fn done(command: &Command) -> Option<&'static str> {
         Command::Mute { on: false, .. } => Some("The microphone is open."),
         Command::Hold { on: true, .. } => Some("The call is on hold."),
         Command::Hold { on: false, .. } => Some("The call goes on."),
+        Command::UseDevices { .. } => Some("From now on."),
         Command::ContactAdd { .. } => Some("The contact is kept."),
         Command::ContactRemove { .. } => Some("The contact is removed."),
         Command::HistoryClear => Some("The calls are forgotten."),
@@ -280,6 +289,9 @@ pub fn done(command: &Command) -> Option<&'static str> {
         | Command::Hangup { .. }
         | Command::Text { .. }
         | Command::Dtmf { .. }
+        | Command::Devices
+        | Command::WatchDevices { .. }
+        | Command::Levels { .. }
         | Command::Lookup { .. }
         | Command::Status
         | Command::Verify { .. }

@@ -385,3 +385,18 @@ fn who_is_in_a_call_is_busy_and_says_farewell_when_ended() {
     assert_eq!(eve.code(&["shutdown"]), 0);
     assert_eq!(eve.code(&["status"]), 6);
 }
+
+#[test]
+fn p10_the_running_terminal_is_given_other_devices() {
+    let ada = Terminal::start("ada", &[]);
+    let wav = ada.home.path().join("{time}.wav");
+    let file = format!("file:{}", wav.display());
+    assert_eq!(ada.code(&["devices", "use", "--speaker", &file]), 0);
+    let told: Value = serde_json::from_str(&ada.program.wait("devices_chosen")).unwrap();
+    assert_eq!((told["mic"].as_str(), told["speaker"].as_str()), (Some("none"), Some(file.as_str())));
+    assert_eq!(ada.json(&["devices"])["speaker"].as_str(), Some(file.as_str()));
+    assert_eq!(ada.code(&["devices", "use", "--mic", "nonsense"]), 2);
+    assert_eq!(ada.json(&["devices"])["mic"].as_str(), Some("none"));
+    let remembered = std::fs::read_to_string(ada.home.path().join("config.toml")).unwrap();
+    assert_eq!(remembered, format!("speaker = \"{}\"\n", file));
+}

@@ -380,3 +380,41 @@ fn q13_a_history_without_calls_is_no_error() {
     assert_eq!(home.run(&["history", "--limit", "1001"]).code, 2);
     home.run(&["stats"]).refused(6, "No terminal runs");
 }
+
+#[test]
+fn p10_devices_are_chosen_and_remembered_without_a_running_terminal() {
+    let home = Home::new();
+    let config = home.path().join("config.toml");
+    std::fs::write(&config, "# mine\nspeaker = 'none'\n").unwrap();
+    home.run(&["devices", "use", "--mic", "nonsense", "--ringer", "none"]).refused(2, "nonsense");
+    home.run(&["devices", "use", "--ringer", "file:bell.wav"]).refused(2, "rings into a file");
+    assert_eq!(
+        std::fs::read_to_string(&config).unwrap(),
+        "# mine\nspeaker = 'none'\n",
+        "nothing has changed"
+    );
+    home.run(&["devices", "use", "--mic", "none", "--ringer", "default"]).done();
+    let written = std::fs::read_to_string(&config).unwrap();
+    assert_eq!(written, "# mine\nspeaker = 'none'\nmic = \"none\"\nringer = \"default\"\n");
+    let listed = home.run(&["devices", "--json"]).done().json();
+    let named = ["mic", "speaker", "ringer"].map(|key| listed[key].as_str().unwrap().to_owned());
+    assert_eq!(named, ["none", "none", "default"]);
+    assert!(listed["reply"] == "devices" && listed["devices"].is_array(), "{listed}");
+}
+
+#[test]
+fn p10_a_sound_test_says_what_is_wrong_and_scripts_know_it() {
+    let home = Home::new();
+    let test = |json: &[&str]| {
+        home.run(&[&["devices", "test", "--mic", "none", "--speaker", "none"], json].concat())
+    };
+    let told = test(&[]);
+    assert_eq!(told.code, 1, "{}", told.err);
+    for sentence in ["three tones", "Say something", "hears nothing at all"] {
+        assert!(told.out.contains(sentence), "{sentence}: {}", told.out);
+    }
+    let found = test(&["--json"]);
+    let json = found.json();
+    assert_eq!((found.code, json["passed"].as_bool()), (1, Some(false)));
+    assert_eq!(json["findings"][0]["finding"], "mic_silent");
+}

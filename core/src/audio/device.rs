@@ -1,5 +1,8 @@
 //! Sound devices through cpal: PulseAudio (or PipeWire's stand-in for it) if it runs, else ALSA.
 
+#[doc(hidden)]
+pub mod callbacks;
+mod changes;
 mod ring;
 mod stream;
 mod timing;
@@ -8,6 +11,7 @@ use cpal::traits::{DeviceTrait, HostTrait};
 use cpal::{Device, DeviceId, Host, HostId};
 
 use super::{AudioError, AudioSink, AudioSource};
+pub(crate) use changes::Changes;
 use stream::{DeviceSink, DeviceSource};
 
 /// Devices that are listed at most; ALSA makes up dozens.
@@ -101,6 +105,13 @@ pub(super) fn check(id: &str, kind: DeviceKind) -> Result<(), AudioError> {
         DeviceKind::Speaker => device.default_output_config(),
     };
     config.map(drop).map_err(|error| broken(&device, &error))
+}
+
+/// Tells when it is time to look whether the device is still there: if it is a sound server's, which moves what plays on one that is
+/// gone to another. All others end their streams.
+pub(super) fn changes_of(id: &str) -> Option<Changes> {
+    let parsed: DeviceId = id.parse().ok()?;
+    is_server(parsed.host()).then(Changes::new)
 }
 
 fn find(

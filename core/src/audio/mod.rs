@@ -5,15 +5,18 @@
 //! devices, on WAV files that behave like devices, and in tests on a clock of their own.
 
 mod check;
+mod choice;
 mod codec;
 mod custom;
 mod device;
 #[doc(hidden)]
 pub mod fuzz;
+mod level;
 mod processing;
 mod resample;
 pub(crate) mod stretch;
 mod tones;
+mod trial;
 mod wav;
 
 use std::fmt;
@@ -21,13 +24,20 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
+pub use choice::DeviceChoice;
 pub(crate) use codec::{FRAME, VoiceDecoder, VoiceEncoder, is_pause};
 pub use custom::{AudioProvider, CustomDevice};
+pub(crate) use device::Changes;
+#[doc(hidden)]
+pub use device::callbacks;
 pub use device::{DeviceInfo, DeviceKind, devices};
+pub use level::Level;
+pub(crate) use level::Meter;
 pub(crate) use processing::Processor;
 pub use processing::{Processing, UnknownProcessing};
 pub use tones::MAX_RINGTONE;
 pub(crate) use tones::{Ringtone, Tone, TonePlayer};
+pub use trial::{Finding, SoundTest, TrialStep, sound_test};
 
 /// Samples per second, everywhere but at the devices themselves.
 pub const SAMPLE_RATE: u32 = 48_000;
@@ -48,7 +58,8 @@ pub trait AudioSource: Send {
     fn start(&mut self, now: Instant) -> Result<Instant, AudioError>;
 
     /// Fills `block` with the next 10 ms if all of them have been spoken by `now`; otherwise returns false.
-    /// Must not block. A source that has nothing for a second counts as gone.
+    /// Must not block. A source that has nothing for 600 ms, or in the first
+    /// 1.5 s, counts as gone.
     ///
     /// # Errors
     /// The device is gone; the source is not used again.
@@ -69,8 +80,8 @@ pub trait AudioSink: Send {
     /// The device or file cannot be used.
     fn start(&mut self, now: Instant) -> Result<Instant, AudioError>;
 
-    /// How many blocks the sink needs by `now` so that it does not run dry. One that needs nothing for a second
-    /// counts as gone.
+    /// How many blocks the sink needs by `now` so that it does not run dry. One that needs nothing for 600 ms,
+    /// or in the first 1.5 s, counts as gone.
     fn wanted(&mut self, now: Instant) -> usize;
 
     /// When it will next want a block, if that is known: it is asked then, otherwise every 10 ms. What is written early
@@ -131,6 +142,14 @@ impl fmt::Display for DeviceSpec {
 }
 
 impl DeviceSpec {
+    /// What sounds in its place while it is not there: whoever has chosen a device wants to hear and be heard in any case.
+    pub(crate) fn stand_in(&self) -> Option<DeviceSpec> {
+        match self {
+            DeviceSpec::Id(_) => Some(DeviceSpec::Default),
+            DeviceSpec::Default | DeviceSpec::File(_) | DeviceSpec::None | DeviceSpec::Custom(_) => None,
+        }
+    }
+
     /// What is done to what it records: nothing if that comes of a file.
     pub(crate) fn processing(&self, wanted: Processing) -> Processing {
         match self {
@@ -201,6 +220,14 @@ pub(crate) fn open_shared_sink(spec: &DeviceSpec) -> Option<Box<dyn AudioSink>> 
         DeviceSpec::Default => device::open_shared_sink(None),
         DeviceSpec::Id(id) => device::open_shared_sink(Some(id)),
         DeviceSpec::File(_) | DeviceSpec::None | DeviceSpec::Custom(_) => None,
+    }
+}
+
+/// Tells when it is time to look whether what was opened as `spec` is still what sounds. `None` if it would say so itself.
+pub(crate) fn changes_of(spec: &DeviceSpec) -> Option<Changes> {
+    match spec {
+        DeviceSpec::Id(id) => device::changes_of(id),
+        DeviceSpec::Default | DeviceSpec::File(_) | DeviceSpec::None | DeviceSpec::Custom(_) => None,
     }
 }
 
@@ -318,6 +345,14 @@ mod tests {
         assert_eq!("".parse::<DeviceSpec>(), Err(AudioError::NoName));
         for text in ["default", "none", "file:x.wav", "alsa:pulse"] {
             assert_eq!(text.parse::<DeviceSpec>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn q7_the_default_device_stands_in_for_one_that_is_chosen_and_nothing_for_a_file() {
+        assert_eq!(DeviceSpec::Id("alsa:x".into()).stand_in(), Some(DeviceSpec::Default));
+        for spec in [DeviceSpec::Default, DeviceSpec::None, DeviceSpec::File("x.wav".into())] {
+            assert_eq!(spec.stand_in(), None);
         }
     }
 

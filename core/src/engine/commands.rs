@@ -3,6 +3,7 @@
 use super::outputs::introduction;
 use super::{Engine, now};
 use crate::api::{ApiError, CallRef, Command, ErrorCode, Reply, VerifyResult};
+use crate::audio::DeviceChoice;
 use crate::clock::wall_clock;
 use crate::media::MediaLeg;
 use crate::storage::{MessageEntry, MessageState};
@@ -25,13 +26,17 @@ impl Engine {
         command: Command,
         reply: oneshot::Sender<Result<Reply, ApiError>>,
     ) {
-        if let Command::Lookup { number } = &command {
-            // Takes its time in a task that answers by itself.
-            return self.look_up(number, reply).await;
-        }
-        if let Command::History { .. } | Command::HistoryClear = &command {
-            return self.in_history(command, reply);
-        }
+        // Some take their time in a task that answers by itself.
+        let command = match command {
+            Command::Lookup { number } => return self.look_up(&number, reply).await,
+            Command::Devices => return self.list_devices(reply),
+            Command::UseDevices { mic, speaker, ringer } => {
+                let choice = DeviceChoice::parse(mic.as_deref(), speaker.as_deref(), ringer.as_deref());
+                return self.use_devices(choice, reply);
+            }
+            command @ (Command::History { .. } | Command::HistoryClear) => return self.in_history(command, reply),
+            command => command,
+        };
         let result = self.execute_now(command).await;
         // An error means that the asker went away.
         let _ = reply.send(result);
@@ -59,8 +64,14 @@ impl Engine {
                 self.stopping = true;
                 Ok(Reply::Done)
             }
+            Command::WatchDevices { on } => Ok(self.watch_devices(on)),
+            Command::Levels { call, on } => self.levels(call.as_ref(), on),
             // Answered by tasks, above.
-            Command::Lookup { .. } | Command::History { .. } | Command::HistoryClear => {
+            Command::Lookup { .. }
+            | Command::Devices
+            | Command::UseDevices { .. }
+            | Command::History { .. }
+            | Command::HistoryClear => {
                 Err(ApiError::new(ErrorCode::Internal, "a command went the wrong way"))
             }
         }
@@ -161,7 +172,7 @@ impl Engine {
         Ok(Reply::Done)
     }
 
-    fn with_call_media(&self, call: CallId, act: impl FnOnce(&MediaLeg)) {
+    pub(super) fn with_call_media(&self, call: CallId, act: impl FnOnce(&MediaLeg)) {
         if let Some(media) = self.calls.leg_of(call).as_ref().and_then(|leg| self.legs.media(leg)) {
             act(media);
         }

@@ -1,5 +1,6 @@
 //! The legs of calls: for each (call, terminal) its media and the way its packets came last.
 
+use super::devices::device_event;
 use super::{Engine, now};
 use crate::api::{Event, PathKind, RelayUse};
 use crate::media::{MediaEvent, MediaLeg, MediaStats, Path};
@@ -151,6 +152,11 @@ impl Legs {
         self.legs.get(leg).and_then(|l| l.media.as_ref())
     }
 
+    /// The legs that have media.
+    pub fn with_media(&self) -> Vec<LegId> {
+        self.legs.iter().filter(|(_, leg)| leg.media.is_some()).map(|(id, _)| *id).collect()
+    }
+
     /// What is measured on the leg.
     pub fn stats(&self, leg: &LegId) -> Option<MediaStats> {
         self.media(leg).map(|m| m.stats().borrow().clone())
@@ -250,7 +256,8 @@ impl Engine {
                 self.emit(Event::AudioStarted { call, mic_epoch_ns, speaker_epoch_ns });
             }
             MediaEvent::FirstAudio { .. } => self.emit(Event::FirstAudio { call }),
-            MediaEvent::DeviceLost(device) => self.emit(Event::DeviceLost { call, device }),
+            MediaEvent::Device(kind, news) => self.emit(device_event(call, kind, news)),
+            MediaEvent::Levels { mic, speaker } => self.emit(Event::Levels { call, mic, speaker }),
             MediaEvent::Failed(error) => {
                 tracing::info!(%error, "media failed");
                 self.media_gone(leg);

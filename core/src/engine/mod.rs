@@ -8,6 +8,7 @@
 mod calls;
 mod claims;
 mod commands;
+mod devices;
 mod dialling;
 mod inbound;
 mod legs;
@@ -23,7 +24,7 @@ mod texts;
 
 use crate::TurnServer;
 use crate::api::{ApiError, CallRef, Command, Event, LineState, Reply, TimedEvent, monotonic_ns};
-use crate::audio::{DeviceSpec, Processing, Tone, TonePlayer};
+use crate::audio::{DeviceChoice, DeviceInfo, Processing, Tone, TonePlayer};
 use crate::clock::wall_clock;
 use crate::media::{PortMapper, Relay};
 use crate::net::{Net, NetConfig, NetEvent, NetStatus, Role, Times};
@@ -60,6 +61,8 @@ pub(crate) enum Request {
     Watch(CallRef, oneshot::Sender<Result<watch::Receiver<CallState>, ApiError>>),
     /// How calls go, from now on.
     Follow(oneshot::Sender<broadcast::Receiver<TimedEvent>>),
+    /// Other devices, of the embedding program perhaps.
+    UseDevices(DeviceChoice, devices::Answer),
     /// Metrics in Prometheus text form.
     Metrics(oneshot::Sender<String>),
 }
@@ -73,6 +76,8 @@ enum Internal {
     SendFailed(LegId, Arc<Peer>),
     Relay(LegId, Relay),
     Published(Result<publish::Reach, crate::net::PublishError>),
+    DevicesFound(DeviceChoice, devices::Answer),
+    DevicesChanged(Vec<DeviceInfo>),
 }
 
 /// Open the account, start the network, and spawn the engine.
@@ -124,8 +129,7 @@ pub(crate) struct Engine {
     serves: bool,
     /// What the handles see of `publisher.line`.
     line: watch::Sender<LineState>,
-    mic: DeviceSpec,
-    speaker: DeviceSpec,
+    devices: devices::Devices,
     processing: Processing,
     tones: TonePlayer,
     /// What tells how the last call ended.
@@ -161,9 +165,8 @@ impl Engine {
         let texts = texts::start(account.clone(), &jobs, internal.clone());
         let calls = Calls::new(config, outputs::local_party(&account, net.routes()));
         let status = net.watch();
-        let ringer = settings.ringer.unwrap_or_else(|| settings.speaker.clone());
-        let speaker = if settings.tones { settings.speaker.clone() } else { DeviceSpec::None };
-        let tones = TonePlayer::new(speaker, ringer, account.ringtone());
+        let devices = devices::Devices::new(&settings);
+        let tones = devices.player(account.ringtone());
         // Nobody is to learn of a port of a terminal that hides its address.
         let ports = (settings.port_mapping && !settings.relay_only).then(|| {
             let (ports, work) = PortMapper::new();
@@ -186,8 +189,7 @@ impl Engine {
             reminder: Instant::now() + status::REMIND_EVERY,
             serves: false,
             line,
-            mic: settings.mic,
-            speaker: settings.speaker,
+            devices,
             processing: settings.processing,
             tones,
             parting: None,
@@ -274,6 +276,8 @@ impl Engine {
             Internal::SendFailed(leg, peer) => self.on_send_failed(leg, &peer),
             Internal::Relay(leg, relay) => self.with_media(&leg, |media| media.add_relay(relay)),
             Internal::Published(result) => self.on_published(result),
+            Internal::DevicesFound(choice, answer) => self.on_devices_found(&choice, answer),
+            Internal::DevicesChanged(devices) => self.emit(Event::DevicesChanged { devices }),
         }
     }
 
@@ -287,6 +291,7 @@ impl Engine {
             Request::Follow(reply) => {
                 let _ = reply.send(self.followers.follow(Instant::now()));
             }
+            Request::UseDevices(choice, answer) => self.use_devices(Ok(choice), answer),
             Request::Metrics(reply) => {
                 let _ = reply.send(self.metrics());
             }

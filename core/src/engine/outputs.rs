@@ -164,11 +164,11 @@ impl Engine {
         }
     }
 
-    fn audio_of(&self, leg: LegId) -> AudioConfig {
+    pub(super) fn audio_of(&self, leg: LegId) -> AudioConfig {
         let view = self.views.get(&self.calls.call_of(&leg).unwrap_or(leg.call));
-        let speaker =
-            view.map_or_else(|| self.speaker.clone(), |v| self.speaker.for_call(&v.number, v.began));
-        AudioConfig { mic: self.mic.clone(), speaker, processing: self.processing }
+        let speaker = &self.devices.speaker;
+        let speaker = view.map_or_else(|| speaker.clone(), |v| speaker.for_call(&v.number, v.began));
+        AudioConfig { mic: self.devices.mic.clone(), speaker, processing: self.processing }
     }
 
     async fn on_call_event(&mut self, event: CallEvent) {

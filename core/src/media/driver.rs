@@ -30,6 +30,7 @@ use super::socket::{MediaSocket, StunIn};
 use super::types::{MediaConfig, MediaError, MediaEvent, MediaStats, Relay, Role};
 use super::voice::{Voice, VoiceEvent, VoiceLink};
 use super::watchdog::Watchdog;
+use crate::audio::DeviceSpec;
 use mapping::ask_router;
 use network::Network;
 use thrift::Thrift;
@@ -55,6 +56,8 @@ pub(super) enum Command {
     StartAudio,
     Mute(bool),
     Hold(bool),
+    UseDevices(Option<DeviceSpec>, Option<DeviceSpec>),
+    Measure(bool),
     Control(Vec<u8>),
     Pass(Vec<u8>),
     LastWord(LastWord),
@@ -281,6 +284,8 @@ impl Driver {
             }
             Command::Mute(on) => self.voice.set_muted(on),
             Command::Hold(on) => self.voice.set_held(on),
+            Command::UseDevices(mic, speaker) => self.voice.use_devices(mic, speaker),
+            Command::Measure(on) => self.voice.set_measured(on),
             Command::Control(frame) => {
                 let sent = self.session.as_ref().is_some_and(|session| session.send_control(frame));
                 if !sent {
@@ -322,7 +327,8 @@ impl Driver {
                 MediaEvent::AudioStarted { mic_epoch_ns, speaker_epoch_ns }
             }
             VoiceEvent::FirstAudio { at_ns } => MediaEvent::FirstAudio { at_ns },
-            VoiceEvent::DeviceLost(what) => MediaEvent::DeviceLost(what),
+            VoiceEvent::Device(kind, news) => MediaEvent::Device(kind, news),
+            VoiceEvent::Levels { mic, speaker } => MediaEvent::Levels { mic, speaker },
             VoiceEvent::Failed(error) => return self.fail(error.into()).await,
         };
         self.emit(event).await;

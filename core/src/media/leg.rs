@@ -14,6 +14,7 @@ use super::driver::{Command, Driver, Ends};
 use super::socket::MediaSocket;
 use super::types::{MediaConfig, MediaError, MediaEvent, MediaStats, Relay};
 use super::urgency;
+use crate::audio::DeviceSpec;
 
 /// Commands that may wait for the task; only the owner of the leg sends them.
 const COMMANDS: usize = 256;
@@ -111,6 +112,17 @@ impl MediaLeg {
     /// Passes on neither side's voice, or both again.
     pub fn set_hold(&self, on: bool) {
         self.command(Command::Hold(on));
+    }
+
+    /// Goes on with another microphone, loudspeaker or both: each is opened beside the one that runs, which goes on until the other
+    /// one works. [`MediaEvent::Device`] tells whether it does.
+    pub fn use_devices(&self, mic: Option<DeviceSpec>, speaker: Option<DeviceSpec>) {
+        self.command(Command::UseDevices(mic, speaker));
+    }
+
+    /// Tells [`MediaEvent::Levels`] ten times a second, or not any more.
+    pub fn set_measured(&self, on: bool) {
+        self.command(Command::Measure(on));
     }
 
     /// Sends a frame of at most 8 KiB on the control stream: reliable and in order while the connection lives.

@@ -49,7 +49,9 @@ mod watchdog;
 pub use leg::MediaLeg;
 pub use mapping::PortMapper;
 pub use relay::MAX_RELAYS;
-pub use types::{AudioConfig, MediaConfig, MediaError, MediaEvent, MediaStats, Party, Path, Relay, Role};
+pub use types::{
+    AudioConfig, DeviceNews, MediaConfig, MediaError, MediaEvent, MediaStats, Party, Path, Relay, Role,
+};
 
 #[cfg(test)]
 mod tests;

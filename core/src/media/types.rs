@@ -13,7 +13,7 @@ use offhook_proto::rtp::LossBursts;
 use offhook_proto::signalling::{CallId, LastWord};
 
 use super::mapping::PortMapper;
-use crate::audio::{AudioError, DeviceSpec, Processing};
+use crate::audio::{AudioError, DeviceKind, DeviceSpec, Level, Processing};
 
 /// Default of [`MediaConfig::direct_patience`].
 const DIRECT_PATIENCE: Duration = Duration::from_millis(300);
@@ -197,6 +197,19 @@ impl fmt::Debug for Path {
     }
 }
 
+/// What has happened to a device, with its id or what went wrong in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DeviceNews {
+    /// It went away; the leg goes on with the default one, or without.
+    Lost(String),
+    /// The chosen one is there again, and used again.
+    Back(String),
+    /// The one that was chosen while the leg ran is used from now on.
+    Used(String),
+    /// That one cannot be used; the leg goes on with the one before.
+    Refused(String),
+}
+
 /// What a leg reports to its owner.
 #[derive(Clone)]
 pub enum MediaEvent {
@@ -240,8 +253,15 @@ pub enum MediaEvent {
         /// Nanoseconds of CLOCK_MONOTONIC.
         at_ns: u64,
     },
-    /// A device went away; the leg goes on with the default one, or without.
-    DeviceLost(String),
+    /// Something happened to the microphone or the loudspeaker.
+    Device(DeviceKind, DeviceNews),
+    /// How loud microphone and loudspeaker are, while [wanted](super::MediaLeg::set_measured).
+    Levels {
+        /// The microphone, before anything is done to its sound.
+        mic: Level,
+        /// The loudspeaker.
+        speaker: Level,
+    },
     /// The leg has failed and is over.
     Failed(MediaError),
     /// The other end closed the media; what it repeats of the call's last message.
@@ -262,7 +282,8 @@ impl fmt::Debug for MediaEvent {
             MediaEvent::Passed(packet) => write!(f, "Passed({} bytes)", packet.len()),
             MediaEvent::AudioStarted { .. } => f.write_str("AudioStarted"),
             MediaEvent::FirstAudio { .. } => f.write_str("FirstAudio"),
-            MediaEvent::DeviceLost(what) => write!(f, "DeviceLost({what})"),
+            MediaEvent::Device(kind, news) => write!(f, "Device({kind:?}, {news:?})"),
+            MediaEvent::Levels { mic, speaker } => write!(f, "Levels({}, {})", mic.rms, speaker.rms),
             MediaEvent::Failed(error) => write!(f, "Failed({error:?})"),
             MediaEvent::Closed(last) => write!(f, "Closed({last:?})"),
         }

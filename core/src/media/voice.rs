@@ -4,6 +4,7 @@
 //! tick on one bounded channel. Whatever may hang in a sound server happens on further threads
 //! ([`devices`]), so that neither the other direction nor the end of the call waits for it.
 
+mod change;
 mod devices;
 mod engine;
 pub(super) mod fuzz;
@@ -20,8 +21,9 @@ use bytes::Bytes;
 use tokio::sync::mpsc as events;
 
 use super::socket::MediaSocket;
-use super::types::AudioConfig;
-use crate::audio::{self, AudioError, AudioSink, AudioSource, DeviceSpec, Processor};
+use super::types::{AudioConfig, DeviceNews};
+use crate::audio::{self, AudioError, AudioSink, AudioSource, DeviceKind, DeviceSpec, Level, Processor};
+use change::Choice;
 use devices::Keeper;
 use engine::Codec;
 use thread::Thread;
@@ -36,9 +38,19 @@ const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
 /// What the thread reports.
 #[derive(Debug)]
 pub(super) enum VoiceEvent {
-    Started { mic_epoch_ns: u64, speaker_epoch_ns: u64 },
-    FirstAudio { at_ns: u64 },
-    DeviceLost(String),
+    Started {
+        mic_epoch_ns: u64,
+        speaker_epoch_ns: u64,
+    },
+    FirstAudio {
+        at_ns: u64,
+    },
+    Device(DeviceKind, DeviceNews),
+    /// How loud both ends are, while that is wanted.
+    Levels {
+        mic: Level,
+        speaker: Level,
+    },
     Failed(AudioError),
 }
 
@@ -100,6 +112,9 @@ struct Shared {
     wish: Mutex<Wish>,
     muted: AtomicBool,
     held: AtomicBool,
+    /// Whether it is wanted how loud both ends are.
+    measured: AtomicBool,
+    choice: Mutex<Choice>,
     stats: Mutex<VoiceStats>,
 }
 
@@ -153,6 +168,7 @@ impl Voice {
         let thread = Thread {
             mic: Keeper::new(config.mic.clone(), file, &alive_tx),
             speaker: Keeper::new(config.speaker.clone(), None, &alive_tx),
+            processing: config.processing,
             link,
             events,
             shared: shared.clone(),

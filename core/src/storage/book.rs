@@ -128,6 +128,10 @@ impl AccountStore {
             | Command::Dtmf { .. }
             | Command::Hold { .. }
             | Command::Mute { .. }
+            | Command::Devices
+            | Command::UseDevices { .. }
+            | Command::WatchDevices { .. }
+            | Command::Levels { .. }
             | Command::Lookup { .. }
             | Command::Status
             | Command::Verify { .. }

@@ -59,7 +59,9 @@ async fn call(
             () = interrupts.next() => break,
             line = next_line(&mut lines) => match line.as_deref().map(console::parse) {
                 Some(Ok(Input::Quit)) => break,
-                Some(Ok(Input::Command(command))) => carry_out(telephone, command, printer).await,
+                Some(Ok(Input::Command(command))) => {
+                    carry_out(telephone, command, printer).await;
+                }
                 Some(Ok(Input::Help)) => printer.remark(HELP),
                 Some(Ok(Input::Empty)) => {}
                 Some(Err(error)) => printer.refusal(&error),

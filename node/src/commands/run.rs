@@ -1,5 +1,6 @@
 //! `offhook run`: on line until it is told to end.
 
+use super::devices;
 use crate::cli::RunArgs;
 use crate::config::{Context, Settings};
 use crate::console::{self, HELP, Input};
@@ -45,7 +46,7 @@ pub async fn run(context: &Context, printer: Printer, args: &RunArgs) -> Outcome
         };
         let already = greet(&phone, printer).await?;
         warn_of_missing_devices(settings, printer);
-        tokio::spawn(console(phone.clone(), printer, quit.clone()));
+        tokio::spawn(console(context.clone(), phone.clone(), printer, quit.clone()));
         tokio::select! {
             () = show(&mut events, already, &mut teller) => {
                 Err(Failure::new(ErrorCode::ShuttingDown, "The telephone ended by itself."))
@@ -126,7 +127,7 @@ async fn show(
 }
 
 /// Carries out the lines of standard input. Its end is not the telephone's: services have none.
-async fn console(phone: Phone, printer: Printer, quit: CancellationToken) {
+async fn console(context: Context, phone: Phone, printer: Printer, quit: CancellationToken) {
     let mut lines = FramedRead::new(tokio::io::stdin(), LinesCodec::new_with_max_length(MAX_LINE));
     while let Some(line) = lines.next().await {
         let Ok(line) = line else {
@@ -137,16 +138,24 @@ async fn console(phone: Phone, printer: Printer, quit: CancellationToken) {
             Ok(Input::Empty) => {}
             Ok(Input::Help) => printer.remark(HELP),
             Ok(Input::Quit | Input::Command(Command::Shutdown)) => return quit.cancel(),
-            Ok(Input::Command(command)) => carry_out(&phone, command, printer).await,
+            Ok(Input::Command(command)) => {
+                if carry_out(&phone, command.clone(), printer).await
+                    && let Err(failure) = devices::remember(&context, &command)
+                {
+                    failure.told.iter().for_each(|error| printer.complaint(&error.message));
+                }
+            }
             Err(error) => printer.refusal(&error),
         }
     }
 }
 
-/// Carries one command out and prints the reply.
-pub async fn carry_out(telephone: &impl Telephone, command: Command, printer: Printer) {
-    match telephone.execute(command.clone()).await {
-        Ok(reply) => printer.result(&command, &reply),
-        Err(error) => printer.refusal(&error),
+/// Carries one command out and prints the reply. Answers whether it was done.
+pub async fn carry_out(telephone: &impl Telephone, command: Command, printer: Printer) -> bool {
+    let reply = telephone.execute(command.clone()).await;
+    match &reply {
+        Ok(reply) => printer.result(&command, reply),
+        Err(error) => printer.refusal(error),
     }
+    reply.is_ok()
 }

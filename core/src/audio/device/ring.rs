@@ -1,11 +1,11 @@
 //! Rings between a device's callback and the voice thread. A callback touches nothing else: no lock, no
-//! allocation, no log.
+//! allocation, no log. `core/tests/callbacks.rs` fails if one does.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use cpal::{FromSample, Sample};
+use cpal::{Error, ErrorKind, FromSample, Sample};
 use rtrb::{Consumer, Producer, RingBuffer};
 
 /// What a callback reports besides samples.
@@ -50,6 +50,47 @@ impl Flags {
 pub(super) fn ring(samples: usize) -> (Producer<f32>, Consumer<f32>, Arc<Flags>) {
     let (producer, consumer) = RingBuffer::new(samples);
     (producer, consumer, Arc::new(Flags::new()))
+}
+
+/// A recording callback.
+pub(super) fn recorder<T, I>(
+    channels: usize,
+    mut ring: Producer<f32>,
+    flags: &Arc<Flags>,
+) -> impl FnMut(&[T], &I) + Send + 'static + use<T, I>
+where
+    T: Sample + Copy,
+    f32: FromSample<T>,
+{
+    let flags = flags.clone();
+    move |data, _| record(data, channels, &mut ring, &flags)
+}
+
+/// A playing callback.
+pub(super) fn player<T, I>(
+    channels: usize,
+    mut ring: Consumer<f32>,
+    flags: &Arc<Flags>,
+) -> impl FnMut(&mut [T], &I) + Send + 'static + use<T, I>
+where
+    T: Sample + FromSample<f32>,
+{
+    let flags = flags.clone();
+    move |data, _| play(data, channels, &mut ring, &flags)
+}
+
+/// An error callback. A stream survives overruns and changes of route; anything that ends it is noted for the voice thread.
+pub(super) fn on_error(flags: &Arc<Flags>) -> impl FnMut(Error) + Send + 'static + use<> {
+    let flags = flags.clone();
+    move |error| {
+        let survives = matches!(
+            error.kind(),
+            ErrorKind::Xrun | ErrorKind::DeviceChanged | ErrorKind::RealtimeDenied | ErrorKind::BackendError
+        );
+        if !survives {
+            flags.lost.store(true, Relaxed);
+        }
+    }
 }
 
 /// The body of a recording callback: mixes the channels and pushes. When the ring is full, because nobody

@@ -12,7 +12,7 @@ use cpal::{
 };
 use rtrb::{Consumer, Producer};
 
-use super::ring::{Flags, play, record, ring};
+use super::ring::{Flags, on_error, player, recorder, ring};
 use super::timing::{Demand, Grid, Lead, OVERDUE, next_ready, period};
 use crate::audio::resample::Resampler;
 use crate::audio::{AudioError, AudioSink, AudioSource, BLOCK_LEN, Block, SAMPLE_RATE};
@@ -258,44 +258,26 @@ fn build_output(
 fn input<T>(
     device: &Device,
     config: StreamConfig,
-    mut ring: Producer<f32>,
+    ring: Producer<f32>,
     flags: &Arc<Flags>,
 ) -> Result<Stream, Error>
 where
     T: SizedSample + Send + 'static,
     f32: FromSample<T>,
 {
-    let (channels, in_callback) = (usize::from(config.channels), flags.clone());
-    let on_data =
-        move |data: &[T], _: &cpal::InputCallbackInfo| record(data, channels, &mut ring, &in_callback);
+    let on_data = recorder::<T, _>(usize::from(config.channels), ring, flags);
     device.build_input_stream(config, on_data, on_error(flags), None)
 }
 
 fn output<T>(
     device: &Device,
     config: StreamConfig,
-    mut ring: Consumer<f32>,
+    ring: Consumer<f32>,
     flags: &Arc<Flags>,
 ) -> Result<Stream, Error>
 where
     T: SizedSample + FromSample<f32> + Send + 'static,
 {
-    let (channels, in_callback) = (usize::from(config.channels), flags.clone());
-    let on_data =
-        move |data: &mut [T], _: &cpal::OutputCallbackInfo| play(data, channels, &mut ring, &in_callback);
+    let on_data = player::<T, _>(usize::from(config.channels), ring, flags);
     device.build_output_stream(config, on_data, on_error(flags), None)
-}
-
-/// A stream survives overruns and changes of route; anything that ends it is noted for the voice thread.
-fn on_error(flags: &Arc<Flags>) -> impl FnMut(Error) + Send + 'static + use<> {
-    let flags = flags.clone();
-    move |error| {
-        let survives = matches!(
-            error.kind(),
-            ErrorKind::Xrun | ErrorKind::DeviceChanged | ErrorKind::RealtimeDenied | ErrorKind::BackendError
-        );
-        if !survives {
-            flags.lost.store(true, Relaxed);
-        }
-    }
 }

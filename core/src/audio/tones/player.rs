@@ -5,7 +5,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use super::{Ringtone, Sounding, Tone};
-use crate::audio::{AudioError, BLOCK_LEN, BLOCK_TIME, Block, DeviceSpec, open_sink};
+use crate::audio::{AudioError, AudioSink, BLOCK_LEN, BLOCK_TIME, Block, DeviceSpec, open_sink};
 
 /// How long what the device holds may take to be heard after the last block.
 const TO_HEAR: Duration = Duration::from_millis(200);
@@ -44,6 +44,18 @@ impl TonePlayer {
     /// everything else is heard from `speaker`; nothing is played into files.
     pub(crate) fn new(speaker: DeviceSpec, ringer: DeviceSpec, ringtone: Option<PathBuf>) -> TonePlayer {
         TonePlayer { devices: Devices { speaker, ringer, ringtone }, wishes: None, wished: None }
+    }
+
+    /// Plays on other devices from now on; what sounds at present begins anew there.
+    pub(crate) fn use_devices(&mut self, speaker: DeviceSpec, ringer: DeviceSpec) {
+        if (&self.devices.speaker, &self.devices.ringer) == (&speaker, &ringer) {
+            return;
+        }
+        (self.devices.speaker, self.devices.ringer) = (speaker, ringer);
+        // The thread falls silent and ends.
+        self.wishes = None;
+        let wished = self.wished.take();
+        self.play(wished);
     }
 
     /// Plays this from now on, or nothing. What is played already goes on.
@@ -106,14 +118,24 @@ fn latest(wish: Option<Tone>, wanted: &Receiver<Option<Tone>>) -> Option<Tone> {
     wanted.try_iter().last().unwrap_or(wish)
 }
 
+/// Opens the device, or the one that stands in for it: a headset that is not there is no reason not to ring.
+fn open(device: &DeviceSpec) -> Result<Box<dyn AudioSink>, AudioError> {
+    started(device).or_else(|error| device.stand_in().and_then(|other| started(&other).ok()).ok_or(error))
+}
+
+fn started(device: &DeviceSpec) -> Result<Box<dyn AudioSink>, AudioError> {
+    let mut sink = open_sink(device)?;
+    sink.start(Instant::now())?;
+    Ok(sink)
+}
+
 /// Plays until it is over or something else is wanted, which is the answer.
 fn sound(
     mut sounding: Sounding,
     device: &DeviceSpec,
     wanted: &Receiver<Option<Tone>>,
 ) -> Result<Option<Option<Tone>>, AudioError> {
-    let mut sink = open_sink(device)?;
-    sink.start(Instant::now())?;
+    let mut sink = open(device)?;
     let mut block: Block = [0.0; BLOCK_LEN];
     let (mut over, mut taken): (Option<Instant>, _) = (None, Instant::now());
     loop {
@@ -212,6 +234,21 @@ mod tests {
         let mut player = TonePlayer::new(DeviceSpec::None, DeviceSpec::Custom(taken), None);
         player.play(Some(Tone::Bell));
         until("it rings in the end", || loud(&heard, 0));
+    }
+
+    #[test]
+    fn what_rings_goes_on_at_another_device() {
+        let ((ringer, first), (other, then)) = (recorder(), recorder());
+        let mut player = TonePlayer::new(DeviceSpec::None, ringer, None);
+        player.play(Some(Tone::Bell));
+        until("it rings", || loud(&first, 0));
+        player.use_devices(DeviceSpec::None, other.clone());
+        until("it rings at the other", || loud(&then, 0));
+        let rung = first.lock().unwrap()[0].len();
+        player.use_devices(DeviceSpec::None, other);
+        until("it goes on", || then.lock().unwrap()[0].len() > 100 * BLOCK_LEN);
+        assert_eq!(then.lock().unwrap().len(), 1, "the same devices change nothing");
+        assert!(first.lock().unwrap()[0].len() <= rung + 2 * BLOCK_LEN, "the first is silent");
     }
 
     #[test]

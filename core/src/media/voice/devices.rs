@@ -3,21 +3,32 @@
 //! A sound server may take seconds for each of these, or never answer. So they happen on a thread of their own: one
 //! for each device, from before it is opened until after it is closed, and at most [`MAX_WORKERS`] for each direction
 //! of a leg. If so many hang, no other device is opened. Files and silence cannot hang and need no thread.
+//!
+//! Another device may be chosen at any time, and one that was pulled out may come back: each is opened beside the one that runs,
+//! which goes on until the other one works.
+
+mod worker;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
+use std::sync::atomic::AtomicUsize;
+use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
 use super::{Alive, Mic, Speaker};
-use crate::audio::{self, AudioError, AudioSink, AudioSource, DeviceSpec};
+use crate::audio::{self, AudioError, AudioSink, AudioSource, Changes, DeviceKind, DeviceSpec};
+use worker::{Job, Opened, Worker, started};
 
-/// How long after an attempt to open a device the next one is made.
+/// How long after an attempt to open a device the next one is made; and after a lost device was replaced, until another one that is
+/// lost is.
 const RETRY: Duration = Duration::from_secs(2);
+/// How often the chosen device is looked for while another one stands in for it.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// The same where it has come back again and again and did not work.
+const LOOK_RARELY: Duration = Duration::from_secs(64);
+/// How long a device that has come back must work to be trusted.
+const TRUSTED: Duration = Duration::from_secs(10);
 /// When a device that is being opened is reported missing. It is taken all the same if it comes later.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long what has used a device before may take to let go of it.
-const LET_GO: Duration = Duration::from_millis(200);
 /// Threads that may be opening or closing devices for one direction.
 pub(super) const MAX_WORKERS: usize = 3;
 
@@ -29,6 +40,16 @@ pub(super) trait Device: Send + Sized + 'static {
     fn open_early(spec: &DeviceSpec) -> Option<Self>;
 
     fn start(&mut self, now: Instant) -> Result<Instant, AudioError>;
+
+    /// What tells that it may be gone although it runs: a sound server has put another one in its place.
+    fn changes(spec: &DeviceSpec) -> Option<Changes>;
+
+    /// Whether it is gone. May take its time.
+    fn is_gone(spec: &DeviceSpec) -> bool;
+}
+
+fn is_gone(spec: &DeviceSpec, kind: DeviceKind) -> bool {
+    matches!(spec.check(kind), Err(AudioError::NoDevice(_)))
 }
 
 impl Device for Mic {
@@ -42,6 +63,14 @@ impl Device for Mic {
 
     fn start(&mut self, now: Instant) -> Result<Instant, AudioError> {
         AudioSource::start(self.as_mut(), now)
+    }
+
+    fn changes(spec: &DeviceSpec) -> Option<Changes> {
+        audio::changes_of(spec)
+    }
+
+    fn is_gone(spec: &DeviceSpec) -> bool {
+        is_gone(spec, DeviceKind::Mic)
     }
 }
 
@@ -57,22 +86,18 @@ impl Device for Speaker {
     fn start(&mut self, now: Instant) -> Result<Instant, AudioError> {
         AudioSink::start(self.as_mut(), now)
     }
+
+    fn changes(spec: &DeviceSpec) -> Option<Changes> {
+        audio::changes_of(spec)
+    }
+
+    fn is_gone(spec: &DeviceSpec) -> bool {
+        is_gone(spec, DeviceKind::Speaker)
+    }
 }
 
 /// A device that runs, and when its first sample is spoken or heard.
 pub(super) type Running<D> = (D, Instant);
-
-enum Job<D> {
-    OpenEarly(DeviceSpec),
-    Start(DeviceSpec),
-    Close(D),
-}
-
-/// The thread that waits in our place.
-struct Worker<D> {
-    jobs: Sender<Job<D>>,
-    results: Receiver<Result<Running<D>, AudioError>>,
-}
 
 enum State<D> {
     /// Nothing is wanted, or the engine has what was wanted.
@@ -85,17 +110,68 @@ enum State<D> {
     Retry(Instant),
 }
 
+/// What a keeper has to tell.
+pub(super) enum News<D> {
+    /// A device runs from now on. If it is not the one that was chosen, why.
+    Running(Running<D>, Option<AudioError>),
+    /// It is gone, and a sound server has put another one in its place.
+    Moved(AudioError),
+    /// There is none. Told only once until there is one again.
+    Missing(AudioError),
+    /// What was chosen while another one ran takes its place.
+    Changed(Running<D>),
+    /// The chosen one is there again and takes the place of the one that stood in.
+    Back(Running<D>),
+    /// What was chosen while another one ran cannot be used; that one goes on.
+    Refused(AudioError),
+}
+
+/// Why a device is opened beside one that runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// Somebody has chosen it.
+    Chosen,
+    /// It was chosen before, and may be there again.
+    Again,
+}
+
+/// A device that is opened beside the one that runs, so that nothing is missed meanwhile.
+struct Beside<D> {
+    why: Why,
+    spec: DeviceSpec,
+    /// `None` if as many hang as there may be.
+    worker: Option<Worker<D>>,
+    /// When it is given up.
+    until: Instant,
+}
+
 /// See the module's documentation.
 pub(super) struct Keeper<D> {
-    spec: DeviceSpec,
+    /// What was chosen.
+    chosen: DeviceSpec,
     /// Opened beforehand.
     opened: Option<D>,
     state: State<D>,
-    /// When it was last begun to open a device.
-    tried: Option<Instant>,
+    /// Whether a device is wanted: between the start and the end.
+    wanted: bool,
+    /// Whether the engine has one that works.
+    runs: bool,
+    /// While another one stands in for the chosen one: when that is looked for again.
+    look_again: Option<Instant>,
+    look_every: Duration,
+    /// When it had come back last.
+    back: Option<Instant>,
+    beside: Option<Beside<D>>,
+    /// While the chosen one runs: what tells that it may be gone, and who looks whether it is.
+    changes: Option<Changes>,
+    look: Option<(Worker<D>, Receiver<bool>)>,
+    /// When a lost device was last replaced.
+    replaced: Option<Instant>,
     /// Whether it has been told that there is no device.
     told: bool,
     worker: Option<Worker<D>>,
+    /// That of the device which the engine is about to give back.
+    leaving: Option<Worker<D>>,
     /// Workers that have not ended.
     workers: Arc<AtomicUsize>,
     alive: Alive,
@@ -104,62 +180,102 @@ pub(super) struct Keeper<D> {
 impl<D: Device> Keeper<D> {
     /// Does nothing yet. `opened` is used instead of opening `spec` the first time.
     pub(super) fn new(spec: DeviceSpec, opened: Option<D>, alive: &Alive) -> Keeper<D> {
-        let workers = Arc::default();
         Keeper {
-            spec,
+            chosen: spec,
             opened,
             state: State::Idle,
-            tried: None,
+            wanted: false,
+            runs: false,
+            look_again: None,
+            look_every: LOOK_AGAIN,
+            back: None,
+            beside: None,
+            changes: None,
+            look: None,
+            replaced: None,
             told: false,
             worker: None,
-            workers,
+            leaving: None,
+            workers: Arc::default(),
             alive: alive.clone(),
         }
+    }
+
+    /// What was chosen.
+    pub(super) fn chosen(&self) -> &DeviceSpec {
+        &self.chosen
     }
 
     /// Whether a call goes on without the device and another takes its place. A file that cannot be used ends the
     /// voice, since somebody asked for exactly this file, and is never replaced by a microphone that nobody asked
     /// for.
     pub(super) fn is_replaced(&self) -> bool {
-        self.replacement().is_some()
+        match &self.chosen {
+            DeviceSpec::Default | DeviceSpec::Id(_) | DeviceSpec::Custom(_) => true,
+            DeviceSpec::File(_) | DeviceSpec::None => false,
+        }
     }
 
-    fn replacement(&self) -> Option<DeviceSpec> {
-        match &self.spec {
-            DeviceSpec::Default | DeviceSpec::Id(_) => Some(DeviceSpec::Default),
-            DeviceSpec::Custom(_) => Some(self.spec.clone()),
+    /// Which are tried when a device is lost, the first first: the chosen one is probably gone, and to look for it takes time.
+    fn replacements(&self) -> Option<(DeviceSpec, Option<DeviceSpec>)> {
+        match &self.chosen {
+            DeviceSpec::Id(_) => Some((DeviceSpec::Default, Some(self.chosen.clone()))),
+            DeviceSpec::Default | DeviceSpec::Custom(_) => Some((self.chosen.clone(), None)),
             DeviceSpec::File(_) | DeviceSpec::None => None,
         }
     }
 
     /// Opens the device if that may be done before it is needed.
     pub(super) fn prepare(&mut self) {
-        let early = match &self.spec {
-            DeviceSpec::Default | DeviceSpec::Id(_) => self.tried.is_none() && self.worker.is_none(),
+        let early = match &self.chosen {
+            DeviceSpec::Default | DeviceSpec::Id(_) => !self.wanted && self.worker.is_none(),
             DeviceSpec::Custom(_) | DeviceSpec::File(_) | DeviceSpec::None => false,
         };
         if early {
-            self.give(Job::OpenEarly(self.spec.clone()));
+            self.give(Job::OpenEarly(self.chosen.clone()));
         }
     }
 
     /// Begins to open and start the device; [`Keeper::poll`] has the result.
     pub(super) fn start(&mut self, now: Instant) {
+        self.wanted = true;
         if self.is_replaced() {
-            self.open(self.spec.clone(), now);
+            self.open(self.chosen.clone(), self.chosen.stand_in(), now);
         } else {
-            let device = self.opened.take().map_or_else(|| D::open(&self.spec), Ok);
+            let device = self.opened.take().map_or_else(|| D::open(&self.chosen), Ok);
             self.state = State::Ready(device.and_then(|device| started(device, now)));
         }
     }
 
-    /// A device that runs, as soon as there is one, or why there is none; that only once until there is one again.
-    pub(super) fn poll(&mut self, now: Instant) -> Option<Result<Running<D>, AudioError>> {
+    /// Chooses another device. It is opened beside the one that runs; [`Keeper::poll`] tells whether it takes its place.
+    pub(super) fn choose(&mut self, spec: DeviceSpec, now: Instant) {
+        self.beside = None;
+        let stays = self.chosen == spec && self.look_again.is_none();
+        if self.wanted {
+            if !(stays && self.runs) {
+                self.open_beside(Why::Chosen, spec, now);
+            }
+            return;
+        }
+        if !stays {
+            // What was prepared is closed by whoever did it.
+            (self.worker, self.opened) = (None, None);
+            self.chosen = spec;
+        }
+    }
+
+    /// What there is to tell.
+    pub(super) fn poll(&mut self, now: Instant) -> Option<News<D>> {
+        self.poll_first(now).or_else(|| self.poll_beside(now)).or_else(|| self.poll_look(now))
+    }
+
+    fn poll_first(&mut self, now: Instant) -> Option<News<D>> {
         let result = match std::mem::replace(&mut self.state, State::Idle) {
             State::Idle => None,
-            State::Ready(result) => Some(result),
+            State::Ready(result) => Some(result.map(|running| (running, None))),
             State::Retry(at) if at <= now => {
-                self.open(self.replacement()?, now);
+                let (spec, other) = self.replacements()?;
+                self.open(spec, other, now);
                 None
             }
             State::Retry(at) => {
@@ -169,27 +285,34 @@ impl<D: Device> Keeper<D> {
             State::Opening(tell_at) => self.poll_opening(now, tell_at),
         }?;
         let told = std::mem::replace(&mut self.told, result.is_err());
-        (result.is_ok() || !told).then_some(result)
+        match result {
+            Ok((running, instead)) => {
+                self.runs = true;
+                self.heed_changes();
+                Some(News::Running(running, instead.filter(|_| !told)))
+            }
+            Err(error) => (!told).then_some(News::Missing(error)),
+        }
     }
 
     fn poll_opening(
         &mut self,
         now: Instant,
         tell_at: Option<Instant>,
-    ) -> Option<Result<Running<D>, AudioError>> {
+    ) -> Option<Result<(Running<D>, Option<AudioError>), AudioError>> {
         let result = self.worker.as_ref().map_or(Err(TryRecvError::Disconnected), |w| w.results.try_recv());
-        let silent =
-            || AudioError::Device { name: self.spec.to_string(), reason: "it does not answer".into() };
         match result {
-            Ok(Ok(running)) => Some(Ok(running)),
+            Ok(Ok(Opened { running, spec, instead })) => {
+                self.look_again = (spec != self.chosen).then_some(now + self.look_every);
+                Some(Ok((running, instead)))
+            }
             Ok(Err(error)) => {
                 self.state = State::Retry(now + RETRY);
                 Some(Err(error))
             }
             Err(TryRecvError::Empty) if tell_at.is_some_and(|at| at <= now) => {
-                let error = silent();
                 self.state = State::Opening(None);
-                Some(Err(error))
+                Some(Err(silent(&self.chosen)))
             }
             Err(TryRecvError::Empty) => {
                 self.state = State::Opening(tell_at);
@@ -197,120 +320,155 @@ impl<D: Device> Keeper<D> {
             }
             // There is no thread: too many hang, or it has panicked in the embedder's code.
             Err(TryRecvError::Disconnected) => {
-                let error = silent();
                 self.worker = None;
                 self.state = State::Retry(now + RETRY);
-                Some(Err(error))
+                Some(Err(silent(&self.chosen)))
             }
         }
     }
 
+    fn poll_beside(&mut self, now: Instant) -> Option<News<D>> {
+        if self.runs && self.beside.is_none() && self.look_again.is_some_and(|at| at <= now) {
+            self.open_beside(Why::Again, self.chosen.clone(), now);
+        }
+        let beside = self.beside.as_mut()?;
+        let error =
+            match beside.worker.as_ref().map_or(Err(TryRecvError::Disconnected), |w| w.results.try_recv()) {
+                Ok(Ok(opened)) => return self.take_beside(opened, now),
+                Ok(Err(error)) => error,
+                Err(TryRecvError::Empty) if now < beside.until => return None,
+                // What comes later is closed by the worker.
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => silent(&beside.spec),
+            };
+        let why = beside.why;
+        self.beside = None;
+        self.look_again = self.look_again.map(|_| now + self.look_every);
+        (why == Why::Chosen).then_some(News::Refused(error))
+    }
+
+    fn take_beside(&mut self, opened: Opened<D>, now: Instant) -> Option<News<D>> {
+        let Beside { why, spec, worker, .. } = self.beside.take()?;
+        self.leaving = std::mem::replace(&mut self.worker, worker);
+        self.chosen = spec;
+        (self.state, self.runs, self.told, self.look_again) = (State::Idle, true, false, None);
+        self.heed_changes();
+        Some(match why {
+            Why::Chosen => News::Changed(opened.running),
+            Why::Again => {
+                self.back = Some(now);
+                News::Back(opened.running)
+            }
+        })
+    }
+
+    /// Looks out for the end of the device that runs, if that is the chosen one.
+    fn heed_changes(&mut self) {
+        self.look = None;
+        self.changes = self.look_again.is_none().then(|| D::changes(&self.chosen)).flatten();
+    }
+
+    /// Whether another device has taken the place of the one that runs, without a word.
+    fn poll_look(&mut self, now: Instant) -> Option<News<D>> {
+        if self.look.is_none() && self.changes.as_mut().is_some_and(Changes::happened) {
+            let worker = Worker::spawn(self.alive.clone(), &self.workers)?;
+            let (answer, gone) = mpsc::channel();
+            worker.give(Job::Look(self.chosen.clone(), answer));
+            self.look = Some((worker, gone));
+        }
+        let gone = match self.look.as_ref()?.1.try_recv() {
+            Err(TryRecvError::Empty) => return None,
+            Ok(gone) => gone,
+            Err(TryRecvError::Disconnected) => false,
+        };
+        self.look = None;
+        if !gone || !self.runs {
+            return None;
+        }
+        self.changes = None;
+        self.look_again = Some(now + self.look_every);
+        let (name, reason) = (self.chosen.to_string(), "it went away".into());
+        Some(News::Moved(AudioError::Device { name, reason }))
+    }
+
+    /// Lets go of a device in whose place another one runs, when all of it has been heard.
+    pub(super) fn let_go(&mut self, device: D) {
+        // What has no worker is a file or silence, and ends here.
+        if let Some(worker) = self.leaving.take() {
+            worker.give(Job::LetGo(device));
+        }
+    }
+
     /// Closes a device that does not work any more, as has been told, and opens another: at once, or some time after the
-    /// last attempt.
+    /// last time.
     pub(super) fn replace(&mut self, lost: D, now: Instant) {
-        self.close(lost);
+        // A device that comes back and does not work is looked for ever less often: each time is heard.
+        let failed = self.back.take().is_some_and(|back| now < back + TRUSTED);
+        self.look_every = if failed { (self.look_every * 2).min(LOOK_RARELY) } else { LOOK_AGAIN };
+        (self.runs, self.look_again, self.changes, self.look) = (false, None, None, None);
+        self.shut(lost);
         // The worker ends when it has closed the device, which may be never.
         self.worker = None;
         self.told = true;
         if self.is_replaced() {
-            self.state = State::Retry(self.tried.map_or(now, |at| at + RETRY));
+            let soon = self.replaced.is_none_or(|at| at + RETRY <= now);
+            self.replaced = Some(now);
+            self.state = State::Retry(if soon { now } else { now + RETRY });
         }
     }
 
-    /// Closes a device.
+    /// Closes a device; none is wanted any more.
     pub(super) fn close(&mut self, device: D) {
+        (self.wanted, self.runs, self.beside, self.changes, self.look) = (false, false, None, None, None);
+        self.shut(device);
+    }
+
+    fn shut(&mut self, device: D) {
         // What has no worker is a file or silence, and ends here.
         if self.worker.is_some() {
             self.give(Job::Close(device));
         }
     }
 
-    fn open(&mut self, spec: DeviceSpec, now: Instant) {
-        self.tried = Some(now);
+    fn open(&mut self, spec: DeviceSpec, other: Option<DeviceSpec>, now: Instant) {
         self.state = State::Opening(Some(now + OPEN_TIMEOUT));
-        self.give(Job::Start(spec));
+        self.give(Job::Start(spec, other));
+    }
+
+    fn open_beside(&mut self, why: Why, spec: DeviceSpec, now: Instant) {
+        let worker = Worker::spawn(self.alive.clone(), &self.workers);
+        if let Some(worker) = &worker {
+            worker.give(Job::Start(spec.clone(), None));
+        }
+        self.beside = Some(Beside { why, spec, worker, until: now + OPEN_TIMEOUT });
     }
 
     fn give(&mut self, job: Job<D>) {
-        if self.worker.is_none() && self.workers.load(Relaxed) < MAX_WORKERS {
+        if self.worker.is_none() {
             self.worker = Worker::spawn(self.alive.clone(), &self.workers);
         }
         if let Some(worker) = &self.worker {
-            // A worker that is gone is noticed when its result is asked for.
-            let _ = worker.jobs.send(job);
+            worker.give(job);
         }
     }
+}
+
+fn silent(spec: &DeviceSpec) -> AudioError {
+    AudioError::Device { name: spec.to_string(), reason: "it does not answer".into() }
 }
 
 /// A device that has come too late is closed by the worker, too.
 impl<D> Drop for Keeper<D> {
     fn drop(&mut self) {
-        let Some(worker) = &self.worker else { return };
-        while let Ok(result) = worker.results.try_recv() {
-            if let Ok((device, _)) = result {
-                let _ = worker.jobs.send(Job::Close(device));
+        let beside = self.beside.take().and_then(|beside| beside.worker);
+        for worker in self.worker.iter().chain(&beside) {
+            while let Ok(result) = worker.results.try_recv() {
+                if let Ok(Opened { running: (device, _), .. }) = result {
+                    worker.give(Job::Close(device));
+                }
             }
         }
     }
 }
 
-fn started<D: Device>(mut device: D, now: Instant) -> Result<Running<D>, AudioError> {
-    let at = device.start(now)?;
-    Ok((device, at))
-}
-
-impl<D: Device> Worker<D> {
-    fn spawn(alive: Alive, workers: &Arc<AtomicUsize>) -> Option<Worker<D>> {
-        // A keeper asks for one thing at a time, and closes one device for each that it got.
-        let (jobs, todo) = mpsc::channel();
-        let (sender, results) = mpsc::channel();
-        let counted = Counted::new(workers);
-        std::thread::Builder::new()
-            .name("offhook-device".into())
-            .spawn(move || {
-                work(&todo, &sender);
-                drop((counted, alive));
-            })
-            .ok()?;
-        Some(Worker { jobs, results })
-    }
-}
-
-/// Counts as one as long as it lives.
-struct Counted(Arc<AtomicUsize>);
-
-impl Counted {
-    fn new(count: &Arc<AtomicUsize>) -> Counted {
-        count.fetch_add(1, Relaxed);
-        Counted(count.clone())
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
-    }
-}
-
-fn work<D: Device>(todo: &Receiver<Job<D>>, results: &Sender<Result<Running<D>, AudioError>>) {
-    let mut early = None;
-    while let Ok(job) = todo.recv() {
-        match job {
-            Job::OpenEarly(spec) => early = D::open_early(&spec),
-            Job::Start(spec) => {
-                let ready = early.take().and_then(|device| started(device, Instant::now()).ok());
-                let open = || D::open(&spec).and_then(|device| started(device, Instant::now()));
-                // What was played or recorded just before may not have let go of it.
-                let anew = || {
-                    open().or_else(|_| {
-                        std::thread::sleep(LET_GO);
-                        open()
-                    })
-                };
-                // When the voice is over, the device ends with the result that nobody takes.
-                let _ = results.send(ready.map_or_else(anew, Ok));
-            }
-            Job::Close(device) => drop(device),
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,9 @@ use offhook_proto::rate::Plan;
 use offhook_proto::rtp::{self, Frame, LossBursts, RateLimit, Rtcp, SenderInfo, VOICE_FLOW};
 
 use super::{Mic, Speaker};
-use crate::audio::{AudioError, BLOCK_LEN, BLOCK_TIME, Block, Processor, VoiceDecoder, VoiceEncoder};
+use crate::audio::{
+    AudioError, BLOCK_LEN, BLOCK_TIME, Block, Level, Meter, Processing, Processor, VoiceDecoder, VoiceEncoder,
+};
 use incoming::Incoming;
 use outgoing::Outgoing;
 
@@ -25,7 +27,14 @@ const REPORT_EVERY: Duration = Duration::from_secs(1);
 /// Blocks that are caught up with in one tick after the thread was held up; more are left for the next.
 const MAX_CATCH_UP: usize = 50;
 /// A device that has neither given nor taken a sample for this long has stalled.
-const STALL: Duration = Duration::from_secs(1);
+///
+/// With opening another one it is to be a second at most until there is sound again; devices that work are never silent for a
+/// fifth of it.
+const STALL: Duration = Duration::from_millis(600);
+/// The same of one that has done nothing yet: some have to wake up.
+const WAKE_UP: Duration = Duration::from_millis(1_500);
+/// In which sound begins and ends where the voice is not there before or after, or comes of another device: 5 ms.
+const RAMP: usize = BLOCK_LEN / 2;
 
 /// What the engine reports.
 pub(super) enum EngineEvent {
@@ -124,6 +133,41 @@ impl VoiceEngine {
         self.forget_room();
     }
 
+    /// Goes on with another microphone; gives the one before back.
+    pub(super) fn change_source(&mut self, source: Mic) -> Option<Mic> {
+        self.outgoing.set_source(source)
+    }
+
+    /// Goes on with another loudspeaker, whose next sample is heard at `heard`; gives the one before back.
+    pub(super) fn change_sink(&mut self, sink: Speaker, heard: Instant) -> Option<Speaker> {
+        self.incoming.change_sink(sink, heard)
+    }
+
+    /// Works on the microphone's sound as `wanted` from now on.
+    pub(super) fn set_processing(&mut self, wanted: Processing) {
+        if wanted == Processing::NONE {
+            self.processor = None;
+        } else if self.processor.is_none() {
+            self.processor = Processor::new(wanted);
+        }
+    }
+
+    /// Measures how loud microphone and loudspeaker are, or not any more.
+    pub(super) fn measure(&mut self, on: bool) {
+        if on != self.incoming.meter.is_some() {
+            self.outgoing.meter = on.then(Meter::default);
+            self.incoming.meter = on.then(Meter::default);
+            (self.outgoing.level, self.incoming.level) = (None, None);
+        }
+    }
+
+    /// How loud both are, each tenth of a second while that is measured.
+    pub(super) fn poll_levels(&mut self) -> Option<(Level, Level)> {
+        // The loudspeaker always runs. A microphone that gives nothing is silent.
+        let speaker = self.incoming.level.take()?;
+        Some((self.outgoing.level.take().unwrap_or(Level::SILENCE), speaker))
+    }
+
     /// Takes a loudspeaker whose next sample is heard at `heard`.
     pub(super) fn set_sink(&mut self, sink: Speaker, heard: Instant) {
         self.incoming.set_sink(sink, heard);
@@ -218,7 +262,7 @@ impl VoiceEngine {
             if let Some(processor) = &mut self.processor {
                 processor.heard(&block);
             }
-            if let Some(lost) = self.incoming.write(now, &block) {
+            if let Some(lost) = self.incoming.write(now, &mut block) {
                 self.events.push_back(lost);
                 return;
             }
@@ -266,6 +310,8 @@ impl VoiceEngine {
 struct Watch {
     idle: Duration,
     last: Option<Instant>,
+    /// Whether it has ever done something.
+    awake: bool,
 }
 
 impl Watch {
@@ -276,7 +322,13 @@ impl Watch {
         self.last = Some(now);
         let idle = self.idle + step.min(BLOCK_TIME * 2);
         self.idle = if active { Duration::ZERO } else { idle };
+        self.awake |= active;
         idle
+    }
+
+    /// Whether a device that has done nothing for this long has stalled.
+    fn has_stalled(&self, idle: Duration) -> bool {
+        idle >= if self.awake { STALL } else { WAKE_UP }
     }
 }
 

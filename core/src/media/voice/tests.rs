@@ -146,6 +146,11 @@ async fn event(events: &mut events::Receiver<VoiceEvent>) -> VoiceEvent {
     tokio::time::timeout(PATIENCE, events.recv()).await.expect("something is told").unwrap()
 }
 
+fn lost(event: VoiceEvent) -> String {
+    let VoiceEvent::Device(_, DeviceNews::Lost(what)) = event else { panic!("it is told, not {event:?}") };
+    what
+}
+
 async fn until(what: &str, mut done: impl FnMut() -> bool) {
     let all = async {
         while !done() {
@@ -162,7 +167,7 @@ async fn a_device_that_hangs_while_it_opens_or_starts_does_not_hold_the_other() 
         let (voice, mut events) = spawn(Devices::spec(&working), Devices::spec(&hanging));
         voice.start();
         until("the voice is sent", || voice.stats().sent > 10).await;
-        let VoiceEvent::DeviceLost(what) = event(&mut events).await else { panic!("it is told") };
+        let what = lost(event(&mut events).await);
         assert!(what.contains("does not answer"), "{what}");
         assert!(matches!(event(&mut events).await, VoiceEvent::Started { .. }));
         hanging.release();
@@ -197,7 +202,7 @@ async fn a_stalled_device_is_replaced_though_it_never_closes() {
     voice.start();
     assert!(matches!(event(&mut events).await, VoiceEvent::Started { .. }));
     for _ in 0..2 {
-        let VoiceEvent::DeviceLost(what) = event(&mut events).await else { panic!("it is told") };
+        let what = lost(event(&mut events).await);
         assert!(what.contains("stalled"), "{what}");
     }
     until("both are replaced", || [&mics, &speakers].iter().all(|s| s.running.load(SeqCst) == 2)).await;
@@ -217,7 +222,7 @@ async fn no_more_threads_hang_than_there_may_be() {
     voice.start();
     assert!(matches!(event(&mut events).await, VoiceEvent::Started { .. }));
     for _ in 0..devices::MAX_WORKERS {
-        assert!(matches!(event(&mut events).await, VoiceEvent::DeviceLost(_)));
+        lost(event(&mut events).await);
     }
     // Silence is sent meanwhile: four seconds of it, in which two more would have been opened.
     let sent = voice.stats().sent;
@@ -250,5 +255,73 @@ async fn a_flood_hides_neither_the_start_nor_the_end() {
     flood();
     voice.end();
     until("the microphone is closed", || server.closed.load(SeqCst) == 1).await;
+    voice.finish().await;
+}
+
+#[tokio::test]
+async fn p10_devices_are_changed_while_the_voice_runs() {
+    let [(mics, speakers), (others, boxes)] = [(); 2].map(|()| (Server::new(&[]), Server::new(&[])));
+    let (voice, mut events) = spawn(Devices::spec(&mics), Devices::spec(&speakers));
+    voice.start();
+    assert!(matches!(event(&mut events).await, VoiceEvent::Started { .. }));
+    voice.use_devices(Some(Devices::spec(&others)), None);
+    voice.use_devices(None, Some(Devices::spec(&boxes)));
+    let mut kinds = Vec::new();
+    for _ in 0..2 {
+        let VoiceEvent::Device(kind, DeviceNews::Used(_)) = event(&mut events).await else {
+            panic!("both are used")
+        };
+        kinds.push(kind);
+    }
+    assert!(kinds.contains(&DeviceKind::Mic) && kinds.contains(&DeviceKind::Speaker), "{kinds:?}");
+    until("those before are closed", || [&mics, &speakers].iter().all(|s| s.closed.load(SeqCst) == 1)).await;
+    let sent = voice.stats().sent;
+    until("the voice goes on", || voice.stats().sent > sent + 10).await;
+    assert!([&others, &boxes].iter().all(|s| s.running.load(SeqCst) == 1 && s.closed.load(SeqCst) == 0));
+
+    voice.use_devices(Some(DeviceSpec::Id("nonsense".into())), None);
+    let VoiceEvent::Device(kind, DeviceNews::Refused(why)) = event(&mut events).await else {
+        panic!("refused")
+    };
+    assert!(kind == DeviceKind::Mic && why.contains("nonsense"), "{why}");
+    let sent = voice.stats().sent;
+    until("the one before goes on", || voice.stats().sent > sent + 10).await;
+    voice.finish().await;
+    assert!([&others, &boxes].iter().all(|s| s.closed.load(SeqCst) == 1));
+}
+
+#[tokio::test]
+async fn a_device_that_is_chosen_before_the_start_is_the_only_one_that_is_opened() {
+    let (first, then) = (Server::new(&[]), Server::new(&[]));
+    let (voice, mut events) = spawn(Devices::spec(&first), DeviceSpec::None);
+    voice.use_devices(Some(Devices::spec(&then)), None);
+    voice.start();
+    assert!(matches!(event(&mut events).await, VoiceEvent::Started { .. }));
+    assert_eq!((first.opened.load(SeqCst), then.running.load(SeqCst)), (0, 1));
+    voice.finish().await;
+}
+
+#[tokio::test]
+async fn levels_are_told_while_they_are_wanted() {
+    let loud = CustomDevice::microphone(|| |block: &mut Block| block.fill(0.1));
+    let (voice, mut events) = spawn(DeviceSpec::Custom(loud), DeviceSpec::None);
+    voice.set_muted(true);
+    voice.start();
+    assert!(matches!(event(&mut events).await, VoiceEvent::Started { .. }));
+    let sent = voice.stats().sent;
+    until("nothing is told unasked", || voice.stats().sent > sent + 20).await;
+    assert!(events.try_recv().is_err());
+    voice.set_measured(true);
+    let VoiceEvent::Levels { .. } = event(&mut events).await else { panic!("levels") };
+    let VoiceEvent::Levels { mic, speaker } = event(&mut events).await else { panic!("levels") };
+    assert_eq!(mic, Level { peak: -20.0, rms: -20.0 }, "though it is muted");
+    assert_eq!(speaker, Level::SILENCE);
+    voice.set_measured(false);
+    let sent = voice.stats().sent;
+    until("time passes", || voice.stats().sent > sent + 20).await;
+    while events.try_recv().is_ok() {}
+    let sent = voice.stats().sent;
+    until("and nothing is told any more", || voice.stats().sent > sent + 20).await;
+    assert!(events.try_recv().is_err());
     voice.finish().await;
 }

@@ -10,7 +10,8 @@ use tokio::sync::mpsc as events;
 use super::devices::Keeper;
 use super::engine::{Codec, EngineEvent, Start, VoiceEngine};
 use super::{INBOX, Input, Mic, Shared, Speaker, VoiceEvent, VoiceLink, Wish, lock};
-use crate::audio::{AudioError, BLOCK_TIME, Processor, monotonic_ns};
+use crate::audio::{AudioError, BLOCK_TIME, DeviceKind, Processing, Processor, monotonic_ns};
+use crate::media::types::DeviceNews;
 use crate::media::urgency;
 
 /// Seconds from 1900, where NTP time begins, to 1970 (RFC 5905 section 6).
@@ -22,6 +23,8 @@ const SHORTEST: Duration = Duration::from_micros(700);
 pub(super) struct Thread {
     pub(super) mic: Keeper<Mic>,
     pub(super) speaker: Keeper<Speaker>,
+    /// What is to be done to the sound of microphones that are no recordings.
+    pub(super) processing: Processing,
     pub(super) link: Arc<VoiceLink>,
     pub(super) events: events::Sender<VoiceEvent>,
     pub(super) shared: Arc<Shared>,
@@ -30,10 +33,10 @@ pub(super) struct Thread {
 
 /// When the first samples are spoken and heard; `None` until the device is there.
 #[derive(Default)]
-struct Epochs {
-    mic: Option<Instant>,
-    speaker: Option<Instant>,
-    told: bool,
+pub(super) struct Epochs {
+    pub(super) mic: Option<Instant>,
+    pub(super) speaker: Option<Instant>,
+    pub(super) told: bool,
 }
 
 impl Thread {
@@ -57,6 +60,8 @@ impl Thread {
         let now = Instant::now();
         let mut engine =
             VoiceEngine::start(Start { codec, processor, now, ntp: ntp_now(), seed: rand::random() });
+        self.choose_devices(now);
+        engine.set_processing(self.mic.chosen().processing(self.processing));
         self.mic.start(now);
         self.speaker.start(now);
         if let Err(error) = self.keep_talking(&mut engine, now) {
@@ -75,7 +80,9 @@ impl Thread {
         let mut epochs = Epochs::default();
         loop {
             let now = Instant::now();
+            self.choose_devices(now);
             self.take_devices(engine, now, &mut epochs)?;
+            self.measure(engine);
             engine.muted = self.shared.muted.load(Relaxed);
             engine.held = self.shared.held.load(Relaxed);
             let link = &self.link;
@@ -111,60 +118,25 @@ impl Thread {
         self.shared.wish() != Wish::End
     }
 
-    /// Gives the engine the devices that have been opened meanwhile.
-    fn take_devices(
-        &mut self,
-        engine: &mut VoiceEngine,
-        now: Instant,
-        epochs: &mut Epochs,
-    ) -> Result<(), AudioError> {
-        match self.mic.poll(now) {
-            Some(Ok((source, spoken))) => {
-                epochs.mic.get_or_insert(spoken);
-                engine.set_source(source);
-            }
-            Some(Err(error)) if self.mic.is_replaced() => {
-                epochs.mic.get_or_insert(now);
-                self.report(VoiceEvent::DeviceLost(error.to_string()));
-            }
-            Some(Err(error)) => return Err(error),
-            None => {}
-        }
-        match self.speaker.poll(now) {
-            Some(Ok((sink, heard))) => {
-                epochs.speaker.get_or_insert(heard);
-                engine.set_sink(sink, heard);
-            }
-            Some(Err(error)) if self.speaker.is_replaced() => {
-                epochs.speaker.get_or_insert(now);
-                self.report(VoiceEvent::DeviceLost(error.to_string()));
-            }
-            Some(Err(error)) => return Err(error),
-            None => {}
-        }
-        if let (false, Some(mic), Some(speaker)) = (epochs.told, epochs.mic, epochs.speaker) {
-            epochs.told = true;
-            let (mic_epoch_ns, speaker_epoch_ns) = (monotonic_ns(mic), monotonic_ns(speaker));
-            self.report(VoiceEvent::Started { mic_epoch_ns, speaker_epoch_ns });
-        }
-        Ok(())
-    }
-
     fn on_event(&mut self, event: EngineEvent, now: Instant) {
         match event {
             EngineEvent::FirstAudio(at) => self.report(VoiceEvent::FirstAudio { at_ns: monotonic_ns(at) }),
             EngineEvent::SourceLost(error, source) => {
-                self.report(VoiceEvent::DeviceLost(error.to_string()));
+                self.tell(DeviceKind::Mic, DeviceNews::Lost(error.to_string()));
                 self.mic.replace(source, now);
             }
             EngineEvent::SinkLost(error, sink) => {
-                self.report(VoiceEvent::DeviceLost(error.to_string()));
+                self.tell(DeviceKind::Speaker, DeviceNews::Lost(error.to_string()));
                 self.speaker.replace(sink, now);
             }
         }
     }
 
-    fn report(&self, event: VoiceEvent) {
+    pub(super) fn tell(&self, kind: DeviceKind, news: DeviceNews) {
+        self.report(VoiceEvent::Device(kind, news));
+    }
+
+    pub(super) fn report(&self, event: VoiceEvent) {
         // The leg reads these at once; if it is gone there is nobody to tell.
         let _ = self.events.try_send(event);
     }

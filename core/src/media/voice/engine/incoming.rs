@@ -6,14 +6,11 @@ use offhook_proto::jitter::{Inserted, JitterBuffer, JitterConfig, Playout, Tempo
 use offhook_proto::rate::Bottleneck;
 use offhook_proto::rtp::{OPUS_CLOCK_HZ, OPUS_PAYLOAD_TYPE, RED_PAYLOAD_TYPE, Reception, RtpPacket, red};
 
-use super::{EngineEvent, MAX_CATCH_UP, STALL, Speaker, Watch};
+use super::{EngineEvent, MAX_CATCH_UP, RAMP, Speaker, Watch};
 use crate::audio::{
-    AudioError, AudioSink, BLOCK_LEN, BLOCK_TIME, Block, FRAME, Nothing, SAMPLE_RATE, VoiceDecoder, is_pause,
-    stretch,
+    AudioError, AudioSink, BLOCK_LEN, BLOCK_TIME, Block, FRAME, Level, Meter, Nothing, SAMPLE_RATE,
+    VoiceDecoder, is_pause, stretch,
 };
-
-/// In which sound begins and ends where the voice is not there before or after: 5 ms.
-const RAMP: usize = BLOCK_LEN / 2;
 
 pub(super) struct Incoming {
     pub(super) sink: Option<Speaker>,
@@ -35,6 +32,14 @@ pub(super) struct Incoming {
     /// When the next block will be heard.
     next_heard: Instant,
     heard: bool,
+    /// The last sample that the loudspeaker was given.
+    last: f32,
+    /// Whether it is a new one, which was given nothing yet.
+    fresh: bool,
+    /// Measures what it is given, while somebody wants to know.
+    pub(super) meter: Option<Meter>,
+    /// What that has told last.
+    pub(super) level: Option<Level>,
 }
 
 impl Incoming {
@@ -53,6 +58,10 @@ impl Incoming {
             silent: true,
             next_heard: now,
             heard: false,
+            last: 0.0,
+            fresh: false,
+            meter: None,
+            level: None,
         }
     }
 
@@ -97,14 +106,37 @@ impl Incoming {
         }
     }
 
+    /// Goes on with another loudspeaker, without a gap: gives the one before back, in which the sound fades away.
+    pub(super) fn change_sink(&mut self, sink: Speaker, heard: Instant) -> Option<Speaker> {
+        let mut before = self.sink.replace(sink);
+        if let Some(before) = &mut before {
+            let mut end: Block = [0.0; BLOCK_LEN];
+            let last = self.last;
+            end.iter_mut()
+                .take(RAMP)
+                .enumerate()
+                .for_each(|(n, s)| *s = last * (RAMP - n) as f32 / RAMP as f32);
+            // One that does not work any more clicks, if it does anything.
+            let _ = before.write(&end);
+        }
+        (self.next_heard, self.watch, self.fresh) = (heard, Watch::default(), true);
+        before
+    }
+
     /// Blocks that are to be written now.
     pub(super) fn wanted(&mut self, now: Instant) -> u32 {
         self.sink.as_mut().map_or(0, |sink| sink.wanted(now).min(MAX_CATCH_UP)) as u32
     }
 
     /// Gives the loudspeaker a block. Tells if it is lost.
-    pub(super) fn write(&mut self, now: Instant, block: &Block) -> Option<EngineEvent> {
+    pub(super) fn write(&mut self, now: Instant, block: &mut Block) -> Option<EngineEvent> {
         self.next_heard += BLOCK_TIME;
+        if std::mem::take(&mut self.fresh) {
+            block.iter_mut().take(RAMP).enumerate().for_each(|(n, sample)| *sample *= n as f32 / RAMP as f32);
+        }
+        self.last = block[BLOCK_LEN - 1];
+        let level = self.meter.as_mut().and_then(|meter| meter.take(block));
+        self.level = level.or(self.level);
         let error = self.sink.as_mut()?.write(block).err()?;
         self.lose(error, now)
     }
@@ -112,7 +144,8 @@ impl Incoming {
     /// Whether the loudspeaker still works, which may have wanted something in this tick. Tells if it is lost.
     pub(super) fn check(&mut self, now: Instant, active: bool) -> Option<EngineEvent> {
         self.sink.as_ref()?;
-        if self.watch.tick(now, active) < STALL || active {
+        let idle = self.watch.tick(now, active);
+        if active || !self.watch.has_stalled(idle) {
             return None;
         }
         self.lose(AudioError::Stalled, now)

@@ -7,9 +7,10 @@ use offhook_proto::rate::{Plan, Steering};
 use offhook_proto::redundancy::{Distances, MAX_DISTANCE};
 use offhook_proto::rtp::{self, LossTrace, OPUS_PAYLOAD_TYPE, RED_PAYLOAD_TYPE, RtpPacket, VOICE_FLOW, red};
 
-use super::{EngineEvent, MAX_CATCH_UP, Mic, STALL, Watch};
+use super::{EngineEvent, MAX_CATCH_UP, Mic, RAMP, Watch};
 use crate::audio::{
-    AudioError, AudioSource, BLOCK_LEN, BLOCK_TIME, Block, FRAME, Nothing, Processor, VoiceEncoder, is_pause,
+    AudioError, AudioSource, BLOCK_LEN, BLOCK_TIME, Block, FRAME, Level, Meter, Nothing, Processor,
+    VoiceEncoder, is_pause,
 };
 
 /// After a microphone was dry for this long, the stream's timestamps leave the gap out as the clock does, or the
@@ -25,6 +26,14 @@ const FRAME_TIME: Duration = Duration::from_millis(20);
 pub(super) struct Outgoing {
     pub(super) source: Option<Mic>,
     watch: Watch,
+    /// The last sample that it gave.
+    last: f32,
+    /// The same of the microphone before, until the present one gives something.
+    join: Option<f32>,
+    /// Measures what it gives, while somebody wants to know.
+    pub(super) meter: Option<Meter>,
+    /// What that has told last.
+    pub(super) level: Option<Level>,
     encoder: VoiceEncoder,
     frame: [f32; FRAME],
     filled: usize,
@@ -51,6 +60,10 @@ impl Outgoing {
         Outgoing {
             source: None,
             watch: Watch::default(),
+            last: 0.0,
+            join: None,
+            meter: None,
+            level: None,
             encoder,
             frame: [0.0; FRAME],
             filled: 0,
@@ -74,9 +87,21 @@ impl Outgoing {
         self.steering.plan()
     }
 
-    pub(super) fn set_source(&mut self, source: Mic) {
-        self.source = Some(source);
+    /// Takes a microphone; gives the one before back.
+    pub(super) fn set_source(&mut self, source: Mic) -> Option<Mic> {
         self.watch = Watch::default();
+        self.join = Some(self.last);
+        self.source.replace(source)
+    }
+
+    /// What one microphone has said last fades away while the next one begins, or it would click.
+    fn join(&mut self, block: &mut Block) {
+        if let Some(last) = self.join.take() {
+            for (n, sample) in block.iter_mut().take(RAMP).enumerate() {
+                *sample = last + (*sample - last) * n as f32 / RAMP as f32;
+            }
+        }
+        self.last = block[BLOCK_LEN - 1];
     }
 
     /// Sends all that has been spoken by `now`, or silence in its place. Tells if the microphone is lost.
@@ -95,7 +120,7 @@ impl Outgoing {
                 Ok(true) => {}
                 Ok(false) => {
                     let idle = self.watch.tick(now, count > 0);
-                    if idle < STALL {
+                    if !self.watch.has_stalled(idle) {
                         break;
                     }
                     self.leave_out(idle);
@@ -103,6 +128,9 @@ impl Outgoing {
                 }
                 Err(error) => return self.lose(error, source, now),
             }
+            self.join(&mut block);
+            let level = self.meter.as_mut().and_then(|meter| meter.take(&block));
+            self.level = level.or(self.level);
             // Even if nobody is to hear it: what it learns of the room is needed later.
             if let Some(processor) = &mut processor {
                 processor.spoken(&mut block);
@@ -219,5 +247,27 @@ impl Outgoing {
             self.said.push_front(frame);
         }
         datagram
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p10_another_microphone_does_not_click() {
+        let mut outgoing = Outgoing::new(VoiceEncoder::new().unwrap(), 0);
+        outgoing.set_source(Box::new(Nothing::default()));
+        let [mut before, mut first, mut second]: [Block; 3] =
+            [[0.8; BLOCK_LEN], [-0.8; BLOCK_LEN], [-0.8; BLOCK_LEN]];
+        outgoing.join(&mut before);
+        outgoing.join(&mut before);
+        assert!(outgoing.set_source(Box::new(Nothing::default())).is_some(), "the one before is given back");
+        outgoing.join(&mut first);
+        outgoing.join(&mut second);
+        let all = [before, first, second].concat();
+        let step = all[BLOCK_LEN / 2..].windows(2).map(|pair| (pair[1] - pair[0]).abs()).fold(0.0, f32::max);
+        assert!(step < 1.7 / RAMP as f32, "{step}");
+        assert_eq!(second, [-0.8; BLOCK_LEN]);
     }
 }

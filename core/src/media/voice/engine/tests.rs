@@ -13,6 +13,8 @@ use crate::audio::{AudioSink, AudioSource, Nothing, Pace, Processing};
 use crate::media::tests::score::{self, Score};
 use crate::media::tests::speech;
 
+mod change;
+mod drift;
 mod loss;
 mod room;
 
@@ -370,12 +372,12 @@ fn a_stalled_microphone_is_noticed_within_a_second_and_its_silence_is_left_out()
     let (sent, error, _) = lose_microphone(Fate::Stalls(10, Duration::MAX));
     assert_eq!(error, AudioError::Stalled);
     let timestamps = timestamps(&sent);
-    // 5 frames, a second of nothing, then silence and the new microphone.
-    assert!((46..=50).contains(&timestamps.len()), "{}", timestamps.len());
+    // 5 frames, 600 ms of nothing, then silence and the new microphone.
+    assert!((66..=70).contains(&timestamps.len()), "{}", timestamps.len());
     let steps: Vec<u32> = timestamps.windows(2).map(|pair| pair[1] - pair[0]).collect();
     let gaps: Vec<u32> = steps.into_iter().filter(|step| *step != 960).collect();
     assert_eq!(gaps.len(), 1, "{gaps:?}");
-    assert!(gaps[0].abs_diff(960 * 50) <= 960 * 2, "the clock of the stream goes on: {gaps:?}");
+    assert!(gaps[0].abs_diff(960 * 30) <= 960 * 2, "the clock of the stream goes on: {gaps:?}");
 }
 
 #[test]
@@ -423,7 +425,7 @@ fn a_stalled_loudspeaker_is_noticed_and_what_has_waited_for_another_is_not_playe
         }
     });
     let noticed = talk.sink_lost.unwrap();
-    assert!((195..=205).contains(&noticed), "after {noticed} blocks");
+    assert!((245..=255).contains(&noticed), "after {noticed} blocks");
     let said = score::read(&speech("speech-a.wav"));
     let score = score::compare_samples(&said, &heard.lock().unwrap(), since.unwrap().as_nanos() as i64);
     println!("{score:?} {:?}", talk.listener);
