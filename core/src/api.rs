@@ -4,13 +4,19 @@
 //! Everything here is serde-serialisable JSON. Errors cross as [`ErrorCode`]s; the sentence beside a code
 //! is for people and may change. Names are in `snake_case` on the wire.
 
+mod answers;
 mod ends;
+mod error;
+mod recordings;
 mod serving;
 
 use offhook_proto::number::Number;
 use serde::{Deserialize, Serialize};
 
+pub use answers::{Contact, LookupResult, VerifyResult};
 pub use ends::{EndReason, FailureCode};
+pub use error::{ApiError, ErrorCode};
+pub use recordings::{Recording, RecordingEnd, RecordingEvent, RecordingKind};
 pub use serving::{Serving, Unproved};
 
 /// A call's identifier in the API: 32 hex digits of its [`offhook_proto::signalling::CallId`].
@@ -209,6 +215,17 @@ pub enum Event {
         /// Muted?
         on: bool,
     },
+    /// This terminal records a call, or no longer.
+    Recording(RecordingEvent),
+    /// The other end records the call, or no longer. [`Command::Recordable`] refuses it.
+    RemoteRecording {
+        /// The call.
+        call: CallRef,
+        /// Does it?
+        on: bool,
+    },
+    /// A caller has left a message on the answering machine.
+    VoiceMessage(Recording),
     /// The key behind a known number is not the pinned one. Calls are refused until it is confirmed.
     KeyChanged {
         /// The number.
@@ -270,8 +287,10 @@ impl Event {
             | Self::Dtmf { call, .. }
             | Self::RemoteHold { call, .. }
             | Self::RemoteMute { call, .. }
+            | Self::RemoteRecording { call, .. }
             | Self::DeviceLost { call, .. }
             | Self::Ended { call, .. } => Some(call),
+            Self::Recording(event) => Some(event.call()),
             Self::Text { call, .. } => call.as_deref(),
             Self::Online { .. }
             | Self::Alone
@@ -279,6 +298,7 @@ impl Event {
             | Self::Serving { .. }
             | Self::TextDelivered { .. }
             | Self::TextFailed { .. }
+            | Self::VoiceMessage(_)
             | Self::KeyChanged { .. }
             | Self::CertificateExpires { .. }
             | Self::Error { .. } => None,
@@ -294,60 +314,6 @@ pub struct TimedEvent {
     /// What happened.
     #[serde(flatten)]
     pub event: Event,
-}
-
-/// What can go wrong, for programs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ErrorCode {
-    /// The input is not a number, address, device or message that Offhook understands.
-    BadInput,
-    /// No account is there under that name.
-    NoAccount,
-    /// An account of that name exists already.
-    AccountExists,
-    /// The password is wrong.
-    WrongPassword,
-    /// No call is there to act on.
-    NoCall,
-    /// The terminal is in as many calls as it can hold.
-    Busy,
-    /// No entry point into the network is reachable.
-    Offline,
-    /// Publishing the number did not succeed.
-    PublishFailed,
-    /// The number belongs to another identity.
-    NumberTaken,
-    /// This terminal's certificate ends soon, or has ended: `Home::recertify` renews it.
-    Certificate,
-    /// The key behind the number changed; see [`Event::KeyChanged`].
-    KeyChanged,
-    /// Nobody has the number.
-    WrongNumber,
-    /// The directory of a chosen number is not known.
-    UnknownDirectory,
-    /// No contact of that number or name.
-    NoContact,
-    /// No changed key is waiting to be confirmed.
-    NothingToConfirm,
-    /// The call has no connection yet.
-    NotConnected,
-    /// A file or database could not be read or written.
-    Storage,
-    /// The sound device failed.
-    Audio,
-    /// The network could not be used.
-    Network,
-    /// The account is open in another program, or a terminal runs in this home already.
-    InUse,
-    /// The command needs a running terminal.
-    NotRunning,
-    /// The operating system refused something: a file, a socket, a thread.
-    System,
-    /// The telephone is shutting down.
-    ShuttingDown,
-    /// A bug: please report it.
-    Internal,
 }
 
 /// State of one call in [`Status`].
@@ -410,43 +376,6 @@ pub struct Status {
     pub calls: Vec<CallStatus>,
 }
 
-/// A contact with its pinned key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Contact {
-    /// The number.
-    pub number: Number,
-    /// The name the user gave.
-    pub name: String,
-    /// Fingerprint of the pinned key; `None` until the first contact.
-    pub fingerprint: Option<String>,
-    /// Whether the two people compared words or digits.
-    pub verified: bool,
-}
-
-/// An answer to [`Command::Lookup`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LookupResult {
-    /// The number.
-    pub number: Number,
-    /// Fingerprint of its identity key.
-    pub fingerprint: String,
-    /// How many terminals are on line.
-    pub terminals: usize,
-    /// Milliseconds from the question to the first valid record.
-    pub found_ms: u64,
-}
-
-/// The words and digits that two people compare by voice.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VerifyResult {
-    /// Six words.
-    pub words: Vec<String>,
-    /// Twenty digits.
-    pub digits: String,
-    /// Whether the other end counts as verified: the people compared them, now or in an earlier call.
-    pub verified: bool,
-}
-
 /// What a program asks of the telephone. Serialised with the tag `command`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case")]
@@ -498,6 +427,27 @@ pub enum Command {
         call: Option<CallRef>,
         /// Muted?
         on: bool,
+    },
+    /// Record a call, if the other end allows it, or no longer.
+    Record {
+        /// The call.
+        call: Option<CallRef>,
+        /// Record it?
+        on: bool,
+    },
+    /// Be willing to be recorded by the other end in this call, or refuse.
+    Recordable {
+        /// The call.
+        call: Option<CallRef>,
+        /// Willing?
+        on: bool,
+    },
+    /// List the recordings, the newest [`MAX_LISTED`](crate::recording::MAX_LISTED).
+    Recordings,
+    /// Delete a recording.
+    RecordingDelete {
+        /// Its name.
+        recording: String,
     },
     /// Look a number up without ringing.
     Lookup {
@@ -567,28 +517,16 @@ pub enum Reply {
         /// By name.
         contacts: Vec<Contact>,
     },
+    /// The recordings.
+    Recordings {
+        /// The newest first.
+        recordings: Vec<Recording>,
+    },
     /// An invitation link.
     Link {
         /// The link.
         link: String,
     },
-}
-
-/// A refusal of a [`Command`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("{message}")]
-pub struct ApiError {
-    /// For programs.
-    pub code: ErrorCode,
-    /// For people.
-    pub message: String,
-}
-
-impl ApiError {
-    /// An error with its sentence.
-    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
-    }
 }
 
 /// CLOCK_MONOTONIC in nanoseconds, the time base of every event.

@@ -25,6 +25,9 @@ text NUMBER MESSAGE    send a text message (a name with blanks in double quotes)
 dtmf KEYS              press keys: 0-9 * # A-D
 mute on|off            silence the microphone
 hold on|off            hold the call
+record on|off          record the call, if the other end allows it
+record allow|refuse    let the other end record, or not
+recordings             list the recordings (`offhook recording play` plays them)
 verify [ok]            words and digits to compare by voice; `ok` when they were the same
 lookup NUMBER          is the number on line?
 contacts               list the contacts
@@ -64,6 +67,8 @@ fn understood(line: &str) -> Result<Input, String> {
         "dtmf" => Command::Dtmf { call: None, digits: needed(rest, "dtmf KEYS")? },
         "mute" => Command::Mute { call: None, on: switch(rest, "mute on|off")? },
         "hold" => Command::Hold { call: None, on: switch(rest, "hold on|off")? },
+        "record" => record(rest)?,
+        "recordings" => Command::Recordings,
         "verify" => Command::Verify { call: None, confirm: confirm(rest)? },
         "lookup" => Command::Lookup { number: needed(rest, "lookup NUMBER")? },
         "contacts" => Command::Contacts,
@@ -155,6 +160,16 @@ fn switch(rest: &str, usage: &str) -> Result<bool, String> {
     }
 }
 
+fn record(rest: &str) -> Result<Command, String> {
+    match rest {
+        "on" => Ok(Command::Record { call: None, on: true }),
+        "off" => Ok(Command::Record { call: None, on: false }),
+        "allow" => Ok(Command::Recordable { call: None, on: true }),
+        "refuse" => Ok(Command::Recordable { call: None, on: false }),
+        _ => Err("Usage: record on|off|allow|refuse".into()),
+    }
+}
+
 fn confirm(rest: &str) -> Result<bool, String> {
     match rest {
         "" => Ok(false),
@@ -182,6 +197,8 @@ mod tests {
         assert_eq!(command("dtmf 12#"), Command::Dtmf { call: None, digits: "12#".into() });
         assert_eq!(command("mute on"), Command::Mute { call: None, on: true });
         assert_eq!(command("hold off"), Command::Hold { call: None, on: false });
+        assert_eq!(command("record on"), Command::Record { call: None, on: true });
+        assert_eq!(command("record refuse"), Command::Recordable { call: None, on: false });
         assert_eq!(command("verify ok"), Command::Verify { call: None, confirm: true });
         assert_eq!(
             command("contact add 4821-0937-5562 Ada of the hill"),
@@ -218,9 +235,19 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_answered_with_a_sentence() {
-        for bad in
-            ["dance", "dial", "text ada", "text", "mute", "mute yes", "contact", "contact add ada", "{}", "{"]
-        {
+        for bad in [
+            "dance",
+            "record",
+            "dial",
+            "text ada",
+            "text",
+            "mute",
+            "mute yes",
+            "contact",
+            "contact add ada",
+            "{}",
+            "{",
+        ] {
             let error = parse(bad).unwrap_err();
             assert!(error.message.len() > 10 && error.code == ErrorCode::BadInput, "{bad}: {error:?}");
         }

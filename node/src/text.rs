@@ -1,5 +1,9 @@
 //! What people read: events, replies, errors in words.
 
+mod recordings;
+
+pub use recordings::duration_of;
+
 use offhook::api::{
     CERTIFICATE_WARNING_DAYS, CallStatus, Command, Contact, EndReason, Event, FailureCode, LineState,
     PathKind, RelayUse, Reply, Serving, Side, Status, Unproved, VerifyResult,
@@ -43,6 +47,12 @@ pub fn event(event: &Event) -> Option<String> {
         Event::RemoteHold { on: false, .. } => "The other end is back.".into(),
         Event::RemoteMute { on: true, .. } => "The other end muted its microphone.".into(),
         Event::RemoteMute { on: false, .. } => "The other end's microphone is open again.".into(),
+        Event::Recording(event) => recordings::event(event),
+        Event::RemoteRecording { on: true, .. } => {
+            "The other end records the call. `record refuse` does not let it.".into()
+        }
+        Event::RemoteRecording { on: false, .. } => "The other end no longer records the call.".into(),
+        Event::VoiceMessage(message) => recordings::message(message),
         Event::KeyChanged { number, pinned, offered } => format!(
             "WARNING: the key behind {number} has changed (it was {}, it is {}). Somebody may be pretending to be \
              them, or they have a new account. Ask them in another way, then `contact confirm`.",
@@ -77,6 +87,7 @@ pub fn reply(reply: &Reply) -> String {
         Reply::Status(state) => status(state),
         Reply::Verify(result) => verify(result),
         Reply::Contacts { contacts: list } => contacts(list),
+        Reply::Recordings { recordings } => recordings::list(recordings),
         Reply::Link { link } => link.clone(),
     }
 }
@@ -281,6 +292,9 @@ pub fn done(command: &Command) -> Option<&'static str> {
         Command::Mute { on: false, .. } => Some("The microphone is open."),
         Command::Hold { on: true, .. } => Some("The call is on hold."),
         Command::Hold { on: false, .. } => Some("The call goes on."),
+        Command::Recordable { on: true, .. } => Some("The other end may record."),
+        Command::Recordable { on: false, .. } => Some("The other end may not record."),
+        Command::RecordingDelete { .. } => Some("The recording is deleted."),
         Command::ContactAdd { .. } => Some("The contact is kept."),
         Command::ContactRemove { .. } => Some("The contact is removed."),
         Command::ContactConfirm { .. } => {
@@ -292,6 +306,8 @@ pub fn done(command: &Command) -> Option<&'static str> {
         | Command::Hangup { .. }
         | Command::Text { .. }
         | Command::Dtmf { .. }
+        | Command::Record { .. }
+        | Command::Recordings
         | Command::Lookup { .. }
         | Command::Status
         | Command::Verify { .. }

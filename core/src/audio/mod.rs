@@ -21,13 +21,14 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
+pub(crate) use check::utc;
 pub(crate) use codec::{FRAME, VoiceDecoder, VoiceEncoder};
 pub use custom::{AudioProvider, CustomDevice};
 pub use device::{DeviceInfo, DeviceKind, devices};
 pub(crate) use processing::Processor;
 pub use processing::{Processing, UnknownProcessing};
 pub use tones::MAX_RINGTONE;
-pub(crate) use tones::{Ringtone, Tone, TonePlayer};
+pub(crate) use tones::{Greeting, Overlay, Ringtone, Tone, TonePlayer};
 
 /// Samples per second, everywhere but at the devices themselves.
 pub const SAMPLE_RATE: u32 = 48_000;

@@ -29,6 +29,9 @@ impl Engine {
             // Takes its time in a task that answers by itself.
             return self.look_up(number, reply).await;
         }
+        if matches!(command, Command::Recordings | Command::RecordingDelete { .. }) {
+            return self.ask_recordings(command, reply);
+        }
         let result = self.execute_now(command).await;
         // An error means that the asker went away.
         let _ = reply.send(result);
@@ -44,6 +47,8 @@ impl Engine {
             Command::Dtmf { call, digits } => self.dtmf(call.as_ref(), &digits),
             Command::Hold { call, on } => self.hold(call.as_ref(), on),
             Command::Mute { call, on } => self.mute(call.as_ref(), on),
+            Command::Record { call, on } => self.record(call.as_ref(), on),
+            Command::Recordable { call, on } => self.recordable(call.as_ref(), on),
             Command::Status => Ok(Reply::Status(self.status())),
             Command::Verify { call, confirm } => self.verify(call.as_ref(), confirm).await,
             command @ (Command::Contacts
@@ -56,8 +61,10 @@ impl Engine {
                 self.stopping = true;
                 Ok(Reply::Done)
             }
-            // Answered by `look_up`, above.
-            Command::Lookup { .. } => Err(ApiError::new(ErrorCode::Internal, "a look-up went the wrong way")),
+            // Answered by themselves, above.
+            Command::Lookup { .. } | Command::Recordings | Command::RecordingDelete { .. } => {
+                Err(ApiError::new(ErrorCode::Internal, "a command went the wrong way"))
+            }
         }
     }
 
@@ -156,7 +163,7 @@ impl Engine {
         Ok(Reply::Done)
     }
 
-    fn with_call_media(&self, call: CallId, act: impl FnOnce(&MediaLeg)) {
+    pub(super) fn with_call_media(&self, call: CallId, act: impl FnOnce(&MediaLeg)) {
         if let Some(media) = self.calls.leg_of(call).as_ref().and_then(|leg| self.legs.media(leg)) {
             act(media);
         }

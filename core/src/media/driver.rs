@@ -29,6 +29,8 @@ use super::socket::{MediaSocket, StunIn};
 use super::types::{MediaConfig, MediaError, MediaEvent, MediaStats, Relay, Role};
 use super::voice::{Voice, VoiceEvent, VoiceLink};
 use super::watchdog::Watchdog;
+use crate::audio::DeviceSpec;
+use crate::recording::Tap;
 use mapping::ask_router;
 use network::Network;
 use thrift::Thrift;
@@ -54,6 +56,8 @@ pub(super) enum Command {
     StartAudio,
     Mute(bool),
     Hold(bool),
+    Record(Option<Tap>),
+    UseInstead(DeviceSpec, DeviceSpec),
     Control(Vec<u8>),
     Pass(Vec<u8>),
     LastWord(LastWord),
@@ -278,6 +282,8 @@ impl Driver {
             }
             Command::Mute(on) => self.voice.set_muted(on),
             Command::Hold(on) => self.voice.set_held(on),
+            Command::Record(tap) => self.voice.set_tap(tap),
+            Command::UseInstead(mic, speaker) => self.voice.use_instead(mic, speaker),
             Command::Control(frame) => {
                 let sent = self.session.as_ref().is_some_and(|session| session.send_control(frame));
                 if !sent {

@@ -14,6 +14,8 @@ use super::driver::{Command, Driver, Ends};
 use super::socket::MediaSocket;
 use super::types::{MediaConfig, MediaError, MediaEvent, MediaStats, Relay};
 use super::urgency;
+use crate::audio::DeviceSpec;
+use crate::recording::Tap;
 
 /// Commands that may wait for the task; only the owner of the leg sends them.
 const COMMANDS: usize = 256;
@@ -111,6 +113,16 @@ impl MediaLeg {
     /// Passes on neither side's voice, or both again.
     pub fn set_hold(&self, on: bool) {
         self.command(Command::Hold(on));
+    }
+
+    /// Records both voices from now on, or no longer.
+    pub(crate) fn record(&self, tap: Option<Tap>) {
+        self.command(Command::Record(tap));
+    }
+
+    /// Uses these devices instead of the configured ones, and works on no sound of theirs. Before [`MediaLeg::start_audio`] only.
+    pub(crate) fn use_instead(&self, mic: DeviceSpec, speaker: DeviceSpec) {
+        self.command(Command::UseInstead(mic, speaker));
     }
 
     /// Sends a frame of at most 8 KiB on the control stream: reliable and in order while the connection lives.

@@ -123,6 +123,10 @@ impl AccountStore {
             | Command::Dtmf { .. }
             | Command::Hold { .. }
             | Command::Mute { .. }
+            | Command::Record { .. }
+            | Command::Recordable { .. }
+            | Command::Recordings
+            | Command::RecordingDelete { .. }
             | Command::Lookup { .. }
             | Command::Status
             | Command::Verify { .. }
