@@ -8,6 +8,7 @@ mod answers;
 mod ends;
 mod error;
 mod history;
+mod recordings;
 mod serving;
 mod sound;
 mod stats;
@@ -22,6 +23,7 @@ pub use ends::{EndReason, FailureCode};
 pub use error::{ApiError, ErrorCode};
 pub(crate) use history::is_missed;
 pub use history::{HISTORY_REPLY, MAX_HISTORY_REPLY, PastCall};
+pub use recordings::{Recording, RecordingEnd, RecordingEvent, RecordingKind};
 pub use serving::{Serving, Unproved};
 pub use sound::{ChosenDevices, DevicesResult};
 pub(crate) use stats::share;
@@ -224,6 +226,17 @@ pub enum Event {
         /// Muted?
         on: bool,
     },
+    /// This terminal records a call, or no longer.
+    Recording(RecordingEvent),
+    /// The other end records the call, or no longer. [`Command::Recordable`] refuses it.
+    RemoteRecording {
+        /// The call.
+        call: CallRef,
+        /// Does it?
+        on: bool,
+    },
+    /// A caller has left a message on the answering machine.
+    VoiceMessage(Recording),
     /// The key behind a known number is not the pinned one. Calls are refused until it is confirmed.
     KeyChanged {
         /// The number.
@@ -342,12 +355,14 @@ impl Event {
             | Self::RemoteHold { call, .. }
             | Self::RemoteMute { call, .. }
             | Self::Stats { call, .. }
+            | Self::RemoteRecording { call, .. }
             | Self::DeviceLost { call, .. }
             | Self::DeviceBack { call, .. }
             | Self::DeviceUsed { call, .. }
             | Self::DeviceRefused { call, .. }
             | Self::Levels { call, .. }
             | Self::Ended { call, .. } => Some(call),
+            Self::Recording(event) => Some(event.call()),
             Self::Text { call, .. } => call.as_deref(),
             Self::Online { .. }
             | Self::Alone
@@ -355,6 +370,7 @@ impl Event {
             | Self::Serving { .. }
             | Self::TextDelivered { .. }
             | Self::TextFailed { .. }
+            | Self::VoiceMessage(_)
             | Self::KeyChanged { .. }
             | Self::CertificateExpires { .. }
             | Self::DevicesChosen(_)
@@ -454,6 +470,27 @@ pub enum Command {
         /// Tell?
         on: bool,
     },
+    /// Record a call, if the other end allows it, or no longer.
+    Record {
+        /// The call.
+        call: Option<CallRef>,
+        /// Record it?
+        on: bool,
+    },
+    /// Be willing to be recorded by the other end in this call, or refuse.
+    Recordable {
+        /// The call.
+        call: Option<CallRef>,
+        /// Willing?
+        on: bool,
+    },
+    /// List the recordings, the newest [`MAX_LISTED`](crate::recording::MAX_LISTED).
+    Recordings,
+    /// Delete a recording.
+    RecordingDelete {
+        /// Its name.
+        recording: String,
+    },
     /// Look a number up without ringing.
     Lookup {
         /// What was typed.
@@ -537,6 +574,11 @@ pub enum Reply {
     },
     /// The sound devices.
     Devices(DevicesResult),
+    /// The recordings.
+    Recordings {
+        /// The newest first.
+        recordings: Vec<Recording>,
+    },
     /// An invitation link.
     Link {
         /// The link.

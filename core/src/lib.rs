@@ -9,6 +9,7 @@
 //! | [`api`] | commands, replies, events and errors, as data |
 //! | [`storage`] | accounts and what they keep |
 //! | [`audio`] | devices, files, the codec |
+//! | [`recording`] | recordings of calls, and messages that callers have left |
 //! | [`net`] | the network: also what a directory is made of |
 //! | [`media`] | the media of one call |
 //! | [`relay`] | a relay for media, which a directory offers |
@@ -26,6 +27,7 @@ pub mod http;
 pub mod media;
 pub mod net;
 pub mod phone;
+pub mod recording;
 pub mod relay;
 pub mod storage;
 mod tls;

@@ -24,6 +24,10 @@
 //! # }
 //! ```
 
+mod answer;
+
+pub use answer::{AnswerMode, Machine};
+
 use crate::TurnServer;
 use crate::api::{
     ApiError, CallRef, Command, EndReason, ErrorCode, Event, FailureCode, LineState, Reply, TimedEvent,
@@ -41,16 +45,6 @@ use tokio_stream::wrappers::BroadcastStream;
 
 /// How many events a subscriber may fall behind before it misses the oldest.
 pub const EVENT_BACKLOG: usize = 1024;
-
-/// What to do when it rings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum AnswerMode {
-    /// Ring until somebody answers.
-    #[default]
-    Manual,
-    /// Answer every call at once.
-    Auto,
-}
 
 /// Whether a telephone serves the network, too: holds records of the DHT, passes signalling on and answers STUN, all in
 /// small numbers, and never carries anybody's media. Whoever serves is known to the network with its address.
@@ -127,6 +121,8 @@ pub struct PhoneBuilder {
     pub(crate) tones: bool,
     pub(crate) processing: Processing,
     pub(crate) answer: AnswerMode,
+    pub(crate) machine: Machine,
+    pub(crate) recordable: bool,
     pub(crate) ring_timeout: Duration,
     /// How often the number is published though nothing has changed; always the same outside tests.
     pub(crate) republish: Duration,
@@ -243,6 +239,19 @@ impl PhoneBuilder {
         self
     }
 
+    /// How the answering machine does its work, with [`AnswerMode::Machine`].
+    pub fn machine(mut self, machine: Machine) -> Self {
+        self.machine = machine;
+        self
+    }
+
+    /// Whether others may record calls with this terminal; one is told of it either way, and may refuse in a call
+    /// ([`Command::Recordable`]). Default: they may.
+    pub fn recordable(mut self, on: bool) -> Self {
+        self.recordable = on;
+        self
+    }
+
     /// How long a call rings before it counts as not answered. Default: 45 s.
     pub fn ring_timeout(mut self, time: Duration) -> Self {
         self.ring_timeout = time;
@@ -304,6 +313,8 @@ impl Phone {
             tones: true,
             processing: Processing::default(),
             answer: AnswerMode::Manual,
+            machine: Machine::default(),
+            recordable: true,
             ring_timeout: Duration::from_secs(45),
             republish: engine::REPUBLISH,
         }
@@ -382,6 +393,7 @@ impl Phone {
             | Reply::Contacts { .. }
             | Reply::History { .. }
             | Reply::Devices(_)
+            | Reply::Recordings { .. }
             | Reply::Link { .. } => Err(ApiError::new(ErrorCode::Internal, "dialling gave no call")),
         }
     }
@@ -551,6 +563,14 @@ impl Call {
     /// [`ErrorCode::NoCall`] if it is over.
     pub async fn hold(&self, on: bool) -> Result<(), ApiError> {
         self.command(Command::Hold { call: Some(self.id.clone()), on }).await
+    }
+
+    /// Record it, if the other end allows it, or no longer. What becomes of it comes as [`Event::Recording`].
+    ///
+    /// # Errors
+    /// [`ErrorCode::NoCall`] if it is over.
+    pub async fn record(&self, on: bool) -> Result<(), ApiError> {
+        self.command(Command::Record { call: Some(self.id.clone()), on }).await
     }
 
     /// Press keys: `0`-`9`, `*`, `#`, `A`-`D`.

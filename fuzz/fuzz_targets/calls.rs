@@ -16,7 +16,7 @@ use offhook_proto::number::{Number, PlainNumber};
 use offhook_proto::proof::{NumberProof, PlainProof};
 use offhook_proto::signalling::{
     ByeReason, CallId, CancelReason, Codec, Introduction, LastWord, MediaOffer, Message, Opened, Packet,
-    RejectReason, TextId, VerifiedIntro,
+    RecordingState, RejectReason, TextId, VerifiedIntro,
 };
 use offhook_proto::wire::UnixMillis;
 
@@ -122,7 +122,7 @@ fn offer() -> MediaOffer {
 
 fn message(kind: u8, what: u8, hash: [u8; 32]) -> Option<Message> {
     let list = vec!["c".to_owned(); usize::from(what % 17)];
-    Some(match kind % 15 {
+    Some(match kind % 16 {
         0 => Message::Invite { offer: offer(), candidates: list },
         1 => Message::Ringing { offer: offer(), candidates: list },
         2 => Message::Accept { invite_hash: if what == 0 { [0; 32] } else { hash }, candidates: list },
@@ -137,6 +137,7 @@ fn message(kind: u8, what: u8, hash: [u8; 32]) -> Option<Message> {
         11 => Message::Mute { on: what & 1 == 0 },
         12 => Message::Tunnel { datagrams: vec![vec![what].into()] },
         13 => Message::TextRefused { id: TextId::from_bytes([what; 16]) },
+        14 => Message::Recording { state: RecordingState::from_code(what % 5) },
         _ => return None,
     })
 }

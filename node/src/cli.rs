@@ -1,11 +1,15 @@
 //! The command line's words and flags.
 
+mod recording;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use offhook::api::{HISTORY_REPLY, MAX_HISTORY_REPLY};
 use offhook::audio::Processing;
+
+pub use recording::{Record, RecordArgs, RecordingCmd};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -58,6 +62,7 @@ pub enum Cmd {
     #[command(after_help = "\
 Examples:
   offhook run                              use the default microphone and loudspeaker
+  offhook run --answer machine --machine-after 15
   offhook run --answer auto --mic file:greeting.wav --speaker 'file:{time}-{number}.wav'
   offhook run --json --metrics 127.0.0.1:9107 < /dev/null
   offhook run --entry /dns/phone.example.org/udp/4001/quic-v1/p2p/12D3Koo...
@@ -84,6 +89,14 @@ Examples:
     Mute(SwitchArgs),
     /// Put the call on hold, or take it back
     Hold(SwitchArgs),
+    /// Record the call, or refuse to be recorded
+    #[command(after_help = "\
+The other end is asked first, told by an event and hears a short tone every 15 seconds; it may refuse at any
+time. Recordings are files of Ogg Opus with one track for each voice; see `offhook recording --help`.")]
+    Record(RecordArgs),
+    /// Recordings of calls, and messages that callers have left
+    #[command(subcommand)]
+    Recording(RecordingCmd),
     /// Press keys in the call
     Dtmf {
         /// 0 to 9, *, # and A to D, at most 24
@@ -210,6 +223,24 @@ that runs takes it up when it is started the next time.")]
         /// The bell that rings if nothing else was said
         #[arg(long)]
         bell: bool,
+    },
+    /// Let the answering machine greet callers with a WAV file of one's own, or with its own three notes again
+    #[command(after_help = "\
+Examples:
+  offhook account greeting ada not-at-home.wav
+  offhook account greeting ada --default
+
+A copy is kept; at most 30 seconds of it are heard. The next call hears it. `offhook run --answer machine`
+turns the machine on.")]
+    Greeting {
+        /// Which account
+        id: String,
+        /// The WAV file
+        #[arg(required_unless_present = "default", conflicts_with = "default")]
+        file: Option<PathBuf>,
+        /// The greeting that is heard if nothing else was said
+        #[arg(long)]
+        default: bool,
     },
     /// Renew this terminal's certificate for another 13 months
     Renew {
@@ -423,16 +454,19 @@ pub enum Answer {
     Manual,
     /// Calls are answered at once.
     Auto,
+    /// The answering machine takes what nobody has answered.
+    Machine,
 }
 
 /// `offhook run`
 #[derive(Debug, Default, Args)]
 pub struct RunArgs {
-    /// Answer every call at once, or let it ring [default: manual]
+    /// Let calls ring (manual), answer every call at once (auto), or let the answering machine take what nobody answers
+    /// (machine) [default: manual]
     #[arg(
         long,
         env = "OFFHOOK_ANSWER",
-        value_name = "auto|manual",
+        value_name = "manual|auto|machine",
         hide_possible_values = true,
         hide_env_values = true
     )]
@@ -441,6 +475,18 @@ pub struct RunArgs {
     #[arg(long, env = "OFFHOOK_RING_TIMEOUT", value_name = "SECONDS", hide_env_values = true,
           value_parser = clap::value_parser!(u64).range(1..=600))]
     pub ring_timeout: Option<u64>,
+    /// Seconds it rings before the answering machine answers, 1 to 600 [default: 20]
+    #[arg(long, env = "OFFHOOK_MACHINE_AFTER", value_name = "SECONDS", hide_env_values = true,
+          value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub machine_after: Option<u64>,
+    /// Seconds of a message on the answering machine at most, 10 to 600 [default: 180]
+    #[arg(long, env = "OFFHOOK_MACHINE_LIMIT", value_name = "SECONDS", hide_env_values = true,
+          value_parser = clap::value_parser!(u64).range(10..=600))]
+    pub machine_limit: Option<u64>,
+    /// Don't let others record calls
+    #[arg(long, env = "OFFHOOK_REFUSE_RECORDING", value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", hide_possible_values = true, hide_env_values = true)]
+    pub refuse_recording: Option<bool>,
     /// Serve Prometheus metrics at http://IP:PORT/metrics, and /health
     #[arg(long, env = "OFFHOOK_METRICS", value_name = "IP:PORT", hide_env_values = true)]
     pub metrics: Option<SocketAddr>,

@@ -7,6 +7,7 @@ mod devices;
 mod dial;
 mod history;
 mod link;
+pub mod recording;
 mod run;
 mod service;
 mod stats;
@@ -48,6 +49,8 @@ pub async fn execute(cli: Cli, printer: Printer) -> Outcome {
         Cmd::Hold(args) => {
             ask(&context, printer, Command::Hold { call: args.call, on: args.state.is_on() }).await
         }
+        Cmd::Record(args) => recording::record(&context, printer, args).await,
+        Cmd::Recording(command) => recording::execute(&context, printer, command).await,
         Cmd::Dtmf { keys, call } => ask(&context, printer, Command::Dtmf { call, digits: keys }).await,
         Cmd::Shutdown => shut_down(&context, printer).await,
         Cmd::Verify { confirm } => ask(&context, printer, Command::Verify { call: None, confirm }).await,

@@ -7,6 +7,7 @@ mod remember;
 use crate::cli::{Answer, Global, NetworkArgs, RunArgs, Serve, SoundArgs, TurnUri};
 use crate::exit::Failure;
 use offhook::audio::Processing;
+use offhook::phone::Machine;
 use offhook::storage::{AccountId, Home};
 use serde::Deserialize;
 use std::env;
@@ -38,6 +39,9 @@ pub struct File {
     ringer: Option<String>,
     processing: Option<String>,
     answer: Option<Answer>,
+    machine_after: Option<u64>,
+    machine_limit: Option<u64>,
+    refuse_recording: Option<bool>,
     ring_timeout: Option<u64>,
     metrics: Option<SocketAddr>,
 }
@@ -75,6 +79,10 @@ pub struct Settings {
     pub processing: Processing,
     /// Who answers.
     pub answer: Answer,
+    /// How the answering machine does its work.
+    pub machine: Machine,
+    /// Others may record calls.
+    pub recordable: bool,
     /// How long it rings.
     pub ring_timeout: Duration,
     /// Where to serve metrics.
@@ -122,9 +130,29 @@ impl Context {
     pub fn run_settings(&self, args: &RunArgs) -> Result<Settings, Failure> {
         let mut settings = self.settings(&args.network, &args.sound, args.ring_timeout)?;
         settings.answer = args.answer.or(self.file.answer).unwrap_or(Answer::Manual);
+        settings.machine = self.machine(args)?;
+        settings.recordable = !args.refuse_recording.or(self.file.refuse_recording).unwrap_or(false);
         settings.metrics = args.metrics.or(self.file.metrics);
         settings.serve = args.network.serve.or(self.file.serve).unwrap_or(Serve::Off);
         Ok(settings)
+    }
+
+    fn machine(&self, args: &RunArgs) -> Result<Machine, Failure> {
+        let Machine { after, limit } = Machine::default();
+        let seconds = |flag: Option<u64>, file: Option<u64>, default: Duration| {
+            Duration::from_secs(flag.or(file).unwrap_or(default.as_secs()))
+        };
+        let machine = Machine {
+            after: seconds(args.machine_after, self.file.machine_after, after),
+            limit: seconds(args.machine_limit, self.file.machine_limit, limit),
+        };
+        // Flags are checked where they are read.
+        match (machine.after.as_secs(), machine.limit.as_secs()) {
+            (1..=600, 10..=600) => Ok(machine),
+            _ => Err(Failure::bad_input(
+                "config.toml: machine_after is 1 to 600 seconds, machine_limit 10 to 600.",
+            )),
+        }
     }
 
     /// Settings for a telephone that lives for one command: too short to serve anybody.
@@ -164,6 +192,8 @@ impl Context {
             ringer: sound.ringer.clone().or_else(|| file.ringer.clone()),
             processing: sound.processing.or(processing).unwrap_or_default(),
             answer: Answer::Manual,
+            machine: Machine::default(),
+            recordable: !file.refuse_recording.unwrap_or(false),
             ring_timeout: Duration::from_secs(seconds),
             metrics: None,
         })
@@ -217,13 +247,14 @@ mod tests {
     #[test]
     fn a_flag_goes_before_the_file_and_the_file_before_the_default() {
         let (_dir, context) = context(
-            "mic = 'file:a.wav'\nprocessing = 'noise,gain'\nringer = 'alsa:hw'\nentry = ['/x']\nmdns = false\nserve = 'always'\nport_mapping = false\nanswer = 'auto'\nring_timeout = 20\n",
+            "mic = 'file:a.wav'\nprocessing = 'noise,gain'\nringer = 'alsa:hw'\nentry = ['/x']\nmdns = false\nserve = 'always'\nport_mapping = false\nanswer = 'auto'\nrefuse_recording = true\nmachine_after = 7\nring_timeout = 20\n",
         );
         let plain = context.run_settings(&RunArgs::default()).unwrap();
         assert_eq!((plain.mic.as_str(), plain.speaker.as_str()), ("file:a.wav", "default"));
         assert_eq!(plain.ringer.as_deref(), Some("alsa:hw"));
         assert_eq!(plain.processing, Processing { echo: false, noise: true, gain: true });
-        assert!(!plain.port_mapping);
+        assert!(!plain.port_mapping && !plain.recordable);
+        assert_eq!(plain.machine, Machine { after: Duration::from_secs(7), ..Machine::default() });
         assert_eq!(plain.serve, Serve::Always);
         assert_eq!((plain.entry, plain.mdns, plain.answer), (vec!["/x".to_owned()], false, Answer::Auto));
         assert_eq!(plain.ring_timeout, Duration::from_secs(20));
@@ -231,13 +262,16 @@ mod tests {
         let mut args = RunArgs { answer: Some(Answer::Manual), ring_timeout: Some(5), ..RunArgs::default() };
         args.sound.mic = Some("none".into());
         args.sound.processing = Some(Processing::NONE);
+        args.refuse_recording = Some(false);
+        args.machine_limit = Some(30);
         args.network.no_mdns = Some(false);
         args.network.serve = Some(Serve::Off);
         args.network.no_port_mapping = Some(false);
         args.network.entry = Some(vec!["/y".into()]);
         let flagged = context.run_settings(&args).unwrap();
         assert_eq!(flagged.processing, Processing::NONE);
-        assert!(flagged.port_mapping);
+        assert!(flagged.port_mapping && flagged.recordable);
+        assert_eq!(flagged.machine.limit, Duration::from_secs(30));
         assert_eq!(flagged.serve, Serve::Off);
         assert_eq!((flagged.mic.as_str(), flagged.mdns, flagged.answer), ("none", true, Answer::Manual));
         assert_eq!((flagged.entry, flagged.ring_timeout), (vec!["/y".to_owned()], Duration::from_secs(5)));
@@ -249,7 +283,7 @@ mod tests {
         assert!(File::parse("answer = 'perhaps'").is_err());
         assert!(File::parse("server = true").is_err() && File::parse("serve = true").is_err());
         assert!(File::parse("= = =").is_err());
-        for mistake in ["ring_timeout = 0", "processing = 'echos'"] {
+        for mistake in ["ring_timeout = 0", "machine_limit = 9", "processing = 'echos'"] {
             let (_dir, context) = context(mistake);
             assert!(context.run_settings(&RunArgs::default()).is_err(), "{mistake}");
         }

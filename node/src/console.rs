@@ -28,6 +28,9 @@ hold on|off            hold the call
 devices                list the sound devices
 use mic|speaker|ringer DEVICE
                        from now on, in the call that lasts as well
+record on|off          record the call, if the other end allows it
+record allow|refuse    let the other end record, or not
+recordings             list the recordings (`offhook recording play` plays them)
 verify [ok]            words and digits to compare by voice; `ok` when they were the same
 lookup NUMBER          is the number on line?
 contacts               list the contacts
@@ -71,6 +74,8 @@ fn understood(line: &str) -> Result<Input, String> {
         "hold" => Command::Hold { call: None, on: switch(rest, "hold on|off")? },
         "devices" => Command::Devices,
         "use" => use_device(rest)?,
+        "record" => record(rest)?,
+        "recordings" => Command::Recordings,
         "verify" => Command::Verify { call: None, confirm: confirm(rest)? },
         "lookup" => Command::Lookup { number: needed(rest, "lookup NUMBER")? },
         "contacts" => Command::Contacts,
@@ -189,6 +194,16 @@ fn switch(rest: &str, usage: &str) -> Result<bool, String> {
     }
 }
 
+fn record(rest: &str) -> Result<Command, String> {
+    match rest {
+        "on" => Ok(Command::Record { call: None, on: true }),
+        "off" => Ok(Command::Record { call: None, on: false }),
+        "allow" => Ok(Command::Recordable { call: None, on: true }),
+        "refuse" => Ok(Command::Recordable { call: None, on: false }),
+        _ => Err("Usage: record on|off|allow|refuse".into()),
+    }
+}
+
 fn confirm(rest: &str) -> Result<bool, String> {
     match rest {
         "" => Ok(false),
@@ -222,6 +237,8 @@ mod tests {
             command("use mic alsa:hw:CARD=0"),
             Command::UseDevices { mic, speaker: None, ringer: None }
         );
+        assert_eq!(command("record on"), Command::Record { call: None, on: true });
+        assert_eq!(command("record refuse"), Command::Recordable { call: None, on: false });
         assert_eq!(command("verify ok"), Command::Verify { call: None, confirm: true });
         assert_eq!(
             command("contact add 4821-0937-5562 Ada of the hill"),
@@ -266,6 +283,7 @@ mod tests {
             "history 1001",
             "history all",
             "dance",
+            "record",
             "dial",
             "use mic",
             "use ear x",

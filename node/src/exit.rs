@@ -87,7 +87,10 @@ impl Exit {
     /// The code of a refused command.
     pub fn of_code(code: ErrorCode) -> Self {
         match code {
-            ErrorCode::BadInput | ErrorCode::UnknownDirectory | ErrorCode::NoContact => Self::BadInput,
+            ErrorCode::BadInput
+            | ErrorCode::UnknownDirectory
+            | ErrorCode::NoContact
+            | ErrorCode::NoRecording => Self::BadInput,
             ErrorCode::WrongNumber => Self::WrongNumber,
             ErrorCode::NoAccount => Self::NoAccount,
             ErrorCode::AccountExists => Self::AccountExists,
@@ -104,6 +107,7 @@ impl Exit {
             | ErrorCode::Certificate
             | ErrorCode::NothingToConfirm
             | ErrorCode::NotConnected
+            | ErrorCode::Full
             | ErrorCode::Storage
             | ErrorCode::Audio
             | ErrorCode::Network

@@ -59,7 +59,10 @@ pub async fn start(context: &Context, settings: &Settings) -> Result<Phone, Fail
         .answer(match settings.answer {
             Answer::Manual => AnswerMode::Manual,
             Answer::Auto => AnswerMode::Auto,
+            Answer::Machine => AnswerMode::Machine,
         })
+        .machine(settings.machine.clone())
+        .recordable(settings.recordable)
         .ring_timeout(settings.ring_timeout);
     if let Some(ringer) = &settings.ringer {
         builder = builder.ringer(device(ringer)?);
@@ -123,7 +126,8 @@ pub fn missing_devices(settings: &Settings) -> Vec<&'static str> {
     sentences
 }
 
-fn device(text: &str) -> Result<DeviceSpec, Failure> {
+/// The device that a setting names.
+pub fn device(text: &str) -> Result<DeviceSpec, Failure> {
     text.parse().map_err(|error| Failure::bad_input(format!("{error}.")))
 }
 

@@ -1,9 +1,11 @@
 //! What people read: events, replies, errors in words.
 
 mod calls;
+mod recordings;
 mod sound;
 
 pub use calls::stats;
+pub use recordings::duration_of;
 
 use offhook::api::{
     CERTIFICATE_WARNING_DAYS, CallSummary, Command, Contact, EndReason, Event, FailureCode, LineState,
@@ -51,6 +53,12 @@ pub fn event(event: &Event) -> Option<String> {
         Event::RemoteHold { on: false, .. } => "The other end is back.".into(),
         Event::RemoteMute { on: true, .. } => "The other end muted its microphone.".into(),
         Event::RemoteMute { on: false, .. } => "The other end's microphone is open again.".into(),
+        Event::Recording(event) => recordings::event(event),
+        Event::RemoteRecording { on: true, .. } => {
+            "The other end records the call. `record refuse` does not let it.".into()
+        }
+        Event::RemoteRecording { on: false, .. } => "The other end no longer records the call.".into(),
+        Event::VoiceMessage(message) => recordings::message(message),
         Event::KeyChanged { number, pinned, offered } => format!(
             "WARNING: the key behind {number} has changed (it was {}, it is {}). Somebody may be pretending to be \
              them, or they have a new account. Ask them in another way, then `contact confirm`.",
@@ -93,6 +101,7 @@ pub fn reply(reply: &Reply) -> String {
         Reply::Contacts { contacts: list } => contacts(list),
         Reply::History { calls } => calls::history(calls),
         Reply::Devices(found) => sound::devices(found),
+        Reply::Recordings { recordings } => recordings::list(recordings),
         Reply::Link { link } => link.clone(),
     }
 }
@@ -277,6 +286,9 @@ pub fn done(command: &Command) -> Option<&'static str> {
         Command::Hold { on: true, .. } => Some("The call is on hold."),
         Command::Hold { on: false, .. } => Some("The call goes on."),
         Command::UseDevices { .. } => Some("From now on."),
+        Command::Recordable { on: true, .. } => Some("The other end may record."),
+        Command::Recordable { on: false, .. } => Some("The other end may not record."),
+        Command::RecordingDelete { .. } => Some("The recording is deleted."),
         Command::ContactAdd { .. } => Some("The contact is kept."),
         Command::ContactRemove { .. } => Some("The contact is removed."),
         Command::HistoryClear => Some("The calls are forgotten."),
@@ -292,6 +304,8 @@ pub fn done(command: &Command) -> Option<&'static str> {
         | Command::Devices
         | Command::WatchDevices { .. }
         | Command::Levels { .. }
+        | Command::Record { .. }
+        | Command::Recordings
         | Command::Lookup { .. }
         | Command::Status
         | Command::Verify { .. }

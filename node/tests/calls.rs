@@ -87,8 +87,9 @@ impl Terminal {
         let mut child = new.stdin(Stdio::piped()).spawn().unwrap();
         child.stdin.take().unwrap().write_all(b"password\n").unwrap();
         let made: Value = serde_json::from_slice(&child.wait_with_output().unwrap().stdout).unwrap();
-        let fixed = ["--json", "run", "--no-mdns", "--allow-private", "--mic", "none", "--speaker", "none"];
-        let program = Running::start(offhook(home.path(), &[&fixed[..], flags].concat()));
+        let fixed = ["--json", "run", "--no-mdns", "--allow-private", "--speaker", "none"];
+        let mic: &[&str] = if flags.contains(&"--mic") { &[] } else { &["--mic", "none"] };
+        let program = Running::start(offhook(home.path(), &[&fixed[..], mic, flags].concat()));
         let terminal = Self { home, number: made["number"].as_str().unwrap().to_owned(), program };
         let start = Instant::now();
         while terminal.code(&["status"]) == 6 {
@@ -399,4 +400,99 @@ fn p10_the_running_terminal_is_given_other_devices() {
     assert_eq!(ada.json(&["devices"])["mic"].as_str(), Some("none"));
     let remembered = std::fs::read_to_string(ada.home.path().join("config.toml")).unwrap();
     assert_eq!(remembered, format!("speaker = \"{}\"\n", file));
+}
+
+/// Speech of eight seconds.
+const SPEECH: &str = concat!("file:", env!("CARGO_MANIFEST_DIR"), "/../tests/data/speech-a.wav");
+
+impl Terminal {
+    /// The recordings here, once there is one of this kind that has so many milliseconds.
+    #[track_caller]
+    fn recorded(&self, kind: &str, ms: u64) -> Value {
+        let start = Instant::now();
+        loop {
+            let list = self.json(&["recording", "list", "--kind", kind]);
+            if list["recordings"][0]["duration_ms"].as_u64().is_some_and(|length| length >= ms) {
+                return list["recordings"].clone();
+            }
+            assert!(start.elapsed() < PATIENCE, "nothing is recorded: {list}");
+        }
+    }
+}
+
+#[test]
+fn p17_a_killed_terminal_leaves_a_recording_that_plays() {
+    let (ada, mut bob) = pair();
+    assert_eq!(bob.code(&["record", "on"]), 1, "no call");
+    assert_eq!(bob.run(&["recording", "play"]).status.code(), Some(2), "nothing to play");
+    let dial = bob.dial(&ada.number);
+    ada.program.wait("\"incoming\"");
+    assert_eq!(ada.code(&["answer"]), 0);
+    dial.wait("Connected");
+    bob.program.wait("\"connected\"");
+    assert_eq!(bob.code(&["record", "on"]), 0);
+    assert!(bob.program.wait("\"recording\"").contains("\"started\""));
+    assert!(ada.program.wait("\"remote_recording\"").contains("true"));
+    bob.recorded("call", 2_000);
+    bob.program.signal("-KILL");
+    bob.program.child.wait().unwrap();
+
+    // Nothing runs here any more; what was written plays.
+    let list = bob.json(&["recording", "list"])["recordings"].clone();
+    let (name, length) = (list[0]["recording"].as_str().unwrap(), list[0]["duration_ms"].as_u64().unwrap());
+    assert!(name.starts_with("call-") && length >= 2_000, "{list}");
+    assert_eq!(list[0]["number"].as_str(), Some(ada.number.as_str()));
+    let file = bob.home.path().join("mixed.wav");
+    let exported = bob.json(&["recording", "export", "last", file.to_str().unwrap()]);
+    assert!(exported["duration_ms"].as_u64().unwrap() >= 1_500, "{exported}");
+    assert!(file.metadata().unwrap().len() > 1_500 * 96);
+    let played = bob.json(&["recording", "play", name, "--speaker", "none", "--track", "other"]);
+    assert_eq!(played["reply"].as_str(), Some("played"));
+    assert_eq!(bob.code(&["recording", "play", "--speaker", "file:x.wav"]), 2);
+    assert_eq!(bob.json(&["recording", "delete", &name[..16]])["recording"].as_str(), Some(name));
+    assert_eq!(bob.code(&["recording", "delete", name]), 2);
+    assert_eq!(bob.json(&["recording", "list"])["recordings"].as_array().unwrap().len(), 0);
+}
+
+#[test]
+fn p17_who_is_asked_may_refuse_from_the_shell() {
+    let (ada, bob) = pair();
+    let dial = bob.dial(&ada.number);
+    ada.program.wait("\"incoming\"");
+    assert_eq!(ada.code(&["answer"]), 0);
+    dial.wait("Connected");
+    bob.program.wait("\"connected\"");
+    ada.program.wait("\"connected\"");
+    assert_eq!(ada.code(&["record", "refuse"]), 0);
+    assert_eq!(bob.code(&["record", "on"]), 0);
+    dial.wait("does not want to be recorded");
+    assert!(bob.program.wait("\"recording\"").contains("\"refused\""));
+    assert_eq!(ada.code(&["record", "allow"]), 0);
+    assert_eq!(bob.code(&["record", "on"]), 0);
+    assert!(bob.program.wait("\"recording\"").contains("\"started\""));
+    ada.program.wait("\"remote_recording\"");
+    assert_eq!(ada.code(&["record", "refuse"]), 0);
+    assert!(bob.program.wait("\"recording\"").contains("\"refused\""));
+}
+
+#[test]
+fn q9_messages_are_left_on_the_answering_machine() {
+    let flags = ["--answer", "machine", "--machine-after", "1", "--serve", "always"];
+    let ada = Terminal::start("ada", &[&flags[..], &["--listen", "/ip4/127.0.0.1/udp/0/quic-v1"]].concat());
+    let bob = Terminal::start("bob", &["--entry", &ada.via(), "--mic", SPEECH]);
+    bob.program.wait("\"online\"");
+    ada.program.wait("\"online\"");
+    let dial = bob.dial(&ada.number);
+    dial.wait("Connected");
+    dial.wait("The other end records the call");
+    ada.recorded("message", 2_000);
+    assert_eq!(bob.code(&["hangup"]), 0);
+    let left: Value = serde_json::from_str(&ada.program.wait("\"voice_message\"")).unwrap();
+    assert_eq!(left["number"].as_str(), Some(bob.number.as_str()));
+    let name = left["recording"].as_str().unwrap();
+    assert!(name.starts_with("message-"), "{left}");
+    let length = left["duration_ms"].as_u64().unwrap();
+    assert_eq!(ada.recorded("message", length)[0]["recording"].as_str(), Some(name));
+    assert_eq!(ada.json(&["recording", "list", "--kind", "call"])["recordings"].as_array().unwrap().len(), 0);
+    assert_eq!(ada.code(&["recording", "delete", name]), 0);
 }

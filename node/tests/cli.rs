@@ -135,6 +135,19 @@ fn p13_a_ringtone_is_a_wav_file_and_the_bell_comes_back() {
 }
 
 #[test]
+fn q9_a_greeting_is_a_wav_file_and_the_three_notes_come_back() {
+    let home = Home::new();
+    home.account("ada", "pw");
+    let wav = concat!(env!("CARGO_MANIFEST_DIR"), "/../core/src/audio/tones/bell.wav");
+    let greet = |args: &[&str]| home.run(&[&["account", "greeting"], args].concat());
+    assert!(greet(&["ada", wav]).done().out.contains("greets callers with this"));
+    assert!(greet(&["ada", "--default"]).done().out.contains("three notes"));
+    greet(&["bob", wav]).refused(3, "bob");
+    greet(&["ada", "/nonexistent.wav"]).refused(2, "/nonexistent.wav");
+    assert_eq!(greet(&["ada"]).code, 2);
+}
+
+#[test]
 fn a_new_account_is_told_in_words() {
     let home = Home::new();
     let made = home.run_with(&["account", "new", "ada", "--password-stdin"], "pw\n", &[]);

@@ -17,6 +17,7 @@ pub mod number;
 pub mod proof;
 pub mod rate;
 pub mod record;
+pub mod recording;
 pub mod redundancy;
 pub mod relay;
 pub mod rtp;

@@ -239,6 +239,21 @@ pub enum ByeReason {
     Other(u8),
 }
 
+/// What one end of a call says to the other about recording it. See [`crate::recording`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RecordingState {
+    /// The sender does not record the call, or no longer.
+    Off,
+    /// The sender asks whether it may record the call.
+    Wanted,
+    /// The sender may be recorded, and knows of it.
+    Allowed,
+    /// The sender does not want to be recorded, or no longer.
+    Refused,
+    /// Something that this version does not know.
+    Other(u8),
+}
+
 /// What a packet carries.
 ///
 /// All but [`Message::Tunnel`] are delivered once and in order. [Final](Message::is_final) ones are acted upon
@@ -366,6 +381,13 @@ pub enum Message {
         #[n(0)]
         id: TextId,
     },
+    /// Either way, in an answered call: how its sender stands to a recording of the call.
+    #[n(20)]
+    Recording {
+        /// What it wants, allows or refuses.
+        #[n(0)]
+        state: RecordingState,
+    },
 }
 
 impl Message {
@@ -384,7 +406,8 @@ impl Message {
             | Self::Hold { .. }
             | Self::Mute { .. }
             | Self::Tunnel { .. }
-            | Self::TextRefused { .. } => false,
+            | Self::TextRefused { .. }
+            | Self::Recording { .. } => false,
         }
     }
 
@@ -407,7 +430,8 @@ impl Message {
             | Self::Hold { .. }
             | Self::Mute { .. }
             | Self::Tunnel { .. }
-            | Self::TextRefused { .. } => false,
+            | Self::TextRefused { .. }
+            | Self::Recording { .. } => false,
         };
         answers || self.is_final() || self.tells_of_move()
     }
@@ -436,6 +460,7 @@ impl Message {
             Self::Mute { .. } => "mute",
             Self::Tunnel { .. } => "tunnel",
             Self::TextRefused { .. } => "text_refused",
+            Self::Recording { .. } => "recording",
         }
     }
 }
@@ -549,6 +574,7 @@ macro_rules! wire_code {
 }
 
 wire_code!(Codec { Opus = 0 });
+wire_code!(RecordingState { Off = 0, Wanted = 1, Allowed = 2, Refused = 3 });
 wire_code!(RejectReason {
     Busy = 0, Declined = 1, Blocked = 2, KeyChanged = 3, NoAnswer = 4, Expired = 5, Failed = 6,
 });

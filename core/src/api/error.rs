@@ -38,6 +38,10 @@ pub enum ErrorCode {
     NothingToConfirm,
     /// The call has no connection yet.
     NotConnected,
+    /// No recording of that name, or several.
+    NoRecording,
+    /// As many recordings are kept as there may be.
+    Full,
     /// A file or database could not be read or written.
     Storage,
     /// The sound device failed.

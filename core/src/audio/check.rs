@@ -55,7 +55,7 @@ fn file_name(number: &str) -> String {
 }
 
 /// `20260131T101500Z` (ISO 8601, basic format).
-fn utc(at: UnixMillis) -> String {
+pub(crate) fn utc(at: UnixMillis) -> String {
     let seconds = at.0 / 1_000;
     let (days, second) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = civil(days);

@@ -24,6 +24,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
+pub(crate) use check::utc;
 pub use choice::DeviceChoice;
 pub(crate) use codec::{FRAME, VoiceDecoder, VoiceEncoder, is_pause};
 pub use custom::{AudioProvider, CustomDevice};
@@ -36,7 +37,7 @@ pub(crate) use level::Meter;
 pub(crate) use processing::Processor;
 pub use processing::{Processing, UnknownProcessing};
 pub use tones::MAX_RINGTONE;
-pub(crate) use tones::{Ringtone, Tone, TonePlayer};
+pub(crate) use tones::{Greeting, Overlay, Ringtone, Tone, TonePlayer};
 pub use trial::{Finding, SoundTest, TrialStep, sound_test};
 
 /// Samples per second, everywhere but at the devices themselves.

@@ -4,6 +4,7 @@
 //! 7). The bell is a recording of an old telephone's (`bell.wav`: made for this project by adding up the partials of two gongs
 //! that are struck in turn), or a WAV file of the user's own.
 
+mod greeting;
 mod player;
 
 use std::io::Cursor;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use super::wav::{self, WavSource};
 use super::{AudioError, BLOCK_LEN, Block, SAMPLE_RATE};
 
+pub(crate) use greeting::Greeting;
 pub(crate) use player::TonePlayer;
 
 /// Longest ringtone, seconds: what is longer is cut.
@@ -143,6 +145,30 @@ impl Sounding {
     }
 }
 
+/// A tone that is repeated again and again on top of what is heard anyway.
+#[derive(Debug)]
+pub(crate) struct Overlay {
+    pieces: &'static [Piece],
+    at: u64,
+}
+
+impl Overlay {
+    /// Tells that a call is recorded: half a second of 1400 Hz every 15 s, beginning at once (Federal Standard 1037C, "recorder
+    /// warning tone"; what records must make it, and the user must not be able to leave it out).
+    pub(crate) fn recorded() -> Overlay {
+        Overlay { pieces: &[(1_400.0, 500), (0.0, 14_500)], at: 0 }
+    }
+
+    /// Adds its next 10 ms.
+    pub(crate) fn add_to(&mut self, block: &mut Block) {
+        let period: u64 = self.pieces.iter().map(|(_, ms)| samples(*ms)).sum();
+        for sample in block.iter_mut() {
+            *sample = (*sample + tone_at(self.pieces, self.at % period)).clamp(-1.0, 1.0);
+            self.at += 1;
+        }
+    }
+}
+
 fn samples(ms: u32) -> u64 {
     u64::from(ms) * u64::from(SAMPLE_RATE) / 1_000
 }
@@ -216,6 +242,23 @@ mod tests {
             let highest = pieces.iter().map(|(hz, _)| *hz).fold(0.0, f32::max);
             let of_a_sine = LEVEL * std::f32::consts::TAU * highest / SAMPLE_RATE as f32;
             assert!(largest < of_a_sine * 1.2, "{tone:?}: {largest}");
+        }
+    }
+
+    #[test]
+    fn the_warning_tone_is_heard_every_15_seconds_beside_what_is_said() {
+        let (mut overlay, mut out) = (Overlay::recorded(), Vec::new());
+        for _ in 0..3_100 {
+            let mut block = [0.5; BLOCK_LEN];
+            overlay.add_to(&mut block);
+            out.extend(block.map(|sample| sample - 0.5));
+        }
+        let second = SAMPLE_RATE as usize;
+        for begin in [0, 15, 30] {
+            let tone = &out[begin * second..begin * second + second / 2];
+            assert!((frequency(tone) - 1_400.0).abs() < 3.0 && power(tone) > 1e-3);
+            let rest = &out[begin * second + second / 2..out.len().min((begin + 15) * second)];
+            assert!(power(rest) < 1e-9);
         }
     }
 

@@ -126,6 +126,11 @@ impl CallView {
         self.outgoing && *self.state.borrow() == CallState::Ringing
     }
 
+    /// Whether it has not ended.
+    pub fn is_live(&self) -> bool {
+        !matches!(*self.state.borrow(), CallState::Ended(_))
+    }
+
     /// Whether the two ends talk.
     pub fn is_active(&self) -> bool {
         matches!(*self.state.borrow(), CallState::Active | CallState::Connecting)

@@ -35,6 +35,7 @@ impl Engine {
                 return self.use_devices(choice, reply);
             }
             command @ (Command::History { .. } | Command::HistoryClear) => return self.in_history(command, reply),
+            command @ (Command::Recordings | Command::RecordingDelete { .. }) => return self.ask_recordings(command, reply),
             command => command,
         };
         let result = self.execute_now(command).await;
@@ -52,6 +53,8 @@ impl Engine {
             Command::Dtmf { call, digits } => self.dtmf(call.as_ref(), &digits),
             Command::Hold { call, on } => self.hold(call.as_ref(), on),
             Command::Mute { call, on } => self.mute(call.as_ref(), on),
+            Command::Record { call, on } => self.record(call.as_ref(), on),
+            Command::Recordable { call, on } => self.recordable(call.as_ref(), on),
             Command::Status => Ok(Reply::Status(self.status())),
             Command::Verify { call, confirm } => self.verify(call.as_ref(), confirm).await,
             command @ (Command::Contacts
@@ -71,7 +74,9 @@ impl Engine {
             | Command::Devices
             | Command::UseDevices { .. }
             | Command::History { .. }
-            | Command::HistoryClear => {
+            | Command::HistoryClear
+            | Command::Recordings
+            | Command::RecordingDelete { .. } => {
                 Err(ApiError::new(ErrorCode::Internal, "a command went the wrong way"))
             }
         }

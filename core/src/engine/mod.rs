@@ -12,11 +12,13 @@ mod devices;
 mod dialling;
 mod inbound;
 mod legs;
+mod machine;
 mod metrics;
 mod outputs;
 mod proofs;
 mod publish;
 mod publisher;
+mod recording;
 mod relays;
 mod stats;
 mod status;
@@ -33,12 +35,14 @@ use crate::storage::{AccountStore, Home};
 use calls::CallViews;
 use dialling::Search;
 use legs::Legs;
+use machine::Machines;
 use offhook_proto::call::{CallConfig, Calls, LegId, Now, Peer};
 use offhook_proto::number::{NodeAddr, Number};
 use offhook_proto::proof::ProofTask;
 use offhook_proto::signalling::CallId;
 use proofs::Proofs;
 use publisher::Publisher;
+use recording::Recorders;
 use std::collections::BTreeMap;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -78,6 +82,8 @@ enum Internal {
     Published(Result<publish::Reach, crate::net::PublishError>),
     DevicesFound(DeviceChoice, devices::Answer),
     DevicesChanged(Vec<DeviceInfo>),
+    Recorder(recording::News),
+    Machine(machine::News),
 }
 
 /// Open the account, start the network, and spawn the engine.
@@ -135,6 +141,8 @@ pub(crate) struct Engine {
     /// What tells how the last call ended.
     parting: Option<Tone>,
     answer: AnswerMode,
+    recorders: Recorders,
+    machines: Machines,
     allow_loopback: bool,
     relay_only: bool,
     turn: Vec<TurnServer>,
@@ -194,6 +202,8 @@ impl Engine {
             tones,
             parting: None,
             answer: settings.answer,
+            recorders: Recorders::new(settings.recordable),
+            machines: Machines::new((settings.answer == AnswerMode::Machine).then_some(settings.machine)),
             allow_loopback,
             relay_only: settings.relay_only,
             turn: settings.turn,
@@ -238,9 +248,10 @@ impl Engine {
     /// Rings, or tells by a tone how the calls stand.
     fn sound(&mut self) {
         let (mut talking, mut rings_here, mut rings_there, mut live) = (false, false, false, false);
-        for (_, view) in self.views.live() {
+        for (call, view) in self.views.live() {
             live = true;
-            talking |= view.is_active();
+            // Nobody here hears what a caller says to the machine.
+            talking |= view.is_active() && !self.machines.answered(call);
             rings_here |= view.rings_here();
             rings_there |= view.rings_there();
         }
@@ -255,12 +266,15 @@ impl Engine {
 
     fn next_timeout(&self) -> Instant {
         let idle = Instant::now() + std::time::Duration::from_secs(60);
-        let own = [self.publisher.poll_timeout(), Some(self.reminder), self.stats_due()];
+        let (recorders, machines) = (self.recorders.poll_timeout(), self.machines.poll_timeout());
+        let own = [self.publisher.poll_timeout(), Some(self.reminder), self.stats_due(), recorders, machines];
         own.into_iter().chain([self.calls.poll_timeout()]).flatten().fold(idle, Instant::min)
     }
 
     fn on_timeout(&mut self) {
         self.calls.handle_timeout(now());
+        self.recording_timeouts(Instant::now());
+        self.machine_timeouts(Instant::now());
         self.publish_if_due(Instant::now());
         self.remind_if_due(Instant::now());
         self.tell_stats(Instant::now());
@@ -278,6 +292,8 @@ impl Engine {
             Internal::Published(result) => self.on_published(result),
             Internal::DevicesFound(choice, answer) => self.on_devices_found(&choice, answer),
             Internal::DevicesChanged(devices) => self.emit(Event::DevicesChanged { devices }),
+            Internal::Recorder(news) => self.on_recorder(news),
+            Internal::Machine(news) => self.on_machine(news),
         }
     }
 

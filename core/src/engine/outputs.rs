@@ -55,6 +55,9 @@ impl Engine {
                 Output::StartAudio { leg } => {
                     // A sound card may be for one at a time.
                     self.tones.play(None);
+                    if let Some((mic, speaker)) = self.machine_devices(&leg) {
+                        self.with_media(&leg, |m| m.use_instead(mic, speaker));
+                    }
                     self.with_media(&leg, MediaLeg::start_audio);
                 }
                 Output::StopMedia { leg, last } => ended.push((leg, last)),
@@ -204,6 +207,7 @@ impl Engine {
             CallEvent::Dtmf { call, digit, .. } => self.emit(Event::Dtmf { call: call.to_string(), digit }),
             CallEvent::RemoteHold { call, on } => self.emit(Event::RemoteHold { call: call.to_string(), on }),
             CallEvent::RemoteMute { call, on } => self.emit(Event::RemoteMute { call: call.to_string(), on }),
+            CallEvent::Recording { call, state } => self.on_recording_state(call, state),
             CallEvent::Ended { call, number, direction, reason, by, duration } => {
                 self.on_ended(call, number, direction, end_reason(reason), by, duration);
             }
@@ -220,6 +224,7 @@ impl Engine {
             }
         };
         self.emit(Event::Incoming { call: call.to_string(), number, name, contact });
+        self.machines.rings(call, std::time::Instant::now());
         if self.answer == AnswerMode::Auto
             && let Err(error) = self.calls.accept(now(), call)
         {
@@ -241,6 +246,7 @@ impl Engine {
         if let Some(view) = self.views.get_mut(&call) {
             view.leg = Some(leg);
         }
+        self.machine_connected(call);
         if let Some((path, relay)) = self.legs.path(&leg) {
             self.emit(Event::Connected { call: call.to_string(), path, relay });
         }
@@ -262,8 +268,11 @@ impl Engine {
         let summary = view.filter(|_| duration.is_some()).and_then(|view| self.summary_of(view));
         self.tally.count(outgoing, duration, reason, summary.as_ref());
         self.views.set(&call, CallState::Ended(reason));
-        self.parting = parting(reason, by, outgoing, duration.is_some());
+        let heard = duration.is_some() && !self.machines.answered(&call);
+        self.parting = parting(reason, by, outgoing, heard);
         self.stop_search(&call);
+        self.recorders.call_ended(&call);
+        self.machines.ended(&call);
         let entry = CallEntry {
             call: call.to_string(),
             number: number.clone(),

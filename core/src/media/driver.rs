@@ -31,6 +31,7 @@ use super::types::{MediaConfig, MediaError, MediaEvent, MediaStats, Relay, Role}
 use super::voice::{Voice, VoiceEvent, VoiceLink};
 use super::watchdog::Watchdog;
 use crate::audio::DeviceSpec;
+use crate::recording::Tap;
 use mapping::ask_router;
 use network::Network;
 use thrift::Thrift;
@@ -58,6 +59,8 @@ pub(super) enum Command {
     Hold(bool),
     UseDevices(Option<DeviceSpec>, Option<DeviceSpec>),
     Measure(bool),
+    Record(Option<Tap>),
+    UseInstead(DeviceSpec, DeviceSpec),
     Control(Vec<u8>),
     Pass(Vec<u8>),
     LastWord(LastWord),
@@ -286,6 +289,8 @@ impl Driver {
             Command::Hold(on) => self.voice.set_held(on),
             Command::UseDevices(mic, speaker) => self.voice.use_devices(mic, speaker),
             Command::Measure(on) => self.voice.set_measured(on),
+            Command::Record(tap) => self.voice.set_tap(tap),
+            Command::UseInstead(mic, speaker) => self.voice.use_instead(mic, speaker),
             Command::Control(frame) => {
                 let sent = self.session.as_ref().is_some_and(|session| session.send_control(frame));
                 if !sent {

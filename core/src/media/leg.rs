@@ -15,6 +15,7 @@ use super::socket::MediaSocket;
 use super::types::{MediaConfig, MediaError, MediaEvent, MediaStats, Relay};
 use super::urgency;
 use crate::audio::DeviceSpec;
+use crate::recording::Tap;
 
 /// Commands that may wait for the task; only the owner of the leg sends them.
 const COMMANDS: usize = 256;
@@ -123,6 +124,16 @@ impl MediaLeg {
     /// Tells [`MediaEvent::Levels`] ten times a second, or not any more.
     pub fn set_measured(&self, on: bool) {
         self.command(Command::Measure(on));
+    }
+
+    /// Records both voices from now on, or no longer.
+    pub(crate) fn record(&self, tap: Option<Tap>) {
+        self.command(Command::Record(tap));
+    }
+
+    /// Uses these devices instead of the configured ones, and works on no sound of theirs. Before [`MediaLeg::start_audio`] only.
+    pub(crate) fn use_instead(&self, mic: DeviceSpec, speaker: DeviceSpec) {
+        self.command(Command::UseInstead(mic, speaker));
     }
 
     /// Sends a frame of at most 8 KiB on the control stream: reliable and in order while the connection lives.

@@ -12,7 +12,8 @@ mod thread;
 pub(super) mod trial;
 
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -23,6 +24,7 @@ use tokio::sync::mpsc as events;
 use super::socket::MediaSocket;
 use super::types::{AudioConfig, DeviceNews};
 use crate::audio::{self, AudioError, AudioSink, AudioSource, DeviceKind, DeviceSpec, Level, Processor};
+use crate::recording::Tap;
 use change::Choice;
 use devices::Keeper;
 use engine::Codec;
@@ -116,11 +118,22 @@ struct Shared {
     measured: AtomicBool,
     choice: Mutex<Choice>,
     stats: Mutex<VoiceStats>,
+    /// Where the voices are to be recorded from now on, if that has changed.
+    tap: Mutex<Option<Option<Tap>>>,
+    /// Whether it has.
+    tapped: AtomicBool,
+    /// Devices that take the place of the configured ones when the voice begins.
+    instead: Mutex<Option<(DeviceSpec, DeviceSpec)>>,
 }
 
 impl Shared {
     fn wish(&self) -> Wish {
         *lock(&self.wish)
+    }
+
+    /// Where the voices are to be recorded from now on, if that has changed since it was asked.
+    fn new_tap(&self) -> Option<Option<Tap>> {
+        self.tapped.swap(false, Acquire).then(|| lock(&self.tap).take()).flatten()
     }
 }
 
@@ -218,6 +231,17 @@ impl Voice {
 
     pub(super) fn set_held(&self, held: bool) {
         self.shared.held.store(held, Relaxed);
+    }
+
+    /// Begins with these devices instead of the configured ones.
+    pub(super) fn use_instead(&self, mic: DeviceSpec, speaker: DeviceSpec) {
+        *lock(&self.shared.instead) = Some((mic, speaker));
+    }
+
+    /// Records both voices from now on, or no longer.
+    pub(super) fn set_tap(&self, tap: Option<Tap>) {
+        *lock(&self.shared.tap) = Some(tap);
+        self.shared.tapped.store(true, Release);
     }
 
     pub(super) fn stats(&self) -> VoiceStats {

@@ -1,4 +1,5 @@
 use super::{AccountId, StorageError, db};
+use crate::recording::Recordings;
 use offhook_proto::identity::{IdentityId, MailboxKey, SealKey, SignedCert, TerminalKey};
 use offhook_proto::number::Number;
 use offhook_proto::proof::NumberProof;
@@ -149,6 +150,11 @@ impl AccountStore {
     /// The account's directory, for files of other modules (0700).
     pub fn data_dir(&self) -> &Path {
         &self.0.dir
+    }
+
+    /// Its recordings.
+    pub fn recordings(&self) -> Recordings {
+        Recordings::of(&self.0.dir)
     }
 
     /// Finishes what is being written and closes the file. Dropping the last clone does the same in the

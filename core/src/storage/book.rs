@@ -132,6 +132,10 @@ impl AccountStore {
             | Command::UseDevices { .. }
             | Command::WatchDevices { .. }
             | Command::Levels { .. }
+            | Command::Record { .. }
+            | Command::Recordable { .. }
+            | Command::Recordings
+            | Command::RecordingDelete { .. }
             | Command::Lookup { .. }
             | Command::Status
             | Command::Verify { .. }

@@ -43,8 +43,8 @@ pub enum StorageError {
     /// Another key than the sender's is pinned to the number.
     #[error("Another key is known for this number.")]
     OtherKey,
-    /// The file cannot ring.
-    #[error("This can't be the ringtone: {0}.")]
+    /// The file cannot be heard.
+    #[error("This sound can't be used: {0}.")]
     Ringtone(#[from] crate::audio::AudioError),
     /// The value is longer than the store takes.
     #[error("{0} is too large to keep.")]

@@ -3,6 +3,7 @@ use super::create::{Draft, UNFINISHED, cert_until, run_blocking, sync_dir};
 use super::seal::{KdfCost, SealedSeed};
 use super::{AccountId, AccountStore, NewAccount, Password, StorageError, db};
 use crate::clock::wall_clock;
+use crate::recording::Recordings;
 use offhook_proto::identity::{Fingerprint, IdentityId, IdentityKey, SealKey, SignedCert, TerminalKey};
 use offhook_proto::number::Number;
 use offhook_proto::record::{ACCOUNT_LIFETIME, AccountRecord};
@@ -220,6 +221,14 @@ impl Home {
     }
 
     /// Where the account's files are.
+    /// An account's recordings, whether a terminal runs it or not.
+    ///
+    /// # Errors
+    /// There is no such account, or the directory of accounts cannot be read.
+    pub async fn recordings(&self, id: &AccountId) -> Result<Recordings, StorageError> {
+        Ok(Recordings::of(&self.folder_of(id).await?))
+    }
+
     pub(super) async fn folder_of(&self, id: &AccountId) -> Result<PathBuf, StorageError> {
         Ok(self.accounts.join(self.find(id).await?.name))
     }

@@ -57,6 +57,15 @@ pub async fn execute(context: &Context, printer: Printer, command: AccountCmd) -
             };
             done(context, printer, &id, &sentence).await
         }
+        AccountCmd::Greeting { id, file, default: _ } => {
+            let id = id.parse()?;
+            home.set_greeting(&id, file.as_deref()).await?;
+            let sentence = match file {
+                Some(_) => format!("The answering machine of {id} greets callers with this."),
+                None => format!("The answering machine of {id} greets callers with three notes."),
+            };
+            done(context, printer, &id, &sentence).await
+        }
         AccountCmd::Renew { id, password_stdin } => {
             let id = id.parse()?;
             let password = Source::new(password_stdin).current("Password: ")?;

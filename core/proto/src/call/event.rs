@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::identity::{IdentityId, SealPublic, TerminalId};
 use crate::number::{NodeAddr, Number};
-use crate::signalling::{CallId, LastWord, MediaOffer, Packet, TextId};
+use crate::signalling::{CallId, LastWord, MediaOffer, Packet, RecordingState, TextId};
 
 /// One pair of terminals within a call: a forked call has several legs of which one wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -258,6 +258,13 @@ pub enum CallEvent {
         /// True: muted.
         on: bool,
     },
+    /// The other side has said how it stands to a recording of the call.
+    Recording {
+        /// The call.
+        call: CallId,
+        /// What it said.
+        state: RecordingState,
+    },
     /// The call is over. Exactly once for every call that was dialled or announced by
     /// [`CallEvent::Incoming`], and the last event with its id.
     Ended {
@@ -291,6 +298,7 @@ impl fmt::Debug for CallEvent {
             Self::Dtmf { call, .. } => write!(f, "Dtmf({call:?})"),
             Self::RemoteHold { call, on } => write!(f, "RemoteHold({call:?}, {on})"),
             Self::RemoteMute { call, on } => write!(f, "RemoteMute({call:?}, {on})"),
+            Self::Recording { call, state } => write!(f, "Recording({call:?}, {state:?})"),
             Self::Ended { call, reason, by, .. } => write!(f, "Ended({call:?}, {reason:?} by {by:?})"),
         }
     }

@@ -4,7 +4,7 @@ use super::event::{CallEvent, EndReason, EndedBy, LegId, Role};
 use super::leg::LegState;
 use super::state::CallState;
 use super::{CallError, Calls, Now};
-use crate::signalling::{CallId, Message, TextId};
+use crate::signalling::{CallId, Message, RecordingState, TextId};
 
 impl Calls {
     /// Ends a call in whatever state: cancels what was dialled, declines what rings, hangs up what was answered.
@@ -64,6 +64,15 @@ impl Calls {
         self.send_in_call(now, call, Message::Mute { on }).map(|_| ())
     }
 
+    /// Tells the other side how this side stands to a recording of the call; what to say is decided by
+    /// [`Consent`](crate::recording::Consent).
+    ///
+    /// # Errors
+    /// As [`Calls::dtmf`].
+    pub fn recording(&mut self, now: Now, call: CallId, state: RecordingState) -> Result<(), CallError> {
+        self.send_in_call(now, call, Message::Recording { state }).map(|_| ())
+    }
+
     /// Sends a text message within a call. Ends in [`CallEvent::TextDelivered`] or [`CallEvent::TextFailed`].
     ///
     /// # Errors
@@ -110,6 +119,9 @@ impl Calls {
             }
             Message::Hold { on } => self.notice(call, |call| CallEvent::RemoteHold { call, on }),
             Message::Mute { on } => self.notice(call, |call| CallEvent::RemoteMute { call, on }),
+            Message::Recording { state } => {
+                self.notice(call, |call| CallEvent::Recording { call, state });
+            }
             Message::Invite { .. }
             | Message::Ringing { .. }
             | Message::Accept { .. }

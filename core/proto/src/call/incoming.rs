@@ -86,6 +86,7 @@ impl Calls {
             | Message::Hold { .. }
             | Message::Mute { .. }
             | Message::TextRefused { .. }
+            | Message::Recording { .. }
             | Message::Tunnel { .. } => self.close(now, id, None, true),
         }
     }

@@ -99,7 +99,8 @@ impl Calls {
             | Message::TextRefused { .. }
             | Message::Dtmf { .. }
             | Message::Hold { .. }
-            | Message::Mute { .. } => self.in_call_message(id, seq, message),
+            | Message::Mute { .. }
+            | Message::Recording { .. } => self.in_call_message(id, seq, message),
             // Not the callee's to say. A tunnelled datagram never comes here.
             Message::Invite { .. }
             | Message::Confirm { .. }
@@ -121,7 +122,8 @@ impl Calls {
             | Message::TextRefused { .. }
             | Message::Dtmf { .. }
             | Message::Hold { .. }
-            | Message::Mute { .. } => self.in_call_message(id, seq, message),
+            | Message::Mute { .. }
+            | Message::Recording { .. } => self.in_call_message(id, seq, message),
             // Not the caller's to say, or a second invite.
             Message::Invite { .. }
             | Message::Ringing { .. }

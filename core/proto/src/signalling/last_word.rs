@@ -32,7 +32,8 @@ impl LastWord {
             | Message::Hold { .. }
             | Message::Mute { .. }
             | Message::Tunnel { .. }
-            | Message::TextRefused { .. } => None,
+            | Message::TextRefused { .. }
+            | Message::Recording { .. } => None,
         }
     }
 

@@ -105,7 +105,8 @@ impl Message {
             | Self::Bye { .. }
             | Self::Hold { .. }
             | Self::Mute { .. }
-            | Self::TextRefused { .. } => Ok(()),
+            | Self::TextRefused { .. }
+            | Self::Recording { .. } => Ok(()),
         }
     }
 }

@@ -80,6 +80,8 @@ fn messages() -> Vec<Message> {
         Message::Mute { on: false },
         Message::Bye { reason: Some(ByeReason::NoMediaPath) },
         Message::TextRefused { id: TextId::from_bytes([4; 16]) },
+        Message::Recording { state: RecordingState::Wanted },
+        Message::Recording { state: RecordingState::Other(9) },
     ]
 }
 

@@ -225,6 +225,14 @@ impl<D: Device> Keeper<D> {
         }
     }
 
+    /// Forgets the device, opened beforehand or not, and uses another.
+    pub(super) fn use_instead(&mut self, spec: DeviceSpec) {
+        self.spec = spec;
+        self.opened = None;
+        // It ends, and lets go of what it has opened.
+        self.worker = None;
+    }
+
     /// Opens the device if that may be done before it is needed.
     pub(super) fn prepare(&mut self) {
         let early = match &self.chosen {

@@ -18,6 +18,7 @@ use super::{Mic, Speaker};
 use crate::audio::{
     AudioError, BLOCK_LEN, BLOCK_TIME, Block, Level, Meter, Processing, Processor, VoiceDecoder, VoiceEncoder,
 };
+use crate::recording::Tap;
 use incoming::Incoming;
 use outgoing::Outgoing;
 
@@ -107,6 +108,8 @@ pub(super) struct VoiceEngine {
     pub(super) muted: bool,
     /// Whether neither side is passed on.
     pub(super) held: bool,
+    /// Where both voices are recorded.
+    pub(super) tap: Option<Tap>,
     events: VecDeque<EngineEvent>,
 }
 
@@ -123,6 +126,7 @@ impl VoiceEngine {
             report_due: start.now + REPORT_EVERY,
             muted: false,
             held: false,
+            tap: None,
             events: VecDeque::new(),
         }
     }
@@ -202,7 +206,13 @@ impl VoiceEngine {
     /// Does all that is due at `now`; datagrams to be sent go to `send`.
     pub(super) fn tick(&mut self, now: Instant, send: &mut dyn FnMut(Vec<u8>)) {
         let silent = self.muted || self.held;
-        self.events.extend(self.outgoing.speak(now, silent, self.processor.as_mut(), send));
+        self.events.extend(self.outgoing.speak(
+            now,
+            silent,
+            self.processor.as_mut(),
+            self.tap.as_mut(),
+            send,
+        ));
         self.listen(now);
         // A queue on the way grows until the other end knows of it.
         let urgent = self.incoming.bottleneck.take_urgent();
@@ -258,6 +268,9 @@ impl VoiceEngine {
             self.events.extend(first.map(EngineEvent::FirstAudio));
             if self.held {
                 block.fill(0.0);
+            }
+            if let Some(tap) = &mut self.tap {
+                tap.other(due, &block);
             }
             if let Some(processor) = &mut self.processor {
                 processor.heard(&block);

@@ -56,7 +56,12 @@ impl Thread {
         }
     }
 
-    fn talk(mut self, codec: Codec, processor: Option<Processor>) {
+    fn talk(mut self, codec: Codec, mut processor: Option<Processor>) {
+        if let Some((mic, speaker)) = lock(&self.shared.instead).take() {
+            self.mic.use_instead(mic);
+            self.speaker.use_instead(speaker);
+            processor = None;
+        }
         let now = Instant::now();
         let mut engine =
             VoiceEngine::start(Start { codec, processor, now, ntp: ntp_now(), seed: rand::random() });
@@ -85,6 +90,9 @@ impl Thread {
             self.measure(engine);
             engine.muted = self.shared.muted.load(Relaxed);
             engine.held = self.shared.held.load(Relaxed);
+            if let Some(tap) = self.shared.new_tap() {
+                engine.tap = tap;
+            }
             let link = &self.link;
             engine.tick(now, &mut |datagram| link.send(datagram));
             while let Some(event) = engine.poll_event() {

@@ -7,7 +7,7 @@ use super::world::{Act, HOST, RELAYED, World, call_id, craft, ignore};
 use crate::call::{
     CallConfig, CallError, CallEvent, CallState, Caller, Direction, EndReason, EndedBy, LegId, TextFailure,
 };
-use crate::signalling::{LimitError, Message, RejectReason, TextId};
+use crate::signalling::{LimitError, Message, RecordingState, RejectReason, TextId};
 
 const ALICE: usize = 0;
 const BOB: usize = 1;
@@ -293,6 +293,7 @@ fn keys_hold_mute_and_texts_in_a_call() {
     calls.dtmf(now, call, '#', 120).unwrap();
     calls.hold(now, call, true).unwrap();
     calls.mute(now, call, true).unwrap();
+    calls.recording(now, call, RecordingState::Wanted).unwrap();
     calls.text(now, call, id, "안녕".to_owned()).unwrap();
     assert_eq!(calls.text(now, call, id, String::new()), Err(CallError::Duplicate));
     assert_eq!(calls.dtmf(now, call, 'x', 120), Err(CallError::Limit(LimitError::Dtmf)));
@@ -307,6 +308,7 @@ fn keys_hold_mute_and_texts_in_a_call() {
         CallEvent::Dtmf { call, digit: '#', duration_ms: 120 },
         CallEvent::RemoteHold { call, on: true },
         CallEvent::RemoteMute { call, on: true },
+        CallEvent::Recording { call, state: RecordingState::Wanted },
     ] {
         assert!(heard.contains(&event), "{event:?}");
     }

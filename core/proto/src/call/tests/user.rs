@@ -141,6 +141,7 @@ impl World {
             | CallEvent::Dtmf { .. }
             | CallEvent::RemoteHold { .. }
             | CallEvent::RemoteMute { .. }
+            | CallEvent::Recording { .. }
             | CallEvent::Ended { .. } => {}
         }
     }

@@ -51,7 +51,8 @@ impl World {
             }
             CallEvent::Dtmf { call, .. }
             | CallEvent::RemoteHold { call, .. }
-            | CallEvent::RemoteMute { call, .. } => {
+            | CallEvent::RemoteMute { call, .. }
+            | CallEvent::Recording { call, .. } => {
                 assert!(seen.accepted.contains(call) && seen.live.contains(call), "{event:?}");
             }
             CallEvent::TextDelivered { id } => {

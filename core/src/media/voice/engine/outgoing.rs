@@ -12,6 +12,7 @@ use crate::audio::{
     AudioError, AudioSource, BLOCK_LEN, BLOCK_TIME, Block, FRAME, Level, Meter, Nothing, Processor,
     VoiceEncoder, is_pause,
 };
+use crate::recording::Tap;
 
 /// After a microphone was dry for this long, the stream's timestamps leave the gap out as the clock does, or the
 /// other end would believe that the network had become slow. What is missing for less may still come.
@@ -110,6 +111,7 @@ impl Outgoing {
         now: Instant,
         silent: bool,
         mut processor: Option<&mut Processor>,
+        mut tap: Option<&mut Tap>,
         send: &mut dyn FnMut(Vec<u8>),
     ) -> Option<EngineEvent> {
         let mut source = self.source.take()?;
@@ -137,6 +139,9 @@ impl Outgoing {
             }
             if silent {
                 block.fill(0.0);
+            }
+            if let Some(tap) = &mut tap {
+                tap.own(now, &mut block);
             }
             if let Some(datagram) = self.push(&block) {
                 send(datagram);

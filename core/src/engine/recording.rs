@@ -1,0 +1,327 @@
+//! Recording calls, and being recorded.
+//!
+//! What may be is decided by a [`Consent`] for each call; files are made, and their ends waited for, in jobs. A
+//! recording is over when the tap at the voice thread is dropped, which the end of a call does by itself.
+
+use super::{Engine, Internal, now};
+use crate::api::{
+    ApiError, CallRef, Command, ErrorCode, Event, Recording, RecordingEnd, RecordingEvent, RecordingKind,
+    Reply,
+};
+use crate::recording::{
+    Finished, MAX_DURATION, MAX_LISTED, Order, RecordingError, Recordings, Started, WriterEnd,
+};
+use offhook_proto::recording::{Act, Consent, Halt};
+use offhook_proto::signalling::{CallId, RecordingState};
+use std::collections::BTreeMap;
+use std::time::Instant;
+use tokio::sync::oneshot;
+
+/// The recordings of all calls, by call.
+#[derive(Debug)]
+pub(super) struct Recorders {
+    /// Whether others may record us.
+    may: bool,
+    calls: BTreeMap<CallId, Recorder>,
+    /// Names runs.
+    next: u64,
+}
+
+/// What is agreed in a call, and what is under way.
+#[derive(Debug)]
+struct Recorder {
+    consent: Consent,
+    /// Recordings whose end has not been told: one that runs, and perhaps one that is being ended.
+    runs: Vec<Run>,
+}
+
+#[derive(Debug)]
+struct Run {
+    id: u64,
+    kind: RecordingKind,
+    /// Once there is a file.
+    name: Option<String>,
+    /// Why it is being ended.
+    end: Option<RecordingEnd>,
+}
+
+/// What a job has found out.
+pub(super) enum News {
+    /// There is a file, or why not.
+    Begun(CallId, u64, Result<Started, RecordingError>),
+    /// It is complete.
+    Over(CallId, u64, Finished),
+}
+
+impl Recorders {
+    pub fn new(may: bool) -> Self {
+        Self { may, calls: BTreeMap::new(), next: 0 }
+    }
+
+    fn entry(&mut self, call: CallId) -> &mut Recorder {
+        let may = self.may;
+        self.calls.entry(call).or_insert_with(|| Recorder { consent: Consent::new(may), runs: Vec::new() })
+    }
+
+    fn run(&mut self, call: &CallId, id: u64) -> Option<&mut Run> {
+        self.calls.get_mut(call)?.runs.iter_mut().find(|run| run.id == id)
+    }
+
+    /// When somebody should have answered.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.calls.values().filter_map(|recorder| recorder.consent.poll_timeout()).min()
+    }
+
+    /// The call is over: nothing is agreed any more. What runs ends by itself.
+    pub fn call_ended(&mut self, call: &CallId) {
+        if let Some(recorder) = self.calls.get_mut(call) {
+            recorder.consent = Consent::new(self.may);
+            self.forget(call);
+        }
+    }
+
+    fn forget(&mut self, call: &CallId) {
+        if self.calls.get(call).is_some_and(|recorder| recorder.runs.is_empty()) {
+            self.calls.remove(call);
+        }
+    }
+}
+
+impl Engine {
+    pub(super) fn record(&mut self, call: Option<&CallRef>, on: bool) -> Result<Reply, ApiError> {
+        let call = self.views.pick(call, "No call is answered yet.", |v| v.is_active())?;
+        if on && self.views.get(&call).is_none_or(|view| view.leg.is_none()) {
+            return Err(ApiError::new(ErrorCode::NotConnected, "The call is not connected yet."));
+        }
+        let consent = &mut self.recorders.entry(call).consent;
+        let acts = if on { consent.record(Instant::now()) } else { consent.stop() };
+        self.carry_out(call, acts);
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn recordable(&mut self, call: Option<&CallRef>, on: bool) -> Result<Reply, ApiError> {
+        let call = self.views.pick(call, "No call is answered yet.", |v| v.is_active())?;
+        let acts = self.recorders.entry(call).consent.allow(on);
+        self.carry_out(call, acts);
+        Ok(Reply::Done)
+    }
+
+    /// The other end has said how it stands to a recording.
+    pub(super) fn on_recording_state(&mut self, call: CallId, state: RecordingState) {
+        let acts = self.recorders.entry(call).consent.heard(state);
+        self.carry_out(call, acts);
+    }
+
+    pub(super) fn recording_timeouts(&mut self, at: Instant) {
+        let late = |(call, recorder): (&CallId, &mut Recorder)| {
+            let acts = recorder.consent.handle_timeout(at);
+            (!acts.is_empty()).then_some((*call, acts))
+        };
+        let late: Vec<_> = self.recorders.calls.iter_mut().filter_map(late).collect();
+        late.into_iter().for_each(|(call, acts)| self.carry_out(call, acts));
+    }
+
+    fn carry_out(&mut self, call: CallId, acts: Vec<Act>) {
+        let mut refused = false;
+        for act in acts {
+            match act {
+                Act::Send(state) => {
+                    if let Err(error) = self.calls.recording(now(), call, state) {
+                        tracing::debug!(%error, "nothing can be said of a recording any more");
+                    }
+                }
+                // A message is recorded when the greeting is over, unless the caller does not want it.
+                Act::Start if self.machines.answered(&call) => {}
+                Act::Stop(Halt::Refused) | Act::Fail(Halt::Refused) if self.machines.answered(&call) => {
+                    refused = true;
+                }
+                Act::Fail(_) if self.machines.answered(&call) => {}
+                Act::Start => self.start_recording(call),
+                Act::Stop(why) => self.stop_recording(call, end_of(why)),
+                Act::Fail(why) => self.tell_end(call, None, end_of(why), 0),
+                Act::Told(on) => self.emit(Event::RemoteRecording { call: call.to_string(), on }),
+            }
+        }
+        if refused {
+            self.machine_hangs_up(call);
+        }
+    }
+
+    /// Tells a caller whom the machine has answered that a message will be recorded.
+    pub(super) fn announce_message(&mut self, call: CallId) {
+        let acts = self.recorders.entry(call).consent.record(Instant::now());
+        self.carry_out(call, acts);
+    }
+
+    /// Makes a file in the background.
+    fn start_recording(&mut self, call: CallId) {
+        let Some(view) = self.views.get(&call) else { return };
+        let order = Order {
+            kind: RecordingKind::Call,
+            call: call.to_string(),
+            number: view.number.clone(),
+            outgoing: view.outgoing,
+            began: crate::clock::wall_clock(),
+            limit: MAX_DURATION,
+            silence: None,
+        };
+        self.begin_recording(call, order);
+    }
+
+    pub(super) fn begin_recording(&mut self, call: CallId, order: Order) {
+        let id = self.recorders.next;
+        self.recorders.next += 1;
+        self.recorders.entry(call).runs.push(Run { id, kind: order.kind, name: None, end: None });
+        let (folder, internal) = (self.account.recordings(), self.internal.clone());
+        self.jobs.spawn(async move {
+            let begun = tokio::task::spawn_blocking(move || folder.record(&order)).await;
+            let Ok(begun) = begun else { return };
+            // An error means that the engine has ended: the tap goes with it, and so the recording.
+            let _ = internal.send(Internal::Recorder(News::Begun(call, id, begun))).await;
+        });
+    }
+
+    fn stop_recording(&mut self, call: CallId, end: RecordingEnd) {
+        let runs = self.recorders.calls.get_mut(&call).map(|recorder| &mut recorder.runs);
+        for run in runs.into_iter().flatten() {
+            run.end.get_or_insert(end);
+        }
+        self.with_call_media(call, |media| media.record(None));
+    }
+
+    pub(super) fn on_recorder(&mut self, news: News) {
+        match news {
+            News::Begun(call, id, Ok(started)) => self.on_recording_begun(call, id, started),
+            News::Begun(call, id, Err(error)) => {
+                tracing::warn!(%error, "a recording could not begin");
+                let end = match error {
+                    RecordingError::Full => RecordingEnd::Full,
+                    RecordingError::None(_)
+                    | RecordingError::Several(_)
+                    | RecordingError::Recording
+                    | RecordingError::Kind
+                    | RecordingError::NoSound(_)
+                    | RecordingError::Audio(_)
+                    | RecordingError::Io { .. } => RecordingEnd::Disk,
+                };
+                self.recording_over(call, id, end, None);
+            }
+            News::Over(call, id, Finished { end, recording }) => {
+                let wished = self.recorders.run(&call, id).and_then(|run| run.end);
+                let end = match end {
+                    WriterEnd::Over => wished.unwrap_or(RecordingEnd::CallEnded),
+                    WriterEnd::Silent => RecordingEnd::Stopped,
+                    WriterEnd::Full => RecordingEnd::Full,
+                    WriterEnd::Failed => RecordingEnd::Disk,
+                };
+                self.recording_over(call, id, end, recording);
+            }
+        }
+    }
+
+    fn on_recording_begun(&mut self, call: CallId, id: u64, started: Started) {
+        let Started { name, tap, done } = started;
+        if let Some(run) = self.recorders.run(&call, id) {
+            run.name = Some(name.clone());
+            if run.end.is_none() {
+                self.with_call_media(call, |media| media.record(Some(tap)));
+                self.emit(Event::Recording(RecordingEvent::Started {
+                    call: call.to_string(),
+                    recording: name,
+                }));
+            }
+        }
+        // If nobody has taken the tap, the recording is over now.
+        let internal = self.internal.clone();
+        self.jobs.spawn(async move {
+            // A writer that ends without a word has panicked, and that was reported.
+            let Ok(finished) = done.await else { return };
+            let _ = internal.send(Internal::Recorder(News::Over(call, id, finished))).await;
+        });
+    }
+
+    /// A recording is over, of which this is left.
+    fn recording_over(&mut self, call: CallId, id: u64, end: RecordingEnd, left: Option<Recording>) {
+        let Some(recorder) = self.recorders.calls.get_mut(&call) else { return };
+        let Some(at) = recorder.runs.iter().position(|run| run.id == id) else { return };
+        let run = recorder.runs.remove(at);
+        if run.end.is_none() {
+            // By itself: the other end is told that it is not recorded any more.
+            let acts = recorder.consent.ended();
+            self.with_call_media(call, |media| media.record(None));
+            self.carry_out(call, acts);
+        }
+        match run.kind {
+            RecordingKind::Call => {
+                let length = left.as_ref().map_or(0, |recording| recording.duration_ms);
+                self.tell_end(call, run.name.filter(|_| left.is_some()), end, length);
+            }
+            RecordingKind::Message => self.message_over(call, end, left),
+        }
+        if self.views.get(&call).is_none_or(|view| !view.is_live()) {
+            self.recorders.forget(&call);
+        }
+    }
+
+    fn message_over(&mut self, call: CallId, end: RecordingEnd, left: Option<Recording>) {
+        if let Some(message) = left {
+            self.emit(Event::VoiceMessage(message));
+        }
+        let trouble = match end {
+            RecordingEnd::Disk => {
+                Some((ErrorCode::Storage, "A message could not be recorded; is the disk full?"))
+            }
+            RecordingEnd::Stopped
+            | RecordingEnd::Refused
+            | RecordingEnd::Unanswered
+            | RecordingEnd::Full
+            | RecordingEnd::CallEnded => None,
+        };
+        if let Some((code, message)) = trouble {
+            self.emit(Event::Error { code, message: message.to_owned() });
+        }
+        self.machine_hangs_up(call);
+    }
+
+    fn tell_end(&self, call: CallId, recording: Option<String>, end: RecordingEnd, duration_ms: u64) {
+        let call = call.to_string();
+        self.emit(Event::Recording(RecordingEvent::Ended { call, recording, end, duration_ms }));
+    }
+
+    /// Commands about what is on the disk answer by themselves: it may take its time.
+    pub(super) fn ask_recordings(&self, command: Command, reply: oneshot::Sender<Result<Reply, ApiError>>) {
+        let folder = self.account.recordings();
+        self.jobs.spawn(async move {
+            let done = tokio::task::spawn_blocking(move || of_folder(&folder, &command)).await;
+            let gone = |_| Err(ApiError::new(ErrorCode::Internal, "a worker thread stopped"));
+            // An error means that the asker went away.
+            let _ = reply.send(done.unwrap_or_else(gone));
+        });
+    }
+}
+
+fn of_folder(folder: &Recordings, command: &Command) -> Result<Reply, ApiError> {
+    let failed = |error: RecordingError| error.to_api();
+    if let Command::RecordingDelete { recording } = command {
+        return folder.delete(recording).map(|_| Reply::Done).map_err(failed);
+    }
+    let mut recordings = folder.list().map_err(failed)?;
+    recordings.truncate(MAX_LISTED);
+    Ok(Reply::Recordings { recordings })
+}
+
+/// Whether another message may be kept. What cannot be read takes none.
+pub(super) fn is_there_room(folder: &Recordings) -> bool {
+    folder.has_room(RecordingKind::Message).unwrap_or_else(|error| {
+        tracing::error!(%error, "the messages cannot be counted");
+        false
+    })
+}
+
+fn end_of(halt: Halt) -> RecordingEnd {
+    match halt {
+        Halt::Stopped => RecordingEnd::Stopped,
+        Halt::Refused => RecordingEnd::Refused,
+        Halt::Unanswered => RecordingEnd::Unanswered,
+    }
+}

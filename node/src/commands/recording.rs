@@ -1,0 +1,120 @@
+//! `offhook record` and `offhook recording ...`. What is on the disk needs no running terminal.
+
+use super::ask;
+use crate::cli::{NetworkArgs, Record, RecordArgs, RecordingCmd, SoundArgs};
+use crate::config::Context;
+use crate::exit::{Failure, Outcome};
+use crate::output::Printer;
+use crate::own::device;
+use crate::signals::Interrupts;
+use crate::text;
+use offhook::api::{Command, Reply};
+use offhook::audio::DeviceSpec;
+use offhook::recording::{RecordingError, Recordings, Track};
+use serde_json::json;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+/// `offhook record`
+pub async fn record(context: &Context, printer: Printer, args: RecordArgs) -> Outcome {
+    ask(context, printer, command(args.what, args.call)).await
+}
+
+/// What is meant by the word.
+pub fn command(what: Record, call: Option<String>) -> Command {
+    match what {
+        Record::On => Command::Record { call, on: true },
+        Record::Off => Command::Record { call, on: false },
+        Record::Allow => Command::Recordable { call, on: true },
+        Record::Refuse => Command::Recordable { call, on: false },
+    }
+}
+
+/// `offhook recording`
+pub async fn execute(context: &Context, printer: Printer, command: RecordingCmd) -> Outcome {
+    let folder = context.home.recordings(&context.account_id().await?).await?;
+    match command {
+        RecordingCmd::List { kind } => {
+            let mut recordings = of_disk(move || folder.list()).await?;
+            recordings.retain(|one| kind.is_none_or(|kind| one.kind == kind.into()));
+            printer.reply(&Reply::Recordings { recordings });
+            Ok(())
+        }
+        RecordingCmd::Play { name, track, speaker } => {
+            let sound = SoundArgs { speaker, ..SoundArgs::default() };
+            let settings = context.settings(&NetworkArgs::default(), &sound, None)?;
+            play(printer, folder, name, track, device(&settings.speaker)?).await
+        }
+        RecordingCmd::Export { name, file, track } => export(printer, folder, name, track, file).await,
+        RecordingCmd::Delete { names } => delete(printer, folder, names).await,
+    }
+}
+
+async fn play(
+    printer: Printer,
+    folder: Recordings,
+    name: String,
+    track: Track,
+    speaker: DeviceSpec,
+) -> Outcome {
+    if matches!(speaker, DeviceSpec::File(_)) {
+        let sentence =
+            "A recording is played through a loudspeaker (--speaker); `recording export` writes files.";
+        return Err(Failure::bad_input(sentence));
+    }
+    let mut interrupts = Interrupts::new()?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let played = of_disk({
+        let stop = stop.clone();
+        move || folder.play(&name, track, &speaker, &stop)
+    });
+    tokio::pin!(played);
+    let played = tokio::select! {
+        played = &mut played => played?,
+        () = interrupts.next() => {
+            stop.store(true, Relaxed);
+            played.await?
+        }
+    };
+    told(printer, "played", played, &format!("Played {}.", text::duration_of(played)));
+    Ok(())
+}
+
+async fn export(printer: Printer, folder: Recordings, name: String, track: Track, file: PathBuf) -> Outcome {
+    let shown = file.display().to_string();
+    let length = of_disk(move || folder.export(&name, track, &file)).await?;
+    told(printer, "exported", length, &format!("{shown} has {} of it.", text::duration_of(length)));
+    Ok(())
+}
+
+async fn delete(printer: Printer, folder: Recordings, names: Vec<String>) -> Outcome {
+    for name in names {
+        let folder = folder.clone();
+        let deleted = of_disk(move || folder.delete(&name)).await?;
+        if printer.json() {
+            printer.value(&json!({ "reply": "deleted", "recording": deleted }));
+        } else {
+            printer.line(&format!("{deleted} is deleted."));
+        }
+    }
+    Ok(())
+}
+
+fn told(printer: Printer, reply: &str, length: Duration, sentence: &str) {
+    if printer.json() {
+        printer.value(&json!({ "reply": reply, "duration_ms": length.as_millis() as u64 }));
+    } else {
+        printer.line(sentence);
+    }
+}
+
+/// Disks and loudspeakers take their time.
+async fn of_disk<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, RecordingError> + Send + 'static,
+) -> Result<T, Failure> {
+    let done = tokio::task::spawn_blocking(work).await;
+    let done = done.map_err(|_| Failure::system("A worker thread stopped."))?;
+    done.map_err(|error| error.to_api().into())
+}
