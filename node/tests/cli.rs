@@ -391,7 +391,7 @@ fn q13_a_history_without_calls_is_no_error() {
     assert_eq!((json["reply"].as_str(), json["calls"].as_array().map(Vec::len)), (Some("history"), Some(0)));
     assert!(home.run(&["history", "clear"]).done().out.contains("forgotten"));
     assert_eq!(home.run(&["history", "--limit", "1001"]).code, 2);
-    home.run(&["stats"]).refused(6, "No terminal runs");
+    home.run(&["stats"]).refused(6, "No terminal is running");
 }
 
 #[test]

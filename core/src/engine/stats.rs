@@ -80,14 +80,14 @@ fn told(stats: &MediaStats, path: Option<(PathKind, Option<RelayUse>)>) -> CallS
         packets_received: stats.packets_received,
         packets_lost: stats.packets_lost,
         packets_lost_there: stats.remote_lost,
-        loss: share(stats.packets_lost, stats.packets_received),
-        loss_there: share(stats.remote_lost, stats.packets_sent.saturating_sub(there)),
+        loss: rounded(share(stats.packets_lost, stats.packets_received)),
+        loss_there: rounded(share(stats.remote_lost, stats.packets_sent.saturating_sub(there))),
         bursts: stats.bursts.count,
-        burst_mean: stats.bursts.mean(),
+        burst_mean: rounded(stats.bursts.mean()),
         burst_longest: stats.bursts.longest,
         jitter_ms: millis(stats.jitter),
         buffer_ms: millis(stats.buffer_delay),
-        concealed: stats.concealed,
+        concealed: rounded(stats.concealed),
         restored: stats.restored,
         copies: stats.plan.distances.iter().filter_map(|distance| u8::try_from(distance).ok()).collect(),
         codec_bps: stats.plan.bitrate,
@@ -106,18 +106,23 @@ fn summary(stats: &MediaStats) -> CallSummary {
         packets_received: stats.packets_received,
         packets_lost: stats.packets_lost,
         packets_lost_there: stats.remote_lost,
-        burst_mean: stats.bursts.mean(),
+        burst_mean: rounded(stats.bursts.mean()),
         burst_longest: stats.bursts.longest,
         jitter_ms: millis(stats.jitter),
         buffer_ms: millis(stats.mean_buffer),
-        concealed: stats.concealed,
+        concealed: rounded(stats.concealed),
         restored: stats.restored,
         estimate: stats.overall.map(Into::into),
     }
 }
 
 fn millis(time: Duration) -> f64 {
-    time.as_secs_f64() * 1000.0
+    rounded(time.as_secs_f64() * 1000.0)
+}
+
+/// To thousandths: more digits have no meaning, and some do not come back as they were from JSON.
+fn rounded(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
 }
 
 #[cfg(test)]
