@@ -5,12 +5,18 @@
 //! is for people and may change. Names are in `snake_case` on the wire.
 
 mod ends;
+mod errors;
+mod keys;
+mod presence;
 mod serving;
 
 use offhook_proto::number::Number;
 use serde::{Deserialize, Serialize};
 
 pub use ends::{EndReason, FailureCode};
+pub use errors::{ApiError, ErrorCode};
+pub use keys::{CallKeys, TransferFailure, TransferState, Volumes};
+pub use presence::{ContactPresence, PresenceInfo, PresenceSettings, PresenceState, Visibility};
 pub use serving::{Serving, Unproved};
 
 /// A call's identifier in the API: 32 hex digits of its [`offhook_proto::signalling::CallId`].
@@ -121,6 +127,10 @@ pub enum Event {
         name: Option<String>,
         /// Whether the caller is a contact.
         contact: bool,
+        /// The call whose place it takes when it stands, since that one's other end has transferred it; answered at once where
+        /// both are with contacts.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        replaces: Option<CallRef>,
     },
     /// The call was answered.
     Accepted {
@@ -209,6 +219,52 @@ pub enum Event {
         /// Muted?
         on: bool,
     },
+    /// This end put the call on hold or took it back: by a command, or since another call is talked in.
+    Hold {
+        /// The call.
+        call: CallRef,
+        /// On hold?
+        on: bool,
+    },
+    /// This end muted or opened its microphone.
+    Mute {
+        /// The call.
+        call: CallRef,
+        /// Muted?
+        on: bool,
+    },
+    /// The other end asks this user to call somebody else instead: [`Command::Follow`] within half a minute.
+    TransferAsked {
+        /// The call.
+        call: CallRef,
+        /// Whom to call.
+        number: Number,
+        /// The name in the contact list, if it is there.
+        name: Option<String>,
+        /// The other end is talking with whom to call.
+        attended: bool,
+    },
+    /// How the transfer of a call goes that was asked for here.
+    Transfer {
+        /// The call.
+        call: CallRef,
+        /// How it stands.
+        state: TransferState,
+        /// Why it has failed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<TransferFailure>,
+    },
+    /// A contact has told how it is.
+    Presence {
+        /// The contact's number.
+        number: Number,
+        /// Its name in the contact list.
+        name: String,
+        /// How it is.
+        state: PresenceState,
+        /// In its own words; may be empty.
+        note: String,
+    },
     /// The key behind a known number is not the pinned one. Calls are refused until it is confirmed.
     KeyChanged {
         /// The number.
@@ -270,6 +326,10 @@ impl Event {
             | Self::Dtmf { call, .. }
             | Self::RemoteHold { call, .. }
             | Self::RemoteMute { call, .. }
+            | Self::Hold { call, .. }
+            | Self::Mute { call, .. }
+            | Self::TransferAsked { call, .. }
+            | Self::Transfer { call, .. }
             | Self::DeviceLost { call, .. }
             | Self::Ended { call, .. } => Some(call),
             Self::Text { call, .. } => call.as_deref(),
@@ -279,6 +339,7 @@ impl Event {
             | Self::Serving { .. }
             | Self::TextDelivered { .. }
             | Self::TextFailed { .. }
+            | Self::Presence { .. }
             | Self::KeyChanged { .. }
             | Self::CertificateExpires { .. }
             | Self::Error { .. } => None,
@@ -296,60 +357,6 @@ pub struct TimedEvent {
     pub event: Event,
 }
 
-/// What can go wrong, for programs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ErrorCode {
-    /// The input is not a number, address, device or message that Offhook understands.
-    BadInput,
-    /// No account is there under that name.
-    NoAccount,
-    /// An account of that name exists already.
-    AccountExists,
-    /// The password is wrong.
-    WrongPassword,
-    /// No call is there to act on.
-    NoCall,
-    /// The terminal is in as many calls as it can hold.
-    Busy,
-    /// No entry point into the network is reachable.
-    Offline,
-    /// Publishing the number did not succeed.
-    PublishFailed,
-    /// The number belongs to another identity.
-    NumberTaken,
-    /// This terminal's certificate ends soon, or has ended: `Home::recertify` renews it.
-    Certificate,
-    /// The key behind the number changed; see [`Event::KeyChanged`].
-    KeyChanged,
-    /// Nobody has the number.
-    WrongNumber,
-    /// The directory of a chosen number is not known.
-    UnknownDirectory,
-    /// No contact of that number or name.
-    NoContact,
-    /// No changed key is waiting to be confirmed.
-    NothingToConfirm,
-    /// The call has no connection yet.
-    NotConnected,
-    /// A file or database could not be read or written.
-    Storage,
-    /// The sound device failed.
-    Audio,
-    /// The network could not be used.
-    Network,
-    /// The account is open in another program, or a terminal runs in this home already.
-    InUse,
-    /// The command needs a running terminal.
-    NotRunning,
-    /// The operating system refused something: a file, a socket, a thread.
-    System,
-    /// The telephone is shutting down.
-    ShuttingDown,
-    /// A bug: please report it.
-    Internal,
-}
-
 /// State of one call in [`Status`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CallStatus {
@@ -361,6 +368,9 @@ pub struct CallStatus {
     pub outgoing: bool,
     /// `searching`, `inviting`, `ringing`, `connecting`, `active`, `ended`.
     pub state: String,
+    /// Hold, mute, volume.
+    #[serde(flatten)]
+    pub keys: CallKeys,
     /// How media travel, once connected.
     pub path: Option<PathKind>,
     /// Through which relay, if through one.
@@ -421,6 +431,9 @@ pub struct Contact {
     pub fingerprint: Option<String>,
     /// Whether the two people compared words or digits.
     pub verified: bool,
+    /// How it is, if it has told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub presence: Option<ContactPresence>,
 }
 
 /// An answer to [`Command::Lookup`].
@@ -485,7 +498,7 @@ pub enum Command {
         /// The keys.
         digits: String,
     },
-    /// Hold or resume a call.
+    /// Hold or resume a call. Whoever is on hold hears music. Resuming one puts the others on hold.
     Hold {
         /// The call.
         call: Option<CallRef>,
@@ -498,6 +511,49 @@ pub enum Command {
         call: Option<CallRef>,
         /// Muted?
         on: bool,
+    },
+    /// From the call in which one talks to the one on hold.
+    Swap,
+    /// Have the other end call somebody else instead; when the two talk, the call ends here. [`Event::Transfer`] tells how it goes.
+    Transfer {
+        /// The call.
+        #[serde(default)]
+        call: Option<CallRef>,
+        /// What was typed: whom to call. Without it the other end of the other answered call, with which one has talked.
+        #[serde(default)]
+        to: Option<String>,
+    },
+    /// Do what the other end asks for by [`Event::TransferAsked`], or don't.
+    Follow {
+        /// The call.
+        #[serde(default)]
+        call: Option<CallRef>,
+        /// Whether to.
+        yes: bool,
+    },
+    /// Tell or set what contacts are told of this user.
+    Presence {
+        /// How the user is; busy is told by itself.
+        #[serde(default)]
+        state: Option<PresenceState>,
+        /// In the user's own words, at most 256 bytes.
+        #[serde(default)]
+        note: Option<String>,
+        /// Who is told.
+        #[serde(default)]
+        visible: Option<Visibility>,
+    },
+    /// Tell or set how loud it is.
+    Volume {
+        /// In this call alone; without it in all, and in later ones.
+        #[serde(default)]
+        call: Option<CallRef>,
+        /// 0 to 200 percent; without it nothing is changed.
+        #[serde(default)]
+        percent: Option<u16>,
+        /// The bell instead of the loudspeaker.
+        #[serde(default)]
+        ringer: bool,
     },
     /// Look a number up without ringing.
     Lookup {
@@ -567,28 +623,15 @@ pub enum Reply {
         /// By name.
         contacts: Vec<Contact>,
     },
+    /// How loud it is.
+    Volumes(Volumes),
+    /// What contacts are told.
+    Presence(PresenceSettings),
     /// An invitation link.
     Link {
         /// The link.
         link: String,
     },
-}
-
-/// A refusal of a [`Command`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("{message}")]
-pub struct ApiError {
-    /// For programs.
-    pub code: ErrorCode,
-    /// For people.
-    pub message: String,
-}
-
-impl ApiError {
-    /// An error with its sentence.
-    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
-    }
 }
 
 /// CLOCK_MONOTONIC in nanoseconds, the time base of every event.

@@ -33,6 +33,7 @@ use crate::engine::{self, Request};
 use crate::net::NetError;
 use crate::storage::StorageError;
 use futures::{Stream, StreamExt, stream};
+pub use offhook_proto::call::TransferPolicy;
 use offhook_proto::number::Number;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -127,6 +128,8 @@ pub struct PhoneBuilder {
     pub(crate) tones: bool,
     pub(crate) processing: Processing,
     pub(crate) answer: AnswerMode,
+    pub(crate) call_waiting: bool,
+    pub(crate) transfers: TransferPolicy,
     pub(crate) ring_timeout: Duration,
     /// How often the number is published though nothing has changed; always the same outside tests.
     pub(crate) republish: Duration,
@@ -243,6 +246,20 @@ impl PhoneBuilder {
         self
     }
 
+    /// Whether a call that comes in during another one waits, with a tone that says so; otherwise its caller hears busy, as always
+    /// with [`AnswerMode::Auto`]. Default: it waits.
+    pub fn call_waiting(mut self, on: bool) -> Self {
+        self.call_waiting = on;
+        self
+    }
+
+    /// Whose requests to call somebody else instead are shown to the user; nobody is called without the user's consent. Default:
+    /// contacts'.
+    pub fn transfers(mut self, policy: TransferPolicy) -> Self {
+        self.transfers = policy;
+        self
+    }
+
     /// How long a call rings before it counts as not answered. Default: 45 s.
     pub fn ring_timeout(mut self, time: Duration) -> Self {
         self.ring_timeout = time;
@@ -316,6 +333,8 @@ impl Phone {
             tones: true,
             processing: Processing::default(),
             answer: AnswerMode::Manual,
+            call_waiting: true,
+            transfers: TransferPolicy::default(),
             ring_timeout: Duration::from_secs(45),
             republish: engine::REPUBLISH,
         }
@@ -380,6 +399,8 @@ impl Phone {
             | Reply::Status(_)
             | Reply::Verify(_)
             | Reply::Contacts { .. }
+            | Reply::Volumes(_)
+            | Reply::Presence(_)
             | Reply::Link { .. } => Err(ApiError::new(ErrorCode::Internal, "dialling gave no call")),
         }
     }
@@ -532,7 +553,7 @@ impl Call {
         self.command(Command::Mute { call: Some(self.id.clone()), on }).await
     }
 
-    /// Hold or resume.
+    /// Hold or resume; resuming puts a call in which one talks on hold.
     ///
     /// # Errors
     /// [`ErrorCode::NoCall`] if it is over.

@@ -2,7 +2,7 @@
 //!
 //! clap has already put flags and environment together; here the file and the defaults join.
 
-use crate::cli::{Answer, Global, NetworkArgs, RunArgs, Serve, SoundArgs, TurnUri};
+use crate::cli::{Answer, Global, NetworkArgs, RunArgs, Serve, SoundArgs, Transfers, TurnUri};
 use crate::exit::Failure;
 use offhook::audio::Processing;
 use offhook::storage::{AccountId, Home};
@@ -36,6 +36,8 @@ pub struct File {
     ringer: Option<String>,
     processing: Option<String>,
     answer: Option<Answer>,
+    call_waiting: Option<bool>,
+    transfers: Option<Transfers>,
     ring_timeout: Option<u64>,
     metrics: Option<SocketAddr>,
 }
@@ -73,6 +75,10 @@ pub struct Settings {
     pub processing: Processing,
     /// Who answers.
     pub answer: Answer,
+    /// A second call waits instead of hearing busy.
+    pub call_waiting: bool,
+    /// Whose transfers are shown.
+    pub transfers: Transfers,
     /// How long it rings.
     pub ring_timeout: Duration,
     /// Where to serve metrics.
@@ -120,6 +126,8 @@ impl Context {
     pub fn run_settings(&self, args: &RunArgs) -> Result<Settings, Failure> {
         let mut settings = self.settings(&args.network, &args.sound, args.ring_timeout)?;
         settings.answer = args.answer.or(self.file.answer).unwrap_or(Answer::Manual);
+        settings.transfers = args.transfers.or(self.file.transfers).unwrap_or(Transfers::Contacts);
+        settings.call_waiting = args.no_call_waiting.map(|no| !no).or(self.file.call_waiting).unwrap_or(true);
         settings.metrics = args.metrics.or(self.file.metrics);
         settings.serve = args.network.serve.or(self.file.serve).unwrap_or(Serve::Off);
         Ok(settings)
@@ -162,6 +170,8 @@ impl Context {
             ringer: sound.ringer.clone().or_else(|| file.ringer.clone()),
             processing: sound.processing.or(processing).unwrap_or_default(),
             answer: Answer::Manual,
+            call_waiting: true,
+            transfers: Transfers::Contacts,
             ring_timeout: Duration::from_secs(seconds),
             metrics: None,
         })
@@ -215,19 +225,21 @@ mod tests {
     #[test]
     fn a_flag_goes_before_the_file_and_the_file_before_the_default() {
         let (_dir, context) = context(
-            "mic = 'file:a.wav'\nprocessing = 'noise,gain'\nringer = 'alsa:hw'\nentry = ['/x']\nmdns = false\nserve = 'always'\nport_mapping = false\nanswer = 'auto'\nring_timeout = 20\n",
+            "mic = 'file:a.wav'\nprocessing = 'noise,gain'\nringer = 'alsa:hw'\nentry = ['/x']\nmdns = false\nserve = 'always'\nport_mapping = false\nanswer = 'auto'\ncall_waiting = false\ntransfers = 'nobody'\nring_timeout = 20\n",
         );
         let plain = context.run_settings(&RunArgs::default()).unwrap();
         assert_eq!((plain.mic.as_str(), plain.speaker.as_str()), ("file:a.wav", "default"));
         assert_eq!(plain.ringer.as_deref(), Some("alsa:hw"));
         assert_eq!(plain.processing, Processing { echo: false, noise: true, gain: true });
-        assert!(!plain.port_mapping);
+        assert!(!plain.port_mapping && !plain.call_waiting);
+        assert_eq!(plain.transfers, Transfers::Nobody);
         assert_eq!(plain.serve, Serve::Always);
         assert_eq!((plain.entry, plain.mdns, plain.answer), (vec!["/x".to_owned()], false, Answer::Auto));
         assert_eq!(plain.ring_timeout, Duration::from_secs(20));
 
         let mut args = RunArgs { answer: Some(Answer::Manual), ring_timeout: Some(5), ..RunArgs::default() };
         args.sound.mic = Some("none".into());
+        args.no_call_waiting = Some(false);
         args.sound.processing = Some(Processing::NONE);
         args.network.no_mdns = Some(false);
         args.network.serve = Some(Serve::Off);
@@ -235,7 +247,7 @@ mod tests {
         args.network.entry = Some(vec!["/y".into()]);
         let flagged = context.run_settings(&args).unwrap();
         assert_eq!(flagged.processing, Processing::NONE);
-        assert!(flagged.port_mapping);
+        assert!(flagged.port_mapping && flagged.call_waiting);
         assert_eq!(flagged.serve, Serve::Off);
         assert_eq!((flagged.mic.as_str(), flagged.mdns, flagged.answer), ("none", true, Answer::Manual));
         assert_eq!((flagged.entry, flagged.ring_timeout), (vec!["/y".to_owned()], Duration::from_secs(5)));

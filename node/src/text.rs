@@ -2,7 +2,8 @@
 
 use offhook::api::{
     CERTIFICATE_WARNING_DAYS, CallStatus, Command, Contact, EndReason, Event, FailureCode, LineState,
-    PathKind, RelayUse, Reply, Serving, Side, Status, Unproved, VerifyResult,
+    PathKind, PresenceState, RelayUse, Reply, Serving, Side, Status, TransferFailure, TransferState,
+    Unproved, VerifyResult, Visibility,
 };
 use offhook::proto::number::Number;
 use std::fmt::Write as _;
@@ -26,13 +27,21 @@ pub fn event(event: &Event) -> Option<String> {
         Event::Found { terminals: 1, .. } => "Found. Inviting …".into(),
         Event::Found { terminals, .. } => format!("Found on {terminals} terminals. Inviting …"),
         Event::Ringing { .. } => "It rings …".into(),
+        Event::Incoming { number, name, replaces: Some(_), contact, .. } => {
+            let who = caller(name.as_deref(), number);
+            let what = if *contact { "" } else { " `answer` or `reject`?" };
+            format!("{who} takes the place of whom you talk with, who has transferred the call.{what}")
+        }
         Event::Incoming { number, name, .. } => {
             format!("{} is calling. `answer` or `reject`?", caller(name.as_deref(), number))
         }
         Event::Accepted { .. } => "Answered.".into(),
         Event::Connected { path: by, relay, .. } => format!("Connected {}.", path(*by, relay.as_ref())),
         Event::Path { path: by, relay, .. } => format!("The call now goes {}.", path(*by, relay.as_ref())),
-        Event::AudioStarted { .. } | Event::FirstAudio { .. } => return None,
+        // What the user does is told where it is done.
+        Event::AudioStarted { .. } | Event::FirstAudio { .. } | Event::Hold { .. } | Event::Mute { .. } => {
+            return None;
+        }
         Event::Text { from, name, body, .. } => {
             format!("Message from {}: {}", caller(name.as_deref(), from), printable(body))
         }
@@ -43,6 +52,14 @@ pub fn event(event: &Event) -> Option<String> {
         Event::RemoteHold { on: false, .. } => "The other end is back.".into(),
         Event::RemoteMute { on: true, .. } => "The other end muted its microphone.".into(),
         Event::RemoteMute { on: false, .. } => "The other end's microphone is open again.".into(),
+        Event::TransferAsked { number, name, .. } => format!(
+            "The other end asks you to talk with {} instead. `follow` or `follow no`?",
+            caller(name.as_deref(), number)
+        ),
+        Event::Transfer { state, reason, .. } => transfer(*state, *reason).into(),
+        Event::Presence { name, state, note, .. } => {
+            format!("{} is {}.", printable(name), presence(*state, note))
+        }
         Event::KeyChanged { number, pinned, offered } => format!(
             "WARNING: the key behind {number} has changed (it was {}, it is {}). Somebody may be pretending to be \
              them, or they have a new account. Ask them in another way, then `contact confirm`.",
@@ -77,7 +94,65 @@ pub fn reply(reply: &Reply) -> String {
         Reply::Status(state) => status(state),
         Reply::Verify(result) => verify(result),
         Reply::Contacts { contacts: list } => contacts(list),
+        Reply::Volumes(volumes) => {
+            format!("  loudspeaker  {} %\n  ringer       {} %", volumes.speaker, volumes.ringer)
+        }
+        Reply::Presence(told) => {
+            let visible = match told.visible {
+                Visibility::Contacts => "contacts",
+                Visibility::Verified => "verified contacts",
+                Visibility::Nobody => "nobody",
+            };
+            format!("  presence     {}\n  told to      {visible}", presence(told.state, &told.note))
+        }
         Reply::Link { link } => link.clone(),
+    }
+}
+
+/// How somebody is, in words.
+fn presence(state: PresenceState, note: &str) -> String {
+    let state = match state {
+        PresenceState::Available => "available",
+        PresenceState::Away => "away",
+        PresenceState::Busy => "in a call",
+        PresenceState::DoNotDisturb => "not to be disturbed",
+        PresenceState::Offline => "off line",
+    };
+    if note.is_empty() { state.into() } else { format!("{state}: {}", printable(note)) }
+}
+
+/// How the transfer of a call goes.
+fn transfer(state: TransferState, reason: Option<TransferFailure>) -> &'static str {
+    match (state, reason) {
+        (TransferState::Asked, _) => "The other end is being asked …",
+        (TransferState::Trying, _) => "The other end agrees and is calling …",
+        (TransferState::Ringing, _) => "It rings there …",
+        (TransferState::Done, _) => "The call is transferred.",
+        (TransferState::Failed, None | Some(TransferFailure::Failed)) => "The call could not be transferred.",
+        (TransferState::Failed, Some(TransferFailure::Declined)) => {
+            "The call is not transferred: the other end does not want it."
+        }
+        (TransferState::Failed, Some(TransferFailure::Busy)) => {
+            "The call is not transferred: that number is busy."
+        }
+        (TransferState::Failed, Some(TransferFailure::Rejected)) => {
+            "The call is not transferred: declined at that number."
+        }
+        (TransferState::Failed, Some(TransferFailure::NoAnswer)) => {
+            "The call is not transferred: nobody answers at that number."
+        }
+        (TransferState::Failed, Some(TransferFailure::Unreachable)) => {
+            "The call is not transferred: that number is not on line."
+        }
+        (TransferState::Failed, Some(TransferFailure::WrongNumber)) => {
+            "The call is not transferred: nobody has that number."
+        }
+        (TransferState::Failed, Some(TransferFailure::NotUnderstood)) => {
+            "The call is not transferred: the other end's program does not know how."
+        }
+        (TransferState::Failed, Some(TransferFailure::TimedOut)) => {
+            "The call is not transferred: nothing was heard of it any more."
+        }
     }
 }
 
@@ -93,6 +168,7 @@ pub fn reason(reason: EndReason) -> &'static str {
         EndReason::Blocked => "the other end does not take calls from you",
         EndReason::AnsweredElsewhere => "answered at another terminal",
         EndReason::Cancelled => "given up",
+        EndReason::Transferred => "transferred",
         EndReason::Merged => "you called each other, and the call that you dialled goes on",
         EndReason::KeyChanged => "the key behind the number has changed",
         EndReason::Failed(what) => failure(what),
@@ -238,6 +314,15 @@ pub fn certificate(days: i64) -> String {
 fn call_line(call: &CallStatus) -> String {
     let direction = if call.outgoing { "to" } else { "from" };
     let mut line = format!("{direction} {}, {}", call.number, call.state);
+    let keys = [
+        (call.keys.held, "on hold"),
+        (call.keys.remote_held, "put on hold by the other end"),
+        (call.keys.muted, "muted"),
+        (call.keys.remote_muted, "muted by the other end"),
+    ];
+    for (_, what) in keys.into_iter().filter(|(on, _)| *on) {
+        let _ = write!(line, ", {what}");
+    }
     if let Some(by) = call.path {
         // Writing to a String can't fail.
         let _ = write!(line, ", {}", path(by, call.relay.as_ref()));
@@ -292,6 +377,11 @@ pub fn done(command: &Command) -> Option<&'static str> {
         | Command::Hangup { .. }
         | Command::Text { .. }
         | Command::Dtmf { .. }
+        | Command::Swap
+        | Command::Presence { .. }
+        | Command::Transfer { .. }
+        | Command::Follow { .. }
+        | Command::Volume { .. }
         | Command::Lookup { .. }
         | Command::Status
         | Command::Verify { .. }
@@ -316,7 +406,9 @@ pub fn contacts(list: &[Contact]) -> String {
             (Some(_), false) => "key known",
             (Some(_), true) => "verified",
         };
-        format!("  {}  {}  {key}", padded(name, first), padded(number, second))
+        let state = contact.presence.as_ref().map(|told| format!("  {}", presence(told.state, &told.note)));
+        let (name, number) = (padded(name, first), padded(number, second));
+        format!("  {name}  {number}  {key}{}", state.unwrap_or_default())
     };
     list.iter().zip(&names).zip(&numbers).map(line).collect::<Vec<_>>().join("\n")
 }
@@ -334,6 +426,7 @@ pub fn padded(text: &str, columns: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use offhook::api::CallKeys;
 
     fn number() -> Number {
         Number::Plain(offhook::proto::number::PlainNumber::from_index(48_210_937_556))
@@ -366,6 +459,7 @@ mod tests {
             number: number(),
             outgoing: true,
             state: "active".into(),
+            keys: CallKeys::default(),
             path: Some(PathKind::Direct),
             relay: None,
             rtt_ms: Some(100.4),
@@ -390,10 +484,37 @@ mod tests {
     }
 
     #[test]
+    fn the_line_of_a_call_says_what_its_keys_have_done() {
+        let call = CallStatus {
+            call: "c1".into(),
+            number: number(),
+            outgoing: true,
+            state: "active".into(),
+            keys: CallKeys { held: true, remote_muted: true, ..CallKeys::default() },
+            path: None,
+            relay: None,
+            rtt_ms: None,
+            packets_sent: 0,
+            packets_received: 0,
+            packets_lost: 0,
+            jitter_ms: 0.0,
+            buffer_ms: 0.0,
+            concealed: 0.0,
+            restored: 0,
+        };
+        assert!(
+            call_line(&call).contains("active, on hold, muted by the other end ["),
+            "{}",
+            call_line(&call)
+        );
+    }
+
+    #[test]
     fn incoming_calls_show_name_and_number() {
         let incoming = |name: Option<&str>| {
             let name = name.map(str::to_owned);
-            event(&Event::Incoming { call: "c".into(), number: number(), name, contact: true }).unwrap()
+            let (number, contact, replaces) = (number(), true, None);
+            event(&Event::Incoming { call: "c".into(), number, name, contact, replaces }).unwrap()
         };
         let grouped = number().to_string();
         assert_eq!(grouped.len(), 14, "in groups");
@@ -429,6 +550,7 @@ mod tests {
             name: name.into(),
             fingerprint: fingerprint.map(str::to_owned),
             verified,
+            presence: None,
         };
         let table = contacts(&[contact("Ada", Some("f"), true), contact("Bartholomew", None, false)]);
         let columns: Vec<_> =

@@ -8,12 +8,15 @@ mod check;
 mod codec;
 mod custom;
 mod device;
+mod dial_pad;
 #[doc(hidden)]
 pub mod fuzz;
+mod hold_music;
 mod processing;
 mod resample;
 pub(crate) mod stretch;
 mod tones;
+mod volume;
 mod wav;
 
 use std::fmt;
@@ -24,10 +27,15 @@ use std::time::{Duration, Instant};
 pub(crate) use codec::{FRAME, VoiceDecoder, VoiceEncoder};
 pub use custom::{AudioProvider, CustomDevice};
 pub use device::{DeviceInfo, DeviceKind, devices};
+pub(crate) use dial_pad::{DialTones, KEY_MS};
+pub use hold_music::{HoldMusic, MAX_HOLD_MUSIC};
+pub(crate) use hold_music::{HoldPlayer, read as read_hold_music};
 pub(crate) use processing::Processor;
 pub use processing::{Processing, UnknownProcessing};
 pub use tones::MAX_RINGTONE;
-pub(crate) use tones::{Ringtone, Tone, TonePlayer};
+pub(crate) use tones::{Ringtone, Sounding, Tone, TonePlayer};
+pub use volume::{MAX_VOLUME, Volume};
+pub(crate) use volume::{Ramp, limit};
 
 /// Samples per second, everywhere but at the devices themselves.
 pub const SAMPLE_RATE: u32 = 48_000;

@@ -61,6 +61,7 @@ impl Engine {
                 number: view.number.clone(),
                 outgoing: view.outgoing,
                 state: view.state.borrow().name().to_owned(),
+                keys: view.keys.shown,
                 path: path.as_ref().map(|(path, _)| *path),
                 relay: path.and_then(|(_, relay)| relay),
                 rtt_ms: view.leg.map(|_| stats.rtt.as_secs_f64() * 1000.0),

@@ -29,6 +29,7 @@ use super::socket::{MediaSocket, StunIn};
 use super::types::{MediaConfig, MediaError, MediaEvent, MediaStats, Relay, Role};
 use super::voice::{Voice, VoiceEvent, VoiceLink};
 use super::watchdog::Watchdog;
+use crate::audio::Volume;
 use mapping::ask_router;
 use network::Network;
 use thrift::Thrift;
@@ -54,6 +55,9 @@ pub(super) enum Command {
     StartAudio,
     Mute(bool),
     Hold(bool),
+    Volume(Volume),
+    Waiting(bool),
+    Press(char),
     Control(Vec<u8>),
     Pass(Vec<u8>),
     LastWord(LastWord),
@@ -278,6 +282,9 @@ impl Driver {
             }
             Command::Mute(on) => self.voice.set_muted(on),
             Command::Hold(on) => self.voice.set_held(on),
+            Command::Volume(volume) => self.voice.set_volume(volume),
+            Command::Waiting(on) => self.voice.set_waiting(on),
+            Command::Press(key) => self.voice.press(key),
             Command::Control(frame) => {
                 let sent = self.session.as_ref().is_some_and(|session| session.send_control(frame));
                 if !sent {

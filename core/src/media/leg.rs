@@ -14,6 +14,7 @@ use super::driver::{Command, Driver, Ends};
 use super::socket::MediaSocket;
 use super::types::{MediaConfig, MediaError, MediaEvent, MediaStats, Relay};
 use super::urgency;
+use crate::audio::Volume;
 
 /// Commands that may wait for the task; only the owner of the leg sends them.
 const COMMANDS: usize = 256;
@@ -108,9 +109,25 @@ impl MediaLeg {
         self.command(Command::Mute(on));
     }
 
-    /// Passes on neither side's voice, or both again.
+    /// Holds the call: the other end hears music instead of the microphone, nothing is heard of it, and both devices are
+    /// let go of. Or goes on with it.
     pub fn set_hold(&self, on: bool) {
         self.command(Command::Hold(on));
+    }
+
+    /// How loud the other end is heard.
+    pub fn set_volume(&self, volume: Volume) {
+        self.command(Command::Volume(volume));
+    }
+
+    /// Mixes in the tone that tells of a call that waits, or not any more.
+    pub fn set_waiting(&self, on: bool) {
+        self.command(Command::Waiting(on));
+    }
+
+    /// Sounds a key of the dial pad (ITU-T Q.23) to both ends, after those pressed before.
+    pub fn press(&self, key: char) {
+        self.command(Command::Press(key));
     }
 
     /// Sends a frame of at most 8 KiB on the control stream: reliable and in order while the connection lives.

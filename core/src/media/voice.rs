@@ -7,6 +7,7 @@
 mod devices;
 mod engine;
 pub(super) mod fuzz;
+mod keys;
 mod thread;
 
 use std::convert::Infallible;
@@ -23,6 +24,7 @@ use super::types::AudioConfig;
 use crate::audio::{self, AudioError, AudioSink, AudioSource, DeviceSpec, Processor};
 use devices::Keeper;
 use engine::Codec;
+use keys::KeyWishes;
 use thread::Thread;
 
 pub(super) use engine::VoiceStats;
@@ -99,6 +101,7 @@ struct Shared {
     wish: Mutex<Wish>,
     muted: AtomicBool,
     held: AtomicBool,
+    keys: KeyWishes,
     stats: Mutex<VoiceStats>,
 }
 
@@ -148,6 +151,7 @@ impl Voice {
             DeviceSpec::Default | DeviceSpec::Id(_) | DeviceSpec::None | DeviceSpec::Custom(_) => None,
         };
         let codec = Codec::new()?;
+        let (music, quiet) = (config.music.clone(), config.quiet);
         let processing = config.mic.processing(config.processing);
         let thread = Thread {
             mic: Keeper::new(config.mic.clone(), file, &alive_tx),
@@ -155,6 +159,8 @@ impl Voice {
             link,
             events,
             shared: shared.clone(),
+            music,
+            quiet,
             input,
         };
         std::thread::Builder::new()
@@ -165,7 +171,9 @@ impl Voice {
                 drop(alive_tx);
             })
             .map_err(|error| AudioError::Device { name: "voice".into(), reason: error.to_string() })?;
-        Ok(Voice { inbox, shared, alive })
+        let voice = Voice { inbox, shared, alive };
+        voice.set_volume(config.volume);
+        Ok(voice)
     }
 
     pub(super) fn inbox(&self) -> VoiceInbox {

@@ -123,6 +123,11 @@ impl AccountStore {
             | Command::Dtmf { .. }
             | Command::Hold { .. }
             | Command::Mute { .. }
+            | Command::Swap
+            | Command::Presence { .. }
+            | Command::Transfer { .. }
+            | Command::Follow { .. }
+            | Command::Volume { .. }
             | Command::Lookup { .. }
             | Command::Status
             | Command::Verify { .. }

@@ -1,8 +1,8 @@
-//! The bell of an account: the user's own WAV file, kept beside the account, or the old telephone's.
+//! What an account sounds like: WAV files of the user's own, kept beside the account, for the bell and for calls on hold.
 
 use super::create::{run_blocking, sync_dir};
 use super::{AccountId, AccountStore, Home, StorageError};
-use crate::audio::{AudioError, Ringtone};
+use crate::audio::{AudioError, Ringtone, read_hold_music};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Cursor, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -11,8 +11,34 @@ use std::path::{Path, PathBuf};
 /// Largest WAV file that is kept, bytes: half a minute of all that people ring with.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
 
-const NAME: &str = "ringtone.wav";
-const UNFINISHED: &str = ".ringtone.wav.new";
+/// A sound that the user may replace.
+#[derive(Clone, Copy)]
+enum Kept {
+    Ringtone,
+    HoldMusic,
+}
+
+impl Kept {
+    fn name(self) -> &'static str {
+        match self {
+            Kept::Ringtone => "ringtone.wav",
+            Kept::HoldMusic => "hold-music.wav",
+        }
+    }
+
+    /// While it is being written.
+    fn unfinished(self) -> String {
+        format!(".{}.new", self.name())
+    }
+
+    /// Whether it can be played; `path` is for errors.
+    fn check(self, path: &Path, wav: &[u8]) -> Result<(), AudioError> {
+        match self {
+            Kept::Ringtone => Ringtone::read(path, Cursor::new(wav)).map(drop),
+            Kept::HoldMusic => read_hold_music(path, Cursor::new(wav)).map(drop),
+        }
+    }
+}
 
 impl Home {
     /// Rings an account's calls with a copy of this WAV file (its first [`MAX_RINGTONE`](crate::audio::MAX_RINGTONE) seconds), or
@@ -21,12 +47,25 @@ impl Home {
     /// # Errors
     /// There is no such account, the file is no WAV file that can be played or is larger than 16 MiB, or it cannot be copied.
     pub async fn set_ringtone(&self, id: &AccountId, file: Option<&Path>) -> Result<(), StorageError> {
+        self.set_sound(Kept::Ringtone, id, file).await
+    }
+
+    /// Plays a copy of this WAV file (its first [`MAX_HOLD_MUSIC`](crate::audio::MAX_HOLD_MUSIC) seconds) to whoever an account's
+    /// user puts on hold, or the music box again. A terminal that runs takes it up when it is started the next time.
+    ///
+    /// # Errors
+    /// As [`Home::set_ringtone`].
+    pub async fn set_hold_music(&self, id: &AccountId, file: Option<&Path>) -> Result<(), StorageError> {
+        self.set_sound(Kept::HoldMusic, id, file).await
+    }
+
+    async fn set_sound(&self, what: Kept, id: &AccountId, file: Option<&Path>) -> Result<(), StorageError> {
         let _lock = self.lock().await?;
         let dir = self.folder_of(id).await?;
         let file = file.map(Path::to_owned);
         run_blocking(move || match file {
-            Some(file) => keep(&dir, &file),
-            None => forget(&dir),
+            Some(file) => keep(what, &dir, &file),
+            None => forget(what, &dir),
         })
         .await
     }
@@ -35,15 +74,24 @@ impl Home {
 impl AccountStore {
     /// The file that rings its calls, if they do not ring like an old telephone.
     pub(crate) fn ringtone(&self) -> Option<PathBuf> {
-        Some(self.data_dir().join(NAME)).filter(|path| path.exists())
+        self.sound(Kept::Ringtone)
+    }
+
+    /// The file that plays while its calls are on hold, if the music box does not.
+    pub(crate) fn hold_music(&self) -> Option<PathBuf> {
+        self.sound(Kept::HoldMusic)
+    }
+
+    fn sound(&self, what: Kept) -> Option<PathBuf> {
+        Some(self.data_dir().join(what.name())).filter(|path| path.exists())
     }
 }
 
-fn keep(dir: &Path, file: &Path) -> Result<(), StorageError> {
+fn keep(what: Kept, dir: &Path, file: &Path) -> Result<(), StorageError> {
     let wav = read(file)?;
-    Ringtone::read(file, Cursor::new(&wav))?;
-    let new = dir.join(UNFINISHED);
-    let written = write(&new, &wav).and_then(|()| fs::rename(&new, dir.join(NAME)));
+    what.check(file, &wav)?;
+    let new = dir.join(what.unfinished());
+    let written = write(&new, &wav).and_then(|()| fs::rename(&new, dir.join(what.name())));
     if written.is_err() {
         // Nobody misses what is left of it.
         let _ = fs::remove_file(&new);
@@ -75,8 +123,8 @@ fn write(path: &Path, wav: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-fn forget(dir: &Path) -> Result<(), StorageError> {
-    let path = dir.join(NAME);
+fn forget(what: Kept, dir: &Path) -> Result<(), StorageError> {
+    let path = dir.join(what.name());
     match fs::remove_file(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(StorageError::io(&path)(error)),

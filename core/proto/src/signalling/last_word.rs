@@ -32,6 +32,10 @@ impl LastWord {
             | Message::Hold { .. }
             | Message::Mute { .. }
             | Message::Tunnel { .. }
+            | Message::Transfer { .. }
+            | Message::TransferProgress { .. }
+            | Message::Expect { .. }
+            | Message::Presence(_)
             | Message::TextRefused { .. } => None,
         }
     }

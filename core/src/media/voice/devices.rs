@@ -4,6 +4,8 @@
 //! for each device, from before it is opened until after it is closed, and at most [`MAX_WORKERS`] for each direction
 //! of a leg. If so many hang, no other device is opened. Files and silence cannot hang and need no thread.
 
+mod parking;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};

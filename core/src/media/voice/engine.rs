@@ -6,6 +6,7 @@
 //! to keep time; so is one that has stalled without a word.
 
 mod incoming;
+mod keys;
 mod outgoing;
 
 use std::collections::VecDeque;
@@ -16,6 +17,7 @@ use offhook_proto::rtp::{self, Frame, RateLimit, Rtcp, SenderInfo, VOICE_FLOW};
 use super::{Mic, Speaker};
 use crate::audio::{AudioError, BLOCK_LEN, BLOCK_TIME, Block, Processor, VoiceDecoder, VoiceEncoder};
 use incoming::Incoming;
+use keys::Keys;
 use outgoing::Outgoing;
 
 /// How often we report what we receive. RFC 3550 section 6.2 would allow 5 s; the sender's error correction
@@ -84,8 +86,9 @@ pub(super) struct VoiceEngine {
     report_due: Instant,
     /// Whether our own voice is replaced by silence.
     pub(super) muted: bool,
-    /// Whether neither side is passed on.
+    /// Whether the call is on hold: the other end hears music, and we hear nothing of it.
     pub(super) held: bool,
+    keys: Keys,
     events: VecDeque<EngineEvent>,
 }
 
@@ -102,6 +105,7 @@ impl VoiceEngine {
             report_due: start.now + REPORT_EVERY,
             muted: false,
             held: false,
+            keys: Keys::default(),
             events: VecDeque::new(),
         }
     }
@@ -137,8 +141,9 @@ impl VoiceEngine {
 
     /// Does all that is due at `now`; datagrams to be sent go to `send`.
     pub(super) fn tick(&mut self, now: Instant, send: &mut dyn FnMut(Vec<u8>)) {
-        let silent = self.muted || self.held;
-        self.events.extend(self.outgoing.speak(now, silent, self.processor.as_mut(), send));
+        let keys = &mut self.keys;
+        let mut say = |block: &mut Block| keys.say(self.muted, self.held, block);
+        self.events.extend(self.outgoing.speak(now, &mut say, self.processor.as_mut(), send));
         self.listen(now);
         // A queue on the way grows until the other end knows of it.
         let urgent = self.incoming.bottleneck.take_urgent();
@@ -178,9 +183,7 @@ impl VoiceEngine {
             let due = now.checked_sub(BLOCK_TIME * behind).unwrap_or(now);
             let first = self.incoming.next_block(due, &mut block);
             self.events.extend(first.map(EngineEvent::FirstAudio));
-            if self.held {
-                block.fill(0.0);
-            }
+            self.keys.hear(self.held, &mut block);
             if let Some(processor) = &mut self.processor {
                 processor.heard(&block);
             }

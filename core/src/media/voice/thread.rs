@@ -1,7 +1,6 @@
 //! The thread itself: it ticks on the ends of blocks, and takes the packets that have come meanwhile.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -10,7 +9,7 @@ use tokio::sync::mpsc as events;
 use super::devices::Keeper;
 use super::engine::{Codec, EngineEvent, Start, VoiceEngine};
 use super::{INBOX, Input, Mic, Shared, Speaker, VoiceEvent, VoiceLink, Wish, lock};
-use crate::audio::{AudioError, BLOCK_TIME, Processor, monotonic_ns};
+use crate::audio::{AudioError, BLOCK_TIME, HoldMusic, Processor, monotonic_ns};
 use crate::media::urgency;
 
 /// Seconds from 1900, where NTP time begins, to 1970 (RFC 5905 section 6).
@@ -22,6 +21,9 @@ pub(super) struct Thread {
     pub(super) link: Arc<VoiceLink>,
     pub(super) events: events::Sender<VoiceEvent>,
     pub(super) shared: Arc<Shared>,
+    /// What plays while the call is on hold.
+    pub(super) music: HoldMusic,
+    pub(super) quiet: bool,
     pub(super) input: Receiver<Input>,
 }
 
@@ -54,6 +56,7 @@ impl Thread {
         let now = Instant::now();
         let mut engine =
             VoiceEngine::start(Start { codec, processor, now, ntp: ntp_now(), seed: rand::random() });
+        engine.set_sounds(self.music.clone(), self.quiet);
         self.mic.start(now);
         self.speaker.start(now);
         if let Err(error) = self.keep_talking(&mut engine, now) {
@@ -68,12 +71,12 @@ impl Thread {
     fn keep_talking(&mut self, engine: &mut VoiceEngine, start: Instant) -> Result<(), AudioError> {
         // Ticks fall on the ends of the blocks, so that a frame is sent the moment it is complete.
         let mut due = start;
-        let mut epochs = Epochs::default();
+        let (mut epochs, mut parked) = (Epochs::default(), false);
         loop {
             let now = Instant::now();
             self.take_devices(engine, now, &mut epochs)?;
-            engine.muted = self.shared.muted.load(Relaxed);
-            engine.held = self.shared.held.load(Relaxed);
+            self.shared.pass_on(engine);
+            self.park(engine, &mut parked, now);
             let link = &self.link;
             engine.tick(now, &mut |datagram| link.send(datagram));
             while let Some(event) = engine.poll_event() {
