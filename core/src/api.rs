@@ -8,6 +8,8 @@ mod answers;
 mod ends;
 mod error;
 mod history;
+mod keys;
+mod presence;
 mod recordings;
 mod serving;
 mod sound;
@@ -23,6 +25,8 @@ pub use ends::{EndReason, FailureCode};
 pub use error::{ApiError, ErrorCode};
 pub(crate) use history::is_missed;
 pub use history::{HISTORY_REPLY, MAX_HISTORY_REPLY, PastCall};
+pub use keys::{CallKeys, TransferFailure, TransferState, Volumes};
+pub use presence::{ContactPresence, PresenceInfo, PresenceSettings, PresenceState, Visibility};
 pub use recordings::{Recording, RecordingEnd, RecordingEvent, RecordingKind};
 pub use serving::{Serving, Unproved};
 pub use sound::{ChosenDevices, DevicesResult};
@@ -138,6 +142,10 @@ pub enum Event {
         name: Option<String>,
         /// Whether the caller is a contact.
         contact: bool,
+        /// The call whose place it takes when it stands, since that one's other end has transferred it; answered at once where
+        /// both are with contacts.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        replaces: Option<CallRef>,
     },
     /// The call was answered.
     Accepted {
@@ -237,6 +245,52 @@ pub enum Event {
     },
     /// A caller has left a message on the answering machine.
     VoiceMessage(Recording),
+    /// This end put the call on hold or took it back: by a command, or since another call is talked in.
+    Hold {
+        /// The call.
+        call: CallRef,
+        /// On hold?
+        on: bool,
+    },
+    /// This end muted or opened its microphone.
+    Mute {
+        /// The call.
+        call: CallRef,
+        /// Muted?
+        on: bool,
+    },
+    /// The other end asks this user to call somebody else instead: [`Command::Follow`] within half a minute.
+    TransferAsked {
+        /// The call.
+        call: CallRef,
+        /// Whom to call.
+        number: Number,
+        /// The name in the contact list, if it is there.
+        name: Option<String>,
+        /// The other end is talking with whom to call.
+        attended: bool,
+    },
+    /// How the transfer of a call goes that was asked for here.
+    Transfer {
+        /// The call.
+        call: CallRef,
+        /// How it stands.
+        state: TransferState,
+        /// Why it has failed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<TransferFailure>,
+    },
+    /// A contact has told how it is.
+    Presence {
+        /// The contact's number.
+        number: Number,
+        /// Its name in the contact list.
+        name: String,
+        /// How it is.
+        state: PresenceState,
+        /// In its own words; may be empty.
+        note: String,
+    },
     /// The key behind a known number is not the pinned one. Calls are refused until it is confirmed.
     KeyChanged {
         /// The number.
@@ -356,6 +410,10 @@ impl Event {
             | Self::RemoteMute { call, .. }
             | Self::Stats { call, .. }
             | Self::RemoteRecording { call, .. }
+            | Self::Hold { call, .. }
+            | Self::Mute { call, .. }
+            | Self::TransferAsked { call, .. }
+            | Self::Transfer { call, .. }
             | Self::DeviceLost { call, .. }
             | Self::DeviceBack { call, .. }
             | Self::DeviceUsed { call, .. }
@@ -371,6 +429,7 @@ impl Event {
             | Self::TextDelivered { .. }
             | Self::TextFailed { .. }
             | Self::VoiceMessage(_)
+            | Self::Presence { .. }
             | Self::KeyChanged { .. }
             | Self::CertificateExpires { .. }
             | Self::DevicesChosen(_)
@@ -428,7 +487,7 @@ pub enum Command {
         /// The keys.
         digits: String,
     },
-    /// Hold or resume a call.
+    /// Hold or resume a call. Whoever is on hold hears music. Resuming one puts the others on hold.
     Hold {
         /// The call.
         call: Option<CallRef>,
@@ -490,6 +549,49 @@ pub enum Command {
     RecordingDelete {
         /// Its name.
         recording: String,
+    },
+    /// From the call in which one talks to the one on hold.
+    Swap,
+    /// Have the other end call somebody else instead; when the two talk, the call ends here. [`Event::Transfer`] tells how it goes.
+    Transfer {
+        /// The call.
+        #[serde(default)]
+        call: Option<CallRef>,
+        /// What was typed: whom to call. Without it the other end of the other answered call, with which one has talked.
+        #[serde(default)]
+        to: Option<String>,
+    },
+    /// Do what the other end asks for by [`Event::TransferAsked`], or don't.
+    Follow {
+        /// The call.
+        #[serde(default)]
+        call: Option<CallRef>,
+        /// Whether to.
+        yes: bool,
+    },
+    /// Tell or set what contacts are told of this user.
+    Presence {
+        /// How the user is; busy is told by itself.
+        #[serde(default)]
+        state: Option<PresenceState>,
+        /// In the user's own words, at most 256 bytes.
+        #[serde(default)]
+        note: Option<String>,
+        /// Who is told.
+        #[serde(default)]
+        visible: Option<Visibility>,
+    },
+    /// Tell or set how loud it is.
+    Volume {
+        /// In this call alone; without it in all, and in later ones.
+        #[serde(default)]
+        call: Option<CallRef>,
+        /// 0 to 200 percent; without it nothing is changed.
+        #[serde(default)]
+        percent: Option<u16>,
+        /// The bell instead of the loudspeaker.
+        #[serde(default)]
+        ringer: bool,
     },
     /// Look a number up without ringing.
     Lookup {
@@ -579,6 +681,10 @@ pub enum Reply {
         /// The newest first.
         recordings: Vec<Recording>,
     },
+    /// How loud it is.
+    Volumes(Volumes),
+    /// What contacts are told.
+    Presence(PresenceSettings),
     /// An invitation link.
     Link {
         /// The link.

@@ -37,6 +37,7 @@ use crate::engine::{self, Request};
 use crate::net::NetError;
 use crate::storage::StorageError;
 use futures::{Stream, StreamExt, stream};
+pub use offhook_proto::call::TransferPolicy;
 use offhook_proto::number::Number;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -123,6 +124,8 @@ pub struct PhoneBuilder {
     pub(crate) answer: AnswerMode,
     pub(crate) machine: Machine,
     pub(crate) recordable: bool,
+    pub(crate) call_waiting: bool,
+    pub(crate) transfers: TransferPolicy,
     pub(crate) ring_timeout: Duration,
     /// How often the number is published though nothing has changed; always the same outside tests.
     pub(crate) republish: Duration,
@@ -252,6 +255,20 @@ impl PhoneBuilder {
         self
     }
 
+    /// Whether a call that comes in during another one waits, with a tone that says so; otherwise its caller hears busy, as always
+    /// with [`AnswerMode::Auto`]. Default: it waits.
+    pub fn call_waiting(mut self, on: bool) -> Self {
+        self.call_waiting = on;
+        self
+    }
+
+    /// Whose requests to call somebody else instead are shown to the user; nobody is called without the user's consent. Default:
+    /// contacts'.
+    pub fn transfers(mut self, policy: TransferPolicy) -> Self {
+        self.transfers = policy;
+        self
+    }
+
     /// How long a call rings before it counts as not answered. Default: 45 s.
     pub fn ring_timeout(mut self, time: Duration) -> Self {
         self.ring_timeout = time;
@@ -315,6 +332,8 @@ impl Phone {
             answer: AnswerMode::Manual,
             machine: Machine::default(),
             recordable: true,
+            call_waiting: true,
+            transfers: TransferPolicy::default(),
             ring_timeout: Duration::from_secs(45),
             republish: engine::REPUBLISH,
         }
@@ -394,6 +413,8 @@ impl Phone {
             | Reply::History { .. }
             | Reply::Devices(_)
             | Reply::Recordings { .. }
+            | Reply::Volumes(_)
+            | Reply::Presence(_)
             | Reply::Link { .. } => Err(ApiError::new(ErrorCode::Internal, "dialling gave no call")),
         }
     }
@@ -557,7 +578,7 @@ impl Call {
         self.command(Command::Mute { call: Some(self.id.clone()), on }).await
     }
 
-    /// Hold or resume.
+    /// Hold or resume; resuming puts a call in which one talks on hold.
     ///
     /// # Errors
     /// [`ErrorCode::NoCall`] if it is over.

@@ -16,7 +16,8 @@ use offhook_proto::number::{Number, PlainNumber};
 use offhook_proto::proof::{NumberProof, PlainProof};
 use offhook_proto::signalling::{
     ByeReason, CallId, CancelReason, Codec, Introduction, LastWord, MediaOffer, Message, Opened, Packet,
-    RecordingState, RejectReason, TextId, VerifiedIntro,
+    Presence, PresenceCode, PresenceTold, RecordingState, RejectReason, Successor, TextId, Token, TransferId,
+    TransferStep, VerifiedIntro,
 };
 use offhook_proto::wire::UnixMillis;
 
@@ -70,6 +71,11 @@ enum Input {
     Text { call: u8, id: u8 },
     Dtmf { call: u8 },
     Hold { call: u8 },
+    Transfer { call: u8, to: u8, id: u8 },
+    TransferTo { call: u8, with: u8, id: u8 },
+    Follow { call: u8, new: u8 },
+    DeclineTransfer { call: u8 },
+    Presence { call: u8, to: u8, what: u8, here: bool },
     Packet(AnyPacket),
     SetOffer { leg: Leg },
     Candidates { leg: Leg, count: u8 },
@@ -122,8 +128,12 @@ fn offer() -> MediaOffer {
 
 fn message(kind: u8, what: u8, hash: [u8; 32]) -> Option<Message> {
     let list = vec!["c".to_owned(); usize::from(what % 17)];
-    Some(match kind % 16 {
-        0 => Message::Invite { offer: offer(), candidates: list },
+    Some(match kind % 20 {
+        0 => Message::Invite {
+            offer: offer(),
+            candidates: list,
+            replaces: (what & 1 == 1).then(|| token(what)),
+        },
         1 => Message::Ringing { offer: offer(), candidates: list },
         2 => Message::Accept { invite_hash: if what == 0 { [0; 32] } else { hash }, candidates: list },
         3 => Message::Confirm { candidates: list },
@@ -137,9 +147,36 @@ fn message(kind: u8, what: u8, hash: [u8; 32]) -> Option<Message> {
         11 => Message::Mute { on: what & 1 == 0 },
         12 => Message::Tunnel { datagrams: vec![vec![what].into()] },
         13 => Message::TextRefused { id: TextId::from_bytes([what; 16]) },
-        14 => Message::Recording { state: RecordingState::from_code(what % 5) },
+        14 => {
+            let peer = &who(what >> 4).peer;
+            let successor = Successor { token: token(what), terminal: peer.terminal };
+            let key = (what & 2 == 0).then(|| peer.identity.fingerprint());
+            let number = who(what >> 4).intro.number.clone();
+            let successor = (what & 4 == 0).then_some(successor);
+            Message::Transfer { id: TransferId::from_bytes([what & 3; 16]), number, key, successor }
+        }
+        15 => {
+            let (id, step) = (TransferId::from_bytes([what & 3; 16]), TransferStep::from_code(what >> 2));
+            Message::TransferProgress { id, step }
+        }
+        17 => Message::Presence(presence(what)),
+        16 => Message::Expect { token: token(what), identity: who(what >> 4).peer.identity },
+        18 => Message::Recording { state: RecordingState::from_code(what % 5) },
         _ => return None,
     })
+}
+
+fn presence(what: u8) -> Presence {
+    let told = PresenceTold {
+        state: PresenceCode::from_code(what >> 5),
+        note: "note".to_owned(),
+        good_for: what.into(),
+    };
+    Presence { told: (what & 1 == 0).then_some(told), ask: what & 2 == 0, watch: what & 4 == 0 }
+}
+
+fn token(what: u8) -> Token {
+    Token::from_bytes([what & 7; 16])
 }
 
 struct World {
@@ -158,7 +195,8 @@ impl World {
         let me = who(0);
         let local = LocalParty { terminal: me.peer.terminal, intro: (*me.intro).clone() };
         let now = Now { instant: Instant::now(), wall: WALL };
-        let calls = Calls::new(CallConfig::default(), local);
+        let config = CallConfig { max_calls: 3, ..CallConfig::default() };
+        let calls = Calls::new(config, local);
         Self { calls, me: me.peer.terminal, now, hash: [0; 32], open_media: 0, texts: VecDeque::new() }
     }
 
@@ -211,6 +249,27 @@ impl World {
             }
             Input::Dtmf { call } => {
                 let _ = calls.dtmf(now, call_id(call), '#', 100);
+            }
+            Input::Transfer { call, to, id } => {
+                let (id, number) = (TransferId::from_bytes([id & 3; 16]), who(to).intro.number.clone());
+                let _ = calls.transfer(now, call_id(call), id, number, None);
+            }
+            Input::TransferTo { call, with, id } => {
+                let (id, token) = (TransferId::from_bytes([id & 3; 16]), token(id));
+                let _ = calls.transfer_to(now, call_id(call), call_id(with), id, token);
+            }
+            Input::Follow { call, new } => {
+                let _ = calls.follow(now, call_id(call), call_id(new), true);
+            }
+            Input::DeclineTransfer { call } => {
+                let _ = calls.decline_transfer(now, call_id(call));
+            }
+            Input::Presence { call, to, what, here } => {
+                let (call, number, what) = (call_id(call), who(to).intro.number.clone(), presence(what));
+                let _ = match here {
+                    true => calls.presence_at(now, call, number, who(to).peer.clone(), what),
+                    false => calls.presence_to(now, call, number, what),
+                };
             }
             Input::Hold { call } => {
                 let _ = calls.hold(now, call_id(call), true);
@@ -266,6 +325,11 @@ impl World {
             | Input::Text { .. }
             | Input::Dtmf { .. }
             | Input::Hold { .. }
+            | Input::Transfer { .. }
+            | Input::TransferTo { .. }
+            | Input::Follow { .. }
+            | Input::DeclineTransfer { .. }
+            | Input::Presence { .. }
             | Input::Packet(_)
             | Input::Time { .. }
             | Input::Timer => {}
@@ -342,7 +406,7 @@ impl World {
             }
         }
         let load = self.calls.load();
-        assert!(load.calls <= 10 && load.legs <= 112 && load.remembered <= 512, "{load:?}");
+        assert!(load.calls <= 14 && load.legs <= 112 && load.remembered <= 512, "{load:?}");
     }
 
     /// Everything comes to an end by itself.

@@ -87,7 +87,7 @@ Examples:
     Hangup(CallArg),
     /// Silence the microphone, or open it again
     Mute(SwitchArgs),
-    /// Put the call on hold, or take it back
+    /// Put the call on hold, where the other end hears music, or take it back
     Hold(SwitchArgs),
     /// Record the call, or refuse to be recorded
     #[command(after_help = "\
@@ -97,6 +97,72 @@ time. Recordings are files of Ogg Opus with one track for each voice; see `offho
     /// Recordings of calls, and messages that callers have left
     #[command(subcommand)]
     Recording(RecordingCmd),
+    /// Change from the call in which you talk to the one on hold
+    #[command(after_help = "\
+A call that comes in while you talk waits; `offhook answer` takes it and puts the other one on hold, as a second
+`offhook dial` does. When one of the two ends, the other stays on hold until `offhook hold off` or `offhook swap`.")]
+    Swap,
+    /// Have the other end of the call talk with somebody else instead
+    #[command(after_help = "\
+The other end's user is asked. When the two talk, the call ends here; if nothing comes of it, it goes on.
+
+Examples:
+  offhook transfer 4821 0937 5567   the other end is to call this number
+  offhook transfer                  of two calls, the one on hold is passed on to the other")]
+    Transfer {
+        /// Number, contact or invitation link; without it the other end of the call in which you talk
+        #[arg(num_args = 0.., value_name = "NUMBER")]
+        number: Vec<String>,
+        /// The call to pass on, by its identifier from `offhook status`
+        #[arg(long)]
+        call: Option<String>,
+    },
+    /// Consent to being transferred, as the other end of a call asks for, or don't
+    Follow {
+        /// The call's identifier from `offhook status`; the one whose other end asks without it
+        call: Option<String>,
+        /// Don't
+        #[arg(long)]
+        no: bool,
+    },
+    /// Tell or set how you are, for your contacts
+    #[command(after_help = "\
+Contacts whose keys are known are told, over encrypted messages of their own; nothing is public. During a call they are
+told that you are in one.
+
+Examples:
+  offhook presence away back at five
+  offhook presence available
+  offhook presence --visible-to verified   only contacts with whom you compared words
+  offhook presence --visible-to nobody     tell nobody, and ask nobody")]
+    Presence {
+        /// How you are
+        #[arg(value_name = "available|away|dnd|offline", hide_possible_values = true)]
+        state: Option<Presence>,
+        /// In your own words
+        #[arg(num_args = 0.., value_name = "TEXT")]
+        text: Vec<String>,
+        /// Who is told
+        #[arg(long, value_name = "WHO")]
+        visible_to: Option<VisibleTo>,
+    },
+    /// Tell or set how loud it is
+    #[command(after_help = "\
+Examples:
+  offhook volume                tell both volumes
+  offhook volume 80             the loudspeaker, in this call and later ones
+  offhook volume 120 9f3a...    in this call alone
+  offhook volume --ringer 30    the bell")]
+    Volume {
+        /// 0 to 200 percent of the sound as it comes
+        #[arg(value_parser = clap::value_parser!(u16).range(0..=200))]
+        percent: Option<u16>,
+        /// The call's identifier from `offhook status`; all and later ones without it
+        call: Option<String>,
+        /// The bell instead of the loudspeaker
+        #[arg(long, requires = "percent", conflicts_with = "call")]
+        ringer: bool,
+    },
     /// Press keys in the call
     Dtmf {
         /// 0 to 9, *, # and A to D, at most 24
@@ -239,6 +305,24 @@ turns the machine on.")]
         #[arg(required_unless_present = "default", conflicts_with = "default")]
         file: Option<PathBuf>,
         /// The greeting that is heard if nothing else was said
+        #[arg(long)]
+        default: bool,
+    },
+    /// Play a WAV file of one's own to whoever is put on hold, or the music box again
+    #[command(after_help = "\
+Examples:
+  offhook account hold-music ada waltz.wav
+  offhook account hold-music ada --default
+
+A copy is kept; at most 60 seconds of it are played, again and again. A terminal that runs takes it up when it is
+started the next time.")]
+    HoldMusic {
+        /// Which account
+        id: String,
+        /// The WAV file
+        #[arg(required_unless_present = "default", conflicts_with = "default")]
+        file: Option<PathBuf>,
+        /// The music that plays if nothing else was said
         #[arg(long)]
         default: bool,
     },
@@ -458,6 +542,42 @@ pub enum Answer {
     Machine,
 }
 
+/// How the user is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Presence {
+    /// May be called.
+    Available,
+    /// Not at the telephone.
+    Away,
+    /// Does not want to be called.
+    Dnd,
+    /// As if the terminal were not on line.
+    Offline,
+}
+
+/// Who is told how the user is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum VisibleTo {
+    /// Contacts whose keys are known.
+    Contacts,
+    /// Those with whom words were compared.
+    Verified,
+    /// Nobody, and nobody is asked.
+    Nobody,
+}
+
+/// Whose transfers are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Transfers {
+    /// Those of contacts; others are declined.
+    Contacts,
+    /// Everybody's.
+    Everybody,
+    /// All are declined.
+    Nobody,
+}
+
 /// `offhook run`
 #[derive(Debug, Default, Args)]
 pub struct RunArgs {
@@ -471,6 +591,13 @@ pub struct RunArgs {
         hide_env_values = true
     )]
     pub answer: Option<Answer>,
+    /// Who calls during another call hears busy, instead of waiting while a tone tells you
+    #[arg(long, env = "OFFHOOK_NO_CALL_WAITING", value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", hide_possible_values = true, hide_env_values = true)]
+    pub no_call_waiting: Option<bool>,
+    /// Whose requests to talk with somebody else instead (transfers) are shown: contacts, everybody or nobody [default: contacts]
+    #[arg(long, env = "OFFHOOK_TRANSFERS", value_name = "WHOSE", hide_env_values = true)]
+    pub transfers: Option<Transfers>,
     /// Seconds it rings at most, 1 to 600 [default: 45]
     #[arg(long, env = "OFFHOOK_RING_TIMEOUT", value_name = "SECONDS", hide_env_values = true,
           value_parser = clap::value_parser!(u64).range(1..=600))]
@@ -631,6 +758,8 @@ mod tests {
             &["offhook", "dial"],
             &["offhook", "run", "--ring-timeout", "0"],
             &["offhook", "run", "--answer", "maybe"],
+            &["offhook", "volume", "201"],
+            &["offhook", "volume", "--ringer"],
             &["offhook", "run", "--serve", "sometimes"],
             &["offhook", "run", "--server"],
             &["offhook", "history", "--limit", "0"],

@@ -12,7 +12,7 @@ mod run;
 mod service;
 mod stats;
 
-use crate::cli::{Cli, Cmd};
+use crate::cli::{Cli, Cmd, Presence, VisibleTo};
 use crate::config::{Context, Settings};
 use crate::control::Remote;
 use crate::exit::{Failure, Outcome};
@@ -21,7 +21,7 @@ use crate::own;
 use crate::telephone::{Telephone as _, unexpected};
 use clap::CommandFactory as _;
 use futures::StreamExt as _;
-use offhook::api::{ApiError, Command, ErrorCode, Reply};
+use offhook::api::{ApiError, Command, ErrorCode, PresenceState, Reply, Visibility};
 use offhook::phone::Phone;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -51,6 +51,30 @@ pub async fn execute(cli: Cli, printer: Printer) -> Outcome {
         }
         Cmd::Record(args) => recording::record(&context, printer, args).await,
         Cmd::Recording(command) => recording::execute(&context, printer, command).await,
+        Cmd::Swap => ask(&context, printer, Command::Swap).await,
+        Cmd::Transfer { number, call } => {
+            let to = (!number.is_empty()).then(|| number.join(" "));
+            ask(&context, printer, Command::Transfer { call, to }).await
+        }
+        Cmd::Follow { call, no } => ask(&context, printer, Command::Follow { call, yes: !no }).await,
+        Cmd::Presence { state, text, visible_to } => {
+            let state = state.map(|state| match state {
+                Presence::Available => PresenceState::Available,
+                Presence::Away => PresenceState::Away,
+                Presence::Dnd => PresenceState::DoNotDisturb,
+                Presence::Offline => PresenceState::Offline,
+            });
+            let visible = visible_to.map(|who| match who {
+                VisibleTo::Contacts => Visibility::Contacts,
+                VisibleTo::Verified => Visibility::Verified,
+                VisibleTo::Nobody => Visibility::Nobody,
+            });
+            let note = (!text.is_empty()).then(|| text.join(" "));
+            ask(&context, printer, Command::Presence { state, note, visible }).await
+        }
+        Cmd::Volume { percent, call, ringer } => {
+            ask(&context, printer, Command::Volume { call, percent, ringer }).await
+        }
         Cmd::Dtmf { keys, call } => ask(&context, printer, Command::Dtmf { call, digits: keys }).await,
         Cmd::Shutdown => shut_down(&context, printer).await,
         Cmd::Verify { confirm } => ask(&context, printer, Command::Verify { call: None, confirm }).await,

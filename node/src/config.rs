@@ -4,7 +4,7 @@
 
 mod remember;
 
-use crate::cli::{Answer, Global, NetworkArgs, RunArgs, Serve, SoundArgs, TurnUri};
+use crate::cli::{Answer, Global, NetworkArgs, RunArgs, Serve, SoundArgs, Transfers, TurnUri};
 use crate::exit::Failure;
 use offhook::audio::Processing;
 use offhook::phone::Machine;
@@ -42,6 +42,8 @@ pub struct File {
     machine_after: Option<u64>,
     machine_limit: Option<u64>,
     refuse_recording: Option<bool>,
+    call_waiting: Option<bool>,
+    transfers: Option<Transfers>,
     ring_timeout: Option<u64>,
     metrics: Option<SocketAddr>,
 }
@@ -83,6 +85,10 @@ pub struct Settings {
     pub machine: Machine,
     /// Others may record calls.
     pub recordable: bool,
+    /// A second call waits instead of hearing busy.
+    pub call_waiting: bool,
+    /// Whose transfers are shown.
+    pub transfers: Transfers,
     /// How long it rings.
     pub ring_timeout: Duration,
     /// Where to serve metrics.
@@ -132,6 +138,8 @@ impl Context {
         settings.answer = args.answer.or(self.file.answer).unwrap_or(Answer::Manual);
         settings.machine = self.machine(args)?;
         settings.recordable = !args.refuse_recording.or(self.file.refuse_recording).unwrap_or(false);
+        settings.transfers = args.transfers.or(self.file.transfers).unwrap_or(Transfers::Contacts);
+        settings.call_waiting = args.no_call_waiting.map(|no| !no).or(self.file.call_waiting).unwrap_or(true);
         settings.metrics = args.metrics.or(self.file.metrics);
         settings.serve = args.network.serve.or(self.file.serve).unwrap_or(Serve::Off);
         Ok(settings)
@@ -194,6 +202,8 @@ impl Context {
             answer: Answer::Manual,
             machine: Machine::default(),
             recordable: !file.refuse_recording.unwrap_or(false),
+            call_waiting: true,
+            transfers: Transfers::Contacts,
             ring_timeout: Duration::from_secs(seconds),
             metrics: None,
         })
@@ -247,20 +257,22 @@ mod tests {
     #[test]
     fn a_flag_goes_before_the_file_and_the_file_before_the_default() {
         let (_dir, context) = context(
-            "mic = 'file:a.wav'\nprocessing = 'noise,gain'\nringer = 'alsa:hw'\nentry = ['/x']\nmdns = false\nserve = 'always'\nport_mapping = false\nanswer = 'auto'\nrefuse_recording = true\nmachine_after = 7\nring_timeout = 20\n",
+            "mic = 'file:a.wav'\nprocessing = 'noise,gain'\nringer = 'alsa:hw'\nentry = ['/x']\nmdns = false\nserve = 'always'\nport_mapping = false\nanswer = 'auto'\ncall_waiting = false\ntransfers = 'nobody'\nrefuse_recording = true\nmachine_after = 7\nring_timeout = 20\n",
         );
         let plain = context.run_settings(&RunArgs::default()).unwrap();
         assert_eq!((plain.mic.as_str(), plain.speaker.as_str()), ("file:a.wav", "default"));
         assert_eq!(plain.ringer.as_deref(), Some("alsa:hw"));
         assert_eq!(plain.processing, Processing { echo: false, noise: true, gain: true });
-        assert!(!plain.port_mapping && !plain.recordable);
+        assert!(!plain.port_mapping && !plain.recordable && !plain.call_waiting);
         assert_eq!(plain.machine, Machine { after: Duration::from_secs(7), ..Machine::default() });
+        assert_eq!(plain.transfers, Transfers::Nobody);
         assert_eq!(plain.serve, Serve::Always);
         assert_eq!((plain.entry, plain.mdns, plain.answer), (vec!["/x".to_owned()], false, Answer::Auto));
         assert_eq!(plain.ring_timeout, Duration::from_secs(20));
 
         let mut args = RunArgs { answer: Some(Answer::Manual), ring_timeout: Some(5), ..RunArgs::default() };
         args.sound.mic = Some("none".into());
+        args.no_call_waiting = Some(false);
         args.sound.processing = Some(Processing::NONE);
         args.refuse_recording = Some(false);
         args.machine_limit = Some(30);
@@ -270,7 +282,7 @@ mod tests {
         args.network.entry = Some(vec!["/y".into()]);
         let flagged = context.run_settings(&args).unwrap();
         assert_eq!(flagged.processing, Processing::NONE);
-        assert!(flagged.port_mapping && flagged.recordable);
+        assert!(flagged.port_mapping && flagged.recordable && flagged.call_waiting);
         assert_eq!(flagged.machine.limit, Duration::from_secs(30));
         assert_eq!(flagged.serve, Serve::Off);
         assert_eq!((flagged.mic.as_str(), flagged.mdns, flagged.answer), ("none", true, Answer::Manual));

@@ -1,7 +1,7 @@
 //! The commands that a running terminal takes on its standard input: one a line, in words or as the JSON
 //! of the control socket.
 
-use offhook::api::{ApiError, Command, ErrorCode, MAX_HISTORY_REPLY};
+use offhook::api::{ApiError, Command, ErrorCode, MAX_HISTORY_REPLY, PresenceState};
 
 /// What a line means.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,7 +24,12 @@ hangup                 end the call
 text NUMBER MESSAGE    send a text message (a name with blanks in double quotes)
 dtmf KEYS              press keys: 0-9 * # A-D
 mute on|off            silence the microphone
-hold on|off            hold the call
+hold on|off            hold the call: the other end hears music
+swap                   from the call in which you talk to the one on hold
+transfer NUMBER        have the other end call that number instead; `transfer` alone: the other call's
+follow [no]            do what the other end asks for by a transfer, or don't
+presence [STATE] [TEXT] what contacts are told: available, away, dnd or offline, and a word
+volume [PERCENT]       how loud it is, 0 to 200; `volume ringer PERCENT` for the bell
 devices                list the sound devices
 use mic|speaker|ringer DEVICE
                        from now on, in the call that lasts as well
@@ -76,6 +81,18 @@ fn understood(line: &str) -> Result<Input, String> {
         "use" => use_device(rest)?,
         "record" => record(rest)?,
         "recordings" => Command::Recordings,
+        "swap" => Command::Swap,
+        "transfer" => {
+            let to = Some(unquoted(rest)).filter(|to| !to.is_empty()).map(str::to_owned);
+            Command::Transfer { call: None, to }
+        }
+        "follow" => match rest {
+            "" | "yes" => Command::Follow { call: None, yes: true },
+            "no" => Command::Follow { call: None, yes: false },
+            _ => return Err("Usage: follow [no]".into()),
+        },
+        "presence" => presence(rest)?,
+        "volume" => volume(rest)?,
         "verify" => Command::Verify { call: None, confirm: confirm(rest)? },
         "lookup" => Command::Lookup { number: needed(rest, "lookup NUMBER")? },
         "contacts" => Command::Contacts,
@@ -204,6 +221,32 @@ fn record(rest: &str) -> Result<Command, String> {
     }
 }
 
+fn presence(rest: &str) -> Result<Command, String> {
+    let (word, note) = split_word(rest);
+    let state = match word {
+        "" => None,
+        "available" => Some(PresenceState::Available),
+        "away" => Some(PresenceState::Away),
+        "dnd" => Some(PresenceState::DoNotDisturb),
+        "offline" => Some(PresenceState::Offline),
+        _ => return Err("Usage: presence [available|away|dnd|offline] [TEXT]".into()),
+    };
+    let note = (!note.is_empty()).then(|| note.to_owned());
+    Ok(Command::Presence { state, note, visible: None })
+}
+
+fn volume(rest: &str) -> Result<Command, String> {
+    let (ringer, percent) = match split_word(rest) {
+        ("ringer", percent) => (true, percent),
+        _ => (false, rest),
+    };
+    let percent = match percent.trim_end_matches('%').trim_end() {
+        "" => None,
+        digits => Some(digits.parse().map_err(|_| "Usage: volume [ringer] [PERCENT], 0 to 200")?),
+    };
+    Ok(Command::Volume { call: None, percent, ringer })
+}
+
 fn confirm(rest: &str) -> Result<bool, String> {
     match rest {
         "" => Ok(false),
@@ -239,6 +282,27 @@ mod tests {
         );
         assert_eq!(command("record on"), Command::Record { call: None, on: true });
         assert_eq!(command("record refuse"), Command::Recordable { call: None, on: false });
+        assert_eq!(command("swap"), Command::Swap);
+        assert_eq!(command("transfer"), Command::Transfer { call: None, to: None });
+        assert_eq!(
+            command("transfer 4821 0937 5567"),
+            Command::Transfer { call: None, to: Some("4821 0937 5567".into()) }
+        );
+        assert_eq!(command("follow no"), Command::Follow { call: None, yes: false });
+        let presence = |state, note: Option<&str>| Command::Presence {
+            state,
+            note: note.map(str::to_owned),
+            visible: None,
+        };
+        assert_eq!(command("presence"), presence(None, None));
+        assert_eq!(
+            command("presence away back at five"),
+            presence(Some(PresenceState::Away), Some("back at five"))
+        );
+        let volume = |percent, ringer| Command::Volume { call: None, percent, ringer };
+        assert_eq!(command("volume"), volume(None, false));
+        assert_eq!(command("volume 80 %"), volume(Some(80), false));
+        assert_eq!(command("volume ringer 20"), volume(Some(20), true));
         assert_eq!(command("verify ok"), Command::Verify { call: None, confirm: true });
         assert_eq!(
             command("contact add 4821-0937-5562 Ada of the hill"),
@@ -291,6 +355,8 @@ mod tests {
             "text",
             "mute",
             "mute yes",
+            "volume loud",
+            "presence here",
             "contact",
             "contact add ada",
             "{}",

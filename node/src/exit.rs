@@ -49,7 +49,7 @@ impl Exit {
     /// The code of an ended call or of a text message that failed.
     pub fn of_end(reason: EndReason) -> Self {
         match reason {
-            EndReason::HungUp => Self::Ok,
+            EndReason::HungUp | EndReason::Transferred => Self::Ok,
             EndReason::Declined => Self::Declined,
             EndReason::Busy => Self::Busy,
             EndReason::NoAnswer => Self::NoAnswer,
@@ -203,6 +203,7 @@ mod tests {
     fn every_end_of_a_call_has_the_documented_code() {
         let table = [
             (EndReason::HungUp, 0),
+            (EndReason::Transferred, 0),
             (EndReason::Busy, 10),
             (EndReason::Declined, 11),
             (EndReason::NoAnswer, 12),

@@ -1,6 +1,6 @@
 //! A telephone of the command's own, when none is running.
 
-use crate::cli::{Answer, Serve, TurnUri};
+use crate::cli::{Answer, Serve, Transfers, TurnUri};
 use crate::config::{Context, Settings};
 use crate::exit::Failure;
 use crate::telephone::Telephone;
@@ -9,7 +9,7 @@ use futures::stream::BoxStream;
 use offhook::TurnServer;
 use offhook::api::{ApiError, Command, ErrorCode, LineState, Reply, TimedEvent};
 use offhook::audio::{AudioError, DeviceKind, DeviceSpec};
-use offhook::phone::{self, AnswerMode, Phone, PhoneError};
+use offhook::phone::{self, AnswerMode, Phone, PhoneError, TransferPolicy};
 use std::convert::Infallible;
 use std::io::IsTerminal as _;
 use std::time::Duration;
@@ -63,6 +63,12 @@ pub async fn start(context: &Context, settings: &Settings) -> Result<Phone, Fail
         })
         .machine(settings.machine.clone())
         .recordable(settings.recordable)
+        .call_waiting(settings.call_waiting)
+        .transfers(match settings.transfers {
+            Transfers::Contacts => TransferPolicy::Contacts,
+            Transfers::Everybody => TransferPolicy::Everybody,
+            Transfers::Nobody => TransferPolicy::Nobody,
+        })
         .ring_timeout(settings.ring_timeout);
     if let Some(ringer) = &settings.ringer {
         builder = builder.ringer(device(ringer)?);

@@ -9,7 +9,8 @@ pub use recordings::duration_of;
 
 use offhook::api::{
     CERTIFICATE_WARNING_DAYS, CallSummary, Command, Contact, EndReason, Event, FailureCode, LineState,
-    PathKind, RelayUse, Reply, Serving, Side, Status, Unproved, VerifyResult,
+    PathKind, PresenceState, RelayUse, Reply, Serving, Side, Status, TransferFailure, TransferState,
+    Unproved, VerifyResult, Visibility,
 };
 use offhook::proto::number::Number;
 use std::fmt::Write as _;
@@ -35,6 +36,11 @@ pub fn event(event: &Event) -> Option<String> {
         Event::Found { terminals: 1, .. } => "Found. Inviting …".into(),
         Event::Found { terminals, .. } => format!("Found on {terminals} terminals. Inviting …"),
         Event::Ringing { .. } => "It rings …".into(),
+        Event::Incoming { number, name, replaces: Some(_), contact, .. } => {
+            let who = caller(name.as_deref(), number);
+            let what = if *contact { "" } else { " `answer` or `reject`?" };
+            format!("{who} takes the place of whom you talk with, who has transferred the call.{what}")
+        }
         Event::Incoming { number, name, .. } => {
             format!("{} is calling. `answer` or `reject`?", caller(name.as_deref(), number))
         }
@@ -42,7 +48,10 @@ pub fn event(event: &Event) -> Option<String> {
         Event::Connected { path: by, relay, .. } => format!("Connected {}.", path(*by, relay.as_ref())),
         Event::Path { path: by, relay, .. } => format!("The call now goes {}.", path(*by, relay.as_ref())),
         Event::Stats { stats: now, .. } => stats(now),
-        Event::AudioStarted { .. } | Event::FirstAudio { .. } => return None,
+        // What the user does is told where it is done.
+        Event::AudioStarted { .. } | Event::FirstAudio { .. } | Event::Hold { .. } | Event::Mute { .. } => {
+            return None;
+        }
         Event::Text { from, name, body, .. } => {
             format!("Message from {}: {}", caller(name.as_deref(), from), printable(body))
         }
@@ -59,6 +68,14 @@ pub fn event(event: &Event) -> Option<String> {
         }
         Event::RemoteRecording { on: false, .. } => "The other end no longer records the call.".into(),
         Event::VoiceMessage(message) => recordings::message(message),
+        Event::TransferAsked { number, name, .. } => format!(
+            "The other end asks you to talk with {} instead. `follow` or `follow no`?",
+            caller(name.as_deref(), number)
+        ),
+        Event::Transfer { state, reason, .. } => transfer(*state, *reason).into(),
+        Event::Presence { name, state, note, .. } => {
+            format!("{} is {}.", printable(name), presence(*state, note))
+        }
         Event::KeyChanged { number, pinned, offered } => format!(
             "WARNING: the key behind {number} has changed (it was {}, it is {}). Somebody may be pretending to be \
              them, or they have a new account. Ask them in another way, then `contact confirm`.",
@@ -102,7 +119,65 @@ pub fn reply(reply: &Reply) -> String {
         Reply::History { calls } => calls::history(calls),
         Reply::Devices(found) => sound::devices(found),
         Reply::Recordings { recordings } => recordings::list(recordings),
+        Reply::Volumes(volumes) => {
+            format!("  loudspeaker  {} %\n  ringer       {} %", volumes.speaker, volumes.ringer)
+        }
+        Reply::Presence(told) => {
+            let visible = match told.visible {
+                Visibility::Contacts => "contacts",
+                Visibility::Verified => "verified contacts",
+                Visibility::Nobody => "nobody",
+            };
+            format!("  presence     {}\n  told to      {visible}", presence(told.state, &told.note))
+        }
         Reply::Link { link } => link.clone(),
+    }
+}
+
+/// How somebody is, in words.
+fn presence(state: PresenceState, note: &str) -> String {
+    let state = match state {
+        PresenceState::Available => "available",
+        PresenceState::Away => "away",
+        PresenceState::Busy => "in a call",
+        PresenceState::DoNotDisturb => "not to be disturbed",
+        PresenceState::Offline => "off line",
+    };
+    if note.is_empty() { state.into() } else { format!("{state}: {}", printable(note)) }
+}
+
+/// How the transfer of a call goes.
+fn transfer(state: TransferState, reason: Option<TransferFailure>) -> &'static str {
+    match (state, reason) {
+        (TransferState::Asked, _) => "The other end is being asked …",
+        (TransferState::Trying, _) => "The other end agrees and is calling …",
+        (TransferState::Ringing, _) => "It rings there …",
+        (TransferState::Done, _) => "The call is transferred.",
+        (TransferState::Failed, None | Some(TransferFailure::Failed)) => "The call could not be transferred.",
+        (TransferState::Failed, Some(TransferFailure::Declined)) => {
+            "The call is not transferred: the other end does not want it."
+        }
+        (TransferState::Failed, Some(TransferFailure::Busy)) => {
+            "The call is not transferred: that number is busy."
+        }
+        (TransferState::Failed, Some(TransferFailure::Rejected)) => {
+            "The call is not transferred: declined at that number."
+        }
+        (TransferState::Failed, Some(TransferFailure::NoAnswer)) => {
+            "The call is not transferred: nobody answers at that number."
+        }
+        (TransferState::Failed, Some(TransferFailure::Unreachable)) => {
+            "The call is not transferred: that number is not on line."
+        }
+        (TransferState::Failed, Some(TransferFailure::WrongNumber)) => {
+            "The call is not transferred: nobody has that number."
+        }
+        (TransferState::Failed, Some(TransferFailure::NotUnderstood)) => {
+            "The call is not transferred: the other end's program does not know how."
+        }
+        (TransferState::Failed, Some(TransferFailure::TimedOut)) => {
+            "The call is not transferred: nothing was heard of it any more."
+        }
     }
 }
 
@@ -118,6 +193,7 @@ pub fn reason(reason: EndReason) -> &'static str {
         EndReason::Blocked => "the other end does not take calls from you",
         EndReason::AnsweredElsewhere => "answered at another terminal",
         EndReason::Cancelled => "given up",
+        EndReason::Transferred => "transferred",
         EndReason::Merged => "you called each other, and the call that you dialled goes on",
         EndReason::KeyChanged => "the key behind the number has changed",
         EndReason::Failed(what) => failure(what),
@@ -306,6 +382,11 @@ pub fn done(command: &Command) -> Option<&'static str> {
         | Command::Levels { .. }
         | Command::Record { .. }
         | Command::Recordings
+        | Command::Swap
+        | Command::Presence { .. }
+        | Command::Transfer { .. }
+        | Command::Follow { .. }
+        | Command::Volume { .. }
         | Command::Lookup { .. }
         | Command::Status
         | Command::Verify { .. }
@@ -331,7 +412,9 @@ pub fn contacts(list: &[Contact]) -> String {
             (Some(_), false) => "key known",
             (Some(_), true) => "verified",
         };
-        format!("  {}  {}  {key}", padded(name, first), padded(number, second))
+        let state = contact.presence.as_ref().map(|told| format!("  {}", presence(told.state, &told.note)));
+        let (name, number) = (padded(name, first), padded(number, second));
+        format!("  {name}  {number}  {key}{}", state.unwrap_or_default())
     };
     list.iter().zip(&names).zip(&numbers).map(line).collect::<Vec<_>>().join("\n")
 }
@@ -379,7 +462,8 @@ mod tests {
     fn incoming_calls_show_name_and_number() {
         let incoming = |name: Option<&str>| {
             let name = name.map(str::to_owned);
-            event(&Event::Incoming { call: "c".into(), number: number(), name, contact: true }).unwrap()
+            let (number, contact, replaces) = (number(), true, None);
+            event(&Event::Incoming { call: "c".into(), number, name, contact, replaces }).unwrap()
         };
         let grouped = number().to_string();
         assert_eq!(grouped.len(), 14, "in groups");
@@ -415,6 +499,7 @@ mod tests {
             name: name.into(),
             fingerprint: fingerprint.map(str::to_owned),
             verified,
+            presence: None,
         };
         let table = contacts(&[contact("Ada", Some("f"), true), contact("Bartholomew", None, false)]);
         let columns: Vec<_> =

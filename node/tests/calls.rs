@@ -144,10 +144,16 @@ impl Terminal {
 
 /// The entry point and the other one; both are on line.
 fn pair() -> (Terminal, Terminal) {
+    pair_with(&[])
+}
+
+/// The same with flags of the other one's own.
+fn pair_with(flags_of_the_other: &[&str]) -> (Terminal, Terminal) {
     let listen = "/ip4/127.0.0.1/udp/0/quic-v1";
     let flags = ["--serve", "always", "--listen", listen, "--ring-timeout", "6", "--metrics", "127.0.0.1:0"];
     let entry = Terminal::start("ada", &flags);
-    let other = Terminal::start("bob", &["--entry", &entry.via(), "--ring-timeout", "6"]);
+    let fixed = ["--entry", &entry.via(), "--ring-timeout", "6"];
+    let other = Terminal::start("bob", &[&fixed[..], flags_of_the_other].concat());
     other.program.wait("\"online\"");
     entry.program.wait("\"online\"");
     (entry, other)
@@ -342,7 +348,7 @@ fn a_terminal_that_nobody_can_call_does_not_say_that_it_is_on_line() {
 
 #[test]
 fn who_is_in_a_call_is_busy_and_says_farewell_when_ended() {
-    let (ada, mut bob) = pair();
+    let (ada, mut bob) = pair_with(&["--no-call-waiting"]);
     let eve = Terminal::start("eve", &["--entry", &ada.via()]);
     eve.program.wait("\"online\"");
     let dial = bob.dial(&ada.number);
@@ -355,10 +361,6 @@ fn who_is_in_a_call_is_busy_and_says_farewell_when_ended() {
     busy.wait("busy");
     assert_eq!(busy.exit_code(), 10);
 
-    // Who is in a call dials no other, which is not the callee's being busy.
-    let second = bob.run(&["dial", &eve.number]);
-    let said = String::from_utf8_lossy(&second.stderr).into_owned();
-    assert!(second.status.code() == Some(1) && said.contains("in a call already"), "{said}");
     assert_eq!(bob.json(&["verify"])["verified"].as_bool(), Some(false));
     assert_eq!(bob.json(&["verify", "--confirm"])["verified"].as_bool(), Some(true));
     assert_eq!(bob.json(&["verify"])["verified"].as_bool(), Some(true));
@@ -495,4 +497,86 @@ fn q9_messages_are_left_on_the_answering_machine() {
     assert_eq!(ada.recorded("message", length)[0]["recording"].as_str(), Some(name));
     assert_eq!(ada.json(&["recording", "list", "--kind", "call"])["recordings"].as_array().unwrap().len(), 0);
     assert_eq!(ada.code(&["recording", "delete", name]), 0);
+}
+
+#[test]
+fn a_second_call_is_taken_swapped_and_ended_from_the_shell() {
+    let (ada, bob) = pair();
+    let eve = Terminal::start("eve", &["--entry", &ada.via()]);
+    eve.program.wait("\"online\"");
+    let mut first = bob.dial(&ada.number);
+    ada.program.wait("\"incoming\"");
+    assert_eq!(ada.code(&["answer"]), 0);
+    first.wait("Connected");
+    let mut second = eve.dial(&ada.number);
+    ada.program.wait("\"incoming\"");
+    assert_eq!(ada.code(&["answer"]), 0);
+    second.wait("Connected");
+    let held = || -> Vec<bool> {
+        let status = ada.json(&["status"]);
+        let calls = status["calls"].as_array().unwrap().iter();
+        calls.map(|call| call["held"].as_bool().unwrap()).collect()
+    };
+    assert_eq!(held(), [true, false]);
+    assert_eq!(ada.code(&["swap"]), 0);
+    assert_eq!(held(), [false, true]);
+
+    // Two are enough, which is not the callee's being busy.
+    let third = ada.run(&["dial", &eve.number]);
+    let said = String::from_utf8_lossy(&third.stderr).into_owned();
+    assert!(third.status.code() == Some(1) && said.contains("two calls already"), "{said}");
+
+    let volumes = ada.json(&["volume", "70"]);
+    assert_eq!((volumes["speaker"].as_u64(), volumes["ringer"].as_u64()), (Some(70), Some(100)));
+    assert_eq!(ada.json(&["status"])["calls"][0]["volume"].as_u64(), Some(70));
+    assert_eq!(ada.json(&["volume", "--ringer", "20"])["ringer"].as_u64(), Some(20));
+    assert!(String::from_utf8_lossy(&ada.run(&["volume"]).stdout).contains("70 %"));
+
+    assert_eq!(ada.code(&["hangup"]), 0);
+    first.wait("the other end hung up after");
+    assert_eq!(first.exit_code(), 0);
+    assert_eq!(held(), [true], "the other one waits for its user");
+    assert_eq!(ada.code(&["swap"]), 1);
+    assert_eq!(ada.code(&["hold", "off"]), 0);
+    assert_eq!(held(), [false]);
+    assert_eq!(ada.code(&["hangup"]), 0);
+    assert_eq!(second.exit_code(), 0);
+}
+
+#[test]
+fn a_call_is_transferred_and_presence_is_told_from_the_shell() {
+    let (ada, bob) = pair();
+    let eve = Terminal::start("eve", &["--entry", &ada.via()]);
+    eve.program.wait("\"online\"");
+    let link = |of: &Terminal| of.json(&["link"])["link"].as_str().unwrap().to_owned();
+    assert_eq!(bob.code(&["contact", "add", &link(&ada), "Ada"]), 0);
+    assert_eq!(ada.code(&["contact", "add", &link(&bob), "Bob"]), 0);
+    assert_eq!(ada.code(&["presence", "away", "at", "lunch"]), 0);
+    while !bob.program.wait("\"presence\"").contains("at lunch") {}
+    let list = bob.run(&["contact", "list"]);
+    assert!(String::from_utf8_lossy(&list.stdout).contains("away: at lunch"));
+    assert_eq!(bob.json(&["contact", "list"])["contacts"][0]["presence"]["state"].as_str(), Some("away"));
+    assert_eq!(ada.json(&["presence", "--visible-to", "verified"])["visible"].as_str(), Some("verified"));
+    assert_eq!(ada.code(&["presence", "busy"]), 2);
+
+    assert_eq!(bob.code(&["follow"]), 1, "nobody asks");
+    let mut first = bob.dial(&ada.number);
+    ada.program.wait("\"incoming\"");
+    assert_eq!(ada.code(&["answer"]), 0);
+    first.wait("Connected");
+    assert_eq!(ada.code(&["transfer"]), 1, "there is no other call");
+    assert_eq!(ada.code(&["transfer", &eve.number]), 0);
+    assert!(bob.program.wait("\"transfer_asked\"").contains(&eve.number));
+    assert_eq!(bob.code(&["follow"]), 0);
+    eve.program.wait("\"incoming\"");
+    assert_eq!(eve.code(&["answer"]), 0);
+    while !ada.program.wait("\"transfer\"").contains("\"done\"") {}
+    first.wait("transferred");
+    assert_eq!(first.exit_code(), 0);
+    let calls = bob.json(&["status"])["calls"].clone();
+    assert_eq!(
+        (calls.as_array().unwrap().len(), calls[0]["number"].as_str()),
+        (1, Some(eve.number.as_str()))
+    );
+    assert_eq!(bob.code(&["hangup"]), 0);
 }

@@ -148,6 +148,20 @@ fn q9_a_greeting_is_a_wav_file_and_the_three_notes_come_back() {
 }
 
 #[test]
+fn q13_hold_music_is_a_wav_file_and_the_music_box_comes_back() {
+    let home = Home::new();
+    home.account("ada", "pw");
+    let bell = concat!(env!("CARGO_MANIFEST_DIR"), "/../core/src/audio/tones/bell.wav");
+    let music = |args: &[&str]| home.run(&[&["account", "hold-music"], args].concat());
+    assert!(music(&["ada", bell]).done().out.contains("from the next start on"));
+    assert!(music(&["ada", "--default"]).done().out.contains("music box"));
+    music(&["bob", bell]).refused(3, "bob");
+    music(&["ada", "/nonexistent.wav"]).refused(2, "/nonexistent.wav");
+    music(&["ada", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")]).refused(2, "Cargo.toml");
+    assert_eq!(music(&["ada"]).code, 2);
+}
+
+#[test]
 fn a_new_account_is_told_in_words() {
     let home = Home::new();
     let made = home.run_with(&["account", "new", "ada", "--password-stdin"], "pw\n", &[]);

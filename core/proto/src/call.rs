@@ -9,7 +9,7 @@
 //!
 //! * **The user**: [`Calls::dial`], [`accept`](Calls::accept), [`reject`](Calls::reject),
 //!   [`hang_up`](Calls::hang_up), [`text`](Calls::text), [`text_to`](Calls::text_to), [`dtmf`](Calls::dtmf),
-//!   [`hold`](Calls::hold), [`mute`](Calls::mute). They name a call by the id that events carry.
+//!   [`hold`](Calls::hold), [`mute`](Calls::mute), [`transfer`](Calls::transfer), [`follow`](Calls::follow). They name a call by the id that events carry.
 //! * **The look-up** that the engine starts after `dial` or `text_to`: [`found`](Calls::found) for every live
 //!   terminal whose record is verified, then once [`lookup_finished`](Calls::lookup_finished). Which identity is
 //!   the right one for the number (pinning) the engine has decided before; if none is,
@@ -56,9 +56,11 @@ mod incoming;
 mod leg;
 mod media;
 mod packets;
+mod presence;
 mod state;
 mod texts;
 mod timers;
+mod transfer;
 mod tunnel;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -79,6 +81,7 @@ pub use event::{
 };
 pub use glare::glare_winner;
 pub use state::CallState;
+pub use transfer::{CONSENT, TransferFailure, TransferPolicy, TransferRequest, TransferState};
 pub use tunnel::TunnelBudget;
 
 use guard::{Guard, Memory, legs_of};
@@ -122,11 +125,16 @@ pub struct CallConfig {
     /// Calls at a time in which this user takes part: dialled, answered or standing. Further invites are
     /// answered with busy. Default 1.
     pub max_calls: usize,
+    /// While the user takes part in a call, further ones ring as long as there is a place; otherwise they are answered with busy.
+    /// Default true.
+    pub call_waiting: bool,
+    /// Whose requests to call somebody else are shown to the user. Default: contacts'.
+    pub transfers: TransferPolicy,
     /// Contacts' calls that ring at a time. Default 4.
     pub max_ringing_contacts: usize,
     /// Strangers' calls that ring at a time, one of each account. Default 3.
     pub max_ringing_strangers: usize,
-    /// Text messages outside of calls that are under way at a time. Default 32.
+    /// Text messages outside of calls that are under way at a time, and as many of presence. Default 32.
     pub max_texts: usize,
     /// Calls and texts that one contact may begin in a minute; further ones are ignored. Default 60.
     pub contact_rate: u32,
@@ -142,6 +150,8 @@ impl Default for CallConfig {
             media_timeout: Duration::from_secs(8),
             text_timeout: Duration::from_secs(10),
             max_calls: 1,
+            call_waiting: true,
+            transfers: TransferPolicy::default(),
             max_ringing_contacts: 4,
             max_ringing_strangers: 3,
             max_texts: 32,
@@ -396,6 +406,12 @@ impl Calls {
 
     fn engaged(&self) -> usize {
         self.calls.values().filter(|call| call.state.is_engaged()).count()
+    }
+
+    /// Whether one more call may ring: the user takes part in none, or in fewer than can be and wants to hear of others.
+    fn may_wait(&self) -> bool {
+        let places = if self.config.call_waiting { self.config.max_calls } else { 1 };
+        self.engaged() < places.min(self.config.max_calls)
     }
 
     fn event(&mut self, event: CallEvent) {

@@ -370,7 +370,10 @@ impl Dialog {
         // Where something got lost or overtaken, the other side is to know how it stands.
         let out_of_order = early || !self.ahead.is_empty();
         // Nothing is likely to come that it could go along with.
-        if message.as_ref().is_some_and(|m| m.is_final() || matches!(m, Message::Text { .. })) {
+        if message
+            .as_ref()
+            .is_some_and(|m| m.is_final() || matches!(m, Message::Text { .. } | Message::Presence(_)))
+        {
             self.ack_due = true;
         } else {
             let is_urgent = message.as_ref().is_some_and(Message::is_urgent);

@@ -8,11 +8,16 @@
 //! Unknown fields are ignored. A message of an unknown kind is acknowledged and otherwise ignored, so a later
 //! version can add kinds; unknown reasons arrive as `Other`.
 
+#[macro_use]
+mod codes;
+
 mod candidate;
 mod last_word;
 mod limits;
+mod presence;
 mod seal;
 mod shared;
+mod transfer;
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,7 +27,7 @@ use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::identity::{IdentityId, SignedCert, TerminalId};
+use crate::identity::{Fingerprint, IdentityId, SignedCert, TerminalId};
 use crate::number::{NodeAddr, Number};
 use crate::proof::NumberProof;
 use crate::wire::{self, UnixMillis};
@@ -33,7 +38,9 @@ pub use limits::{
     LimitError, MAX_CANDIDATE_BYTES, MAX_CANDIDATES, MAX_CODECS, MAX_DTMF_MS, MAX_ROUTES, MAX_TEXT_BYTES,
     MAX_TUNNEL_BYTES, MAX_TUNNEL_DATAGRAMS,
 };
+pub use presence::{MAX_NOTE_BYTES, Presence, PresenceCode, PresenceTold};
 pub use seal::{MAX_BLOB_BYTES, OpenError, Opened, SealError, VerifiedIntro, open, open_envelope, seal};
+pub use transfer::{Successor, Token, TransferStep};
 
 /// Names one call (or one text message sent outside of a call). 16 random bytes chosen by the caller.
 ///
@@ -46,6 +53,11 @@ pub struct CallId(#[cbor(n(0), with = "minicbor::bytes")] [u8; 16]);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 #[cbor(transparent)]
 pub struct TextId(#[cbor(n(0), with = "minicbor::bytes")] [u8; 16]);
+
+/// Names one request to transfer a call. 16 random bytes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[cbor(transparent)]
+pub struct TransferId(#[cbor(n(0), with = "minicbor::bytes")] [u8; 16]);
 
 macro_rules! random_id {
     ($name:ident) => {
@@ -112,6 +124,7 @@ macro_rules! random_id {
 
 random_id!(CallId);
 random_id!(TextId);
+random_id!(TransferId);
 
 /// The text is not the 32 hexadecimal digits of an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -270,6 +283,9 @@ pub enum Message {
         /// The caller's ICE candidates so far, of those that the callee may know.
         #[n(1)]
         candidates: Vec<String>,
+        /// Shows that the call is to take the place of one that stands at the callee's terminal.
+        #[n(2)]
+        replaces: Option<Token>,
     },
     /// Callee to caller: it really rings here.
     #[n(1)]
@@ -388,6 +404,46 @@ pub enum Message {
         #[n(0)]
         state: RecordingState,
     },
+    /// Either way, in an answered call: the other side is to call somebody else instead (SIP's REFER, RFC 3515).
+    #[n(16)]
+    Transfer {
+        /// Names the request.
+        #[n(0)]
+        id: TransferId,
+        /// Whom to call.
+        #[n(1)]
+        number: Number,
+        /// The key that the sender knows behind the number.
+        #[n(2)]
+        key: Option<Fingerprint>,
+        /// The sender is in a call with whom to call, and the new one is to take that one's place.
+        #[n(3)]
+        successor: Option<Successor>,
+    },
+    /// The answers to [`Message::Transfer`] (SIP's NOTIFY, RFC 3515 section 2.4.4).
+    #[n(17)]
+    TransferProgress {
+        /// Which request.
+        #[n(0)]
+        id: TransferId,
+        /// How it stands.
+        #[n(1)]
+        step: TransferStep,
+    },
+    /// Either way, in an answered call: a call of this account that shows this token is to take the place of this one
+    /// (RFC 3891).
+    #[n(18)]
+    Expect {
+        /// What it shows.
+        #[n(0)]
+        token: Token,
+        /// Who it is from.
+        #[n(1)]
+        identity: IdentityId,
+    },
+    /// Either way, the only message of a dialog between contacts: how somebody is.
+    #[n(19)]
+    Presence(#[n(0)] Presence),
 }
 
 impl Message {
@@ -406,8 +462,12 @@ impl Message {
             | Self::Hold { .. }
             | Self::Mute { .. }
             | Self::Tunnel { .. }
-            | Self::TextRefused { .. }
-            | Self::Recording { .. } => false,
+            | Self::Transfer { .. }
+            | Self::TransferProgress { .. }
+            | Self::Expect { .. }
+            | Self::Presence(_)
+            | Self::Recording { .. }
+            | Self::TextRefused { .. } => false,
         }
     }
 
@@ -430,8 +490,12 @@ impl Message {
             | Self::Hold { .. }
             | Self::Mute { .. }
             | Self::Tunnel { .. }
-            | Self::TextRefused { .. }
-            | Self::Recording { .. } => false,
+            | Self::Transfer { .. }
+            | Self::TransferProgress { .. }
+            | Self::Expect { .. }
+            | Self::Presence(_)
+            | Self::Recording { .. }
+            | Self::TextRefused { .. } => false,
         };
         answers || self.is_final() || self.tells_of_move()
     }
@@ -461,6 +525,10 @@ impl Message {
             Self::Tunnel { .. } => "tunnel",
             Self::TextRefused { .. } => "text_refused",
             Self::Recording { .. } => "recording",
+            Self::Transfer { .. } => "transfer",
+            Self::TransferProgress { .. } => "transfer_progress",
+            Self::Expect { .. } => "expect",
+            Self::Presence(_) => "presence",
         }
     }
 }
@@ -530,47 +598,6 @@ impl Packet {
     pub fn payload_hash(&self) -> [u8; 32] {
         Sha256::digest(self.payload()).into()
     }
-}
-
-/// An enum that is one small integer on the wire, with `Other` for the values of later versions.
-macro_rules! wire_code {
-    ($name:ident { $($variant:ident = $code:literal),+ $(,)? }) => {
-        impl $name {
-            /// The value on the wire.
-            #[must_use]
-            pub fn code(self) -> u8 {
-                match self {
-                    $(Self::$variant => $code,)+
-                    Self::Other(code) => code,
-                }
-            }
-
-            /// From the value on the wire.
-            #[must_use]
-            pub fn from_code(code: u8) -> Self {
-                match code {
-                    $($code => Self::$variant,)+
-                    other => Self::Other(other),
-                }
-            }
-        }
-
-        impl<C> Encode<C> for $name {
-            fn encode<W: minicbor::encode::Write>(
-                &self,
-                e: &mut minicbor::Encoder<W>,
-                _: &mut C,
-            ) -> Result<(), minicbor::encode::Error<W::Error>> {
-                e.u8(self.code())?.ok()
-            }
-        }
-
-        impl<'b, C> Decode<'b, C> for $name {
-            fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
-                d.u8().map(Self::from_code)
-            }
-        }
-    };
 }
 
 wire_code!(Codec { Opus = 0 });

@@ -1,5 +1,6 @@
 //! What some commands are answered with.
 
+use super::ContactPresence;
 use offhook_proto::number::Number;
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +15,9 @@ pub struct Contact {
     pub fingerprint: Option<String>,
     /// Whether the two people compared words or digits.
     pub verified: bool,
+    /// How it is, if it has told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub presence: Option<ContactPresence>,
 }
 
 /// An answer to [`Command::Lookup`](super::Command::Lookup).

@@ -28,6 +28,8 @@ pub enum EndReason {
     KeyChanged,
     /// Both users called each other; the call that this terminal dialled goes on instead.
     Merged,
+    /// A transfer: the call goes on between two others, or with somebody else.
+    Transferred,
     /// Something failed.
     Failed(FailureCode),
 }
@@ -81,6 +83,7 @@ impl EndReason {
             Self::Cancelled => "cancelled",
             Self::KeyChanged => "key_changed",
             Self::Merged => "merged",
+            Self::Transferred => "transferred",
             Self::Failed(_) => "failed",
         }
     }

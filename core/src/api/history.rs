@@ -53,6 +53,7 @@ pub(crate) fn is_missed(outgoing: bool, duration_ms: u64, reason: EndReason) -> 
         | EndReason::Blocked
         | EndReason::AnsweredElsewhere
         | EndReason::Merged
+        | EndReason::Transferred
         | EndReason::KeyChanged
         | EndReason::WrongNumber => false,
     }

@@ -1,6 +1,6 @@
 //! The telephone's state.
 
-use super::{CallRef, CallStats, LineState, Serving};
+use super::{CallKeys, CallRef, CallStats, LineState, Serving};
 use offhook_proto::number::Number;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,9 @@ pub struct CallStatus {
     pub outgoing: bool,
     /// `searching`, `inviting`, `ringing`, `connecting`, `active`, `ended`.
     pub state: String,
+    /// Hold, mute, volume.
+    #[serde(flatten)]
+    pub keys: CallKeys,
     /// How it goes.
     #[serde(flatten)]
     pub stats: CallStats,

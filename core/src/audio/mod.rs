@@ -9,14 +9,17 @@ mod choice;
 mod codec;
 mod custom;
 mod device;
+mod dial_pad;
 #[doc(hidden)]
 pub mod fuzz;
+mod hold_music;
 mod level;
 mod processing;
 mod resample;
 pub(crate) mod stretch;
 mod tones;
 mod trial;
+mod volume;
 mod wav;
 
 use std::fmt;
@@ -32,13 +35,18 @@ pub(crate) use device::Changes;
 #[doc(hidden)]
 pub use device::callbacks;
 pub use device::{DeviceInfo, DeviceKind, devices};
+pub(crate) use dial_pad::{DialTones, KEY_MS};
+pub use hold_music::{HoldMusic, MAX_HOLD_MUSIC};
+pub(crate) use hold_music::{HoldPlayer, read as read_hold_music};
 pub use level::Level;
 pub(crate) use level::Meter;
 pub(crate) use processing::Processor;
 pub use processing::{Processing, UnknownProcessing};
 pub use tones::MAX_RINGTONE;
-pub(crate) use tones::{Greeting, Overlay, Ringtone, Tone, TonePlayer};
+pub(crate) use tones::{Greeting, Overlay, Ringtone, Sounding, Tone, TonePlayer};
 pub use trial::{Finding, SoundTest, TrialStep, sound_test};
+pub use volume::{MAX_VOLUME, Volume};
+pub(crate) use volume::{Ramp, limit};
 
 /// Samples per second, everywhere but at the devices themselves.
 pub const SAMPLE_RATE: u32 = 48_000;

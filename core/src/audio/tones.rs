@@ -106,7 +106,7 @@ impl Ringtone {
 
 /// A tone on its way.
 #[derive(Debug)]
-struct Sounding {
+pub(crate) struct Sounding {
     tone: Tone,
     /// What rings, for the bell.
     ringtone: Option<Ringtone>,
@@ -116,12 +116,12 @@ struct Sounding {
 
 impl Sounding {
     /// A tone; a bell without a ringtone is silent.
-    fn new(tone: Tone, ringtone: Option<Ringtone>) -> Sounding {
+    pub(crate) fn new(tone: Tone, ringtone: Option<Ringtone>) -> Sounding {
         Sounding { tone, ringtone, at: 0 }
     }
 
     /// The next 10 ms; false when it is over.
-    fn next(&mut self, block: &mut Block) -> bool {
+    pub(crate) fn next(&mut self, block: &mut Block) -> bool {
         let begin = self.at;
         self.at += BLOCK_LEN as u64;
         if self.tone == Tone::Bell {

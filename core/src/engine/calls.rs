@@ -1,5 +1,6 @@
 //! What the outside sees of each call: its state, kept for those who wait for it.
 
+use super::keys::KeyState;
 use crate::api::{self, ApiError, CallRef, ErrorCode, FailureCode};
 use crate::audio::Tone;
 use crate::phone::CallState;
@@ -24,6 +25,8 @@ pub(super) struct CallView {
     pub began: UnixMillis,
     /// The leg that carries it, once connected.
     pub leg: Option<LegId>,
+    /// Hold, mute, volume.
+    pub keys: KeyState,
     /// Where it stands.
     pub state: watch::Sender<CallState>,
 }
@@ -37,9 +40,9 @@ pub(super) struct CallViews {
 
 impl CallViews {
     /// A new call.
-    pub fn begin(&mut self, call: CallId, number: Number, outgoing: bool, began: UnixMillis) {
+    pub fn begin(&mut self, call: CallId, number: Number, outgoing: bool, began: UnixMillis, keys: KeyState) {
         let first = if outgoing { CallState::Searching } else { CallState::Ringing };
-        let view = CallView { number, outgoing, began, leg: None, state: watch::Sender::new(first) };
+        let view = CallView { number, outgoing, began, leg: None, keys, state: watch::Sender::new(first) };
         self.calls.insert(call, view);
     }
 
@@ -79,7 +82,7 @@ impl CallViews {
     }
 
     /// The call that a command means: the one it names, or else the oldest live one for which
-    /// `fits`, one that rings here last. `none` is the sentence if no call fits.
+    /// `fits`, one on hold after the others and one that rings here last. `none` is the sentence if no call fits.
     pub fn pick(
         &self,
         named: Option<&CallRef>,
@@ -94,11 +97,11 @@ impl CallViews {
                 let (call, view) = self.live().find(|(call, _)| **call == id).ok_or_else(unknown)?;
                 if fits(view) { Ok(*call) } else { Err(none()) }
             }
-            // What the user is in goes before what merely rings.
+            // What the user is in goes before what is on hold, and that before what merely rings.
             None => {
-                let fitting: Vec<_> = self.live().filter(|(_, v)| fits(v)).collect();
-                let engaged = fitting.iter().find(|(_, v)| !v.rings_here());
-                engaged.or(fitting.first()).map(|(c, _)| **c).ok_or_else(none)
+                let rank = |view: &CallView| (view.rings_here(), view.keys.shown.held);
+                let fitting = self.live().filter(|(_, view)| fits(view));
+                fitting.min_by_key(|(_, view)| rank(view)).map(|(call, _)| *call).ok_or_else(none)
             }
         }
     }
@@ -131,7 +134,12 @@ impl CallView {
         !matches!(*self.state.borrow(), CallState::Ended(_))
     }
 
-    /// Whether the two ends talk.
+    /// Whether the user talks in it, or is about to: answered, and not on hold here.
+    pub fn talks(&self) -> bool {
+        self.is_active() && !self.keys.shown.held
+    }
+
+    /// Whether it is answered, on hold or not.
     pub fn is_active(&self) -> bool {
         matches!(*self.state.borrow(), CallState::Active | CallState::Connecting)
     }
@@ -141,7 +149,7 @@ impl CallView {
 pub(super) fn parting(reason: api::EndReason, by: EndedBy, outgoing: bool, answered: bool) -> Option<Tone> {
     use api::EndReason as R;
     match reason {
-        R::AnsweredElsewhere | R::Cancelled | R::Merged => None,
+        R::AnsweredElsewhere | R::Cancelled | R::Merged | R::Transferred => None,
         R::HungUp | R::Declined | R::Busy | R::Blocked | R::NoAnswer
             if matches!(by, EndedBy::Local | EndedBy::Elsewhere) =>
         {
@@ -170,6 +178,7 @@ pub(super) fn end_reason(reason: EndReason) -> api::EndReason {
         EndReason::AnsweredElsewhere => api::EndReason::AnsweredElsewhere,
         EndReason::Cancelled => api::EndReason::Cancelled,
         EndReason::Merged => api::EndReason::Merged,
+        EndReason::Transferred => api::EndReason::Transferred,
         EndReason::Failed(failure) => api::EndReason::Failed(failure_code(failure)),
     }
 }

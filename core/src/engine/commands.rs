@@ -5,7 +5,6 @@ use super::{Engine, now};
 use crate::api::{ApiError, CallRef, Command, ErrorCode, Reply, VerifyResult};
 use crate::audio::DeviceChoice;
 use crate::clock::wall_clock;
-use crate::media::MediaLeg;
 use crate::storage::{MessageEntry, MessageState};
 use offhook_proto::call::CallError;
 use offhook_proto::number::{Invitation, NodeAddr, Number, RecordKey};
@@ -13,12 +12,6 @@ use offhook_proto::signalling::{CallId, MAX_TEXT_BYTES, RejectReason, TextId};
 use offhook_proto::verify::verification;
 use std::time::Instant;
 use tokio::sync::oneshot;
-
-/// How long a key is held down, milliseconds (RFC 4733, section 2.5.1.2 wants at least 40).
-const DTMF_MS: u16 = 100;
-
-/// Keys in one [`Command::Dtmf`].
-const MAX_DTMF: usize = 24;
 
 impl Engine {
     pub(super) async fn execute(
@@ -34,8 +27,12 @@ impl Engine {
                 let choice = DeviceChoice::parse(mic.as_deref(), speaker.as_deref(), ringer.as_deref());
                 return self.use_devices(choice, reply);
             }
-            command @ (Command::History { .. } | Command::HistoryClear) => return self.in_history(command, reply),
-            command @ (Command::Recordings | Command::RecordingDelete { .. }) => return self.ask_recordings(command, reply),
+            command @ (Command::History { .. } | Command::HistoryClear) => {
+                return self.in_history(command, reply);
+            }
+            command @ (Command::Recordings | Command::RecordingDelete { .. }) => {
+                return self.ask_recordings(command, reply);
+            }
             command => command,
         };
         let result = self.execute_now(command).await;
@@ -55,6 +52,11 @@ impl Engine {
             Command::Mute { call, on } => self.mute(call.as_ref(), on),
             Command::Record { call, on } => self.record(call.as_ref(), on),
             Command::Recordable { call, on } => self.recordable(call.as_ref(), on),
+            Command::Swap => self.swap(),
+            Command::Presence { state, note, visible } => self.set_presence(state, note, visible).await,
+            Command::Transfer { call, to } => self.transfer(call.as_ref(), to.as_deref()).await,
+            Command::Follow { call, yes } => self.follow(call.as_ref(), yes).await,
+            Command::Volume { call, percent, ringer } => self.volume(call.as_ref(), percent, ringer).await,
             Command::Status => Ok(Reply::Status(self.status())),
             Command::Verify { call, confirm } => self.verify(call.as_ref(), confirm).await,
             command @ (Command::Contacts
@@ -88,7 +90,8 @@ impl Engine {
         let contact = self.is_contact(&link.number).await?;
         let (call, number) = (new_call_id(), link.number.clone());
         self.calls.dial(now(), call, number.clone(), contact).map_err(dial_error)?;
-        self.views.begin(call, number, true, wall_clock());
+        self.begin_view(call, number, true);
+        self.hold_others(call);
         self.search(call, link, key, pin).await;
         Ok(Reply::Call { call: call.to_string() })
     }
@@ -148,41 +151,6 @@ impl Engine {
         self.calls.text(now(), call, id, body).is_ok()
     }
 
-    fn dtmf(&mut self, call: Option<&CallRef>, digits: &str) -> Result<Reply, ApiError> {
-        let good = |c: char| matches!(c, '0'..='9' | '*' | '#' | 'A'..='D');
-        let keys: Vec<char> = digits.chars().map(|c| c.to_ascii_uppercase()).collect();
-        if keys.is_empty() || keys.len() > MAX_DTMF || !keys.iter().all(|c| good(*c)) {
-            return Err(ApiError::new(ErrorCode::BadInput, "Keys are 0 to 9, *, # and A to D, at most 24."));
-        }
-        let call = self.views.pick(call, "No call is answered yet.", |v| v.is_active())?;
-        for digit in keys {
-            self.calls.dtmf(now(), call, digit, DTMF_MS).map_err(call_error)?;
-        }
-        Ok(Reply::Done)
-    }
-
-    fn hold(&mut self, call: Option<&CallRef>, on: bool) -> Result<Reply, ApiError> {
-        let call = self.views.pick(call, "No call is answered yet.", |v| v.is_active())?;
-        // Here first: what the user does to the own microphone does not depend on the other side.
-        self.with_call_media(call, |media| media.set_hold(on));
-        self.calls.hold(now(), call, on).map_err(call_error)?;
-        Ok(Reply::Done)
-    }
-
-    fn mute(&mut self, call: Option<&CallRef>, on: bool) -> Result<Reply, ApiError> {
-        let call = self.views.pick(call, "No call is answered yet.", |v| v.is_active())?;
-        // Here first: what the user does to the own microphone does not depend on the other side.
-        self.with_call_media(call, |media| media.set_mute(on));
-        self.calls.mute(now(), call, on).map_err(call_error)?;
-        Ok(Reply::Done)
-    }
-
-    pub(super) fn with_call_media(&self, call: CallId, act: impl FnOnce(&MediaLeg)) {
-        if let Some(media) = self.calls.leg_of(call).as_ref().and_then(|leg| self.legs.media(leg)) {
-            act(media);
-        }
-    }
-
     async fn verify(&mut self, call: Option<&CallRef>, confirm: bool) -> Result<Reply, ApiError> {
         // The call in which the two people talk, before one that only rings or is being dialled.
         let talking = self.views.pick(call, "There is no call.", |v| v.is_active());
@@ -205,7 +173,11 @@ impl Engine {
     /// Commands that the account's file answers.
     async fn in_file(&mut self, command: &Command) -> Result<Reply, ApiError> {
         let unanswered = || ApiError::new(ErrorCode::Internal, "a command went the wrong way");
-        let reply = self.account.execute(command).await.ok_or_else(unanswered)?;
+        let mut reply = self.account.execute(command).await.ok_or_else(unanswered)?;
+        self.contacts_changed = true;
+        if let Ok(Reply::Contacts { contacts }) = &mut reply {
+            self.with_presence(contacts);
+        }
         // Whose directories connections are kept to may have changed, even by a command that failed in part.
         self.keep_routes().await;
         reply
@@ -255,16 +227,16 @@ impl Engine {
     }
 }
 
-fn dial_error(error: CallError) -> ApiError {
+pub(super) fn dial_error(error: CallError) -> ApiError {
     if error == CallError::TooMany {
-        let sentence = "You are in a call already. Hang up first, or decline what rings.";
+        let sentence = "You are in two calls already. Hang up one first, or decline what rings.";
         return ApiError::new(ErrorCode::Busy, sentence);
     }
     call_error(error)
 }
 
 /// The machine's refusal in words for the user.
-fn call_error(error: CallError) -> ApiError {
+pub(super) fn call_error(error: CallError) -> ApiError {
     let (code, sentence) = match error {
         CallError::UnknownCall | CallError::UnknownLeg => (ErrorCode::NoCall, "There is no such call."),
         CallError::WrongState => (ErrorCode::NoCall, "That is not possible in the call's present state."),
@@ -277,6 +249,6 @@ fn call_error(error: CallError) -> ApiError {
     ApiError::new(code, sentence)
 }
 
-fn new_call_id() -> CallId {
+pub(super) fn new_call_id() -> CallId {
     CallId::from_bytes(rand::random())
 }

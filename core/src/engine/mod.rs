@@ -11,10 +11,12 @@ mod commands;
 mod devices;
 mod dialling;
 mod inbound;
+mod keys;
 mod legs;
 mod machine;
 mod metrics;
 mod outputs;
+mod presence;
 mod proofs;
 mod publish;
 mod publisher;
@@ -23,10 +25,14 @@ mod relays;
 mod stats;
 mod status;
 mod texts;
+mod transfers;
 
 use crate::TurnServer;
-use crate::api::{ApiError, CallRef, Command, Event, LineState, Reply, TimedEvent, monotonic_ns};
-use crate::audio::{DeviceChoice, DeviceInfo, Processing, Tone, TonePlayer};
+use crate::api::{
+    ApiError, CallRef, Command, Event, LineState, PresenceInfo, Reply, TimedEvent, Visibility, Volumes,
+    monotonic_ns,
+};
+use crate::audio::{DeviceChoice, DeviceInfo, HoldMusic, Processing, Tone, TonePlayer};
 use crate::clock::wall_clock;
 use crate::media::{PortMapper, Relay};
 use crate::net::{Net, NetConfig, NetEvent, NetStatus, Role, Times};
@@ -40,6 +46,7 @@ use offhook_proto::call::{CallConfig, Calls, LegId, Now, Peer};
 use offhook_proto::number::{NodeAddr, Number};
 use offhook_proto::proof::ProofTask;
 use offhook_proto::signalling::CallId;
+use presence::Book;
 use proofs::Proofs;
 use publisher::Publisher;
 use recording::Recorders;
@@ -100,11 +107,17 @@ pub(crate) async fn start(
     let account = home.open_account(&id).await?;
     let given_up = account.give_up_unsent().await?;
     tracing::debug!(given_up, "messages that an earlier run left on their way");
+    let volumes = keys::volumes(&account).await?;
+    let presence = presence::kept(&account).await?;
     let publisher = Publisher::new(settings.republish, publish::last_seq(&account).await?, Instant::now());
     let (net, net_events) = Net::start(net_config(&settings, &account)?).await?;
     let (requests, requests_rx) = mpsc::channel(REQUEST_QUEUE);
     let number = account.number().clone();
-    let engine = Engine::new(settings, account, net, publisher, events, line);
+    let mut engine = Engine::new(settings, account, net, publisher, events, line);
+    engine.volumes = volumes;
+    engine.presence = presence;
+    engine.tones.set_volumes(keys::loudness(volumes.speaker), keys::loudness(volumes.ringer));
+    engine.load_music();
     tokio::spawn(engine.run(requests_rx, net_events));
     Ok((requests, number))
 }
@@ -138,6 +151,15 @@ pub(crate) struct Engine {
     devices: devices::Devices,
     processing: Processing,
     tones: TonePlayer,
+    volumes: Volumes,
+    /// Tones are heard in calls, too.
+    call_tones: bool,
+    music: HoldMusic,
+    presence: Book,
+    /// The contact list, or what is known of keys, may be another since it was read.
+    contacts_changed: bool,
+    /// Calls put on hold or taken back so far.
+    holds: u64,
     /// What tells how the last call ended.
     parting: Option<Tone>,
     answer: AnswerMode,
@@ -168,7 +190,15 @@ impl Engine {
     ) -> Self {
         let (internal, internal_rx) = mpsc::channel(INTERNAL_QUEUE);
         let allow_loopback = allow_loopback(&settings);
-        let config = CallConfig { ring_timeout: settings.ring_timeout, ..CallConfig::default() };
+        // Who answers everything at once cannot be asked what to do about a second call.
+        let call_waiting = settings.call_waiting && settings.answer == AnswerMode::Manual;
+        let config = CallConfig {
+            ring_timeout: settings.ring_timeout,
+            max_calls: keys::MAX_CALLS,
+            call_waiting,
+            transfers: settings.transfers,
+            ..CallConfig::default()
+        };
         let jobs = TaskTracker::new();
         let texts = texts::start(account.clone(), &jobs, internal.clone());
         let calls = Calls::new(config, outputs::local_party(&account, net.routes()));
@@ -200,6 +230,12 @@ impl Engine {
             devices,
             processing: settings.processing,
             tones,
+            volumes: Volumes::default(),
+            call_tones: settings.tones,
+            music: HoldMusic::default(),
+            presence: Book::new(PresenceInfo::default(), Visibility::Nobody, Instant::now()),
+            contacts_changed: true,
+            holds: 0,
             parting: None,
             answer: settings.answer,
             recorders: Recorders::new(settings.recordable),
@@ -241,34 +277,16 @@ impl Engine {
             }
             self.drain().await;
             self.sound();
+            self.tell_presence().await;
         }
         self.shut_down(requests).await;
     }
 
-    /// Rings, or tells by a tone how the calls stand.
-    fn sound(&mut self) {
-        let (mut talking, mut rings_here, mut rings_there, mut live) = (false, false, false, false);
-        for (call, view) in self.views.live() {
-            live = true;
-            // Nobody here hears what a caller says to the machine.
-            talking |= view.is_active() && !self.machines.answered(call);
-            rings_here |= view.rings_here();
-            rings_there |= view.rings_there();
-        }
-        self.parting = self.parting.filter(|_| !live);
-        self.tones.play(match (rings_here, talking) {
-            (true, false) => Some(Tone::Bell),
-            (true, true) => Some(Tone::CallWaiting),
-            (false, false) if rings_there => Some(Tone::Ringback),
-            (false, _) => self.parting,
-        });
-    }
-
     fn next_timeout(&self) -> Instant {
         let idle = Instant::now() + std::time::Duration::from_secs(60);
-        let (recorders, machines) = (self.recorders.poll_timeout(), self.machines.poll_timeout());
-        let own = [self.publisher.poll_timeout(), Some(self.reminder), self.stats_due(), recorders, machines];
-        own.into_iter().chain([self.calls.poll_timeout()]).flatten().fold(idle, Instant::min)
+        let calls = [self.calls.poll_timeout(), self.recorders.poll_timeout(), self.machines.poll_timeout()];
+        let own = [self.publisher.poll_timeout(), self.presence.poll_timeout(), Some(self.reminder)];
+        own.into_iter().chain(calls).chain([self.stats_due()]).flatten().fold(idle, Instant::min)
     }
 
     fn on_timeout(&mut self) {
@@ -320,6 +338,7 @@ impl Engine {
         self.tones.play(None);
         self.calls.hang_up_all(now());
         self.drain().await;
+        self.tell_farewell().await;
         self.withdraw();
         self.legs.close_all().await;
         // Texts that came before are written; nobody hears of it any more, so they come again and are known then.

@@ -4,6 +4,7 @@ use super::calls::{end_reason, parting, text_failure};
 use super::legs::MEDIA_QUEUE;
 use super::{Engine, Internal, now};
 use crate::api::{self, Event};
+use crate::audio::DeviceSpec;
 use crate::clock::wall_clock;
 use crate::media::{self, AudioConfig, MediaConfig, MediaLeg, Party};
 use crate::net::{SignalError, SignalTarget};
@@ -168,10 +169,18 @@ impl Engine {
     }
 
     pub(super) fn audio_of(&self, leg: LegId) -> AudioConfig {
-        let view = self.views.get(&self.calls.call_of(&leg).unwrap_or(leg.call));
-        let speaker = &self.devices.speaker;
-        let speaker = view.map_or_else(|| speaker.clone(), |v| speaker.for_call(&v.number, v.began));
-        AudioConfig { mic: self.devices.mic.clone(), speaker, processing: self.processing }
+        let call = self.calls.call_of(&leg).unwrap_or(leg.call);
+        let speaker = self.speaker_of(call);
+        // Whoever records what is heard wants the other end alone.
+        let quiet = !self.call_tones || matches!(speaker, DeviceSpec::File(_));
+        AudioConfig {
+            mic: self.devices.mic.clone(),
+            speaker,
+            processing: self.processing,
+            music: self.music.clone(),
+            volume: self.volume_of(call),
+            quiet,
+        }
     }
 
     async fn on_call_event(&mut self, event: CallEvent) {
@@ -187,12 +196,13 @@ impl Engine {
                 self.views.set(&call, CallState::Ringing);
                 self.emit(Event::Ringing { call: call.to_string() });
             }
-            CallEvent::Incoming { call, number, contact, .. } => {
-                self.on_incoming(call, number, contact).await;
+            CallEvent::Incoming { call, number, contact, replaces, .. } => {
+                self.on_incoming(call, number, contact, replaces).await;
             }
             CallEvent::Accepted { call } => {
                 self.pin_peer(call);
                 self.views.set(&call, CallState::Connecting);
+                self.hold_others(call);
                 self.emit(Event::Accepted { call: call.to_string() });
             }
             CallEvent::Connected { call, leg } => self.on_call_connected(call, leg),
@@ -205,8 +215,19 @@ impl Engine {
                 self.mark_message(id, MessageState::Failed);
             }
             CallEvent::Dtmf { call, digit, .. } => self.emit(Event::Dtmf { call: call.to_string(), digit }),
-            CallEvent::RemoteHold { call, on } => self.emit(Event::RemoteHold { call: call.to_string(), on }),
-            CallEvent::RemoteMute { call, on } => self.emit(Event::RemoteMute { call: call.to_string(), on }),
+            CallEvent::RemoteHold { call, on } => {
+                self.show_keys(&call, |keys| keys.remote_held = on);
+                self.emit(Event::RemoteHold { call: call.to_string(), on });
+            }
+            CallEvent::RemoteMute { call, on } => {
+                self.show_keys(&call, |keys| keys.remote_muted = on);
+                self.emit(Event::RemoteMute { call: call.to_string(), on });
+            }
+            CallEvent::TransferAsked { call, number, attended } => {
+                self.on_transfer_asked(call, number, attended).await;
+            }
+            CallEvent::Transfer { call, state } => self.on_transfer(call, state),
+            CallEvent::Presence { from, peer, presence } => self.on_presence(&from, &peer, presence).await,
             CallEvent::Recording { call, state } => self.on_recording_state(call, state),
             CallEvent::Ended { call, number, direction, reason, by, duration } => {
                 self.on_ended(call, number, direction, end_reason(reason), by, duration);
@@ -214,8 +235,8 @@ impl Engine {
         }
     }
 
-    async fn on_incoming(&mut self, call: CallId, number: Number, contact: bool) {
-        self.views.begin(call, number.clone(), false, wall_clock());
+    async fn on_incoming(&mut self, call: CallId, number: Number, contact: bool, replaces: Option<CallId>) {
+        self.begin_view(call, number.clone(), false);
         let name = match self.account.contact(&number).await {
             Ok(found) => found.map(|c| c.name),
             Err(error) => {
@@ -223,7 +244,11 @@ impl Engine {
                 None
             }
         };
-        self.emit(Event::Incoming { call: call.to_string(), number, name, contact });
+        if let Some(replaced) = replaces {
+            self.set_place(call, replaced);
+        }
+        let replaces = replaces.map(|call| call.to_string());
+        self.emit(Event::Incoming { call: call.to_string(), number, name, contact, replaces });
         self.machines.rings(call, std::time::Instant::now());
         if self.answer == AnswerMode::Auto
             && let Err(error) = self.calls.accept(now(), call)
@@ -245,6 +270,7 @@ impl Engine {
         self.views.set(&call, CallState::Active);
         if let Some(view) = self.views.get_mut(&call) {
             view.leg = Some(leg);
+            view.keys.returns_to = None;
         }
         self.machine_connected(call);
         if let Some((path, relay)) = self.legs.path(&leg) {
@@ -273,6 +299,9 @@ impl Engine {
         self.stop_search(&call);
         self.recorders.call_ended(&call);
         self.machines.ended(&call);
+        // Its key may be known from now on.
+        self.contacts_changed = true;
+        self.give_place_back(call);
         let entry = CallEntry {
             call: call.to_string(),
             number: number.clone(),

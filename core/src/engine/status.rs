@@ -58,6 +58,7 @@ impl Engine {
             number: view.number.clone(),
             outgoing: view.outgoing,
             state: view.state.borrow().name().to_owned(),
+            keys: view.keys.shown,
             stats: self.stats_of(view),
         };
         self.views.live().map(show).collect()

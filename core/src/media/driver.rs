@@ -30,7 +30,7 @@ use super::socket::{MediaSocket, StunIn};
 use super::types::{MediaConfig, MediaError, MediaEvent, MediaStats, Relay, Role};
 use super::voice::{Voice, VoiceEvent, VoiceLink};
 use super::watchdog::Watchdog;
-use crate::audio::DeviceSpec;
+use crate::audio::{DeviceSpec, Volume};
 use crate::recording::Tap;
 use mapping::ask_router;
 use network::Network;
@@ -61,6 +61,9 @@ pub(super) enum Command {
     Measure(bool),
     Record(Option<Tap>),
     UseInstead(DeviceSpec, DeviceSpec),
+    Volume(Volume),
+    Waiting(bool),
+    Press(char),
     Control(Vec<u8>),
     Pass(Vec<u8>),
     LastWord(LastWord),
@@ -291,6 +294,9 @@ impl Driver {
             Command::Measure(on) => self.voice.set_measured(on),
             Command::Record(tap) => self.voice.set_tap(tap),
             Command::UseInstead(mic, speaker) => self.voice.use_instead(mic, speaker),
+            Command::Volume(volume) => self.voice.set_volume(volume),
+            Command::Waiting(on) => self.voice.set_waiting(on),
+            Command::Press(key) => self.voice.press(key),
             Command::Control(frame) => {
                 let sent = self.session.as_ref().is_some_and(|session| session.send_control(frame));
                 if !sent {

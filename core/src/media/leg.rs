@@ -14,7 +14,7 @@ use super::driver::{Command, Driver, Ends};
 use super::socket::MediaSocket;
 use super::types::{MediaConfig, MediaError, MediaEvent, MediaStats, Relay};
 use super::urgency;
-use crate::audio::DeviceSpec;
+use crate::audio::{DeviceSpec, Volume};
 use crate::recording::Tap;
 
 /// Commands that may wait for the task; only the owner of the leg sends them.
@@ -110,7 +110,8 @@ impl MediaLeg {
         self.command(Command::Mute(on));
     }
 
-    /// Passes on neither side's voice, or both again.
+    /// Holds the call: the other end hears music instead of the microphone, nothing is heard of it, and both devices are
+    /// let go of. Or goes on with it.
     pub fn set_hold(&self, on: bool) {
         self.command(Command::Hold(on));
     }
@@ -134,6 +135,21 @@ impl MediaLeg {
     /// Uses these devices instead of the configured ones, and works on no sound of theirs. Before [`MediaLeg::start_audio`] only.
     pub(crate) fn use_instead(&self, mic: DeviceSpec, speaker: DeviceSpec) {
         self.command(Command::UseInstead(mic, speaker));
+    }
+
+    /// How loud the other end is heard.
+    pub fn set_volume(&self, volume: Volume) {
+        self.command(Command::Volume(volume));
+    }
+
+    /// Mixes in the tone that tells of a call that waits, or not any more.
+    pub fn set_waiting(&self, on: bool) {
+        self.command(Command::Waiting(on));
+    }
+
+    /// Sounds a key of the dial pad (ITU-T Q.23) to both ends, after those pressed before.
+    pub fn press(&self, key: char) {
+        self.command(Command::Press(key));
     }
 
     /// Sends a frame of at most 8 KiB on the control stream: reliable and in order while the connection lives.

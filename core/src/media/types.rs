@@ -13,7 +13,7 @@ use offhook_proto::rtp::LossBursts;
 use offhook_proto::signalling::{CallId, LastWord};
 
 use super::mapping::PortMapper;
-use crate::audio::{AudioError, DeviceKind, DeviceSpec, Level, Processing};
+use crate::audio::{AudioError, DeviceKind, DeviceSpec, HoldMusic, Level, Processing, Volume};
 
 /// Default of [`MediaConfig::direct_patience`].
 const DIRECT_PATIENCE: Duration = Duration::from_millis(300);
@@ -40,6 +40,12 @@ pub struct AudioConfig {
     pub speaker: DeviceSpec,
     /// What is done to the microphone's sound.
     pub processing: Processing,
+    /// What the other end hears while the call is on hold.
+    pub music: HoldMusic,
+    /// How loud the loudspeaker is.
+    pub volume: Volume,
+    /// Only the other end is heard: neither one's own keys nor a tone that tells of a waiting call.
+    pub quiet: bool,
 }
 
 /// A TURN server (RFC 8656) that passes packets on between two ends that can't reach each other, and shows neither end's

@@ -8,6 +8,7 @@ mod change;
 mod devices;
 mod engine;
 pub(super) mod fuzz;
+mod keys;
 mod thread;
 pub(super) mod trial;
 
@@ -28,6 +29,7 @@ use crate::recording::Tap;
 use change::Choice;
 use devices::Keeper;
 use engine::Codec;
+use keys::KeyWishes;
 use thread::Thread;
 
 pub(super) use engine::VoiceStats;
@@ -117,6 +119,7 @@ struct Shared {
     /// Whether it is wanted how loud both ends are.
     measured: AtomicBool,
     choice: Mutex<Choice>,
+    keys: KeyWishes,
     stats: Mutex<VoiceStats>,
     /// Where the voices are to be recorded from now on, if that has changed.
     tap: Mutex<Option<Option<Tap>>>,
@@ -177,6 +180,7 @@ impl Voice {
             DeviceSpec::Default | DeviceSpec::Id(_) | DeviceSpec::None | DeviceSpec::Custom(_) => None,
         };
         let codec = Codec::new()?;
+        let (music, quiet) = (config.music.clone(), config.quiet);
         let processing = config.mic.processing(config.processing);
         let thread = Thread {
             mic: Keeper::new(config.mic.clone(), file, &alive_tx),
@@ -185,6 +189,8 @@ impl Voice {
             link,
             events,
             shared: shared.clone(),
+            music,
+            quiet,
             input,
         };
         std::thread::Builder::new()
@@ -195,7 +201,9 @@ impl Voice {
                 drop(alive_tx);
             })
             .map_err(|error| AudioError::Device { name: "voice".into(), reason: error.to_string() })?;
-        Ok(Voice { inbox, shared, alive })
+        let voice = Voice { inbox, shared, alive };
+        voice.set_volume(config.volume);
+        Ok(voice)
     }
 
     pub(super) fn inbox(&self) -> VoiceInbox {

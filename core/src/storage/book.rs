@@ -136,6 +136,11 @@ impl AccountStore {
             | Command::Recordable { .. }
             | Command::Recordings
             | Command::RecordingDelete { .. }
+            | Command::Swap
+            | Command::Presence { .. }
+            | Command::Transfer { .. }
+            | Command::Follow { .. }
+            | Command::Volume { .. }
             | Command::Lookup { .. }
             | Command::Status
             | Command::Verify { .. }

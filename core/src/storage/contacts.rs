@@ -29,6 +29,7 @@ impl From<Contact> for api::Contact {
             name: contact.name,
             fingerprint: contact.fingerprint.map(|f| f.to_string()),
             verified: contact.verified,
+            presence: None,
         }
     }
 }

@@ -66,6 +66,15 @@ pub async fn execute(context: &Context, printer: Printer, command: AccountCmd) -
             };
             done(context, printer, &id, &sentence).await
         }
+        AccountCmd::HoldMusic { id, file, default: _ } => {
+            let id = id.parse()?;
+            home.set_hold_music(&id, file.as_deref()).await?;
+            let sentence = match file {
+                Some(_) => format!("Whoever {id} puts on hold hears this from the next start on."),
+                None => format!("Whoever {id} puts on hold hears the music box from the next start on."),
+            };
+            done(context, printer, &id, &sentence).await
+        }
         AccountCmd::Renew { id, password_stdin } => {
             let id = id.parse()?;
             let password = Source::new(password_stdin).current("Password: ")?;

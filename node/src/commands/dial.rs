@@ -48,7 +48,7 @@ async fn call(
     let mut events = telephone.events();
     let reply = telephone.execute(Command::Dial { number }).await?;
     let Reply::Call { call } = reply else { return Err(unexpected(&reply).into()) };
-    let mut progress = Progress { call: call.clone(), teller: Teller::new(printer) };
+    let mut progress = Progress { call, followed: None, teller: Teller::new(printer) };
     let mut lines = Some(FramedRead::new(tokio::io::stdin(), LinesCodec::new_with_max_length(MAX_LINE)));
     loop {
         tokio::select! {
@@ -59,6 +59,9 @@ async fn call(
             () = interrupts.next() => break,
             line = next_line(&mut lines) => match line.as_deref().map(console::parse) {
                 Some(Ok(Input::Quit)) => break,
+                Some(Ok(Input::Command(command @ Command::Follow { .. }))) => {
+                    progress.follow(telephone, command, printer).await;
+                }
                 Some(Ok(Input::Command(command))) => {
                     carry_out(telephone, command, printer).await;
                 }
@@ -70,7 +73,7 @@ async fn call(
             },
         }
     }
-    match telephone.execute(Command::Hangup { call: Some(call) }).await {
+    match telephone.execute(Command::Hangup { call: Some(progress.call.clone()) }).await {
         Ok(_) => {}
         // It was over already; its end is among the events.
         Err(error) => tracing::debug!(%error, "hanging up"),
@@ -92,6 +95,8 @@ async fn call(
 /// How the call goes.
 struct Progress {
     call: CallRef,
+    /// The call that was begun because its other end asked for it: it goes on with that one.
+    followed: Option<CallRef>,
     teller: Teller,
 }
 
@@ -99,12 +104,36 @@ impl Progress {
     /// Shows an event if it belongs to the call; gives the outcome when the call is over.
     fn event(&mut self, event: &TimedEvent) -> Option<Outcome> {
         let key_changed = matches!(event.event, Event::KeyChanged { .. });
-        if event.event.call() != Some(self.call.as_str()) && !key_changed {
+        let call = event.event.call();
+        let ours = call == Some(self.call.as_str());
+        let followed = call.is_some() && call == self.followed.as_deref();
+        if !ours && !followed && !key_changed {
             return None;
         }
         self.teller.event(event);
         let Event::Ended { reason, .. } = &event.event else { return None };
+        if followed {
+            self.followed = None;
+            return None;
+        }
+        if let Some(next) = self.followed.take() {
+            self.call = next;
+            return None;
+        }
         Some(outcome(*reason))
+    }
+
+    /// Does what the other end asks for.
+    async fn follow(&mut self, telephone: &impl Telephone, command: Command, printer: Printer) {
+        match telephone.execute(command.clone()).await {
+            Ok(reply) => {
+                printer.result(&command, &reply);
+                if let Reply::Call { call } = reply {
+                    self.followed = Some(call);
+                }
+            }
+            Err(error) => printer.refusal(&error),
+        }
     }
 }
 
@@ -139,7 +168,8 @@ mod tests {
 
     #[test]
     fn the_outcome_is_that_of_ones_own_call() {
-        let new = || Progress { call: "mine".into(), teller: Teller::new(Printer::new(true)) };
+        let new =
+            || Progress { call: "mine".into(), followed: None, teller: Teller::new(Printer::new(true)) };
         let mut progress = new();
         assert_eq!(feed(&mut progress, ended("other", EndReason::Busy)), None);
         assert_eq!(feed(&mut progress, Event::Ringing { call: "mine".into() }), None);
@@ -150,6 +180,16 @@ mod tests {
         assert_eq!(feed(&mut progress, Event::Accepted { call: "mine".into() }), None);
         let failed = feed(&mut progress, ended("mine", EndReason::Failed(FailureCode::NoMediaPath))).unwrap();
         assert_eq!(failed.unwrap_err().exit, Exit::MediaFailed);
+        assert_eq!(feed(&mut progress, ended("mine", EndReason::HungUp)), Some(Ok(())));
+
+        // A call that is followed to somebody else is over when that one is.
+        let mut progress = new();
+        progress.followed = Some("next".into());
+        assert_eq!(feed(&mut progress, ended("mine", EndReason::Transferred)), None);
+        assert_eq!(feed(&mut progress, ended("next", EndReason::HungUp)), Some(Ok(())));
+        let mut progress = new();
+        progress.followed = Some("next".into());
+        assert_eq!(feed(&mut progress, ended("next", EndReason::Busy)), None, "the first one goes on");
         assert_eq!(feed(&mut progress, ended("mine", EndReason::HungUp)), Some(Ok(())));
     }
 }

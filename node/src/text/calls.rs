@@ -10,9 +10,18 @@ use std::fmt::Write as _;
 pub(super) fn call_line(call: &CallStatus) -> String {
     let direction = if call.outgoing { "to" } else { "from" };
     let mut line = format!("{direction} {}, {}", call.number, call.state);
+    let keys = [
+        (call.keys.held, "on hold"),
+        (call.keys.remote_held, "put on hold by the other end"),
+        (call.keys.muted, "muted"),
+        (call.keys.remote_muted, "muted by the other end"),
+    ];
+    for (_, what) in keys.into_iter().filter(|(on, _)| *on) {
+        // Writing to a String can't fail.
+        let _ = write!(line, ", {what}");
+    }
     let stats = &call.stats;
     if let Some(by) = stats.path {
-        // Writing to a String can't fail.
         let _ = write!(line, ", {}", path(by, stats.relay.as_ref()));
     }
     if let Some(estimate) = stats.estimate {
@@ -149,6 +158,7 @@ fn rates(stats: &CallStats) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use offhook::api::CallKeys;
     use offhook::api::RelayUse;
     use offhook::proto::number::{Number, PlainNumber};
 
@@ -194,6 +204,7 @@ mod tests {
             number: number(),
             outgoing: true,
             state: "active".into(),
+            keys: CallKeys::default(),
             stats: going(),
         };
         assert_eq!(
@@ -209,6 +220,12 @@ mod tests {
         assert!(call_line(&whole).contains("from ") && call_line(&whole).contains("loss 0.0 %, jitter"));
         let rings = CallStatus { state: "ringing".into(), stats: CallStats::default(), ..call };
         assert_eq!(call_line(&rings), format!("to {}, ringing [c1]", number()));
+        let keys = CallKeys { held: true, remote_muted: true, ..CallKeys::default() };
+        let held = CallStatus { keys, ..rings };
+        assert_eq!(
+            call_line(&held),
+            format!("to {}, ringing, on hold, muted by the other end [c1]", number())
+        );
     }
 
     #[test]

@@ -85,7 +85,8 @@ fn declined_cancelled_and_unanswered_calls_are_told_apart() -> Outcome {
 
 #[test]
 fn a_third_caller_hears_busy() -> Outcome {
-    let Trio { directory, mut ada, mut bob } = Trio::start()?;
+    let alone = TerminalPlan { extra: vec!["--no-call-waiting".into()], ..TerminalPlan::default() };
+    let Trio { directory, mut ada, mut bob } = Trio::with(TerminalPlan::default(), alone)?;
     Call::place(&mut ada, &mut bob)?;
     let plan = TerminalPlan { entry: directory.addresses.clone(), ..TerminalPlan::default() };
     let mut cy = Terminal::online(Account::create("cy")?, None, plan)?;

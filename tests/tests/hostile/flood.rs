@@ -222,7 +222,7 @@ fn invite(from: &Person, to: &TerminalCert, n: u64) -> Vec<u8> {
         ack: 0,
         time: now(),
         intro: Some(Arc::new(intro)),
-        message: Some(Message::Invite { offer, candidates: Vec::new() }),
+        message: Some(Message::Invite { offer, candidates: Vec::new(), replaces: None }),
     };
     let mut seed = [0; 32];
     seed[..16].copy_from_slice(&id);

@@ -220,7 +220,11 @@ impl Stranger {
             fingerprint: [9; 32],
             codecs: vec![Codec::Opus],
         };
-        self.say(scene, 0, Some(Message::Invite { offer, candidates: vec![candidate(scene)] }))
+        self.say(
+            scene,
+            0,
+            Some(Message::Invite { offer, candidates: vec![candidate(scene)], replaces: None }),
+        )
     }
 
     /// The next packet, opened.

@@ -69,6 +69,9 @@ impl Calls {
             known.renew(now.instant, peer);
             return Ok(());
         }
+        if call.transfers.only().is_some_and(|only| only != peer.terminal) {
+            return Ok(());
+        }
         if call.terminals.contains(&peer.terminal) {
             // It was invited and has failed.
             return Ok(());
@@ -232,7 +235,8 @@ impl Calls {
             | EndReason::KeyChanged
             | EndReason::AnsweredElsewhere
             | EndReason::Cancelled
-            | EndReason::Merged => EndedBy::Remote,
+            | EndReason::Merged
+            | EndReason::Transferred => EndedBy::Remote,
         };
         self.end(now, wire, reason, by);
     }
@@ -266,6 +270,7 @@ impl Calls {
             call.ring_deadline = Some(now.instant + self.config.ring_timeout);
             let app = call.id;
             self.event(CallEvent::Ringing { call: app });
+            self.following_rings(now, id.call);
         }
     }
 

@@ -4,9 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::transfer::TransferState;
 use crate::identity::{IdentityId, SealPublic, TerminalId};
 use crate::number::{NodeAddr, Number};
-use crate::signalling::{CallId, LastWord, MediaOffer, Packet, RecordingState, TextId};
+use crate::signalling::{CallId, LastWord, MediaOffer, Packet, Presence, RecordingState, TextId};
 
 /// One pair of terminals within a call: a forked call has several legs of which one wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -210,6 +211,9 @@ pub enum CallEvent {
         identity: IdentityId,
         /// The engine said that the caller is a contact.
         contact: bool,
+        /// The call whose place it takes when it stands: its other side has transferred it. With a contact at both it is
+        /// answered at once.
+        replaces: Option<CallId>,
     },
     /// Answered, at this end or at the other.
     Accepted {
@@ -265,6 +269,32 @@ pub enum CallEvent {
         /// What it said.
         state: RecordingState,
     },
+    /// The other side asks this user to call somebody else instead: [`Calls::follow`](super::Calls::follow) or
+    /// [`Calls::decline_transfer`](super::Calls::decline_transfer), within [`CONSENT`](super::CONSENT).
+    TransferAsked {
+        /// The call.
+        call: CallId,
+        /// Whom to call.
+        number: Number,
+        /// The other side is talking with whom to call.
+        attended: bool,
+    },
+    /// How the transfer of a call goes that was asked for here.
+    Transfer {
+        /// The call.
+        call: CallId,
+        /// How it stands.
+        state: TransferState,
+    },
+    /// A contact's terminal tells how its user is, or asks.
+    Presence {
+        /// The contact's number.
+        from: Number,
+        /// The terminal, to be answered.
+        peer: Arc<Peer>,
+        /// What it says.
+        presence: Presence,
+    },
     /// The call is over. Exactly once for every call that was dialled or announced by
     /// [`CallEvent::Incoming`], and the last event with its id.
     Ended {
@@ -299,6 +329,9 @@ impl fmt::Debug for CallEvent {
             Self::RemoteHold { call, on } => write!(f, "RemoteHold({call:?}, {on})"),
             Self::RemoteMute { call, on } => write!(f, "RemoteMute({call:?}, {on})"),
             Self::Recording { call, state } => write!(f, "Recording({call:?}, {state:?})"),
+            Self::TransferAsked { call, attended, .. } => write!(f, "TransferAsked({call:?}, {attended})"),
+            Self::Transfer { call, state } => write!(f, "Transfer({call:?}, {state:?})"),
+            Self::Presence { peer, .. } => write!(f, "Presence({peer:?})"),
             Self::Ended { call, reason, by, .. } => write!(f, "Ended({call:?}, {reason:?} by {by:?})"),
         }
     }
@@ -330,6 +363,8 @@ pub enum EndReason {
     Cancelled,
     /// Both users called each other: this call was replaced by the one that the user of this terminal dialled.
     Merged,
+    /// A transfer: the call goes on between two others, or with somebody else.
+    Transferred,
     /// It failed.
     Failed(Failure),
 }

@@ -72,6 +72,7 @@ impl Calls {
         call.direction = Direction::Outgoing;
         call.exposed = true;
         call.held_by = None;
+        call.transfers.take_from(dialled.transfers);
         self.aliases.insert(dialled.id, theirs);
         for leg in self.live_legs(ours) {
             let glare = Some(leg.terminal) == answering;
@@ -117,7 +118,7 @@ impl Calls {
 
     /// Our call is over without having reached them: theirs rings like any other.
     fn release(&mut self, now: Now, theirs: CallId) {
-        if self.engaged() >= self.config.max_calls {
+        if !self.may_wait() {
             self.end_busy(now, theirs);
         } else {
             self.alert(now, theirs);

@@ -45,7 +45,7 @@ impl Calls {
     /// [`CallError::UnknownCall`], [`CallError::WrongState`] before the answer, [`CallError::Limit`],
     /// [`CallError::QueueFull`].
     pub fn dtmf(&mut self, now: Now, call: CallId, digit: char, duration_ms: u16) -> Result<(), CallError> {
-        self.send_in_call(now, call, Message::Dtmf { digit, duration_ms }).map(|_| ())
+        self.say_in_call(now, call, Message::Dtmf { digit, duration_ms })
     }
 
     /// Tells the other side that this side has put the call on hold, or taken it off.
@@ -53,7 +53,7 @@ impl Calls {
     /// # Errors
     /// As [`Calls::dtmf`].
     pub fn hold(&mut self, now: Now, call: CallId, on: bool) -> Result<(), CallError> {
-        self.send_in_call(now, call, Message::Hold { on }).map(|_| ())
+        self.say_in_call(now, call, Message::Hold { on })
     }
 
     /// Tells the other side that this side has muted its microphone, or unmuted it.
@@ -61,7 +61,7 @@ impl Calls {
     /// # Errors
     /// As [`Calls::dtmf`].
     pub fn mute(&mut self, now: Now, call: CallId, on: bool) -> Result<(), CallError> {
-        self.send_in_call(now, call, Message::Mute { on }).map(|_| ())
+        self.say_in_call(now, call, Message::Mute { on })
     }
 
     /// Tells the other side how this side stands to a recording of the call; what to say is decided by
@@ -83,10 +83,23 @@ impl Calls {
         }
         let (leg, seq) = self.send_in_call(now, call, Message::Text { id, body })?;
         self.await_text(now, id, leg, seq);
+        self.finish(now);
         Ok(())
     }
 
-    fn send_in_call(&mut self, now: Now, call: CallId, message: Message) -> Result<(LegId, u32), CallError> {
+    fn say_in_call(&mut self, now: Now, call: CallId, message: Message) -> Result<(), CallError> {
+        self.send_in_call(now, call, message)?;
+        self.finish(now);
+        Ok(())
+    }
+
+    /// Queues a message in an answered call.
+    pub(super) fn send_in_call(
+        &mut self,
+        now: Now,
+        call: CallId,
+        message: Message,
+    ) -> Result<(LegId, u32), CallError> {
         message.check()?;
         let wire = self.wire_id(call).ok_or(CallError::UnknownCall)?;
         let terminal = self.calls.get(&wire).and_then(|call| call.chosen).ok_or(CallError::WrongState)?;
@@ -96,7 +109,6 @@ impl Calls {
             return Err(CallError::WrongState);
         }
         let seq = leg.dialog.send(now.instant, now.wall, message).map_err(|_| CallError::QueueFull)?;
-        self.finish(now);
         Ok((id, seq))
     }
 
@@ -122,7 +134,8 @@ impl Calls {
             Message::Recording { state } => {
                 self.notice(call, |call| CallEvent::Recording { call, state });
             }
-            Message::Invite { .. }
+            Message::Presence(_)
+            | Message::Invite { .. }
             | Message::Ringing { .. }
             | Message::Accept { .. }
             | Message::Confirm { .. }
@@ -130,6 +143,9 @@ impl Calls {
             | Message::Cancel { .. }
             | Message::Bye { .. }
             | Message::Candidates { .. }
+            | Message::Transfer { .. }
+            | Message::TransferProgress { .. }
+            | Message::Expect { .. }
             | Message::Tunnel { .. } => {}
         }
     }

@@ -68,13 +68,15 @@ impl Calls {
     pub(super) fn first_message(&mut self, now: Now, id: LegId, seq: u32, message: Message) {
         let Some(leg) = self.legs.get_mut(&id) else { return };
         match message {
-            Message::Invite { offer, candidates } => {
+            Message::Invite { offer, candidates, replaces } => {
+                leg.replaces = replaces;
                 leg.remote_offer = Some(offer);
                 leg.remote_candidates_seen = candidates.len();
                 leg.remote_candidates = candidates;
                 self.on_invite(now, id);
             }
             Message::Text { id: text, body } => self.text_arrived(now, id, seq, text, body),
+            Message::Presence(presence) => self.presence_arrived(now, id, presence),
             // The invite was taken back before it came. It will find the leg closed and not ring.
             Message::Cancel { .. } | Message::Bye { .. } => self.close(now, id, None, false),
             Message::Ringing { .. }
@@ -87,6 +89,9 @@ impl Calls {
             | Message::Mute { .. }
             | Message::TextRefused { .. }
             | Message::Recording { .. }
+            | Message::Transfer { .. }
+            | Message::TransferProgress { .. }
+            | Message::Expect { .. }
             | Message::Tunnel { .. } => self.close(now, id, None, true),
         }
     }
@@ -97,24 +102,33 @@ impl Calls {
             return self.refuse(now, id, reason);
         }
         let (number, identity, contact) = (leg.number.clone(), leg.peer.identity, leg.contact);
+        let replaces = leg.replaces.take();
         leg.state = LegState::Preparing;
         leg.deadline = None;
         let ring_deadline = now.instant + self.config.ring_timeout;
+        let replaced = replaces.and_then(|token| self.expecting(now, token, identity));
         let glare = self.glare(id, identity, &number);
         let has_place = match glare {
-            Glare::None => self.engaged() < self.config.max_calls && self.may_ring(identity, contact),
+            Glare::None => (replaced.is_some() || self.may_wait()) && self.may_ring(identity, contact),
             Glare::Hold(_) | Glare::Fold(_) => true,
         };
         if !has_place {
             return self.refuse(now, id, RejectReason::Busy);
         }
         let mut call = Call::incoming(id.call, number, identity, id.terminal, contact, ring_deadline);
+        call.transfers.set_takes_over(replaced.map(|(call, _)| call));
         if let Glare::Hold(ours) = glare {
             call.held_by = Some(ours);
         }
         self.calls.insert(id.call, call);
         match glare {
-            Glare::None => self.alert(now, id.call),
+            Glare::None => {
+                self.alert(now, id.call);
+                // A contact has handed its call over to another one: the user talks already.
+                if contact && replaced.is_some_and(|(_, with_contact)| with_contact) {
+                    self.answer(now, id.call);
+                }
+            }
             Glare::Hold(_) => {}
             Glare::Fold(ours) => self.fold(now, ours, id.call),
         }
@@ -149,7 +163,8 @@ impl Calls {
         call.held_by = None;
         call.ring_deadline = Some(now.instant + self.config.ring_timeout);
         let (app, number, contact) = (call.id, call.number.clone(), call.contact);
-        self.event(CallEvent::Incoming { call: app, number, identity, contact });
+        let replaces = call.transfers.takes_over();
+        self.event(CallEvent::Incoming { call: app, number, identity, contact, replaces });
         self.prepare_incoming(LegId { call: wire, terminal }, contact);
     }
 
@@ -176,7 +191,9 @@ impl Calls {
     /// user is in [`max_calls`](super::CallConfig::max_calls) calls: hang up first.
     pub fn accept(&mut self, now: Now, call: CallId) -> Result<(), CallError> {
         let wire = self.alerting(call)?;
-        if self.engaged() >= self.config.max_calls {
+        let takes_over = self.calls.get(&wire).and_then(|call| call.transfers.takes_over());
+        let spare = usize::from(takes_over.is_some_and(|replaced| self.wire_id(replaced).is_some()));
+        if self.engaged() >= self.config.max_calls + spare {
             return Err(CallError::TooMany);
         }
         self.answer(now, wire);

@@ -10,7 +10,7 @@ use crate::dialog::{Dialog, Frame, GIVE_UP};
 use crate::identity::TerminalId;
 use crate::number::Number;
 use crate::signalling::{
-    Introduction, MAX_CANDIDATES, MediaOffer, Message, Packet, RejectReason, TextId, is_relayed,
+    Introduction, MAX_CANDIDATES, MediaOffer, Message, Packet, RejectReason, TextId, Token, is_relayed,
 };
 
 /// Candidates of one side that wait, to be sent or to be shown to the media connection.
@@ -91,6 +91,8 @@ pub(super) struct Leg {
     pub remote_anew: bool,
     /// Theirs, until media are prepared.
     pub remote_offer: Option<MediaOffer>,
+    /// What their invite shows.
+    pub replaces: Option<Token>,
     pub tunnel_sent: TunnelBudget,
     pub tunnel_received: TunnelBudget,
     /// Outgoing: of the invite as sent. Incoming: of the invite as received.
@@ -142,6 +144,7 @@ impl Leg {
             remote_generation: 0,
             remote_anew: false,
             remote_offer: None,
+            replaces: None,
             tunnel_sent: TunnelBudget::default(),
             tunnel_received: TunnelBudget::default(),
             invite_hash: None,

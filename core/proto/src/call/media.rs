@@ -16,6 +16,7 @@ impl Calls {
     /// [`CallError::Limit`].
     pub fn set_offer(&mut self, now: Now, leg: LegId, offer: MediaOffer) -> Result<(), CallError> {
         offer.check()?;
+        let replaces = self.calls.get(&leg.call).and_then(|call| call.transfers.token());
         let known = self.live_leg(leg)?;
         if known.state != LegState::Preparing || known.media == Media::Absent {
             return Err(CallError::WrongState);
@@ -23,7 +24,7 @@ impl Calls {
         known.state = LegState::Open;
         let candidates = known.take_candidates();
         let message = match known.role {
-            Role::Caller => Message::Invite { offer, candidates },
+            Role::Caller => Message::Invite { offer, candidates, replaces },
             Role::Callee => Message::Ringing { offer, candidates },
         };
         self.send(now, leg, message);
@@ -192,6 +193,7 @@ impl Calls {
         call.media_deadline = None;
         let app = call.id;
         self.event(CallEvent::Connected { call: app, leg: id });
+        self.transfer_connected(now, wire);
     }
 
     /// From now on our addresses may be shown to the other side.

@@ -101,8 +101,12 @@ impl Calls {
             | Message::Hold { .. }
             | Message::Mute { .. }
             | Message::Recording { .. } => self.in_call_message(id, seq, message),
-            // Not the callee's to say. A tunnelled datagram never comes here.
-            Message::Invite { .. }
+            Message::Transfer { .. } | Message::TransferProgress { .. } | Message::Expect { .. } => {
+                self.on_transfer_message(now, id, message);
+            }
+            // Not the callee's to say, or never in a call. A tunnelled datagram never comes here.
+            Message::Presence(_)
+            | Message::Invite { .. }
             | Message::Confirm { .. }
             | Message::Cancel { .. }
             | Message::Tunnel { .. } => {}
@@ -124,8 +128,12 @@ impl Calls {
             | Message::Hold { .. }
             | Message::Mute { .. }
             | Message::Recording { .. } => self.in_call_message(id, seq, message),
-            // Not the caller's to say, or a second invite.
-            Message::Invite { .. }
+            Message::Transfer { .. } | Message::TransferProgress { .. } | Message::Expect { .. } => {
+                self.on_transfer_message(now, id, message);
+            }
+            // Not the caller's to say, a second invite, or nothing for a call.
+            Message::Presence(_)
+            | Message::Invite { .. }
             | Message::Ringing { .. }
             | Message::Accept { .. }
             | Message::Reject { .. }
@@ -143,7 +151,7 @@ impl Calls {
             | CallState::Inviting
             | CallState::Ringing
             | CallState::Connecting
-            | CallState::Active => reason.map_or(EndReason::HungUp, failed_at_other_end),
+            | CallState::Active => reason.map_or_else(|| self.farewell_reason(id.call), failed_at_other_end),
         };
         self.close(now, id, None, false);
         self.end(now, id.call, reason, EndedBy::Remote);
@@ -265,6 +273,7 @@ impl Calls {
         }
         if let Some(call) = self.calls.remove(&wire) {
             self.aliases.retain(|_, known| *known != wire);
+            self.transfer_ended(now, &call, reason);
             self.announce_end(now, call, reason, by);
         }
     }
@@ -336,7 +345,8 @@ fn bye_reason(reason: EndReason) -> Option<ByeReason> {
         | EndReason::Blocked
         | EndReason::AnsweredElsewhere
         | EndReason::Cancelled
-        | EndReason::Merged => return None,
+        | EndReason::Merged
+        | EndReason::Transferred => return None,
     };
     Some(match failure {
         Failure::NoMediaPath => ByeReason::NoMediaPath,
@@ -366,7 +376,7 @@ fn cancel_reason(reason: EndReason) -> CancelReason {
         EndReason::Declined | EndReason::Blocked => CancelReason::DeclinedElsewhere,
         EndReason::NoAnswer => CancelReason::NoAnswer,
         // A hang-up that we hear of before the other legs were told of the answer.
-        EndReason::HungUp | EndReason::AnsweredElsewhere | EndReason::Merged => {
+        EndReason::HungUp | EndReason::AnsweredElsewhere | EndReason::Merged | EndReason::Transferred => {
             CancelReason::AnsweredElsewhere
         }
         EndReason::Cancelled => CancelReason::Cancelled,
@@ -390,6 +400,7 @@ fn reject_reason(reason: EndReason) -> RejectReason {
         | EndReason::WrongNumber
         | EndReason::AnsweredElsewhere
         | EndReason::Cancelled
-        | EndReason::Merged => RejectReason::Declined,
+        | EndReason::Merged
+        | EndReason::Transferred => RejectReason::Declined,
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::event::{Direction, EndReason, Failure};
+use super::transfer::Transfers;
 use crate::identity::{IdentityId, TerminalId};
 use crate::number::Number;
 use crate::signalling::CallId;
@@ -110,6 +111,7 @@ pub(super) struct Call {
     pub search_deadline: Option<Instant>,
     pub ring_deadline: Option<Instant>,
     pub media_deadline: Option<Instant>,
+    pub transfers: Transfers,
 }
 
 impl Call {
@@ -133,6 +135,7 @@ impl Call {
             search_deadline: Some(search_deadline),
             ring_deadline: None,
             media_deadline: None,
+            transfers: Transfers::default(),
         }
     }
 
@@ -163,12 +166,14 @@ impl Call {
             search_deadline: None,
             ring_deadline: Some(ring_deadline),
             media_deadline: None,
+            transfers: Transfers::default(),
         }
     }
 
     /// Earliest of its deadlines.
     pub fn deadline(&self) -> Option<Instant> {
-        [self.search_deadline, self.ring_deadline, self.media_deadline].into_iter().flatten().min()
+        let own = [self.search_deadline, self.ring_deadline, self.media_deadline, self.transfers.deadline()];
+        own.into_iter().flatten().min()
     }
 
     /// Keeps the most telling of the reasons for which legs failed: what the callee's user did, before what her
@@ -191,6 +196,10 @@ fn weight(reason: EndReason) -> u8 {
         EndReason::Busy => 6,
         EndReason::Blocked => 7,
         EndReason::Declined => 8,
-        EndReason::HungUp | EndReason::AnsweredElsewhere | EndReason::Cancelled | EndReason::Merged => 9,
+        EndReason::HungUp
+        | EndReason::AnsweredElsewhere
+        | EndReason::Cancelled
+        | EndReason::Merged
+        | EndReason::Transferred => 9,
     }
 }

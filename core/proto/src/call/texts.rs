@@ -8,19 +8,27 @@ use super::leg::{LINGER, Leg, LegState};
 use super::{CallError, Calls, Distrust, LookupEnd, MAX_KEEPING, MAX_LEGS, Now, Source};
 use crate::identity::IdentityId;
 use crate::number::Number;
-use crate::signalling::{CallId, Message, RejectReason, TextId};
+use crate::signalling::{CallId, Message, Presence, RejectReason, TextId};
 
 /// A text message of ours that is under way.
 pub(super) struct Outstanding {
     pub deadline: Instant,
     /// Outside of a call: its dialogs.
     outside: Option<CallId>,
+    /// Nobody waits for it.
+    quiet: bool,
+}
+
+/// What is said outside of a call.
+pub(super) enum Content {
+    Text(String),
+    Presence(Presence),
 }
 
 /// A text message that is sent outside of a call, to every terminal of the receiver.
 pub(super) struct TextCall {
     text: TextId,
-    body: String,
+    content: Content,
     identity: Option<IdentityId>,
     /// Whose conversation it is; kept for the engine's look-up.
     pub number: Number,
@@ -31,6 +39,22 @@ pub(super) struct TextCall {
     verdict: TextFailure,
     /// Terminals found later get nothing any more.
     pub deadline: Instant,
+}
+
+impl Content {
+    fn message(&self, id: TextId) -> Message {
+        match self {
+            Self::Text(body) => Message::Text { id, body: body.clone() },
+            Self::Presence(presence) => Message::Presence(presence.clone()),
+        }
+    }
+
+    fn is_quiet(&self) -> bool {
+        match self {
+            Self::Text(_) => false,
+            Self::Presence(_) => true,
+        }
+    }
 }
 
 impl Calls {
@@ -50,20 +74,34 @@ impl Calls {
         id: TextId,
         body: String,
     ) -> Result<(), CallError> {
-        let message = Message::Text { id, body };
-        message.check()?;
-        let Message::Text { body, .. } = message else { return Err(CallError::WrongState) };
+        self.say_outside(now, call, number, id, Content::Text(body))
+    }
+
+    /// Says something outside of a call.
+    pub(super) fn say_outside(
+        &mut self,
+        now: Now,
+        call: CallId,
+        number: Number,
+        id: TextId,
+        content: Content,
+    ) -> Result<(), CallError> {
+        content.message(id).check()?;
         if self.is_used(call) || self.is_outstanding(id) {
             return Err(CallError::Duplicate);
         }
-        if self.texts.len() >= self.config.max_texts {
+        // Presence takes no place of a text.
+        let quiet = content.is_quiet();
+        if self.texts.values().filter(|text| text.content.is_quiet() == quiet).count()
+            >= self.config.max_texts
+        {
             return Err(CallError::TooMany);
         }
         let deadline = now.instant + self.config.text_timeout;
-        self.outstanding.insert(id, Outstanding { deadline, outside: Some(call) });
+        self.outstanding.insert(id, Outstanding { deadline, outside: Some(call), quiet });
         let text = TextCall {
             text: id,
-            body,
+            content,
             identity: None,
             number,
             lookup_done: false,
@@ -89,7 +127,7 @@ impl Calls {
     /// Waits for the acknowledgement of a text that was sent in a call.
     pub(super) fn await_text(&mut self, now: Now, text: TextId, id: LegId, seq: u32) {
         let deadline = now.instant + self.config.text_timeout;
-        self.outstanding.insert(text, Outstanding { deadline, outside: None });
+        self.outstanding.insert(text, Outstanding { deadline, outside: None, quiet: false });
         if let Some(leg) = self.legs.get_mut(&id) {
             leg.texts.insert(seq, text);
         }
@@ -120,7 +158,7 @@ impl Calls {
         }
         text.identity = Some(peer.identity);
         text.found += 1;
-        let message = Message::Text { id: text.text, body: text.body.clone() };
+        let message = text.content.message(text.text);
         let (number, intro) = (text.number.clone(), Arc::clone(&self.intro));
         let mut leg = Leg::new(Arc::new(peer), number, Role::Caller, LegState::Text, intro);
         let seq = leg.dialog.send(now.instant, now.wall, message).map_err(|_| CallError::QueueFull)?;
@@ -171,7 +209,7 @@ impl Calls {
         for leg in self.live_legs(call) {
             self.close(now, leg, None, true);
         }
-        if self.outstanding.remove(&text.text).is_some() {
+        if self.outstanding.remove(&text.text).is_some_and(|text| !text.quiet) {
             let reason = reason.unwrap_or(text.verdict);
             self.event(CallEvent::TextFailed { id: text.text, reason });
         }
@@ -179,7 +217,7 @@ impl Calls {
 
     /// A terminal has acknowledged a text of ours.
     pub(super) fn text_delivered(&mut self, now: Now, leg: LegId, id: TextId) {
-        if self.outstanding.remove(&id).is_some() {
+        if self.outstanding.remove(&id).is_some_and(|text| !text.quiet) {
             self.event(CallEvent::TextDelivered { id });
         }
         if self.texts.contains_key(&leg.call) {
@@ -230,8 +268,9 @@ impl Calls {
         let texts: Vec<_> =
             self.outstanding.iter().filter(|(_, text)| late(text.deadline)).map(|(id, _)| *id).collect();
         for id in texts {
-            self.outstanding.remove(&id);
-            self.event(CallEvent::TextFailed { id, reason: TextFailure::TimedOut });
+            if self.outstanding.remove(&id).is_some_and(|text| !text.quiet) {
+                self.event(CallEvent::TextFailed { id, reason: TextFailure::TimedOut });
+            }
         }
     }
 

@@ -53,6 +53,7 @@ impl Calls {
     }
 
     fn time_out_call(&mut self, now: Now, wire: CallId) {
+        self.time_out_transfer(now, wire);
         let Some(call) = self.calls.get_mut(&wire) else { return };
         let late = |deadline: Option<std::time::Instant>| deadline.is_some_and(|at| at <= now.instant);
         if late(call.media_deadline) {

@@ -32,8 +32,12 @@ impl LastWord {
             | Message::Hold { .. }
             | Message::Mute { .. }
             | Message::Tunnel { .. }
-            | Message::TextRefused { .. }
-            | Message::Recording { .. } => None,
+            | Message::Transfer { .. }
+            | Message::TransferProgress { .. }
+            | Message::Expect { .. }
+            | Message::Presence(_)
+            | Message::Recording { .. }
+            | Message::TextRefused { .. } => None,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use super::presence::MAX_NOTE_BYTES;
 use super::{Introduction, MediaOffer, Message, Packet};
 
 /// Candidates in one message. RFC 8838 trickles; a terminal with more sends further messages.
@@ -32,8 +33,8 @@ pub enum LimitError {
     /// More candidates than [`MAX_CANDIDATES`], an empty list, or one longer than [`MAX_CANDIDATE_BYTES`].
     #[error("too many candidates, or one is too long")]
     Candidates,
-    /// A text longer than [`MAX_TEXT_BYTES`].
-    #[error("the text is longer than {MAX_TEXT_BYTES} bytes")]
+    /// A text longer than [`MAX_TEXT_BYTES`], or a note longer than [`MAX_NOTE_BYTES`].
+    #[error("the text is longer than {MAX_TEXT_BYTES} bytes, or {MAX_NOTE_BYTES} of a presence")]
     Text,
     /// Not a key of the dial pad, or pressed for too short or too long.
     #[error("not a key of the dial pad")]
@@ -78,7 +79,7 @@ impl Message {
     pub fn check(&self) -> Result<(), LimitError> {
         let require = |good: bool, error| if good { Ok(()) } else { Err(error) };
         match self {
-            Self::Invite { offer, candidates } | Self::Ringing { offer, candidates } => {
+            Self::Invite { offer, candidates, replaces: _ } | Self::Ringing { offer, candidates } => {
                 offer.check()?;
                 check_candidates(candidates)
             }
@@ -88,6 +89,10 @@ impl Message {
             Self::Candidates { list, generation: _ } => {
                 require(!list.is_empty(), LimitError::Candidates)?;
                 check_candidates(list)
+            }
+            Self::Presence(presence) => {
+                let note = presence.told.as_ref().map_or(0, |told| told.note.len());
+                require(note <= MAX_NOTE_BYTES, LimitError::Text)
             }
             Self::Text { body, .. } => require(body.len() <= MAX_TEXT_BYTES, LimitError::Text),
             Self::Dtmf { digit, duration_ms } => require(
@@ -105,8 +110,11 @@ impl Message {
             | Self::Bye { .. }
             | Self::Hold { .. }
             | Self::Mute { .. }
-            | Self::TextRefused { .. }
-            | Self::Recording { .. } => Ok(()),
+            | Self::Transfer { .. }
+            | Self::TransferProgress { .. }
+            | Self::Expect { .. }
+            | Self::Recording { .. }
+            | Self::TextRefused { .. } => Ok(()),
         }
     }
 }

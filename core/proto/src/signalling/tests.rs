@@ -62,10 +62,26 @@ fn offer() -> MediaOffer {
     }
 }
 
+fn transfer(successor: Option<Successor>) -> Message {
+    let number = Number::Plain(PlainNumber::from_index(7));
+    let key = successor.map(|_| IdentityId::from_bytes([3; 32]).fingerprint());
+    Message::Transfer { id: TransferId::from_bytes([5; 16]), number, key, successor }
+}
+
+fn presence(note: &str) -> Presence {
+    let told = PresenceTold { state: PresenceCode::Other(9), note: note.to_owned(), good_for: 7200 };
+    Presence { told: Some(told), ask: false, watch: true }
+}
+
 fn messages() -> Vec<Message> {
     let candidates = vec!["candidate:1 1 udp 2 192.0.2.1 9 typ host".to_owned()];
     vec![
-        Message::Invite { offer: offer(), candidates: Vec::new() },
+        Message::Invite { offer: offer(), candidates: Vec::new(), replaces: None },
+        Message::Invite {
+            offer: offer(),
+            candidates: Vec::new(),
+            replaces: Some(Token::from_bytes([1; 16])),
+        },
         Message::Ringing { offer: offer(), candidates: candidates.clone() },
         Message::Accept { invite_hash: [3; 32], candidates: vec!["candidate".into()] },
         Message::Confirm { candidates: Vec::new() },
@@ -82,6 +98,16 @@ fn messages() -> Vec<Message> {
         Message::TextRefused { id: TextId::from_bytes([4; 16]) },
         Message::Recording { state: RecordingState::Wanted },
         Message::Recording { state: RecordingState::Other(9) },
+        transfer(None),
+        transfer(Some(Successor {
+            token: Token::from_bytes([1; 16]),
+            terminal: TerminalId::from_bytes([2; 32]),
+        })),
+        Message::TransferProgress { id: TransferId::from_bytes([5; 16]), step: TransferStep::Ringing },
+        Message::TransferProgress { id: TransferId::from_bytes([5; 16]), step: TransferStep::Other(99) },
+        Message::Presence(presence("")),
+        Message::Presence(Presence { told: None, ask: true, watch: true }),
+        Message::Expect { token: Token::from_bytes([1; 16]), identity: IdentityId::from_bytes([3; 32]) },
     ]
 }
 
@@ -127,7 +153,7 @@ fn everything_at_its_limit_fits() {
     packet.intro = Some(Arc::new(intro));
     let offer = MediaOffer { ice_ufrag: "u".repeat(32), ice_pwd: "p".repeat(64), ..offer() };
     for message in [
-        Message::Invite { offer, candidates },
+        Message::Invite { offer, candidates, replaces: Some(Token::from_bytes([1; 16])) },
         Message::Text { id: TextId::from_bytes([0; 16]), body: "x".repeat(MAX_TEXT_BYTES) },
         Message::Tunnel { datagrams: vec![vec![0; MAX_TUNNEL_BYTES].into(); MAX_TUNNEL_DATAGRAMS] },
     ] {
@@ -252,12 +278,14 @@ fn limits_are_checked_on_receipt() {
         (0, Message::Tunnel { datagrams: tunnelled(4, 1) }, LimitError::Tunnel),
         (0, Message::Tunnel { datagrams: tunnelled(0, 1) }, LimitError::Tunnel),
         (1, Message::Tunnel { datagrams: tunnelled(1, 1) }, LimitError::Sequence),
+        (1, Message::Presence(presence(&"x".repeat(MAX_NOTE_BYTES + 1))), LimitError::Text),
         (0, Message::Bye { reason: None }, LimitError::Sequence),
         (
             1,
             Message::Invite {
                 offer: MediaOffer { ice_ufrag: "abc".to_owned(), ..offer() },
                 candidates: Vec::new(),
+                replaces: None,
             },
             LimitError::Offer,
         ),

@@ -1,11 +1,15 @@
 //! Plays tones on a thread of its own, which waits for sound systems in the telephone's place.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use super::{Ringtone, Sounding, Tone};
-use crate::audio::{AudioError, AudioSink, BLOCK_LEN, BLOCK_TIME, Block, DeviceSpec, open_sink};
+use crate::audio::{
+    AudioError, AudioSink, BLOCK_LEN, BLOCK_TIME, Block, DeviceSpec, Ramp, Volume, limit, open_sink,
+};
 
 /// How long what the device holds may take to be heard after the last block.
 const TO_HEAR: Duration = Duration::from_millis(200);
@@ -20,6 +24,24 @@ struct Devices {
     speaker: DeviceSpec,
     ringer: DeviceSpec,
     ringtone: Option<PathBuf>,
+    loudness: Arc<Loudness>,
+}
+
+/// Volumes, which may change while a tone sounds.
+#[derive(Debug)]
+struct Loudness {
+    speaker: AtomicU16,
+    ringer: AtomicU16,
+}
+
+impl Loudness {
+    fn of(&self, tone: Tone) -> Volume {
+        let percent = match tone {
+            Tone::Bell => &self.ringer,
+            Tone::CallWaiting | Tone::Ringback | Tone::Busy | Tone::Special | Tone::End => &self.speaker,
+        };
+        Volume::new(percent.load(Relaxed)).unwrap_or_default()
+    }
 }
 
 impl Devices {
@@ -43,7 +65,15 @@ impl TonePlayer {
     /// Nothing is opened before a tone is wanted. The bell rings at `ringer` with the WAV file `ringtone` or like an old telephone,
     /// everything else is heard from `speaker`; nothing is played into files.
     pub(crate) fn new(speaker: DeviceSpec, ringer: DeviceSpec, ringtone: Option<PathBuf>) -> TonePlayer {
-        TonePlayer { devices: Devices { speaker, ringer, ringtone }, wishes: None, wished: None }
+        let whole = || AtomicU16::new(Volume::default().percent());
+        let loudness = Arc::new(Loudness { speaker: whole(), ringer: whole() });
+        TonePlayer { devices: Devices { speaker, ringer, ringtone, loudness }, wishes: None, wished: None }
+    }
+
+    /// How loud tones are from now on, at the loudspeaker and at the ringer.
+    pub(crate) fn set_volumes(&self, speaker: Volume, ringer: Volume) {
+        self.devices.loudness.speaker.store(speaker.percent(), Relaxed);
+        self.devices.loudness.ringer.store(ringer.percent(), Relaxed);
     }
 
     /// Plays on other devices from now on; what sounds at present begins anew there.
@@ -95,7 +125,8 @@ fn run(devices: &Devices, wanted: &Receiver<Option<Tone>>) {
         if tone == Tone::Bell && ringtone.is_none() {
             ringtone = Ringtone::open_or_bell(devices.ringtone.as_deref()).ok();
         }
-        let played = sound(Sounding::new(tone, ringtone.clone()), devices.of(tone), wanted);
+        let loud = || devices.loudness.of(tone);
+        let played = sound(Sounding::new(tone, ringtone.clone()), devices.of(tone), loud, wanted);
         next = match played {
             Ok(Some(wish)) => Some(wish),
             Ok(None) => wanted.recv().ok(),
@@ -133,10 +164,11 @@ fn started(device: &DeviceSpec) -> Result<Box<dyn AudioSink>, AudioError> {
 fn sound(
     mut sounding: Sounding,
     device: &DeviceSpec,
+    loud: impl Fn() -> Volume,
     wanted: &Receiver<Option<Tone>>,
 ) -> Result<Option<Option<Tone>>, AudioError> {
     let mut sink = open(device)?;
-    let mut block: Block = [0.0; BLOCK_LEN];
+    let (mut block, mut louder): (Block, _) = ([0.0; BLOCK_LEN], Ramp::default());
     let (mut over, mut taken): (Option<Instant>, _) = (None, Instant::now());
     loop {
         for _ in 0..sink.wanted(Instant::now()) {
@@ -145,6 +177,8 @@ fn sound(
                 over.get_or_insert(taken);
                 block.fill(0.0);
             }
+            louder.apply(loud().factor(), &mut block);
+            limit(&mut block);
             sink.write(&block)?;
         }
         if over.is_some_and(|at| at.elapsed() >= TO_HEAR) {

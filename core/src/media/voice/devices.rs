@@ -9,6 +9,8 @@
 
 mod worker;
 
+mod parking;
+
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{self, Receiver, TryRecvError};
@@ -227,7 +229,7 @@ impl<D: Device> Keeper<D> {
 
     /// Forgets the device, opened beforehand or not, and uses another.
     pub(super) fn use_instead(&mut self, spec: DeviceSpec) {
-        self.spec = spec;
+        self.chosen = spec;
         self.opened = None;
         // It ends, and lets go of what it has opened.
         self.worker = None;
@@ -426,8 +428,14 @@ impl<D: Device> Keeper<D> {
 
     /// Closes a device; none is wanted any more.
     pub(super) fn close(&mut self, device: D) {
-        (self.wanted, self.runs, self.beside, self.changes, self.look) = (false, false, None, None, None);
+        self.rest();
         self.shut(device);
+    }
+
+    /// From now on none is wanted.
+    fn rest(&mut self) {
+        (self.wanted, self.runs, self.beside, self.changes, self.look) = (false, false, None, None, None);
+        self.look_again = None;
     }
 
     fn shut(&mut self, device: D) {

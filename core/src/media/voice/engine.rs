@@ -6,6 +6,7 @@
 //! to keep time; so is one that has stalled without a word.
 
 mod incoming;
+mod keys;
 mod outgoing;
 
 use std::collections::VecDeque;
@@ -20,6 +21,7 @@ use crate::audio::{
 };
 use crate::recording::Tap;
 use incoming::Incoming;
+use keys::Keys;
 use outgoing::Outgoing;
 
 /// How often we report what we receive. RFC 3550 section 6.2 would allow 5 s; the sender's error correction
@@ -106,10 +108,11 @@ pub(super) struct VoiceEngine {
     report_due: Instant,
     /// Whether our own voice is replaced by silence.
     pub(super) muted: bool,
-    /// Whether neither side is passed on.
+    /// Whether the call is on hold: the other end hears music, and we hear nothing of it.
     pub(super) held: bool,
     /// Where both voices are recorded.
     pub(super) tap: Option<Tap>,
+    keys: Keys,
     events: VecDeque<EngineEvent>,
 }
 
@@ -127,6 +130,7 @@ impl VoiceEngine {
             muted: false,
             held: false,
             tap: None,
+            keys: Keys::default(),
             events: VecDeque::new(),
         }
     }
@@ -205,10 +209,11 @@ impl VoiceEngine {
 
     /// Does all that is due at `now`; datagrams to be sent go to `send`.
     pub(super) fn tick(&mut self, now: Instant, send: &mut dyn FnMut(Vec<u8>)) {
-        let silent = self.muted || self.held;
+        let keys = &mut self.keys;
+        let mut say = |block: &mut Block| keys.say(self.muted, self.held, block);
         self.events.extend(self.outgoing.speak(
             now,
-            silent,
+            &mut say,
             self.processor.as_mut(),
             self.tap.as_mut(),
             send,
@@ -266,12 +271,11 @@ impl VoiceEngine {
             let due = now.checked_sub(BLOCK_TIME * behind).unwrap_or(now);
             let first = self.incoming.next_block(due, &mut block);
             self.events.extend(first.map(EngineEvent::FirstAudio));
-            if self.held {
-                block.fill(0.0);
-            }
             if let Some(tap) = &mut self.tap {
-                tap.other(due, &block);
+                let silence = [0.0; BLOCK_LEN];
+                tap.other(due, if self.held { &silence } else { &block });
             }
+            self.keys.hear(self.held, &mut block);
             if let Some(processor) = &mut self.processor {
                 processor.heard(&block);
             }

@@ -1,7 +1,6 @@
 //! The thread itself: it ticks when the devices have or want something, and takes the packets that have come meanwhile.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -10,7 +9,7 @@ use tokio::sync::mpsc as events;
 use super::devices::Keeper;
 use super::engine::{Codec, EngineEvent, Start, VoiceEngine};
 use super::{INBOX, Input, Mic, Shared, Speaker, VoiceEvent, VoiceLink, Wish, lock};
-use crate::audio::{AudioError, BLOCK_TIME, DeviceKind, Processing, Processor, monotonic_ns};
+use crate::audio::{AudioError, BLOCK_TIME, DeviceKind, HoldMusic, Processing, Processor, monotonic_ns};
 use crate::media::types::DeviceNews;
 use crate::media::urgency;
 
@@ -28,6 +27,9 @@ pub(super) struct Thread {
     pub(super) link: Arc<VoiceLink>,
     pub(super) events: events::Sender<VoiceEvent>,
     pub(super) shared: Arc<Shared>,
+    /// What plays while the call is on hold.
+    pub(super) music: HoldMusic,
+    pub(super) quiet: bool,
     pub(super) input: Receiver<Input>,
 }
 
@@ -60,13 +62,14 @@ impl Thread {
         if let Some((mic, speaker)) = lock(&self.shared.instead).take() {
             self.mic.use_instead(mic);
             self.speaker.use_instead(speaker);
-            processor = None;
+            (processor, self.processing) = (None, Processing::NONE);
         }
         let now = Instant::now();
         let mut engine =
             VoiceEngine::start(Start { codec, processor, now, ntp: ntp_now(), seed: rand::random() });
         self.choose_devices(now);
         engine.set_processing(self.mic.chosen().processing(self.processing));
+        engine.set_sounds(self.music.clone(), self.quiet);
         self.mic.start(now);
         self.speaker.start(now);
         if let Err(error) = self.keep_talking(&mut engine, now) {
@@ -82,17 +85,17 @@ impl Thread {
         // Ticks fall where the devices have or want something, or else on the ends of the blocks, so that a frame is sent the moment
         // it is complete.
         let mut due = start;
-        let mut epochs = Epochs::default();
+        let (mut epochs, mut parked) = (Epochs::default(), false);
         loop {
             let now = Instant::now();
             self.choose_devices(now);
             self.take_devices(engine, now, &mut epochs)?;
             self.measure(engine);
-            engine.muted = self.shared.muted.load(Relaxed);
-            engine.held = self.shared.held.load(Relaxed);
+            self.shared.pass_on(engine);
             if let Some(tap) = self.shared.new_tap() {
                 engine.tap = tap;
             }
+            self.park(engine, &mut parked, now);
             let link = &self.link;
             engine.tick(now, &mut |datagram| link.send(datagram));
             while let Some(event) = engine.poll_event() {

@@ -156,6 +156,19 @@ fn one_call_at_a_time_unless_configured_otherwise() {
     world.dial_as(2, call_id(2), 1);
     world.run_ms(2000);
     assert_eq!(world.rings(BOB), 2, "call waiting");
+
+    let config = CallConfig { call_waiting: false, ..config };
+    let mut world = World::new(3, &[(0, 0), (1, 0), (2, 0)], &config);
+    connect(&mut world);
+    world.dial_as(2, call_id(2), 1);
+    world.run_ms(2000);
+    assert_eq!(world.ended(2, call_id(2)), Some((EndReason::Busy, EndedBy::Remote)));
+    world.dial_as(BOB, call_id(3), 2);
+    assert_eq!(
+        world.state(BOB, call_id(3)),
+        Some(CallState::Searching),
+        "one's own second call is another matter"
+    );
 }
 
 #[test]

@@ -65,6 +65,7 @@ fn generate(seed: u64) -> World {
     let config = CallConfig {
         ring_timeout: Duration::from_secs(10 + rng.below(36)),
         max_calls: 1 + usize::try_from(rng.below(2)).unwrap(),
+        call_waiting: rng.chance(800),
         ..CallConfig::default()
     };
     let mut world = World::new(rng.next(), terminals(&mut rng), &config);
@@ -224,6 +225,8 @@ fn schedules_are_worth_their_name() {
         "Declined by Elsewhere",
         "Cancelled by Remote",
         "Merged by Local",
+        "Transferred by Local",
+        "Transferred by Remote",
         "Failed(NoMediaPath) by Network",
         "Failed(MediaLost) by Network",
         "Failed(MediaLost) by Remote",

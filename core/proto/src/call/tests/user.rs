@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::party::Party;
 use super::world::{Act, Happening, World, ignore};
 use crate::call::{CallError, CallEvent, LookupEnd, Source};
-use crate::signalling::{CallId, RejectReason, TextId};
+use crate::signalling::{CallId, RejectReason, TextId, Token, TransferId};
 
 impl World {
     pub fn user_acts(&mut self, at: usize, act: Act) {
@@ -22,6 +22,20 @@ impl World {
             Act::HangUp { call } => ignore(self.terminals[at].calls.hang_up(now, call)),
             Act::Dtmf { call } => ignore(self.terminals[at].calls.dtmf(now, call, '5', 100)),
             Act::Hold { call } => ignore(self.terminals[at].calls.hold(now, call, true)),
+            Act::Transfer { call, account } => {
+                let id = TransferId::from_bytes(self.rng.bytes());
+                let number = Party::number(u8::try_from(account).unwrap());
+                ignore(self.terminals[at].calls.transfer(now, call, id, number, None));
+            }
+            Act::TransferTo { call, with } => {
+                let (id, token) =
+                    (TransferId::from_bytes(self.rng.bytes()), Token::from_bytes(self.rng.bytes()));
+                ignore(self.terminals[at].calls.transfer_to(now, call, with, id, token));
+            }
+            Act::Follow { call } => {
+                let new = CallId::from_bytes(self.rng.bytes());
+                self.follow_as(at, call, new);
+            }
             Act::Text { call } => {
                 let id = TextId::from_bytes(self.rng.bytes());
                 if self.terminals[at].calls.text(now, call, id, "hello".to_owned()).is_ok() {
@@ -47,6 +61,17 @@ impl World {
         match self.terminals[at].calls.dial(now, call, number, self.contacts) {
             Ok(()) => self.look_up(at, call, account),
             Err(error) => assert!(matches!(error, CallError::TooMany), "{error}"),
+        }
+        self.drain(at);
+    }
+
+    /// Does what the other side of a call asks for, under a chosen id.
+    pub fn follow_as(&mut self, at: usize, call: CallId, new: CallId) {
+        let now = self.now(at);
+        let Some(request) = self.terminals[at].calls.transfer_request(call) else { return };
+        let account = (0..4).find(|account| Party::number(*account) == request.number).unwrap();
+        if self.terminals[at].calls.follow(now, call, new, self.contacts).is_ok() {
+            self.look_up(at, new, usize::from(account));
         }
         self.drain(at);
     }
@@ -125,14 +150,33 @@ impl World {
                     let delay = self.rng.ms(0, length);
                     self.schedule(delay, Happening::User { at, act: Act::HangUp { call } });
                 }
-                for act in [Act::Text { call }, Act::Dtmf { call }, Act::Hold { call }] {
+                let account = usize::try_from(self.rng.below(3)).unwrap();
+                let transfer = Act::Transfer { call, account };
+                for act in [Act::Text { call }, Act::Dtmf { call }, Act::Hold { call }, transfer] {
                     if self.rng.chance(300) {
                         let delay = self.rng.ms(0, length);
                         self.schedule(delay, Happening::User { at, act });
                     }
                 }
             }
+            CallEvent::TransferAsked { call, .. } => {
+                let call = *call;
+                if self.rng.chance(700) {
+                    let delay = self.rng.ms(0, 4000);
+                    self.schedule(delay, Happening::User { at, act: Act::Follow { call } });
+                }
+            }
+            CallEvent::Connected { call, .. } if self.rng.chance(300) => {
+                let with = *call;
+                let other = self.terminals[at].seen.live.iter().copied().find(|other| *other != with);
+                if let Some(call) = other {
+                    let delay = self.rng.ms(0, 2000);
+                    self.schedule(delay, Happening::User { at, act: Act::TransferTo { call, with } });
+                }
+            }
             CallEvent::Searching { .. }
+            | CallEvent::Transfer { .. }
+            | CallEvent::Presence { .. }
             | CallEvent::Found { .. }
             | CallEvent::Ringing { .. }
             | CallEvent::Connected { .. }

@@ -105,11 +105,11 @@ impl Outgoing {
         self.last = block[BLOCK_LEN - 1];
     }
 
-    /// Sends all that has been spoken by `now`, or silence in its place. Tells if the microphone is lost.
+    /// Sends all that has been spoken by `now`, as `say` changes it. Tells if the microphone is lost.
     pub(super) fn speak(
         &mut self,
         now: Instant,
-        silent: bool,
+        say: &mut dyn FnMut(&mut Block),
         mut processor: Option<&mut Processor>,
         mut tap: Option<&mut Tap>,
         send: &mut dyn FnMut(Vec<u8>),
@@ -137,9 +137,7 @@ impl Outgoing {
             if let Some(processor) = &mut processor {
                 processor.spoken(&mut block);
             }
-            if silent {
-                block.fill(0.0);
-            }
+            say(&mut block);
             if let Some(tap) = &mut tap {
                 tap.own(now, &mut block);
             }

@@ -1,0 +1,175 @@
+//! Presence: what contacts are told of this user, and what they tell.
+
+mod book;
+
+use super::commands::new_call_id;
+use super::{Engine, now};
+use crate::api::{
+    ApiError, Contact, ContactPresence, ErrorCode, Event, LineState, PresenceInfo, PresenceSettings,
+    PresenceState, Reply, Visibility,
+};
+use crate::storage::{AccountStore, StorageError};
+use book::{Known, Send};
+use offhook_proto::call::{CallError, Peer};
+use offhook_proto::number::{Invitation, Number};
+use offhook_proto::signalling::{MAX_NOTE_BYTES, Presence};
+use std::sync::Arc;
+use std::time::Instant;
+
+pub(super) use book::Book;
+
+/// Settings of the account in which it is kept.
+const CHOSEN: &str = "presence";
+const VISIBLE: &str = "presence_visible";
+
+/// What the user has chosen in an earlier run.
+pub(super) async fn kept(account: &AccountStore) -> Result<Book, StorageError> {
+    let chosen = account.setting(CHOSEN).await?.and_then(|text| serde_json::from_str(&text).ok());
+    let visible = account.setting(VISIBLE).await?.and_then(|text| serde_json::from_str(&text).ok());
+    Ok(Book::new(chosen.unwrap_or_default(), visible.unwrap_or_default(), Instant::now()))
+}
+
+impl Engine {
+    /// Tells or changes what contacts are told.
+    pub(super) async fn set_presence(
+        &mut self,
+        state: Option<PresenceState>,
+        note: Option<String>,
+        visible: Option<Visibility>,
+    ) -> Result<Reply, ApiError> {
+        let bad = |sentence: String| ApiError::new(ErrorCode::BadInput, sentence);
+        if state == Some(PresenceState::Busy) {
+            return Err(bad("Busy is told by itself, during calls.".into()));
+        }
+        if note.as_ref().is_some_and(|note| note.len() > MAX_NOTE_BYTES) {
+            return Err(bad(format!("A presence's text has at most {MAX_NOTE_BYTES} bytes.")));
+        }
+        let chosen = self.presence.chosen();
+        let chosen = match (state, note) {
+            (None, None) => None,
+            // A text belongs to the state that it was given with.
+            (Some(state), note) => Some(PresenceInfo { state, note: note.unwrap_or_default() }),
+            (None, Some(note)) => Some(PresenceInfo { state: chosen.state, note }),
+        };
+        let keep = async |key, value: Result<String, serde_json::Error>| {
+            let value =
+                value.map_err(|_| ApiError::new(ErrorCode::Internal, "A setting could not be written."))?;
+            self.account.set_setting(key, Some(&value)).await.map_err(|error| error.to_api())
+        };
+        if let Some(chosen) = &chosen {
+            keep(CHOSEN, serde_json::to_string(chosen)).await?;
+        }
+        if let Some(visible) = &visible {
+            keep(VISIBLE, serde_json::to_string(visible)).await?;
+        }
+        self.presence.choose(Instant::now(), chosen, visible);
+        let PresenceInfo { state, note } = self.presence.own();
+        Ok(Reply::Presence(PresenceSettings { state, note, visible: self.presence.visible() }))
+    }
+
+    /// Adds to the contact list how they are.
+    pub(super) fn with_presence(&self, contacts: &mut [Contact]) {
+        let now = Instant::now();
+        for contact in contacts {
+            contact.presence = self
+                .presence
+                .of(&contact.number, now)
+                .map(|PresenceInfo { state, note }| ContactPresence { state, note });
+        }
+    }
+
+    /// The contact list, or what is known of keys, may have changed.
+    pub(super) async fn reload_contacts(&mut self) {
+        self.contacts_changed = false;
+        match self.account.contacts().await {
+            Ok(contacts) => {
+                let known = contacts.into_iter().filter(|contact| contact.fingerprint.is_some());
+                let known = known.map(|c| Known { number: c.number, name: c.name, verified: c.verified });
+                self.presence.set_contacts(Instant::now(), known.collect());
+            }
+            Err(error) => tracing::error!(%error, "the contacts could not be read"),
+        }
+    }
+
+    /// A contact has told how it is, or asks.
+    pub(super) async fn on_presence(&mut self, from: &Number, peer: &Arc<Peer>, presence: Presence) {
+        // A contact whose key nobody knows yet could be anybody.
+        match self.account.pin_of(from).await {
+            Ok(Some(pin)) if pin.expected().matches(&peer.identity) => {}
+            Ok(_) => return,
+            Err(error) => return tracing::error!(%error, "the pinned keys could not be read"),
+        }
+        let news = self.presence.heard(Instant::now(), from, peer, presence);
+        if let Some((Known { number, name, .. }, PresenceInfo { state, note })) = news {
+            self.emit(Event::Presence { number, name, state, note });
+        }
+    }
+
+    /// Sends what is due.
+    pub(super) async fn tell_presence(&mut self) {
+        let at = Instant::now();
+        if self.contacts_changed {
+            self.reload_contacts().await;
+        }
+        self.presence.set_online(at, self.publisher.line == LineState::Online);
+        let in_call = self.views.live().any(|(_, view)| view.is_active());
+        self.presence.set_in_call(at, in_call);
+        let mut sent = false;
+        while let Some(send) = self.presence.poll(at) {
+            sent = true;
+            self.send_presence(send).await;
+        }
+        if sent {
+            self.drain().await;
+        }
+    }
+
+    /// The last word to those who are told of changes.
+    pub(super) async fn tell_farewell(&mut self) {
+        for send in self.presence.farewells(Instant::now()) {
+            self.send_presence(send).await;
+        }
+        self.drain().await;
+    }
+
+    async fn send_presence(&mut self, send: Send) {
+        let (call, result) = (new_call_id(), now());
+        let result = match send {
+            Send::ToTerminal(number, peer, presence) => {
+                self.legs.set_open(offhook_proto::call::LegId { call, terminal: peer.terminal });
+                self.calls.presence_at(result, call, number, (*peer).clone(), presence)
+            }
+            Send::ToNumber(number, presence) => {
+                match self.calls.presence_to(result, call, number.clone(), presence) {
+                    Ok(()) => {
+                        self.look_for_presence(call, number).await;
+                        Ok(())
+                    }
+                    Err(error) => Err(error),
+                }
+            }
+        };
+        match result {
+            Ok(()) | Err(CallError::TooMany) => {}
+            Err(error) => tracing::debug!(%error, "presence is not told"),
+        }
+    }
+
+    async fn look_for_presence(&mut self, call: offhook_proto::signalling::CallId, number: Number) {
+        let link = Invitation { number, key: None, via: Vec::new() };
+        let found = match (link.number.record_key(None), self.expected_key(&link).await) {
+            (Some(place), Ok(pin)) => Some((place, pin)),
+            (_, Ok(_) | Err(_)) => None,
+        };
+        match found {
+            Some((place, pin)) => self.search(call, link, place, pin).await,
+            // A number of a directory that is not known here.
+            None => {
+                let end = offhook_proto::call::LookupEnd::NoTerminal;
+                if let Err(error) = self.calls.lookup_finished(now(), call, end) {
+                    tracing::debug!(%error, "presence is not told");
+                }
+            }
+        }
+    }
+}
