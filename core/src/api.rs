@@ -4,6 +4,7 @@
 //! Everything here is serde-serialisable JSON. Errors cross as [`ErrorCode`]s; the sentence beside a code
 //! is for people and may change. Names are in `snake_case` on the wire.
 
+mod answers;
 mod ends;
 mod errors;
 mod keys;
@@ -13,6 +14,7 @@ mod serving;
 use offhook_proto::number::Number;
 use serde::{Deserialize, Serialize};
 
+pub use answers::{Contact, LookupResult, VerifyResult};
 pub use ends::{EndReason, FailureCode};
 pub use errors::{ApiError, ErrorCode};
 pub use keys::{CallKeys, TransferFailure, TransferState, Volumes};
@@ -418,46 +420,6 @@ pub struct Status {
     pub certificate_days: i64,
     /// Current calls.
     pub calls: Vec<CallStatus>,
-}
-
-/// A contact with its pinned key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Contact {
-    /// The number.
-    pub number: Number,
-    /// The name the user gave.
-    pub name: String,
-    /// Fingerprint of the pinned key; `None` until the first contact.
-    pub fingerprint: Option<String>,
-    /// Whether the two people compared words or digits.
-    pub verified: bool,
-    /// How it is, if it has told.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub presence: Option<ContactPresence>,
-}
-
-/// An answer to [`Command::Lookup`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LookupResult {
-    /// The number.
-    pub number: Number,
-    /// Fingerprint of its identity key.
-    pub fingerprint: String,
-    /// How many terminals are on line.
-    pub terminals: usize,
-    /// Milliseconds from the question to the first valid record.
-    pub found_ms: u64,
-}
-
-/// The words and digits that two people compare by voice.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VerifyResult {
-    /// Six words.
-    pub words: Vec<String>,
-    /// Twenty digits.
-    pub digits: String,
-    /// Whether the other end counts as verified: the people compared them, now or in an earlier call.
-    pub verified: bool,
 }
 
 /// What a program asks of the telephone. Serialised with the tag `command`.
