@@ -118,10 +118,9 @@ impl Book {
 
     /// What others are told.
     pub fn own(&self) -> PresenceInfo {
-        let state = match self.chosen.state {
-            PresenceState::Available | PresenceState::Away if self.in_call => PresenceState::Busy,
-            state => state,
-        };
+        let busy =
+            self.in_call && matches!(self.chosen.state, PresenceState::Available | PresenceState::Away);
+        let state = if busy { PresenceState::Busy } else { self.chosen.state };
         PresenceInfo { state, note: self.chosen.note.clone() }
     }
 
