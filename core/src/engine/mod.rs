@@ -190,18 +190,9 @@ impl Engine {
     ) -> Self {
         let (internal, internal_rx) = mpsc::channel(INTERNAL_QUEUE);
         let allow_loopback = allow_loopback(&settings);
-        // Who answers everything at once cannot be asked what to do about a second call.
-        let call_waiting = settings.call_waiting && settings.answer == AnswerMode::Manual;
-        let config = CallConfig {
-            ring_timeout: settings.ring_timeout,
-            max_calls: keys::MAX_CALLS,
-            call_waiting,
-            transfers: settings.transfers,
-            ..CallConfig::default()
-        };
         let jobs = TaskTracker::new();
         let texts = texts::start(account.clone(), &jobs, internal.clone());
-        let calls = Calls::new(config, outputs::local_party(&account, net.routes()));
+        let calls = Calls::new(call_config(&settings), outputs::local_party(&account, net.routes()));
         let status = net.watch();
         let devices = devices::Devices::new(&settings);
         let tones = devices.player(account.ringtone());
@@ -368,6 +359,17 @@ pub(crate) use publisher::INTERVAL as REPUBLISH;
 fn allow_loopback(settings: &PhoneBuilder) -> bool {
     let here = |addr: &String| addr.starts_with("/ip4/127.") || addr.starts_with("/ip6/::1/");
     settings.allow_private.unwrap_or_else(|| settings.entry.iter().any(here))
+}
+
+fn call_config(settings: &PhoneBuilder) -> CallConfig {
+    CallConfig {
+        ring_timeout: settings.ring_timeout,
+        max_calls: keys::MAX_CALLS,
+        // Who answers everything at once cannot be asked what to do about a second call.
+        call_waiting: settings.call_waiting && settings.answer == AnswerMode::Manual,
+        transfers: settings.transfers,
+        ..CallConfig::default()
+    }
 }
 
 fn net_config(settings: &PhoneBuilder, account: &AccountStore) -> Result<NetConfig, PhoneError> {

@@ -77,11 +77,6 @@ fn messages() -> Vec<Message> {
     let candidates = vec!["candidate:1 1 udp 2 192.0.2.1 9 typ host".to_owned()];
     vec![
         Message::Invite { offer: offer(), candidates: Vec::new(), replaces: None },
-        Message::Invite {
-            offer: offer(),
-            candidates: Vec::new(),
-            replaces: Some(Token::from_bytes([1; 16])),
-        },
         Message::Ringing { offer: offer(), candidates: candidates.clone() },
         Message::Accept { invite_hash: [3; 32], candidates: vec!["candidate".into()] },
         Message::Confirm { candidates: Vec::new() },
@@ -105,6 +100,11 @@ fn messages() -> Vec<Message> {
         })),
         Message::TransferProgress { id: TransferId::from_bytes([5; 16]), step: TransferStep::Ringing },
         Message::TransferProgress { id: TransferId::from_bytes([5; 16]), step: TransferStep::Other(99) },
+        Message::Invite {
+            offer: offer(),
+            candidates: Vec::new(),
+            replaces: Some(Token::from_bytes([1; 16])),
+        },
         Message::Presence(presence("")),
         Message::Presence(Presence { told: None, ask: true, watch: true }),
         Message::Expect { token: Token::from_bytes([1; 16]), identity: IdentityId::from_bytes([3; 32]) },

@@ -22,6 +22,8 @@ const AGAIN: Duration = Duration::from_secs(3600);
 const PACE: Duration = Duration::from_millis(350);
 /// A change is told no sooner than this after the one before; what changes meanwhile is told together.
 const CALM: Duration = Duration::from_secs(3);
+/// After which a change is told at the earliest: a call that begins has other things to send.
+const SETTLE: Duration = Duration::from_secs(1);
 /// Terminals of contacts that are told of changes. Beyond, the one whose time is over first is not told any more.
 const MAX_WATCHERS: usize = 256;
 /// Contacts of which something is known, and asked; and terminals of each.
@@ -116,10 +118,9 @@ impl Book {
 
     /// What others are told.
     pub fn own(&self) -> PresenceInfo {
-        let state = match self.chosen.state {
-            PresenceState::Available | PresenceState::Away if self.in_call => PresenceState::Busy,
-            state => state,
-        };
+        let busy =
+            self.in_call && matches!(self.chosen.state, PresenceState::Available | PresenceState::Away);
+        let state = if busy { PresenceState::Busy } else { self.chosen.state };
         PresenceInfo { state, note: self.chosen.note.clone() }
     }
 
@@ -161,7 +162,7 @@ impl Book {
     }
 
     fn change(&mut self, now: Instant) {
-        let calm = self.changed.map_or(now, |at| at + CALM).max(now);
+        let calm = self.changed.map_or(now, |at| at + CALM).max(now + SETTLE);
         self.change_at.get_or_insert(calm);
     }
 
