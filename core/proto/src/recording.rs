@@ -170,6 +170,8 @@ impl Consent {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::disallowed_methods, reason = "the virtual clock has to begin somewhere")]
+
     use super::*;
     use proptest::prelude::*;
 

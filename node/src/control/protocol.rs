@@ -100,12 +100,24 @@ fn json(value: &impl Serialize) -> String {
 mod tests {
     use super::*;
     use offhook::api::{
-        CallStats, EndReason, Estimate, Event, FailureCode, LookupResult, PathKind, Quality, Side,
+        CallStats, EndReason, Estimate, Event, FailureCode, LookupResult, PathKind, Quality, Recording,
+        RecordingEnd, RecordingEvent, RecordingKind, Side,
     };
     use offhook::proto::number::{Number, PlainNumber};
 
     fn number() -> Number {
         Number::Plain(PlainNumber::from_index(7))
+    }
+
+    fn recording() -> Recording {
+        Recording {
+            recording: "message-1".into(),
+            kind: RecordingKind::Message,
+            number: Some(number()),
+            began: 1,
+            duration_ms: 2,
+            bytes: 3,
+        }
     }
 
     #[test]
@@ -132,6 +144,15 @@ mod tests {
             Event::CertificateExpires { days: 59 },
             Event::Stats { call: "c".into(), stats: Box::default() },
             Event::Stats { call: "c".into(), stats: Box::new(stats) },
+            Event::RemoteRecording { call: "c".into(), on: true },
+            Event::Recording(RecordingEvent::Started { call: "c".into(), recording: "call-1".into() }),
+            Event::Recording(RecordingEvent::Ended {
+                call: "c".into(),
+                recording: None,
+                end: RecordingEnd::Unanswered,
+                duration_ms: 0,
+            }),
+            Event::VoiceMessage(recording()),
         ];
         for event in events {
             let timed = TimedEvent { t_ns: u64::MAX - 1, event };
@@ -149,6 +170,7 @@ mod tests {
             Ok(Reply::Call { call: "c".into() }),
             Ok(Reply::Lookup(lookup)),
             Ok(Reply::Contacts { contacts: Vec::new() }),
+            Ok(Reply::Recordings { recordings: vec![recording()] }),
             Err(ApiError::new(ErrorCode::NoCall, "There is no call.")),
         ];
         for reply in replies {

@@ -24,6 +24,8 @@ pub(super) struct Thread {
     pub(super) speaker: Keeper<Speaker>,
     /// What is to be done to the sound of microphones that are no recordings.
     pub(super) processing: Processing,
+    /// Whether the devices stay what they are: nobody's choice puts a microphone in an answering machine's place.
+    pub(super) fixed: bool,
     pub(super) link: Arc<VoiceLink>,
     pub(super) events: events::Sender<VoiceEvent>,
     pub(super) shared: Arc<Shared>,
@@ -63,6 +65,7 @@ impl Thread {
             self.mic.use_instead(mic);
             self.speaker.use_instead(speaker);
             (processor, self.processing) = (None, Processing::NONE);
+            self.fixed = true;
         }
         let now = Instant::now();
         let mut engine =
