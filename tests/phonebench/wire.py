@@ -1,7 +1,8 @@
 """What Offhook's bits on the wire are made of, from the sizes of its packets alone: their contents are encrypted.
 
 It holds for a clean line, where there are no copies of earlier frames (RED): each packet that is long enough to hold voice is one RTP
-packet of Opus in one QUIC datagram; what is shorter acknowledges, or keeps the path open.
+packet of Opus in one QUIC datagram; what is shorter acknowledges. Reports and checks of the path, a few a second, are as long as
+voice and count as such.
 """
 from . import report
 

@@ -28,8 +28,8 @@
  *   qlen      what may wait for the rate, ms (default 200); more is dropped
  *
  * Every packet takes the same number of draws whatever the settings, so that the n-th packet of a link meets the same fate with
- * the same seed. (The traffic itself may differ between two runs.) ARP is delayed and never lost; what else goes to many is dropped, so
- * that nothing is discovered on the "LAN", unless -m is given.
+ * the same seed. (The traffic itself may differ between two runs.) ARP takes no draws, is delayed and never lost; what else goes to many
+ * is dropped, so that nothing is discovered on the "LAN", unless -m is given.
  *
  * Unfinished checksums and segments are carried along (PACKET_VNET_HDR). Turn GSO, TSO and GRO off in the namespaces, or a
  * frame is more than one packet.
@@ -268,11 +268,22 @@ static int64_t wait_for_rate(link_t *link, int len, int64_t arrival) {
   return link->rate_free = begins + takes;
 }
 
+static void enqueue(int from, int to, const uint8_t *bytes, int len, int64_t at) {
+  packet_t packet = {at, next_number++, from, to, len, malloc((size_t)len)};
+  if (!packet.bytes) abort();
+  memcpy(packet.bytes, bytes, (size_t)len);
+  push(packet);
+}
+
 static void forward(int from, int to, const uint8_t *bytes, int len, int64_t arrival) {
   link_t *link = &links[from][to];
   const uint8_t *frame = bytes + VNET_HEADER;
   int frame_len = len - VNET_HEADER;
   count_in(&link->count, frame, frame_len);
+  if (ethertype(frame, frame_len) == ETH_P_ARP) { /* when it comes depends on the kernel: it takes no draws */
+    enqueue(from, to, bytes, len, arrival + (int64_t)(link->delay * 1e6));
+    return;
+  }
 
   /* Always the same seven draws, the last of which nothing uses. */
   double loss = rng_uniform(&link->rng), burst_draw = rng_uniform(&link->rng), jitter = rng_uniform(&link->rng);
@@ -280,7 +291,7 @@ static void forward(int from, int to, const uint8_t *bytes, int len, int64_t arr
   (void)rng_uniform(&link->rng);
 
   int in_burst = burst(link, burst_draw);
-  if (ethertype(frame, frame_len) != ETH_P_ARP && (in_burst || loss * 100 < link->loss)) {
+  if (in_burst || loss * 100 < link->loss) {
     link->count.lost++;
     return;
   }
@@ -298,12 +309,7 @@ static void forward(int from, int to, const uint8_t *bytes, int len, int64_t arr
   }
   int copies = dup * 100 < link->dup ? 2 : 1;
   link->count.duplicated += (uint64_t)(copies - 1);
-  while (copies--) {
-    packet_t packet = {at, next_number++, from, to, len, malloc((size_t)len)};
-    if (!packet.bytes) abort();
-    memcpy(packet.bytes, bytes, (size_t)len);
-    push(packet);
-  }
+  while (copies--) enqueue(from, to, bytes, len, at);
 }
 
 /* ---- the switch ---- */

@@ -59,7 +59,7 @@ pub fn traces(count: u32, filter: Option<&str>) -> Result<Report, BenchError> {
     let samples = run_all(&said, &kinds, count as usize)?;
     let path = std::env::current_exe()?.with_file_name("../traces.svg");
     std::fs::write(&path, picture::draw(&panels(&samples)))?;
-    progress(&format!("the picture is {}; the one of the documents is docs/traces.svg", path.display()));
+    progress(&format!("the picture is {}", path.display()));
     Ok(Report {
         name: "traces",
         figures: numbers(figures(&samples)),
