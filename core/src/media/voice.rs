@@ -186,6 +186,7 @@ impl Voice {
             mic: Keeper::new(config.mic.clone(), file, &alive_tx),
             speaker: Keeper::new(config.speaker.clone(), None, &alive_tx),
             processing: config.processing,
+            bound: false,
             link,
             events,
             shared: shared.clone(),

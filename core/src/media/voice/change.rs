@@ -41,6 +41,9 @@ impl Thread {
             let mut choice = lock(&self.shared.choice);
             (choice.mic.take(), choice.speaker.take())
         };
+        if self.bound {
+            return;
+        }
         mic.into_iter().for_each(|spec| self.mic.choose(spec, now));
         speaker.into_iter().for_each(|spec| self.speaker.choose(spec, now));
     }

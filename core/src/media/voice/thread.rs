@@ -24,6 +24,8 @@ pub(super) struct Thread {
     pub(super) speaker: Keeper<Speaker>,
     /// What is to be done to the sound of microphones that are no recordings.
     pub(super) processing: Processing,
+    /// Whether its devices are an answering machine's, which nobody changes: a caller who talks to it is not to hear the room.
+    pub(super) bound: bool,
     pub(super) link: Arc<VoiceLink>,
     pub(super) events: events::Sender<VoiceEvent>,
     pub(super) shared: Arc<Shared>,
@@ -62,7 +64,7 @@ impl Thread {
         if let Some((mic, speaker)) = lock(&self.shared.instead).take() {
             self.mic.use_instead(mic);
             self.speaker.use_instead(speaker);
-            (processor, self.processing) = (None, Processing::NONE);
+            (processor, self.processing, self.bound) = (None, Processing::NONE, true);
         }
         let now = Instant::now();
         let mut engine =
