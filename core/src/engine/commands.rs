@@ -20,21 +20,22 @@ impl Engine {
         reply: oneshot::Sender<Result<Reply, ApiError>>,
     ) {
         // Some take their time in a task that answers by itself.
-        let command = match command {
-            Command::Lookup { number } => return self.look_up(&number, reply).await,
-            Command::Devices => return self.list_devices(reply),
-            Command::UseDevices { mic, speaker, ringer } => {
-                let choice = DeviceChoice::parse(mic.as_deref(), speaker.as_deref(), ringer.as_deref());
-                return self.use_devices(choice, reply);
-            }
-            command @ (Command::History { .. } | Command::HistoryClear) => {
-                return self.in_history(command, reply);
-            }
-            command @ (Command::Recordings | Command::RecordingDelete { .. }) => {
-                return self.ask_recordings(command, reply);
-            }
-            command => command,
-        };
+        if let Command::Lookup { number } = &command {
+            return self.look_up(number, reply).await;
+        }
+        if command == Command::Devices {
+            return self.list_devices(reply);
+        }
+        if let Command::UseDevices { mic, speaker, ringer } = &command {
+            let choice = DeviceChoice::parse(mic.as_deref(), speaker.as_deref(), ringer.as_deref());
+            return self.use_devices(choice, reply);
+        }
+        if matches!(command, Command::History { .. } | Command::HistoryClear) {
+            return self.in_history(command, reply);
+        }
+        if matches!(command, Command::Recordings | Command::RecordingDelete { .. }) {
+            return self.ask_recordings(command, reply);
+        }
         let result = self.execute_now(command).await;
         // An error means that the asker went away.
         let _ = reply.send(result);

@@ -6,6 +6,7 @@ use super::ring::{on_error, player, recorder, ring};
 
 /// What a device calls: with what was recorded, for what is to be played (here the same, through one ring of `samples`), and with an
 /// error that ends the stream or not.
+#[allow(clippy::type_complexity, reason = "functions have no names")]
 pub fn callbacks<T>(
     channels: usize,
     samples: usize,

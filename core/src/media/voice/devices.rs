@@ -101,6 +101,9 @@ impl Device for Speaker {
 /// A device that runs, and when its first sample is spoken or heard.
 pub(super) type Running<D> = (D, Instant);
 
+/// The same, and why it is not the one that was chosen.
+type Found<D> = (Running<D>, Option<AudioError>);
+
 enum State<D> {
     /// Nothing is wanted, or the engine has what was wanted.
     Idle,
@@ -309,7 +312,7 @@ impl<D: Device> Keeper<D> {
         &mut self,
         now: Instant,
         tell_at: Option<Instant>,
-    ) -> Option<Result<(Running<D>, Option<AudioError>), AudioError>> {
+    ) -> Option<Result<Found<D>, AudioError>> {
         let result = self.worker.as_ref().map_or(Err(TryRecvError::Disconnected), |w| w.results.try_recv());
         match result {
             Ok(Ok(Opened { running, spec, instead })) => {

@@ -325,3 +325,18 @@ async fn levels_are_told_while_they_are_wanted() {
     assert!(events.try_recv().is_err());
     voice.finish().await;
 }
+
+#[tokio::test]
+async fn nobody_who_talks_to_the_answering_machine_hears_the_room_when_devices_are_chosen() {
+    let (machine, room) = (Server::new(&[]), Server::new(&[]));
+    let (voice, _events) = spawn(Devices::spec(&room), DeviceSpec::None);
+    voice.use_instead(Devices::spec(&machine), DeviceSpec::None);
+    voice.use_devices(Some(Devices::spec(&room)), None);
+    voice.start();
+    until("the machine talks", || voice.stats().sent > 10).await;
+    voice.use_devices(Some(Devices::spec(&room)), None);
+    let sent = voice.stats().sent;
+    until("time passes", || voice.stats().sent > sent + 20).await;
+    assert_eq!((machine.running.load(SeqCst), room.opened.load(SeqCst)), (1, 0));
+    voice.finish().await;
+}
