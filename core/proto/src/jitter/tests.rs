@@ -515,7 +515,7 @@ fn with_pauses(speaks: impl Fn(u32) -> bool, lost: impl Fn(u32) -> bool) -> (Jit
 #[test]
 fn what_follows_a_pause_is_played_in_its_time_and_nothing_was_missing() {
     // A second of speech, then one without.
-    let speaks = |n: u32| n / 50 % 2 == 0;
+    let speaks = |n: u32| (n / 50).is_multiple_of(2);
     let (buffer, played) = with_pauses(speaks, |_| false);
     for (n, playout) in played.iter().enumerate() {
         match playout {
@@ -531,7 +531,7 @@ fn what_follows_a_pause_is_played_in_its_time_and_nothing_was_missing() {
 
 #[test]
 fn packets_lost_around_a_pause_cost_no_more_than_themselves() {
-    let speaks = |n: u32| n / 50 % 2 == 0;
+    let speaks = |n: u32| (n / 50).is_multiple_of(2);
     // The first one after a pause, the first one and another one of a pause.
     let (buffer, played) = with_pauses(speaks, |n| [100, 250, 355, 450].contains(&n));
     let missing = (0..1_000)

@@ -107,12 +107,15 @@ impl EchoPath {
             self.compare();
             let seen = self.concentration() > PRESENT;
             self.without = if seen { 0 } else { self.without.saturating_add(1) };
-            self.echo = match self.echo {
-                _ if seen => Echo::Present,
-                Echo::Unknown if self.without >= ABSENT_FIRST => Echo::Absent,
-                Echo::Present if self.without >= ABSENT_LATER => Echo::Absent,
-                as_before => as_before,
+            let enough = match self.echo {
+                Echo::Unknown => ABSENT_FIRST,
+                Echo::Present | Echo::Absent => ABSENT_LATER,
             };
+            if seen {
+                self.echo = Echo::Present;
+            } else if self.without >= enough {
+                self.echo = Echo::Absent;
+            }
         } else if playing && self.echo == Echo::Unknown {
             // A microphone that gives nothing while something is played hears nothing of it.
             self.without += 1;
