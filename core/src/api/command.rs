@@ -1,0 +1,251 @@
+//! What a program asks of the telephone, and what it is answered.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    CallRef, Contact, DevicesResult, LookupResult, PastCall, PresenceSettings, PresenceState, Recording,
+    Status, VerifyResult, Visibility, Volumes,
+};
+
+/// What a program asks of the telephone. Serialised with the tag `command`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case")]
+pub enum Command {
+    /// Dial a number or an invitation link.
+    Dial {
+        /// What was typed.
+        number: String,
+    },
+    /// Answer a ringing call (the oldest one without `call`).
+    Answer {
+        /// The call.
+        call: Option<CallRef>,
+    },
+    /// Decline a ringing call.
+    Reject {
+        /// The call.
+        call: Option<CallRef>,
+    },
+    /// End a call, whatever its state.
+    Hangup {
+        /// The call.
+        call: Option<CallRef>,
+    },
+    /// Send a text message.
+    Text {
+        /// What was typed.
+        number: String,
+        /// The message, at most 4 KiB.
+        body: String,
+    },
+    /// Press keys in a call.
+    Dtmf {
+        /// The call.
+        call: Option<CallRef>,
+        /// The keys.
+        digits: String,
+    },
+    /// Hold or resume a call. Whoever is on hold hears music. Resuming one puts the others on hold.
+    Hold {
+        /// The call.
+        call: Option<CallRef>,
+        /// On hold?
+        on: bool,
+    },
+    /// Mute or open the microphone.
+    Mute {
+        /// The call.
+        call: Option<CallRef>,
+        /// Muted?
+        on: bool,
+    },
+    /// The sound devices that work, and which of them are chosen. May take some hundred milliseconds.
+    Devices,
+    /// Use other sound devices from now on, in the calls that last as well. What is not named stays; what is not there is refused
+    /// with [`ErrorCode::BadInput`], and nothing changes. Each is written as [`DeviceSpec`](crate::audio::DeviceSpec) reads it.
+    UseDevices {
+        /// Microphone.
+        #[serde(default)]
+        mic: Option<String>,
+        /// Loudspeaker.
+        #[serde(default)]
+        speaker: Option<String>,
+        /// What rings; no file.
+        #[serde(default)]
+        ringer: Option<String>,
+    },
+    /// Tell [`Event::DevicesChanged`] from now on, or no longer. Without a sound server that tells of them devices are looked for
+    /// every three seconds meanwhile.
+    WatchDevices {
+        /// Watch?
+        on: bool,
+    },
+    /// Tell [`Event::Levels`] of a call from now on, or no longer.
+    Levels {
+        /// The call.
+        call: Option<CallRef>,
+        /// Tell?
+        on: bool,
+    },
+    /// Record a call, if the other end allows it, or no longer.
+    Record {
+        /// The call.
+        call: Option<CallRef>,
+        /// Record it?
+        on: bool,
+    },
+    /// Be willing to be recorded by the other end in this call, or refuse.
+    Recordable {
+        /// The call.
+        call: Option<CallRef>,
+        /// Willing?
+        on: bool,
+    },
+    /// List the recordings, the newest [`MAX_LISTED`](crate::recording::MAX_LISTED).
+    Recordings,
+    /// Delete a recording.
+    RecordingDelete {
+        /// Its name.
+        recording: String,
+    },
+    /// From the call in which one talks to the one on hold.
+    Swap,
+    /// Have the other end call somebody else instead; when the two talk, the call ends here. [`Event::Transfer`] tells how it goes.
+    Transfer {
+        /// The call.
+        #[serde(default)]
+        call: Option<CallRef>,
+        /// What was typed: whom to call. Without it the other end of the other answered call, with which one has talked.
+        #[serde(default)]
+        to: Option<String>,
+    },
+    /// Do what the other end asks for by [`Event::TransferAsked`], or don't.
+    Follow {
+        /// The call.
+        #[serde(default)]
+        call: Option<CallRef>,
+        /// Whether to.
+        yes: bool,
+    },
+    /// Tell or set what contacts are told of this user.
+    Presence {
+        /// How the user is; busy is told by itself.
+        #[serde(default)]
+        state: Option<PresenceState>,
+        /// In the user's own words, at most 256 bytes.
+        #[serde(default)]
+        note: Option<String>,
+        /// Who is told.
+        #[serde(default)]
+        visible: Option<Visibility>,
+    },
+    /// Tell or set how loud it is.
+    Volume {
+        /// In this call alone; without it in all, and in later ones.
+        #[serde(default)]
+        call: Option<CallRef>,
+        /// 0 to 200 percent; without it nothing is changed.
+        #[serde(default)]
+        percent: Option<u16>,
+        /// The bell instead of the loudspeaker.
+        #[serde(default)]
+        ringer: bool,
+    },
+    /// Look a number up without ringing.
+    Lookup {
+        /// What was typed.
+        number: String,
+    },
+    /// The telephone's state.
+    Status,
+    /// The words and digits of a call's keys.
+    Verify {
+        /// The call.
+        call: Option<CallRef>,
+        /// Remember that the people compared them and they were the same.
+        confirm: bool,
+    },
+    /// List the contacts.
+    Contacts,
+    /// Add or rename a contact.
+    ContactAdd {
+        /// What was typed: a number or an invitation link.
+        number: String,
+        /// Its name.
+        name: String,
+    },
+    /// Remove a contact.
+    ContactRemove {
+        /// Number or name.
+        contact: String,
+    },
+    /// Accept a contact's changed key.
+    ContactConfirm {
+        /// Number or name.
+        contact: String,
+    },
+    /// The calls that are over, the last one first.
+    History {
+        /// How many at most: [`HISTORY_REPLY`] if it is not said, and never more than [`MAX_HISTORY_REPLY`].
+        #[serde(default)]
+        limit: Option<u32>,
+    },
+    /// Forget all calls that are over.
+    HistoryClear,
+    /// The invitation link of this account.
+    Link,
+    /// Another program has renewed the certificate, the account record or the ID in the account's file: take them up.
+    Renewed,
+    /// Take the telephone off line and end the program.
+    Shutdown,
+}
+
+/// A positive answer to a [`Command`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "snake_case")]
+pub enum Reply {
+    /// Done.
+    Done,
+    /// A call was begun.
+    Call {
+        /// The call.
+        call: CallRef,
+    },
+    /// A message was taken; `text_delivered` or `text_failed` follows.
+    Message {
+        /// The message's identifier.
+        id: String,
+    },
+    /// A look-up's result.
+    Lookup(LookupResult),
+    /// The state.
+    Status(Status),
+    /// Words and digits.
+    Verify(VerifyResult),
+    /// The contacts.
+    Contacts {
+        /// By name.
+        contacts: Vec<Contact>,
+    },
+    /// The calls that are over.
+    History {
+        /// The last one first.
+        calls: Vec<PastCall>,
+    },
+    /// The sound devices.
+    Devices(DevicesResult),
+    /// The recordings.
+    Recordings {
+        /// The newest first.
+        recordings: Vec<Recording>,
+    },
+    /// How loud it is.
+    Volumes(Volumes),
+    /// What contacts are told.
+    Presence(PresenceSettings),
+    /// An invitation link.
+    Link {
+        /// The link.
+        link: String,
+    },
+}
