@@ -29,8 +29,9 @@ pub const MAX_PAYLOAD: usize = 1_275;
 /// Frames that are concealed in a row before the buffer gives up and asks for silence: 200 ms of 20 ms frames,
 /// after which Opus' concealment has faded out anyway.
 const MAX_WAIT: u32 = 10;
-/// Frames after which a pause is no pause any more but the end, if nothing comes: half a second. Its sender says every tenth that it goes on.
-const MAX_PAUSE: u32 = 25;
+/// After so many microseconds without a packet a pause is no pause any more but the end. Its sender says every tenth of a second that it
+/// goes on.
+const MAX_PAUSE: i64 = 500_000;
 /// What the delay keeps above the target when a frame is left out, microseconds.
 const MARGIN: i64 = 1_000;
 /// Copies are waited for as long as they have come in the last so many packets.
@@ -100,7 +101,8 @@ pub enum Playout {
     DecodeFec(Vec<u8>),
     /// The frame is lost or late: let the codec conceal it.
     Conceal,
-    /// The sender [pauses](JitterBuffer::pause): let the codec make up the noise there was behind the voice.
+    /// The sender [pauses](JitterBuffer::pause): let the codec make up the noise there was behind the voice, and ask again as soon as
+    /// is convenient, at the latest after one frame.
     Comfort,
     /// Nothing to play. Ask again as soon as is convenient, at the latest after one frame.
     Silence,
@@ -138,7 +140,7 @@ pub struct JitterStats {
     pub late: u64,
     /// Packets that came twice.
     pub duplicates: u64,
-    /// Frames for which the sender had nothing to say.
+    /// How often the sender had nothing to say.
     pub comfort: u64,
     /// Frames left out to shorten the delay, or because the buffer was full.
     pub dropped: u64,
@@ -170,8 +172,8 @@ enum State {
     Waiting,
     /// A frame leaves at each call of `next`.
     Playing,
-    /// The sender says nothing, for so many frames so far.
-    Paused(u32),
+    /// The sender says nothing. Since when nothing has come, microseconds.
+    Paused(i64),
 }
 
 #[derive(Debug)]
@@ -209,6 +211,8 @@ pub struct JitterBuffer {
     excess: i64,
     /// Whether the last frame was concealed.
     concealing: bool,
+    /// When playout asked last, microseconds.
+    asked: i64,
     stats: JitterStats,
 }
 
@@ -236,6 +240,7 @@ impl JitterBuffer {
             shallow: 0,
             off: 0,
             excess: 0,
+            asked: 0,
             concealing: false,
             stats: JitterStats { target: config.min_delay, ..JitterStats::default() },
         }
@@ -306,7 +311,8 @@ impl JitterBuffer {
     /// follows it in sequence is played when its time has come, and nothing is missing until then.
     pub fn pause(&mut self) {
         if self.state == State::Playing {
-            self.state = State::Paused(0);
+            self.state = State::Paused(self.asked);
+            self.off = 0;
         }
     }
 
@@ -321,12 +327,13 @@ impl JitterBuffer {
 
     fn choose(&mut self, now: Instant) -> Playout {
         let now = self.micros(now);
+        self.asked = now;
         let target = self.target();
         self.stats.target = Duration::from_micros(target as u64);
         let instead = match self.state {
             State::Playing => None,
             State::Waiting => (!self.start_playing(now, target)).then_some(Playout::Silence),
-            State::Paused(frames) => self.go_on(now, target, frames),
+            State::Paused(since) => self.go_on(now, target, since),
         };
         if let Some(instead) = instead {
             return instead;
@@ -468,20 +475,18 @@ impl JitterBuffer {
         Playout::Conceal
     }
 
-    /// Ends a pause of so many frames if what follows it is due, or has not come for too long. Answers what is played otherwise.
-    fn go_on(&mut self, now: i64, target: i64, frames: u32) -> Option<Playout> {
+    /// Ends a pause if what follows it is due, or has not come for too long. Answers what is played otherwise.
+    fn go_on(&mut self, now: i64, target: i64, since: i64) -> Option<Playout> {
         let Some((&sequence, held)) = self.packets.first_key_value() else {
-            if frames < MAX_PAUSE {
-                self.state = State::Paused(frames + 1);
+            if now - since < MAX_PAUSE {
                 self.stats.comfort += 1;
                 return Some(Playout::Comfort);
             }
             self.state = State::Waiting;
             return Some(Playout::Silence);
         };
-        // Playout asks at steps of its own: rather half a frame early than late.
-        if self.delay(now, held.time) + self.frame_micros() / 2 < target {
-            self.state = State::Paused(0);
+        if self.delay(now, held.time) < target {
+            self.state = State::Paused(now);
             self.stats.comfort += 1;
             return Some(Playout::Comfort);
         }

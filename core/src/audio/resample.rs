@@ -35,6 +35,11 @@ impl Resampler {
         Some(resampler)
     }
 
+    /// Whether the two rates differ.
+    pub(super) fn converts(&self) -> bool {
+        self.inner.is_some()
+    }
+
     /// Takes samples and passes what comes out of them to `take`, piece by piece.
     pub(super) fn push(&mut self, samples: &[f32], mut take: impl FnMut(&[f32])) {
         let Some(inner) = &mut self.inner else { return take(samples) };

@@ -92,7 +92,7 @@ impl<R: Read> WavSource<R> {
             if samples.is_empty() {
                 self.ended = true;
                 // What is still inside the resampler comes out behind a little silence.
-                samples = vec![0.0; PIECE];
+                samples = if self.resampler.converts() { vec![0.0; PIECE] } else { Vec::new() };
             }
             let ready = &mut self.ready;
             self.resampler.push(&samples, |made| ready.extend(made));

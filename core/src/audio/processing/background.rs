@@ -7,8 +7,8 @@ use crate::audio::Block;
 
 /// Blocks that are taken together: 50 ms, since noise itself is uneven.
 const MOMENT: u32 = 5;
-/// Moments that are looked back on, 5 s; nobody speaks longer without a pause.
-const MOMENTS: usize = 100;
+/// Moments that are looked back on, 10 s; few people speak longer without a pause.
+const MOMENTS: usize = 200;
 /// How many of those there have to be before anything is said.
 const ENOUGH: usize = 10;
 

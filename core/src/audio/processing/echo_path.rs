@@ -33,8 +33,10 @@ const PLAYED: f32 = 1e-6;
 const RECORDED: f32 = 1e-9;
 
 /// The energy of the window with most of it, against what it is around there: so much is an echo. Of two people who talk all the time
-/// without one it was 3.9 at most; with one 10 dB below what is played it is 6 and more, 5 while the other one talks, too.
-const PRESENT: f32 = 4.5;
+/// without one it was 4.8 at most; with one 10 dB below what is played it is 6 and more, mostly 5 while the other one talks, too.
+const PRESENT: f32 = 5.0;
+/// Fewer comparisons say nothing: where sound has just begun, some delays seem likelier than others.
+const ENOUGH: u32 = 5;
 /// So many comparisons without one, in which something was played and recorded, and there is none: one second in the beginning, and
 /// ten after there has been one.
 const ABSENT_FIRST: u32 = 8;
@@ -42,7 +44,7 @@ const ABSENT_LATER: u32 = 80;
 
 /// What is known of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Echo {
+enum Echo {
     /// Too little has been heard yet.
     Unknown,
     Present,
@@ -60,8 +62,11 @@ pub(super) struct EchoPath {
     sum: Vec<Complex32>,
     spectra: [Vec<Complex32>; 2],
     scratch: Vec<Complex32>,
-    /// Comparisons since an echo was last seen.
+    /// Comparisons so far, and since an echo was last seen.
+    compared: u32,
     without: u32,
+    /// Whether anything was played yet.
+    played: bool,
     echo: Echo,
 }
 
@@ -79,20 +84,27 @@ impl EchoPath {
             sum: vec![zero; FAR],
             spectra: [vec![zero; FAR], vec![zero; FAR]],
             scratch: vec![zero; scratch],
+            compared: 0,
             without: 0,
+            played: false,
             echo: Echo::Unknown,
         }
     }
 
-    /// What is known by now.
-    pub(super) fn echo(&self) -> Echo {
-        self.echo
+    /// Whether the microphone may hear the loudspeaker: it does, or has not been listened to for long enough since something was played.
+    pub(super) fn may_be(&self) -> bool {
+        match self.echo {
+            Echo::Unknown => self.played,
+            Echo::Present => true,
+            Echo::Absent => false,
+        }
     }
 
     /// Takes a block that the loudspeaker is given.
     pub(super) fn heard(&mut self, block: &Block) {
         self.far.drain(..PIECE);
         self.far.extend(decimated(block));
+        self.played |= power(&self.far[FAR - PIECE..]) > PLAYED;
     }
 
     /// Takes a block that the microphone gives.
@@ -105,7 +117,8 @@ impl EchoPath {
         let playing = self.far.chunks(NEAR).all(|part| power(part) > PLAYED);
         if playing && power(&self.near[..NEAR]) > RECORDED {
             self.compare();
-            let seen = self.concentration() > PRESENT;
+            self.compared = self.compared.saturating_add(1);
+            let seen = self.compared >= ENOUGH && self.concentration() > PRESENT;
             self.without = if seen { 0 } else { self.without.saturating_add(1) };
             let enough = match self.echo {
                 Echo::Unknown => ABSENT_FIRST,

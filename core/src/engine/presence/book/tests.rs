@@ -142,6 +142,7 @@ fn whoever_leaves_says_so_and_another_terminal_of_the_same_contact_counts_more()
     let mut book = book(1, Visibility::Contacts, now);
     let tell = |state, good_for| Presence { told: told(state, good_for), ask: false, watch: true };
     book.heard(now, &number(1), &peer(1), tell(PresenceCode::Available, GOOD_FOR));
+    let now = now + Duration::from_millis(1);
     book.heard(now, &number(1), &peer(2), tell(PresenceCode::Away, GOOD_FOR));
     assert_eq!(book.of(&number(1), now).unwrap().state, PresenceState::Away, "the one that told last");
     let (_, news) = book.heard(now, &number(1), &peer(2), tell(PresenceCode::Offline, 0)).unwrap();

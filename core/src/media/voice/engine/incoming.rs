@@ -165,22 +165,30 @@ impl Incoming {
         let mut first = None;
         while self.decoded.len() < BLOCK_LEN {
             let mut frame = [0.0; FRAME];
-            let mut tempo = Tempo::Keep;
+            let (mut tempo, mut len) = (Tempo::Keep, FRAME);
+            // Nobody misses what is left out of a pause: what follows it waits for a whole block at most, and for nothing before it.
+            let rest = BLOCK_LEN - self.decoded.len();
             match self.jitter.next(now) {
                 Playout::Decode(payload) => {
                     self.decoder.decode(&payload, &mut frame);
-                    if is_pause(&payload) {
-                        self.jitter.pause();
-                    }
                     let known = std::mem::replace(&mut self.heard, true);
                     first = (!known).then_some(self.next_heard);
-                    tempo = self.jitter.tempo(duration_of(self.decoded.len()));
+                    if is_pause(&payload) {
+                        self.jitter.pause();
+                        len = rest;
+                    } else {
+                        tempo = self.jitter.tempo(duration_of(self.decoded.len()));
+                    }
                 }
                 Playout::DecodeFec(payload) => {
                     self.decoder.repair(&payload, &mut frame);
                 }
-                // The codec's concealment ends in the noise that was behind the voice.
-                Playout::Conceal | Playout::Comfort => self.decoder.conceal(&mut frame),
+                Playout::Conceal => self.decoder.conceal(&mut frame),
+                Playout::Comfort => {
+                    // The codec's concealment ends in the noise that was behind the voice.
+                    self.decoder.conceal(&mut frame);
+                    len = rest;
+                }
                 Playout::Silence => {
                     self.fall_silent(block);
                     return None;
@@ -193,7 +201,7 @@ impl Incoming {
                     .enumerate()
                     .for_each(|(n, sample)| *sample *= n as f32 / RAMP as f32);
             }
-            self.take(&frame, tempo);
+            self.take(&frame[..len], tempo);
         }
         block.copy_from_slice(&self.decoded[..BLOCK_LEN]);
         self.decoded.drain(..BLOCK_LEN);
@@ -201,7 +209,7 @@ impl Incoming {
     }
 
     /// Adds a frame to what is to be heard, in its own time or a little faster or slower.
-    fn take(&mut self, frame: &[f32; FRAME], tempo: Tempo) {
+    fn take(&mut self, frame: &[f32], tempo: Tempo) {
         let ahead = self.decoded.len();
         let mut frame = frame.to_vec();
         match tempo {

@@ -363,9 +363,13 @@ fn a_broken_microphone_turns_to_silence_and_may_be_replaced() {
     let (sent, error, _) = lose_microphone(Fate::Breaks(10));
     assert_eq!(error, AudioError::NoDevice("virtual".into()));
     let timestamps = timestamps(&sent);
-    assert!((97..=100).contains(&timestamps.len()), "packets go on at their pace: {}", timestamps.len());
-    assert!(timestamps.windows(2).all(|pair| pair[1] - pair[0] == 960));
+    let last = timestamps[timestamps.len() - 1] / 960;
+    assert!((94..=100).contains(&last), "the clock of the stream goes on: {last}");
+    assert!(timestamps.windows(2).all(|pair| pair[1] - pair[0] <= PAUSE));
 }
+
+/// Samples between two packets at most, also while nobody speaks.
+const PAUSE: u32 = 960 * 5;
 
 #[test]
 fn a_stalled_microphone_is_noticed_within_a_second_and_its_silence_is_left_out() {
@@ -373,11 +377,10 @@ fn a_stalled_microphone_is_noticed_within_a_second_and_its_silence_is_left_out()
     assert_eq!(error, AudioError::Stalled);
     let timestamps = timestamps(&sent);
     // 5 frames, 600 ms of nothing, then silence and the new microphone.
-    assert!((66..=70).contains(&timestamps.len()), "{}", timestamps.len());
     let steps: Vec<u32> = timestamps.windows(2).map(|pair| pair[1] - pair[0]).collect();
-    let gaps: Vec<u32> = steps.into_iter().filter(|step| *step != 960).collect();
+    let gaps: Vec<u32> = steps.into_iter().filter(|step| *step > PAUSE).collect();
     assert_eq!(gaps.len(), 1, "{gaps:?}");
-    assert!(gaps[0].abs_diff(960 * 30) <= 960 * 2, "the clock of the stream goes on: {gaps:?}");
+    assert!(gaps[0].abs_diff(960 * 30) <= PAUSE, "the clock of the stream goes on: {gaps:?}");
 }
 
 #[test]
@@ -405,7 +408,7 @@ fn a_late_thread_does_not_blame_the_devices() {
         }
     }
     assert!(engine.poll_event().is_none());
-    assert!(timestamps(&sent).windows(2).all(|pair| pair[1] - pair[0] == 960), "nothing is left out");
+    assert!(timestamps(&sent).windows(2).all(|pair| pair[1] - pair[0] <= PAUSE), "nothing is left out");
 }
 
 #[test]
