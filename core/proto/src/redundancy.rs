@@ -186,7 +186,7 @@ mod tests {
         for percent in [20, 30] {
             let redundancy = after(random(percent));
             assert_eq!(redundancy.distances().iter().count(), 2, "{percent} %");
-            assert_eq!(redundancy.distances().last(), 3, "{percent} %");
+            assert!((2..=3).contains(&redundancy.distances().last()), "{percent} %");
             assert!(redundancy.lossy());
         }
     }

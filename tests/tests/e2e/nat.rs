@@ -88,6 +88,11 @@ fn a_call_between_contacts_is_set_up_with_few_bytes_through_the_directory() -> O
         Ok(bytes)
     };
     let strangers = through_directory(&mut ada, &mut bob)?;
+    // What contacts tell each other beside calls is another matter.
+    for (end, host) in [(&ada, &pair.a), (&bob, &pair.b)] {
+        let told = end.account.offhook(Some(host), &["presence", "--visible-to", "nobody"])?;
+        assert!(told.status.success(), "{told:?}");
+    }
     ada.process.send(&format!("contact add {} Bob", bob.number()))?;
     bob.process.send(&format!("contact add {} Ada", ada.number()))?;
     let contacts = through_directory(&mut ada, &mut bob)?;
