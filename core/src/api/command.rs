@@ -62,7 +62,7 @@ pub enum Command {
     /// The sound devices that work, and which of them are chosen. May take some hundred milliseconds.
     Devices,
     /// Use other sound devices from now on, in the calls that last as well. What is not named stays; what is not there is refused
-    /// with [`ErrorCode::BadInput`], and nothing changes. Each is written as [`DeviceSpec`](crate::audio::DeviceSpec) reads it.
+    /// with [`ErrorCode::BadInput`](super::ErrorCode::BadInput), and nothing changes. Each is written as [`DeviceSpec`](crate::audio::DeviceSpec) reads it.
     UseDevices {
         /// Microphone.
         #[serde(default)]
@@ -74,13 +74,13 @@ pub enum Command {
         #[serde(default)]
         ringer: Option<String>,
     },
-    /// Tell [`Event::DevicesChanged`] from now on, or no longer. Without a sound server that tells of them devices are looked for
+    /// Tell [`Event::DevicesChanged`](super::Event::DevicesChanged) from now on, or no longer. Without a sound server that tells of them devices are looked for
     /// every three seconds meanwhile.
     WatchDevices {
         /// Watch?
         on: bool,
     },
-    /// Tell [`Event::Levels`] of a call from now on, or no longer.
+    /// Tell [`Event::Levels`](super::Event::Levels) of a call from now on, or no longer.
     Levels {
         /// The call.
         call: Option<CallRef>,
@@ -110,7 +110,7 @@ pub enum Command {
     },
     /// From the call in which one talks to the one on hold.
     Swap,
-    /// Have the other end call somebody else instead; when the two talk, the call ends here. [`Event::Transfer`] tells how it goes.
+    /// Have the other end call somebody else instead; when the two talk, the call ends here. [`Event::Transfer`](super::Event::Transfer) tells how it goes.
     Transfer {
         /// The call.
         #[serde(default)]
@@ -119,7 +119,7 @@ pub enum Command {
         #[serde(default)]
         to: Option<String>,
     },
-    /// Do what the other end asks for by [`Event::TransferAsked`], or don't.
+    /// Do what the other end asks for by [`Event::TransferAsked`](super::Event::TransferAsked), or don't.
     Follow {
         /// The call.
         #[serde(default)]
@@ -186,7 +186,7 @@ pub enum Command {
     },
     /// The calls that are over, the last one first.
     History {
-        /// How many at most: [`HISTORY_REPLY`] if it is not said, and never more than [`MAX_HISTORY_REPLY`].
+        /// How many at most: [`HISTORY_REPLY`](super::HISTORY_REPLY) if it is not said, and never more than [`MAX_HISTORY_REPLY`](super::MAX_HISTORY_REPLY).
         #[serde(default)]
         limit: Option<u32>,
     },

@@ -13,7 +13,7 @@ use crate::audio::{DeviceInfo, DeviceKind, Level};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
-    /// This terminal can be called: see [`LineState::Online`].
+    /// This terminal can be called: see [`LineState::Online`](super::LineState::Online).
     Online {
         /// The account's number.
         number: Number,
@@ -153,7 +153,7 @@ pub enum Event {
     },
     /// This terminal records a call, or no longer.
     Recording(RecordingEvent),
-    /// The other end records the call, or no longer. [`Command::Recordable`] refuses it.
+    /// The other end records the call, or no longer. [`Command::Recordable`](super::Command::Recordable) refuses it.
     RemoteRecording {
         /// The call.
         call: CallRef,
@@ -176,7 +176,7 @@ pub enum Event {
         /// Muted?
         on: bool,
     },
-    /// The other end asks this user to call somebody else instead: [`Command::Follow`] within half a minute.
+    /// The other end asks this user to call somebody else instead: [`Command::Follow`](super::Command::Follow) within half a minute.
     TransferAsked {
         /// The call.
         call: CallRef,
@@ -218,7 +218,7 @@ pub enum Event {
         offered: String,
     },
     /// The terminal's certificate expires soon; told once a day from 60 days before. Entering the password renews it. When
-    /// it has expired the terminal can't be called. Of the time of the start tells [`Status::certificate_days`].
+    /// it has expired the terminal can't be called. Of the time of the start tells [`Status::certificate_days`](super::Status::certificate_days).
     CertificateExpires {
         /// Days that are left, 0 when it has expired.
         days: i64,
@@ -249,7 +249,7 @@ pub enum Event {
         /// Its id.
         device: String,
     },
-    /// The call goes on with a device that was chosen while it lasted ([`Command::UseDevices`]).
+    /// The call goes on with a device that was chosen while it lasted ([`Command::UseDevices`](super::Command::UseDevices)).
     DeviceUsed {
         /// The call.
         call: CallRef,
@@ -269,12 +269,12 @@ pub enum Event {
     },
     /// Other devices are chosen from now on.
     DevicesChosen(ChosenDevices),
-    /// A device was plugged in or pulled out, or another one is the default. Only while [watched](Command::WatchDevices).
+    /// A device was plugged in or pulled out, or another one is the default. Only while [watched](super::Command::WatchDevices).
     DevicesChanged {
         /// All that work now.
         devices: Vec<DeviceInfo>,
     },
-    /// How loud a call is, ten times a second while [asked for](Command::Levels).
+    /// How loud a call is, ten times a second while [asked for](super::Command::Levels).
     Levels {
         /// The call.
         call: CallRef,
