@@ -15,6 +15,7 @@ mod candidate;
 mod last_word;
 mod limits;
 mod presence;
+mod reasons;
 mod seal;
 mod shared;
 mod transfer;
@@ -39,6 +40,7 @@ pub use limits::{
     MAX_TUNNEL_BYTES, MAX_TUNNEL_DATAGRAMS,
 };
 pub use presence::{MAX_NOTE_BYTES, Presence, PresenceCode, PresenceTold};
+pub use reasons::{ByeReason, CancelReason, RecordingState, RejectReason};
 pub use seal::{MAX_BLOB_BYTES, OpenError, Opened, SealError, VerifiedIntro, open, open_envelope, seal};
 pub use transfer::{Successor, Token, TransferStep};
 
@@ -191,80 +193,6 @@ impl fmt::Debug for MediaOffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MediaOffer").field("codecs", &self.codecs).finish_non_exhaustive()
     }
-}
-
-/// Why a callee's terminal does not take a call (or a text message).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum RejectReason {
-    /// Its user is in another call (SIP 486).
-    Busy,
-    /// Its user declined (SIP 603). Ends the call on all of the callee's terminals.
-    Declined,
-    /// The caller is on the callee's block list. Ends the call on all of the callee's terminals.
-    Blocked,
-    /// The callee knows the caller's number under another identity key.
-    KeyChanged,
-    /// It rang there as long as the callee wished (SIP 480).
-    NoAnswer,
-    /// The invite was made too long ago or in the future: a clock is wrong, or somebody repeated an old invite.
-    Expired,
-    /// The terminal cannot make the call: no audio device, no socket.
-    Failed,
-    /// A reason that this version does not know.
-    Other(u8),
-}
-
-/// Why a caller's terminal takes an invite back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum CancelReason {
-    /// The caller hung up before the answer.
-    Cancelled,
-    /// Another terminal of the callee answered.
-    AnsweredElsewhere,
-    /// Another terminal of the callee declined.
-    DeclinedElsewhere,
-    /// It rang as long as the caller was willing to wait.
-    NoAnswer,
-    /// Both ends called each other; the other call goes on.
-    Glare,
-    /// The caller cannot make the call, or gave this terminal up as unreachable.
-    Failed,
-    /// A reason that this version does not know.
-    Other(u8),
-}
-
-/// What failed in an answered call, told to the other end, which would otherwise take it for a hang-up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ByeReason {
-    /// No media connection within the time allowed after the answer.
-    NoMediaPath,
-    /// The media connection was up and broke.
-    MediaLost,
-    /// Media could not be prepared: no socket, no audio device.
-    Media,
-    /// The caller's confirmation never came.
-    NotConfirmed,
-    /// The other terminal stopped answering.
-    SignallingLost,
-    /// Something else.
-    Failed,
-    /// A reason that this version does not know.
-    Other(u8),
-}
-
-/// What one end of a call says to the other about recording it. See [`crate::recording`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum RecordingState {
-    /// The sender does not record the call, or no longer.
-    Off,
-    /// The sender asks whether it may record the call.
-    Wanted,
-    /// The sender may be recorded, and knows of it.
-    Allowed,
-    /// The sender does not want to be recorded, or no longer.
-    Refused,
-    /// Something that this version does not know.
-    Other(u8),
 }
 
 /// What a packet carries.
