@@ -6,6 +6,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::path::Path;
 
+use cpal::I24;
 use offhook::audio::callbacks::callbacks;
 
 /// Counts what the watched thread asks of the memory allocator.
@@ -82,6 +83,7 @@ fn q7_callbacks_of_sound_devices_touch_their_ring_and_nothing_else() {
     }
     life!(f32, 0.5);
     life!(i16, 1_000);
+    life!(I24, I24::new(100_000).unwrap());
     life!(i32, 1_000_000);
     life!(u8, 140);
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
 use offhook_proto::rtp::{
-    Frame, MAX_DATAGRAM, MAX_REPORT_BLOCKS, MAX_TRACE, OPUS_CLOCK_HZ, Reception, decode, encode_rtcp,
-    encode_rtp, red,
+    Completer, Frame, MAX_DATAGRAM, MAX_REPORT_BLOCKS, MAX_TRACE, OPUS_CLOCK_HZ, Reception, RtpPacket,
+    decode, encode_rtcp, encode_rtp, red,
 };
 
 fuzz_target!(|data: &[u8]| {
@@ -25,6 +25,19 @@ fuzz_target!(|data: &[u8]| {
                 assert!(read.copies.len() <= red::MAX_COPIES);
                 assert_eq!(red::decode(&red::encode(read.primary, &read.copies)), Ok(read));
             }
+        }
+        Frame::Short(short) => {
+            let mut completer = Completer::default();
+            assert_eq!(completer.expand(&short), None, "nothing is known yet");
+            let (payload_type, payload) = (short.payload_type, short.payload);
+            let first =
+                RtpPacket { payload_type, marker: true, sequence: 1, timestamp: u32::MAX, ssrc: 7, payload };
+            completer.complete(&first);
+            let Some(whole) = completer.expand(&short) else { panic!("it is known now") };
+            assert_eq!(
+                (whole.ssrc, whole.timestamp & 0xff_ffff, whole.payload),
+                (7, short.timestamp, payload)
+            );
         }
         Frame::Rtcp(reports) => {
             for report in reports {

@@ -13,14 +13,14 @@ mod bottleneck;
 mod steering;
 
 pub use bottleneck::Bottleneck;
-pub use steering::{MAX_BITRATE, MIN_BITRATE, Plan, Steering};
+pub use steering::{MAX_BITRATE, MAX_COMPLEXITY, MIN_BITRATE, Plan, Steering};
 
-/// Bytes of a packet beside RTP's payload: IPv4 20, UDP 8, QUIC's header, frame and tag 25, flow 1, RTP 12.
-pub const OVERHEAD: usize = 66;
-/// Packets of voice per second.
-const PACKETS: u32 = 50;
+/// Bytes of a packet beside RTP's payload: IPv4 20, UDP 8, QUIC's header, frame and tag 23, flow 1, RTP's short header 6.
+pub const OVERHEAD: usize = 58;
+/// Frames of voice per second.
+const FRAMES: u32 = 50;
 
-/// The rate of a stream of packets with this many bytes of payload each.
-fn rate_of(payload: f64) -> f64 {
-    (payload + OVERHEAD as f64) * 8.0 * f64::from(PACKETS)
+/// The rate of a stream of packets with so many frames and this many bytes of payload each.
+fn rate_of(frames: u32, payload: f64) -> f64 {
+    (payload + OVERHEAD as f64) * 8.0 * f64::from(FRAMES) / f64::from(frames)
 }

@@ -2,20 +2,22 @@
 //!
 //! Packets follow RFC 3550. Each travels in one QUIC DATAGRAM, prefixed by a flow identifier
 //! (draft-ietf-avtcore-rtp-over-quic, section 5.1: a QUIC variable-length integer, RFC 9000 section 16),
-//! so that a bridge to WebRTC or SIP can pass them on as they are. RTP and RTCP share a flow and are told
-//! apart by the payload type (RFC 5761 section 4).
+//! so that a bridge to WebRTC or SIP can pass them on, once it has [completed](Completer) those with a short header. RTP and RTCP share
+//! a flow and are told apart by the payload type (RFC 5761 section 4).
 //!
 //! Everything here is pure: bytes in, values out, time as an argument.
 
 pub mod red;
 mod remb;
 mod rtcp;
+mod short;
 mod stats;
 mod xr;
 
-pub use red::RED_PAYLOAD_TYPE;
+pub use red::{PAIR_PAYLOAD_TYPE, RED_PAYLOAD_TYPE};
 pub use remb::RateLimit;
 pub use rtcp::{MAX_REPORT_BLOCKS, ReportBlock, Rtcp, SenderInfo};
+pub use short::{Completer, ShortPacket, Shortener};
 pub use stats::{LossBursts, Reception, SequenceUnwrap};
 pub use xr::{LossTrace, MAX_TRACE};
 
@@ -40,7 +42,7 @@ pub enum RtpError {
     /// It is longer than [`MAX_DATAGRAM`].
     #[error("media packet is too long")]
     TooLong,
-    /// Its version is not 2.
+    /// Its version is neither 2 nor that of a [short header](ShortPacket).
     #[error("media packet has another RTP version")]
     Version,
     /// Its padding is longer than the packet.
@@ -70,6 +72,8 @@ pub struct RtpPacket<'a> {
 pub enum Frame<'a> {
     /// Media.
     Rtp(RtpPacket<'a>),
+    /// Media without what the stream's other packets say.
+    Short(ShortPacket<'a>),
     /// Reports about media.
     Rtcp(Vec<Rtcp>),
 }
@@ -108,6 +112,9 @@ pub fn decode(datagram: &[u8]) -> Result<(u64, Frame<'_>), RtpError> {
         [first, second, ..] => (first, second),
         [] | [_] => return Err(RtpError::Truncated),
     };
+    if first >> 6 == short::SHORT_VERSION {
+        return Ok((flow, Frame::Short(short::read(rest)?)));
+    }
     if first >> 6 != VERSION {
         return Err(RtpError::Version);
     }
@@ -210,7 +217,7 @@ mod tests {
     fn impossible_packets_are_refused() {
         assert_eq!(decode(&[]), Err(RtpError::Truncated));
         assert_eq!(decode(&[0, 0x80]), Err(RtpError::Truncated));
-        assert_eq!(decode(&[0, 0x40, 111, 0]), Err(RtpError::Version));
+        assert_eq!(decode(&[0, 0xc0, 111, 0]), Err(RtpError::Version));
         let mut padded = vec![0u8, 0xa0, 111, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3, 0];
         assert_eq!(decode(&padded), Err(RtpError::Padding));
         padded[13] = 200;

@@ -86,6 +86,10 @@ pub struct CallStats {
     pub restored: u64,
     /// Where the copies of our frames travel at present: in which packets after them. Empty while none are sent.
     pub copies: Vec<u8>,
+    /// How many of our frames of 20 ms travel in a packet at present: 1, or 2 on a narrow link. Each counts as a packet above.
+    pub frames_per_packet: u32,
+    /// How hard our codec tries at present, 0 to 10 (Opus' complexity): less than 9 on a machine that is too slow.
+    pub complexity: u8,
     /// Bits per second of our codec at present.
     pub codec_bps: u32,
     /// Bits per second that the other end's codec seems to have, once it was heard.

@@ -2,14 +2,12 @@
 
 use opus::{Application, Bitrate, Channels, Decoder, Encoder, Signal};
 
-use offhook_proto::rate::MAX_BITRATE;
+use offhook_proto::rate::{MAX_BITRATE, MAX_COMPLEXITY};
 
 use super::{AudioError, BLOCK_LEN, SAMPLE_RATE};
 
 /// Samples per frame: 20 ms. 10 ms would save 10 ms of delay and cost 12 kbit/s more of headers.
 pub(crate) const FRAME: usize = 2 * BLOCK_LEN;
-/// Share of a core against quality, 0 to 10; 9 costs 0.2 ms per frame.
-const COMPLEXITY: i32 = 9;
 /// Above this expected loss Opus spends more than half of the bits on repair.
 const MAX_EXPECTED_LOSS: f32 = 0.25;
 /// Largest frame that we send, in bytes; a frame of 32 kbit/s has 80.
@@ -26,6 +24,7 @@ pub(crate) struct VoiceEncoder {
     encoder: Encoder,
     expected_loss: i32,
     bitrate: u32,
+    complexity: u8,
     pauses: bool,
 }
 
@@ -38,14 +37,15 @@ impl VoiceEncoder {
             encoder.set_signal(Signal::Voice)?;
             encoder.set_bitrate(Bitrate::Bits(MAX_BITRATE as i32))?;
             encoder.set_vbr(true)?;
-            encoder.set_complexity(COMPLEXITY)?;
+            encoder.set_complexity(i32::from(MAX_COMPLEXITY))?;
             encoder.set_inband_fec(true)?;
             encoder.set_packet_loss_perc(0)?;
             encoder.set_dtx(true)?;
             Ok(encoder)
         };
         let encoder = set_up().map_err(|_: opus::Error| AudioError::Codec)?;
-        Ok(VoiceEncoder { encoder, expected_loss: 0, bitrate: MAX_BITRATE, pauses: true })
+        let (bitrate, complexity) = (MAX_BITRATE, MAX_COMPLEXITY);
+        Ok(VoiceEncoder { encoder, expected_loss: 0, bitrate, complexity, pauses: true })
     }
 
     /// Encodes one frame.
@@ -58,6 +58,19 @@ impl VoiceEncoder {
         if bitrate != self.bitrate && self.encoder.set_bitrate(Bitrate::Bits(bitrate as i32)).is_ok() {
             self.bitrate = bitrate;
         }
+    }
+
+    /// Sets the share of a core against quality, 0 to 10.
+    pub(crate) fn set_complexity(&mut self, complexity: u8) {
+        let differs = complexity != self.complexity;
+        if differs && self.encoder.set_complexity(i32::from(complexity)).is_ok() {
+            self.complexity = complexity;
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn complexity(&self) -> u8 {
+        self.complexity
     }
 
     /// Whether frames in which nobody speaks may be left empty ([`is_pause`]), as they may in the beginning.

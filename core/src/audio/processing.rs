@@ -163,7 +163,7 @@ impl Processor {
 
     /// Another device is spoken into or played through: what is known of the room is not true any more.
     pub(crate) fn forget_room(&mut self) {
-        self.echo_path = EchoPath::new();
+        self.echo_path.forget();
         self.background = Background::new();
     }
 

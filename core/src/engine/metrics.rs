@@ -91,6 +91,16 @@ const GAUGES: &[Family] = &[
     ("offhook_call_concealed_ratio", "Share of frames that were concealed", &[("", |c| Some(c.concealed))]),
     ("offhook_call_copies", "Copies that are sent of each frame", &[("", |c| Some(c.copies.len() as f64))]),
     (
+        "offhook_call_frames_per_packet",
+        "Frames of 20 ms that are sent in a packet",
+        &[("", |c| Some(f64::from(c.frames_per_packet)))],
+    ),
+    (
+        "offhook_call_codec_complexity",
+        "How hard the codec tries, 0 to 10",
+        &[("", |c| Some(f64::from(c.complexity)))],
+    ),
+    (
         "offhook_call_codec_bits",
         "Bits per second of the codecs",
         &[

@@ -90,6 +90,8 @@ fn told(stats: &MediaStats, path: Option<(PathKind, Option<RelayUse>)>) -> CallS
         concealed: rounded(stats.concealed),
         restored: stats.restored,
         copies: stats.plan.distances.iter().filter_map(|distance| u8::try_from(distance).ok()).collect(),
+        frames_per_packet: stats.plan.frames,
+        complexity: stats.plan.complexity,
         codec_bps: stats.plan.bitrate,
         codec_bps_there: stats.remote_bitrate,
         sent_bps: stats.sending,

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use offhook_proto::emodel::{self, Heard, Rating};
-use offhook_proto::rate::{MAX_BITRATE, MIN_BITRATE};
+use offhook_proto::rate::MAX_BITRATE;
 
 /// How often counters are written down.
 const STEP: Duration = Duration::from_secs(1);
@@ -28,8 +28,10 @@ pub(super) struct Sample {
     /// Bytes of UDP payload sent and received, and QUIC packets.
     pub(super) bytes: [u64; 2],
     pub(super) packets: [u64; 2],
-    /// RTP packets received, and bytes of frames in them.
+    /// RTP packets received.
     pub(super) received: u64,
+    /// Frames heard with a voice in them, and their bytes.
+    pub(super) voice_frames: u64,
     pub(super) voice_bytes: u64,
     /// Frames that were due, those of them that were missing, and in how many rows.
     pub(super) frames: u64,
@@ -109,10 +111,12 @@ impl Meter {
     fn write_down(&mut self, now: Instant, sample: Sample) {
         if let Some((_, before)) = self.written.back() {
             let packets = sample.received.saturating_sub(before.received);
+            let voice = sample.voice_frames.saturating_sub(before.voice_frames);
             let bytes = sample.voice_bytes.saturating_sub(before.voice_bytes);
-            let bitrate = (bytes * 8 * FRAMES).checked_div(packets).unwrap_or(0);
-            // Silence takes less than any voice, and tells nothing of what voice would have.
-            if bitrate >= u64::from(MIN_BITRATE) {
+            // Fewer may be a noise.
+            if voice >= FRAMES / 4
+                && let Some(bitrate) = (bytes * 8 * FRAMES).checked_div(voice)
+            {
                 self.bitrates.push_back(u32::try_from(bitrate).unwrap_or(u32::MAX));
                 self.bitrates.drain(..self.bitrates.len().saturating_sub(STEPS));
             }
@@ -177,6 +181,7 @@ mod tests {
                 sample.concealed += missing;
                 sample.gaps += missing.div_ceil(5);
                 sample.received += 50 - missing;
+                sample.voice_frames += 50 - missing;
                 sample.voice_bytes += (50 - missing) * bitrate / 400;
                 sample.bytes = sample.bytes.map(|bytes| bytes + 50 * 120);
                 sample.packets = sample.packets.map(|packets| packets + 50);
@@ -213,17 +218,18 @@ mod tests {
     fn silence_does_not_make_the_codec_worse_and_a_narrow_link_does() {
         let (mut meter, start) = (Meter::default(), Instant::now());
         let mut sample = Sample::default();
-        let mut read = |second: u32, bytes: u64| {
+        let mut read = |second: u32, bytes: u64, voice: u64| {
             sample.received += 50;
             sample.frames += 50;
-            sample.voice_bytes += bytes * 50;
+            sample.voice_frames += voice;
+            sample.voice_bytes += bytes * voice;
             meter.take(start + Duration::from_secs(1) * second, sample)
         };
-        let spoken = (0..5).map(|n| read(n, 80)).last().unwrap();
-        let silent = (5..30).map(|n| read(n, 3)).last().unwrap();
+        let spoken = (0..5).map(|n| read(n, 80, 50)).last().unwrap();
+        let silent = (5..30).map(|n| read(n, 20, 5)).last().unwrap();
         assert_eq!((spoken.remote_bitrate, silent.remote_bitrate), (Some(32_000), Some(32_000)));
         assert_eq!(silent.now, spoken.now);
-        let narrow = (30..45).map(|n| read(n, 30)).last().unwrap();
+        let narrow = (30..45).map(|n| read(n, 30, 40)).last().unwrap();
         assert_eq!(narrow.remote_bitrate, Some(12_000));
         assert!(narrow.now < spoken.now && narrow.overall < spoken.overall);
     }
@@ -243,13 +249,15 @@ mod tests {
         let much = Sample {
             frames: 5_000,
             received: 5_000,
+            voice_frames: 5_000,
             voice_bytes: 400_000,
             concealed: 900,
             gaps: 900,
             ..Sample::default()
         };
         meter.take(start, much);
-        let anew = Sample { frames: 50, received: 50, voice_bytes: 4_000, ..Sample::default() };
+        let anew =
+            Sample { frames: 50, received: 50, voice_frames: 50, voice_bytes: 4_000, ..Sample::default() };
         let reading = meter.take(start + STEP, anew);
         assert_eq!(reading.now, None, "there are fewer than before");
         let later = Sample { frames: 5_100, ..anew };

@@ -59,10 +59,11 @@ pub fn stats(stats: &CallStats) -> String {
     };
     let copies: Vec<String> = stats.copies.iter().map(ToString::to_string).collect();
     let copies = if copies.is_empty() { "none".into() } else { format!("+{}", copies.join(" +")) };
+    let shared = if stats.frames_per_packet > 1 { ", two frames a packet" } else { "" };
     let heard = stats.codec_bps_there.map_or_else(|| "-".into(), |bps| kbit(bps.into()));
     format!(
         "{quality} | {by}{over} | round trip {:.0} ms | loss here {}{bursts}, there {} | jitter {:.0} ms, buffer {:.0} ms \
-         | concealed {}, restored {} | copies {copies} | codec {} out, {heard} in | {}",
+         | concealed {}, restored {} | copies {copies}{shared} | codec {} out, {heard} in | {}",
         stats.rtt_ms.unwrap_or(0.0),
         percent(stats.loss),
         percent(stats.loss_there),
@@ -243,7 +244,9 @@ mod tests {
             clean.contains("| relayed over TLS |") && clean.contains("loss here 10.0 %, there"),
             "{clean}"
         );
-        assert!(clean.contains("copies none"), "{clean}");
+        assert!(clean.contains("copies none |"), "{clean}");
+        let narrow = stats(&CallStats { frames_per_packet: 2, ..going() });
+        assert!(narrow.contains("copies +1 +5, two frames a packet |"), "{narrow}");
         assert!(stats(&CallStats::default()).starts_with("not heard yet | no path |"));
     }
 

@@ -4,6 +4,12 @@ use std::collections::VecDeque;
 
 /// Packets that are remembered: 8 s of 20 ms frames. Shorter forgets rare spikes, longer clings to a bad past.
 const WINDOW: usize = 400;
+/// A way that has become shorter is one by which so many packets in a row have come sooner by so much, microseconds, than most of those
+/// before: a call that begins through a relay and goes straight a moment later.
+const SHORTER_FOR: usize = 25;
+const SHORTER_BY: i64 = 15_000;
+/// Packets of the shorter way that come before the last ones of the longer: as many as there are in 80 ms.
+const OVERTAKING: usize = 4;
 
 /// Transit times of the last packets in microseconds.
 #[derive(Debug, Default)]
@@ -20,12 +26,41 @@ impl Arrivals {
             self.window.pop_front();
         }
         self.window.push_back(transit);
+        self.judge();
+        if self.forget_longer_way() {
+            self.judge();
+        }
+    }
+
+    fn judge(&mut self) {
         self.scratch.clear();
         self.scratch.extend(&self.window);
         let rank = (self.scratch.len() - 1) * 97 / 100;
         let (faster, high, _) = self.scratch.select_nth_unstable(rank);
         self.fastest = faster.iter().copied().min().unwrap_or(*high);
         self.spread = *high - self.fastest;
+    }
+
+    /// What came by a longer way says nothing of the present one. Answers whether there was such a way: nearly all were slow until a
+    /// moment ago, by about as much, and none has been since. Where the way is the same and only crowded at times, a queue grows first, and
+    /// what has waited for a stall to end is ever less late.
+    fn forget_longer_way(&mut self) -> bool {
+        if self.spread < SHORTER_BY {
+            return false;
+        }
+        let limit = self.fastest + self.spread / 4;
+        let sooner = self.window.iter().rev().take_while(|transit| **transit <= limit).count();
+        let before = self.window.len() - sooner;
+        let slow = || self.window.iter().take(before).copied().filter(|transit| *transit > limit);
+        let alike =
+            slow().max().zip(slow().min()).is_some_and(|(most, least)| most - least <= self.spread / 2);
+        // Around the change the two ways overtake each other.
+        let faster = before - slow().count();
+        let shorter = sooner >= SHORTER_FOR && alike && (faster <= OVERTAKING || faster * 20 <= before);
+        if shorter {
+            self.window.drain(..before);
+        }
+        shorter
     }
 
     /// The smallest transit in the window.

@@ -370,10 +370,15 @@ fn a_far_jump_and_a_flood_stay_within_the_bound() {
 /// Plays like a voice engine, on a grid of 10 ms: what is decoded is heard block by block, and a change of pace finds a period of
 /// 5 ms in every third frame. Answers the mouth-to-ear delay of each decoded frame.
 fn paced(line: &mut Line, end: Duration) -> Vec<(u32, Duration)> {
+    paced_on(line, Duration::ZERO, end)
+}
+
+/// The same from a later time on.
+fn paced_on(line: &mut Line, begin: Duration, end: Duration) -> Vec<(u32, Duration)> {
     let (step, period) = (FRAME / 2, FRAME / 4);
     let (mut ahead, mut delays) = (Duration::ZERO, Vec::new());
-    for tick in 0..(end.as_millis() / step.as_millis()) as u32 {
-        let at = step * tick;
+    for tick in 0..((end - begin).as_millis() / step.as_millis()) as u32 {
+        let at = begin + step * tick;
         while ahead < step {
             line.deliver(at);
             match line.buffer.next(line.start + at) {
@@ -434,6 +439,39 @@ fn after_a_spike_the_pace_is_faster_until_the_delay_is_back() {
     assert!(of(210) > of(199) + FRAME * 4, "{:?}", of(210));
     assert!(of(400) <= of(199) + FRAME / 2, "{:?} after {:?}", of(400), of(199));
     assert!(stats.faster >= FRAME * 4, "{stats:?}");
+}
+
+#[test]
+fn p10_a_way_that_has_become_shorter_costs_no_delay_any_more() {
+    // The first packets come through a relay; and the same in the middle of a call.
+    for slow in [0..12, 0..600] {
+        let transit = |n: u32| if slow.contains(&n) { FRAME * 5 } else { FRAME * 5 / 2 };
+        // Nothing overtakes what comes by the same way, and what comes by the other one is there first.
+        let mut line = Line::new((0..1_000u32).map(|n| (FRAME * n + transit(n), n)).collect());
+        let delays = paced(&mut line, FRAME * 990);
+        let stats = line.buffer.stats();
+        // A second and a half later.
+        let late = delays.iter().find(|(n, _)| *n == slow.end + 75).map(|(_, delay)| *delay).unwrap();
+        assert!(late <= FRAME * 5 / 2 + Duration::from_millis(16), "{slow:?}: {late:?}, {stats:?}");
+        assert!(stats.concealed == 0 && stats.faster >= FRAME * 3 / 2, "{slow:?}: {stats:?}");
+    }
+}
+
+#[test]
+fn a_way_that_is_crowded_for_seconds_is_not_taken_for_a_longer_one() {
+    // Somebody fills the link for six seconds of seven: a queue grows to 90 ms in the first, stays, and is gone in a moment.
+    let queue = |n: u32| match n % 350 {
+        at @ 0..50 => FRAME * 9 * at / 100,
+        50..300 => FRAME * 9 / 2,
+        _ => Duration::ZERO,
+    };
+    let mut line = Line::new((0..3_000u32).map(|n| (FRAME * n + queue(n), n)).collect());
+    paced(&mut line, FRAME * 1_000);
+    let before = line.buffer.stats().concealed;
+    let delays = paced_on(&mut line, FRAME * 1_000, FRAME * 2_900);
+    let stats = line.buffer.stats();
+    assert!(stats.concealed - before <= 10, "{before} before: {stats:?}");
+    assert!(delays.len() > 1_850, "{}", delays.len());
 }
 
 #[test]

@@ -18,6 +18,9 @@ const SHORT: i64 = 25_000;
 /// The share of what got through that is asked for while the queue is to become shorter, and when it has.
 const DRAIN: f64 = 0.8;
 const KEEP: f64 = 0.95;
+/// Bytes of payload up to which nobody speaks in a packet. Such packets make no queue, and what comes of them is not what gets through:
+/// they are not judged, nor is what comes before and after them judged together.
+const PAUSING: usize = 8;
 /// When less than this share of it comes, the sender sends less than gets through.
 const OBEYED: f64 = 0.9;
 /// How long a queue may take to become shorter after the sender was told, and by how much it has to, microseconds.
@@ -94,6 +97,10 @@ impl Bottleneck {
     /// payload.
     pub fn on_packet(&mut self, at: Duration, timestamp: u32, payload: usize) {
         let transit = micros(at).saturating_sub(self.spoken(timestamp));
+        if payload <= PAUSING {
+            self.interval = None;
+            return;
+        }
         let is_over = |interval: &mut Interval| {
             let lasted = at.saturating_sub(interval.begin);
             lasted >= INTERVAL && interval.packets >= MIN_PACKETS || lasted >= PAUSE
@@ -312,6 +319,23 @@ mod tests {
         link.run(10..14, 1e6, 0.2, 60_000.0);
         assert_eq!(link.bottleneck.limit(), None, "after a moment of doubt");
         let rate = link.run(14..20, 1e6, 0.2, 60_000.0);
+        assert!(rate > 59_000.0, "{rate}");
+    }
+
+    #[test]
+    fn a_way_that_becomes_longer_while_nobody_speaks_is_no_queue_either() {
+        let mut link = Link::new();
+        link.run(0..10, 1e6, 0.05, 60_000.0);
+        // Ten packets a second with nothing in them, half of them by the longer way.
+        for packet in 0..40u32 {
+            let spoken = 10.0 + f64::from(packet) * 0.1;
+            let way = if packet < 20 { 0.05 } else { 0.2 };
+            link.bottleneck.on_packet(Duration::from_secs_f64(spoken + way), 480_000 + packet * 4_800, 1);
+        }
+        assert_eq!(link.bottleneck.limit(), None);
+        link.run(14..18, 1e6, 0.2, 60_000.0);
+        assert_eq!(link.bottleneck.limit(), None, "after a moment of doubt");
+        let rate = link.run(18..20, 1e6, 0.2, 60_000.0);
         assert!(rate > 59_000.0, "{rate}");
     }
 

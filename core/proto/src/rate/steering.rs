@@ -1,6 +1,7 @@
-//! The sender's half: one place that decides how many bits a frame gets and how many copies of it are sent.
+//! The sender's half: one place that decides how many bits a frame gets, how many copies of it are sent, how many frames travel in
+//! a packet, and how much work the codec does.
 
-use super::{PACKETS, rate_of};
+use super::{FRAMES, rate_of};
 use crate::redundancy::{Distances, Redundancy};
 use crate::rtp::LossTrace;
 
@@ -11,6 +12,22 @@ pub const MIN_BITRATE: u32 = 8_000;
 
 /// A copy is only worth having if each frame still gets this, bits per second: wide-band speech.
 const MIN_WITH_COPIES: u32 = 14_000;
+/// Where a frame in a packet of its own would get less than this, bits per second, two travel together: headers then take half as much.
+/// That takes 20 ms, which on such a link is less than what its queue would.
+const PAIRED_BELOW: u32 = 18_000;
+/// Where it would get so much again, each has its own. Between the two lies more than a pair takes at most, or a link that carries just that would
+/// be tried with single frames again and again.
+const SINGLE_FROM: u32 = 26_000;
+/// How hard the codec tries where the machine can, Opus' scale of 0 to 10: more is not heard.
+pub const MAX_COMPLEXITY: u8 = 9;
+/// What it is given instead on slow machines, step by step. Each takes about two thirds of the one before.
+const COMPLEXITIES: [u8; 4] = [MAX_COMPLEXITY, 5, 3, 0];
+/// The share of a processor that voice takes at most, and below which it may take more again, if that has lasted for so many seconds.
+const BUSY: f32 = 0.25;
+const IDLE: f32 = 0.08;
+const IDLE_FOR: u32 = 10;
+/// By how much the codec exceeds what it was told while somebody speaks: it makes that up in pauses, of which a narrow link has nothing.
+const PEAK: f64 = 1.1;
 /// Steps in which the codec is told, so that it is not told at every report.
 const STEP: u32 = 500;
 
@@ -33,12 +50,16 @@ pub struct Plan {
     pub bitrate: u32,
     /// Where its copies travel.
     pub distances: Distances,
+    /// How many frames of 20 ms travel in a packet: 1 or 2.
+    pub frames: u32,
+    /// How hard the codec tries, 0 to 10 (Opus' complexity).
+    pub complexity: u8,
 }
 
 impl Default for Plan {
     /// That of a line of which nothing is known.
     fn default() -> Plan {
-        Plan { bitrate: MAX_BITRATE, distances: Distances::NONE }
+        Plan { bitrate: MAX_BITRATE, distances: Distances::NONE, frames: 1, complexity: MAX_COMPLEXITY }
     }
 }
 
@@ -50,14 +71,18 @@ impl Plan {
     /// The rate on the wire, bits per second of whole packets.
     fn rate(&self) -> f64 {
         let copies = self.copies();
-        let frame = f64::from(self.bitrate) / 8.0 / f64::from(PACKETS);
-        rate_of(frame * (1 + copies) as f64 + headers(copies) as f64)
+        let frame = f64::from(self.bitrate) / 8.0 / f64::from(FRAMES) * f64::from(self.frames);
+        rate_of(self.frames, frame * (1 + copies) as f64 + headers(self.frames, copies) as f64)
     }
 }
 
-/// Bytes that tell copies apart in a packet (RFC 2198 section 3).
-fn headers(copies: usize) -> usize {
-    if copies == 0 { 0 } else { 1 + 4 * copies }
+/// Bytes that tell the frames of a packet apart, of which so many are new and each has so many copies in later ones (RFC 2198
+/// section 3).
+fn headers(frames: u32, copies: usize) -> usize {
+    match frames as usize * (1 + copies) {
+        1 => 0,
+        all => 1 + 4 * (all - 1),
+    }
 }
 
 /// More copies than before are being tried.
@@ -103,6 +128,9 @@ pub struct Steering {
     plan: Plan,
     /// Rates that were found so far.
     failures: u32,
+    /// Which of the complexities is used, and for how many seconds the machine could have done more.
+    slower: usize,
+    idle: u32,
 }
 
 impl Steering {
@@ -136,21 +164,40 @@ impl Steering {
         self.plan
     }
 
+    /// Takes the share of a processor that the last second of voice took, 0 to 1 and more.
+    pub fn take_load(&mut self, share: f32) {
+        self.idle = if share < IDLE { self.idle + 1 } else { 0 };
+        if share > BUSY {
+            self.slower = (self.slower + 1).min(COMPLEXITIES.len() - 1);
+        } else if self.idle >= IDLE_FOR {
+            (self.slower, self.idle) = (self.slower.saturating_sub(1), 0);
+        }
+        self.plan.complexity = self.complexity();
+    }
+
+    fn complexity(&self) -> u8 {
+        COMPLEXITIES.get(self.slower).copied().unwrap_or(MAX_COMPLEXITY)
+    }
+
     fn choose(&self) -> Plan {
         let wanted = self.redundancy.distances();
+        let plan = Plan { distances: wanted, complexity: self.complexity(), ..Plan::default() };
         let found = self.found.map(|(rate, _)| rate);
         let Some(limit) = self.told.map(f64::from).into_iter().chain(found).reduce(f64::min) else {
-            return Plan { bitrate: MAX_BITRATE, distances: wanted };
+            return plan;
         };
         // Bits per second for each of a frame and its copies, when there are so many.
-        let each = |copies: usize| {
-            let room = limit - rate_of(headers(copies) as f64);
-            (room / (1 + copies) as f64).clamp(0.0, f64::from(MAX_BITRATE)) as u32
+        let each = |frames: u32, copies: usize| {
+            let room = limit - rate_of(frames, headers(frames, copies) as f64);
+            (room / (1 + copies) as f64 / PEAK).clamp(0.0, f64::from(MAX_BITRATE)) as u32
         };
-        let enough = |copies: &usize| each(*copies) >= MIN_WITH_COPIES;
-        let kept = (1..=wanted.iter().count()).rev().find(enough).unwrap_or(0);
-        let bitrate = each(kept).clamp(MIN_BITRATE, MAX_BITRATE);
-        Plan { bitrate: bitrate / STEP * STEP, distances: wanted.first(kept) }
+        let paired = each(1, 0) < if self.plan.frames == 1 { PAIRED_BELOW } else { SINGLE_FROM };
+        // A pair has one copy at most.
+        let (frames, most) = if paired { (2, 1) } else { (1, wanted.iter().count()) };
+        let enough = |copies: &usize| each(frames, *copies) >= MIN_WITH_COPIES;
+        let kept = (1..=most.min(wanted.iter().count())).rev().find(enough).unwrap_or(0);
+        let bitrate = each(frames, kept).clamp(MIN_BITRATE, MAX_BITRATE);
+        Plan { bitrate: bitrate / STEP * STEP, distances: wanted.first(kept), frames, ..plan }
     }
 
     /// Whether the codec should repair losses, too.
@@ -210,7 +257,7 @@ mod tests {
     #[test]
     fn a_clean_line_has_all_bits_and_no_copies() {
         let mut steering = Steering::default();
-        let all = Plan { bitrate: MAX_BITRATE, distances: Distances::NONE };
+        let all = Plan { bitrate: MAX_BITRATE, distances: Distances::NONE, frames: 1, complexity: 9 };
         assert_eq!(steering.plan(), all);
         run(&mut steering, &mut Chance(7), 20, |_| 0.0);
         assert_eq!(steering.plan(), all);
@@ -232,7 +279,8 @@ mod tests {
         }
         assert_eq!(copies, [2, 2, 2, 1, 1, 0, 0]);
         steering.take(None, Some(0));
-        assert_eq!(steering.plan(), Plan { bitrate: MIN_BITRATE, distances: Distances::NONE });
+        let least = Plan { bitrate: MIN_BITRATE, distances: Distances::NONE, frames: 2, complexity: 9 };
+        assert_eq!(steering.plan(), least);
         steering.take(None, None);
         assert_eq!(steering.plan().bitrate, MAX_BITRATE);
     }
@@ -273,6 +321,42 @@ mod tests {
             steering.take(None, None);
             steering.take(Some(&trace(0, Vec::new())), None);
         }
-        assert_eq!(steering.plan(), Plan { bitrate: MAX_BITRATE, distances: Distances::NONE });
+        assert_eq!(steering.plan(), Plan::default());
+    }
+
+    #[test]
+    fn on_a_narrow_link_two_frames_share_a_packet_and_each_has_more() {
+        let mut steering = Steering::default();
+        let mut plan = |limit: u32| {
+            steering.take(None, Some(limit));
+            let plan = steering.plan();
+            assert!(plan.bitrate == MIN_BITRATE || plan.rate() <= f64::from(limit), "{limit}: {plan:?}");
+            (plan.frames, plan.bitrate)
+        };
+        assert_eq!(plan(48_000), (1, 22_500));
+        // 23,200 bits are headers of single packets, 12,600 those of pairs.
+        assert_eq!(plan(40_000), (2, 24_500));
+        assert_eq!(plan(44_000), (2, 28_500), "not to and fro");
+        assert_eq!(plan(50_000), (2, 32_000));
+        assert_eq!(plan(53_000), (1, 27_000));
+        assert_eq!(plan(20_000), (2, MIN_BITRATE));
+    }
+
+    #[test]
+    fn a_slow_machine_does_less_until_it_is_idle_for_long() {
+        let mut steering = Steering::default();
+        let mut after = |seconds: u32, share: f32| {
+            (0..seconds).for_each(|_| steering.take_load(share));
+            steering.take(None, None);
+            steering.plan().complexity
+        };
+        assert_eq!(after(20, 0.1), 9);
+        assert_eq!(after(1, 0.5), 5);
+        assert_eq!(after(1, 0.3), 3);
+        assert_eq!(after(9, 0.9), 0);
+        assert_eq!(after(60, 0.15), 0);
+        assert_eq!(after(9, 0.05), 0);
+        assert_eq!(after(1, 0.05), 3);
+        assert_eq!(after(60, 0.05), 9);
     }
 }

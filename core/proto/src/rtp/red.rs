@@ -7,6 +7,9 @@ use super::OPUS_PAYLOAD_TYPE;
 
 /// Dynamic RTP payload type under which such payloads travel (the number is our own choice).
 pub const RED_PAYLOAD_TYPE: u8 = 112;
+/// The same for payloads whose latest earlier frame is no copy but sent for the first time: it has a sequence number, the one before the
+/// packet's, and no packet of its own. So two frames share the headers of a packet where these would take too much of a narrow link.
+pub const PAIR_PAYLOAD_TYPE: u8 = 113;
 /// Copies read from one payload; more are refused.
 pub const MAX_COPIES: usize = 4;
 /// How much older than its packet a copy can be, in clock units: 14 bits, 341 ms at 48 kHz.

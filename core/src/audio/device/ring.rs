@@ -101,12 +101,21 @@ where
     f32: FromSample<T>,
 {
     let channels = channels.max(1);
-    flags.called(data.len() / channels);
-    for frame in data.chunks_exact(channels) {
+    let frames = data.len() / channels;
+    flags.called(frames);
+    let mixed = data.chunks_exact(channels).map(|frame| {
         let sum: f32 = frame.iter().map(|sample| f32::from_sample(*sample)).sum();
-        if ring.push(sum / channels as f32).is_err() {
-            return;
-        }
+        // One NaN would silence the resampler for good.
+        if sum.is_finite() { sum / channels as f32 } else { 0.0 }
+    });
+    push_all(ring, frames, mixed);
+}
+
+/// Pushes so many samples, or as many as there is room for; to publish them one by one takes longer than all else that is done to them.
+pub(super) fn push_all(ring: &mut Producer<f32>, count: usize, samples: impl Iterator<Item = f32>) {
+    let room = ring.slots().min(count);
+    if let Ok(chunk) = ring.write_chunk_uninit(room) {
+        chunk.fill_from_iter(samples);
     }
 }
 
@@ -116,13 +125,16 @@ where
     T: Sample + FromSample<f32>,
 {
     let channels = channels.max(1);
-    flags.called(data.len() / channels);
-    if ring.slots() < data.len() / channels {
+    let frames = data.len() / channels;
+    flags.called(frames);
+    let there = ring.slots().min(frames);
+    if there < frames {
         flags.dry.fetch_add(1, Relaxed);
     }
-    for frame in data.chunks_mut(channels) {
-        frame.fill(T::from_sample(ring.pop().unwrap_or(0.0)));
-    }
+    let silence = T::from_sample(0.0);
+    let samples = ring.read_chunk(there).into_iter().flatten().map(T::from_sample);
+    let samples = samples.chain(std::iter::repeat(silence));
+    data.chunks_mut(channels).zip(samples).for_each(|(frame, sample)| frame.fill(sample));
 }
 
 #[cfg(test)]
@@ -137,6 +149,25 @@ mod tests {
         assert_eq!(heard.len(), 3);
         assert!((heard[0] - 0.5).abs() < 0.001 && (heard[1] + 0.5).abs() < 0.001 && heard[2] == 0.0);
         assert_eq!(flags.frames.load(Relaxed), 4);
+    }
+
+    #[test]
+    fn what_is_recorded_is_played_in_order_however_often_the_ring_wraps() {
+        let (mut producer, mut consumer, flags) = ring(7);
+        let (mut said, mut heard) = (0i16, Vec::new());
+        for n in 0..200 {
+            // Two channels of the same, of 0 to 4 frames.
+            let frames: Vec<i16> = (0..n % 5).flat_map(|k| [said + k; 2]).collect();
+            said += n % 5;
+            record(&frames, 2, &mut producer, &flags);
+            let mut played = vec![0i16; (n % 5) as usize];
+            play(&mut played, 1, &mut consumer, &flags);
+            heard.extend(played);
+        }
+        assert_eq!(heard, (0..said).collect::<Vec<_>>());
+        assert_eq!(flags.dry.load(Relaxed), 0);
+        record(&[f32::NAN, 0.0], 2, &mut producer, &flags);
+        assert_eq!(consumer.pop(), Ok(0.0), "and what is no number is silence");
     }
 
     #[test]

@@ -7,12 +7,12 @@ use std::time::Instant;
 
 use cpal::traits::{DeviceTrait, StreamTrait};
 use cpal::{
-    BufferSize, Device, Error, ErrorKind, FromSample, SampleFormat, SizedSample, Stream, StreamConfig,
+    BufferSize, Device, Error, ErrorKind, FromSample, I24, SampleFormat, SizedSample, Stream, StreamConfig,
     SupportedStreamConfig,
 };
 use rtrb::{Consumer, Producer};
 
-use super::ring::{Flags, on_error, player, recorder, ring};
+use super::ring::{Flags, on_error, player, push_all, recorder, ring};
 use super::timing::{Demand, Grid, Lead, OVERDUE, next_ready, period};
 use crate::audio::resample::Resampler;
 use crate::audio::{AudioError, AudioSink, AudioSource, BLOCK_LEN, Block, SAMPLE_RATE};
@@ -72,8 +72,8 @@ impl AudioSource for DeviceSource {
             return Err(lost(&self.name));
         }
         self.piece.clear();
-        while let Ok(sample) = self.ring.pop() {
-            self.piece.push(sample);
+        if let Ok(recorded) = self.ring.read_chunk(self.ring.slots()) {
+            self.piece.extend(recorded);
         }
         let ready = &mut self.ready;
         self.resampler.push(&self.piece, |made| ready.extend(made));
@@ -186,14 +186,8 @@ impl AudioSink for DeviceSink {
             return Err(lost(&self.name));
         }
         let ring = &mut self.ring;
-        self.resampler.push(block, |made| {
-            for sample in made {
-                // Beyond the hard cap samples are lost.
-                if ring.push(*sample).is_err() {
-                    break;
-                }
-            }
-        });
+        // Beyond the hard cap samples are lost.
+        self.resampler.push(block, |made| push_all(ring, made.len(), made.iter().copied()));
         Ok(())
     }
 }
@@ -220,7 +214,7 @@ fn for_each_config<T>(
     Err(last)
 }
 
-// The enum is cpal's, and may grow; these four cover what PulseAudio, PipeWire and ALSA default to.
+// The enum is cpal's, and may grow; these five cover what PulseAudio, PipeWire and ALSA default to.
 #[allow(clippy::wildcard_enum_match_arm)]
 fn build_input(
     device: &Device,
@@ -232,6 +226,7 @@ fn build_input(
     match format {
         SampleFormat::F32 => input::<f32>(device, config, ring, flags),
         SampleFormat::I16 => input::<i16>(device, config, ring, flags),
+        SampleFormat::I24 => input::<I24>(device, config, ring, flags),
         SampleFormat::I32 => input::<i32>(device, config, ring, flags),
         SampleFormat::U8 => input::<u8>(device, config, ring, flags),
         _ => Err(ErrorKind::UnsupportedConfig.into()),
@@ -249,6 +244,7 @@ fn build_output(
     match format {
         SampleFormat::F32 => output::<f32>(device, config, ring, flags),
         SampleFormat::I16 => output::<i16>(device, config, ring, flags),
+        SampleFormat::I24 => output::<I24>(device, config, ring, flags),
         SampleFormat::I32 => output::<i32>(device, config, ring, flags),
         SampleFormat::U8 => output::<u8>(device, config, ring, flags),
         _ => Err(ErrorKind::UnsupportedConfig.into()),

@@ -91,6 +91,14 @@ impl EchoPath {
         }
     }
 
+    /// As in the beginning. To plan the transforms again would take long.
+    pub(super) fn forget(&mut self) {
+        self.far.fill(0.0);
+        self.near.clear();
+        self.sum.fill(Complex32::new(0.0, 0.0));
+        (self.compared, self.without, self.played, self.echo) = (0, 0, false, Echo::Unknown);
+    }
+
     /// Whether the microphone may hear the loudspeaker: it does, or has not been listened to for long enough since something was played.
     pub(super) fn may_be(&self) -> bool {
         match self.echo {

@@ -37,6 +37,7 @@ impl Driver {
                 bytes: [bytes_sent, bytes_received],
                 packets: [quic.udp_tx.datagrams, quic.udp_rx.datagrams],
                 received: voice.received,
+                voice_frames: voice.voice_frames,
                 voice_bytes: voice.voice_bytes,
                 frames: voice.frames,
                 concealed: voice.frames_concealed,

@@ -170,6 +170,8 @@ pub(super) struct Keeper<D> {
     /// While the chosen one runs: what tells that it may be gone, and who looks whether it is.
     changes: Option<Changes>,
     look: Option<(Worker<D>, Receiver<bool>)>,
+    /// Whether something has happened for which nobody has looked yet.
+    look_due: bool,
     /// When a lost device was last replaced.
     replaced: Option<Instant>,
     /// Whether it has been told that there is no device.
@@ -197,6 +199,7 @@ impl<D: Device> Keeper<D> {
             beside: None,
             changes: None,
             look: None,
+            look_due: false,
             replaced: None,
             told: false,
             worker: None,
@@ -376,14 +379,17 @@ impl<D: Device> Keeper<D> {
 
     /// Looks out for the end of the device that runs, if that is the chosen one.
     fn heed_changes(&mut self) {
-        self.look = None;
+        (self.look, self.look_due) = (None, false);
         self.changes = self.look_again.is_none().then(|| D::changes(&self.chosen)).flatten();
     }
 
     /// Whether another device has taken the place of the one that runs, without a word.
     fn poll_look(&mut self, now: Instant) -> Option<News<D>> {
-        if self.look.is_none() && self.changes.as_mut().is_some_and(Changes::happened) {
+        self.look_due |= self.changes.as_mut().is_some_and(Changes::happened);
+        if self.look.is_none() && self.look_due {
+            // If all workers are busy, later.
             let worker = Worker::spawn(self.alive.clone(), &self.workers)?;
+            self.look_due = false;
             let (answer, gone) = mpsc::channel();
             worker.give(Job::Look(self.chosen.clone(), answer));
             self.look = Some((worker, gone));
@@ -418,6 +424,7 @@ impl<D: Device> Keeper<D> {
         let failed = self.back.take().is_some_and(|back| now < back + TRUSTED);
         self.look_every = if failed { (self.look_every * 2).min(LOOK_RARELY) } else { LOOK_AGAIN };
         (self.runs, self.look_again, self.changes, self.look) = (false, None, None, None);
+        self.look_due = false;
         self.shut(lost);
         // The worker ends when it has closed the device, which may be never.
         self.worker = None;
@@ -438,7 +445,7 @@ impl<D: Device> Keeper<D> {
     /// From now on none is wanted.
     fn rest(&mut self) {
         (self.wanted, self.runs, self.beside, self.changes, self.look) = (false, false, None, None, None);
-        self.look_again = None;
+        (self.look_again, self.look_due) = (None, false);
     }
 
     fn shut(&mut self, device: D) {

@@ -67,7 +67,8 @@ pub(in crate::media) struct VoiceStats {
     pub(in crate::media) frames: u64,
     pub(in crate::media) frames_concealed: u64,
     pub(in crate::media) gaps: u64,
-    /// Bytes of the frames received, copies not counted.
+    /// Frames heard that were loud enough to be a voice, and their bytes.
+    pub(in crate::media) voice_frames: u64,
     pub(in crate::media) voice_bytes: u64,
     /// What is done with our own frames at present.
     pub(in crate::media) plan: Plan,
@@ -199,6 +200,9 @@ impl VoiceEngine {
             Ok((VOICE_FLOW, Frame::Rtp(packet))) => {
                 self.incoming.receive(at, self.started, &packet);
             }
+            Ok((VOICE_FLOW, Frame::Short(packet))) => {
+                self.incoming.receive_short(at, self.started, &packet);
+            }
             Ok((VOICE_FLOW, Frame::Rtcp(reports))) => {
                 reports.iter().for_each(|report| self.take_report(at, report));
             }
@@ -235,6 +239,11 @@ impl VoiceEngine {
         Some(ready.min(wanted))
     }
 
+    /// Takes the share of a processor that the last second's ticks took.
+    pub(super) fn take_load(&mut self, share: f32) {
+        self.outgoing.take_load(share);
+    }
+
     /// What has happened since the last call.
     pub(super) fn poll_event(&mut self) -> Option<EngineEvent> {
         self.events.pop_front()
@@ -257,6 +266,7 @@ impl VoiceEngine {
             frames: jitter.frames(),
             frames_concealed: jitter.concealed,
             gaps: jitter.gaps,
+            voice_frames: self.incoming.voice_frames,
             voice_bytes: self.incoming.voice_bytes,
             plan: self.outgoing.plan(),
         }
@@ -312,6 +322,10 @@ impl VoiceEngine {
             self.incoming.last_report = Some((sender.ntp, at));
         }
         let ours = report.blocks.iter().find(|block| block.ssrc == self.outgoing.ssrc);
+        // Those that only keep a path open tell of nothing.
+        if report.sender.is_some() {
+            self.outgoing.reported(ours.is_some());
+        }
         if let Some(block) = ours {
             let trace = report.trace.as_ref().filter(|trace| trace.ssrc == self.outgoing.ssrc);
             let limit = report.limit.filter(|limit| limit.ssrc == self.outgoing.ssrc);

@@ -88,7 +88,7 @@ impl Thread {
         // Ticks fall where the devices have or want something, or else on the ends of the blocks, so that a frame is sent the moment
         // it is complete.
         let mut due = start;
-        let (mut epochs, mut parked) = (Epochs::default(), false);
+        let (mut epochs, mut parked, mut load) = (Epochs::default(), false, Load::new(start));
         loop {
             let now = Instant::now();
             self.choose_devices(now);
@@ -105,6 +105,9 @@ impl Thread {
                 self.on_event(event, now);
             }
             *lock(&self.shared.stats) = engine.stats();
+            if let Some(share) = load.worked(now, Instant::now()) {
+                engine.take_load(share);
+            }
             due = match engine.next_tick(now) {
                 Some(at) => at.clamp(now + SHORTEST, now + BLOCK_TIME),
                 None => next_tick(due, now),
@@ -156,6 +159,31 @@ impl Thread {
     }
 }
 
+/// How much of a processor the ticks of a second take, waiting for it included.
+struct Load {
+    since: Instant,
+    worked: Duration,
+}
+
+impl Load {
+    const EVERY: Duration = Duration::from_secs(1);
+
+    fn new(now: Instant) -> Load {
+        Load { since: now, worked: Duration::ZERO }
+    }
+
+    /// Adds a tick. Answers the share, 0 to 1, once a second.
+    fn worked(&mut self, from: Instant, to: Instant) -> Option<f32> {
+        self.worked += to.saturating_duration_since(from);
+        let lasted = to.saturating_duration_since(self.since);
+        (lasted >= Load::EVERY).then(|| {
+            let share = self.worked.as_secs_f32() / lasted.as_secs_f32();
+            *self = Load::new(to);
+            share
+        })
+    }
+}
+
 /// The first end of a block after `now`. One tick makes up for all that a late thread has missed.
 fn next_tick(due: Instant, now: Instant) -> Instant {
     let missed = now.saturating_duration_since(due).as_nanos() / BLOCK_TIME.as_nanos();
@@ -166,4 +194,19 @@ fn ntp_now() -> u64 {
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     let fraction = (u64::from(unix.subsec_nanos()) << 32) / 1_000_000_000;
     (unix.as_secs().wrapping_add(NTP_TO_UNIX) << 32) | fraction
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_load_is_what_ticks_took_of_a_second() {
+        let start = Instant::now();
+        let ms = |count: u64| start + Duration::from_millis(count);
+        let mut load = Load::new(start);
+        let told: Vec<f32> = (0..300).filter_map(|n| load.worked(ms(n * 10), ms(n * 10 + 2))).collect();
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(told.iter().all(|share| (0.19..0.21).contains(share)), "{told:?}");
+    }
 }

@@ -13,8 +13,8 @@ use crate::audio::{
 const TICKS: u32 = 100;
 /// How much later than the talker's the listener's ticks come. Any phase is as good as another.
 const PHASE: Duration = Duration::from_millis(4);
-/// What goes on the wire beside a datagram, bytes: Ethernet 14, IPv4 20, UDP 8, QUIC's header, frame and tag 25.
-const OVERHEAD: usize = 67;
+/// What goes on the wire beside a datagram, bytes: Ethernet's 14, and what a packet has beside its payload but flow and RTP's short header.
+const OVERHEAD: usize = 14 + offhook_proto::rate::OVERHEAD - 7;
 
 /// A packet that enters the network.
 #[derive(Debug, Clone, Copy)]

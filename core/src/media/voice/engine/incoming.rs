@@ -4,13 +4,19 @@ use std::time::{Duration, Instant};
 
 use offhook_proto::jitter::{Inserted, JitterBuffer, JitterConfig, Playout, Tempo};
 use offhook_proto::rate::Bottleneck;
-use offhook_proto::rtp::{OPUS_CLOCK_HZ, OPUS_PAYLOAD_TYPE, RED_PAYLOAD_TYPE, Reception, RtpPacket, red};
+use offhook_proto::rtp::{
+    Completer, OPUS_CLOCK_HZ, OPUS_PAYLOAD_TYPE, PAIR_PAYLOAD_TYPE, RED_PAYLOAD_TYPE, Reception, RtpPacket,
+    ShortPacket, red,
+};
 
 use super::{EngineEvent, MAX_CATCH_UP, RAMP, Speaker, Watch};
 use crate::audio::{
     AudioError, AudioSink, BLOCK_LEN, BLOCK_TIME, Block, FRAME, Level, Meter, Nothing, SAMPLE_RATE,
     VoiceDecoder, is_pause, stretch,
 };
+
+/// Mean square from which on a frame may be a voice: -50 dBFS.
+const VOICE: f32 = 1e-5;
 
 pub(super) struct Incoming {
     pub(super) sink: Option<Speaker>,
@@ -21,8 +27,11 @@ pub(super) struct Incoming {
     pub(super) bottleneck: Bottleneck,
     /// The source that is heard; another one starts everything anew.
     pub(super) ssrc: Option<u32>,
+    /// Knows what packets with a short header do not say.
+    completer: Completer,
     pub(super) last_report: Option<(u64, Instant)>,
-    /// Bytes of the frames received, copies not counted.
+    /// Frames that were loud enough to be a voice, and their bytes.
+    pub(super) voice_frames: u64,
     pub(super) voice_bytes: u64,
     /// What has been decoded and is still to be heard: less than a block when a frame is decoded, so never more than that, a
     /// frame and what it is stretched by.
@@ -52,7 +61,9 @@ impl Incoming {
             reception: Reception::new(OPUS_CLOCK_HZ),
             bottleneck: Bottleneck::new(OPUS_CLOCK_HZ),
             ssrc: None,
+            completer: Completer::default(),
             last_report: None,
+            voice_frames: 0,
             voice_bytes: 0,
             decoded: Vec::with_capacity(BLOCK_LEN + FRAME + stretch::MAX_PERIOD),
             silent: true,
@@ -75,11 +86,28 @@ impl Incoming {
         self.silent = true;
     }
 
+    /// Takes a packet with a short header. What it belongs to is known after the first complete one.
+    pub(super) fn receive_short(&mut self, at: Instant, started: Instant, short: &ShortPacket<'_>) {
+        if !is_voice(short.payload_type) {
+            return;
+        }
+        if let Some(packet) = self.completer.expand(short) {
+            self.take_packet(at, started, &packet);
+        }
+    }
+
     /// Takes a packet of Opus, with copies of earlier frames or without. Anything else is dropped.
     pub(super) fn receive(&mut self, at: Instant, started: Instant, packet: &RtpPacket<'_>) {
-        let (primary, copies) = match packet.payload_type {
+        if is_voice(packet.payload_type) {
+            self.completer.complete(packet);
+            self.take_packet(at, started, packet);
+        }
+    }
+
+    fn take_packet(&mut self, at: Instant, started: Instant, packet: &RtpPacket<'_>) {
+        let (primary, mut copies) = match packet.payload_type {
             OPUS_PAYLOAD_TYPE => (packet.payload, Vec::new()),
-            RED_PAYLOAD_TYPE => match red::decode(packet.payload) {
+            RED_PAYLOAD_TYPE | PAIR_PAYLOAD_TYPE => match red::decode(packet.payload) {
                 Ok(redundant) => (redundant.primary, redundant.copies),
                 Err(_) => return,
             },
@@ -91,9 +119,13 @@ impl Incoming {
             self.bottleneck = Bottleneck::new(OPUS_CLOCK_HZ);
         }
         let since = at.saturating_duration_since(started);
+        if packet.payload_type == PAIR_PAYLOAD_TYPE
+            && let Some(before) = copies.pop_if(|copy| copy.offset == FRAME as u32)
+        {
+            self.take_companion(at, packet, before.payload);
+        }
         self.reception.on_packet(since, packet.sequence, packet.timestamp, packet.payload.len());
         self.bottleneck.on_packet(since, packet.timestamp, packet.payload.len());
-        self.voice_bytes += primary.len() as u64;
         if self.jitter.insert(at, packet.sequence, packet.timestamp, primary) == Inserted::Refused {
             return;
         }
@@ -104,6 +136,15 @@ impl Incoming {
                 self.jitter.insert_copy(packet.sequence, packet.timestamp, distance, copy.payload);
             }
         }
+    }
+
+    /// Takes the frame before a packet's own, which has come with it for the first time. It has waited for it, so that playout has to
+    /// wait as long.
+    fn take_companion(&mut self, at: Instant, packet: &RtpPacket<'_>, payload: &[u8]) {
+        let (sequence, timestamp) =
+            (packet.sequence.wrapping_sub(1), packet.timestamp.wrapping_sub(FRAME as u32));
+        self.reception.on_companion(sequence, 0);
+        self.jitter.insert(at, sequence, timestamp, payload);
     }
 
     /// Goes on with another loudspeaker, without a gap: gives the one before back, in which the sound fades away.
@@ -171,6 +212,7 @@ impl Incoming {
             match self.jitter.next(now) {
                 Playout::Decode(payload) => {
                     self.decoder.decode(&payload, &mut frame);
+                    self.count_voice(&payload, &frame);
                     let known = std::mem::replace(&mut self.heard, true);
                     first = (!known).then_some(self.next_heard);
                     if is_pause(&payload) {
@@ -206,6 +248,15 @@ impl Incoming {
         block.copy_from_slice(&self.decoded[..BLOCK_LEN]);
         self.decoded.drain(..BLOCK_LEN);
         first
+    }
+
+    /// Counts a frame with a voice. A codec needs little for a quiet room, which says nothing of what it has for a voice.
+    fn count_voice(&mut self, payload: &[u8], frame: &[f32; FRAME]) {
+        let power = frame.iter().map(|sample| sample * sample).sum::<f32>() / FRAME as f32;
+        if power > VOICE {
+            self.voice_frames += 1;
+            self.voice_bytes += payload.len() as u64;
+        }
     }
 
     /// Adds a frame to what is to be heard, in its own time or a little faster or slower.
@@ -244,6 +295,11 @@ impl Incoming {
         self.decoded.clear();
         self.silent = true;
     }
+}
+
+/// Whether a payload is of a kind that is known; another one is another stream.
+fn is_voice(payload_type: u8) -> bool {
+    matches!(payload_type, OPUS_PAYLOAD_TYPE | RED_PAYLOAD_TYPE | PAIR_PAYLOAD_TYPE)
 }
 
 fn duration_of(samples: usize) -> Duration {

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use offhook_proto::rate::{Plan, Steering};
 use offhook_proto::redundancy::{Distances, MAX_DISTANCE};
-use offhook_proto::rtp::{self, LossTrace, OPUS_PAYLOAD_TYPE, RED_PAYLOAD_TYPE, RtpPacket, VOICE_FLOW, red};
+use offhook_proto::rtp::{
+    LossTrace, OPUS_PAYLOAD_TYPE, PAIR_PAYLOAD_TYPE, RED_PAYLOAD_TYPE, RtpPacket, Shortener, VOICE_FLOW, red,
+};
 
 use super::{EngineEvent, MAX_CATCH_UP, Mic, RAMP, Watch};
 use crate::audio::{
@@ -50,8 +52,11 @@ pub(super) struct Outgoing {
     steering: Steering,
     /// The packet after the last one that the other end has told of.
     told: u16,
+    shortener: Shortener,
     /// The last frames without a gap between them, the latest first.
     said: VecDeque<Vec<u8>>,
+    /// Whether the latest of them has not been sent, since it travels with the next one.
+    waits: bool,
     /// Frames since nothing is said.
     pause: u32,
 }
@@ -78,7 +83,9 @@ impl Outgoing {
             remote_lost: 0,
             steering: Steering::default(),
             told: seed as u16,
+            shortener: Shortener::default(),
             said: VecDeque::new(),
+            waits: false,
             pause: 0,
         }
     }
@@ -118,18 +125,23 @@ impl Outgoing {
         let mut block: Block = [0.0; BLOCK_LEN];
         for count in 0..MAX_CATCH_UP {
             match source.read(now, &mut block) {
-                Ok(true) if count == 0 => self.leave_out(self.watch.idle),
+                Ok(true) if count == 0 => self.leave_out(),
                 Ok(true) => {}
                 Ok(false) => {
                     let idle = self.watch.tick(now, count > 0);
+                    if idle >= FRAME_TIME {
+                        self.flush().into_iter().for_each(&mut *send);
+                    }
                     if !self.watch.has_stalled(idle) {
                         break;
                     }
-                    self.leave_out(idle);
+                    self.leave_out();
                     return self.lose(AudioError::Stalled, source, now);
                 }
                 Err(error) => return self.lose(error, source, now),
             }
+            // One NaN would silence the processing and the codec for good.
+            block.iter_mut().filter(|sample| !sample.is_finite()).for_each(|sample| *sample = 0.0);
             self.join(&mut block);
             let level = self.meter.as_mut().and_then(|meter| meter.take(&block));
             self.level = level.or(self.level);
@@ -157,15 +169,54 @@ impl Outgoing {
         Some(EngineEvent::SourceLost(error, source))
     }
 
-    fn leave_out(&mut self, idle: Duration) {
-        if idle >= GAP {
+    fn leave_out(&mut self) {
+        let idle = std::mem::take(&mut self.watch.idle);
+        // From a microphone that has not given anything yet, nothing is missing.
+        if idle >= if self.watch.awake { GAP } else { FRAME_TIME + BLOCK_TIME } {
             // One block of it was not late yet.
             let frames = (idle - BLOCK_TIME).as_millis() / FRAME_TIME.as_millis();
             self.timestamp = self.timestamp.wrapping_add(frames as u32 * FRAME as u32);
             self.marker = true;
-            // Copies are told apart by their distance alone.
-            self.said.clear();
+            self.forget();
         }
+    }
+
+    /// The frame that waits for one to travel with, by itself: there may be none for long.
+    fn flush(&mut self) -> Option<Vec<u8>> {
+        let frame = std::mem::take(&mut self.waits).then(|| self.said.front())??;
+        let packet = RtpPacket {
+            payload_type: OPUS_PAYLOAD_TYPE,
+            marker: false,
+            sequence: self.sequence.wrapping_sub(1),
+            timestamp: self.timestamp.wrapping_sub(FRAME as u32),
+            ssrc: self.ssrc,
+            payload: frame,
+        };
+        self.bytes += frame.len() as u64;
+        Some(self.shortener.encode(VOICE_FLOW, &packet))
+    }
+
+    /// What was said cannot be copied any more: copies are told apart by their distance alone.
+    fn forget(&mut self) {
+        self.said.clear();
+        self.waits = false;
+    }
+
+    /// The other end has reported, and whether it receives anything of ours.
+    pub(super) fn reported(&mut self, received: bool) {
+        self.shortener.reported(received);
+    }
+
+    /// Takes the share of a processor that the last second took.
+    pub(super) fn take_load(&mut self, share: f32) {
+        self.steering.take_load(share);
+        self.encoder.set_complexity(self.steering.plan().complexity);
+    }
+
+    /// What the codec was told of it.
+    #[cfg(test)]
+    pub(super) fn complexity(&self) -> u8 {
+        self.encoder.complexity()
     }
 
     /// Tells how much of it the other end misses, 0 to 1, which packets, and what it says is not to be exceeded, bits per second.
@@ -203,16 +254,17 @@ impl Outgoing {
         }
         self.filled = 0;
         let frame = self.encoder.encode(&self.frame).ok();
+        if frame.is_none() {
+            // A frame that waits would be taken for this one.
+            self.forget();
+        }
         let nothing = frame.as_deref().is_none_or(is_pause);
-        if nothing {
-            // Copies are told apart by their distance alone.
-            self.said.clear();
-        } else if std::mem::take(&mut self.pause) > 0 {
+        if !nothing && std::mem::take(&mut self.pause) > 0 {
             self.marker = true;
         }
         let skipped = nothing && frame.is_some() && !self.pause.is_multiple_of(PAUSE_EVERY);
+        let packet = frame.filter(|_| !skipped).and_then(|frame| self.packet(frame, nothing));
         self.pause += u32::from(nothing);
-        let packet = frame.filter(|_| !skipped).map(|frame| self.packet(frame));
         if !skipped {
             self.packets += 1;
             self.sequence = self.sequence.wrapping_add(1);
@@ -221,18 +273,24 @@ impl Outgoing {
         packet
     }
 
-    /// The next packet: a frame, and copies of earlier ones as far as they are needed.
-    fn packet(&mut self, frame: Vec<u8>) -> Vec<u8> {
-        let distances = self.steering.plan().distances;
-        let copy = |distance: usize| {
+    /// The next packet: a frame, the one before it if that has waited, and copies of earlier ones as far as they are needed. `None` if
+    /// the frame is to wait for the next one.
+    fn packet(&mut self, frame: Vec<u8>, pause: bool) -> Option<Vec<u8>> {
+        let paired = std::mem::take(&mut self.waits);
+        if !paired && self.steering.plan().frames > 1 && !pause && !self.marker {
+            self.say(frame);
+            self.waits = true;
+            return None;
+        }
+        let copy = |distance: &usize| {
             let payload = self.said.get(distance - 1)?;
             Some(red::Copy { offset: (distance * FRAME) as u32, payload })
         };
         // The oldest first, as RFC 2198 has it.
-        let mut copies: Vec<_> = distances.iter().filter_map(copy).collect();
-        copies.reverse();
+        let copies: Vec<_> = self.distances(paired).iter().rev().filter_map(copy).collect();
         let (payload_type, payload) = match copies.is_empty() {
             true => (OPUS_PAYLOAD_TYPE, frame.clone()),
+            false if paired => (PAIR_PAYLOAD_TYPE, red::encode(&frame, &copies)),
             false => (RED_PAYLOAD_TYPE, red::encode(&frame, &copies)),
         };
         let packet = RtpPacket {
@@ -243,13 +301,33 @@ impl Outgoing {
             ssrc: self.ssrc,
             payload: &payload,
         };
-        let datagram = rtp::encode_rtp(VOICE_FLOW, &packet);
+        let datagram = self.shortener.encode(VOICE_FLOW, &packet);
         self.bytes += payload.len() as u64;
-        if self.pause == 0 {
-            self.said.truncate(MAX_DISTANCE - 1);
-            self.said.push_front(frame);
+        // Copies are told apart by their distance alone, so a pause ends what may be copied.
+        if pause {
+            self.said.clear()
+        } else {
+            self.say(frame)
         }
-        datagram
+        Some(datagram)
+    }
+
+    /// How far back the frames are that a packet brings beside its own, the nearest first.
+    fn distances(&self, paired: bool) -> Vec<usize> {
+        let planned = self.steering.plan().distances;
+        if !paired {
+            return planned.iter().collect();
+        }
+        let first = planned.first(1);
+        // Copies travel with pairs, too: both frames of one so many pairs ago, which is up to two frames later than alone. There is room
+        // for those of one distance, as long as a pair is planned, and while the last one is sent.
+        let copies = first.iter().map(|distance| distance.div_ceil(2) * 2);
+        std::iter::once(1).chain(copies.flat_map(|distance| [distance, distance + 1])).collect()
+    }
+
+    fn say(&mut self, frame: Vec<u8>) {
+        self.said.truncate(MAX_DISTANCE);
+        self.said.push_front(frame);
     }
 }
 

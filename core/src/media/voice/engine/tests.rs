@@ -151,6 +151,8 @@ fn engine(
 struct Sent {
     at: Duration,
     bytes: usize,
+    /// The version field of its RTP header.
+    header: u8,
 }
 
 /// What the network does to a packet: its one-way delay, or `None` if it is lost.
@@ -169,8 +171,8 @@ struct Talk {
 
 const SECONDS: u32 = 8;
 
-/// What goes on the wire beside a datagram, bytes: Ethernet 14, IPv4 20, UDP 8, QUIC's header, frame and tag 25.
-const OVERHEAD: usize = 67;
+/// What goes on the wire beside a datagram, bytes: Ethernet's 14, and what a packet has beside its payload but flow and RTP's short header.
+const OVERHEAD: usize = 14 + offhook_proto::rate::OVERHEAD - 7;
 
 /// One end talks, the other listens, whose ticks come `phase` later.
 fn talk(phase: Duration, network: Network, each_tick: impl FnMut(u32, &mut [VoiceEngine; 2])) -> Talk {
@@ -205,7 +207,8 @@ fn talk_with(
                 engines[to].receive(at, &datagram);
             }
             engines[n].tick(now, &mut |datagram| {
-                let sent = Sent { at: now - origin, bytes: datagram.len() + OVERHEAD };
+                let sent =
+                    Sent { at: now - origin, bytes: datagram.len() + OVERHEAD, header: datagram[1] >> 6 };
                 bytes += if n == 0 && tick >= seconds * 50 { sent.bytes } else { 0 };
                 if let Some(delay) = if n == 0 { network(sent) } else { Some(Duration::from_millis(50)) } {
                     wire.push((now + delay, 1 - n, datagram));
@@ -279,10 +282,25 @@ fn a_link_of_48_kbit_carries_speech_without_a_queue() {
         let longest = *longest.lock().unwrap();
         let rate = talk.bytes as f64 * 8.0 / f64::from(LONGER / 2);
         println!("queue={queue} longest={longest:.3} rate={rate:.0} {:?} {:?}", talk.score, talk.listener);
-        assert!(longest < 0.1, "{longest}");
+        assert!(longest < if queue < 1.0 { queue } else { 0.1 }, "{longest}");
         assert!((30_000.0..48_000.0).contains(&rate), "{rate}");
-        assert!(talk.score.correlation > 0.6 && talk.score.delay_ms < 250.0, "{:?}", talk.score);
+        assert!(talk.talker.plan.bitrate >= 22_000 && talk.talker.plan.frames == 2, "{:?}", talk.talker.plan);
+        assert!(talk.score.correlation > 0.4 && talk.score.delay_ms < 300.0, "{:?}", talk.score);
     }
+}
+
+#[test]
+fn p10_on_a_narrower_link_two_frames_share_a_packet() {
+    let (network, longest) = narrow(36_000.0, 2.0);
+    let talk = talk_with(Fate::Works, LONGER, Duration::from_millis(4), network, every_tick);
+    let longest = *longest.lock().unwrap();
+    println!("longest={longest:.3} {:?} {:?} {:?}", talk.score, talk.talker.plan, talk.listener);
+    assert!(longest < 0.15, "{longest}");
+    assert_eq!(talk.talker.plan.frames, 2);
+    // With a packet for each frame it would be the least there is.
+    assert!(talk.talker.plan.bitrate >= 11_500, "{:?}", talk.talker.plan);
+    assert!(talk.listener.lost == 0 && talk.listener.concealed < 0.05, "{:?}", talk.listener);
+    assert!(talk.score.correlation > 0.4 && talk.score.delay_ms < 300.0, "{:?}", talk.score);
 }
 
 #[test]
@@ -310,6 +328,24 @@ fn a_spike_is_forgotten_by_a_faster_pace_and_nothing_is_left_out() {
     assert_eq!(stats.dropped, 0, "{stats:?}");
     assert!(stats.faster >= delay[0] - delay[1] - BLOCK_TIME, "{stats:?}");
     assert!(talk.score.correlation > 0.9, "{:?}", talk.score);
+}
+
+#[test]
+fn headers_are_short_when_the_other_end_has_told_that_it_listens() {
+    let headers = Arc::new(Mutex::new(Vec::new()));
+    let seen = headers.clone();
+    let network = move |sent: Sent| {
+        seen.lock().unwrap().push(sent.header);
+        Some(Duration::from_millis(50))
+    };
+    let talk = talk(Duration::from_millis(4), Box::new(network), every_tick);
+    assert!(talk.score.correlation > 0.95 && talk.listener.lost == 0, "{:?} {:?}", talk.score, talk.listener);
+    let headers = headers.lock().unwrap();
+    let (first, rest) = headers.split_at(50);
+    assert!(first.iter().all(|version| *version == 2), "{first:?}");
+    let short = rest.iter().filter(|version| **version == 1).count();
+    // But for reports and what begins after a pause.
+    assert!(short * 100 > rest.len() * 85, "{short} of {}", rest.len());
 }
 
 #[test]
@@ -500,7 +536,7 @@ fn a_late_listener_does_not_mistake_itself_for_a_slow_network() {
         let now = origin + BLOCK_TIME * tick;
         mouth.tick(now, &mut |datagram| {
             wire.extend(
-                network(Sent { at: now - origin, bytes: datagram.len() })
+                network(Sent { at: now - origin, bytes: datagram.len(), header: datagram[1] >> 6 })
                     .map(|delay| (now + delay, datagram)),
             )
         });
