@@ -72,6 +72,12 @@ impl Consent {
         Self { may, ours: Ours::Off, theirs: false }
     }
 
+    /// Whether the user is willing to be recorded.
+    #[must_use]
+    pub fn is_willing(&self) -> bool {
+        self.may
+    }
+
     /// Whether the other end records.
     #[must_use]
     pub fn is_recorded(&self) -> bool {

@@ -32,6 +32,8 @@ pub(super) struct KeyState {
     waiting: bool,
     /// It was put on hold to be transferred.
     pub held_for_transfer: bool,
+    /// It was put on hold since the user went over to this call.
+    pub held_for: Option<CallId>,
     /// The call whose place it takes, or was asked to take.
     pub returns_to: Option<CallId>,
 }
@@ -63,14 +65,18 @@ impl Engine {
     pub(super) fn mute(&mut self, call: Option<&CallRef>, on: bool) -> Result<Reply, ApiError> {
         let call = self.views.pick(call, "No call is answered yet.", |v| v.is_active())?;
         // Here first: what the user does to the own microphone does not depend on the other side.
+        self.mute_here(call, on);
+        self.calls.mute(now(), call, on).map_err(call_error)?;
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn mute_here(&mut self, call: CallId, on: bool) {
         self.with_call_media(call, |media| media.set_mute(on));
         if let Some(view) = self.views.get_mut(&call)
             && std::mem::replace(&mut view.keys.shown.muted, on) != on
         {
             self.emit(Event::Mute { call: call.to_string(), on });
         }
-        self.calls.mute(now(), call, on).map_err(call_error)?;
-        Ok(Reply::Done)
     }
 
     pub(super) fn hold(&mut self, call: Option<&CallRef>, on: bool) -> Result<Reply, ApiError> {
@@ -86,17 +92,18 @@ impl Engine {
         Ok(Reply::Done)
     }
 
-    /// Puts a call on hold, or takes it back.
+    /// Puts a call on hold, or takes it back. Why it was on hold before counts no more: what the user does last is what is meant.
     pub(super) fn set_hold(&mut self, call: CallId, on: bool) -> Result<(), CallError> {
         // Here first, as with mute.
         self.with_call_media(call, |media| media.set_hold(on));
         self.holds += 1;
         let turn = self.holds;
-        if let Some(view) = self.views.get_mut(&call)
-            && std::mem::replace(&mut view.keys.shown.held, on) != on
-        {
-            view.keys.turn = turn;
-            self.emit(Event::Hold { call: call.to_string(), on });
+        if let Some(view) = self.views.get_mut(&call) {
+            (view.keys.held_for, view.keys.held_for_transfer) = (None, false);
+            if std::mem::replace(&mut view.keys.shown.held, on) != on {
+                view.keys.turn = turn;
+                self.emit(Event::Hold { call: call.to_string(), on });
+            }
         }
         self.calls.hold(now(), call, on)
     }
@@ -109,6 +116,9 @@ impl Engine {
             if let Err(error) = self.set_hold(other, true) {
                 // It is held here; what its other end is told says itself again, or the call is over.
                 tracing::debug!(%error, "a call was put on hold, and its other end cannot be told");
+            }
+            if let Some(view) = self.views.get_mut(&other) {
+                view.keys.held_for = Some(call);
             }
         }
     }

@@ -203,6 +203,7 @@ impl Engine {
                 self.pin_peer(call);
                 self.views.set(&call, CallState::Connecting);
                 self.hold_others(call);
+                self.carry_over(call);
                 self.emit(Event::Accepted { call: call.to_string() });
             }
             CallEvent::Connected { call, leg } => self.on_call_connected(call, leg),
@@ -270,8 +271,8 @@ impl Engine {
         self.views.set(&call, CallState::Active);
         if let Some(view) = self.views.get_mut(&call) {
             view.leg = Some(leg);
-            view.keys.returns_to = None;
         }
+        self.place_taken(call);
         self.machine_connected(call);
         if let Some((path, relay)) = self.legs.path(&leg) {
             self.emit(Event::Connected { call: call.to_string(), path, relay });

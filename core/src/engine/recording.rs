@@ -80,6 +80,14 @@ impl Recorders {
         }
     }
 
+    /// Whoever was not to record the one call is not to record the one that takes its place.
+    pub fn carry_over(&mut self, replaced: &CallId, call: CallId) {
+        if self.calls.get(replaced).is_some_and(|recorder| !recorder.consent.is_willing()) {
+            // Nobody has asked to record the new call yet: there is nothing to say.
+            self.entry(call).consent.allow(false);
+        }
+    }
+
     fn forget(&mut self, call: &CallId) {
         if self.calls.get(call).is_some_and(|recorder| recorder.runs.is_empty()) {
             self.calls.remove(call);

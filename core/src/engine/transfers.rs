@@ -53,12 +53,14 @@ impl Engine {
 
     /// The other end hears music while it is passed on; if nothing comes of it, it is taken back.
     fn hold_for_transfer(&mut self, call: CallId) {
-        let talks = self.views.get(&call).is_some_and(CallView::talks);
-        if let Some(view) = self.views.get_mut(&call) {
-            view.keys.held_for_transfer = talks;
+        if !self.views.get(&call).is_some_and(CallView::talks) {
+            return;
         }
-        if talks && let Err(error) = self.set_hold(call, true) {
+        if let Err(error) = self.set_hold(call, true) {
             tracing::debug!(%error, "the other end cannot be told that it is on hold");
+        }
+        if let Some(view) = self.views.get_mut(&call) {
+            view.keys.held_for_transfer = true;
         }
     }
 
@@ -87,11 +89,34 @@ impl Engine {
         }
     }
 
-    /// A call is over that was to take another one's place.
+    /// A call is over that was to take another one's place. Only if that one is on hold because of it: what the user has put on
+    /// hold stays there, or whoever is on hold could come back by a call that comes to nothing.
     pub(super) fn give_place_back(&mut self, call: CallId) {
         let back = self.views.get_mut(&call).and_then(|view| view.keys.returns_to.take());
+        let back = back.filter(|back| self.views.get(back).is_some_and(|v| v.keys.held_for == Some(call)));
         if let Some(back) = back {
             self.take_back(back);
+        }
+    }
+
+    /// A call is answered that takes another one's place: the user is muted as before, and no more willing to be recorded.
+    pub(super) fn carry_over(&mut self, call: CallId) {
+        let Some(replaced) = self.views.get(&call).and_then(|view| view.keys.returns_to) else { return };
+        self.recorders.carry_over(&replaced, call);
+        if self.views.get(&replaced).is_some_and(|view| view.keys.shown.muted) {
+            self.mute_here(call, true);
+        }
+    }
+
+    /// A call stands: it has taken the place that it was to take.
+    pub(super) fn place_taken(&mut self, call: CallId) {
+        let Some(view) = self.views.get_mut(&call) else { return };
+        // What was carried over is told now: before the call stood it could not be.
+        if view.keys.returns_to.take().is_some()
+            && view.keys.shown.muted
+            && let Err(error) = self.calls.mute(now(), call, true)
+        {
+            tracing::debug!(%error, "the other end cannot be told that this one is muted");
         }
     }
 

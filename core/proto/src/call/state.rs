@@ -112,6 +112,12 @@ pub(super) struct Call {
     pub ring_deadline: Option<Instant>,
     pub media_deadline: Option<Instant>,
     pub transfers: Transfers,
+    /// This side has put it on hold.
+    pub held: bool,
+    /// This side has muted its microphone.
+    pub muted: bool,
+    /// No user talks in it: a machine has answered.
+    pub unattended: bool,
 }
 
 impl Call {
@@ -136,6 +142,9 @@ impl Call {
             ring_deadline: None,
             media_deadline: None,
             transfers: Transfers::default(),
+            held: false,
+            muted: false,
+            unattended: false,
         }
     }
 
@@ -167,7 +176,15 @@ impl Call {
             ring_deadline: Some(ring_deadline),
             media_deadline: None,
             transfers: Transfers::default(),
+            held: false,
+            muted: false,
+            unattended: false,
         }
+    }
+
+    /// Whether the other side hears the user of this one. Where it does not, no other call is answered in the user's name.
+    pub fn is_heard(&self) -> bool {
+        !self.held && !self.muted && !self.unattended
     }
 
     /// Earliest of its deadlines.

@@ -363,6 +363,8 @@ impl Calls {
                 self.on_transfer(now, leg.call, id, request, successor);
             }
             Message::TransferProgress { id, step } => self.on_progress(now, leg.call, id, step),
+            // Nobody takes the place of oneself: it would be a way out of being on hold.
+            Message::Expect { identity, .. } if call.identity == Some(identity) => {}
             Message::Expect { token, identity } => {
                 let deadline = now.instant + TOKEN_GOOD;
                 call.transfers.expected = Some(Expected { token, identity, deadline });
@@ -444,7 +446,8 @@ impl Calls {
     }
 
     /// The call that stands here and that a new one of `identity`, which shows this token, takes the place of; and whether the
-    /// new one may be answered for the user, who talks with a contact. A token is good once.
+    /// new one may be answered for the user, who talks with a contact and is heard there: what is on hold or muted is not opened
+    /// again by somebody else. A token is good once.
     pub(super) fn expecting(
         &mut self,
         now: Now,
@@ -456,7 +459,7 @@ impl Calls {
         };
         let answered = self.calls.values_mut().filter(|call| call.state.is_answered());
         let mut found = answered
-            .filter_map(|call| call.transfers.expected.take_if(fits).map(|_| (call.id, call.contact)));
+            .filter_map(|call| call.transfers.expected.take_if(fits).map(|_| (call.id, call.contact && call.is_heard())));
         found.next()
     }
 

@@ -259,6 +259,46 @@ fn a_token_is_good_once_in_time_and_from_one_account() {
     assert!(busy(&world, 15), "too late");
 }
 
+/// Whoever is on hold could otherwise come back by naming itself.
+#[test]
+fn nobody_takes_the_place_of_oneself() {
+    let mut world = three(&config());
+    world.terminals[BOB].calls.config_mut().max_calls = 1;
+    let (alice, bob) = (Party::get(0, 0), Party::get(1, 0));
+    let (now, token) = (world.now(ALICE), Token::from_bytes([7; 16]));
+    let message = Message::Expect { token, identity: alice.peer.identity };
+    world.terminals[ALICE].calls.send_in_call(now, first(), message).unwrap();
+    world.terminals[ALICE].calls.finish(now);
+    world.drain(ALICE);
+    world.run_ms(500);
+    let invite = Message::Invite { offer: offer(), candidates: Vec::new(), replaces: Some(token) };
+    let mut packet = craft(alice, bob, call_id(11), 1, invite);
+    packet.time = world.now(BOB).wall;
+    world.inject(BOB, alice, packet, Caller::Contact);
+    assert_eq!(world.terminals[BOB].calls.state(call_id(11)), None, "a second call like any other: busy");
+}
+
+#[test]
+fn a_call_is_not_handed_over_by_itself_where_its_user_is_not_heard() {
+    for what in ["hold", "mute", "machine"] {
+        let mut world = three(&config());
+        consult(&mut world);
+        let (now, calls) = (world.now(CAROL), &mut world.terminals[CAROL].calls);
+        match what {
+            "hold" => calls.hold(now, call_id(2), true).unwrap(),
+            "mute" => calls.mute(now, call_id(2), true).unwrap(),
+            _ => calls.leave_to_machine(call_id(2)),
+        }
+        world.drain(CAROL);
+        world.act(ALICE, Act::TransferTo { call: first(), with: call_id(2) });
+        world.run_ms(500);
+        world.follow_as(BOB, first(), call_id(5));
+        world.run_ms(3000);
+        assert_eq!(world.state(CAROL, call_id(5)), Some(CallState::Alerting), "{what}");
+        assert_eq!(world.state(CAROL, call_id(2)), Some(CallState::Active), "{what}");
+    }
+}
+
 #[test]
 fn a_program_that_knows_no_transfers_is_noticed() {
     let mut world = three(&config());
