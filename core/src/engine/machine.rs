@@ -154,6 +154,10 @@ impl Engine {
             tracing::debug!(%error, "a call was over before the machine could answer it");
             return self.machines.ended(&call);
         }
+        self.calls.leave_to_machine(call);
+        if let Some(view) = self.views.get_mut(&call) {
+            view.by_machine = true;
+        }
         let internal = self.internal.clone();
         self.jobs.spawn(async move {
             // An error means that the call was over before.

@@ -54,10 +54,11 @@ impl Engine {
                 Output::Disclose { leg } => self.with_media(&leg, MediaLeg::disclose),
                 Output::Tunnel { leg, data } => self.with_media(&leg, |m| m.tunnel(data)),
                 Output::StartAudio { leg } => {
-                    // A sound card may be for one at a time.
-                    self.tones.play(None);
                     if let Some((mic, speaker)) = self.machine_devices(&leg) {
                         self.with_media(&leg, |m| m.use_instead(mic, speaker));
+                    } else {
+                        // A sound card may be for one at a time.
+                        self.tones.play(None);
                     }
                     self.with_media(&leg, MediaLeg::start_audio);
                 }
@@ -202,8 +203,10 @@ impl Engine {
             CallEvent::Accepted { call } => {
                 self.pin_peer(call);
                 self.views.set(&call, CallState::Connecting);
-                self.hold_others(call);
-                self.carry_over(call);
+                if !self.machines.answered(&call) {
+                    self.hold_others(call);
+                    self.carry_over(call);
+                }
                 self.emit(Event::Accepted { call: call.to_string() });
             }
             CallEvent::Connected { call, leg } => self.on_call_connected(call, leg),
@@ -245,12 +248,13 @@ impl Engine {
                 None
             }
         };
-        if let Some(replaced) = replaces {
-            self.set_place(call, replaced);
+        match replaces {
+            Some(replaced) => self.set_place(call, replaced),
+            // Whoever is handed over comes to the user, who talks already.
+            None => self.machines.rings(call, std::time::Instant::now()),
         }
         let replaces = replaces.map(|call| call.to_string());
         self.emit(Event::Incoming { call: call.to_string(), number, name, contact, replaces });
-        self.machines.rings(call, std::time::Instant::now());
         if self.answer == AnswerMode::Auto
             && let Err(error) = self.calls.accept(now(), call)
         {

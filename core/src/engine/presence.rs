@@ -112,7 +112,7 @@ impl Engine {
             self.reload_contacts().await;
         }
         self.presence.set_online(at, self.publisher.line == LineState::Online);
-        let in_call = self.views.live().any(|(_, view)| view.is_active());
+        let in_call = self.views.live().any(|(_, view)| view.is_users());
         self.presence.set_in_call(at, in_call);
         let mut sent = false;
         while let Some(send) = self.presence.poll(at) {

@@ -24,7 +24,7 @@ impl Engine {
     }
 
     async fn transfer_blind(&mut self, call: Option<&CallRef>, typed: &str) -> Result<Reply, ApiError> {
-        let call = self.views.pick(call, "No call is answered yet.", |v| v.is_active())?;
+        let call = self.views.pick(call, "No call is answered yet.", CallView::is_users)?;
         let (link, _) = self.dialled(typed).await?;
         if self.views.get(&call).is_some_and(|view| view.number == link.number) {
             return Err(ApiError::new(ErrorCode::BadInput, "That is the number of the call's other end."));
@@ -40,10 +40,10 @@ impl Engine {
         const NEED: &str = "Two answered calls are needed: the one on hold is passed on to the other.";
         let none = || ApiError::new(ErrorCode::NoCall, NEED);
         let call = match call {
-            Some(_) => self.views.pick(call, NEED, |v| v.is_active())?,
+            Some(_) => self.views.pick(call, NEED, CallView::is_users)?,
             None => self.views.longest_held().ok_or_else(none)?,
         };
-        let with = self.views.live().find(|(id, view)| **id != call && view.is_active());
+        let with = self.views.live().find(|(id, view)| **id != call && view.is_users());
         let with = *with.ok_or_else(none)?.0;
         let (id, token) = (TransferId::from_bytes(rand::random()), Token::from_bytes(rand::random()));
         self.calls.transfer_to(now(), call, with, id, token).map_err(transfer_error)?;
@@ -80,7 +80,7 @@ impl Engine {
     fn take_back(&mut self, call: CallId) {
         let talks = self.views.live().any(|(_, view)| view.talks());
         let held =
-            self.views.live().any(|(id, view)| *id == call && view.is_active() && view.keys.shown.held);
+            self.views.live().any(|(id, view)| *id == call && view.is_users() && view.keys.shown.held);
         if held
             && !talks
             && let Err(error) = self.set_hold(call, false)
@@ -142,10 +142,11 @@ impl Engine {
     pub(super) async fn follow(&mut self, call: Option<&CallRef>, yes: bool) -> Result<Reply, ApiError> {
         const NONE: &str = "Nobody asks you to call somebody else.";
         let call = match call {
-            Some(_) => self.views.pick(call, NONE, |v| v.is_active())?,
+            Some(_) => self.views.pick(call, NONE, CallView::is_users)?,
             None => {
                 let asks = |id: &CallId| self.calls.transfer_request(*id).is_some();
-                let asking = self.views.live().map(|(id, _)| *id).find(asks);
+                let users = self.views.live().filter(|(_, view)| view.is_users());
+                let asking = users.map(|(id, _)| *id).find(asks);
                 asking.ok_or_else(|| ApiError::new(ErrorCode::NoCall, NONE))?
             }
         };
