@@ -366,7 +366,7 @@ fn call_config(settings: &PhoneBuilder) -> CallConfig {
         ring_timeout: settings.ring_timeout,
         max_calls: keys::MAX_CALLS,
         // Who answers everything at once cannot be asked what to do about a second call.
-        call_waiting: settings.call_waiting && settings.answer == AnswerMode::Manual,
+        call_waiting: settings.call_waiting && settings.answer != AnswerMode::Auto,
         transfers: settings.transfers,
         ..CallConfig::default()
     }

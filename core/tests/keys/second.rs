@@ -3,8 +3,7 @@
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
-use offhook::api::{Command, EndReason, ErrorCode, Event};
-use offhook::api::RecordingEvent;
+use offhook::api::{Command, EndReason, ErrorCode, Event, RecordingEvent};
 use offhook::phone::{AnswerMode, CallState, Machine};
 
 use crate::scene::{HUMS, Person, directory, end, person, talk, until};
