@@ -3,6 +3,7 @@
 //! What may be is decided by a [`Consent`] for each call; files are made, and their ends waited for, in jobs. A
 //! recording is over when the tap at the voice thread is dropped, which the end of a call does by itself.
 
+use super::commands::call_error;
 use super::{Engine, Internal, now};
 use crate::api::{
     ApiError, CallRef, Command, ErrorCode, Event, Recording, RecordingEnd, RecordingEvent, RecordingKind,
@@ -11,6 +12,7 @@ use crate::api::{
 use crate::recording::{
     Finished, MAX_DURATION, MAX_LISTED, Order, RecordingError, Recordings, Started, WriterEnd,
 };
+use offhook_proto::call::CallError;
 use offhook_proto::recording::{Act, Consent, Halt};
 use offhook_proto::signalling::{CallId, RecordingState};
 use std::collections::BTreeMap;
@@ -103,21 +105,23 @@ impl Engine {
         }
         let consent = &mut self.recorders.entry(call).consent;
         let acts = if on { consent.record(Instant::now()) } else { consent.stop() };
-        self.carry_out(call, acts);
-        Ok(Reply::Done)
+        let told = self.carry_out(call, acts);
+        // What has ended has ended, whether the other end knows or not.
+        if on { told.map_err(call_error).map(|()| Reply::Done) } else { Ok(Reply::Done) }
     }
 
     pub(super) fn recordable(&mut self, call: Option<&CallRef>, on: bool) -> Result<Reply, ApiError> {
         let call = self.views.pick(call, "No call is answered yet.", |v| v.is_active())?;
         let acts = self.recorders.entry(call).consent.allow(on);
-        self.carry_out(call, acts);
+        // Whoever refuses has to know if the other end has not been told; said once more it is tried once more.
+        self.carry_out(call, acts).map_err(call_error)?;
         Ok(Reply::Done)
     }
 
     /// The other end has said how it stands to a recording.
     pub(super) fn on_recording_state(&mut self, call: CallId, state: RecordingState) {
         let acts = self.recorders.entry(call).consent.heard(state);
-        self.carry_out(call, acts);
+        self.carry_out_anyway(call, acts);
     }
 
     pub(super) fn recording_timeouts(&mut self, at: Instant) {
@@ -126,18 +130,22 @@ impl Engine {
             (!acts.is_empty()).then_some((*call, acts))
         };
         let late: Vec<_> = self.recorders.calls.iter_mut().filter_map(late).collect();
-        late.into_iter().for_each(|(call, acts)| self.carry_out(call, acts));
+        late.into_iter().for_each(|(call, acts)| self.carry_out_anyway(call, acts));
     }
 
-    fn carry_out(&mut self, call: CallId, acts: Vec<Act>) {
-        let mut refused = false;
+    /// The same where nobody waits to hear whether the other end could be told.
+    fn carry_out_anyway(&mut self, call: CallId, acts: Vec<Act>) {
+        if let Err(error) = self.carry_out(call, acts) {
+            tracing::debug!(%error, "nothing can be said of a recording any more");
+        }
+    }
+
+    /// Does all of it, and answers the first reason why the other end could not be told.
+    fn carry_out(&mut self, call: CallId, acts: Vec<Act>) -> Result<(), CallError> {
+        let (mut refused, mut told) = (false, Ok(()));
         for act in acts {
             match act {
-                Act::Send(state) => {
-                    if let Err(error) = self.calls.recording(now(), call, state) {
-                        tracing::debug!(%error, "nothing can be said of a recording any more");
-                    }
-                }
+                Act::Send(state) => told = told.and(self.calls.recording(now(), call, state)),
                 // A message is recorded when the greeting is over, unless the caller does not want it.
                 Act::Start if self.machines.answered(&call) => {}
                 Act::Stop(Halt::Refused) | Act::Fail(Halt::Refused) if self.machines.answered(&call) => {
@@ -153,12 +161,13 @@ impl Engine {
         if refused {
             self.machine_hangs_up(call);
         }
+        told
     }
 
     /// Tells a caller whom the machine has answered that a message will be recorded.
     pub(super) fn announce_message(&mut self, call: CallId) {
         let acts = self.recorders.entry(call).consent.record(Instant::now());
-        self.carry_out(call, acts);
+        self.carry_out_anyway(call, acts);
     }
 
     /// Makes a file in the background.
@@ -257,7 +266,7 @@ impl Engine {
             // By itself: the other end is told that it is not recorded any more.
             let acts = recorder.consent.ended();
             self.with_call_media(call, |media| media.record(None));
-            self.carry_out(call, acts);
+            self.carry_out_anyway(call, acts);
         }
         match run.kind {
             RecordingKind::Call => {

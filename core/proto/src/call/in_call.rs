@@ -54,7 +54,7 @@ impl Calls {
     /// # Errors
     /// As [`Calls::dtmf`].
     pub fn hold(&mut self, now: Now, call: CallId, on: bool) -> Result<(), CallError> {
-        // So it is here, whether the other side can be told or not.
+        // It counts here even if the other side cannot be told.
         self.note_keys(call, |call| call.held = on);
         self.say_in_call(now, call, Message::Hold { on })
     }
@@ -86,7 +86,7 @@ impl Calls {
     /// # Errors
     /// As [`Calls::dtmf`].
     pub fn recording(&mut self, now: Now, call: CallId, state: RecordingState) -> Result<(), CallError> {
-        self.send_in_call(now, call, Message::Recording { state }).map(|_| ())
+        self.say_in_call(now, call, Message::Recording { state })
     }
 
     /// Sends a text message within a call. Ends in [`CallEvent::TextDelivered`] or [`CallEvent::TextFailed`].

@@ -330,6 +330,19 @@ fn keys_hold_mute_and_texts_in_a_call() {
 }
 
 #[test]
+fn what_is_said_of_a_recording_waits_for_nothing() {
+    let mut world = two();
+    connect(&mut world);
+    let now = world.now(ALICE);
+    let calls = &mut world.terminals[ALICE].calls;
+    calls.recording(now, call_id(1), RecordingState::Refused).unwrap();
+    let output = calls.poll_output();
+    let goes_out = matches!(&output, Some(Output::Transmit { packet, .. })
+        if packet.message == Some(Message::Recording { state: RecordingState::Refused }));
+    assert!(goes_out, "{output:?}");
+}
+
+#[test]
 fn nothing_is_said_in_a_call_before_the_answer() {
     let mut world = two();
     world.dial_as(ALICE, call_id(1), 1);
