@@ -7,7 +7,7 @@ use super::commands::call_error;
 use super::{Engine, Internal, now};
 use crate::api::{
     ApiError, CallRef, Command, ErrorCode, Event, Recording, RecordingEnd, RecordingEvent, RecordingKind,
-    Reply,
+    Reply, TimedEvent, monotonic_ns,
 };
 use crate::recording::{
     Finished, MAX_DURATION, MAX_LISTED, Order, RecordingError, Recordings, Started, WriterEnd,
@@ -159,6 +159,8 @@ impl Engine {
             }
         }
         if refused {
+            // Of a message that is not wanted nothing is kept, see `message_over`.
+            self.stop_recording(call, RecordingEnd::Refused);
             self.machine_hangs_up(call);
         }
         told
@@ -226,6 +228,8 @@ impl Engine {
             News::Over(call, id, Finished { end, recording }) => {
                 let wished = self.recorders.run(&call, id).and_then(|run| run.end);
                 let end = match end {
+                    // Whatever ended it at the same time.
+                    _ if wished == Some(RecordingEnd::Refused) => RecordingEnd::Refused,
                     WriterEnd::Over => wished.unwrap_or(RecordingEnd::CallEnded),
                     WriterEnd::Silent => RecordingEnd::Stopped,
                     WriterEnd::Full => RecordingEnd::Full,
@@ -281,8 +285,10 @@ impl Engine {
     }
 
     fn message_over(&mut self, call: CallId, end: RecordingEnd, left: Option<Recording>) {
-        if let Some(message) = left {
-            self.emit(Event::VoiceMessage(message));
+        match left {
+            Some(message) if end == RecordingEnd::Refused => self.forget_message(message.recording),
+            Some(message) => self.emit(Event::VoiceMessage(message)),
+            None => {}
         }
         let trouble = match end {
             RecordingEnd::Disk => {
@@ -298,6 +304,20 @@ impl Engine {
             self.emit(Event::Error { code, message: message.to_owned() });
         }
         self.machine_hangs_up(call);
+    }
+
+    /// Deletes what was recorded of a caller who did not want it.
+    fn forget_message(&self, name: String) {
+        let (folder, events) = (self.account.recordings(), self.events.clone());
+        self.jobs.spawn_blocking(move || {
+            if let Err(error) = folder.delete(&name) {
+                tracing::error!(%error, "a message that its caller did not want to be recorded is still there");
+                let error = error.to_api();
+                let event = Event::Error { code: error.code, message: error.message };
+                // An error means that nobody listens, which is allowed.
+                let _ = events.send(TimedEvent { t_ns: monotonic_ns(), event });
+            }
+        });
     }
 
     fn tell_end(&self, call: CallId, recording: Option<String>, end: RecordingEnd, duration_ms: u64) {
