@@ -84,6 +84,12 @@ impl Consent {
         self.theirs
     }
 
+    /// Whether this end may record now: it has asked, and the other end has allowed it.
+    #[must_use]
+    pub fn is_allowed(&self) -> bool {
+        self.ours == Ours::On
+    }
+
     /// The user wants to record.
     pub fn record(&mut self, now: Instant) -> Vec<Act> {
         match self.ours {

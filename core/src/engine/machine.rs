@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Whoever answers, declines or hangs up meanwhile ends it: each step looks whether the call is still where it was.
-//! When there is no room for another message the machine does not answer.
+//! When there is no room for another message the machine does not answer. The caller's program is asked whether a message may be
+//! recorded; if it refuses, or says nothing, there is none.
 
 use super::recording::is_there_room;
 use super::{Engine, Internal, now};
@@ -40,7 +41,11 @@ enum State {
     /// The greeting is being read.
     Reads,
     /// It has answered.
-    Speaks(Arc<Lines>),
+    Speaks {
+        lines: Arc<Lines>,
+        /// The beep was heard.
+        greeted: bool,
+    },
 }
 
 /// What the caller hears of the machine: kept between the engine and the voice thread.
@@ -70,7 +75,7 @@ impl Machines {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let due = |state: &State| match state {
             State::Rings(at) => Some(*at),
-            State::Reads | State::Speaks(_) => None,
+            State::Reads | State::Speaks { .. } => None,
         };
         self.calls.values().filter_map(due).min()
     }
@@ -90,7 +95,7 @@ impl Machines {
     /// Whether the machine has answered this call.
     pub fn answered(&self, call: &CallId) -> bool {
         match self.calls.get(call) {
-            Some(State::Speaks(_)) => true,
+            Some(State::Speaks { .. }) => true,
             Some(State::Rings(_) | State::Reads) | None => false,
         }
     }
@@ -133,7 +138,7 @@ impl Engine {
     pub(super) fn on_machine(&mut self, news: News) {
         match news {
             News::Ready(call, greeting) => self.machine_answers(call, greeting),
-            News::Greeted(call) => self.take_message(call),
+            News::Greeted(call) => self.greeted(call),
         }
     }
 
@@ -149,7 +154,7 @@ impl Engine {
         }
         let (told, greeted) = oneshot::channel();
         let lines = Lines { greeting, go: AtomicBool::new(false), greeted: Mutex::new(Some(told)) };
-        self.machines.calls.insert(call, State::Speaks(Arc::new(lines)));
+        self.machines.calls.insert(call, State::Speaks { lines: Arc::new(lines), greeted: false });
         if let Err(error) = self.calls.accept(now(), call) {
             tracing::debug!(%error, "a call was over before the machine could answer it");
             return self.machines.ended(&call);
@@ -171,7 +176,7 @@ impl Engine {
     pub(super) fn machine_devices(&self, leg: &LegId) -> Option<(DeviceSpec, DeviceSpec)> {
         let call = self.calls.call_of(leg).unwrap_or(leg.call);
         match self.machines.calls.get(&call) {
-            Some(State::Speaks(lines)) => {
+            Some(State::Speaks { lines, .. }) => {
                 let lines = lines.clone();
                 let voice = CustomDevice::microphone(move || speaker(lines.clone()));
                 Some((DeviceSpec::Custom(voice), DeviceSpec::None))
@@ -182,9 +187,26 @@ impl Engine {
 
     /// The caller hears what is said from now on. That it will be recorded is told in the other way, too.
     pub(super) fn machine_connected(&mut self, call: CallId) {
-        if let Some(State::Speaks(lines)) = self.machines.calls.get(&call) {
+        if let Some(State::Speaks { lines, .. }) = self.machines.calls.get(&call) {
             lines.go.store(true, Relaxed);
             self.announce_message(call);
+        }
+    }
+
+    /// The beep is heard: the message begins, or as soon as the caller's program has agreed to it.
+    fn greeted(&mut self, call: CallId) {
+        if let Some(State::Speaks { greeted, .. }) = self.machines.calls.get_mut(&call) {
+            *greeted = true;
+        }
+        if self.recorders.is_allowed(&call) {
+            self.take_message(call);
+        }
+    }
+
+    /// The caller's program has agreed that a message is recorded.
+    pub(super) fn message_allowed(&mut self, call: CallId) {
+        if matches!(self.machines.calls.get(&call), Some(State::Speaks { greeted: true, .. })) {
+            self.take_message(call);
         }
     }
 

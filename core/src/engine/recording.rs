@@ -90,6 +90,11 @@ impl Recorders {
         }
     }
 
+    /// Whether the other end has agreed to be recorded.
+    pub fn is_allowed(&self, call: &CallId) -> bool {
+        self.calls.get(call).is_some_and(|recorder| recorder.consent.is_allowed())
+    }
+
     fn forget(&mut self, call: &CallId) {
         if self.calls.get(call).is_some_and(|recorder| recorder.runs.is_empty()) {
             self.calls.remove(call);
@@ -146,12 +151,9 @@ impl Engine {
         for act in acts {
             match act {
                 Act::Send(state) => told = told.and(self.calls.recording(now(), call, state)),
-                // A message is recorded when the greeting is over, unless the caller does not want it.
-                Act::Start if self.machines.answered(&call) => {}
-                Act::Stop(Halt::Refused) | Act::Fail(Halt::Refused) if self.machines.answered(&call) => {
-                    refused = true;
-                }
-                Act::Fail(_) if self.machines.answered(&call) => {}
+                // A message is recorded when the greeting is over, and not of a caller who does not agree.
+                Act::Start if self.machines.answered(&call) => self.message_allowed(call),
+                act if self.machines.answered(&call) && is_unwanted(act) => refused = true,
                 Act::Start => self.start_recording(call),
                 Act::Stop(why) => self.stop_recording(call, end_of(why)),
                 Act::Fail(why) => self.tell_end(call, None, end_of(why), 0),
@@ -355,10 +357,47 @@ pub(super) fn is_there_room(folder: &Recordings) -> bool {
     })
 }
 
+/// Whether there is to be no message, or none any more: the caller's program has refused it, or does not know what was asked.
+fn is_unwanted(act: Act) -> bool {
+    match act {
+        Act::Fail(Halt::Refused | Halt::Unanswered | Halt::Stopped)
+        | Act::Stop(Halt::Refused | Halt::Unanswered) => true,
+        // The user of this terminal ends it: what was said so far is kept.
+        Act::Stop(Halt::Stopped) => false,
+        Act::Send(_) | Act::Start | Act::Told(_) => false,
+    }
+}
+
 fn end_of(halt: Halt) -> RecordingEnd {
     match halt {
         Halt::Stopped => RecordingEnd::Stopped,
         Halt::Refused => RecordingEnd::Refused,
         Halt::Unanswered => RecordingEnd::Unanswered,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use offhook_proto::recording::ANSWER_TIMEOUT;
+    use offhook_proto::signalling::RecordingState;
+
+    #[test]
+    fn the_machine_keeps_nothing_of_a_caller_who_has_not_agreed() {
+        let now = Instant::now();
+        let unwanted = |acts: Vec<Act>| acts.into_iter().any(is_unwanted);
+        let asked = || {
+            let mut consent = Consent::new(true);
+            consent.record(now);
+            consent
+        };
+        assert!(unwanted(asked().handle_timeout(now + ANSWER_TIMEOUT)), "no answer");
+        assert!(unwanted(asked().heard(RecordingState::Refused)));
+        let mut agreed = asked();
+        assert!(!agreed.is_allowed() && !unwanted(agreed.heard(RecordingState::Allowed)));
+        assert!(agreed.is_allowed() && unwanted(agreed.heard(RecordingState::Refused)), "thought better of it");
+        let mut stopped = asked();
+        stopped.heard(RecordingState::Allowed);
+        assert!(!unwanted(stopped.stop()), "by the one whose machine it is");
     }
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::party::Party;
 use super::world::{Act, HOST, RELAYED, World, call_id, craft, ignore};
 use crate::call::{
-    CallConfig, CallError, CallEvent, CallState, Caller, Direction, EndReason, EndedBy, LegId, TextFailure,
+    CallConfig, CallError, CallEvent, CallState, Caller, Direction, EndReason, EndedBy, LegId, Output,
+    TextFailure,
 };
 use crate::signalling::{LimitError, Message, RecordingState, RejectReason, TextId};
 
