@@ -120,6 +120,12 @@ fn ended(event: &Event) -> Option<(Option<String>, RecordingEnd)> {
     }
 }
 
+/// Whether the one call is recorded at this end, and at the other one.
+async fn recorded(phone: &Phone) -> (bool, bool) {
+    let Reply::Status(status) = phone.execute(Command::Status).await.unwrap() else { panic!() };
+    (status.calls[0].recording, status.calls[0].remote_recording)
+}
+
 /// A directory and two telephones, of which the second answers by itself.
 struct World {
     directory: Net,
@@ -229,6 +235,7 @@ async fn p17_both_voices_are_recorded_in_step_and_the_other_end_is_told() {
     call.record(true).await.unwrap();
     let name = event(&mut seen, started).await;
     assert!(event(&mut theirs, remote).await, "told by an event");
+    assert_eq!((recorded(ada).await, recorded(bob).await), ((true, false), (false, true)), "and by the status");
     b.hears(1_400.0).await;
     b.hears_nothing().await;
     // Each speaks only when the other was heard: so it must be in the tracks.
@@ -250,6 +257,7 @@ async fn p17_both_voices_are_recorded_in_step_and_the_other_end_is_told() {
     call.record(false).await.unwrap();
     assert_eq!(event(&mut seen, ended).await, (Some(name.clone()), RecordingEnd::Stopped));
     assert!(!event(&mut theirs, remote).await);
+    assert_eq!((recorded(ada).await, recorded(bob).await), ((false, false), (false, false)));
 
     let Reply::Recordings { recordings } = ada.execute(Command::Recordings).await.unwrap() else { panic!() };
     assert_eq!(recordings.len(), 1);

@@ -90,6 +90,17 @@ impl Recorders {
         }
     }
 
+    /// Whether a recording of the call is under way here.
+    pub fn records(&self, call: &CallId) -> bool {
+        let runs = self.calls.get(call).into_iter().flat_map(|recorder| &recorder.runs);
+        runs.into_iter().any(|run| run.name.is_some() && run.end.is_none())
+    }
+
+    /// Whether the other end records the call.
+    pub fn is_recorded(&self, call: &CallId) -> bool {
+        self.calls.get(call).is_some_and(|recorder| recorder.consent.is_recorded())
+    }
+
     /// Whether the other end has agreed to be recorded.
     pub fn is_allowed(&self, call: &CallId) -> bool {
         self.calls.get(call).is_some_and(|recorder| recorder.consent.is_allowed())
