@@ -372,6 +372,12 @@ async fn q9_the_answering_machine_greets_and_keeps_what_the_caller_says() {
     let limit = tokio::time::timeout(PATIENCE * 2, silent.ended()).await.expect("it hangs up");
     assert_eq!(limit, offhook::api::EndReason::HungUp);
     until("the silent one is forgotten", || room.list().is_ok_and(|list| list.len() == 1)).await;
+    // Who looks at the calls sees that nobody was there, message or not.
+    let history = bob.execute(Command::History { limit: None }).await.unwrap();
+    let Reply::History { calls } = history else { panic!("{history:?}") };
+    assert_eq!(calls.len(), 2);
+    assert!(calls.iter().all(|call| call.missed && call.duration_ms == 0 && call.summary.is_none()));
+    assert!(bob.metrics().await.unwrap().contains("offhook_calls_missed_total 2\n"));
     world.end().await;
 }
 

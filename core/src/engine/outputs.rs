@@ -293,14 +293,18 @@ impl Engine {
         duration: Option<Duration>,
     ) {
         let duration_ms = duration.map_or(0, |d| d.as_millis() as u64);
+        // What the machine has taken nobody has answered: the user has missed it, and nobody has talked.
+        let by_machine = self.machines.answered(&call);
+        let talked = duration.filter(|_| !by_machine);
         let outgoing = direction == Direction::Outgoing;
         let view = self.views.get(&call);
         let started = view.map_or_else(wall_clock, |v| v.began);
         let summary = view.filter(|_| duration.is_some()).and_then(|view| self.summary_of(view));
-        self.tally.count(outgoing, duration, reason, summary.as_ref());
+        let kept = if by_machine { api::EndReason::NoAnswer } else { reason };
+        let kept_summary = summary.clone().filter(|_| talked.is_some());
+        self.tally.count(outgoing, talked, kept, kept_summary.as_ref());
         self.views.set(&call, CallState::Ended(reason));
-        let heard = duration.is_some() && !self.machines.answered(&call);
-        self.parting = parting(reason, by, outgoing, heard);
+        self.parting = parting(reason, by, outgoing, talked.is_some());
         self.stop_search(&call);
         self.recorders.call_ended(&call);
         self.machines.ended(&call);
@@ -312,9 +316,9 @@ impl Engine {
             number: number.clone(),
             outgoing,
             started,
-            duration_ms,
-            reason,
-            summary: summary.clone(),
+            duration_ms: talked.map_or(0, |d| d.as_millis() as u64),
+            reason: kept,
+            summary: kept_summary,
         };
         // Who asks for the history afterwards finds it there.
         let written = self.histories.token();
