@@ -131,10 +131,12 @@ Examples:
     /// Tell or set how you are, for your contacts
     #[command(after_help = "\
 Contacts whose keys are known are told, over encrypted messages of their own; nothing is public. During a call they are
-told that you are in one.
+told that you are in one. With dnd (do not disturb) nothing rings here either, until you say otherwise, whoever is told: a
+call that comes in is shown and can be answered, and the answering machine takes it if it is on.
 
 Examples:
   offhook presence away back at five
+  offhook presence dnd
   offhook presence available
   offhook presence --visible-to verified   only contacts with whom you compared words
   offhook presence --visible-to nobody     tell nobody, and ask nobody")]

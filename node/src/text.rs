@@ -463,7 +463,8 @@ mod tests {
         let incoming = |name: Option<&str>| {
             let name = name.map(str::to_owned);
             let (number, contact, replaces) = (number(), true, None);
-            event(&Event::Incoming { call: "c".into(), number, name, contact, replaces }).unwrap()
+            let silent = false;
+            event(&Event::Incoming { call: "c".into(), number, name, contact, replaces, silent }).unwrap()
         };
         let grouped = number().to_string();
         assert_eq!(grouped.len(), 14, "in groups");

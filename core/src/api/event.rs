@@ -63,6 +63,9 @@ pub enum Event {
         /// both are with contacts.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         replaces: Option<CallRef>,
+        /// Nothing is to ring: the user does not want to be disturbed.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        silent: bool,
     },
     /// The call was answered.
     Accepted {

@@ -225,7 +225,7 @@ impl Engine {
         }
     }
 
-    /// Rings, or tells by a tone how the calls stand.
+    /// Rings, or tells by a tone how the calls stand. Whoever does not want to be disturbed hears nothing of what comes in.
     pub(super) fn sound(&mut self) {
         let (mut talking, mut rings_here, mut rings_there, mut dialling) = (false, false, false, false);
         for (_, view) in self.views.live() {
@@ -234,6 +234,7 @@ impl Engine {
             rings_there |= view.rings_there();
             dialling |= view.outgoing && !view.is_active();
         }
+        rings_here &= !self.presence.wants_calm();
         self.tell_of_waiting(talking && rings_here);
         self.parting = self.parting.filter(|_| !talking && !rings_here && !dialling);
         self.tones.play(match (rings_here, talking) {

@@ -254,7 +254,8 @@ impl Engine {
             None => self.machines.rings(call, std::time::Instant::now()),
         }
         let replaces = replaces.map(|call| call.to_string());
-        self.emit(Event::Incoming { call: call.to_string(), number, name, contact, replaces });
+        let silent = self.presence.wants_calm();
+        self.emit(Event::Incoming { call: call.to_string(), number, name, contact, replaces, silent });
         if self.answer == AnswerMode::Auto
             && let Err(error) = self.calls.accept(now(), call)
         {

@@ -116,6 +116,11 @@ impl Book {
         &self.chosen
     }
 
+    /// Whether the user does not want to be disturbed.
+    pub fn wants_calm(&self) -> bool {
+        self.chosen.state == PresenceState::DoNotDisturb
+    }
+
     /// What others are told.
     pub fn own(&self) -> PresenceInfo {
         let busy =
