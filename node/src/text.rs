@@ -72,6 +72,7 @@ pub fn event(event: &Event) -> Option<String> {
             "The other end asks you to talk with {} instead. `follow` or `follow no`?",
             caller(name.as_deref(), number)
         ),
+        Event::TransferLapsed { .. } => "What the other end asked for is declined: you said nothing to it in time.".into(),
         Event::Transfer { state, reason, .. } => transfer(*state, *reason).into(),
         Event::Presence { name, state, note, .. } => {
             format!("{} is {}.", printable(name), presence(*state, note))

@@ -190,6 +190,11 @@ pub enum Event {
         /// The other end is talking with whom to call.
         attended: bool,
     },
+    /// Half a minute has gone by, and what the other end has asked for is declined.
+    TransferLapsed {
+        /// The call.
+        call: CallRef,
+    },
     /// How the transfer of a call goes that was asked for here.
     Transfer {
         /// The call.
@@ -333,6 +338,7 @@ impl Event {
             | Self::Hold { call, .. }
             | Self::Mute { call, .. }
             | Self::TransferAsked { call, .. }
+            | Self::TransferLapsed { call }
             | Self::Transfer { call, .. }
             | Self::DeviceLost { call, .. }
             | Self::DeviceBack { call, .. }

@@ -230,6 +230,7 @@ impl Engine {
             CallEvent::TransferAsked { call, number, attended } => {
                 self.on_transfer_asked(call, number, attended).await;
             }
+            CallEvent::TransferLapsed { call } => self.emit(Event::TransferLapsed { call: call.to_string() }),
             CallEvent::Transfer { call, state } => self.on_transfer(call, state),
             CallEvent::Presence { from, peer, presence } => self.on_presence(&from, &peer, presence).await,
             CallEvent::Recording { call, state } => self.on_recording_state(call, state),

@@ -279,6 +279,11 @@ pub enum CallEvent {
         /// The other side is talking with whom to call.
         attended: bool,
     },
+    /// The user has said nothing to what the other side asked for within [`CONSENT`](super::CONSENT): it is declined.
+    TransferLapsed {
+        /// The call.
+        call: CallId,
+    },
     /// How the transfer of a call goes that was asked for here.
     Transfer {
         /// The call.
@@ -330,6 +335,7 @@ impl fmt::Debug for CallEvent {
             Self::RemoteMute { call, on } => write!(f, "RemoteMute({call:?}, {on})"),
             Self::Recording { call, state } => write!(f, "Recording({call:?}, {state:?})"),
             Self::TransferAsked { call, attended, .. } => write!(f, "TransferAsked({call:?}, {attended})"),
+            Self::TransferLapsed { call } => write!(f, "TransferLapsed({call:?})"),
             Self::Transfer { call, state } => write!(f, "Transfer({call:?}, {state:?})"),
             Self::Presence { peer, .. } => write!(f, "Presence({peer:?})"),
             Self::Ended { call, reason, by, .. } => write!(f, "Ended({call:?}, {reason:?} by {by:?})"),

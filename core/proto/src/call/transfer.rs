@@ -513,7 +513,10 @@ impl Calls {
         }
         match asked {
             Some(true) => self.end(now, wire, EndReason::Transferred, EndedBy::Local),
-            Some(false) => self.tell_step(now, app, TransferStep::Declined),
+            Some(false) => {
+                self.event(CallEvent::TransferLapsed { call: app });
+                self.tell_step(now, app, TransferStep::Declined);
+            }
             None => {}
         }
     }

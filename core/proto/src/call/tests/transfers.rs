@@ -120,6 +120,8 @@ fn without_consent_the_call_stays_as_it_was() {
     assert_eq!(states(&world).last(), Some(&TransferState::Asked));
     world.run_ms(2000);
     assert_eq!(failed(&world), Some(TransferFailure::Declined));
+    let lapsed = world.terminals[BOB].seen.events.iter().filter(|event| **event == CallEvent::TransferLapsed { call: first() });
+    assert_eq!(lapsed.count(), 1, "who was asked knows that it is too late, and of the first request it was not");
     for at in [ALICE, BOB] {
         assert_eq!(world.state(at, first()), Some(CallState::Active));
     }
