@@ -36,13 +36,8 @@ pub fn event(event: &Event) -> Option<String> {
         Event::Found { terminals: 1, .. } => "Found. Inviting …".into(),
         Event::Found { terminals, .. } => format!("Found on {terminals} terminals. Inviting …"),
         Event::Ringing { .. } => "It rings …".into(),
-        Event::Incoming { number, name, replaces: Some(_), contact, .. } => {
-            let who = caller(name.as_deref(), number);
-            let what = if *contact { "" } else { " `answer` or `reject`?" };
-            format!("{who} takes the place of whom you talk with, who has transferred the call.{what}")
-        }
-        Event::Incoming { number, name, .. } => {
-            format!("{} is calling. `answer` or `reject`?", caller(name.as_deref(), number))
+        Event::Incoming { number, name, replaces, answered, .. } => {
+            incoming(&caller(name.as_deref(), number), replaces.is_some(), *answered)
         }
         Event::Accepted { .. } => "Answered.".into(),
         Event::Connected { path: by, relay, .. } => format!("Connected {}.", path(*by, relay.as_ref())),
@@ -97,6 +92,20 @@ pub fn event(event: &Event) -> Option<String> {
         Event::Error { message, .. } => sentence(message),
     };
     Some(line)
+}
+
+/// A call that comes in, and whether there is anything to do about it.
+fn incoming(who: &str, in_place: bool, answered: bool) -> String {
+    let what = if answered { "" } else { " `answer` or `reject`?" };
+    match (in_place, answered) {
+        (false, _) => format!("{who} is calling.{what}"),
+        (true, true) => {
+            format!("{who} takes the place of whom you talk with, who has transferred the call.")
+        }
+        (true, false) => {
+            format!("{who} is to take the place of whom you talk with, who has transferred the call.{what}")
+        }
+    }
 }
 
 /// A reply as people read it, perhaps several lines; empty if there is nothing to say.
@@ -464,13 +473,18 @@ mod tests {
         let incoming = |name: Option<&str>| {
             let name = name.map(str::to_owned);
             let (number, contact, replaces) = (number(), true, None);
-            let silent = false;
-            event(&Event::Incoming { call: "c".into(), number, name, contact, replaces, silent }).unwrap()
+            let (answered, silent) = (false, false);
+            event(&Event::Incoming { call: "c".into(), number, name, contact, replaces, answered, silent })
+                .unwrap()
         };
         let grouped = number().to_string();
         assert_eq!(grouped.len(), 14, "in groups");
         assert!(incoming(Some("Ada")).starts_with(&format!("Ada ({grouped}) is calling")));
         assert!(incoming(None).starts_with(&format!("{grouped} is calling")));
+        for in_place in [false, true] {
+            assert!(super::incoming("Ada", in_place, false).ends_with("`answer` or `reject`?"), "it rings");
+            assert!(!super::incoming("Ada", in_place, true).contains("answer"), "it does not");
+        }
     }
 
     #[test]

@@ -197,8 +197,8 @@ impl Engine {
                 self.views.set(&call, CallState::Ringing);
                 self.emit(Event::Ringing { call: call.to_string() });
             }
-            CallEvent::Incoming { call, number, contact, replaces, .. } => {
-                self.on_incoming(call, number, contact, replaces).await;
+            CallEvent::Incoming { call, number, contact, replaces, answered, .. } => {
+                self.on_incoming(call, number, (contact, answered), replaces).await;
             }
             CallEvent::Accepted { call } => {
                 self.pin_peer(call);
@@ -240,7 +240,13 @@ impl Engine {
         }
     }
 
-    async fn on_incoming(&mut self, call: CallId, number: Number, contact: bool, replaces: Option<CallId>) {
+    async fn on_incoming(
+        &mut self,
+        call: CallId,
+        number: Number,
+        (contact, answered): (bool, bool),
+        replaces: Option<CallId>,
+    ) {
         self.begin_view(call, number.clone(), false);
         let name = match self.account.contact(&number).await {
             Ok(found) => found.map(|c| c.name),
@@ -255,8 +261,9 @@ impl Engine {
             None => self.machines.rings(call, std::time::Instant::now()),
         }
         let replaces = replaces.map(|call| call.to_string());
-        let silent = self.presence.wants_calm();
-        self.emit(Event::Incoming { call: call.to_string(), number, name, contact, replaces, silent });
+        let (answered, silent) = (answered || self.answer == AnswerMode::Auto, self.presence.wants_calm());
+        let id = call.to_string();
+        self.emit(Event::Incoming { call: id, number, name, contact, replaces, answered, silent });
         if self.answer == AnswerMode::Auto
             && let Err(error) = self.calls.accept(now(), call)
         {

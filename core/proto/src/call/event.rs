@@ -214,6 +214,8 @@ pub enum CallEvent {
         /// The call whose place it takes when it stands: its other side has transferred it. With a contact at both it is
         /// answered at once.
         replaces: Option<CallId>,
+        /// It is being answered, since the user talks already.
+        answered: bool,
     },
     /// Answered, at this end or at the other.
     Accepted {

@@ -182,10 +182,10 @@ fn an_attended_transfer_takes_the_place_of_the_call_at_the_target() {
     world.run_ms(3000);
     assert_eq!(world.rings(CAROL2), rang, "only the terminal rings at which she talks");
     let replaced = world.terminals[CAROL].seen.events.iter().find_map(|event| match event {
-        CallEvent::Incoming { call, replaces, .. } if *call == call_id(5) => *replaces,
+        CallEvent::Incoming { call, replaces, answered, .. } if *call == call_id(5) => Some((*replaces, *answered)),
         _ => None,
     });
-    assert_eq!(replaced, Some(call_id(2)));
+    assert_eq!(replaced, Some((Some(call_id(2)), true)));
     for at in [BOB, CAROL] {
         assert_eq!(world.state(at, call_id(5)), Some(CallState::Active), "answered for the user");
     }
