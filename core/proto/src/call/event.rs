@@ -286,7 +286,9 @@ pub enum CallEvent {
         /// The call.
         call: CallId,
     },
-    /// How the transfer of a call goes that was asked for here.
+    /// How the transfer of a call goes that was asked for here. Of the call with the target
+    /// [`Failed`](TransferState::Failed) after all if the one who was transferred says that the two talk, and the target does
+    /// not leave: that call goes on.
     Transfer {
         /// The call.
         call: CallId,

@@ -1,10 +1,11 @@
 //! What the machine keeps for one call.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::event::{Direction, EndReason, Failure};
-use super::transfer::Transfers;
+use super::CallConfig;
+use super::transfer::{FOLLOWED_RINGING, Transfers};
 use crate::identity::{IdentityId, TerminalId};
 use crate::number::Number;
 use crate::signalling::CallId;
@@ -179,6 +180,15 @@ impl Call {
             held: false,
             muted: false,
             unattended: false,
+        }
+    }
+
+    /// How long it rings at the other side.
+    pub fn ringing(&self, config: &CallConfig) -> Duration {
+        if self.transfers.is_followed() {
+            config.ring_timeout.min(FOLLOWED_RINGING)
+        } else {
+            config.ring_timeout
         }
     }
 

@@ -1,5 +1,7 @@
 //! Transfers: blind and attended, consented to and refused, and what becomes of the calls when nothing comes of it.
 
+use std::time::Duration;
+
 use super::basics::connect;
 use super::party::Party;
 use super::world::{Act, World, call_id, craft, offer};
@@ -7,7 +9,7 @@ use crate::call::{
     CallConfig, CallError, CallEvent, CallState, Caller, EndReason, EndedBy, TransferFailure, TransferPolicy,
     TransferState,
 };
-use crate::signalling::{CallId, Message, Token, TransferId};
+use crate::signalling::{CallId, Message, Token, TransferId, TransferStep};
 
 const ALICE: usize = 0;
 const BOB: usize = 1;
@@ -259,6 +261,45 @@ fn a_token_is_good_once_in_time_and_from_one_account() {
     world.run_ms(91_000);
     try_out(&mut world, carol, 15, right);
     assert!(busy(&world, 15), "too late");
+}
+
+/// The transferee's word is about its own call, not about that with the target.
+#[test]
+fn a_made_up_done_does_not_part_the_transferor_from_the_target() {
+    let mut world = three(&config());
+    consult(&mut world);
+    world.act(ALICE, Act::TransferTo { call: first(), with: call_id(2) });
+    world.run_ms(500);
+    let id = world.terminals[BOB].calls.transfer_id(first());
+    let now = world.now(BOB);
+    let message = Message::TransferProgress { id, step: TransferStep::Done };
+    world.terminals[BOB].calls.send_in_call(now, first(), message).unwrap();
+    world.terminals[BOB].calls.finish(now);
+    world.drain(BOB);
+    world.run_ms(1000);
+    assert_eq!(world.ended(ALICE, first()), Some((EndReason::Transferred, EndedBy::Local)));
+    world.run_ms(6000);
+    for at in [ALICE, CAROL] {
+        assert_eq!(world.state(at, call_id(2)), Some(CallState::Active));
+    }
+    assert_eq!(failed(&world), Some(TransferFailure::TimedOut), "the user knows of it");
+    world.act(CAROL, Act::HangUp { call: call_id(2) });
+    world.run_ms(1000);
+    assert_eq!(world.ended(ALICE, call_id(2)), Some((EndReason::HungUp, EndedBy::Remote)));
+}
+
+/// The transferor gives up after 75 s, and has the call back then: no new call may stand later.
+#[test]
+fn who_is_called_because_of_a_transfer_is_not_rung_for_ever() {
+    let mut world = three(&CallConfig { ring_timeout: Duration::from_secs(600), ..config() });
+    asked(&mut world);
+    world.follow_as(BOB, first(), call_id(5));
+    world.run_ms(70_000);
+    assert_eq!(failed(&world), Some(TransferFailure::NoAnswer));
+    assert_eq!(world.state(BOB, call_id(5)), None);
+    for at in [ALICE, BOB] {
+        assert_eq!(world.state(at, first()), Some(CallState::Active));
+    }
 }
 
 /// Whoever is on hold could otherwise come back by naming itself.
