@@ -8,7 +8,7 @@ use crate::api::{
     ApiError, Contact, ContactPresence, ErrorCode, Event, LineState, PresenceInfo, PresenceSettings,
     PresenceState, Reply, Visibility,
 };
-use crate::storage::{AccountStore, StorageError};
+use crate::storage::{self, AccountStore, StorageError};
 use book::{Known, Send};
 use offhook_proto::call::{CallError, Peer};
 use offhook_proto::number::{Invitation, Number};
@@ -83,8 +83,10 @@ impl Engine {
         self.contacts_changed = false;
         match self.account.contacts().await {
             Ok(contacts) => {
-                let known = contacts.into_iter().filter(|contact| contact.fingerprint.is_some());
-                let known = known.map(|c| Known { number: c.number, name: c.name, verified: c.verified });
+                let known = contacts.into_iter().filter_map(|contact| {
+                    let storage::Contact { number, name, fingerprint, verified } = contact;
+                    fingerprint.map(|fingerprint| Known { number, name, fingerprint, verified })
+                });
                 self.presence.set_contacts(Instant::now(), known.collect());
             }
             Err(error) => tracing::error!(%error, "the contacts could not be read"),
