@@ -128,7 +128,10 @@ impl Engine {
 
     /// The last word to those who are told of changes.
     pub(super) async fn tell_farewell(&mut self) {
-        for send in self.presence.farewells(Instant::now()) {
+        let farewells = self.presence.farewells(Instant::now());
+        // All of them at once, and nothing comes after: the limit was for what goes on.
+        self.calls.config_mut().max_texts += farewells.len();
+        for send in farewells {
             self.send_presence(send).await;
         }
         self.drain().await;
