@@ -95,7 +95,14 @@ Examples:
     /// Record the call, or refuse to be recorded
     #[command(after_help = "\
 The other end is asked first, told by an event and hears a short tone every 15 seconds; it may refuse at any
-time. Recordings are files of Ogg Opus with one track for each voice; see `offhook recording --help`.")]
+time. `record on` waits until the recording has begun; if the other end does not want it, or does not answer within
+8 seconds, it says so and its exit code is 1. Recordings are files of Ogg Opus with one track for each voice; see
+`offhook recording --help`.
+
+Examples:
+  offhook record on
+  offhook record off
+  offhook record refuse    this call is not to be recorded by the other end")]
     Record(RecordArgs),
     /// Recordings of calls, and messages that callers have left
     #[command(subcommand)]

@@ -123,7 +123,11 @@ impl Engine {
         let acts = if on { consent.record(Instant::now()) } else { consent.stop() };
         let told = self.carry_out(call, acts);
         // What has ended has ended, whether the other end knows or not.
-        if on { told.map_err(call_error).map(|()| Reply::Done) } else { Ok(Reply::Done) }
+        if !on {
+            return Ok(Reply::Done);
+        }
+        // What comes of it is told by events of this call.
+        told.map_err(call_error).map(|()| Reply::Call { call: call.to_string() })
     }
 
     pub(super) fn recordable(&mut self, call: Option<&CallRef>, on: bool) -> Result<Reply, ApiError> {
