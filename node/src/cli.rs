@@ -441,11 +441,11 @@ pub struct RunArgs {
     /// Whose requests to talk with somebody else instead (transfers) are shown: contacts, everybody or nobody [default: contacts]
     #[arg(long, env = "OFFHOOK_TRANSFERS", value_name = "WHOSE", hide_env_values = true)]
     pub transfers: Option<Transfers>,
-    /// Seconds it rings at most, 1 to 600 [default: 45]
+    /// Seconds it rings at most, 1 to 600; with an answering machine more than --machine-after [default: 45]
     #[arg(long, env = "OFFHOOK_RING_TIMEOUT", value_name = "SECONDS", hide_env_values = true,
           value_parser = clap::value_parser!(u64).range(1..=600))]
     pub ring_timeout: Option<u64>,
-    /// Seconds it rings before the answering machine answers, 1 to 600 [default: 20]
+    /// Seconds it rings before the answering machine answers, 1 to 600 and less than --ring-timeout [default: 20]
     #[arg(long, env = "OFFHOOK_MACHINE_AFTER", value_name = "SECONDS", hide_env_values = true,
           value_parser = clap::value_parser!(u64).range(1..=600))]
     pub machine_after: Option<u64>,
