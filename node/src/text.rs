@@ -43,10 +43,10 @@ pub fn event(event: &Event) -> Option<String> {
         Event::Connected { path: by, relay, .. } => format!("Connected {}.", path(*by, relay.as_ref())),
         Event::Path { path: by, relay, .. } => format!("The call now goes {}.", path(*by, relay.as_ref())),
         Event::Stats { stats: now, .. } => stats(now),
-        // What the user does is told where it is done.
-        Event::AudioStarted { .. } | Event::FirstAudio { .. } | Event::Hold { .. } | Event::Mute { .. } => {
-            return None;
-        }
+        // What the user mutes is told where it is done. On hold a call is put by the program, too.
+        Event::AudioStarted { .. } | Event::FirstAudio { .. } | Event::Mute { .. } => return None,
+        Event::Hold { on: true, .. } => "A call is on hold.".into(),
+        Event::Hold { on: false, .. } => "That call goes on.".into(),
         Event::Text { from, name, body, .. } => {
             format!("Message from {}: {}", caller(name.as_deref(), from), printable(body))
         }
