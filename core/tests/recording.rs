@@ -415,3 +415,41 @@ async fn q9_the_machine_takes_only_what_nobody_answers_and_nothing_when_it_is_fu
     assert_eq!(call.ended().await, offhook::api::EndReason::NoAnswer);
     world.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn q9_a_message_that_is_being_left_when_the_telephone_ends_is_told() {
+    let world = World::new(35, machine).await;
+    let ([_, bob], [a, _]) = (&world.phones, &world.people);
+    let mut theirs = bob.events();
+    a.speaks.store(true, SeqCst);
+    let call = world.call().await;
+    let room = world.recordings(1).await;
+    let enough = || room.list().is_ok_and(|list| list.first().is_some_and(|one| one.duration_ms >= 1_000));
+    until("a message grows", enough).await;
+    bob.shutdown().await;
+    let kept = event(&mut theirs, message).await;
+    assert!(kept.duration_ms >= 1_000, "{kept:?}");
+    call.ended().await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn q9_who_refuses_while_a_message_is_recorded_leaves_none() {
+    let world = World::new(36, machine).await;
+    let ([ada, bob], [a, _]) = (&world.phones, &world.people);
+    let mut theirs = bob.events();
+    a.speaks.store(true, SeqCst);
+    let call = world.call().await;
+    let room = world.recordings(1).await;
+    let enough = || room.list().is_ok_and(|list| list.first().is_some_and(|one| one.duration_ms >= 1_000));
+    until("a message grows", enough).await;
+    ada.execute(Command::Recordable { call: None, on: false }).await.unwrap();
+    assert_eq!(call.ended().await, offhook::api::EndReason::HungUp);
+    until("it is deleted", || room.list().is_ok_and(|list| list.is_empty())).await;
+    // Whatever would tell of it has been told when the telephone has ended.
+    bob.shutdown().await;
+    while let Some(told) = theirs.next().await {
+        assert!(!matches!(told.event, Event::VoiceMessage(_)), "{told:?}");
+    }
+    world.end().await;
+}
