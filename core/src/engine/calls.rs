@@ -19,6 +19,8 @@ const REMEMBERED: usize = 64;
 pub(super) struct CallView {
     /// The other end's number.
     pub number: Number,
+    /// Whether that is a contact's, if it rang here.
+    pub contact: bool,
     /// Whether this end dialled.
     pub outgoing: bool,
     /// When it began, for the history.
@@ -44,7 +46,7 @@ impl CallViews {
     /// A new call.
     pub fn begin(&mut self, call: CallId, number: Number, outgoing: bool, began: UnixMillis, keys: KeyState) {
         let first = if outgoing { CallState::Searching } else { CallState::Ringing };
-        let view = CallView { number, outgoing, began, leg: None, keys, by_machine: false, state: watch::Sender::new(first) };
+        let view = CallView { number, contact: false, outgoing, began, leg: None, keys, by_machine: false, state: watch::Sender::new(first) };
         self.calls.insert(call, view);
     }
 

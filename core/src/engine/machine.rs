@@ -14,7 +14,7 @@ use crate::api::{ErrorCode, Event, RecordingKind};
 use crate::audio::{BLOCK_LEN, Block, CustomDevice, DeviceSpec, Greeting};
 use crate::clock::wall_clock;
 use crate::phone::Machine;
-use crate::recording::Order;
+use crate::recording::{Order, Whose};
 use offhook_proto::call::LegId;
 use offhook_proto::signalling::CallId;
 use std::collections::BTreeMap;
@@ -125,10 +125,12 @@ impl Engine {
     }
 
     fn read_greeting(&self, call: CallId) {
+        let Some(view) = self.views.get(&call) else { return };
+        let whose = Whose { number: view.number.clone(), contact: view.contact };
         let (folder, file) = (self.account.recordings(), self.account.greeting());
         let internal = self.internal.clone();
         self.jobs.spawn(async move {
-            let read = move || is_there_room(&folder).then(|| Greeting::open_or_default(file.as_deref()));
+            let read = move || is_there_room(&folder, &whose).then(|| Greeting::open_or_default(file.as_deref()));
             let Ok(ready) = tokio::task::spawn_blocking(read).await else { return };
             // An error means that the engine has ended.
             let _ = internal.send(Internal::Machine(News::Ready(call, ready))).await;
@@ -145,8 +147,9 @@ impl Engine {
     fn machine_answers(&mut self, call: CallId, greeting: Option<Greeting>) {
         let Some(greeting) = greeting else {
             self.machines.ended(&call);
-            let message =
-                "The answering machine is full. Delete messages: `offhook recording delete`.".to_owned();
+            let message = "The answering machine has no room for another message, or not for this caller. Delete some: \
+                           `offhook recording delete`."
+                .to_owned();
             return self.emit(Event::Error { code: ErrorCode::Full, message });
         };
         if self.views.get(&call).is_none_or(|view| !view.rings_here()) {
@@ -218,7 +221,7 @@ impl Engine {
         let order = Order {
             kind: RecordingKind::Message,
             call: call.to_string(),
-            number: view.number.clone(),
+            whose: Whose { number: view.number.clone(), contact: view.contact },
             outgoing: false,
             began: wall_clock(),
             limit: machine.limit,

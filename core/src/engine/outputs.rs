@@ -248,6 +248,9 @@ impl Engine {
         replaces: Option<CallId>,
     ) {
         self.begin_view(call, number.clone(), false);
+        if let Some(view) = self.views.get_mut(&call) {
+            view.contact = contact;
+        }
         let name = match self.account.contact(&number).await {
             Ok(found) => found.map(|c| c.name),
             Err(error) => {

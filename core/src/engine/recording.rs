@@ -10,7 +10,7 @@ use crate::api::{
     Reply, TimedEvent, monotonic_ns,
 };
 use crate::recording::{
-    Finished, MAX_DURATION, MAX_LISTED, Order, RecordingError, Recordings, Started, WriterEnd,
+    Finished, MAX_DURATION, MAX_LISTED, Order, RecordingError, Recordings, Started, Whose, WriterEnd,
 };
 use offhook_proto::call::CallError;
 use offhook_proto::recording::{Act, Consent, Halt};
@@ -195,7 +195,7 @@ impl Engine {
         let order = Order {
             kind: RecordingKind::Call,
             call: call.to_string(),
-            number: view.number.clone(),
+            whose: Whose { number: view.number.clone(), contact: view.contact },
             outgoing: view.outgoing,
             began: crate::clock::wall_clock(),
             limit: MAX_DURATION,
@@ -364,9 +364,9 @@ fn of_folder(folder: &Recordings, command: &Command) -> Result<Reply, ApiError> 
     Ok(Reply::Recordings { recordings })
 }
 
-/// Whether another message may be kept. What cannot be read takes none.
-pub(super) fn is_there_room(folder: &Recordings) -> bool {
-    folder.has_room(RecordingKind::Message).unwrap_or_else(|error| {
+/// Whether another message of this caller may be kept. What cannot be read takes none.
+pub(super) fn is_there_room(folder: &Recordings, whose: &Whose) -> bool {
+    folder.has_room(RecordingKind::Message, whose).unwrap_or_else(|error| {
         tracing::error!(%error, "the messages cannot be counted");
         false
     })

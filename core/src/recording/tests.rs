@@ -149,7 +149,7 @@ fn order(kind: RecordingKind) -> Order {
     Order {
         kind,
         call: "00".into(),
-        number: number(),
+        whose: Whose { number: number(), contact: true },
         outgoing: true,
         began: UnixMillis(1_769_854_500_000),
         limit: MAX_DURATION,
@@ -298,19 +298,46 @@ fn recordings_end_when_they_are_long_enough_or_nobody_speaks_and_empty_ones_are_
 fn no_more_messages_are_kept_than_there_may_be() {
     let account = tempfile::tempdir().unwrap();
     let folder = Recordings::of(account.path());
-    let (file, path, _) = folder.create(RecordingKind::Message, UnixMillis(0)).unwrap();
-    assert!(folder.has_room(RecordingKind::Message).unwrap());
+    let whose = |contact| Whose { number: number(), contact };
+    let (contact, stranger) = (whose(true), whose(false));
+    let room = |whose: &Whose| folder.has_room(RecordingKind::Message, whose).unwrap();
+    let create = |whose: &Whose| folder.create(RecordingKind::Message, whose, UnixMillis(0));
+    let (file, path, _) = create(&contact).unwrap();
+    assert!(room(&contact));
     file.set_len(MAX_MESSAGE_BYTES).unwrap();
-    assert!(!folder.has_room(RecordingKind::Message).unwrap(), "by their size");
+    assert!(!room(&contact), "by their size");
     std::fs::remove_file(path).unwrap();
-    for _ in 0..MAX_MESSAGES {
-        folder.create(RecordingKind::Message, UnixMillis(0)).unwrap();
+    for _ in 0..MAX_MESSAGES - MESSAGES_OF_CONTACTS {
+        create(&stranger).unwrap();
+    }
+    assert!(room(&contact) && !room(&stranger), "the last places are for contacts");
+    for _ in 0..MESSAGES_OF_CONTACTS {
+        create(&contact).unwrap();
     }
     assert!(matches!(folder.record(&order(RecordingKind::Message)), Err(RecordingError::Full)));
-    assert!(folder.has_room(RecordingKind::Call).unwrap(), "the user's own are not crowded out");
+    let own = folder.has_room(RecordingKind::Call, &stranger).unwrap();
+    assert!(own, "the user's own are not crowded out");
     // What is not ours is not looked at.
     for odd in ["call-../x.opus", "call-a b.opus", "other.opus", "call-1.wav"] {
         let _ = std::fs::write(account.path().join("recordings").join(odd), "x");
     }
     assert_eq!(folder.list().unwrap().len(), MAX_MESSAGES);
+}
+
+#[test]
+fn one_caller_does_not_take_the_machine_away_from_the_others() {
+    let account = tempfile::tempdir().unwrap();
+    let folder = Recordings::of(account.path());
+    for _ in 0..MAX_MESSAGES_OF_ONE {
+        let Started { mut tap, done, .. } = folder.record(&order(RecordingKind::Message)).unwrap();
+        tap.other(Instant::now(), &tone(400.0, 0, true));
+        drop(tap);
+        assert!(done.blocking_recv().unwrap().recording.is_some());
+    }
+    let room = |number, contact| {
+        folder.has_room(RecordingKind::Message, &Whose { number, contact }).unwrap()
+    };
+    assert!(!room(number(), true), "a contact neither");
+    assert!(room(Number::Plain(PlainNumber::from_index(1)), false));
+    assert!(matches!(folder.record(&order(RecordingKind::Message)), Err(RecordingError::Full)));
 }

@@ -10,7 +10,7 @@ use offhook_proto::wire::UnixMillis;
 use rtrb::Consumer;
 use tokio::sync::oneshot;
 
-use super::folder::Recordings;
+use super::folder::{Recordings, Whose};
 use super::head::Tags;
 use super::mux::{Mux, MuxError};
 use super::place::{Place, Put};
@@ -34,7 +34,7 @@ const SPEECH: f64 = 1e-5;
 pub(crate) struct Order {
     pub(crate) kind: RecordingKind,
     pub(crate) call: String,
-    pub(crate) number: Number,
+    pub(crate) whose: Whose,
     pub(crate) outgoing: bool,
     pub(crate) began: UnixMillis,
     /// At most so long, and never longer than [`MAX_DURATION`].
@@ -77,7 +77,7 @@ pub(crate) struct Finished {
 impl Recordings {
     /// Begins a recording. Takes its time on a slow disk.
     pub(crate) fn record(&self, order: &Order) -> Result<Started, RecordingError> {
-        let (file, path, name) = self.create(order.kind, order.began)?;
+        let (file, path, name) = self.create(order.kind, &order.whose, order.began)?;
         let (tap, pieces) = match order.kind {
             RecordingKind::Call => Tap::of_both(),
             RecordingKind::Message => Tap::of_other(),
@@ -286,7 +286,7 @@ fn tags(order: &Order, side: Side) -> Tags {
         ("OFFHOOK_TRACK", track.to_owned()),
         ("OFFHOOK_KIND", kind.to_owned()),
         ("OFFHOOK_BEGAN", order.began.0.to_string()),
-        ("OFFHOOK_NUMBER", order.number.canonical()),
+        ("OFFHOOK_NUMBER", order.whose.number.canonical()),
         ("OFFHOOK_DIRECTION", direction.to_owned()),
         ("OFFHOOK_CALL", order.call.clone()),
     ];
