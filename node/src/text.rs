@@ -1,6 +1,8 @@
 //! What people read: events, replies, errors in words.
 
 mod calls;
+mod network;
+mod other_end;
 mod recordings;
 mod sound;
 
@@ -21,17 +23,12 @@ pub use sound::{meter, sound_test};
 /// An event as one line; `None` for those that only programs need.
 pub fn event(event: &Event) -> Option<String> {
     let line = match event {
-        Event::Online { number } => format!("On line. People can call you at {number}."),
-        Event::Alone => {
-            "Nobody can call you yet: no entry point into the network is known (`--entry`), and no other \
-                         terminal is near. Waiting …"
-                .into()
-        }
-        Event::Offline => "Off line: no entry point into the network is reachable. Trying again …".into(),
-        Event::Serving { serving } if serving.serves() => "This terminal serves the network, too.".into(),
-        Event::Serving { .. } => {
-            "This terminal no longer serves the network: strangers do not seem to reach it.".into()
-        }
+        Event::Online { .. }
+        | Event::Alone
+        | Event::Offline
+        | Event::Serving { .. }
+        | Event::KeyChanged { .. }
+        | Event::CertificateExpires { .. } => return network::event(event),
         Event::Searching { number, .. } => format!("Looking up {number} …"),
         Event::Found { terminals: 1, .. } => "Found. Inviting …".into(),
         Event::Found { terminals, .. } => format!("Found on {terminals} terminals. Inviting …"),
@@ -52,33 +49,18 @@ pub fn event(event: &Event) -> Option<String> {
         }
         Event::TextDelivered { .. } => "Message delivered.".into(),
         Event::TextFailed { reason: why, .. } => format!("Message not delivered: {}.", reason(*why)),
-        Event::Dtmf { digit, .. } => format!("The other end pressed {digit}."),
-        Event::RemoteHold { on: true, .. } => "The other end put the call on hold.".into(),
-        Event::RemoteHold { on: false, .. } => "The other end is back.".into(),
-        Event::RemoteMute { on: true, .. } => "The other end muted its microphone.".into(),
-        Event::RemoteMute { on: false, .. } => "The other end's microphone is open again.".into(),
+        Event::Dtmf { .. }
+        | Event::RemoteHold { .. }
+        | Event::RemoteMute { .. }
+        | Event::RemoteRecording { .. }
+        | Event::TransferAsked { .. }
+        | Event::TransferLapsed { .. } => return other_end::event(event),
         Event::Recording(event) => recordings::event(event),
-        Event::RemoteRecording { on: true, .. } => {
-            "The other end records the call. `record refuse` does not let it.".into()
-        }
-        Event::RemoteRecording { on: false, .. } => "The other end no longer records the call.".into(),
         Event::VoiceMessage(message) => recordings::message(message),
-        Event::TransferAsked { number, name, .. } => format!(
-            "The other end asks you to talk with {} instead. `follow` or `follow no`?",
-            caller(name.as_deref(), number)
-        ),
-        Event::TransferLapsed { .. } => "What the other end asked for is declined: you said nothing to it in time.".into(),
         Event::Transfer { state, reason, .. } => transfer(*state, *reason).into(),
         Event::Presence { name, state, note, .. } => {
             format!("{} is {}.", printable(name), presence(*state, note))
         }
-        Event::KeyChanged { number, pinned, offered } => format!(
-            "WARNING: the key behind {number} has changed (it was {}, it is {}). Somebody may be pretending to be \
-             them, or they have a new account. Ask them in another way, then `contact confirm`.",
-            fingerprint(pinned),
-            fingerprint(offered)
-        ),
-        Event::CertificateExpires { days } => format!("This terminal's certificate {}.", certificate(*days)),
         Event::DeviceLost { .. }
         | Event::DeviceBack { .. }
         | Event::DeviceUsed { .. }

@@ -196,12 +196,7 @@ impl Engine {
         let status = net.watch();
         let devices = devices::Devices::new(&settings);
         let tones = devices.player(account.ringtone());
-        // Nobody is to learn of a port of a terminal that hides its address.
-        let ports = (settings.port_mapping && !settings.relay_only).then(|| {
-            let (ports, work) = PortMapper::new();
-            jobs.spawn(work);
-            ports
-        });
+        let ports = port_mapper(&settings, &jobs);
         Self {
             account,
             net,
@@ -338,7 +333,8 @@ impl Engine {
         self.ports = None;
         self.jobs.close();
         // Last words are given a moment; what a dead network keeps longer is not waited for.
-        let _ = tokio::time::timeout(std::time::Duration::from_secs(2), self.finish_recordings(internal)).await;
+        let _ =
+            tokio::time::timeout(std::time::Duration::from_secs(2), self.finish_recordings(internal)).await;
         self.net.shutdown().await;
         self.account.close().await;
         drop(requests);
@@ -383,6 +379,15 @@ pub(crate) use publisher::INTERVAL as REPUBLISH;
 fn allow_loopback(settings: &PhoneBuilder) -> bool {
     let here = |addr: &String| addr.starts_with("/ip4/127.") || addr.starts_with("/ip6/::1/");
     settings.allow_private.unwrap_or_else(|| settings.entry.iter().any(here))
+}
+
+/// What asks the router for ports. Nobody is to learn of a port of a terminal that hides its address.
+fn port_mapper(settings: &PhoneBuilder, jobs: &TaskTracker) -> Option<PortMapper> {
+    (settings.port_mapping && !settings.relay_only).then(|| {
+        let (ports, work) = PortMapper::new();
+        jobs.spawn(work);
+        ports
+    })
 }
 
 fn call_config(settings: &PhoneBuilder) -> CallConfig {
