@@ -3,21 +3,23 @@
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test looks at what it is about")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[allow(dead_code, reason = "the tests of keys need more of it")]
+#[path = "keys/scene.rs"]
+mod scene;
+
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::StreamExt as _;
 use offhook::api::{Command, ErrorCode, Event, RecordingEnd, RecordingEvent, Reply, TimedEvent};
 use offhook::audio::{Block, CustomDevice, DeviceSpec, Processing, SAMPLE_RATE};
-use offhook::net::{Net, NetConfig, NetEvent, Role};
 use offhook::phone::{AnswerMode, Call, CallState, Machine, Phone, PhoneBuilder};
 use offhook::recording::{Recordings, Track};
 use offhook::storage::{Home, NewAccount, Password};
 
-/// More than any step takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+use scene::{Directory, PATIENCE, directory, until};
 
 /// Somebody at a telephone: makes a tone while he is told to, and keeps the last second of what he hears.
 #[derive(Default)]
@@ -78,14 +80,6 @@ fn frequency(heard: &[f32]) -> Option<f32> {
     loud.then_some(rises as f32 * 5.0)
 }
 
-async fn until(what: &str, holds: impl Fn() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < end, "never: {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
 async fn event<T>(
     events: &mut (impl futures::Stream<Item = TimedEvent> + Unpin),
     mut want: impl FnMut(&Event) -> Option<T>,
@@ -128,32 +122,23 @@ async fn recorded(phone: &Phone) -> (bool, bool) {
 
 /// A directory and two telephones, of which the second answers by itself.
 struct World {
-    directory: Net,
-    _events: tokio::sync::mpsc::Receiver<NetEvent>,
+    directory: Directory,
     homes: [tempfile::TempDir; 2],
     people: [Arc<Person>; 2],
     phones: [Phone; 2],
 }
 
 impl World {
-    async fn new(seed: u8, callee: impl Fn(PhoneBuilder) -> PhoneBuilder) -> World {
-        let mut config = NetConfig::new([seed; 32], Role::Directory);
-        config.listen = vec!["/ip4/127.0.0.1/udp/0/quic-v1".parse().unwrap()];
-        config.stun = Some("127.0.0.1:0".parse().unwrap());
-        config.allow_private = Some(true);
-        let (directory, mut events) = Net::start(config).await.unwrap();
-        let entry = loop {
-            if let NetEvent::Listening { addr } = events.recv().await.unwrap() {
-                break format!("{addr}/p2p/{}", directory.id().to_peer_id());
-            }
-        };
+    async fn new(callee: impl Fn(PhoneBuilder) -> PhoneBuilder) -> World {
+        let directory = directory().await;
+        let entry = &directory.addr;
         let homes = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
         let people = [Arc::<Person>::default(), Arc::default()];
         let ada =
-            phone(homes[0].path(), "ada", &entry, people[0].mouth(400.0), people[0].ear(), |ada| ada).await;
+            phone(homes[0].path(), "ada", entry, people[0].mouth(400.0), people[0].ear(), |ada| ada).await;
         let bob =
-            phone(homes[1].path(), "bob", &entry, people[1].mouth(1_000.0), people[1].ear(), callee).await;
-        World { directory, _events: events, homes, people, phones: [ada, bob] }
+            phone(homes[1].path(), "bob", entry, people[1].mouth(1_000.0), people[1].ear(), callee).await;
+        World { directory, homes, people, phones: [ada, bob] }
     }
 
     async fn call(&self) -> Call {
@@ -172,7 +157,7 @@ impl World {
         for phone in &self.phones {
             phone.shutdown().await;
         }
-        self.directory.shutdown().await;
+        self.directory.net.shutdown().await;
     }
 }
 
@@ -228,14 +213,18 @@ fn bursts(track: &Path) -> Vec<(usize, usize)> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p17_both_voices_are_recorded_in_step_and_the_other_end_is_told() {
-    let world = World::new(31, |bob| bob).await;
+    let world = World::new(|bob| bob).await;
     let ([ada, bob], [a, b]) = (&world.phones, &world.people);
     let (mut seen, mut theirs) = (ada.events(), bob.events());
     let call = world.call().await;
     call.record(true).await.unwrap();
     let name = event(&mut seen, started).await;
     assert!(event(&mut theirs, remote).await, "told by an event");
-    assert_eq!((recorded(ada).await, recorded(bob).await), ((true, false), (false, true)), "and by the status");
+    assert_eq!(
+        (recorded(ada).await, recorded(bob).await),
+        ((true, false), (false, true)),
+        "and by the status"
+    );
     b.hears(1_400.0).await;
     b.hears_nothing().await;
     // Each speaks only when the other was heard: so it must be in the tracks.
@@ -291,7 +280,7 @@ async fn p17_both_voices_are_recorded_in_step_and_the_other_end_is_told() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p17_who_does_not_want_to_be_recorded_is_not() {
-    let world = World::new(32, |bob| bob.recordable(false)).await;
+    let world = World::new(|bob| bob.recordable(false)).await;
     let ([ada, bob], [_, b]) = (&world.phones, &world.people);
     let (mut seen, mut theirs) = (ada.events(), bob.events());
     let error = ada.execute(Command::Record { call: None, on: true }).await.unwrap_err();
@@ -326,7 +315,7 @@ fn message(event: &Event) -> Option<offhook::api::Recording> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn q9_the_answering_machine_greets_and_keeps_what_the_caller_says() {
-    let world = World::new(33, machine).await;
+    let world = World::new(machine).await;
     let ([ada, bob], [a, b]) = (&world.phones, &world.people);
     // Its own greeting is replaced by a deep tone.
     let wav = world.homes[1].path().join("greeting.wav");
@@ -383,7 +372,7 @@ async fn q9_the_answering_machine_greets_and_keeps_what_the_caller_says() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn q9_the_machine_takes_only_what_nobody_answers_and_nothing_when_it_is_full() {
-    let world = World::new(34, |bob| {
+    let world = World::new(|bob| {
         let machine = Machine { after: Duration::from_secs(3), ..Machine::default() };
         bob.answer(AnswerMode::Machine).machine(machine).ring_timeout(Duration::from_secs(6))
     })
@@ -418,7 +407,7 @@ async fn q9_the_machine_takes_only_what_nobody_answers_and_nothing_when_it_is_fu
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn q9_a_message_that_is_being_left_when_the_telephone_ends_is_told() {
-    let world = World::new(35, machine).await;
+    let world = World::new(machine).await;
     let ([_, bob], [a, _]) = (&world.phones, &world.people);
     let mut theirs = bob.events();
     a.speaks.store(true, SeqCst);
@@ -435,7 +424,7 @@ async fn q9_a_message_that_is_being_left_when_the_telephone_ends_is_told() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn q9_who_refuses_while_a_message_is_recorded_leaves_none() {
-    let world = World::new(36, machine).await;
+    let world = World::new(machine).await;
     let ([ada, bob], [a, _]) = (&world.phones, &world.people);
     let mut theirs = bob.events();
     a.speaks.store(true, SeqCst);
