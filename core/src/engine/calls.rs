@@ -46,7 +46,16 @@ impl CallViews {
     /// A new call.
     pub fn begin(&mut self, call: CallId, number: Number, outgoing: bool, began: UnixMillis, keys: KeyState) {
         let first = if outgoing { CallState::Searching } else { CallState::Ringing };
-        let view = CallView { number, contact: false, outgoing, began, leg: None, keys, by_machine: false, state: watch::Sender::new(first) };
+        let view = CallView {
+            number,
+            contact: false,
+            outgoing,
+            began,
+            leg: None,
+            keys,
+            by_machine: false,
+            state: watch::Sender::new(first),
+        };
         self.calls.insert(call, view);
     }
 

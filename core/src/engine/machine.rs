@@ -130,7 +130,8 @@ impl Engine {
         let (folder, file) = (self.account.recordings(), self.account.greeting());
         let internal = self.internal.clone();
         self.jobs.spawn(async move {
-            let read = move || is_there_room(&folder, &whose).then(|| Greeting::open_or_default(file.as_deref()));
+            let read =
+                move || is_there_room(&folder, &whose).then(|| Greeting::open_or_default(file.as_deref()));
             let Ok(ready) = tokio::task::spawn_blocking(read).await else { return };
             // An error means that the engine has ended.
             let _ = internal.send(Internal::Machine(News::Ready(call, ready))).await;

@@ -410,7 +410,10 @@ mod tests {
         assert!(unwanted(asked().heard(RecordingState::Refused)));
         let mut agreed = asked();
         assert!(!agreed.is_allowed() && !unwanted(agreed.heard(RecordingState::Allowed)));
-        assert!(agreed.is_allowed() && unwanted(agreed.heard(RecordingState::Refused)), "thought better of it");
+        assert!(
+            agreed.is_allowed() && unwanted(agreed.heard(RecordingState::Refused)),
+            "thought better of it"
+        );
         let mut stopped = asked();
         stopped.heard(RecordingState::Allowed);
         assert!(!unwanted(stopped.stop()), "by the one whose machine it is");

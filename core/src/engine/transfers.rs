@@ -79,8 +79,7 @@ impl Engine {
     /// Takes a call back that was put on hold for something that came to nothing, unless the user talks elsewhere by now.
     fn take_back(&mut self, call: CallId) {
         let talks = self.views.live().any(|(_, view)| view.talks());
-        let held =
-            self.views.live().any(|(id, view)| *id == call && view.is_users() && view.keys.shown.held);
+        let held = self.views.live().any(|(id, view)| *id == call && view.is_users() && view.keys.shown.held);
         if held
             && !talks
             && let Err(error) = self.set_hold(call, false)

@@ -395,9 +395,7 @@ fn one_caller_does_not_take_the_machine_away_from_the_others() {
         drop(tap);
         assert!(done.blocking_recv().unwrap().recording.is_some());
     }
-    let room = |number, contact| {
-        folder.has_room(RecordingKind::Message, &Whose { number, contact }).unwrap()
-    };
+    let room = |number, contact| folder.has_room(RecordingKind::Message, &Whose { number, contact }).unwrap();
     assert!(!room(number(), true), "a contact neither");
     assert!(room(Number::Plain(PlainNumber::from_index(1)), false));
     assert!(matches!(folder.record(&order(RecordingKind::Message)), Err(RecordingError::Full)));

@@ -5,7 +5,6 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use offhook_proto::number::Number;
 use offhook_proto::wire::UnixMillis;
 use rtrb::Consumer;
 use tokio::sync::oneshot;

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use super::event::{Direction, EndReason, Failure};
 use super::CallConfig;
+use super::event::{Direction, EndReason, Failure};
 use super::transfer::{FOLLOWED_RINGING, Transfers};
 use crate::identity::{IdentityId, TerminalId};
 use crate::number::Number;

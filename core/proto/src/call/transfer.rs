@@ -301,7 +301,10 @@ impl Calls {
     #[cfg(test)]
     pub(super) fn transfer_id(&self, call: CallId) -> TransferId {
         let known = self.wire_id(call).and_then(|wire| self.calls.get(&wire));
-        known.and_then(|call| call.transfers.asked.as_ref()).map(|asked| asked.id).expect("it is asked for something")
+        known
+            .and_then(|call| call.transfers.asked.as_ref())
+            .map(|asked| asked.id)
+            .expect("it is asked for something")
     }
 
     /// The user consents to what the other side of `call` asks for: a call `new` to the number begins, as [`Calls::dial`] begins
@@ -477,8 +480,9 @@ impl Calls {
             expected.token == token && expected.identity == identity && expected.deadline > now.instant
         };
         let answered = self.calls.values_mut().filter(|call| call.state.is_answered());
-        let mut found = answered
-            .filter_map(|call| call.transfers.expected.take_if(fits).map(|_| (call.id, call.contact && call.is_heard())));
+        let mut found = answered.filter_map(|call| {
+            call.transfers.expected.take_if(fits).map(|_| (call.id, call.contact && call.is_heard()))
+        });
         found.next()
     }
 

@@ -151,7 +151,8 @@ impl Book {
         if widened {
             // Whoever may see it now has to be told, and asked; nobody else any more, which is told as well: or they would go by
             // what they know for two hours.
-            let watchers = std::mem::take(&mut self.watchers).into_values().filter(|watcher| watcher.until > now);
+            let watchers =
+                std::mem::take(&mut self.watchers).into_values().filter(|watcher| watcher.until > now);
             let sees = |watcher: &Watcher| {
                 let contact = self.contacts.get(&watcher.number.canonical());
                 contact.is_some_and(|contact| shows(self.visible, &contact.known))
@@ -254,10 +255,11 @@ impl Book {
     /// From now on the terminal is told of changes. It takes the place of another one of its contact, where that has enough, or of
     /// anybody's.
     fn watch(&mut self, now: Instant, known: &Known, peer: &Arc<Peer>) {
-        if !self.watchers.contains_key(&peer.terminal) {
-            let own = |watcher: &Watcher| watcher.number == known.number;
+        let own = |watcher: &Watcher| watcher.number == known.number;
+        if !self.watchers.get(&peer.terminal).is_some_and(own) {
             let many = self.watchers.values().filter(|watcher| own(watcher)).count() >= MAX_TERMINALS;
-            if many || self.watchers.len() >= MAX_WATCHERS {
+            let full = self.watchers.len() >= MAX_WATCHERS && !self.watchers.contains_key(&peer.terminal);
+            if many || full {
                 let any = self.watchers.iter().filter(|(_, watcher)| !many || own(watcher));
                 let first = any.min_by_key(|(_, watcher)| watcher.until).map(|(id, _)| *id);
                 first.map(|terminal| self.watchers.remove(&terminal));

@@ -122,8 +122,16 @@ fn without_consent_the_call_stays_as_it_was() {
     assert_eq!(states(&world).last(), Some(&TransferState::Asked));
     world.run_ms(2000);
     assert_eq!(failed(&world), Some(TransferFailure::Declined));
-    let lapsed = world.terminals[BOB].seen.events.iter().filter(|event| **event == CallEvent::TransferLapsed { call: first() });
-    assert_eq!(lapsed.count(), 1, "who was asked knows that it is too late, and of the first request it was not");
+    let lapsed = world.terminals[BOB]
+        .seen
+        .events
+        .iter()
+        .filter(|event| **event == CallEvent::TransferLapsed { call: first() });
+    assert_eq!(
+        lapsed.count(),
+        1,
+        "who was asked knows that it is too late, and of the first request it was not"
+    );
     for at in [ALICE, BOB] {
         assert_eq!(world.state(at, first()), Some(CallState::Active));
     }
@@ -184,7 +192,9 @@ fn an_attended_transfer_takes_the_place_of_the_call_at_the_target() {
     world.run_ms(3000);
     assert_eq!(world.rings(CAROL2), rang, "only the terminal rings at which she talks");
     let replaced = world.terminals[CAROL].seen.events.iter().find_map(|event| match event {
-        CallEvent::Incoming { call, replaces, answered, .. } if *call == call_id(5) => Some((*replaces, *answered)),
+        CallEvent::Incoming { call, replaces, answered, .. } if *call == call_id(5) => {
+            Some((*replaces, *answered))
+        }
         _ => None,
     });
     assert_eq!(replaced, Some((Some(call_id(2)), true)));
