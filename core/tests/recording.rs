@@ -3,21 +3,23 @@
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test looks at what it is about")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[allow(dead_code, reason = "the tests of keys need more of it")]
+#[path = "keys/scene.rs"]
+mod scene;
+
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::StreamExt as _;
 use offhook::api::{Command, ErrorCode, Event, RecordingEnd, RecordingEvent, Reply, TimedEvent};
 use offhook::audio::{Block, CustomDevice, DeviceSpec, Processing, SAMPLE_RATE};
-use offhook::net::{Net, NetConfig, NetEvent, Role};
 use offhook::phone::{AnswerMode, Call, CallState, Machine, Phone, PhoneBuilder};
 use offhook::recording::{Recordings, Track};
 use offhook::storage::{Home, NewAccount, Password};
 
-/// More than any step takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+use scene::{Directory, PATIENCE, directory, until};
 
 /// Somebody at a telephone: makes a tone while he is told to, and keeps the last second of what he hears.
 #[derive(Default)]
@@ -78,14 +80,6 @@ fn frequency(heard: &[f32]) -> Option<f32> {
     loud.then_some(rises as f32 * 5.0)
 }
 
-async fn until(what: &str, holds: impl Fn() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < end, "never: {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
 async fn event<T>(
     events: &mut (impl futures::Stream<Item = TimedEvent> + Unpin),
     mut want: impl FnMut(&Event) -> Option<T>,
@@ -120,34 +114,31 @@ fn ended(event: &Event) -> Option<(Option<String>, RecordingEnd)> {
     }
 }
 
+/// Whether the one call is recorded at this end, and at the other one.
+async fn recorded(phone: &Phone) -> (bool, bool) {
+    let Reply::Status(status) = phone.execute(Command::Status).await.unwrap() else { panic!() };
+    (status.calls[0].recording, status.calls[0].remote_recording)
+}
+
 /// A directory and two telephones, of which the second answers by itself.
 struct World {
-    directory: Net,
-    _events: tokio::sync::mpsc::Receiver<NetEvent>,
+    directory: Directory,
     homes: [tempfile::TempDir; 2],
     people: [Arc<Person>; 2],
     phones: [Phone; 2],
 }
 
 impl World {
-    async fn new(seed: u8, callee: impl Fn(PhoneBuilder) -> PhoneBuilder) -> World {
-        let mut config = NetConfig::new([seed; 32], Role::Directory);
-        config.listen = vec!["/ip4/127.0.0.1/udp/0/quic-v1".parse().unwrap()];
-        config.stun = Some("127.0.0.1:0".parse().unwrap());
-        config.allow_private = Some(true);
-        let (directory, mut events) = Net::start(config).await.unwrap();
-        let entry = loop {
-            if let NetEvent::Listening { addr } = events.recv().await.unwrap() {
-                break format!("{addr}/p2p/{}", directory.id().to_peer_id());
-            }
-        };
+    async fn new(callee: impl Fn(PhoneBuilder) -> PhoneBuilder) -> World {
+        let directory = directory().await;
+        let entry = &directory.addr;
         let homes = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
         let people = [Arc::<Person>::default(), Arc::default()];
         let ada =
-            phone(homes[0].path(), "ada", &entry, people[0].mouth(400.0), people[0].ear(), |ada| ada).await;
+            phone(homes[0].path(), "ada", entry, people[0].mouth(400.0), people[0].ear(), |ada| ada).await;
         let bob =
-            phone(homes[1].path(), "bob", &entry, people[1].mouth(1_000.0), people[1].ear(), callee).await;
-        World { directory, _events: events, homes, people, phones: [ada, bob] }
+            phone(homes[1].path(), "bob", entry, people[1].mouth(1_000.0), people[1].ear(), callee).await;
+        World { directory, homes, people, phones: [ada, bob] }
     }
 
     async fn call(&self) -> Call {
@@ -166,7 +157,7 @@ impl World {
         for phone in &self.phones {
             phone.shutdown().await;
         }
-        self.directory.shutdown().await;
+        self.directory.net.shutdown().await;
     }
 }
 
@@ -222,13 +213,18 @@ fn bursts(track: &Path) -> Vec<(usize, usize)> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p17_both_voices_are_recorded_in_step_and_the_other_end_is_told() {
-    let world = World::new(31, |bob| bob).await;
+    let world = World::new(|bob| bob).await;
     let ([ada, bob], [a, b]) = (&world.phones, &world.people);
     let (mut seen, mut theirs) = (ada.events(), bob.events());
     let call = world.call().await;
     call.record(true).await.unwrap();
     let name = event(&mut seen, started).await;
     assert!(event(&mut theirs, remote).await, "told by an event");
+    assert_eq!(
+        (recorded(ada).await, recorded(bob).await),
+        ((true, false), (false, true)),
+        "and by the status"
+    );
     b.hears(1_400.0).await;
     b.hears_nothing().await;
     // Each speaks only when the other was heard: so it must be in the tracks.
@@ -250,6 +246,7 @@ async fn p17_both_voices_are_recorded_in_step_and_the_other_end_is_told() {
     call.record(false).await.unwrap();
     assert_eq!(event(&mut seen, ended).await, (Some(name.clone()), RecordingEnd::Stopped));
     assert!(!event(&mut theirs, remote).await);
+    assert_eq!((recorded(ada).await, recorded(bob).await), ((false, false), (false, false)));
 
     let Reply::Recordings { recordings } = ada.execute(Command::Recordings).await.unwrap() else { panic!() };
     assert_eq!(recordings.len(), 1);
@@ -283,7 +280,7 @@ async fn p17_both_voices_are_recorded_in_step_and_the_other_end_is_told() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p17_who_does_not_want_to_be_recorded_is_not() {
-    let world = World::new(32, |bob| bob.recordable(false)).await;
+    let world = World::new(|bob| bob.recordable(false)).await;
     let ([ada, bob], [_, b]) = (&world.phones, &world.people);
     let (mut seen, mut theirs) = (ada.events(), bob.events());
     let error = ada.execute(Command::Record { call: None, on: true }).await.unwrap_err();
@@ -318,7 +315,7 @@ fn message(event: &Event) -> Option<offhook::api::Recording> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn q9_the_answering_machine_greets_and_keeps_what_the_caller_says() {
-    let world = World::new(33, machine).await;
+    let world = World::new(machine).await;
     let ([ada, bob], [a, b]) = (&world.phones, &world.people);
     // Its own greeting is replaced by a deep tone.
     let wav = world.homes[1].path().join("greeting.wav");
@@ -364,12 +361,18 @@ async fn q9_the_answering_machine_greets_and_keeps_what_the_caller_says() {
     let limit = tokio::time::timeout(PATIENCE * 2, silent.ended()).await.expect("it hangs up");
     assert_eq!(limit, offhook::api::EndReason::HungUp);
     until("the silent one is forgotten", || room.list().is_ok_and(|list| list.len() == 1)).await;
+    // Who looks at the calls sees that nobody was there, message or not.
+    let history = bob.execute(Command::History { limit: None }).await.unwrap();
+    let Reply::History { calls } = history else { panic!("{history:?}") };
+    assert_eq!(calls.len(), 2);
+    assert!(calls.iter().all(|call| call.missed && call.duration_ms == 0 && call.summary.is_none()));
+    assert!(bob.metrics().await.unwrap().contains("offhook_calls_missed_total 2\n"));
     world.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn q9_the_machine_takes_only_what_nobody_answers_and_nothing_when_it_is_full() {
-    let world = World::new(34, |bob| {
+    let world = World::new(|bob| {
         let machine = Machine { after: Duration::from_secs(3), ..Machine::default() };
         bob.answer(AnswerMode::Machine).machine(machine).ring_timeout(Duration::from_secs(6))
     })
@@ -399,5 +402,43 @@ async fn q9_the_machine_takes_only_what_nobody_answers_and_nothing_when_it_is_fu
     let full = |event: &Event| matches!(event, Event::Error { code: ErrorCode::Full, .. }).then_some(());
     event(&mut theirs, full).await;
     assert_eq!(call.ended().await, offhook::api::EndReason::NoAnswer);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn q9_a_message_that_is_being_left_when_the_telephone_ends_is_told() {
+    let world = World::new(machine).await;
+    let ([_, bob], [a, _]) = (&world.phones, &world.people);
+    let mut theirs = bob.events();
+    a.speaks.store(true, SeqCst);
+    let call = world.call().await;
+    let room = world.recordings(1).await;
+    let enough = || room.list().is_ok_and(|list| list.first().is_some_and(|one| one.duration_ms >= 1_000));
+    until("a message grows", enough).await;
+    bob.shutdown().await;
+    let kept = event(&mut theirs, message).await;
+    assert!(kept.duration_ms >= 1_000, "{kept:?}");
+    call.ended().await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn q9_who_refuses_while_a_message_is_recorded_leaves_none() {
+    let world = World::new(machine).await;
+    let ([ada, bob], [a, _]) = (&world.phones, &world.people);
+    let mut theirs = bob.events();
+    a.speaks.store(true, SeqCst);
+    let call = world.call().await;
+    let room = world.recordings(1).await;
+    let enough = || room.list().is_ok_and(|list| list.first().is_some_and(|one| one.duration_ms >= 1_000));
+    until("a message grows", enough).await;
+    ada.execute(Command::Recordable { call: None, on: false }).await.unwrap();
+    assert_eq!(call.ended().await, offhook::api::EndReason::HungUp);
+    until("it is deleted", || room.list().is_ok_and(|list| list.is_empty())).await;
+    // Whatever would tell of it has been told when the telephone has ended.
+    bob.shutdown().await;
+    while let Some(told) = theirs.next().await {
+        assert!(!matches!(told.event, Event::VoiceMessage(_)), "{told:?}");
+    }
     world.end().await;
 }

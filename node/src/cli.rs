@@ -1,5 +1,6 @@
 //! The command line's words and flags.
 
+mod account;
 mod flags;
 mod recording;
 mod words;
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 
 use offhook::api::{HISTORY_REPLY, MAX_HISTORY_REPLY};
 
+pub use account::AccountCmd;
 pub use flags::{NetworkArgs, SoundArgs, TurnUri};
 pub use recording::{Record, RecordArgs, RecordingCmd};
 pub use words::{Answer, Presence, Serve, Switch, Transfers, VisibleTo};
@@ -83,19 +85,47 @@ Examples:
   offhook dial --mic file:hello.wav --speaker none 4821-0937-5567")]
     Dial(Box<DialArgs>),
     /// Answer the call that rings
+    #[command(after_help = "\
+A call in which you talk is put on hold.
+
+Examples:
+  offhook answer
+  offhook answer 9f3a...    of several that ring, this one")]
     Answer(CallArg),
     /// Decline the call that rings
+    #[command(after_help = "Examples:\n  offhook reject\n  offhook reject 9f3a...")]
     Reject(CallArg),
     /// End the call
+    #[command(after_help = "\
+Without an identifier the call in which you talk is meant, before one on hold, and that before one that rings.
+
+Examples:
+  offhook hangup
+  offhook hangup 9f3a...")]
     Hangup(CallArg),
     /// Silence the microphone, or open it again
-    Mute(SwitchArgs),
+    #[command(after_help = "Examples:\n  offhook mute on\n  offhook mute off")]
+    Mute(MuteArgs),
     /// Put the call on hold, where the other end hears music, or take it back
-    Hold(SwitchArgs),
+    #[command(after_help = "\
+Taking one call back puts the one in which you talk on hold.
+
+Examples:
+  offhook hold on
+  offhook hold off
+  offhook hold off 9f3a...    of several on hold, this one")]
+    Hold(HoldArgs),
     /// Record the call, or refuse to be recorded
     #[command(after_help = "\
 The other end is asked first, told by an event and hears a short tone every 15 seconds; it may refuse at any
-time. Recordings are files of Ogg Opus with one track for each voice; see `offhook recording --help`.")]
+time. `record on` waits until the recording has begun; if the other end does not want it, or does not answer within
+8 seconds, it says so and its exit code is 1. Recordings are files of Ogg Opus with one track for each voice; see
+`offhook recording --help`.
+
+Examples:
+  offhook record on
+  offhook record off
+  offhook record refuse    this call is not to be recorded by the other end")]
     Record(RecordArgs),
     /// Recordings of calls, and messages that callers have left
     #[command(subcommand)]
@@ -121,6 +151,12 @@ Examples:
         call: Option<String>,
     },
     /// Consent to being transferred, as the other end of a call asks for, or don't
+    #[command(after_help = "\
+You have half a minute; who says nothing has not consented.
+
+Examples:
+  offhook follow
+  offhook follow --no")]
     Follow {
         /// The call's identifier from `offhook status`; the one whose other end asks without it
         call: Option<String>,
@@ -131,10 +167,12 @@ Examples:
     /// Tell or set how you are, for your contacts
     #[command(after_help = "\
 Contacts whose keys are known are told, over encrypted messages of their own; nothing is public. During a call they are
-told that you are in one.
+told that you are in one. With dnd (do not disturb) nothing rings here either, until you say otherwise, whoever is told: a
+call that comes in is shown and can be answered, and the answering machine takes it if it is on.
 
 Examples:
   offhook presence away back at five
+  offhook presence dnd
   offhook presence available
   offhook presence --visible-to verified   only contacts with whom you compared words
   offhook presence --visible-to nobody     tell nobody, and ask nobody")]
@@ -167,6 +205,7 @@ Examples:
         ringer: bool,
     },
     /// Press keys in the call
+    #[command(after_help = "Examples:\n  offhook dtmf 1\n  offhook dtmf '42#'")]
     Dtmf {
         /// 0 to 9, *, # and A to D, at most 24
         keys: String,
@@ -182,6 +221,7 @@ Examples:
     /// Is a number there, and on line?
     Lookup(Box<LookupArgs>),
     /// The state of the running terminal
+    #[command(after_help = "Examples:\n  offhook status\n  offhook status --json | jq .calls")]
     Status,
     /// How a call goes, a line a second until it is over
     #[command(after_help = "\
@@ -212,6 +252,12 @@ Examples:
     #[command(subcommand)]
     Contact(ContactCmd),
     /// Words and digits of the present call, to compare by voice
+    #[command(after_help = "\
+Each reads them to the other. If they are the same at both ends, nobody is in between.
+
+Examples:
+  offhook verify
+  offhook verify --confirm    they were the same")]
     Verify {
         /// The words were the same: remember the other end as verified
         #[arg(long)]
@@ -236,106 +282,6 @@ Examples:
         /// Write it to the user's systemd directory instead of printing it
         #[arg(long)]
         install: bool,
-    },
-}
-
-/// `offhook account ...`
-#[derive(Debug, Subcommand)]
-pub enum AccountCmd {
-    /// Make an account: keys, and a number of its own
-    New {
-        /// What to call it; letters, digits and signs
-        id: String,
-        /// Read the password from standard input's first line
-        #[arg(long)]
-        password_stdin: bool,
-    },
-    /// List the accounts
-    List,
-    /// Choose the account that is used when none is named
-    Use {
-        /// Which
-        id: String,
-    },
-    /// Change an account's password
-    Password {
-        /// Which
-        id: String,
-        /// Read the old and the new password from standard input's first two lines
-        #[arg(long)]
-        password_stdin: bool,
-    },
-    /// Change an account's ID; the number stays
-    Rename {
-        /// Which
-        id: String,
-        /// Its new ID
-        new_id: String,
-        /// Read the password from standard input's first line
-        #[arg(long)]
-        password_stdin: bool,
-    },
-    /// Ring an account's calls with a WAV file of one's own, or with the old telephone's bell again
-    #[command(after_help = "\
-Examples:
-  offhook account ringtone ada cuckoo.wav
-  offhook account ringtone ada --bell
-
-A copy is kept; at most 30 seconds of it are played, again and again with three seconds between. A terminal
-that runs takes it up when it is started the next time.")]
-    Ringtone {
-        /// Which account
-        id: String,
-        /// The WAV file
-        #[arg(required_unless_present = "bell", conflicts_with = "bell")]
-        file: Option<PathBuf>,
-        /// The bell that rings if nothing else was said
-        #[arg(long)]
-        bell: bool,
-    },
-    /// Let the answering machine greet callers with a WAV file of one's own, or with its own three notes again
-    #[command(after_help = "\
-Examples:
-  offhook account greeting ada not-at-home.wav
-  offhook account greeting ada --default
-
-A copy is kept; at most 30 seconds of it are heard. The next call hears it. `offhook run --answer machine`
-turns the machine on.")]
-    Greeting {
-        /// Which account
-        id: String,
-        /// The WAV file
-        #[arg(required_unless_present = "default", conflicts_with = "default")]
-        file: Option<PathBuf>,
-        /// The greeting that is heard if nothing else was said
-        #[arg(long)]
-        default: bool,
-    },
-    /// Play a WAV file of one's own to whoever is put on hold, or the music box again
-    #[command(after_help = "\
-Examples:
-  offhook account hold-music ada waltz.wav
-  offhook account hold-music ada --default
-
-A copy is kept; at most 60 seconds of it are played, again and again. A terminal that runs takes it up when it is
-started the next time.")]
-    HoldMusic {
-        /// Which account
-        id: String,
-        /// The WAV file
-        #[arg(required_unless_present = "default", conflicts_with = "default")]
-        file: Option<PathBuf>,
-        /// The music that plays if nothing else was said
-        #[arg(long)]
-        default: bool,
-    },
-    /// Renew this terminal's certificate for another 13 months
-    Renew {
-        /// Which
-        id: String,
-        /// Read the password from standard input's first line
-        #[arg(long)]
-        password_stdin: bool,
     },
 }
 
@@ -425,18 +371,19 @@ pub struct RunArgs {
         hide_env_values = true
     )]
     pub answer: Option<Answer>,
-    /// Who calls during another call hears busy, instead of waiting while a tone tells you
+    /// Who calls during another call hears busy, instead of waiting while a tone tells you; always so with --answer auto, but not
+    /// with --answer machine, which takes what waits for too long
     #[arg(long, env = "OFFHOOK_NO_CALL_WAITING", value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", hide_possible_values = true, hide_env_values = true)]
     pub no_call_waiting: Option<bool>,
     /// Whose requests to talk with somebody else instead (transfers) are shown: contacts, everybody or nobody [default: contacts]
     #[arg(long, env = "OFFHOOK_TRANSFERS", value_name = "WHOSE", hide_env_values = true)]
     pub transfers: Option<Transfers>,
-    /// Seconds it rings at most, 1 to 600 [default: 45]
+    /// Seconds it rings at most, 1 to 600; with an answering machine more than --machine-after [default: 45]
     #[arg(long, env = "OFFHOOK_RING_TIMEOUT", value_name = "SECONDS", hide_env_values = true,
           value_parser = clap::value_parser!(u64).range(1..=600))]
     pub ring_timeout: Option<u64>,
-    /// Seconds it rings before the answering machine answers, 1 to 600 [default: 20]
+    /// Seconds it rings before the answering machine answers, 1 to 600 and less than --ring-timeout [default: 20]
     #[arg(long, env = "OFFHOOK_MACHINE_AFTER", value_name = "SECONDS", hide_env_values = true,
           value_parser = clap::value_parser!(u64).range(1..=600))]
     pub machine_after: Option<u64>,
@@ -499,13 +446,24 @@ pub struct LookupArgs {
     pub network: NetworkArgs,
 }
 
-/// What to switch in which call.
+/// `offhook mute`
 #[derive(Debug, Args)]
-pub struct SwitchArgs {
+pub struct MuteArgs {
     /// From now on, or no longer
     #[arg(value_name = "on|off", hide_possible_values = true)]
     pub state: Switch,
     /// The call's identifier from `offhook status`; the one in which people talk without it
+    pub call: Option<String>,
+}
+
+/// `offhook hold`
+#[derive(Debug, Args)]
+pub struct HoldArgs {
+    /// From now on, or no longer
+    #[arg(value_name = "on|off", hide_possible_values = true)]
+    pub state: Switch,
+    /// The call's identifier from `offhook status`; without it `on` is for the one in which people talk, `off` for the one that
+    /// has been on hold longest
     pub call: Option<String>,
 }
 

@@ -58,19 +58,7 @@ pub async fn execute(cli: Cli, printer: Printer) -> Outcome {
         }
         Cmd::Follow { call, no } => ask(&context, printer, Command::Follow { call, yes: !no }).await,
         Cmd::Presence { state, text, visible_to } => {
-            let state = state.map(|state| match state {
-                Presence::Available => PresenceState::Available,
-                Presence::Away => PresenceState::Away,
-                Presence::Dnd => PresenceState::DoNotDisturb,
-                Presence::Offline => PresenceState::Offline,
-            });
-            let visible = visible_to.map(|who| match who {
-                VisibleTo::Contacts => Visibility::Contacts,
-                VisibleTo::Verified => Visibility::Verified,
-                VisibleTo::Nobody => Visibility::Nobody,
-            });
-            let note = (!text.is_empty()).then(|| text.join(" "));
-            ask(&context, printer, Command::Presence { state, note, visible }).await
+            ask(&context, printer, presence(state, &text, visible_to)).await
         }
         Cmd::Volume { percent, call, ringer } => {
             ask(&context, printer, Command::Volume { call, percent, ringer }).await
@@ -90,6 +78,22 @@ pub async fn execute(cli: Cli, printer: Printer) -> Outcome {
         // Answered above, before a home is needed.
         Cmd::Completions { .. } => Ok(()),
     }
+}
+
+fn presence(state: Option<Presence>, text: &[String], visible_to: Option<VisibleTo>) -> Command {
+    let state = state.map(|state| match state {
+        Presence::Available => PresenceState::Available,
+        Presence::Away => PresenceState::Away,
+        Presence::Dnd => PresenceState::DoNotDisturb,
+        Presence::Offline => PresenceState::Offline,
+    });
+    let visible = visible_to.map(|who| match who {
+        VisibleTo::Contacts => Visibility::Contacts,
+        VisibleTo::Verified => Visibility::Verified,
+        VisibleTo::Nobody => Visibility::Nobody,
+    });
+    let note = (!text.is_empty()).then(|| text.join(" "));
+    Command::Presence { state, note, visible }
 }
 
 /// A command that only a running terminal can carry out.

@@ -137,6 +137,14 @@ impl Context {
         let mut settings = self.settings(&args.network, &args.sound, args.ring_timeout)?;
         settings.answer = args.answer.or(self.file.answer).unwrap_or(Answer::Manual);
         settings.machine = self.machine(args)?;
+        if settings.answer == Answer::Machine && settings.machine.after >= settings.ring_timeout {
+            return Err(Failure::bad_input(format!(
+                "The answering machine would never answer: it rings for {} s (--ring-timeout), and the machine waits for {} s \
+                 (--machine-after).",
+                settings.ring_timeout.as_secs(),
+                settings.machine.after.as_secs()
+            )));
+        }
         settings.recordable = !args.refuse_recording.or(self.file.refuse_recording).unwrap_or(false);
         settings.transfers = args.transfers.or(self.file.transfers).unwrap_or(Transfers::Contacts);
         settings.call_waiting = args.no_call_waiting.map(|no| !no).or(self.file.call_waiting).unwrap_or(true);
@@ -295,7 +303,8 @@ mod tests {
         assert!(File::parse("answer = 'perhaps'").is_err());
         assert!(File::parse("server = true").is_err() && File::parse("serve = true").is_err());
         assert!(File::parse("= = =").is_err());
-        for mistake in ["ring_timeout = 0", "machine_limit = 9", "processing = 'echos'"] {
+        let never = "answer = 'machine'\nring_timeout = 20";
+        for mistake in ["ring_timeout = 0", "machine_limit = 9", "processing = 'echos'", never] {
             let (_dir, context) = context(mistake);
             assert!(context.run_settings(&RunArgs::default()).is_err(), "{mistake}");
         }

@@ -108,7 +108,8 @@ impl Teller {
             return self.printer.value(event);
         }
         let Some(line) = news.then(|| text::event(&event.event)).flatten() else { return };
-        let bell = matches!(event.event, Event::Incoming { .. }) && std::io::stdout().is_terminal();
+        let bell =
+            matches!(event.event, Event::Incoming { silent: false, .. }) && std::io::stdout().is_terminal();
         self.printer.line(&format!("{line}{}", if bell { "\u{7}" } else { "" }));
     }
 

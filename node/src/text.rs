@@ -1,6 +1,8 @@
 //! What people read: events, replies, errors in words.
 
 mod calls;
+mod network;
+mod other_end;
 mod recordings;
 mod sound;
 
@@ -21,68 +23,44 @@ pub use sound::{meter, sound_test};
 /// An event as one line; `None` for those that only programs need.
 pub fn event(event: &Event) -> Option<String> {
     let line = match event {
-        Event::Online { number } => format!("On line. People can call you at {number}."),
-        Event::Alone => {
-            "Nobody can call you yet: no entry point into the network is known (`--entry`), and no other \
-                         terminal is near. Waiting …"
-                .into()
-        }
-        Event::Offline => "Off line: no entry point into the network is reachable. Trying again …".into(),
-        Event::Serving { serving } if serving.serves() => "This terminal serves the network, too.".into(),
-        Event::Serving { .. } => {
-            "This terminal no longer serves the network: strangers do not seem to reach it.".into()
-        }
+        Event::Online { .. }
+        | Event::Alone
+        | Event::Offline
+        | Event::Serving { .. }
+        | Event::KeyChanged { .. }
+        | Event::CertificateExpires { .. } => return network::event(event),
         Event::Searching { number, .. } => format!("Looking up {number} …"),
         Event::Found { terminals: 1, .. } => "Found. Inviting …".into(),
         Event::Found { terminals, .. } => format!("Found on {terminals} terminals. Inviting …"),
         Event::Ringing { .. } => "It rings …".into(),
-        Event::Incoming { number, name, replaces: Some(_), contact, .. } => {
-            let who = caller(name.as_deref(), number);
-            let what = if *contact { "" } else { " `answer` or `reject`?" };
-            format!("{who} takes the place of whom you talk with, who has transferred the call.{what}")
-        }
-        Event::Incoming { number, name, .. } => {
-            format!("{} is calling. `answer` or `reject`?", caller(name.as_deref(), number))
+        Event::Incoming { number, name, replaces, answered, .. } => {
+            incoming(&caller(name.as_deref(), number), replaces.is_some(), *answered)
         }
         Event::Accepted { .. } => "Answered.".into(),
         Event::Connected { path: by, relay, .. } => format!("Connected {}.", path(*by, relay.as_ref())),
         Event::Path { path: by, relay, .. } => format!("The call now goes {}.", path(*by, relay.as_ref())),
         Event::Stats { stats: now, .. } => stats(now),
-        // What the user does is told where it is done.
-        Event::AudioStarted { .. } | Event::FirstAudio { .. } | Event::Hold { .. } | Event::Mute { .. } => {
-            return None;
-        }
+        // What the user mutes is told where it is done. On hold a call is put by the program, too.
+        Event::AudioStarted { .. } | Event::FirstAudio { .. } | Event::Mute { .. } => return None,
+        Event::Hold { on: true, .. } => "A call is on hold.".into(),
+        Event::Hold { on: false, .. } => "That call goes on.".into(),
         Event::Text { from, name, body, .. } => {
             format!("Message from {}: {}", caller(name.as_deref(), from), printable(body))
         }
         Event::TextDelivered { .. } => "Message delivered.".into(),
         Event::TextFailed { reason: why, .. } => format!("Message not delivered: {}.", reason(*why)),
-        Event::Dtmf { digit, .. } => format!("The other end pressed {digit}."),
-        Event::RemoteHold { on: true, .. } => "The other end put the call on hold.".into(),
-        Event::RemoteHold { on: false, .. } => "The other end is back.".into(),
-        Event::RemoteMute { on: true, .. } => "The other end muted its microphone.".into(),
-        Event::RemoteMute { on: false, .. } => "The other end's microphone is open again.".into(),
+        Event::Dtmf { .. }
+        | Event::RemoteHold { .. }
+        | Event::RemoteMute { .. }
+        | Event::RemoteRecording { .. }
+        | Event::TransferAsked { .. }
+        | Event::TransferLapsed { .. } => return other_end::event(event),
         Event::Recording(event) => recordings::event(event),
-        Event::RemoteRecording { on: true, .. } => {
-            "The other end records the call. `record refuse` does not let it.".into()
-        }
-        Event::RemoteRecording { on: false, .. } => "The other end no longer records the call.".into(),
         Event::VoiceMessage(message) => recordings::message(message),
-        Event::TransferAsked { number, name, .. } => format!(
-            "The other end asks you to talk with {} instead. `follow` or `follow no`?",
-            caller(name.as_deref(), number)
-        ),
         Event::Transfer { state, reason, .. } => transfer(*state, *reason).into(),
         Event::Presence { name, state, note, .. } => {
             format!("{} is {}.", printable(name), presence(*state, note))
         }
-        Event::KeyChanged { number, pinned, offered } => format!(
-            "WARNING: the key behind {number} has changed (it was {}, it is {}). Somebody may be pretending to be \
-             them, or they have a new account. Ask them in another way, then `contact confirm`.",
-            fingerprint(pinned),
-            fingerprint(offered)
-        ),
-        Event::CertificateExpires { days } => format!("This terminal's certificate {}.", certificate(*days)),
         Event::DeviceLost { .. }
         | Event::DeviceBack { .. }
         | Event::DeviceUsed { .. }
@@ -96,6 +74,20 @@ pub fn event(event: &Event) -> Option<String> {
         Event::Error { message, .. } => sentence(message),
     };
     Some(line)
+}
+
+/// A call that comes in, and whether there is anything to do about it.
+fn incoming(who: &str, in_place: bool, answered: bool) -> String {
+    let what = if answered { "" } else { " `answer` or `reject`?" };
+    match (in_place, answered) {
+        (false, _) => format!("{who} is calling.{what}"),
+        (true, true) => {
+            format!("{who} takes the place of whom you talk with, who has transferred the call.")
+        }
+        (true, false) => {
+            format!("{who} is to take the place of whom you talk with, who has transferred the call.{what}")
+        }
+    }
 }
 
 /// A reply as people read it, perhaps several lines; empty if there is nothing to say.
@@ -463,12 +455,18 @@ mod tests {
         let incoming = |name: Option<&str>| {
             let name = name.map(str::to_owned);
             let (number, contact, replaces) = (number(), true, None);
-            event(&Event::Incoming { call: "c".into(), number, name, contact, replaces }).unwrap()
+            let (answered, silent) = (false, false);
+            event(&Event::Incoming { call: "c".into(), number, name, contact, replaces, answered, silent })
+                .unwrap()
         };
         let grouped = number().to_string();
         assert_eq!(grouped.len(), 14, "in groups");
         assert!(incoming(Some("Ada")).starts_with(&format!("Ada ({grouped}) is calling")));
         assert!(incoming(None).starts_with(&format!("{grouped} is calling")));
+        for in_place in [false, true] {
+            assert!(super::incoming("Ada", in_place, false).ends_with("`answer` or `reject`?"), "it rings");
+            assert!(!super::incoming("Ada", in_place, true).contains("answer"), "it does not");
+        }
     }
 
     #[test]

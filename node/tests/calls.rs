@@ -466,13 +466,19 @@ fn p17_who_is_asked_may_refuse_from_the_shell() {
     bob.program.wait("\"connected\"");
     ada.program.wait("\"connected\"");
     assert_eq!(ada.code(&["record", "refuse"]), 0);
-    assert_eq!(bob.code(&["record", "on"]), 0);
+    let refused = bob.run(&["record", "on"]);
+    let said = String::from_utf8_lossy(&refused.stdout).into_owned();
+    assert!(refused.status.code() == Some(1) && said.contains("does not want to be recorded"), "{said}");
     dial.wait("does not want to be recorded");
     assert!(bob.program.wait("\"recording\"").contains("\"refused\""));
     assert_eq!(ada.code(&["record", "allow"]), 0);
-    assert_eq!(bob.code(&["record", "on"]), 0);
+    assert_eq!(bob.json(&["record", "on"])["state"].as_str(), Some("started"));
     assert!(bob.program.wait("\"recording\"").contains("\"started\""));
+    assert_eq!(bob.json(&["record", "on"])["reply"].as_str(), Some("call"), "it goes on");
+    let status = |of: &Terminal, what: &str| of.json(&["status"])["calls"][0][what].as_bool();
+    assert_eq!(status(&bob, "recording"), Some(true));
     ada.program.wait("\"remote_recording\"");
+    assert_eq!(status(&ada, "remote_recording"), Some(true));
     assert_eq!(ada.code(&["record", "refuse"]), 0);
     assert!(bob.program.wait("\"recording\"").contains("\"refused\""));
 }

@@ -72,10 +72,22 @@ impl Consent {
         Self { may, ours: Ours::Off, theirs: false }
     }
 
+    /// Whether the user is willing to be recorded.
+    #[must_use]
+    pub fn is_willing(&self) -> bool {
+        self.may
+    }
+
     /// Whether the other end records.
     #[must_use]
     pub fn is_recorded(&self) -> bool {
         self.theirs
+    }
+
+    /// Whether this end may record now: it has asked, and the other end has allowed it.
+    #[must_use]
+    pub fn is_allowed(&self) -> bool {
+        self.ours == Ours::On
     }
 
     /// The user wants to record.

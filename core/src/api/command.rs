@@ -87,7 +87,8 @@ pub enum Command {
         /// Tell?
         on: bool,
     },
-    /// Record a call, if the other end allows it, or no longer.
+    /// Record a call, if the other end allows it, or no longer. [`Event::Recording`](super::Event::Recording) of the call that
+    /// [`Reply::Call`] names tells what comes of it.
     Record {
         /// The call.
         call: Option<CallRef>,
@@ -206,7 +207,7 @@ pub enum Command {
 pub enum Reply {
     /// Done.
     Done,
-    /// A call was begun.
+    /// The call that was begun, or about which events will tell what was asked for.
     Call {
         /// The call.
         call: CallRef,

@@ -60,9 +60,15 @@ pub enum Event {
         /// Whether the caller is a contact.
         contact: bool,
         /// The call whose place it takes when it stands, since that one's other end has transferred it; answered at once where
-        /// both are with contacts.
+        /// both are with contacts, and this user talks in that one: neither on hold nor muted.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         replaces: Option<CallRef>,
+        /// Nobody has to answer it: that is done, in the place of another call or because the telephone answers every call.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        answered: bool,
+        /// Nothing is to ring: the user does not want to be disturbed.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        silent: bool,
     },
     /// The call was answered.
     Accepted {
@@ -186,6 +192,11 @@ pub enum Event {
         name: Option<String>,
         /// The other end is talking with whom to call.
         attended: bool,
+    },
+    /// Half a minute has gone by, and what the other end has asked for is declined.
+    TransferLapsed {
+        /// The call.
+        call: CallRef,
     },
     /// How the transfer of a call goes that was asked for here.
     Transfer {
@@ -330,6 +341,7 @@ impl Event {
             | Self::Hold { call, .. }
             | Self::Mute { call, .. }
             | Self::TransferAsked { call, .. }
+            | Self::TransferLapsed { call }
             | Self::Transfer { call, .. }
             | Self::DeviceLost { call, .. }
             | Self::DeviceBack { call, .. }

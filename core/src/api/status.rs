@@ -18,6 +18,12 @@ pub struct CallStatus {
     /// Hold, mute, volume.
     #[serde(flatten)]
     pub keys: CallKeys,
+    /// This end records it.
+    #[serde(default)]
+    pub recording: bool,
+    /// The other end records it, as far as it says.
+    #[serde(default)]
+    pub remote_recording: bool,
     /// How it goes.
     #[serde(flatten)]
     pub stats: CallStats,

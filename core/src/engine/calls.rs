@@ -19,6 +19,8 @@ const REMEMBERED: usize = 64;
 pub(super) struct CallView {
     /// The other end's number.
     pub number: Number,
+    /// Whether that is a contact's, if it rang here.
+    pub contact: bool,
     /// Whether this end dialled.
     pub outgoing: bool,
     /// When it began, for the history.
@@ -27,6 +29,8 @@ pub(super) struct CallView {
     pub leg: Option<LegId>,
     /// Hold, mute, volume.
     pub keys: KeyState,
+    /// The answering machine speaks in it, not the user.
+    pub by_machine: bool,
     /// Where it stands.
     pub state: watch::Sender<CallState>,
 }
@@ -42,7 +46,16 @@ impl CallViews {
     /// A new call.
     pub fn begin(&mut self, call: CallId, number: Number, outgoing: bool, began: UnixMillis, keys: KeyState) {
         let first = if outgoing { CallState::Searching } else { CallState::Ringing };
-        let view = CallView { number, outgoing, began, leg: None, keys, state: watch::Sender::new(first) };
+        let view = CallView {
+            number,
+            contact: false,
+            outgoing,
+            began,
+            leg: None,
+            keys,
+            by_machine: false,
+            state: watch::Sender::new(first),
+        };
         self.calls.insert(call, view);
     }
 
@@ -82,7 +95,7 @@ impl CallViews {
     }
 
     /// The call that a command means: the one it names, or else the oldest live one for which
-    /// `fits`, one on hold after the others and one that rings here last. `none` is the sentence if no call fits.
+    /// `fits`, one on hold after the others, one that rings here after that and the answering machine's last. `none` is the sentence if no call fits.
     pub fn pick(
         &self,
         named: Option<&CallRef>,
@@ -99,7 +112,7 @@ impl CallViews {
             }
             // What the user is in goes before what is on hold, and that before what merely rings.
             None => {
-                let rank = |view: &CallView| (view.rings_here(), view.keys.shown.held);
+                let rank = |view: &CallView| (view.by_machine, view.rings_here(), view.keys.shown.held);
                 let fitting = self.live().filter(|(_, view)| fits(view));
                 fitting.min_by_key(|(_, view)| rank(view)).map(|(call, _)| *call).ok_or_else(none)
             }
@@ -136,10 +149,15 @@ impl CallView {
 
     /// Whether the user talks in it, or is about to: answered, and not on hold here.
     pub fn talks(&self) -> bool {
-        self.is_active() && !self.keys.shown.held
+        self.is_users() && !self.keys.shown.held
     }
 
-    /// Whether it is answered, on hold or not.
+    /// Whether the user takes part in it, on hold or not.
+    pub fn is_users(&self) -> bool {
+        self.is_active() && !self.by_machine
+    }
+
+    /// Whether it is answered, by the user or the machine, on hold or not.
     pub fn is_active(&self) -> bool {
         matches!(*self.state.borrow(), CallState::Active | CallState::Connecting)
     }

@@ -163,6 +163,7 @@ impl Engine {
         let peer = self.calls.peer_of(&leg).ok_or_else(not_yet)?.identity;
         if confirm {
             self.account.set_verified(&number, true).await.map_err(|e| e.to_api())?;
+            self.contacts_changed = true;
         }
         let shown = verification(&exporter, &self.account.identity(), &peer);
         let words = shown.words.iter().map(|w| (*w).to_owned()).collect();

@@ -1,6 +1,6 @@
 //! The telephone's keys in calls: dial pad, mute, hold, volume, and the change between two calls.
 
-use super::calls::CallViews;
+use super::calls::{CallView, CallViews};
 use super::commands::call_error;
 use super::{Engine, now};
 use crate::api::{ApiError, CallKeys, CallRef, ErrorCode, Event, Reply, Volumes};
@@ -32,6 +32,8 @@ pub(super) struct KeyState {
     waiting: bool,
     /// It was put on hold to be transferred.
     pub held_for_transfer: bool,
+    /// It was put on hold since the user went over to this call.
+    pub held_for: Option<CallId>,
     /// The call whose place it takes, or was asked to take.
     pub returns_to: Option<CallId>,
 }
@@ -52,7 +54,7 @@ impl Engine {
         if keys.is_empty() || keys.len() > MAX_DTMF || !keys.iter().all(|c| good(*c)) {
             return Err(ApiError::new(ErrorCode::BadInput, "Keys are 0 to 9, *, # and A to D, at most 24."));
         }
-        let call = self.views.pick(call, "No call is answered yet.", |v| v.is_active())?;
+        let call = self.views.pick(call, "No call is answered yet.", CallView::is_users)?;
         for digit in keys {
             self.calls.dtmf(now(), call, digit, KEY_MS).map_err(call_error)?;
             self.with_call_media(call, |media| media.press(digit));
@@ -61,23 +63,27 @@ impl Engine {
     }
 
     pub(super) fn mute(&mut self, call: Option<&CallRef>, on: bool) -> Result<Reply, ApiError> {
-        let call = self.views.pick(call, "No call is answered yet.", |v| v.is_active())?;
+        let call = self.views.pick(call, "No call is answered yet.", CallView::is_users)?;
         // Here first: what the user does to the own microphone does not depend on the other side.
+        self.mute_here(call, on);
+        self.calls.mute(now(), call, on).map_err(call_error)?;
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn mute_here(&mut self, call: CallId, on: bool) {
         self.with_call_media(call, |media| media.set_mute(on));
         if let Some(view) = self.views.get_mut(&call)
             && std::mem::replace(&mut view.keys.shown.muted, on) != on
         {
             self.emit(Event::Mute { call: call.to_string(), on });
         }
-        self.calls.mute(now(), call, on).map_err(call_error)?;
-        Ok(Reply::Done)
     }
 
     pub(super) fn hold(&mut self, call: Option<&CallRef>, on: bool) -> Result<Reply, ApiError> {
         const NONE: &str = "No call is answered yet.";
         let call = match (on, self.views.longest_held()) {
             (false, Some(held)) if call.is_none() => held,
-            (true | false, _) => self.views.pick(call, NONE, |v| v.is_active())?,
+            (true | false, _) => self.views.pick(call, NONE, CallView::is_users)?,
         };
         if !on {
             self.hold_others(call);
@@ -86,29 +92,33 @@ impl Engine {
         Ok(Reply::Done)
     }
 
-    /// Puts a call on hold, or takes it back.
+    /// Puts a call on hold, or takes it back. Why it was on hold before counts no more: what the user does last is what is meant.
     pub(super) fn set_hold(&mut self, call: CallId, on: bool) -> Result<(), CallError> {
         // Here first, as with mute.
         self.with_call_media(call, |media| media.set_hold(on));
         self.holds += 1;
         let turn = self.holds;
-        if let Some(view) = self.views.get_mut(&call)
-            && std::mem::replace(&mut view.keys.shown.held, on) != on
-        {
-            view.keys.turn = turn;
-            self.emit(Event::Hold { call: call.to_string(), on });
+        if let Some(view) = self.views.get_mut(&call) {
+            (view.keys.held_for, view.keys.held_for_transfer) = (None, false);
+            if std::mem::replace(&mut view.keys.shown.held, on) != on {
+                view.keys.turn = turn;
+                self.emit(Event::Hold { call: call.to_string(), on });
+            }
         }
         self.calls.hold(now(), call, on)
     }
 
     /// One call speaks, and has the devices, at a time: all others are put on hold.
     pub(super) fn hold_others(&mut self, call: CallId) {
-        let talks = |(id, view): &(&CallId, &super::calls::CallView)| **id != call && view.talks();
+        let talks = |(id, view): &(&CallId, &CallView)| **id != call && view.talks();
         let others: Vec<CallId> = self.views.live().filter(talks).map(|(id, _)| *id).collect();
         for other in others {
             if let Err(error) = self.set_hold(other, true) {
                 // It is held here; what its other end is told says itself again, or the call is over.
                 tracing::debug!(%error, "a call was put on hold, and its other end cannot be told");
+            }
+            if let Some(view) = self.views.get_mut(&other) {
+                view.keys.held_for = Some(call);
             }
         }
     }
@@ -116,7 +126,7 @@ impl Engine {
     /// From the call in which one talks to the one on hold.
     pub(super) fn swap(&mut self) -> Result<Reply, ApiError> {
         let held = self.views.longest_held();
-        let Some(held) = held.filter(|_| self.views.live().filter(|(_, view)| view.is_active()).count() > 1)
+        let Some(held) = held.filter(|_| self.views.live().filter(|(_, view)| view.is_users()).count() > 1)
         else {
             return Err(ApiError::new(ErrorCode::NoCall, "There are no two calls to change between."));
         };
@@ -187,10 +197,10 @@ impl Engine {
 
     /// The loudspeaker of a call. A file that another call writes is not written by two.
     pub(super) fn speaker_of(&self, call: CallId) -> DeviceSpec {
-        let of = |view: &super::calls::CallView| self.devices.speaker.for_call(&view.number, view.began);
+        let of = |view: &CallView| self.devices.speaker.for_call(&view.number, view.began);
         let speaker = self.views.get(&call).map_or_else(|| self.devices.speaker.clone(), of);
         let DeviceSpec::File(path) = &speaker else { return speaker };
-        let mut others = self.views.live().filter(|(id, view)| **id != call && view.is_active());
+        let mut others = self.views.live().filter(|(id, view)| **id != call && view.is_users());
         if !others.any(|(_, view)| of(view) == speaker) {
             return speaker;
         }
@@ -215,16 +225,16 @@ impl Engine {
         }
     }
 
-    /// Rings, or tells by a tone how the calls stand.
+    /// Rings, or tells by a tone how the calls stand. Whoever does not want to be disturbed hears nothing of what comes in.
     pub(super) fn sound(&mut self) {
         let (mut talking, mut rings_here, mut rings_there, mut dialling) = (false, false, false, false);
-        for (call, view) in self.views.live() {
-            // Nobody here hears what a caller says to the machine.
-            talking |= view.talks() && !self.machines.answered(call);
+        for (_, view) in self.views.live() {
+            talking |= view.talks();
             rings_here |= view.rings_here();
             rings_there |= view.rings_there();
             dialling |= view.outgoing && !view.is_active();
         }
+        rings_here &= !self.presence.wants_calm();
         self.tell_of_waiting(talking && rings_here);
         self.parting = self.parting.filter(|_| !talking && !rings_here && !dialling);
         self.tones.play(match (rings_here, talking) {
@@ -238,7 +248,7 @@ impl Engine {
 
     /// Has the call in which one talks tell of one that waits, or not any more.
     fn tell_of_waiting(&mut self, on: bool) {
-        let wanted = |view: &super::calls::CallView| on && view.talks();
+        let wanted = |view: &CallView| on && view.talks();
         let changed: Vec<CallId> = self
             .views
             .live()
@@ -262,7 +272,7 @@ pub(super) fn loudness(percent: u16) -> Volume {
 impl CallViews {
     /// The call that has been on hold longest.
     pub(super) fn longest_held(&self) -> Option<CallId> {
-        let held = self.live().filter(|(_, view)| view.is_active() && view.keys.shown.held);
+        let held = self.live().filter(|(_, view)| view.is_users() && view.keys.shown.held);
         held.min_by_key(|(_, view)| view.keys.turn).map(|(call, _)| *call)
     }
 }

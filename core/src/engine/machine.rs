@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Whoever answers, declines or hangs up meanwhile ends it: each step looks whether the call is still where it was.
-//! When there is no room for another message the machine does not answer.
+//! When there is no room for another message the machine does not answer. The caller's program is asked whether a message may be
+//! recorded; if it refuses, or says nothing, there is none.
 
 use super::recording::is_there_room;
 use super::{Engine, Internal, now};
@@ -13,7 +14,7 @@ use crate::api::{ErrorCode, Event, RecordingKind};
 use crate::audio::{BLOCK_LEN, Block, CustomDevice, DeviceSpec, Greeting};
 use crate::clock::wall_clock;
 use crate::phone::Machine;
-use crate::recording::Order;
+use crate::recording::{Order, Whose};
 use offhook_proto::call::LegId;
 use offhook_proto::signalling::CallId;
 use std::collections::BTreeMap;
@@ -40,7 +41,11 @@ enum State {
     /// The greeting is being read.
     Reads,
     /// It has answered.
-    Speaks(Arc<Lines>),
+    Speaks {
+        lines: Arc<Lines>,
+        /// The beep was heard.
+        greeted: bool,
+    },
 }
 
 /// What the caller hears of the machine: kept between the engine and the voice thread.
@@ -70,7 +75,7 @@ impl Machines {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let due = |state: &State| match state {
             State::Rings(at) => Some(*at),
-            State::Reads | State::Speaks(_) => None,
+            State::Reads | State::Speaks { .. } => None,
         };
         self.calls.values().filter_map(due).min()
     }
@@ -90,7 +95,7 @@ impl Machines {
     /// Whether the machine has answered this call.
     pub fn answered(&self, call: &CallId) -> bool {
         match self.calls.get(call) {
-            Some(State::Speaks(_)) => true,
+            Some(State::Speaks { .. }) => true,
             Some(State::Rings(_) | State::Reads) | None => false,
         }
     }
@@ -120,10 +125,13 @@ impl Engine {
     }
 
     fn read_greeting(&self, call: CallId) {
+        let Some(view) = self.views.get(&call) else { return };
+        let whose = Whose { number: view.number.clone(), contact: view.contact };
         let (folder, file) = (self.account.recordings(), self.account.greeting());
         let internal = self.internal.clone();
         self.jobs.spawn(async move {
-            let read = move || is_there_room(&folder).then(|| Greeting::open_or_default(file.as_deref()));
+            let read =
+                move || is_there_room(&folder, &whose).then(|| Greeting::open_or_default(file.as_deref()));
             let Ok(ready) = tokio::task::spawn_blocking(read).await else { return };
             // An error means that the engine has ended.
             let _ = internal.send(Internal::Machine(News::Ready(call, ready))).await;
@@ -133,15 +141,16 @@ impl Engine {
     pub(super) fn on_machine(&mut self, news: News) {
         match news {
             News::Ready(call, greeting) => self.machine_answers(call, greeting),
-            News::Greeted(call) => self.take_message(call),
+            News::Greeted(call) => self.greeted(call),
         }
     }
 
     fn machine_answers(&mut self, call: CallId, greeting: Option<Greeting>) {
         let Some(greeting) = greeting else {
             self.machines.ended(&call);
-            let message =
-                "The answering machine is full. Delete messages: `offhook recording delete`.".to_owned();
+            let message = "The answering machine has no room for another message, or not for this caller. Delete some: \
+                           `offhook recording delete`."
+                .to_owned();
             return self.emit(Event::Error { code: ErrorCode::Full, message });
         };
         if self.views.get(&call).is_none_or(|view| !view.rings_here()) {
@@ -149,10 +158,14 @@ impl Engine {
         }
         let (told, greeted) = oneshot::channel();
         let lines = Lines { greeting, go: AtomicBool::new(false), greeted: Mutex::new(Some(told)) };
-        self.machines.calls.insert(call, State::Speaks(Arc::new(lines)));
+        self.machines.calls.insert(call, State::Speaks { lines: Arc::new(lines), greeted: false });
         if let Err(error) = self.calls.accept(now(), call) {
             tracing::debug!(%error, "a call was over before the machine could answer it");
             return self.machines.ended(&call);
+        }
+        self.calls.leave_to_machine(call);
+        if let Some(view) = self.views.get_mut(&call) {
+            view.by_machine = true;
         }
         let internal = self.internal.clone();
         self.jobs.spawn(async move {
@@ -167,7 +180,7 @@ impl Engine {
     pub(super) fn machine_devices(&self, leg: &LegId) -> Option<(DeviceSpec, DeviceSpec)> {
         let call = self.calls.call_of(leg).unwrap_or(leg.call);
         match self.machines.calls.get(&call) {
-            Some(State::Speaks(lines)) => {
+            Some(State::Speaks { lines, .. }) => {
                 let lines = lines.clone();
                 let voice = CustomDevice::microphone(move || speaker(lines.clone()));
                 Some((DeviceSpec::Custom(voice), DeviceSpec::None))
@@ -178,9 +191,26 @@ impl Engine {
 
     /// The caller hears what is said from now on. That it will be recorded is told in the other way, too.
     pub(super) fn machine_connected(&mut self, call: CallId) {
-        if let Some(State::Speaks(lines)) = self.machines.calls.get(&call) {
+        if let Some(State::Speaks { lines, .. }) = self.machines.calls.get(&call) {
             lines.go.store(true, Relaxed);
             self.announce_message(call);
+        }
+    }
+
+    /// The beep is heard: the message begins, or as soon as the caller's program has agreed to it.
+    fn greeted(&mut self, call: CallId) {
+        if let Some(State::Speaks { greeted, .. }) = self.machines.calls.get_mut(&call) {
+            *greeted = true;
+        }
+        if self.recorders.is_allowed(&call) {
+            self.take_message(call);
+        }
+    }
+
+    /// The caller's program has agreed that a message is recorded.
+    pub(super) fn message_allowed(&mut self, call: CallId) {
+        if matches!(self.machines.calls.get(&call), Some(State::Speaks { greeted: true, .. })) {
+            self.take_message(call);
         }
     }
 
@@ -192,7 +222,7 @@ impl Engine {
         let order = Order {
             kind: RecordingKind::Message,
             call: call.to_string(),
-            number: view.number.clone(),
+            whose: Whose { number: view.number.clone(), contact: view.contact },
             outgoing: false,
             began: wall_clock(),
             limit: machine.limit,

@@ -196,12 +196,7 @@ impl Engine {
         let status = net.watch();
         let devices = devices::Devices::new(&settings);
         let tones = devices.player(account.ringtone());
-        // Nobody is to learn of a port of a terminal that hides its address.
-        let ports = (settings.port_mapping && !settings.relay_only).then(|| {
-            let (ports, work) = PortMapper::new();
-            jobs.spawn(work);
-            ports
-        });
+        let ports = port_mapper(&settings, &jobs);
         Self {
             account,
             net,
@@ -270,7 +265,7 @@ impl Engine {
             self.sound();
             self.tell_presence().await;
         }
-        self.shut_down(requests).await;
+        self.shut_down(requests, internal).await;
     }
 
     fn next_timeout(&self) -> Instant {
@@ -325,7 +320,7 @@ impl Engine {
 
     /// Hang up everything, withdraw the number, tell the peers, close the network and the account.
     /// Dropping `requests` last is what [`Phone::shutdown`](crate::phone::Phone::shutdown) waits for.
-    async fn shut_down(mut self, requests: mpsc::Receiver<Request>) {
+    async fn shut_down(mut self, requests: mpsc::Receiver<Request>, internal: mpsc::Receiver<Internal>) {
         self.tones.play(None);
         self.calls.hang_up_all(now());
         self.drain().await;
@@ -333,15 +328,40 @@ impl Engine {
         self.withdraw();
         self.legs.close_all().await;
         // Texts that came before are written; nobody hears of it any more, so they come again and are known then.
-        drop(self.texts);
+        self.texts = mpsc::channel(1).0;
         // Nor does a leg want a port of the router: those that are open are closed.
-        drop(self.ports);
+        self.ports = None;
         self.jobs.close();
         // Last words are given a moment; what a dead network keeps longer is not waited for.
-        let _ = tokio::time::timeout(std::time::Duration::from_secs(2), self.jobs.wait()).await;
+        let _ =
+            tokio::time::timeout(std::time::Duration::from_secs(2), self.finish_recordings(internal)).await;
         self.net.shutdown().await;
         self.account.close().await;
         drop(requests);
+    }
+
+    /// Waits for the jobs. Recordings end with their calls, and how is told, too.
+    async fn finish_recordings(&mut self, mut internal: mpsc::Receiver<Internal>) {
+        let jobs = self.jobs.clone();
+        let mut done = std::pin::pin!(jobs.wait());
+        loop {
+            let result = tokio::select! {
+                biased;
+                Some(result) = internal.recv() => result,
+                () = &mut done => break,
+            };
+            self.at_last(result);
+        }
+        // What came together with the end of the last job.
+        while let Ok(result) = internal.try_recv() {
+            self.at_last(result);
+        }
+    }
+
+    fn at_last(&mut self, result: Internal) {
+        if let Internal::Recorder(news) = result {
+            self.on_recorder(news);
+        }
     }
 
     /// Tell every subscriber.
@@ -361,12 +381,21 @@ fn allow_loopback(settings: &PhoneBuilder) -> bool {
     settings.allow_private.unwrap_or_else(|| settings.entry.iter().any(here))
 }
 
+/// What asks the router for ports. Nobody is to learn of a port of a terminal that hides its address.
+fn port_mapper(settings: &PhoneBuilder, jobs: &TaskTracker) -> Option<PortMapper> {
+    (settings.port_mapping && !settings.relay_only).then(|| {
+        let (ports, work) = PortMapper::new();
+        jobs.spawn(work);
+        ports
+    })
+}
+
 fn call_config(settings: &PhoneBuilder) -> CallConfig {
     CallConfig {
         ring_timeout: settings.ring_timeout,
         max_calls: keys::MAX_CALLS,
         // Who answers everything at once cannot be asked what to do about a second call.
-        call_waiting: settings.call_waiting && settings.answer == AnswerMode::Manual,
+        call_waiting: settings.call_waiting && settings.answer != AnswerMode::Auto,
         transfers: settings.transfers,
         ..CallConfig::default()
     }

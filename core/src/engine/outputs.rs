@@ -54,10 +54,11 @@ impl Engine {
                 Output::Disclose { leg } => self.with_media(&leg, MediaLeg::disclose),
                 Output::Tunnel { leg, data } => self.with_media(&leg, |m| m.tunnel(data)),
                 Output::StartAudio { leg } => {
-                    // A sound card may be for one at a time.
-                    self.tones.play(None);
                     if let Some((mic, speaker)) = self.machine_devices(&leg) {
                         self.with_media(&leg, |m| m.use_instead(mic, speaker));
+                    } else {
+                        // A sound card may be for one at a time.
+                        self.tones.play(None);
                     }
                     self.with_media(&leg, MediaLeg::start_audio);
                 }
@@ -196,13 +197,16 @@ impl Engine {
                 self.views.set(&call, CallState::Ringing);
                 self.emit(Event::Ringing { call: call.to_string() });
             }
-            CallEvent::Incoming { call, number, contact, replaces, .. } => {
-                self.on_incoming(call, number, contact, replaces).await;
+            CallEvent::Incoming { call, number, contact, replaces, answered, .. } => {
+                self.on_incoming(call, number, (contact, answered), replaces).await;
             }
             CallEvent::Accepted { call } => {
                 self.pin_peer(call);
                 self.views.set(&call, CallState::Connecting);
-                self.hold_others(call);
+                if !self.machines.answered(&call) {
+                    self.hold_others(call);
+                    self.carry_over(call);
+                }
                 self.emit(Event::Accepted { call: call.to_string() });
             }
             CallEvent::Connected { call, leg } => self.on_call_connected(call, leg),
@@ -226,6 +230,7 @@ impl Engine {
             CallEvent::TransferAsked { call, number, attended } => {
                 self.on_transfer_asked(call, number, attended).await;
             }
+            CallEvent::TransferLapsed { call } => self.emit(Event::TransferLapsed { call: call.to_string() }),
             CallEvent::Transfer { call, state } => self.on_transfer(call, state),
             CallEvent::Presence { from, peer, presence } => self.on_presence(&from, &peer, presence).await,
             CallEvent::Recording { call, state } => self.on_recording_state(call, state),
@@ -235,8 +240,17 @@ impl Engine {
         }
     }
 
-    async fn on_incoming(&mut self, call: CallId, number: Number, contact: bool, replaces: Option<CallId>) {
+    async fn on_incoming(
+        &mut self,
+        call: CallId,
+        number: Number,
+        (contact, answered): (bool, bool),
+        replaces: Option<CallId>,
+    ) {
         self.begin_view(call, number.clone(), false);
+        if let Some(view) = self.views.get_mut(&call) {
+            view.contact = contact;
+        }
         let name = match self.account.contact(&number).await {
             Ok(found) => found.map(|c| c.name),
             Err(error) => {
@@ -244,12 +258,15 @@ impl Engine {
                 None
             }
         };
-        if let Some(replaced) = replaces {
-            self.set_place(call, replaced);
+        match replaces {
+            Some(replaced) => self.set_place(call, replaced),
+            // Whoever is handed over comes to the user, who talks already.
+            None => self.machines.rings(call, std::time::Instant::now()),
         }
         let replaces = replaces.map(|call| call.to_string());
-        self.emit(Event::Incoming { call: call.to_string(), number, name, contact, replaces });
-        self.machines.rings(call, std::time::Instant::now());
+        let (answered, silent) = (answered || self.answer == AnswerMode::Auto, self.presence.wants_calm());
+        let id = call.to_string();
+        self.emit(Event::Incoming { call: id, number, name, contact, replaces, answered, silent });
         if self.answer == AnswerMode::Auto
             && let Err(error) = self.calls.accept(now(), call)
         {
@@ -270,8 +287,8 @@ impl Engine {
         self.views.set(&call, CallState::Active);
         if let Some(view) = self.views.get_mut(&call) {
             view.leg = Some(leg);
-            view.keys.returns_to = None;
         }
+        self.place_taken(call);
         self.machine_connected(call);
         if let Some((path, relay)) = self.legs.path(&leg) {
             self.emit(Event::Connected { call: call.to_string(), path, relay });
@@ -288,14 +305,18 @@ impl Engine {
         duration: Option<Duration>,
     ) {
         let duration_ms = duration.map_or(0, |d| d.as_millis() as u64);
+        // What the machine has taken nobody has answered: the user has missed it, and nobody has talked.
+        let by_machine = self.machines.answered(&call);
+        let talked = duration.filter(|_| !by_machine);
         let outgoing = direction == Direction::Outgoing;
         let view = self.views.get(&call);
         let started = view.map_or_else(wall_clock, |v| v.began);
         let summary = view.filter(|_| duration.is_some()).and_then(|view| self.summary_of(view));
-        self.tally.count(outgoing, duration, reason, summary.as_ref());
+        let kept = if by_machine { api::EndReason::NoAnswer } else { reason };
+        let kept_summary = summary.clone().filter(|_| talked.is_some());
+        self.tally.count(outgoing, talked, kept, kept_summary.as_ref());
         self.views.set(&call, CallState::Ended(reason));
-        let heard = duration.is_some() && !self.machines.answered(&call);
-        self.parting = parting(reason, by, outgoing, heard);
+        self.parting = parting(reason, by, outgoing, talked.is_some());
         self.stop_search(&call);
         self.recorders.call_ended(&call);
         self.machines.ended(&call);
@@ -307,9 +328,9 @@ impl Engine {
             number: number.clone(),
             outgoing,
             started,
-            duration_ms,
-            reason,
-            summary: summary.clone(),
+            duration_ms: talked.map_or(0, |d| d.as_millis() as u64),
+            reason: kept,
+            summary: kept_summary,
         };
         // Who asks for the history afterwards finds it there.
         let written = self.histories.token();

@@ -8,7 +8,7 @@ use crate::api::{
     ApiError, Contact, ContactPresence, ErrorCode, Event, LineState, PresenceInfo, PresenceSettings,
     PresenceState, Reply, Visibility,
 };
-use crate::storage::{AccountStore, StorageError};
+use crate::storage::{self, AccountStore, StorageError};
 use book::{Known, Send};
 use offhook_proto::call::{CallError, Peer};
 use offhook_proto::number::{Invitation, Number};
@@ -83,8 +83,10 @@ impl Engine {
         self.contacts_changed = false;
         match self.account.contacts().await {
             Ok(contacts) => {
-                let known = contacts.into_iter().filter(|contact| contact.fingerprint.is_some());
-                let known = known.map(|c| Known { number: c.number, name: c.name, verified: c.verified });
+                let known = contacts.into_iter().filter_map(|contact| {
+                    let storage::Contact { number, name, fingerprint, verified } = contact;
+                    fingerprint.map(|fingerprint| Known { number, name, fingerprint, verified })
+                });
                 self.presence.set_contacts(Instant::now(), known.collect());
             }
             Err(error) => tracing::error!(%error, "the contacts could not be read"),
@@ -112,7 +114,7 @@ impl Engine {
             self.reload_contacts().await;
         }
         self.presence.set_online(at, self.publisher.line == LineState::Online);
-        let in_call = self.views.live().any(|(_, view)| view.is_active());
+        let in_call = self.views.live().any(|(_, view)| view.is_users());
         self.presence.set_in_call(at, in_call);
         let mut sent = false;
         while let Some(send) = self.presence.poll(at) {
@@ -126,7 +128,10 @@ impl Engine {
 
     /// The last word to those who are told of changes.
     pub(super) async fn tell_farewell(&mut self) {
-        for send in self.presence.farewells(Instant::now()) {
+        let farewells = self.presence.farewells(Instant::now());
+        // All of them at once, and nothing comes after: the limit was for what goes on.
+        self.calls.config_mut().max_texts += farewells.len();
+        for send in farewells {
             self.send_presence(send).await;
         }
         self.drain().await;

@@ -3,14 +3,16 @@
 //! What may be is decided by a [`Consent`] for each call; files are made, and their ends waited for, in jobs. A
 //! recording is over when the tap at the voice thread is dropped, which the end of a call does by itself.
 
+use super::commands::call_error;
 use super::{Engine, Internal, now};
 use crate::api::{
     ApiError, CallRef, Command, ErrorCode, Event, Recording, RecordingEnd, RecordingEvent, RecordingKind,
-    Reply,
+    Reply, TimedEvent, monotonic_ns,
 };
 use crate::recording::{
-    Finished, MAX_DURATION, MAX_LISTED, Order, RecordingError, Recordings, Started, WriterEnd,
+    Finished, MAX_DURATION, MAX_LISTED, Order, RecordingError, Recordings, Started, Whose, WriterEnd,
 };
+use offhook_proto::call::CallError;
 use offhook_proto::recording::{Act, Consent, Halt};
 use offhook_proto::signalling::{CallId, RecordingState};
 use std::collections::BTreeMap;
@@ -80,6 +82,30 @@ impl Recorders {
         }
     }
 
+    /// Whoever was not to record the one call is not to record the one that takes its place.
+    pub fn carry_over(&mut self, replaced: &CallId, call: CallId) {
+        if self.calls.get(replaced).is_some_and(|recorder| !recorder.consent.is_willing()) {
+            // Nobody has asked to record the new call yet: there is nothing to say.
+            self.entry(call).consent.allow(false);
+        }
+    }
+
+    /// Whether a recording of the call is under way here.
+    pub fn records(&self, call: &CallId) -> bool {
+        let runs = self.calls.get(call).into_iter().flat_map(|recorder| &recorder.runs);
+        runs.into_iter().any(|run| run.name.is_some() && run.end.is_none())
+    }
+
+    /// Whether the other end records the call.
+    pub fn is_recorded(&self, call: &CallId) -> bool {
+        self.calls.get(call).is_some_and(|recorder| recorder.consent.is_recorded())
+    }
+
+    /// Whether the other end has agreed to be recorded.
+    pub fn is_allowed(&self, call: &CallId) -> bool {
+        self.calls.get(call).is_some_and(|recorder| recorder.consent.is_allowed())
+    }
+
     fn forget(&mut self, call: &CallId) {
         if self.calls.get(call).is_some_and(|recorder| recorder.runs.is_empty()) {
             self.calls.remove(call);
@@ -95,21 +121,27 @@ impl Engine {
         }
         let consent = &mut self.recorders.entry(call).consent;
         let acts = if on { consent.record(Instant::now()) } else { consent.stop() };
-        self.carry_out(call, acts);
-        Ok(Reply::Done)
+        let told = self.carry_out(call, acts);
+        // What has ended has ended, whether the other end knows or not.
+        if !on {
+            return Ok(Reply::Done);
+        }
+        // What comes of it is told by events of this call.
+        told.map_err(call_error).map(|()| Reply::Call { call: call.to_string() })
     }
 
     pub(super) fn recordable(&mut self, call: Option<&CallRef>, on: bool) -> Result<Reply, ApiError> {
         let call = self.views.pick(call, "No call is answered yet.", |v| v.is_active())?;
         let acts = self.recorders.entry(call).consent.allow(on);
-        self.carry_out(call, acts);
+        // Whoever refuses has to know if the other end has not been told; said once more it is tried once more.
+        self.carry_out(call, acts).map_err(call_error)?;
         Ok(Reply::Done)
     }
 
     /// The other end has said how it stands to a recording.
     pub(super) fn on_recording_state(&mut self, call: CallId, state: RecordingState) {
         let acts = self.recorders.entry(call).consent.heard(state);
-        self.carry_out(call, acts);
+        self.carry_out_anyway(call, acts);
     }
 
     pub(super) fn recording_timeouts(&mut self, at: Instant) {
@@ -118,24 +150,25 @@ impl Engine {
             (!acts.is_empty()).then_some((*call, acts))
         };
         let late: Vec<_> = self.recorders.calls.iter_mut().filter_map(late).collect();
-        late.into_iter().for_each(|(call, acts)| self.carry_out(call, acts));
+        late.into_iter().for_each(|(call, acts)| self.carry_out_anyway(call, acts));
     }
 
-    fn carry_out(&mut self, call: CallId, acts: Vec<Act>) {
-        let mut refused = false;
+    /// The same where nobody waits to hear whether the other end could be told.
+    fn carry_out_anyway(&mut self, call: CallId, acts: Vec<Act>) {
+        if let Err(error) = self.carry_out(call, acts) {
+            tracing::debug!(%error, "nothing can be said of a recording any more");
+        }
+    }
+
+    /// Does all of it, and answers the first reason why the other end could not be told.
+    fn carry_out(&mut self, call: CallId, acts: Vec<Act>) -> Result<(), CallError> {
+        let (mut refused, mut told) = (false, Ok(()));
         for act in acts {
             match act {
-                Act::Send(state) => {
-                    if let Err(error) = self.calls.recording(now(), call, state) {
-                        tracing::debug!(%error, "nothing can be said of a recording any more");
-                    }
-                }
-                // A message is recorded when the greeting is over, unless the caller does not want it.
-                Act::Start if self.machines.answered(&call) => {}
-                Act::Stop(Halt::Refused) | Act::Fail(Halt::Refused) if self.machines.answered(&call) => {
-                    refused = true;
-                }
-                Act::Fail(_) if self.machines.answered(&call) => {}
+                Act::Send(state) => told = told.and(self.calls.recording(now(), call, state)),
+                // A message is recorded when the greeting is over, and not of a caller who does not agree.
+                Act::Start if self.machines.answered(&call) => self.message_allowed(call),
+                act if self.machines.answered(&call) && is_unwanted(act) => refused = true,
                 Act::Start => self.start_recording(call),
                 Act::Stop(why) => self.stop_recording(call, end_of(why)),
                 Act::Fail(why) => self.tell_end(call, None, end_of(why), 0),
@@ -143,14 +176,17 @@ impl Engine {
             }
         }
         if refused {
+            // Of a message that is not wanted nothing is kept, see `message_over`.
+            self.stop_recording(call, RecordingEnd::Refused);
             self.machine_hangs_up(call);
         }
+        told
     }
 
     /// Tells a caller whom the machine has answered that a message will be recorded.
     pub(super) fn announce_message(&mut self, call: CallId) {
         let acts = self.recorders.entry(call).consent.record(Instant::now());
-        self.carry_out(call, acts);
+        self.carry_out_anyway(call, acts);
     }
 
     /// Makes a file in the background.
@@ -159,7 +195,7 @@ impl Engine {
         let order = Order {
             kind: RecordingKind::Call,
             call: call.to_string(),
-            number: view.number.clone(),
+            whose: Whose { number: view.number.clone(), contact: view.contact },
             outgoing: view.outgoing,
             began: crate::clock::wall_clock(),
             limit: MAX_DURATION,
@@ -209,6 +245,8 @@ impl Engine {
             News::Over(call, id, Finished { end, recording }) => {
                 let wished = self.recorders.run(&call, id).and_then(|run| run.end);
                 let end = match end {
+                    // Whatever ended it at the same time.
+                    _ if wished == Some(RecordingEnd::Refused) => RecordingEnd::Refused,
                     WriterEnd::Over => wished.unwrap_or(RecordingEnd::CallEnded),
                     WriterEnd::Silent => RecordingEnd::Stopped,
                     WriterEnd::Full => RecordingEnd::Full,
@@ -249,7 +287,7 @@ impl Engine {
             // By itself: the other end is told that it is not recorded any more.
             let acts = recorder.consent.ended();
             self.with_call_media(call, |media| media.record(None));
-            self.carry_out(call, acts);
+            self.carry_out_anyway(call, acts);
         }
         match run.kind {
             RecordingKind::Call => {
@@ -264,8 +302,10 @@ impl Engine {
     }
 
     fn message_over(&mut self, call: CallId, end: RecordingEnd, left: Option<Recording>) {
-        if let Some(message) = left {
-            self.emit(Event::VoiceMessage(message));
+        match left {
+            Some(message) if end == RecordingEnd::Refused => self.forget_message(message.recording),
+            Some(message) => self.emit(Event::VoiceMessage(message)),
+            None => {}
         }
         let trouble = match end {
             RecordingEnd::Disk => {
@@ -281,6 +321,20 @@ impl Engine {
             self.emit(Event::Error { code, message: message.to_owned() });
         }
         self.machine_hangs_up(call);
+    }
+
+    /// Deletes what was recorded of a caller who did not want it.
+    fn forget_message(&self, name: String) {
+        let (folder, events) = (self.account.recordings(), self.events.clone());
+        self.jobs.spawn_blocking(move || {
+            if let Err(error) = folder.delete(&name) {
+                tracing::error!(%error, "a message that its caller did not want to be recorded is still there");
+                let error = error.to_api();
+                let event = Event::Error { code: error.code, message: error.message };
+                // An error means that nobody listens, which is allowed.
+                let _ = events.send(TimedEvent { t_ns: monotonic_ns(), event });
+            }
+        });
     }
 
     fn tell_end(&self, call: CallId, recording: Option<String>, end: RecordingEnd, duration_ms: u64) {
@@ -310,12 +364,23 @@ fn of_folder(folder: &Recordings, command: &Command) -> Result<Reply, ApiError> 
     Ok(Reply::Recordings { recordings })
 }
 
-/// Whether another message may be kept. What cannot be read takes none.
-pub(super) fn is_there_room(folder: &Recordings) -> bool {
-    folder.has_room(RecordingKind::Message).unwrap_or_else(|error| {
+/// Whether another message of this caller may be kept. What cannot be read takes none.
+pub(super) fn is_there_room(folder: &Recordings, whose: &Whose) -> bool {
+    folder.has_room(RecordingKind::Message, whose).unwrap_or_else(|error| {
         tracing::error!(%error, "the messages cannot be counted");
         false
     })
+}
+
+/// Whether there is to be no message, or none any more: the caller's program has refused it, or does not know what was asked.
+fn is_unwanted(act: Act) -> bool {
+    match act {
+        Act::Fail(Halt::Refused | Halt::Unanswered | Halt::Stopped)
+        | Act::Stop(Halt::Refused | Halt::Unanswered) => true,
+        // The user of this terminal ends it: what was said so far is kept.
+        Act::Stop(Halt::Stopped) => false,
+        Act::Send(_) | Act::Start | Act::Told(_) => false,
+    }
 }
 
 fn end_of(halt: Halt) -> RecordingEnd {
@@ -323,5 +388,34 @@ fn end_of(halt: Halt) -> RecordingEnd {
         Halt::Stopped => RecordingEnd::Stopped,
         Halt::Refused => RecordingEnd::Refused,
         Halt::Unanswered => RecordingEnd::Unanswered,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use offhook_proto::recording::ANSWER_TIMEOUT;
+    use offhook_proto::signalling::RecordingState;
+
+    #[test]
+    fn the_machine_keeps_nothing_of_a_caller_who_has_not_agreed() {
+        let now = Instant::now();
+        let unwanted = |acts: Vec<Act>| acts.into_iter().any(is_unwanted);
+        let asked = || {
+            let mut consent = Consent::new(true);
+            consent.record(now);
+            consent
+        };
+        assert!(unwanted(asked().handle_timeout(now + ANSWER_TIMEOUT)), "no answer");
+        assert!(unwanted(asked().heard(RecordingState::Refused)));
+        let mut agreed = asked();
+        assert!(!agreed.is_allowed() && !unwanted(agreed.heard(RecordingState::Allowed)));
+        assert!(
+            agreed.is_allowed() && unwanted(agreed.heard(RecordingState::Refused)),
+            "thought better of it"
+        );
+        let mut stopped = asked();
+        stopped.heard(RecordingState::Allowed);
+        assert!(!unwanted(stopped.stop()), "by the one whose machine it is");
     }
 }

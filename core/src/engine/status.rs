@@ -59,6 +59,8 @@ impl Engine {
             outgoing: view.outgoing,
             state: view.state.borrow().name().to_owned(),
             keys: view.keys.shown,
+            recording: self.recorders.records(call),
+            remote_recording: self.recorders.is_recorded(call),
             stats: self.stats_of(view),
         };
         self.views.live().map(show).collect()

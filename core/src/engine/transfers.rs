@@ -24,7 +24,7 @@ impl Engine {
     }
 
     async fn transfer_blind(&mut self, call: Option<&CallRef>, typed: &str) -> Result<Reply, ApiError> {
-        let call = self.views.pick(call, "No call is answered yet.", |v| v.is_active())?;
+        let call = self.views.pick(call, "No call is answered yet.", CallView::is_users)?;
         let (link, _) = self.dialled(typed).await?;
         if self.views.get(&call).is_some_and(|view| view.number == link.number) {
             return Err(ApiError::new(ErrorCode::BadInput, "That is the number of the call's other end."));
@@ -40,10 +40,10 @@ impl Engine {
         const NEED: &str = "Two answered calls are needed: the one on hold is passed on to the other.";
         let none = || ApiError::new(ErrorCode::NoCall, NEED);
         let call = match call {
-            Some(_) => self.views.pick(call, NEED, |v| v.is_active())?,
+            Some(_) => self.views.pick(call, NEED, CallView::is_users)?,
             None => self.views.longest_held().ok_or_else(none)?,
         };
-        let with = self.views.live().find(|(id, view)| **id != call && view.is_active());
+        let with = self.views.live().find(|(id, view)| **id != call && view.is_users());
         let with = *with.ok_or_else(none)?.0;
         let (id, token) = (TransferId::from_bytes(rand::random()), Token::from_bytes(rand::random()));
         self.calls.transfer_to(now(), call, with, id, token).map_err(transfer_error)?;
@@ -53,12 +53,14 @@ impl Engine {
 
     /// The other end hears music while it is passed on; if nothing comes of it, it is taken back.
     fn hold_for_transfer(&mut self, call: CallId) {
-        let talks = self.views.get(&call).is_some_and(CallView::talks);
-        if let Some(view) = self.views.get_mut(&call) {
-            view.keys.held_for_transfer = talks;
+        if !self.views.get(&call).is_some_and(CallView::talks) {
+            return;
         }
-        if talks && let Err(error) = self.set_hold(call, true) {
+        if let Err(error) = self.set_hold(call, true) {
             tracing::debug!(%error, "the other end cannot be told that it is on hold");
+        }
+        if let Some(view) = self.views.get_mut(&call) {
+            view.keys.held_for_transfer = true;
         }
     }
 
@@ -77,8 +79,7 @@ impl Engine {
     /// Takes a call back that was put on hold for something that came to nothing, unless the user talks elsewhere by now.
     fn take_back(&mut self, call: CallId) {
         let talks = self.views.live().any(|(_, view)| view.talks());
-        let held =
-            self.views.live().any(|(id, view)| *id == call && view.is_active() && view.keys.shown.held);
+        let held = self.views.live().any(|(id, view)| *id == call && view.is_users() && view.keys.shown.held);
         if held
             && !talks
             && let Err(error) = self.set_hold(call, false)
@@ -87,11 +88,34 @@ impl Engine {
         }
     }
 
-    /// A call is over that was to take another one's place.
+    /// A call is over that was to take another one's place. Only if that one is on hold because of it: what the user has put on
+    /// hold stays there, or whoever is on hold could come back by a call that comes to nothing.
     pub(super) fn give_place_back(&mut self, call: CallId) {
         let back = self.views.get_mut(&call).and_then(|view| view.keys.returns_to.take());
+        let back = back.filter(|back| self.views.get(back).is_some_and(|v| v.keys.held_for == Some(call)));
         if let Some(back) = back {
             self.take_back(back);
+        }
+    }
+
+    /// A call is answered that takes another one's place: the user is muted as before, and no more willing to be recorded.
+    pub(super) fn carry_over(&mut self, call: CallId) {
+        let Some(replaced) = self.views.get(&call).and_then(|view| view.keys.returns_to) else { return };
+        self.recorders.carry_over(&replaced, call);
+        if self.views.get(&replaced).is_some_and(|view| view.keys.shown.muted) {
+            self.mute_here(call, true);
+        }
+    }
+
+    /// A call stands: it has taken the place that it was to take.
+    pub(super) fn place_taken(&mut self, call: CallId) {
+        let Some(view) = self.views.get_mut(&call) else { return };
+        // What was carried over is told now: before the call stood it could not be.
+        if view.keys.returns_to.take().is_some()
+            && view.keys.shown.muted
+            && let Err(error) = self.calls.mute(now(), call, true)
+        {
+            tracing::debug!(%error, "the other end cannot be told that this one is muted");
         }
     }
 
@@ -117,10 +141,11 @@ impl Engine {
     pub(super) async fn follow(&mut self, call: Option<&CallRef>, yes: bool) -> Result<Reply, ApiError> {
         const NONE: &str = "Nobody asks you to call somebody else.";
         let call = match call {
-            Some(_) => self.views.pick(call, NONE, |v| v.is_active())?,
+            Some(_) => self.views.pick(call, NONE, CallView::is_users)?,
             None => {
                 let asks = |id: &CallId| self.calls.transfer_request(*id).is_some();
-                let asking = self.views.live().map(|(id, _)| *id).find(asks);
+                let users = self.views.live().filter(|(_, view)| view.is_users());
+                let asking = users.map(|(id, _)| *id).find(asks);
                 asking.ok_or_else(|| ApiError::new(ErrorCode::NoCall, NONE))?
             }
         };

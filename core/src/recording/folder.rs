@@ -10,7 +10,9 @@ use offhook_proto::wire::UnixMillis;
 use ogg::reading::PageParser;
 
 use super::reader::Reader;
-use super::{MAX_CALLS, MAX_MESSAGE_BYTES, MAX_MESSAGES, RecordingError};
+use super::{
+    MAX_CALLS, MAX_MESSAGE_BYTES, MAX_MESSAGES, MAX_MESSAGES_OF_ONE, MESSAGES_OF_CONTACTS, RecordingError,
+};
 use crate::api::{Recording, RecordingKind};
 use crate::audio::utc;
 
@@ -34,6 +36,14 @@ const PAGE_HEADER: usize = 27;
 #[derive(Debug, Clone)]
 pub struct Recordings {
     dir: PathBuf,
+}
+
+/// Whose voice is to be recorded.
+#[derive(Debug, Clone)]
+pub(crate) struct Whose {
+    pub(crate) number: Number,
+    /// The number is in the contact list.
+    pub(crate) contact: bool,
 }
 
 /// A file of the directory.
@@ -91,6 +101,7 @@ impl Recordings {
     pub(super) fn create(
         &self,
         kind: RecordingKind,
+        whose: &Whose,
         began: UnixMillis,
     ) -> Result<(File, PathBuf, String), RecordingError> {
         match DirBuilder::new().mode(0o700).create(&self.dir) {
@@ -99,7 +110,7 @@ impl Recordings {
             }
             Ok(()) | Err(_) => {}
         }
-        if !self.has_room(kind)? {
+        if !self.has_room(kind, whose)? {
             return Err(RecordingError::Full);
         }
         let name = format!("{}{}-{:08x}", prefix(kind), utc(began), rand::random::<u32>());
@@ -110,14 +121,17 @@ impl Recordings {
         Ok((file, path, name))
     }
 
-    /// Whether another may be kept.
-    pub(crate) fn has_room(&self, kind: RecordingKind) -> Result<bool, RecordingError> {
+    /// Whether another may be kept. Messages of one number have few places, and those of strangers leave some to contacts.
+    pub(crate) fn has_room(&self, kind: RecordingKind, whose: &Whose) -> Result<bool, RecordingError> {
         let same: Vec<Entry> = self.entries()?.into_iter().filter(|entry| entry.kind == kind).collect();
         Ok(match kind {
             RecordingKind::Call => same.len() < MAX_CALLS,
             RecordingKind::Message => {
-                same.len() < MAX_MESSAGES
+                let places = MAX_MESSAGES - if whose.contact { 0 } else { MESSAGES_OF_CONTACTS };
+                let of_one = |entry: &&Entry| number(entry).as_ref() == Some(&whose.number);
+                same.len() < places
                     && same.iter().map(|entry| entry.bytes).sum::<u64>() < MAX_MESSAGE_BYTES
+                    && same.iter().filter(of_one).count() < MAX_MESSAGES_OF_ONE
             }
         })
     }
@@ -178,6 +192,12 @@ fn entry(path: &Path) -> Option<Entry> {
     known.then(|| Entry { name: name.to_owned(), kind, path: path.to_owned(), bytes: metadata.len() })
 }
 
+/// Whose voice is in a file.
+fn number(entry: &Entry) -> Option<Number> {
+    let mut file = open(&entry.path).ok()?;
+    headers(&mut file)?.1.number
+}
+
 fn described(entry: &Entry) -> Recording {
     let said = open(&entry.path).ok().map(|mut file| describe(&mut file)).unwrap_or_default();
     Recording {
@@ -210,26 +230,29 @@ pub(super) struct Said {
 }
 
 pub(super) fn describe<R: Read + Seek>(file: &mut R) -> Said {
-    let mut first = Vec::new();
-    if file.take(HEADERS).read_to_end(&mut first).is_err() {
-        return Said::default();
-    }
-    let mut reader = Reader::new(Cursor::new(first));
-    reader.read_headers();
-    let Some(tags) = reader.streams.iter().find_map(|stream| stream.tags.as_ref()) else {
-        return Said::default();
-    };
+    let Some((reader, said)) = headers(file) else { return Said::default() };
     let mut samples = 0;
     for (serial, granule) in last_pages(file).unwrap_or_default() {
         let ours = reader.streams.iter().find(|stream| stream.serial() == serial);
         let heard = ours.map_or(0, |stream| granule.saturating_sub(stream.head.pre_skip.into()));
         samples = heard.max(samples);
     }
-    Said {
+    Said { duration_ms: samples / 48, ..said }
+}
+
+/// What stands at the beginning of a file: all but how long it is.
+fn headers<R: Read>(file: &mut R) -> Option<(Reader<Cursor<Vec<u8>>>, Said)> {
+    let mut first = Vec::new();
+    file.take(HEADERS).read_to_end(&mut first).ok()?;
+    let mut reader = Reader::new(Cursor::new(first));
+    reader.read_headers();
+    let tags = reader.streams.iter().find_map(|stream| stream.tags.as_ref())?;
+    let said = Said {
         number: tags.get("OFFHOOK_NUMBER").and_then(|text| Number::from_canonical(text).ok()),
         began: tags.get("OFFHOOK_BEGAN").and_then(|text| text.parse().ok()).unwrap_or(0),
-        duration_ms: samples / 48,
-    }
+        duration_ms: 0,
+    };
+    Some((reader, said))
 }
 
 /// Serials and granule positions of the whole pages at the end of a file.

@@ -30,6 +30,7 @@ use std::time::Duration;
 
 pub use error::RecordingError;
 pub use folder::Recordings;
+pub(crate) use folder::Whose;
 pub use play::{Track, UnknownTrack};
 pub(crate) use tap::Tap;
 pub(crate) use writer::{Finished, Order, Started, WriterEnd};
@@ -40,6 +41,10 @@ pub const MAX_DURATION: Duration = Duration::from_secs(4 * 3_600);
 pub const MAX_CALLS: usize = 1_000;
 /// Messages of callers that are kept: a stranger can leave them. More are refused until some are deleted.
 pub const MAX_MESSAGES: usize = 100;
+/// Messages of one number that are kept: nobody takes the machine away from all others.
+pub const MAX_MESSAGES_OF_ONE: usize = 10;
+/// Places of [`MAX_MESSAGES`] that contacts alone get.
+pub const MESSAGES_OF_CONTACTS: usize = 25;
 /// Bytes of all messages together, likewise. A hundred of the longest have half of it.
 pub const MAX_MESSAGE_BYTES: u64 = 256 * 1024 * 1024;
 /// Recordings that [`Command::Recordings`](crate::api::Command::Recordings) tells of: what fits into one reply.

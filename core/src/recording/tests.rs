@@ -1,4 +1,4 @@
-use std::io::Cursor;
+use std::io::{self, Cursor, Write};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -12,6 +12,7 @@ use rand::{RngExt, SeedableRng};
 use super::head::Tags;
 use super::mux::Mux;
 use super::reader::Reader;
+use super::writer::{Medium, Writer};
 use super::*;
 use crate::api::RecordingKind;
 use crate::audio::{BLOCK_LEN, BLOCK_TIME, Block, CustomDevice, DeviceSpec};
@@ -149,7 +150,7 @@ fn order(kind: RecordingKind) -> Order {
     Order {
         kind,
         call: "00".into(),
-        number: number(),
+        whose: Whose { number: number(), contact: true },
         outgoing: true,
         began: UnixMillis(1_769_854_500_000),
         limit: MAX_DURATION,
@@ -298,19 +299,104 @@ fn recordings_end_when_they_are_long_enough_or_nobody_speaks_and_empty_ones_are_
 fn no_more_messages_are_kept_than_there_may_be() {
     let account = tempfile::tempdir().unwrap();
     let folder = Recordings::of(account.path());
-    let (file, path, _) = folder.create(RecordingKind::Message, UnixMillis(0)).unwrap();
-    assert!(folder.has_room(RecordingKind::Message).unwrap());
+    let whose = |contact| Whose { number: number(), contact };
+    let (contact, stranger) = (whose(true), whose(false));
+    let room = |whose: &Whose| folder.has_room(RecordingKind::Message, whose).unwrap();
+    let create = |whose: &Whose| folder.create(RecordingKind::Message, whose, UnixMillis(0));
+    let (file, path, _) = create(&contact).unwrap();
+    assert!(room(&contact));
     file.set_len(MAX_MESSAGE_BYTES).unwrap();
-    assert!(!folder.has_room(RecordingKind::Message).unwrap(), "by their size");
+    assert!(!room(&contact), "by their size");
     std::fs::remove_file(path).unwrap();
-    for _ in 0..MAX_MESSAGES {
-        folder.create(RecordingKind::Message, UnixMillis(0)).unwrap();
+    for _ in 0..MAX_MESSAGES - MESSAGES_OF_CONTACTS {
+        create(&stranger).unwrap();
+    }
+    assert!(room(&contact) && !room(&stranger), "the last places are for contacts");
+    for _ in 0..MESSAGES_OF_CONTACTS {
+        create(&contact).unwrap();
     }
     assert!(matches!(folder.record(&order(RecordingKind::Message)), Err(RecordingError::Full)));
-    assert!(folder.has_room(RecordingKind::Call).unwrap(), "the user's own are not crowded out");
+    let own = folder.has_room(RecordingKind::Call, &stranger).unwrap();
+    assert!(own, "the user's own are not crowded out");
     // What is not ours is not looked at.
     for odd in ["call-../x.opus", "call-a b.opus", "other.opus", "call-1.wav"] {
         let _ = std::fs::write(account.path().join("recordings").join(odd), "x");
     }
     assert_eq!(folder.list().unwrap().len(), MAX_MESSAGES);
+}
+
+/// A disk with room for so many more bytes.
+struct Small {
+    file: std::fs::File,
+    left: usize,
+}
+
+impl Write for Small {
+    fn write(&mut self, page: &[u8]) -> io::Result<usize> {
+        if self.left == 0 {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let written = self.file.write(&page[..page.len().min(self.left)])?;
+        self.left -= written;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Medium for Small {
+    fn cut(&self, length: u64) -> io::Result<()> {
+        self.file.cut(length)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync()
+    }
+}
+
+#[test]
+fn p17_on_a_full_disk_what_was_written_before_plays() {
+    let account = tempfile::tempdir().unwrap();
+    let folder = Recordings::of(account.path());
+    let order = order(RecordingKind::Call);
+    let (file, path, _) = folder.create(order.kind, &order.whose, order.began).unwrap();
+    let writer = Writer::new(Box::new(Small { file, left: 20_000 }), &order).unwrap();
+    let (mut tap, pieces) = Tap::of_both();
+    let finished = std::thread::scope(|scope| {
+        let writes = scope.spawn(|| writer.run(pieces, &folder, path.clone()));
+        let origin = Instant::now();
+        for n in (0..1_000).take_while(|_| !writes.is_finished()) {
+            let at = origin + BLOCK_TIME * n as u32;
+            tap.own(at, &mut tone(400.0, n, n % 100 < 50));
+            tap.other(at, &tone(1_000.0, n, n % 100 >= 50));
+            while tap.room() < 100 && !writes.is_finished() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        drop(tap);
+        writes.join().unwrap()
+    });
+    assert_eq!(finished.end, WriterEnd::Failed);
+    let left = finished.recording.unwrap();
+    assert!(left.bytes <= 20_000 && left.duration_ms >= 1_000, "{left:?}");
+    let own = heard(&std::fs::read(&path).unwrap(), "own");
+    assert!(own.len() >= 24_000 && frequency(&own[4_000..20_000]) > 390.0);
+}
+
+#[test]
+fn one_caller_does_not_take_the_machine_away_from_the_others() {
+    let account = tempfile::tempdir().unwrap();
+    let folder = Recordings::of(account.path());
+    for _ in 0..MAX_MESSAGES_OF_ONE {
+        let Started { mut tap, done, .. } = folder.record(&order(RecordingKind::Message)).unwrap();
+        tap.other(Instant::now(), &tone(400.0, 0, true));
+        drop(tap);
+        assert!(done.blocking_recv().unwrap().recording.is_some());
+    }
+    let room = |number, contact| folder.has_room(RecordingKind::Message, &Whose { number, contact }).unwrap();
+    assert!(!room(number(), true), "a contact neither");
+    assert!(room(Number::Plain(PlainNumber::from_index(1)), false));
+    assert!(matches!(folder.record(&order(RecordingKind::Message)), Err(RecordingError::Full)));
 }

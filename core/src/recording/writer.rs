@@ -5,12 +5,11 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use offhook_proto::number::Number;
 use offhook_proto::wire::UnixMillis;
 use rtrb::Consumer;
 use tokio::sync::oneshot;
 
-use super::folder::Recordings;
+use super::folder::{Recordings, Whose};
 use super::head::Tags;
 use super::mux::{Mux, MuxError};
 use super::place::{Place, Put};
@@ -34,7 +33,7 @@ const SPEECH: f64 = 1e-5;
 pub(crate) struct Order {
     pub(crate) kind: RecordingKind,
     pub(crate) call: String,
-    pub(crate) number: Number,
+    pub(crate) whose: Whose,
     pub(crate) outgoing: bool,
     pub(crate) began: UnixMillis,
     /// At most so long, and never longer than [`MAX_DURATION`].
@@ -77,13 +76,13 @@ pub(crate) struct Finished {
 impl Recordings {
     /// Begins a recording. Takes its time on a slow disk.
     pub(crate) fn record(&self, order: &Order) -> Result<Started, RecordingError> {
-        let (file, path, name) = self.create(order.kind, order.began)?;
+        let (file, path, name) = self.create(order.kind, &order.whose, order.began)?;
         let (tap, pieces) = match order.kind {
             RecordingKind::Call => Tap::of_both(),
             RecordingKind::Message => Tap::of_other(),
         };
         let failed = RecordingError::io(&path);
-        let writer = match Writer::new(file, order) {
+        let writer = match Writer::new(Box::new(file), order) {
             Ok(writer) => writer,
             Err(error) => {
                 // There is nothing in it.
@@ -104,9 +103,27 @@ impl Recordings {
     }
 }
 
+/// What a recording is written to: a file, or in tests one that fails.
+pub(super) trait Medium: Write + Send {
+    /// Cuts it behind so many bytes.
+    fn cut(&self, length: u64) -> io::Result<()>;
+    /// Waits until what was written is on the disk.
+    fn sync(&self) -> io::Result<()>;
+}
+
+impl Medium for File {
+    fn cut(&self, length: u64) -> io::Result<()> {
+        self.set_len(length)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.sync_all()
+    }
+}
+
 /// The file. A page that does not fit is not left there in part.
 struct Disk {
-    file: File,
+    file: Box<dyn Medium>,
     good: u64,
     pages: u32,
 }
@@ -115,23 +132,23 @@ impl Write for Disk {
     fn write(&mut self, page: &[u8]) -> io::Result<usize> {
         if let Err(error) = self.file.write_all(page) {
             // Readers pass over what is left of it, if this fails too.
-            let _ = self.file.set_len(self.good);
+            let _ = self.file.cut(self.good);
             return Err(error);
         }
         self.good += page.len() as u64;
         self.pages += 1;
         if self.pages.is_multiple_of(SYNC_EVERY) {
-            self.file.sync_data()?;
+            self.file.sync()?;
         }
         Ok(page.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.file.sync_all()
+        self.file.sync()
     }
 }
 
-struct Writer {
+pub(super) struct Writer {
     mux: Mux<Disk>,
     sides: &'static [Side],
     /// One for each side, from the first block on.
@@ -147,7 +164,7 @@ struct Writer {
 }
 
 impl Writer {
-    fn new(file: File, order: &Order) -> Result<Writer, MuxError> {
+    pub(super) fn new(file: Box<dyn Medium>, order: &Order) -> Result<Writer, MuxError> {
         let sides: &[Side] = match order.kind {
             RecordingKind::Call => &[Side::Own, Side::Other],
             RecordingKind::Message => &[Side::Other],
@@ -170,7 +187,7 @@ impl Writer {
     }
 
     /// Writes until the tap is dropped, or it may not or can not go on.
-    fn run(mut self, mut pieces: Consumer<Piece>, folder: &Recordings, path: PathBuf) -> Finished {
+    pub(super) fn run(mut self, mut pieces: Consumer<Piece>, folder: &Recordings, path: PathBuf) -> Finished {
         let end = loop {
             // What was pushed before the end is taken after it was seen.
             let over = pieces.is_abandoned();
@@ -286,7 +303,7 @@ fn tags(order: &Order, side: Side) -> Tags {
         ("OFFHOOK_TRACK", track.to_owned()),
         ("OFFHOOK_KIND", kind.to_owned()),
         ("OFFHOOK_BEGAN", order.began.0.to_string()),
-        ("OFFHOOK_NUMBER", order.number.canonical()),
+        ("OFFHOOK_NUMBER", order.whose.number.canonical()),
         ("OFFHOOK_DIRECTION", direction.to_owned()),
         ("OFFHOOK_CALL", order.call.clone()),
     ];

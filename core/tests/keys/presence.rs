@@ -1,8 +1,11 @@
 //! Presence between contacts.
 
-use offhook::api::{Command, ContactPresence, Event, PresenceState, Reply, Visibility};
+use std::sync::atomic::Ordering::SeqCst;
 
-use crate::scene::{HUMS, Person, directory, end, person, start, talk};
+use offhook::api::{Command, ContactPresence, Event, PresenceState, Reply, Visibility};
+use offhook::phone::CallState;
+
+use crate::scene::{Ear, HUMS, Person, directory, end, person, start, talk, until};
 
 /// One gives the other a name, with the key of an invitation.
 async fn befriend(who: &Person, whom: &Person, name: &str) {
@@ -84,5 +87,28 @@ async fn q13_a_contact_that_leaves_and_comes_back_is_seen_to() {
     assert_eq!(sees(&mut bob, PresenceState::Away).await.1, "lunch", "remembered");
     let long = Command::Presence { state: None, note: Some("x".repeat(300)), visible: None };
     assert!(ada.phone.execute(long).await.is_err());
+    end([ada, bob], dir).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn q8_nothing_rings_for_who_does_not_want_to_be_disturbed() {
+    let dir = directory().await;
+    let (bell, ringer) = Ear::new();
+    let ada = person(0, &dir, |builder| builder).await;
+    let mut bob = person(1, &dir, |builder| builder.ringer(ringer)).await;
+    set(&bob, PresenceState::DoNotDisturb, "").await;
+    let mut call = ada.phone.dial(bob.number()).await.unwrap();
+    let silent = bob
+        .sees("the call", |event| match event {
+            Event::Incoming { silent, .. } => Some(*silent),
+            _ => None,
+        })
+        .await;
+    assert!(silent, "for programs that ring by themselves");
+    assert_eq!(call.until(|state| *state == CallState::Ringing).await, CallState::Ringing);
+    assert_eq!(bob.status().await.calls.len(), 1, "it can be answered");
+    assert_eq!(bell.open.load(SeqCst), 0, "and nobody hears it");
+    set(&bob, PresenceState::Available, "").await;
+    until("the bell", || bell.open.load(SeqCst) == 1).await;
     end([ada, bob], dir).await;
 }

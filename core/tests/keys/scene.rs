@@ -22,7 +22,7 @@ const PIECE: usize = SAMPLE_RATE as usize / 5;
 pub struct Directory {
     pub net: Net,
     _events: mpsc::Receiver<NetEvent>,
-    addr: String,
+    pub addr: String,
 }
 
 pub async fn directory() -> Directory {

@@ -1,11 +1,12 @@
 //! A second call.
 
 use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
 
-use offhook::api::{Command, EndReason, ErrorCode, Event};
-use offhook::phone::{AnswerMode, CallState};
+use offhook::api::{Command, EndReason, ErrorCode, Event, RecordingEvent};
+use offhook::phone::{AnswerMode, CallState, Machine};
 
-use crate::scene::{HUMS, directory, end, person, talk, until};
+use crate::scene::{HUMS, Person, directory, end, person, talk, until};
 
 const ADA: f64 = HUMS[0];
 const BOB: f64 = HUMS[1];
@@ -101,5 +102,62 @@ async fn q13_who_wants_no_second_call_is_busy() {
     assert_eq!(second.until(|state| *state == CallState::Active).await, CallState::Active);
     let third = ada.phone.dial(cy.number()).await.unwrap();
     assert_eq!(third.ended().await, EndReason::Busy);
+    end([ada, bob, cy], dir).await;
+}
+
+/// Waits until the machine records what the caller says.
+async fn takes_a_message(who: &mut Person, of: &str) {
+    who.sees("a message begins", |event| match event {
+        Event::Recording(RecordingEvent::Started { call, .. }) if call == of => Some(()),
+        _ => None,
+    })
+    .await;
+}
+
+async fn has_a_message(who: &mut Person, from: &Person) {
+    let number = Some(from.phone.number().clone());
+    who.sees("a message", |event| match event {
+        Event::VoiceMessage(message) if message.number == number => Some(()),
+        _ => None,
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn q9_q13_the_machine_takes_a_call_beside_the_users_own() {
+    let dir = directory().await;
+    let machine = Machine { after: Duration::from_secs(3), ..Machine::default() };
+    let ada = person(0, &dir, |builder| builder).await;
+    let mut bob = person(1, &dir, |builder| builder.answer(AnswerMode::Machine).machine(machine)).await;
+    let cy = person(2, &dir, |builder| builder).await;
+    let first = talk(&ada, &mut bob, [ADA, BOB]).await;
+    let mut second = cy.phone.dial(bob.number()).await.unwrap();
+    bob.rings().await;
+    bob.ear.hears("the tone that tells of a waiting call", 425.0).await;
+    assert_eq!(second.until(|state| *state == CallState::Active).await, CallState::Active, "by the machine");
+    takes_a_message(&mut bob, second.id()).await;
+    assert!(!bob.call(first.id()).await.keys.held, "whom one talks with hears no music");
+    ada.ear.hears("the callee all the time", BOB).await;
+    bob.ear.hears("the first caller", ADA).await;
+    // What the user does is about the call in which the user is.
+    bob.does(Command::Mute { call: None, on: true }).await;
+    assert!(bob.call(first.id()).await.keys.muted && !bob.call(second.id()).await.keys.muted);
+    bob.does(Command::Mute { call: None, on: false }).await;
+    let held = Command::Hold { call: Some(second.id().to_owned()), on: true };
+    for none in [Command::Swap, Command::Transfer { call: None, to: None }, held] {
+        assert_eq!(bob.phone.execute(none).await.unwrap_err().code, ErrorCode::NoCall);
+    }
+    second.hang_up().await.unwrap();
+    has_a_message(&mut bob, &cy).await;
+
+    // Nor does a call of the user's stop the machine.
+    first.hang_up().await.unwrap();
+    let mut third = cy.phone.dial(bob.number()).await.unwrap();
+    assert_eq!(third.until(|state| *state == CallState::Active).await, CallState::Active);
+    let _own = bob.phone.dial(ada.number()).await.unwrap();
+    takes_a_message(&mut bob, third.id()).await;
+    assert!(!bob.call(third.id()).await.keys.held);
+    third.hang_up().await.unwrap();
+    has_a_message(&mut bob, &cy).await;
     end([ada, bob, cy], dir).await;
 }

@@ -140,6 +140,40 @@ async fn q13_an_attended_transfer_connects_the_two_with_whom_one_has_talked() {
     end([ada, bob, cy], dir).await;
 }
 
+/// The end of somebody else's call could otherwise open the microphone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn q13_hold_and_mute_outlast_a_call_that_is_handed_over() {
+    let (dir, ada, mut bob, mut cy) = three().await;
+    let _first = talk(&ada, &mut bob, [ADA, BOB]).await;
+    let second = talk(&ada, &mut cy, [ADA, CY]).await;
+    cy.hold(second.id(), true).await;
+    transfer(&ada, None).await;
+    is_asked(&mut bob).await;
+    let new = follow(&bob).await;
+    assert_eq!(cy.rings().await, new.id());
+    new.hang_up().await.unwrap();
+    cy.sees("the end of the call that was to take its place", |event| {
+        matches!(event, Event::Ended { call, .. } if call == new.id()).then_some(())
+    })
+    .await;
+    assert!(cy.call(second.id()).await.keys.held, "as the user wanted it");
+    ada.ear.hears_music().await;
+
+    cy.hold(second.id(), false).await;
+    cy.does(Command::Mute { call: None, on: true }).await;
+    transfer(&ada, None).await;
+    is_asked(&mut bob).await;
+    let mut new = follow(&bob).await;
+    assert_eq!(cy.rings().await, new.id());
+    cy.does(Command::Answer { call: None }).await;
+    assert_eq!(new.until(|state| *state == CallState::Active).await, CallState::Active);
+    bob.shows("muted", new.id(), |call| call.keys.remote_muted).await;
+    assert!(cy.call(new.id()).await.keys.muted);
+    cy.ear.hears("Bob", BOB).await;
+    bob.ear.hears_nothing("a muted microphone").await;
+    end([ada, bob, cy], dir).await;
+}
+
 /// A stranger could make others' telephones call whom he likes, and learn that they do.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn q13_a_strangers_transfer_is_declined_unless_the_user_wants_to_be_asked() {

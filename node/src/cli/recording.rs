@@ -51,6 +51,7 @@ pub struct RecordArgs {
 #[derive(Debug, Subcommand)]
 pub enum RecordingCmd {
     /// List the recordings and messages, the newest first
+    #[command(after_help = "Examples:\n  offhook recording list\n  offhook recording list --kind message")]
     List {
         /// Only recordings of calls, or only messages of callers
         #[arg(long, value_name = "call|message", hide_possible_values = true)]
@@ -84,6 +85,9 @@ Examples:
         track: Track,
     },
     /// Delete some for good
+    #[command(
+        after_help = "Examples:\n  offhook recording delete last\n  offhook recording delete call-20260131 message-20260130"
+    )]
     Delete {
         /// Their names, the beginnings of them, or `last`
         #[arg(required = true, num_args = 1.., value_name = "NAME")]

@@ -33,7 +33,7 @@ pub enum Presence {
     Available,
     /// Not at the telephone.
     Away,
-    /// Does not want to be called.
+    /// Does not want to be disturbed: nothing rings.
     Dnd,
     /// As if the terminal were not on line.
     Offline,

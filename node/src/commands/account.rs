@@ -40,39 +40,28 @@ pub async fn execute(context: &Context, printer: Printer, command: AccountCmd) -
             let password = Source::new(password_stdin).current("Password: ")?;
             home.rename(&id, &password, &new_id).await?;
             renewed(context).await?;
-            done(
-                context,
-                printer,
-                &new_id,
-                &format!("{id} is now called {new_id}. The number stays the same."),
-            )
-            .await
+            let sentence = format!("{id} is now called {new_id}. The number stays the same.");
+            done(context, printer, &new_id, &sentence).await
         }
         AccountCmd::Ringtone { id, file, bell: _ } => {
             let id = id.parse()?;
             home.set_ringtone(&id, file.as_deref()).await?;
-            let sentence = match file {
-                Some(_) => format!("Calls to {id} ring with this from the next start on."),
-                None => format!("Calls to {id} ring with the old telephone's bell from the next start on."),
-            };
+            let what = if file.is_some() { "this" } else { "the old telephone's bell" };
+            let sentence = format!("Calls to {id} ring with {what} from the next start on.");
             done(context, printer, &id, &sentence).await
         }
         AccountCmd::Greeting { id, file, default: _ } => {
             let id = id.parse()?;
             home.set_greeting(&id, file.as_deref()).await?;
-            let sentence = match file {
-                Some(_) => format!("The answering machine of {id} greets callers with this."),
-                None => format!("The answering machine of {id} greets callers with three notes."),
-            };
+            let what = if file.is_some() { "this" } else { "three notes" };
+            let sentence = format!("The answering machine of {id} greets callers with {what}.");
             done(context, printer, &id, &sentence).await
         }
         AccountCmd::HoldMusic { id, file, default: _ } => {
             let id = id.parse()?;
             home.set_hold_music(&id, file.as_deref()).await?;
-            let sentence = match file {
-                Some(_) => format!("Whoever {id} puts on hold hears this from the next start on."),
-                None => format!("Whoever {id} puts on hold hears the music box from the next start on."),
-            };
+            let what = if file.is_some() { "this" } else { "the music box" };
+            let sentence = format!("Whoever {id} puts on hold hears {what} from the next start on.");
             done(context, printer, &id, &sentence).await
         }
         AccountCmd::Renew { id, password_stdin } => {

@@ -48,7 +48,7 @@ async fn call(
     let mut events = telephone.events();
     let reply = telephone.execute(Command::Dial { number }).await?;
     let Reply::Call { call } = reply else { return Err(unexpected(&reply).into()) };
-    let mut progress = Progress { call, followed: None, teller: Teller::new(printer) };
+    let mut progress = Progress::new(call, printer);
     let mut lines = Some(FramedRead::new(tokio::io::stdin(), LinesCodec::new_with_max_length(MAX_LINE)));
     loop {
         tokio::select! {
@@ -73,10 +73,12 @@ async fn call(
             },
         }
     }
-    match telephone.execute(Command::Hangup { call: Some(progress.call.clone()) }).await {
-        Ok(_) => {}
-        // It was over already; its end is among the events.
-        Err(error) => tracing::debug!(%error, "hanging up"),
+    for call in progress.interrupt() {
+        match telephone.execute(Command::Hangup { call: Some(call) }).await {
+            Ok(_) => {}
+            // It was over already; its end is among the events.
+            Err(error) => tracing::debug!(%error, "hanging up"),
+        }
     }
     let end = async {
         while let Some(event) = events.next().await {
@@ -97,10 +99,18 @@ struct Progress {
     call: CallRef,
     /// The call that was begun because its other end asked for it: it goes on with that one.
     followed: Option<CallRef>,
+    /// The user has hung up: no other call is gone on with.
+    interrupted: bool,
+    /// How the call has ended, while the one that was followed has not yet.
+    over: Option<EndReason>,
     teller: Teller,
 }
 
 impl Progress {
+    fn new(call: CallRef, printer: Printer) -> Self {
+        Self { call, followed: None, interrupted: false, over: None, teller: Teller::new(printer) }
+    }
+
     /// Shows an event if it belongs to the call; gives the outcome when the call is over.
     fn event(&mut self, event: &TimedEvent) -> Option<Outcome> {
         let key_changed = matches!(event.event, Event::KeyChanged { .. });
@@ -114,6 +124,10 @@ impl Progress {
         let Event::Ended { reason, .. } = &event.event else { return None };
         if followed {
             self.followed = None;
+            return self.over.map(outcome);
+        }
+        if self.interrupted && self.followed.is_some() {
+            self.over = Some(*reason);
             return None;
         }
         if let Some(next) = self.followed.take() {
@@ -121,6 +135,12 @@ impl Progress {
             return None;
         }
         Some(outcome(*reason))
+    }
+
+    /// The user hangs up: which calls are to end.
+    fn interrupt(&mut self) -> Vec<CallRef> {
+        self.interrupted = true;
+        [Some(self.call.clone()), self.followed.clone()].into_iter().flatten().collect()
     }
 
     /// Does what the other end asks for.
@@ -168,8 +188,7 @@ mod tests {
 
     #[test]
     fn the_outcome_is_that_of_ones_own_call() {
-        let new =
-            || Progress { call: "mine".into(), followed: None, teller: Teller::new(Printer::new(true)) };
+        let new = || Progress::new("mine".into(), Printer::new(true));
         let mut progress = new();
         assert_eq!(feed(&mut progress, ended("other", EndReason::Busy)), None);
         assert_eq!(feed(&mut progress, Event::Ringing { call: "mine".into() }), None);
@@ -191,5 +210,14 @@ mod tests {
         progress.followed = Some("next".into());
         assert_eq!(feed(&mut progress, ended("next", EndReason::Busy)), None, "the first one goes on");
         assert_eq!(feed(&mut progress, ended("mine", EndReason::HungUp)), Some(Ok(())));
+
+        // Who hangs up ends both, in whatever order that is told.
+        for order in [["mine", "next"], ["next", "mine"]] {
+            let mut progress = new();
+            progress.followed = Some("next".into());
+            assert_eq!(progress.interrupt(), ["mine", "next"]);
+            assert_eq!(feed(&mut progress, ended(order[0], EndReason::HungUp)), None);
+            assert_eq!(feed(&mut progress, ended(order[1], EndReason::HungUp)), Some(Ok(())));
+        }
     }
 }

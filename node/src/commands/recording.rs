@@ -1,14 +1,16 @@
 //! `offhook record` and `offhook recording ...`. What is on the disk needs no running terminal.
 
-use super::ask;
+use super::{ask, running};
 use crate::cli::{NetworkArgs, Record, RecordArgs, RecordingCmd, SoundArgs};
 use crate::config::Context;
-use crate::exit::{Failure, Outcome};
-use crate::output::Printer;
+use crate::exit::{Exit, Failure, Outcome};
+use crate::output::{Printer, Teller};
 use crate::own::device;
 use crate::signals::Interrupts;
+use crate::telephone::{Telephone, unexpected};
 use crate::text;
-use offhook::api::{Command, Reply};
+use futures::StreamExt as _;
+use offhook::api::{Command, ErrorCode, Event, RecordingEvent, Reply};
 use offhook::audio::DeviceSpec;
 use offhook::recording::{RecordingError, Recordings, Track};
 use serde_json::json;
@@ -16,10 +18,55 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
+use tokio::time::timeout;
+
+/// How long it may take until a recording has begun: the other end has 8 s to allow it.
+const TO_BEGIN: Duration = Duration::from_secs(10);
 
 /// `offhook record`
 pub async fn record(context: &Context, printer: Printer, args: RecordArgs) -> Outcome {
-    ask(context, printer, command(args.what, args.call)).await
+    let command = command(args.what, args.call);
+    if !matches!(command, Command::Record { on: true, .. }) {
+        return ask(context, printer, command).await;
+    }
+    let remote = running(context).await?.ok_or_else(Failure::not_running)?;
+    begin(&remote, printer, command).await
+}
+
+/// Waits until the recording has begun, or it is known why not.
+async fn begin(telephone: &impl Telephone, printer: Printer, command: Command) -> Outcome {
+    let mut events = telephone.events();
+    let before = telephone.execute(Command::Status).await?;
+    let Reply::Status(before) = before else { return Err(unexpected(&before).into()) };
+    let reply = telephone.execute(command).await?;
+    let Reply::Call { call } = &reply else { return Err(unexpected(&reply).into()) };
+    if before.calls.iter().any(|one| one.recording && one.call == *call) {
+        printer.reply(&reply);
+        printer.remark("The call is being recorded already.");
+        return Ok(());
+    }
+    let outcome = async {
+        while let Some(event) = events.next().await {
+            if let Some(outcome) = begun(&event.event, call) {
+                Teller::new(printer).event(&event);
+                return outcome;
+            }
+        }
+        Err(Failure::new(ErrorCode::ShuttingDown, "The terminal ended before the recording began."))
+    };
+    match timeout(TO_BEGIN, outcome).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(Failure::new(ErrorCode::Network, "Nothing is known of the recording yet.")),
+    }
+}
+
+/// Whether an event ends the wait for a recording of the call, and how. The event itself tells it in words.
+fn begun(event: &Event, call: &str) -> Option<Outcome> {
+    if let Event::Recording(told @ RecordingEvent::Started { .. }) = event {
+        return (told.call() == call).then_some(Ok(()));
+    }
+    let failed = matches!(event, Event::Recording(_) | Event::Ended { .. }) && event.call() == Some(call);
+    failed.then(|| Err(Failure::silent(Exit::Failed)))
 }
 
 /// What is meant by the word.

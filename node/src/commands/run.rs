@@ -154,6 +154,8 @@ async fn console(context: Context, phone: Phone, printer: Printer, quit: Cancell
 pub async fn carry_out(telephone: &impl Telephone, command: Command, printer: Printer) -> bool {
     let reply = telephone.execute(command.clone()).await;
     match &reply {
+        // That one is told by its event, here where events are told.
+        Ok(reply) if matches!(command, Command::Hold { .. }) => printer.reply(reply),
         Ok(reply) => printer.result(&command, reply),
         Err(error) => printer.refusal(error),
     }

@@ -15,6 +15,8 @@ pub(super) fn call_line(call: &CallStatus) -> String {
         (call.keys.remote_held, "put on hold by the other end"),
         (call.keys.muted, "muted"),
         (call.keys.remote_muted, "muted by the other end"),
+        (call.recording, "recorded"),
+        (call.remote_recording, "recorded by the other end"),
     ];
     for (_, what) in keys.into_iter().filter(|(on, _)| *on) {
         // Writing to a String can't fail.
@@ -206,6 +208,8 @@ mod tests {
             outgoing: true,
             state: "active".into(),
             keys: CallKeys::default(),
+            recording: false,
+            remote_recording: false,
             stats: going(),
         };
         assert_eq!(
@@ -222,11 +226,13 @@ mod tests {
         let rings = CallStatus { state: "ringing".into(), stats: CallStats::default(), ..call };
         assert_eq!(call_line(&rings), format!("to {}, ringing [c1]", number()));
         let keys = CallKeys { held: true, remote_muted: true, ..CallKeys::default() };
-        let held = CallStatus { keys, ..rings };
+        let held = CallStatus { keys, ..rings.clone() };
         assert_eq!(
             call_line(&held),
             format!("to {}, ringing, on hold, muted by the other end [c1]", number())
         );
+        let recorded = CallStatus { recording: true, remote_recording: true, ..rings };
+        assert!(call_line(&recorded).contains(", recorded, recorded by the other end [c1]"));
     }
 
     #[test]

@@ -93,7 +93,7 @@ impl Calls {
         call.terminals.insert(id.terminal);
         if call.state == CallState::Searching {
             call.state = CallState::Inviting;
-            call.ring_deadline = Some(now.instant + self.config.ring_timeout);
+            call.ring_deadline = Some(now.instant + call.ringing(&self.config));
         }
         let (app, terminals, disclose) = (call.id, call.terminals.len(), call.contact);
         let number = call.number.clone();
@@ -267,7 +267,7 @@ impl Calls {
         let Some(call) = self.calls.get_mut(&id.call) else { return };
         if call.state == CallState::Inviting {
             call.state = CallState::Ringing;
-            call.ring_deadline = Some(now.instant + self.config.ring_timeout);
+            call.ring_deadline = Some(now.instant + call.ringing(&self.config));
             let app = call.id;
             self.event(CallEvent::Ringing { call: app });
             self.following_rings(now, id.call);

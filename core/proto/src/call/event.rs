@@ -214,6 +214,8 @@ pub enum CallEvent {
         /// The call whose place it takes when it stands: its other side has transferred it. With a contact at both it is
         /// answered at once.
         replaces: Option<CallId>,
+        /// It is being answered, since the user talks already.
+        answered: bool,
     },
     /// Answered, at this end or at the other.
     Accepted {
@@ -279,7 +281,14 @@ pub enum CallEvent {
         /// The other side is talking with whom to call.
         attended: bool,
     },
-    /// How the transfer of a call goes that was asked for here.
+    /// The user has said nothing to what the other side asked for within [`CONSENT`](super::CONSENT): it is declined.
+    TransferLapsed {
+        /// The call.
+        call: CallId,
+    },
+    /// How the transfer of a call goes that was asked for here. Of the call with the target
+    /// [`Failed`](TransferState::Failed) after all if the one who was transferred says that the two talk, and the target does
+    /// not leave: that call goes on.
     Transfer {
         /// The call.
         call: CallId,
@@ -330,6 +339,7 @@ impl fmt::Debug for CallEvent {
             Self::RemoteMute { call, on } => write!(f, "RemoteMute({call:?}, {on})"),
             Self::Recording { call, state } => write!(f, "Recording({call:?}, {state:?})"),
             Self::TransferAsked { call, attended, .. } => write!(f, "TransferAsked({call:?}, {attended})"),
+            Self::TransferLapsed { call } => write!(f, "TransferLapsed({call:?})"),
             Self::Transfer { call, state } => write!(f, "Transfer({call:?}, {state:?})"),
             Self::Presence { peer, .. } => write!(f, "Presence({peer:?})"),
             Self::Ended { call, reason, by, .. } => write!(f, "Ended({call:?}, {reason:?} by {by:?})"),

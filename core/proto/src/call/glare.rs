@@ -121,7 +121,7 @@ impl Calls {
         if !self.may_wait() {
             self.end_busy(now, theirs);
         } else {
-            self.alert(now, theirs);
+            self.alert(now, theirs, false);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::event::{CallEvent, EndReason, EndedBy, LegId, Role};
 use super::leg::LegState;
-use super::state::CallState;
+use super::state::{Call, CallState};
 use super::{CallError, Calls, Now};
 use crate::signalling::{CallId, Message, RecordingState, TextId};
 
@@ -48,20 +48,36 @@ impl Calls {
         self.say_in_call(now, call, Message::Dtmf { digit, duration_ms })
     }
 
-    /// Tells the other side that this side has put the call on hold, or taken it off.
+    /// Tells the other side that this side has put the call on hold, or taken it off. While it is on hold no call that takes its
+    /// place is answered without the user.
     ///
     /// # Errors
     /// As [`Calls::dtmf`].
     pub fn hold(&mut self, now: Now, call: CallId, on: bool) -> Result<(), CallError> {
+        // It counts here even if the other side cannot be told.
+        self.note_keys(call, |call| call.held = on);
         self.say_in_call(now, call, Message::Hold { on })
     }
 
-    /// Tells the other side that this side has muted its microphone, or unmuted it.
+    /// Tells the other side that this side has muted its microphone, or unmuted it; as [`Calls::hold`] in all else.
     ///
     /// # Errors
     /// As [`Calls::dtmf`].
     pub fn mute(&mut self, now: Now, call: CallId, on: bool) -> Result<(), CallError> {
+        self.note_keys(call, |call| call.muted = on);
         self.say_in_call(now, call, Message::Mute { on })
+    }
+
+    /// A machine speaks in this call, not the user: no call that takes its place is answered without the user.
+    pub fn leave_to_machine(&mut self, call: CallId) {
+        self.note_keys(call, |call| call.unattended = true);
+    }
+
+    fn note_keys(&mut self, call: CallId, change: impl FnOnce(&mut Call)) {
+        let known = self.wire_id(call).and_then(|wire| self.calls.get_mut(&wire));
+        if let Some(known) = known {
+            change(known);
+        }
     }
 
     /// Tells the other side how this side stands to a recording of the call; what to say is decided by
@@ -70,7 +86,7 @@ impl Calls {
     /// # Errors
     /// As [`Calls::dtmf`].
     pub fn recording(&mut self, now: Now, call: CallId, state: RecordingState) -> Result<(), CallError> {
-        self.send_in_call(now, call, Message::Recording { state }).map(|_| ())
+        self.say_in_call(now, call, Message::Recording { state })
     }
 
     /// Sends a text message within a call. Ends in [`CallEvent::TextDelivered`] or [`CallEvent::TextFailed`].

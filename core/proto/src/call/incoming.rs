@@ -123,9 +123,10 @@ impl Calls {
         self.calls.insert(id.call, call);
         match glare {
             Glare::None => {
-                self.alert(now, id.call);
                 // A contact has handed its call over to another one: the user talks already.
-                if contact && replaced.is_some_and(|(_, with_contact)| with_contact) {
+                let at_once = contact && replaced.is_some_and(|(_, at_once)| at_once);
+                self.alert(now, id.call, at_once);
+                if at_once {
                     self.answer(now, id.call);
                 }
             }
@@ -154,8 +155,8 @@ impl Calls {
         self.close(now, id, Some(Message::Reject { reason }), true);
     }
 
-    /// Lets an incoming call ring.
-    pub(super) fn alert(&mut self, now: Now, wire: CallId) {
+    /// Lets an incoming call ring; one that is `answered` thereafter only shows itself.
+    pub(super) fn alert(&mut self, now: Now, wire: CallId, answered: bool) {
         let Some(call) = self.calls.get_mut(&wire) else { return };
         let (Some(terminal), Some(identity)) = (call.chosen, call.identity) else { return };
         call.state = CallState::Alerting;
@@ -164,7 +165,7 @@ impl Calls {
         call.ring_deadline = Some(now.instant + self.config.ring_timeout);
         let (app, number, contact) = (call.id, call.number.clone(), call.contact);
         let replaces = call.transfers.takes_over();
-        self.event(CallEvent::Incoming { call: app, number, identity, contact, replaces });
+        self.event(CallEvent::Incoming { call: app, number, identity, contact, replaces, answered });
         self.prepare_incoming(LegId { call: wire, terminal }, contact);
     }
 

@@ -1,10 +1,11 @@
 //! What the machine keeps for one call.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use super::CallConfig;
 use super::event::{Direction, EndReason, Failure};
-use super::transfer::Transfers;
+use super::transfer::{FOLLOWED_RINGING, Transfers};
 use crate::identity::{IdentityId, TerminalId};
 use crate::number::Number;
 use crate::signalling::CallId;
@@ -112,6 +113,12 @@ pub(super) struct Call {
     pub ring_deadline: Option<Instant>,
     pub media_deadline: Option<Instant>,
     pub transfers: Transfers,
+    /// This side has put it on hold.
+    pub held: bool,
+    /// This side has muted its microphone.
+    pub muted: bool,
+    /// No user talks in it: a machine has answered.
+    pub unattended: bool,
 }
 
 impl Call {
@@ -136,6 +143,9 @@ impl Call {
             ring_deadline: None,
             media_deadline: None,
             transfers: Transfers::default(),
+            held: false,
+            muted: false,
+            unattended: false,
         }
     }
 
@@ -167,7 +177,24 @@ impl Call {
             ring_deadline: Some(ring_deadline),
             media_deadline: None,
             transfers: Transfers::default(),
+            held: false,
+            muted: false,
+            unattended: false,
         }
+    }
+
+    /// How long it rings at the other side.
+    pub fn ringing(&self, config: &CallConfig) -> Duration {
+        if self.transfers.is_followed() {
+            config.ring_timeout.min(FOLLOWED_RINGING)
+        } else {
+            config.ring_timeout
+        }
+    }
+
+    /// Whether the other side hears the user of this one. Where it does not, no other call is answered in the user's name.
+    pub fn is_heard(&self) -> bool {
+        !self.held && !self.muted && !self.unattended
     }
 
     /// Earliest of its deadlines.

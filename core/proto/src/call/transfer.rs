@@ -36,7 +36,10 @@ const UNDERSTOOD: Duration = Duration::from_secs(8);
 const TOKEN_GOOD: Duration = Duration::from_secs(90);
 /// Once the user has consented it may take as long as a call: search, ringing, media; and some more.
 const FOLLOWING: Duration = Duration::from_secs(75);
-/// When the new call stands the transferor hangs up the old one. If not, we do.
+/// How long it rings at most at the one who is called because of a transfer: with search and media, well before the transferor
+/// gives up and takes its call back.
+pub(super) const FOLLOWED_RINGING: Duration = Duration::from_secs(55);
+/// When the new call stands the transferor hangs up the old one, and the target its own. If not, we do, or go on with the target.
 const FAREWELL: Duration = Duration::from_secs(5);
 /// Requests in one call that are shown to the user. Whoever asks more often is a nuisance and is declined.
 const MAX_REQUESTS: u8 = 4;
@@ -116,6 +119,8 @@ pub(super) struct Transfers {
     expected: Option<Expected>,
     /// The call whose place this one takes.
     takes_over: Option<CallId>,
+    /// The other side, to whom somebody was transferred, should have left this call by then.
+    leaving: Option<Instant>,
 }
 
 /// A request of ours.
@@ -180,12 +185,17 @@ impl Transfers {
         let sent = self.sent.as_ref().map(|sent| sent.deadline);
         let asked = self.asked.as_ref().and_then(|asked| asked.deadline);
         let expected = self.expected.as_ref().map(|expected| expected.deadline);
-        [sent, asked, expected].into_iter().flatten().min()
+        [sent, asked, expected, self.leaving].into_iter().flatten().min()
     }
 
     /// The other side ends this call because of a transfer.
     fn is_done(&self) -> bool {
-        self.asked.as_ref().is_some_and(|asked| asked.done)
+        self.leaving.is_some() || self.asked.as_ref().is_some_and(|asked| asked.done)
+    }
+
+    /// It was dialled because somebody asked for it.
+    pub fn is_followed(&self) -> bool {
+        self.origin.is_some()
     }
 }
 
@@ -287,6 +297,16 @@ impl Calls {
         known.transfers.asked.as_ref().filter(|asked| asked.following.is_none()).map(|asked| &asked.request)
     }
 
+    /// The id of what the other side of a call asks for.
+    #[cfg(test)]
+    pub(super) fn transfer_id(&self, call: CallId) -> TransferId {
+        let known = self.wire_id(call).and_then(|wire| self.calls.get(&wire));
+        known
+            .and_then(|call| call.transfers.asked.as_ref())
+            .map(|asked| asked.id)
+            .expect("it is asked for something")
+    }
+
     /// The user consents to what the other side of `call` asks for: a call `new` to the number begins, as [`Calls::dial`] begins
     /// one, and the engine looks the number up in the same way.
     ///
@@ -363,6 +383,8 @@ impl Calls {
                 self.on_transfer(now, leg.call, id, request, successor);
             }
             Message::TransferProgress { id, step } => self.on_progress(now, leg.call, id, step),
+            // Nobody takes the place of oneself: it would be a way out of being on hold.
+            Message::Expect { identity, .. } if call.identity == Some(identity) => {}
             Message::Expect { token, identity } => {
                 let deadline = now.instant + TOKEN_GOOD;
                 call.transfers.expected = Some(Expected { token, identity, deadline });
@@ -437,14 +459,17 @@ impl Calls {
         self.event(CallEvent::Transfer { call: app, state: state_of(step) });
         if step == TransferStep::Done {
             self.end(now, wire, EndReason::Transferred, EndedBy::Local);
-            if let Some(wire) = with.and_then(|with| self.wire_id(with)) {
-                self.end(now, wire, EndReason::Transferred, EndedBy::Local);
+            // The transferee's word is about its own call. Whether somebody takes our place at the target the target knows.
+            let target = with.and_then(|with| self.wire_id(with)).and_then(|wire| self.calls.get_mut(&wire));
+            if let Some(target) = target {
+                target.transfers.leaving = Some(now.instant + FAREWELL);
             }
         }
     }
 
     /// The call that stands here and that a new one of `identity`, which shows this token, takes the place of; and whether the
-    /// new one may be answered for the user, who talks with a contact. A token is good once.
+    /// new one may be answered for the user, who talks with a contact and is heard there: what is on hold or muted is not opened
+    /// again by somebody else. A token is good once.
     pub(super) fn expecting(
         &mut self,
         now: Now,
@@ -455,8 +480,9 @@ impl Calls {
             expected.token == token && expected.identity == identity && expected.deadline > now.instant
         };
         let answered = self.calls.values_mut().filter(|call| call.state.is_answered());
-        let mut found = answered
-            .filter_map(|call| call.transfers.expected.take_if(fits).map(|_| (call.id, call.contact)));
+        let mut found = answered.filter_map(|call| {
+            call.transfers.expected.take_if(fits).map(|_| (call.id, call.contact && call.is_heard()))
+        });
         found.next()
     }
 
@@ -501,6 +527,7 @@ impl Calls {
         let app = call.id;
         call.transfers.expected.take_if(|expected| expected.deadline <= now.instant);
         let sent = call.transfers.sent.take_if(|sent| sent.deadline <= now.instant);
+        let stays = call.transfers.leaving.take_if(|at| *at <= now.instant).is_some();
         let asked = call.transfers.asked.as_mut();
         let asked =
             asked.and_then(|asked| asked.deadline.take_if(|at| *at <= now.instant).map(|_| asked.done));
@@ -508,9 +535,17 @@ impl Calls {
             let failure = if sent.heard { TransferFailure::TimedOut } else { TransferFailure::NotUnderstood };
             self.event(CallEvent::Transfer { call: app, state: TransferState::Failed(failure) });
         }
+        if stays {
+            // The target talks with nobody else: that call is as it was.
+            let state = TransferState::Failed(TransferFailure::TimedOut);
+            self.event(CallEvent::Transfer { call: app, state });
+        }
         match asked {
             Some(true) => self.end(now, wire, EndReason::Transferred, EndedBy::Local),
-            Some(false) => self.tell_step(now, app, TransferStep::Declined),
+            Some(false) => {
+                self.event(CallEvent::TransferLapsed { call: app });
+                self.tell_step(now, app, TransferStep::Declined);
+            }
             None => {}
         }
     }

@@ -6,7 +6,7 @@
 
 use crate::api::{PresenceInfo, PresenceState, Visibility};
 use offhook_proto::call::Peer;
-use offhook_proto::identity::TerminalId;
+use offhook_proto::identity::{Fingerprint, TerminalId};
 use offhook_proto::number::Number;
 use offhook_proto::signalling::{Presence, PresenceCode, PresenceTold};
 use std::collections::{BTreeMap, VecDeque};
@@ -35,6 +35,8 @@ const MAX_TERMINALS: usize = 8;
 pub(in crate::engine) struct Known {
     pub number: Number,
     pub name: String,
+    /// Of its key.
+    pub fingerprint: Fingerprint,
     pub verified: bool,
 }
 
@@ -83,6 +85,8 @@ pub(in crate::engine) struct Book {
     /// Terminals to be told, each once; of a change, or in answer.
     due: VecDeque<TerminalId>,
     answers: VecDeque<TerminalId>,
+    /// Those who are told nothing any more, to be told that.
+    partings: VecDeque<Watcher>,
     /// When a change is passed on to the watchers.
     change_at: Option<Instant>,
     changed: Option<Instant>,
@@ -101,6 +105,7 @@ impl Book {
             watchers: BTreeMap::new(),
             due: VecDeque::new(),
             answers: VecDeque::new(),
+            partings: VecDeque::new(),
             change_at: None,
             changed: None,
             next: now,
@@ -114,6 +119,11 @@ impl Book {
     /// What the user has chosen.
     pub fn chosen(&self) -> &PresenceInfo {
         &self.chosen
+    }
+
+    /// Whether the user does not want to be disturbed.
+    pub fn wants_calm(&self) -> bool {
+        self.chosen.state == PresenceState::DoNotDisturb
     }
 
     /// What others are told.
@@ -139,8 +149,16 @@ impl Book {
         }
         let widened = visible.is_some_and(|visible| std::mem::replace(&mut self.visible, visible) != visible);
         if widened {
-            // Whoever may see it now has to be told, and asked; nobody else any more.
-            self.watchers.clear();
+            // Whoever may see it now has to be told, and asked; nobody else any more, which is told as well: or they would go by
+            // what they know for two hours.
+            let watchers =
+                std::mem::take(&mut self.watchers).into_values().filter(|watcher| watcher.until > now);
+            let sees = |watcher: &Watcher| {
+                let contact = self.contacts.get(&watcher.number.canonical());
+                contact.is_some_and(|contact| shows(self.visible, &contact.known))
+            };
+            self.partings.extend(watchers.filter(|watcher| !sees(watcher)));
+            self.partings.truncate(MAX_WATCHERS);
             self.due.clear();
             self.answers.clear();
             for contact in self.contacts.values_mut() {
@@ -166,19 +184,29 @@ impl Book {
         self.change_at.get_or_insert(calm);
     }
 
-    /// The contacts whose keys are known, and whether this terminal is on line.
+    /// The contacts whose keys are known. One that has another key, or with whom words were compared, is somebody else: it is asked
+    /// and told anew, and terminals of the key before hear nothing any more.
     pub fn set_contacts(&mut self, now: Instant, contacts: Vec<Known>) {
         let mut before = std::mem::take(&mut self.contacts);
         for known in contacts.into_iter().take(MAX_CONTACTS) {
             let key = known.number.canonical();
             let contact = match before.remove(&key) {
-                Some(contact) => Contact { known, ..contact },
-                None => Contact { known, seen: BTreeMap::new(), ask_at: Some(now) },
+                Some(contact) if contact.known.fingerprint == known.fingerprint => {
+                    let anew = contact.known.verified != known.verified;
+                    Contact { known, ask_at: if anew { Some(now) } else { contact.ask_at }, ..contact }
+                }
+                Some(_) | None => Contact { known, seen: BTreeMap::new(), ask_at: Some(now) },
             };
             self.contacts.insert(key, contact);
         }
-        let contacts = &self.contacts;
-        self.watchers.retain(|_, watcher| contacts.contains_key(&watcher.number.canonical()));
+        let (contacts, visible) = (&self.contacts, self.visible);
+        self.watchers.retain(|_, watcher| {
+            let contact = contacts.get(&watcher.number.canonical());
+            contact.is_some_and(|contact| {
+                shows(visible, &contact.known)
+                    && contact.known.fingerprint == watcher.peer.identity.fingerprint()
+            })
+        });
     }
 
     /// On line again, everybody is asked anew: much may have changed.
@@ -214,7 +242,7 @@ impl Book {
             contact.ask_at = (!leaves).then(|| now + AGAIN);
         }
         let known = contact.known.clone();
-        if presence.watch && self.shows(&known) {
+        if presence.watch && shows(self.visible, &known) {
             self.watch(now, &known, peer);
             if presence.ask && !self.answers.contains(&peer.terminal) {
                 self.answers.push_back(peer.terminal);
@@ -224,28 +252,33 @@ impl Book {
         (before.as_ref() != Some(&after)).then_some((known, after))
     }
 
-    /// From now on the terminal is told of changes.
+    /// From now on the terminal is told of changes. It takes the place of another one of its contact, where that has enough, or of
+    /// anybody's.
     fn watch(&mut self, now: Instant, known: &Known, peer: &Arc<Peer>) {
-        if self.watchers.len() >= MAX_WATCHERS && !self.watchers.contains_key(&peer.terminal) {
-            let first = self.watchers.iter().min_by_key(|(_, watcher)| watcher.until).map(|(id, _)| *id);
-            first.map(|terminal| self.watchers.remove(&terminal));
+        let own = |watcher: &Watcher| watcher.number == known.number;
+        if !self.watchers.get(&peer.terminal).is_some_and(own) {
+            let many = self.watchers.values().filter(|watcher| own(watcher)).count() >= MAX_TERMINALS;
+            let full = self.watchers.len() >= MAX_WATCHERS && !self.watchers.contains_key(&peer.terminal);
+            if many || full {
+                let any = self.watchers.iter().filter(|(_, watcher)| !many || own(watcher));
+                let first = any.min_by_key(|(_, watcher)| watcher.until).map(|(id, _)| *id);
+                first.map(|terminal| self.watchers.remove(&terminal));
+            }
         }
         let until = now + Duration::from_secs(GOOD_FOR.into());
         let watcher = Watcher { number: known.number.clone(), peer: peer.clone(), until };
         self.watchers.insert(peer.terminal, watcher);
     }
 
-    fn shows(&self, known: &Known) -> bool {
-        match self.visible {
-            Visibility::Contacts => true,
-            Visibility::Verified => known.verified,
-            Visibility::Nobody => false,
-        }
-    }
-
     /// When [`Book::poll`] has something to do.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        if !self.online || self.visible == Visibility::Nobody {
+        if !self.online {
+            return None;
+        }
+        if !self.partings.is_empty() {
+            return Some(self.next);
+        }
+        if self.visible == Visibility::Nobody {
             return None;
         }
         let asks = self.contacts.values().filter_map(|contact| contact.ask_at).min();
@@ -257,6 +290,10 @@ impl Book {
     pub fn poll(&mut self, now: Instant) -> Option<Send> {
         if self.poll_timeout().is_none_or(|at| at > now) {
             return None;
+        }
+        if let Some(watcher) = self.partings.pop_front() {
+            self.next = now + PACE;
+            return Some(parting(watcher, String::new()));
         }
         if self.change_at.take_if(|at| *at <= now).is_some() {
             self.changed = Some(now);
@@ -291,19 +328,32 @@ impl Book {
         if let Some(contact) = self.contacts.get_mut(&known.number.canonical()) {
             contact.ask_at = None;
         }
-        let told = self.shows(&known).then(|| told_of(&self.own(), GOOD_FOR));
+        let told = shows(self.visible, &known).then(|| told_of(&self.own(), GOOD_FOR));
         Some(Send::ToNumber(known.number, Presence { told, ask: true, watch: true }))
     }
 
     /// The last word to everybody who is told of changes: this terminal goes off line.
     pub fn farewells(&mut self, now: Instant) -> Vec<Send> {
         let watchers = std::mem::take(&mut self.watchers).into_values();
-        let told = Some(told_of(&gone(self.chosen.note.clone()), 0));
-        let presence = Presence { told, ask: false, watch: false };
-        watchers
-            .filter(|watcher| watcher.until > now)
-            .map(|watcher| Send::ToTerminal(watcher.number, watcher.peer, presence.clone()))
-            .collect()
+        let watchers = watchers.filter(|watcher| watcher.until > now);
+        let watchers = watchers.map(|watcher| parting(watcher, self.chosen.note.clone()));
+        let others = std::mem::take(&mut self.partings).into_iter();
+        watchers.chain(others.map(|watcher| parting(watcher, String::new()))).collect()
+    }
+}
+
+/// The last word to somebody who was told of changes: this terminal goes off line, or so it is to seem.
+fn parting(watcher: Watcher, note: String) -> Send {
+    let presence = Presence { told: Some(told_of(&gone(note), 0)), ask: false, watch: false };
+    Send::ToTerminal(watcher.number, watcher.peer, presence)
+}
+
+/// Who may see how the user is.
+fn shows(visible: Visibility, known: &Known) -> bool {
+    match visible {
+        Visibility::Contacts => true,
+        Visibility::Verified => known.verified,
+        Visibility::Nobody => false,
     }
 }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::party::Party;
 use super::world::{Act, HOST, RELAYED, World, call_id, craft, ignore};
 use crate::call::{
-    CallConfig, CallError, CallEvent, CallState, Caller, Direction, EndReason, EndedBy, LegId, TextFailure,
+    CallConfig, CallError, CallEvent, CallState, Caller, Direction, EndReason, EndedBy, LegId, Output,
+    TextFailure,
 };
 use crate::signalling::{LimitError, Message, RecordingState, RejectReason, TextId};
 
@@ -327,6 +328,19 @@ fn keys_hold_mute_and_texts_in_a_call() {
     }
     assert_eq!(world.terminals[BOB].seen.texts, [id]);
     assert_eq!(world.terminals[ALICE].seen.text_results[&id], Ok(()));
+}
+
+#[test]
+fn what_is_said_of_a_recording_waits_for_nothing() {
+    let mut world = two();
+    connect(&mut world);
+    let now = world.now(ALICE);
+    let calls = &mut world.terminals[ALICE].calls;
+    calls.recording(now, call_id(1), RecordingState::Refused).unwrap();
+    let output = calls.poll_output();
+    let goes_out = matches!(&output, Some(Output::Transmit { packet, .. })
+        if packet.message == Some(Message::Recording { state: RecordingState::Refused }));
+    assert!(goes_out, "{output:?}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::party::Party;
 use super::world::{World, call_id};
-use crate::call::{CallConfig, CallError, CallEvent, LookupEnd, Source};
+use crate::call::{CallConfig, CallError, CallEvent, LookupEnd, Output, Source};
 use crate::signalling::{Presence, PresenceCode, PresenceTold, RejectReason};
 
 const ALICE: usize = 0;
@@ -112,4 +112,19 @@ fn presence_takes_no_place_of_a_text_and_is_bounded() {
     assert_eq!(more, Err(CallError::TooMany));
     let id = crate::signalling::TextId::from_bytes([200; 16]);
     calls.text_to(now, call_id(100), Party::number(1), id, "hi".to_owned()).unwrap();
+}
+
+#[test]
+fn a_terminal_that_leaves_may_say_so_to_more_than_usual() {
+    let mut world = world();
+    let now = world.now(ALICE);
+    let calls = &mut world.terminals[ALICE].calls;
+    let usual = calls.config_mut().max_texts;
+    calls.config_mut().max_texts = usual + 100;
+    for n in 1..=100 {
+        let to = Party::get(1, 0).peer.clone();
+        calls.presence_at(now, call_id(n), Party::number(1), to, presence("")).unwrap();
+    }
+    let outputs = std::iter::from_fn(|| calls.poll_output());
+    assert_eq!(outputs.filter(|output| matches!(output, Output::Transmit { .. })).count(), 100);
 }

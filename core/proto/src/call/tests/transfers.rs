@@ -1,5 +1,7 @@
 //! Transfers: blind and attended, consented to and refused, and what becomes of the calls when nothing comes of it.
 
+use std::time::Duration;
+
 use super::basics::connect;
 use super::party::Party;
 use super::world::{Act, World, call_id, craft, offer};
@@ -7,7 +9,7 @@ use crate::call::{
     CallConfig, CallError, CallEvent, CallState, Caller, EndReason, EndedBy, TransferFailure, TransferPolicy,
     TransferState,
 };
-use crate::signalling::{CallId, Message, Token, TransferId};
+use crate::signalling::{CallId, Message, Token, TransferId, TransferStep};
 
 const ALICE: usize = 0;
 const BOB: usize = 1;
@@ -120,6 +122,16 @@ fn without_consent_the_call_stays_as_it_was() {
     assert_eq!(states(&world).last(), Some(&TransferState::Asked));
     world.run_ms(2000);
     assert_eq!(failed(&world), Some(TransferFailure::Declined));
+    let lapsed = world.terminals[BOB]
+        .seen
+        .events
+        .iter()
+        .filter(|event| **event == CallEvent::TransferLapsed { call: first() });
+    assert_eq!(
+        lapsed.count(),
+        1,
+        "who was asked knows that it is too late, and of the first request it was not"
+    );
     for at in [ALICE, BOB] {
         assert_eq!(world.state(at, first()), Some(CallState::Active));
     }
@@ -180,10 +192,12 @@ fn an_attended_transfer_takes_the_place_of_the_call_at_the_target() {
     world.run_ms(3000);
     assert_eq!(world.rings(CAROL2), rang, "only the terminal rings at which she talks");
     let replaced = world.terminals[CAROL].seen.events.iter().find_map(|event| match event {
-        CallEvent::Incoming { call, replaces, .. } if *call == call_id(5) => *replaces,
+        CallEvent::Incoming { call, replaces, answered, .. } if *call == call_id(5) => {
+            Some((*replaces, *answered))
+        }
         _ => None,
     });
-    assert_eq!(replaced, Some(call_id(2)));
+    assert_eq!(replaced, Some((Some(call_id(2)), true)));
     for at in [BOB, CAROL] {
         assert_eq!(world.state(at, call_id(5)), Some(CallState::Active), "answered for the user");
     }
@@ -257,6 +271,85 @@ fn a_token_is_good_once_in_time_and_from_one_account() {
     world.run_ms(91_000);
     try_out(&mut world, carol, 15, right);
     assert!(busy(&world, 15), "too late");
+}
+
+/// The transferee's word is about its own call, not about that with the target.
+#[test]
+fn a_made_up_done_does_not_part_the_transferor_from_the_target() {
+    let mut world = three(&config());
+    consult(&mut world);
+    world.act(ALICE, Act::TransferTo { call: first(), with: call_id(2) });
+    world.run_ms(500);
+    let id = world.terminals[BOB].calls.transfer_id(first());
+    let now = world.now(BOB);
+    let message = Message::TransferProgress { id, step: TransferStep::Done };
+    world.terminals[BOB].calls.send_in_call(now, first(), message).unwrap();
+    world.terminals[BOB].calls.finish(now);
+    world.drain(BOB);
+    world.run_ms(1000);
+    assert_eq!(world.ended(ALICE, first()), Some((EndReason::Transferred, EndedBy::Local)));
+    world.run_ms(6000);
+    for at in [ALICE, CAROL] {
+        assert_eq!(world.state(at, call_id(2)), Some(CallState::Active));
+    }
+    assert_eq!(failed(&world), Some(TransferFailure::TimedOut), "the user knows of it");
+    world.act(CAROL, Act::HangUp { call: call_id(2) });
+    world.run_ms(1000);
+    assert_eq!(world.ended(ALICE, call_id(2)), Some((EndReason::HungUp, EndedBy::Remote)));
+}
+
+/// The transferor gives up after 75 s, and has the call back then: no new call may stand later.
+#[test]
+fn who_is_called_because_of_a_transfer_is_not_rung_for_ever() {
+    let mut world = three(&CallConfig { ring_timeout: Duration::from_secs(600), ..config() });
+    asked(&mut world);
+    world.follow_as(BOB, first(), call_id(5));
+    world.run_ms(70_000);
+    assert_eq!(failed(&world), Some(TransferFailure::NoAnswer));
+    assert_eq!(world.state(BOB, call_id(5)), None);
+    for at in [ALICE, BOB] {
+        assert_eq!(world.state(at, first()), Some(CallState::Active));
+    }
+}
+
+/// Whoever is on hold could otherwise come back by naming itself.
+#[test]
+fn nobody_takes_the_place_of_oneself() {
+    let mut world = three(&config());
+    world.terminals[BOB].calls.config_mut().max_calls = 1;
+    let (alice, bob) = (Party::get(0, 0), Party::get(1, 0));
+    let (now, token) = (world.now(ALICE), Token::from_bytes([7; 16]));
+    let message = Message::Expect { token, identity: alice.peer.identity };
+    world.terminals[ALICE].calls.send_in_call(now, first(), message).unwrap();
+    world.terminals[ALICE].calls.finish(now);
+    world.drain(ALICE);
+    world.run_ms(500);
+    let invite = Message::Invite { offer: offer(), candidates: Vec::new(), replaces: Some(token) };
+    let mut packet = craft(alice, bob, call_id(11), 1, invite);
+    packet.time = world.now(BOB).wall;
+    world.inject(BOB, alice, packet, Caller::Contact);
+    assert_eq!(world.terminals[BOB].calls.state(call_id(11)), None, "a second call like any other: busy");
+}
+
+#[test]
+fn a_call_is_not_handed_over_by_itself_where_its_user_is_not_heard() {
+    for what in ["hold", "mute", "machine"] {
+        let mut world = three(&config());
+        consult(&mut world);
+        let (now, calls) = (world.now(CAROL), &mut world.terminals[CAROL].calls);
+        match what {
+            "hold" => calls.hold(now, call_id(2), true).unwrap(),
+            "mute" => calls.mute(now, call_id(2), true).unwrap(),
+            _ => calls.leave_to_machine(call_id(2)),
+        }
+        world.drain(CAROL);
+        world.act(ALICE, Act::TransferTo { call: first(), with: call_id(2) });
+        world.run_ms(500);
+        world.follow_as(BOB, first(), call_id(5));
+        world.run_ms(3000);
+        assert_eq!(world.state(CAROL, call_id(5)), Some(CallState::Alerting), "{what}");
+        assert_eq!(world.state(CAROL, call_id(2)), Some(CallState::Active), "{what}");
+    }
 }
 
 #[test]

@@ -176,6 +176,7 @@ impl World {
             }
             CallEvent::Searching { .. }
             | CallEvent::Transfer { .. }
+            | CallEvent::TransferLapsed { .. }
             | CallEvent::Presence { .. }
             | CallEvent::Found { .. }
             | CallEvent::Ringing { .. }

@@ -54,6 +54,7 @@ impl World {
             CallEvent::Dtmf { call, .. }
             | CallEvent::TransferAsked { call, .. }
             | CallEvent::Transfer { call, .. }
+            | CallEvent::TransferLapsed { call }
             | CallEvent::RemoteHold { call, .. }
             | CallEvent::RemoteMute { call, .. }
             | CallEvent::Recording { call, .. } => {

@@ -16,7 +16,8 @@ fn peer(n: u8) -> Arc<Peer> {
 }
 
 fn known(n: u8) -> Known {
-    Known { number: number(n), name: format!("contact {n}"), verified: n == 1 }
+    let fingerprint = peer(n).identity.fingerprint();
+    Known { number: number(n), name: format!("contact {n}"), fingerprint, verified: n == 1 }
 }
 
 fn info(state: PresenceState) -> PresenceInfo {
@@ -171,7 +172,84 @@ fn what_others_can_make_it_keep_is_bounded() {
         book.heard(now, &number(1), &peer(terminal), ask.clone());
     }
     assert!(book.watchers.len() <= MAX_WATCHERS && book.answers.len() <= 256);
+    let of_one = book.watchers.values().filter(|watcher| watcher.number == number(1)).count();
+    assert_eq!(of_one, MAX_TERMINALS, "one contact does not take the places of all others");
     assert_eq!(book.contacts[&number(1).canonical()].seen.len(), MAX_TERMINALS);
     let seen = book.contacts[&number(1).canonical()].seen.values().map(|seen| seen.until).max().unwrap();
     assert!(seen <= now + Duration::from_secs(GOOD_FOR.into()), "no longer than we would tell");
+}
+
+fn ask() -> Presence {
+    Presence { told: told(PresenceCode::Available, GOOD_FOR), ask: true, watch: true }
+}
+
+/// To how many terminals something is sent, and which numbers are looked up.
+fn told_and_asked(sent: &[(Instant, Send)]) -> (usize, Vec<Number>) {
+    let asked = sent.iter().filter_map(|(_, send)| match send {
+        Send::ToNumber(number, _) => Some(number.clone()),
+        Send::ToTerminal(..) => None,
+    });
+    let asked: Vec<Number> = asked.collect();
+    (sent.len() - asked.len(), asked)
+}
+
+#[test]
+fn a_key_that_was_given_up_is_told_nothing_any_more() {
+    let now = Instant::now();
+    let mut book = book(2, Visibility::Contacts, now);
+    for n in [1, 2] {
+        book.heard(now, &number(n), &peer(n), ask());
+    }
+    sent(&mut book, now, now + PACE * 9);
+    let now = now + PACE * 9;
+    let changed = Known { fingerprint: peer(9).identity.fingerprint(), verified: false, ..known(1) };
+    book.set_contacts(now, vec![changed, known(2)]);
+    assert_eq!(book.of(&number(1), now), None, "that was somebody else");
+    let (told, asked) = told_and_asked(&sent(&mut book, now, now + PACE * 9));
+    assert_eq!((told, asked), (0, vec![number(1)]), "the new key is asked, and told");
+    let now = now + PACE * 9;
+    book.set_in_call(now, true);
+    assert_eq!(told_and_asked(&sent(&mut book, now, now + CALM * 2)).0, 1, "the other contact alone");
+}
+
+#[test]
+fn who_was_verified_is_told_at_once() {
+    let now = Instant::now();
+    let mut book = book(2, Visibility::Verified, now);
+    book.heard(now, &number(2), &peer(2), ask());
+    sent(&mut book, now, now + PACE * 9);
+    let now = now + PACE * 9;
+    book.set_contacts(now, vec![known(1), Known { verified: true, ..known(2) }]);
+    let news = sent(&mut book, now, now + PACE * 9);
+    let [(at, Send::ToNumber(to, presence))] = &news[..] else { panic!("{news:?}") };
+    assert!(*at == now && *to == number(2) && presence.told.is_some());
+    assert!(book.of(&number(2), now).is_some(), "the same contact as before");
+}
+
+#[test]
+fn who_may_see_it_no_longer_hears_a_last_word() {
+    let now = Instant::now();
+    let mut book = book(2, Visibility::Contacts, now);
+    for n in [1, 2] {
+        book.heard(now, &number(n), &peer(n), ask());
+    }
+    sent(&mut book, now, now + PACE * 9);
+    let parted = |sent: Vec<(Instant, Send)>| -> Vec<Number> {
+        let parted = sent.into_iter().filter_map(|(_, send)| match send {
+            Send::ToTerminal(to, _, Presence { told: Some(told), .. }) => {
+                assert_eq!((told.good_for, told.note.as_str()), (0, ""));
+                Some(to)
+            }
+            Send::ToTerminal(..) | Send::ToNumber(..) => None,
+        });
+        parted.collect()
+    };
+    let now = now + PACE * 9;
+    book.choose(now, None, Some(Visibility::Verified));
+    assert_eq!(parted(sent(&mut book, now, now + PACE * 9)), [number(2)], "the one who is not verified");
+    let now = now + PACE * 9;
+    book.heard(now, &number(1), &peer(1), Presence { ask: false, ..ask() });
+    book.choose(now, None, Some(Visibility::Nobody));
+    assert_eq!(parted(sent(&mut book, now, now + PACE * 9)), [number(1)]);
+    assert_eq!(book.poll_timeout(), None, "and that was all");
 }

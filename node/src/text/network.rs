@@ -1,0 +1,35 @@
+//! What people read of the network, of keys and certificates.
+
+use super::{certificate, fingerprint};
+use offhook::api::Event;
+
+/// An event of the network as one line.
+pub(super) fn event(event: &Event) -> Option<String> {
+    if let Event::Online { number } = event {
+        return Some(format!("On line. People can call you at {number}."));
+    }
+    if let Event::Serving { serving } = event {
+        return Some(match serving.serves() {
+            true => "This terminal serves the network, too.".into(),
+            false => "This terminal no longer serves the network: strangers do not seem to reach it.".into(),
+        });
+    }
+    if let Event::CertificateExpires { days } = event {
+        return Some(format!("This terminal's certificate {}.", certificate(*days)));
+    }
+    if let Event::KeyChanged { number, pinned, offered } = event {
+        return Some(format!(
+            "WARNING: the key behind {number} has changed (it was {}, it is {}). Somebody may be pretending to be \
+             them, or they have a new account. Ask them in another way, then `contact confirm`.",
+            fingerprint(pinned),
+            fingerprint(offered)
+        ));
+    }
+    let alone = "Nobody can call you yet: no entry point into the network is known (`--entry`), and no other terminal is near. \
+                 Waiting …";
+    let offline = "Off line: no entry point into the network is reachable. Trying again …";
+    match event == &Event::Alone {
+        true => Some(alone.into()),
+        false => (event == &Event::Offline).then(|| offline.into()),
+    }
+}
