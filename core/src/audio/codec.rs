@@ -1,10 +1,13 @@
 //! Opus (RFC 6716) for voice: 48 kHz, one channel, 20 ms frames.
 
+mod pauses;
+
 use opus::{Application, Bitrate, Channels, Decoder, Encoder, Signal};
 
 use offhook_proto::rate::{MAX_BITRATE, MAX_COMPLEXITY};
 
 use super::{AudioError, BLOCK_LEN, SAMPLE_RATE};
+use pauses::Pauses;
 
 /// Samples per frame: 20 ms. 10 ms would save 10 ms of delay and cost 12 kbit/s more of headers.
 pub(crate) const FRAME: usize = 2 * BLOCK_LEN;
@@ -25,7 +28,9 @@ pub(crate) struct VoiceEncoder {
     expected_loss: i32,
     bitrate: u32,
     complexity: u8,
-    pauses: bool,
+    /// Whether pauses are left empty, and what tells them.
+    leaves_out: bool,
+    pauses: Pauses,
 }
 
 impl VoiceEncoder {
@@ -40,17 +45,31 @@ impl VoiceEncoder {
             encoder.set_complexity(i32::from(MAX_COMPLEXITY))?;
             encoder.set_inband_fec(true)?;
             encoder.set_packet_loss_perc(0)?;
-            encoder.set_dtx(true)?;
             Ok(encoder)
         };
         let encoder = set_up().map_err(|_: opus::Error| AudioError::Codec)?;
         let (bitrate, complexity) = (MAX_BITRATE, MAX_COMPLEXITY);
-        Ok(VoiceEncoder { encoder, expected_loss: 0, bitrate, complexity, pauses: true })
+        Ok(VoiceEncoder {
+            encoder,
+            expected_loss: 0,
+            bitrate,
+            complexity,
+            leaves_out: true,
+            pauses: Pauses::default(),
+        })
     }
 
     /// Encodes one frame.
     pub(crate) fn encode(&mut self, frame: &[f32; FRAME]) -> Result<Vec<u8>, AudioError> {
-        self.encoder.encode_vec_float(frame, MAX_FRAME).map_err(|_| AudioError::Codec)
+        let nothing = self.pauses.take(frame) && self.leaves_out;
+        // In a pause, too, so that it goes on as if nothing had been left out.
+        let mut packet = self.encoder.encode_vec_float(frame, MAX_FRAME).map_err(|_| AudioError::Codec)?;
+        if nothing {
+            // What Opus itself says of an empty frame: one byte that names the mode and that there is one frame (RFC 6716 section 3.1).
+            packet.truncate(1);
+            packet.iter_mut().for_each(|toc| *toc &= !0x03);
+        }
+        Ok(packet)
     }
 
     /// Sets the average rate, bits per second.
@@ -75,9 +94,7 @@ impl VoiceEncoder {
 
     /// Whether frames in which nobody speaks may be left empty ([`is_pause`]), as they may in the beginning.
     pub(crate) fn set_pauses(&mut self, on: bool) {
-        if on != self.pauses && self.encoder.set_dtx(on).is_ok() {
-            self.pauses = on;
-        }
+        self.leaves_out = on;
     }
 
     /// Tells how much the other end misses, 0 to 1: the more, the more of each packet repairs the one before.
