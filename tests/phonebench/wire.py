@@ -12,7 +12,7 @@ FRAME_AND_IP = 14 + 20 + 8      # Ethernet without preamble and FCS, IPv4, UDP
 # A short header of one byte, the connection ID, one byte of packet number (as long as fewer than 128 packets
 # are under way), the DATAGRAM frame's type and length, the tag (RFC 9000, RFC 9221, RFC 9001). Keep it as core/src/media/quic.rs has it.
 QUIC = 1 + 2 + 1 + 1 + 2 + 16
-RTP = 1 + 12                    # the flow's number, and the header (RFC 3550)
+RTP = 1 + 6                     # the flow's number, and the short header that all but one in 50 have (core/proto/src/rtp/short.rs)
 # UDP payload, bytes: shorter packets hold no voice. An acknowledgement is 33 bytes and some ranges.
 LEAST_VOICE = QUIC + RTP + 8
 

@@ -32,6 +32,14 @@ impl Arrivals {
         }
     }
 
+    /// Forgets all but the last packets, which are what the way is like from now on.
+    pub(super) fn forget(&mut self) {
+        self.window.drain(..self.window.len().saturating_sub(SHORTER_FOR));
+        if !self.window.is_empty() {
+            self.judge();
+        }
+    }
+
     fn judge(&mut self) {
         self.scratch.clear();
         self.scratch.extend(&self.window);

@@ -16,7 +16,7 @@ const MEMORY: usize = 40;
 const LONG: i64 = 60_000;
 const SHORT: i64 = 25_000;
 /// The share of what got through that is asked for while the queue is to become shorter, and when it has.
-const DRAIN: f64 = 0.8;
+const DRAIN: f64 = 0.7;
 const KEEP: f64 = 0.95;
 /// Bytes of payload up to which nobody speaks in a packet. Such packets make no queue, and what comes of them is not what gets through:
 /// they are not judged, nor is what comes before and after them judged together.
@@ -77,6 +77,8 @@ pub struct Bottleneck {
     queue: i64,
     limit: Option<Limit>,
     changed: bool,
+    /// Whether a queue has gone since this was last asked.
+    cleared: bool,
 }
 
 impl Bottleneck {
@@ -90,6 +92,7 @@ impl Bottleneck {
             queue: 0,
             limit: None,
             changed: false,
+            cleared: false,
         }
     }
 
@@ -123,6 +126,11 @@ impl Bottleneck {
     /// Whether the sender should be told at once; true once after a limit became lower.
     pub fn take_urgent(&mut self) -> bool {
         std::mem::take(&mut self.changed)
+    }
+
+    /// Whether a queue has gone; true once each time. What packets have waited in it says nothing of what they will wait.
+    pub fn take_cleared(&mut self) -> bool {
+        std::mem::take(&mut self.cleared)
     }
 
     /// When the packet was spoken since the first one, microseconds.
@@ -165,6 +173,7 @@ impl Bottleneck {
         match limit.state {
             State::Draining { .. } if self.queue <= SHORT => {
                 limit.state = State::Clear { since: now };
+                self.cleared = true;
                 limit.rate = (limit.capacity * KEEP).max(MIN_RATE);
             }
             State::Draining { since, queue } if now.saturating_sub(since) >= PATIENCE => {
@@ -273,8 +282,10 @@ mod tests {
         link.run(0..3, 48_000.0, 0.05, 60_000.0);
         assert!(link.bottleneck.take_urgent(), "within three seconds");
         assert!(link.worst < 0.25, "{}", link.worst);
+        link.run(3..6, 48_000.0, 0.05, 60_000.0);
+        assert!(link.bottleneck.take_cleared() && !link.bottleneck.take_cleared(), "it has gone, once");
         for minute in 0..4 {
-            let rate = link.run(3 + minute * 60..63 + minute * 60, 48_000.0, 0.05, 60_000.0);
+            let rate = link.run(6 + minute * 60..66 + minute * 60, 48_000.0, 0.05, 60_000.0);
             assert!((38_000.0..50_000.0).contains(&rate), "{rate} in minute {minute}");
             assert!(link.worst < 0.2, "{} in minute {minute}", link.worst);
         }

@@ -35,6 +35,8 @@ const RECORDED: f32 = 1e-9;
 /// The energy of the window with most of it, against what it is around there: so much is an echo. Of two people who talk all the time
 /// without one it was 4.8 at most; with one 10 dB below what is played it is 6 and more, mostly 5 while the other one talks, too.
 const PRESENT: f32 = 5.0;
+/// Of the last three comparisons so many have to see it: a single one is seen by chance where a voice was lost in part and made up.
+const SEEN: u32 = 2;
 /// Fewer comparisons say nothing: where sound has just begun, some delays seem likelier than others.
 const ENOUGH: u32 = 5;
 /// So many comparisons without one, in which something was played and recorded, and there is none: one second in the beginning, and
@@ -65,6 +67,8 @@ pub(super) struct EchoPath {
     /// Comparisons so far, and since an echo was last seen.
     compared: u32,
     without: u32,
+    /// Whether each of the last comparisons saw an echo, the latest in the lowest bit.
+    sights: u8,
     /// Whether anything was played yet.
     played: bool,
     echo: Echo,
@@ -86,6 +90,7 @@ impl EchoPath {
             scratch: vec![zero; scratch],
             compared: 0,
             without: 0,
+            sights: 0,
             played: false,
             echo: Echo::Unknown,
         }
@@ -96,7 +101,8 @@ impl EchoPath {
         self.far.fill(0.0);
         self.near.clear();
         self.sum.fill(Complex32::new(0.0, 0.0));
-        (self.compared, self.without, self.played, self.echo) = (0, 0, false, Echo::Unknown);
+        (self.compared, self.without, self.sights) = (0, 0, 0);
+        (self.played, self.echo) = (false, Echo::Unknown);
     }
 
     /// Whether the microphone may hear the loudspeaker: it does, or has not been listened to for long enough since something was played.
@@ -126,7 +132,9 @@ impl EchoPath {
         if playing && power(&self.near[..NEAR]) > RECORDED {
             self.compare();
             self.compared = self.compared.saturating_add(1);
-            let seen = self.compared >= ENOUGH && self.concentration() > PRESENT;
+            let sight = self.compared >= ENOUGH && self.concentration() > PRESENT;
+            self.sights = (self.sights << 1 | u8::from(sight)) & 0b111;
+            let seen = self.sights.count_ones() >= SEEN;
             self.without = if seen { 0 } else { self.without.saturating_add(1) };
             let enough = match self.echo {
                 Echo::Unknown => ABSENT_FIRST,

@@ -126,6 +126,9 @@ impl Incoming {
         }
         self.reception.on_packet(since, packet.sequence, packet.timestamp, packet.payload.len());
         self.bottleneck.on_packet(since, packet.timestamp, packet.payload.len());
+        if self.bottleneck.take_cleared() {
+            self.jitter.forget_lateness();
+        }
         if self.jitter.insert(at, packet.sequence, packet.timestamp, primary) == Inserted::Refused {
             return;
         }
