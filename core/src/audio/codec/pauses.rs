@@ -13,6 +13,8 @@ const SILENCE: f32 = 1e-8;
 /// The background is the quietest frame of the last seconds, in windows of so many frames (half a second), of which so many are kept.
 const WINDOW: u32 = 25;
 const WINDOWS: usize = 16;
+/// Mean square from which on nothing is a pause, however steady it is: -50 dBFS. It may be a tone that somebody is to hear.
+const LOUD: f32 = 1e-5;
 /// How much louder than that a quiet frame may be: 6 dB. Steady noise varies by less from frame to frame, and a voice is heard above it.
 const ABOVE: f32 = 4.0;
 
@@ -34,7 +36,7 @@ impl Pauses {
         let power = frame.iter().map(|sample| sample * sample).sum::<f32>() / frame.len().max(1) as f32;
         self.learn(power);
         let background = self.quietest.iter().copied().reduce(f32::min).unwrap_or(0.0);
-        self.quiet = if power < (background * ABOVE).max(SILENCE) { self.quiet.saturating_add(1) } else { 0 };
+        self.quiet = if power < (background * ABOVE).clamp(SILENCE, LOUD) { self.quiet.saturating_add(1) } else { 0 };
         self.quiet > HANGOVER
     }
 
@@ -77,7 +79,7 @@ mod tests {
 
     #[test]
     fn steady_noise_is_a_pause_where_it_is_as_quiet_as_it_gets() {
-        for amplitude in [0.001, 0.03] {
+        for amplitude in [0.000_3, 0.002] {
             let (mut pauses, mut random) = (Pauses::default(), StdRng::seed_from_u64(7));
             second(&mut pauses, || noise(&mut random, amplitude));
             let quiet = second(&mut pauses, || noise(&mut random, amplitude));
@@ -92,9 +94,18 @@ mod tests {
     #[test]
     fn noise_that_comes_later_is_sent_until_it_is_known() {
         let (mut pauses, mut random) = (Pauses::default(), StdRng::seed_from_u64(7));
-        second(&mut pauses, || noise(&mut random, 0.001));
-        let known: Vec<usize> = (0..12).map(|_| second(&mut pauses, || noise(&mut random, 0.03))).collect();
+        second(&mut pauses, || noise(&mut random, 0.000_1));
+        let known: Vec<usize> = (0..12).map(|_| second(&mut pauses, || noise(&mut random, 0.002))).collect();
         assert_eq!(known[..7], [0; 7], "{known:?}");
         assert!(known[11] >= 40, "{known:?}");
+    }
+
+    #[test]
+    fn a_steady_tone_is_no_pause() {
+        let mut pauses = Pauses::default();
+        for amplitude in [0.01, 0.3] {
+            let tone = std::array::from_fn(|n| amplitude * (n as f32 * 0.0288).sin());
+            assert_eq!((0..10).map(|_| second(&mut pauses, || tone)).sum::<usize>(), 0, "{amplitude}");
+        }
     }
 }
