@@ -3,8 +3,9 @@
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
-use offhook::api::{Command, EndReason, ErrorCode, Event, RecordingEvent};
+use offhook::api::{Command, EndReason, ErrorCode, Event, Recording, RecordingEvent};
 use offhook::phone::{AnswerMode, CallState, Machine};
+use offhook::storage::Home;
 
 use crate::scene::{HUMS, Person, directory, end, person, talk, until};
 
@@ -107,11 +108,17 @@ async fn q13_who_wants_no_second_call_is_busy() {
 
 /// Waits until the machine records what the caller says.
 async fn takes_a_message(who: &mut Person, of: &str) {
-    who.sees("a message begins", |event| match event {
-        Event::Recording(RecordingEvent::Started { call, .. }) if call == of => Some(()),
+    let begun = |event: &Event| match event {
+        Event::Recording(RecordingEvent::Started { call, recording, .. }) if call == of => {
+            Some(recording.clone())
+        }
         _ => None,
-    })
-    .await;
+    };
+    let message = who.sees("a message begins", begun).await;
+    // Of a moment nothing would be kept.
+    let room = Home::open(who.home.path()).unwrap().recordings(&"bob".parse().unwrap()).await.unwrap();
+    let long = |one: &Recording| one.recording == message && one.duration_ms >= 500;
+    until("the message grows", || room.list().is_ok_and(|list| list.iter().any(long))).await;
 }
 
 async fn has_a_message(who: &mut Person, from: &Person) {

@@ -36,7 +36,8 @@ impl Pauses {
         let power = frame.iter().map(|sample| sample * sample).sum::<f32>() / frame.len().max(1) as f32;
         self.learn(power);
         let background = self.quietest.iter().copied().reduce(f32::min).unwrap_or(0.0);
-        self.quiet = if power < (background * ABOVE).clamp(SILENCE, LOUD) { self.quiet.saturating_add(1) } else { 0 };
+        self.quiet =
+            if power < (background * ABOVE).clamp(SILENCE, LOUD) { self.quiet.saturating_add(1) } else { 0 };
         self.quiet > HANGOVER
     }
 
