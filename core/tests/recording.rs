@@ -153,6 +153,17 @@ impl World {
         home.recordings(&["ada", "bob"][at].parse().unwrap()).await.unwrap()
     }
 
+    /// A caller speaks to the machine until a second of it is kept.
+    async fn leaves_a_message(&self, caller: &Person) -> (Call, Recordings) {
+        caller.speaks.store(true, SeqCst);
+        let call = self.call().await;
+        let room = self.recordings(1).await;
+        let enough =
+            || room.list().is_ok_and(|list| list.first().is_some_and(|one| one.duration_ms >= 1_000));
+        until("a message grows", enough).await;
+        (call, room)
+    }
+
     async fn end(self) {
         for phone in &self.phones {
             phone.shutdown().await;
@@ -410,11 +421,7 @@ async fn q9_a_message_that_is_being_left_when_the_telephone_ends_is_told() {
     let world = World::new(machine).await;
     let ([_, bob], [a, _]) = (&world.phones, &world.people);
     let mut theirs = bob.events();
-    a.speaks.store(true, SeqCst);
-    let call = world.call().await;
-    let room = world.recordings(1).await;
-    let enough = || room.list().is_ok_and(|list| list.first().is_some_and(|one| one.duration_ms >= 1_000));
-    until("a message grows", enough).await;
+    let (call, _) = world.leaves_a_message(a).await;
     bob.shutdown().await;
     let kept = event(&mut theirs, message).await;
     assert!(kept.duration_ms >= 1_000, "{kept:?}");
@@ -427,11 +434,7 @@ async fn q9_who_refuses_while_a_message_is_recorded_leaves_none() {
     let world = World::new(machine).await;
     let ([ada, bob], [a, _]) = (&world.phones, &world.people);
     let mut theirs = bob.events();
-    a.speaks.store(true, SeqCst);
-    let call = world.call().await;
-    let room = world.recordings(1).await;
-    let enough = || room.list().is_ok_and(|list| list.first().is_some_and(|one| one.duration_ms >= 1_000));
-    until("a message grows", enough).await;
+    let (call, room) = world.leaves_a_message(a).await;
     ada.execute(Command::Recordable { call: None, on: false }).await.unwrap();
     assert_eq!(call.ended().await, offhook::api::EndReason::HungUp);
     until("it is deleted", || room.list().is_ok_and(|list| list.is_empty())).await;

@@ -34,6 +34,11 @@ impl Level {
     }
 }
 
+/// The mean square of samples; 0 of none.
+pub(crate) fn mean_square(samples: &[f32]) -> f32 {
+    samples.iter().map(|sample| sample * sample).sum::<f32>() / samples.len().max(1) as f32
+}
+
 /// An amplitude in decibels, 1 being full scale.
 pub(crate) fn decibels(amplitude: f32) -> f32 {
     // Tenths are all that anybody looks at.

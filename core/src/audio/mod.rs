@@ -39,7 +39,7 @@ pub(crate) use dial_pad::{DialTones, KEY_MS};
 pub use hold_music::{HoldMusic, MAX_HOLD_MUSIC};
 pub(crate) use hold_music::{HoldPlayer, read as read_hold_music};
 pub use level::Level;
-pub(crate) use level::Meter;
+pub(crate) use level::{Meter, mean_square};
 pub(crate) use processing::Processor;
 pub use processing::{Processing, UnknownProcessing};
 pub use tones::MAX_RINGTONE;

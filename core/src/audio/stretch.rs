@@ -47,7 +47,7 @@ fn period(samples: &[f32], at_most: usize) -> Option<usize> {
     if longest < MIN_PERIOD {
         return None;
     }
-    let power = samples.iter().map(|sample| sample * sample).sum::<f32>() / samples.len() as f32;
+    let power = super::mean_square(samples);
     if power < QUIET {
         return Some(longest);
     }

@@ -15,12 +15,13 @@ const MIN_WITH_COPIES: u32 = 14_000;
 /// Where a frame in a packet of its own would get less than this, bits per second, two travel together: headers then take half as much.
 /// That takes 20 ms, which on such a link is less than what its queue would.
 const PAIRED_BELOW: u32 = 18_000;
-/// Where it would get so much again, each has its own. Between the two lies more than a pair takes at most, or a link that carries just that would
-/// be tried with single frames again and again.
+/// Where it would get so much again, each has its own. At that limit there is room for all that pairs can use, or a link that carries just that
+/// would be tried with single frames again and again.
 const SINGLE_FROM: u32 = 26_000;
 /// How hard the codec tries where the machine can, Opus' scale of 0 to 10: more is not heard.
 pub const MAX_COMPLEXITY: u8 = 9;
-/// What it is given instead on slow machines, step by step. Each takes about two thirds of the one before.
+/// What it is given instead on slow machines, step by step. Of a minute, 9 takes 0.74 s of the benchmarks' processor, 5 about 0.6, and 0
+/// 0.3.
 const COMPLEXITIES: [u8; 4] = [MAX_COMPLEXITY, 5, 3, 0];
 /// The share of a processor that voice takes at most, and below which it may take more again, if that has lasted for so many seconds.
 const BUSY: f32 = 0.25;

@@ -103,18 +103,18 @@ impl Reception {
     }
 
     /// Counts a frame that travelled in the packet of a later one, and says nothing of how long packets take.
-    pub fn on_companion(&mut self, sequence: u16, bytes: usize) {
+    pub fn on_companion(&mut self, sequence: u16) {
         let extended = self.unwrap.unwrap(sequence);
         self.first = Some(self.first.map_or(extended, |first| first.min(extended)));
         self.highest = self.highest.max(extended);
         self.received += 1;
-        self.bytes += bytes as u64;
         self.note(extended);
     }
 
     /// Counts one packet. `at` is the time since any fixed instant.
     pub fn on_packet(&mut self, at: Duration, sequence: u16, timestamp: u32, bytes: usize) {
-        self.on_companion(sequence, bytes);
+        self.on_companion(sequence);
+        self.bytes += bytes as u64;
         let arrival = (at.as_nanos() * u128::from(self.clock_hz) / 1_000_000_000) as i64;
         // Only differences count, so wrapping is harmless: take them modulo 2^32.
         let transit = arrival.wrapping_sub(i64::from(timestamp));

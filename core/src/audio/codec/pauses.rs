@@ -5,6 +5,8 @@
 
 use std::collections::VecDeque;
 
+use crate::audio::mean_square;
+
 /// Frames of 20 ms that are quiet before a pause begins: 200 ms, as in Opus. The listener's codec learns in them what the noise behind the
 /// voice is like.
 const HANGOVER: u32 = 10;
@@ -33,7 +35,7 @@ pub(super) struct Pauses {
 impl Pauses {
     /// Takes the next frame. Answers whether nobody speaks in it.
     pub(super) fn take(&mut self, frame: &[f32]) -> bool {
-        let power = frame.iter().map(|sample| sample * sample).sum::<f32>() / frame.len().max(1) as f32;
+        let power = mean_square(frame);
         self.learn(power);
         let background = self.quietest.iter().copied().reduce(f32::min).unwrap_or(0.0);
         self.quiet =

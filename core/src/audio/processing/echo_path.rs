@@ -11,7 +11,7 @@ use std::sync::Arc;
 use rustfft::num_complex::Complex32;
 use rustfft::{Fft, FftPlanner};
 
-use crate::audio::{BLOCK_LEN, Block};
+use crate::audio::{BLOCK_LEN, Block, mean_square};
 
 /// 48 kHz to 8 kHz, which has all of a voice that rooms give back.
 const DECIMATION: usize = 6;
@@ -118,7 +118,7 @@ impl EchoPath {
     pub(super) fn heard(&mut self, block: &Block) {
         self.far.drain(..PIECE);
         self.far.extend(decimated(block));
-        self.played |= power(&self.far[FAR - PIECE..]) > PLAYED;
+        self.played |= mean_square(&self.far[FAR - PIECE..]) > PLAYED;
     }
 
     /// Takes a block that the microphone gives.
@@ -128,8 +128,8 @@ impl EchoPath {
             return;
         }
         // Where sound begins or ends, some delays would seem likelier than others.
-        let playing = self.far.chunks(NEAR).all(|part| power(part) > PLAYED);
-        if playing && power(&self.near[..NEAR]) > RECORDED {
+        let playing = self.far.chunks(NEAR).all(|part| mean_square(part) > PLAYED);
+        if playing && mean_square(&self.near[..NEAR]) > RECORDED {
             self.compare();
             self.compared = self.compared.saturating_add(1);
             let sight = self.compared >= ENOUGH && self.concentration() > PRESENT;
@@ -201,8 +201,4 @@ fn bins() -> std::ops::Range<usize> {
 /// At 8 kHz. What is above 4 kHz comes out weaker only, which does not matter to what is looked for.
 fn decimated(block: &Block) -> impl Iterator<Item = f32> + '_ {
     block.as_chunks::<DECIMATION>().0.iter().map(|chunk| chunk.iter().sum::<f32>() / DECIMATION as f32)
-}
-
-fn power(samples: &[f32]) -> f32 {
-    samples.iter().map(|sample| sample * sample).sum::<f32>() / samples.len() as f32
 }

@@ -14,7 +14,7 @@ const TICKS: u32 = 100;
 /// How much later than the talker's the listener's ticks come. Any phase is as good as another.
 const PHASE: Duration = Duration::from_millis(4);
 /// What goes on the wire beside a datagram, bytes: Ethernet's 14, and what a packet has beside its payload but flow and RTP's short header.
-const OVERHEAD: usize = 14 + offhook_proto::rate::OVERHEAD - 7;
+pub(super) const OVERHEAD: usize = 14 + offhook_proto::rate::OVERHEAD - 7;
 
 /// A packet that enters the network.
 #[derive(Debug, Clone, Copy)]

@@ -12,7 +12,7 @@ use offhook_proto::rtp::{
 use super::{EngineEvent, MAX_CATCH_UP, RAMP, Speaker, Watch};
 use crate::audio::{
     AudioError, AudioSink, BLOCK_LEN, BLOCK_TIME, Block, FRAME, Level, Meter, Nothing, SAMPLE_RATE,
-    VoiceDecoder, is_pause, stretch,
+    VoiceDecoder, is_pause, mean_square, stretch,
 };
 
 /// Mean square from which on a frame may be a voice: -50 dBFS.
@@ -146,7 +146,7 @@ impl Incoming {
     fn take_companion(&mut self, at: Instant, packet: &RtpPacket<'_>, payload: &[u8]) {
         let (sequence, timestamp) =
             (packet.sequence.wrapping_sub(1), packet.timestamp.wrapping_sub(FRAME as u32));
-        self.reception.on_companion(sequence, 0);
+        self.reception.on_companion(sequence);
         self.jitter.insert(at, sequence, timestamp, payload);
     }
 
@@ -255,8 +255,7 @@ impl Incoming {
 
     /// Counts a frame with a voice. A codec needs little for a quiet room, which says nothing of what it has for a voice.
     fn count_voice(&mut self, payload: &[u8], frame: &[f32; FRAME]) {
-        let power = frame.iter().map(|sample| sample * sample).sum::<f32>() / FRAME as f32;
-        if power > VOICE {
+        if mean_square(frame) > VOICE {
             self.voice_frames += 1;
             self.voice_bytes += payload.len() as u64;
         }

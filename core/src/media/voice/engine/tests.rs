@@ -12,6 +12,7 @@ use super::*;
 use crate::audio::{AudioSink, AudioSource, Nothing, Pace, Processing};
 use crate::media::tests::score::{self, Score};
 use crate::media::tests::speech;
+use crate::media::voice::trial::OVERHEAD;
 
 mod change;
 mod drift;
@@ -170,9 +171,6 @@ struct Talk {
 }
 
 const SECONDS: u32 = 8;
-
-/// What goes on the wire beside a datagram, bytes: Ethernet's 14, and what a packet has beside its payload but flow and RTP's short header.
-const OVERHEAD: usize = 14 + offhook_proto::rate::OVERHEAD - 7;
 
 /// One end talks, the other listens, whose ticks come `phase` later.
 fn talk(phase: Duration, network: Network, each_tick: impl FnMut(u32, &mut [VoiceEngine; 2])) -> Talk {
