@@ -22,19 +22,30 @@ const WINDOW: usize = 500;
 /// Nothing is concluded from fewer losses.
 const MIN_LOST: usize = 2;
 
-/// What losing everything costs, in packets of delay: a lost frame in a hundred is as bad as two and a half of them; so does having
-/// everything repaired by the codec alone, which leaves a fifth of the harm (PESQ-WB: 0.4 and 0.08 less for one in a hundred). A copy of
-/// each frame costs one.
+/// What it costs to lose everything, to have everything repaired by the codec alone, which leaves a fifth of the harm (PESQ-WB: 0.4 and
+/// 0.08 less for one in a hundred), a copy of each frame, and each packet of delay.
 const LOSS: f64 = 250.0;
 const REPAIR: f64 = 55.0;
 const COPY: f64 = 1.0;
-const DELAY: f64 = 1.0;
+const DELAY: f64 = 0.65;
 /// What a change has to gain: more if copies come at another time then, which is heard, since the delay at the other end changes
 /// with it.
 const GAIN: f64 = 0.5;
 const GAIN_OF_DELAY: f64 = 1.5;
-/// The first losses are taken for those of as many packets, or an outage at the beginning would weigh ten times what it does later.
-const FIRST: usize = 250;
+/// Losses are judged by the worst of the last half second to ten seconds: what begins is answered at once, and what was is forgotten
+/// by and by.
+const SPANS: [usize; 5] = [25, 50, 100, 250, WINDOW];
+/// By how many standard deviations there may have been more rows of losses than usual.
+const LUCK: f64 = 0.7;
+/// A single row of losses is taken for what happens once in so many packets at most: it may be an outage that does not come again.
+const ONE_ROW: usize = 250;
+/// A single loss is answered for so many packets.
+const RECENT: usize = 100;
+/// What "lately" means, in packets.
+const LATELY: usize = 20;
+/// Which copies would have helped is told by the losses there were, and so many more that nothing has to do with each other: a few
+/// losses show a pattern that there is not.
+const BY_CHANCE: f64 = 15.0;
 
 /// Distances of the copies of a frame, in packets, ascending.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -63,6 +74,12 @@ impl Distances {
     /// The longest, 0 without any.
     fn last(&self) -> usize {
         self.iter().last().unwrap_or(0)
+    }
+
+    /// How many packets later the other end goes on at the latest: with the last copy, or with the next packet, from which the codec may
+    /// repair.
+    fn waits(&self) -> usize {
+        self.last().max(1)
     }
 
     /// The nearest `count` of them.
@@ -112,40 +129,80 @@ impl Redundancy {
         self.lossy
     }
 
+    /// How many of the last packets were lost, of so many.
+    pub(crate) fn lost_lately(&self) -> (usize, usize) {
+        let lately = self.received.iter().rev().take(LATELY);
+        (lately.clone().filter(|received| !**received).count(), LATELY)
+    }
+
     fn choose(&mut self) {
-        let received: &[bool] = self.received.make_contiguous();
-        // Of the last ones it is not known yet what became of their copies.
-        let known = received.len().saturating_sub(MAX_DISTANCE + 1);
-        let lost: Vec<usize> = (0..known).filter(|at| !received[*at]).collect();
-        self.lossy = lost.len() >= MIN_LOST;
-        let cost = |set: &Distances| cost(received, &lost, known.max(FIRST), set);
+        let past = Past::new(self.received.make_contiguous());
+        self.lossy = past.is_lossy();
         let best = match self.lossy {
-            true => Distances::all().min_by(|a, b| cost(a).total_cmp(&cost(b))).unwrap_or_default(),
+            true => Distances::all()
+                .map(|set| (past.cost(&set), set))
+                .min_by(|(a, _), (b, _)| a.total_cmp(b))
+                .map_or(Distances::NONE, |(_, set)| set),
             false => Distances::NONE,
         };
         let later = best.count >= self.distances.count && best.last() != self.distances.last();
-        if cost(&best) + if later { GAIN_OF_DELAY } else { GAIN } < cost(&self.distances) {
+        if past.cost(&best) + if later { GAIN_OF_DELAY } else { GAIN } < past.cost(&self.distances) {
             self.distances = best;
         }
     }
 }
 
-/// What these copies would have cost among so many packets, of which those at `lost` did not come.
-fn cost(received: &[bool], lost: &[usize], of: usize, set: &Distances) -> f64 {
-    // The other end does not wait longer than for the last copy, or the next packet.
-    let waits = set.last().max(1);
-    let came = |at: usize, by: usize| {
-        received[at] || set.iter().any(|distance| at + distance <= by && received[at + distance])
-    };
-    let (mut left, mut repaired) = (0.0, 0.0);
-    for at in lost.iter().filter(|at| !came(**at, **at + waits)) {
-        match came(at + 1, at + waits) {
-            true => repaired += 1.0,
-            false => left += 1.0,
-        }
+/// What became of the last packets.
+struct Past<'a> {
+    received: &'a [bool],
+    lost: Vec<usize>,
+    /// The share of packets that gets lost, as far as can be told.
+    share: f64,
+}
+
+impl<'a> Past<'a> {
+    fn new(received: &'a [bool]) -> Past<'a> {
+        let lost: Vec<usize> = (0..received.len()).filter(|at| !received[*at]).collect();
+        let share = SPANS.map(|span| {
+            let begin = received.len().saturating_sub(span);
+            let lost = lost.iter().filter(|at| **at >= begin);
+            let rows = lost.clone().filter(|at| **at == begin || received[**at - 1]).count();
+            let once = if rows == 1 { ONE_ROW } else { 0 };
+            let of = span.min(received.len().max(SPANS[0])).max(once);
+            // Of a few rows it may be bad luck that there are so many.
+            lost.count() as f64 / of as f64 * (1.0 - LUCK / (rows.max(1) as f64).sqrt())
+        });
+        Past { received, lost, share: share.into_iter().fold(0.0, f64::max) }
     }
-    let harm = (left * LOSS + repaired * REPAIR) / of as f64;
-    harm + f64::from(set.count) * COPY + waits as f64 * DELAY
+
+    /// Whether anything was lost a moment ago, or more than once in all of it.
+    fn is_lossy(&self) -> bool {
+        let recent = self.received.len().saturating_sub(RECENT);
+        self.lost.len() >= MIN_LOST || self.lost.last().is_some_and(|at| *at >= recent)
+    }
+
+    /// How likely packet `at` has not come, or will not.
+    fn missing(&self, at: usize) -> f64 {
+        self.received.get(at).map_or(self.share, |received| f64::from(u8::from(!received)))
+    }
+
+    /// What these copies would cost if it goes on like that.
+    fn cost(&self, set: &Distances) -> f64 {
+        let seen: f64 = self.lost.iter().map(|at| harm(set, |by| self.missing(at + by))).sum();
+        let by_chance = harm(set, |_| self.share);
+        let each = (seen + by_chance * BY_CHANCE) / (self.lost.len() as f64 + BY_CHANCE);
+        each * self.share + f64::from(set.count) * COPY + set.waits() as f64 * DELAY
+    }
+}
+
+/// What it costs that a packet is lost, when the one so many later is missing with probability `missing`.
+fn harm(set: &Distances, missing: impl Fn(usize) -> f64) -> f64 {
+    let missed: f64 = set.iter().map(&missing).product();
+    // Those that bring the frame after it by the time that this one is needed; where the copies were, nothing came.
+    let following = std::iter::once(1).chain(set.iter().map(|distance| distance + 1));
+    let bringing = following.filter(|at| *at <= set.waits() && !set.iter().any(|distance| distance == *at));
+    let repaired = missed * (1.0 - bringing.map(&missing).product::<f64>());
+    (missed - repaired) * LOSS + repaired * REPAIR
 }
 
 #[cfg(test)]
@@ -207,6 +264,24 @@ mod tests {
         // Five in a row of every fifty.
         let redundancy = after(|n| n % 50 >= 20 && n % 50 < 25);
         assert_eq!(redundancy.distances(), Distances::one(5));
+    }
+
+    /// What is sent so many packets after clean seconds, of which every `every`th is lost.
+    fn soon(packets: usize, every: usize) -> Redundancy {
+        let mut redundancy = after(|_| false);
+        for begin in (0..packets).step_by(5) {
+            let received = (begin..begin + 5).map(|n| n % every != 0).collect();
+            redundancy.take(&LossTrace { ssrc: 1, begin: begin as u16, received });
+        }
+        redundancy
+    }
+
+    #[test]
+    fn what_begins_is_answered_within_half_a_second() {
+        assert!(soon(5, 100).lossy(), "the codec repairs after the first loss");
+        assert_eq!(soon(5, 100).distances(), Distances::NONE);
+        assert_eq!(soon(25, 10).distances().iter().count(), 1, "{:?}", soon(25, 10).distances());
+        assert_eq!(soon(25, 3).distances().iter().count(), 2, "{:?}", soon(25, 3).distances());
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod remb;
 mod rtcp;
 mod short;
 mod stats;
+mod trail;
 mod xr;
 
 pub use red::{PAIR_PAYLOAD_TYPE, RED_PAYLOAD_TYPE};

@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_millis(2_000);
 const PROGRESS: i64 = 30_000;
 /// How long after a queue has gone more is tried than got through at that time; twice as long after each failure, up to the
 /// second.
-const FIRST_TRIAL: Duration = Duration::from_secs(8);
+const FIRST_TRIAL: Duration = Duration::from_secs(20);
 const LAST_TRIAL: Duration = Duration::from_secs(60);
 /// By how much more per interval: a sixth in a second.
 const GROWTH: f64 = 1.04;

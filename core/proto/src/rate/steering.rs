@@ -32,8 +32,8 @@ const PEAK: f64 = 1.1;
 /// Steps in which the codec is told, so that it is not told at every report.
 const STEP: u32 = 500;
 
-/// Packets that a report of a second tells of at least.
-const MIN_PACKETS: usize = 25;
+/// Packets that are judged together at least: those of nearly a second.
+const MIN_PACKETS: usize = 40;
 /// How many reports of a second more copies are tried before they are judged.
 const TRIAL: usize = 5;
 /// Copies make it worse if so much more is lost with them, as a share of all packets.
@@ -125,6 +125,8 @@ pub struct Steering {
     /// What was found not to get through, and for how many more reports that is believed.
     found: Option<(f64, u32)>,
     tally: Tally,
+    /// Packets that were lost, and in all, of which neither the tally nor a trial knows yet.
+    untallied: (usize, usize),
     trial: Option<Trial>,
     plan: Plan,
     /// Rates that were found so far.
@@ -138,26 +140,39 @@ impl Steering {
     /// Takes a report: what became of the last second's packets, and what the other end says may be sent.
     pub fn take(&mut self, trace: Option<&LossTrace>, limit: Option<u32>) {
         self.told = limit;
-        // Those that are sent in between tell of few packets.
-        let whole = trace.filter(|trace| trace.received.len() >= MIN_PACKETS);
-        if let Some(trace) = whole {
-            let lost = trace.received.iter().filter(|received| !**received).count();
-            self.tally.add(lost, trace.received.len());
-            self.judge(lost as f32 / trace.received.len() as f32);
-            self.found = self.found.and_then(|(rate, left)| Some((rate, left.checked_sub(1)?)));
-        }
         if let Some(trace) = trace {
+            self.count(trace);
             self.redundancy.take(trace);
         }
         let before = self.plan.copies();
         self.plan = self.choose();
         let copies = self.plan.copies();
         if copies != before {
-            // A trial that goes on with more is about both.
-            let lost = self.trial.as_ref().map_or(1.0, |trial| trial.before).min(self.tally.at_most());
+            // A trial that goes on with more is about both. Where it is about copies, they do not help against what has just begun.
+            let lost = self.trial.as_ref().map_or_else(|| self.lost_before(), |trial| trial.before);
             self.trial = (copies > before).then(|| Trial { before: lost, lost: Vec::new() });
             self.tally = Tally::default();
         }
+    }
+
+    /// Adds what a trace tells. Those that are sent in between tell of few packets, and are taken together.
+    fn count(&mut self, trace: &LossTrace) {
+        let lost = trace.received.iter().filter(|received| !**received).count();
+        self.untallied = (self.untallied.0 + lost, self.untallied.1 + trace.received.len());
+        let (lost, packets) = self.untallied;
+        if packets >= MIN_PACKETS {
+            self.untallied = (0, 0);
+            self.tally.add(lost, packets);
+            self.judge(lost as f32 / packets as f32);
+            self.found = self.found.and_then(|(rate, left)| Some((rate, left.checked_sub(1)?)));
+        }
+    }
+
+    /// The share that gets lost at most, in the long run or lately.
+    fn lost_before(&self) -> f32 {
+        let (lost, packets) = self.redundancy.lost_lately();
+        let lately = Tally { lost: lost as f32, packets: packets as f32 };
+        self.tally.at_most().max(lately.at_most())
     }
 
     /// What to do with the next frames.
@@ -297,6 +312,21 @@ mod tests {
                 assert_eq!(steering.plan().bitrate, MAX_BITRATE, "{loss}");
             }
             assert!(least >= 1, "{loss}: {least}");
+        }
+    }
+
+    #[test]
+    fn loss_that_begins_together_with_the_copies_is_not_taken_for_their_doing() {
+        for percent in [0.1, 0.2, 0.3] {
+            let (mut steering, mut chance) = (Steering::default(), Chance(7));
+            run(&mut steering, &mut chance, 5, |_| 0.0);
+            // Told of as soon as it is known, a few packets at a time.
+            for begin in (250..1_000).step_by(5) {
+                let received = (0..5).map(|_| chance.next() >= percent).collect();
+                steering.take(Some(&trace(begin, received)), None);
+            }
+            assert_eq!(steering.plan().bitrate, MAX_BITRATE, "{percent}");
+            assert!(steering.plan().copies() > 0, "{percent}");
         }
     }
 

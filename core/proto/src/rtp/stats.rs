@@ -1,12 +1,9 @@
 //! What a receiver counts: loss and jitter (RFC 3550 sections 6.4.1 and A.3, A.8).
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::{LossTrace, MAX_TRACE, ReportBlock};
-
-/// The last packets are left to the next trace: one of them that is not there yet may only be late.
-const UNSETTLED: usize = 10;
+use super::trail::Trail;
+use super::{LossTrace, ReportBlock};
 
 /// Extends wrapping sequence numbers to ones that never wrap.
 ///
@@ -47,7 +44,7 @@ pub struct LossBursts {
 
 impl LossBursts {
     /// Counts the next packet of the stream.
-    fn note(&mut self, received: bool) {
+    pub(super) fn note(&mut self, received: bool) {
         if received {
             self.current = 0;
             return;
@@ -78,9 +75,7 @@ pub struct Reception {
     /// Sixteen times the jitter, as in RFC 3550 section A.8, so that no precision is lost.
     jitter_x16: u64,
     bytes: u64,
-    /// Packets that no trace has told of: number of the first, and whether each has arrived.
-    untold: (u64, VecDeque<bool>),
-    bursts: LossBursts,
+    trail: Trail,
 }
 
 impl Reception {
@@ -97,8 +92,7 @@ impl Reception {
             transit: None,
             jitter_x16: 0,
             bytes: 0,
-            untold: (0, VecDeque::new()),
-            bursts: LossBursts::default(),
+            trail: Trail::default(),
         }
     }
 
@@ -108,7 +102,7 @@ impl Reception {
         self.first = Some(self.first.map_or(extended, |first| first.min(extended)));
         self.highest = self.highest.max(extended);
         self.received += 1;
-        self.note(extended);
+        self.trail.note(extended);
     }
 
     /// Counts one packet. `at` is the time since any fixed instant.
@@ -124,37 +118,19 @@ impl Reception {
         }
     }
 
-    fn note(&mut self, extended: u64) {
-        let (begin, arrived) = &mut self.untold;
-        if arrived.is_empty() || extended.saturating_sub(*begin) >= 2 * MAX_TRACE as u64 {
-            // The first one, or a stream that has jumped.
-            arrived.drain(..).for_each(|received| self.bursts.note(received));
-            (*begin, *arrived) = (extended, VecDeque::from([true]));
-        } else if let Some(at) = extended.checked_sub(*begin).map(|at| at as usize) {
-            if at >= arrived.len() {
-                arrived.resize(at + 1, false);
-            }
-            arrived[at] = true;
-            let excess = arrived.len().saturating_sub(MAX_TRACE + UNSETTLED);
-            arrived.drain(..excess).for_each(|received| self.bursts.note(received));
-            *begin += excess as u64;
-        }
+    /// Whether more was lost since the last trace than its sender would expect by now, so that it should be told at once.
+    pub fn has_news(&self) -> bool {
+        self.trail.has_news()
     }
 
-    /// What became of the packets of source `ssrc` since the last trace, but for the last few.
+    /// What became of the packets of source `ssrc` since the last trace, but for the last few, and once more of some before them.
     pub fn trace(&mut self, ssrc: u32) -> Option<LossTrace> {
-        let (begin, arrived) = &mut self.untold;
-        let settled = arrived.len().saturating_sub(UNSETTLED);
-        let first = *begin as u16;
-        *begin += settled as u64;
-        let received: Vec<bool> = arrived.drain(..settled).collect();
-        received.iter().for_each(|received| self.bursts.note(*received));
-        (settled > 0).then_some(LossTrace { ssrc, begin: first, received })
+        self.trail.trace(ssrc)
     }
 
     /// The losses that traces have told of: what only came late is none.
     pub fn bursts(&self) -> LossBursts {
-        self.bursts
+        self.trail.bursts()
     }
 
     /// Packets received, duplicates included.
@@ -245,56 +221,7 @@ mod tests {
         assert!((jitter - 0.010).abs() < 0.000_5, "differences are always 10 ms, got {jitter}");
     }
 
-    #[test]
-    fn traces_tell_of_every_packet_once_and_give_late_ones_time() {
-        let mut reception = Reception::new(48_000);
-        assert_eq!(reception.trace(7), None);
-        let mut take = |numbers: &[u16]| {
-            numbers.iter().for_each(|n| reception.on_packet(Duration::ZERO, n.wrapping_add(65_500), 0, 80));
-            reception.trace(7).map(|trace| (trace.begin.wrapping_sub(65_500), trace.received))
-        };
-        let numbers: Vec<u16> = (0..50).filter(|n| ![3, 4, 44].contains(n)).collect();
-        let expected: Vec<bool> = (0..40).map(|n| ![3, 4].contains(&n)).collect();
-        assert_eq!(take(&numbers), Some((0, expected)));
-        assert_eq!(take(&[44, 5]), None, "one that came late, and one that came again");
-        assert_eq!(take(&[59]), Some((40, vec![true; 10])));
-        // A stream that jumps by more than anybody could repair begins anew.
-        assert_eq!(take(&[59 + 3_000]), None);
-        let received = reception.untold.1.len();
-        assert!(received <= MAX_TRACE + UNSETTLED, "{received}");
-    }
-
-    #[test]
-    fn bursts_are_counted_once_it_is_known_that_nothing_is_late() {
-        let mut reception = Reception::new(48_000);
-        // A single one, a row of three and one of two that the end of a trace cuts through.
-        let lost = [7, 20, 21, 22, 39, 40];
-        let mut take = |from: u16, to: u16| {
-            let come = (from..to).filter(|n| !lost.contains(n));
-            come.for_each(|n| reception.on_packet(Duration::ZERO, n.wrapping_add(65_500), 0, 80));
-            let bursts = reception.bursts();
-            reception.trace(7);
-            (bursts, reception.bursts())
-        };
-        let (before, after) = take(0, 50);
-        assert_eq!((before.count, after.count, after.lost, after.longest), (0, 3, 5, 3));
-        let (_, after) = take(50, 100);
-        assert_eq!((after.count, after.lost, after.longest, after.mean()), (3, 6, 3, 2.0));
-        assert_eq!(LossBursts::default().mean(), 0.0);
-    }
-
     proptest! {
-        #[test]
-        fn traces_are_bounded(steps in proptest::collection::vec(0u16..2_000, 1..200)) {
-            let (mut reception, mut sequence) = (Reception::new(48_000), 0u16);
-            for step in steps {
-                sequence = sequence.wrapping_add(step);
-                reception.on_packet(Duration::ZERO, sequence, 0, 80);
-                prop_assert!(reception.untold.1.len() <= MAX_TRACE + UNSETTLED);
-            }
-            prop_assert!(reception.trace(1).is_none_or(|trace| trace.received.len() <= MAX_TRACE));
-        }
-
         #[test]
         fn unwrap_follows_any_walk(start in any::<u16>(), steps in proptest::collection::vec(-100i64..1000, 1..300)) {
             let mut unwrap = SequenceUnwrap::default();

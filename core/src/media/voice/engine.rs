@@ -27,6 +27,8 @@ use outgoing::Outgoing;
 /// How often we report what we receive. RFC 3550 section 6.2 would allow 5 s; the sender's error correction
 /// should follow sooner.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// The same where voice has to be thrifty: on a narrow link each report makes a packet of voice late.
+const RARE_REPORT_EVERY: Duration = Duration::from_secs(3);
 /// Blocks that are caught up with in one tick after the thread was held up; more are left for the next.
 const MAX_CATCH_UP: usize = 50;
 /// A device that has neither given nor taken a sample for this long has stalled.
@@ -223,10 +225,11 @@ impl VoiceEngine {
             send,
         ));
         self.listen(now);
-        // A queue on the way grows until the other end knows of it.
-        let urgent = self.incoming.bottleneck.take_urgent();
+        // A queue on the way grows until the other end knows of it, and what gets lost is missed.
+        let urgent = self.incoming.bottleneck.take_urgent() || self.incoming.reception.has_news();
         if urgent || self.report_due <= now {
-            self.report_due = now + REPORT_EVERY;
+            let narrow = self.outgoing.plan().frames > 1;
+            self.report_due = now + if narrow { RARE_REPORT_EVERY } else { REPORT_EVERY };
             let report = self.report(now);
             send(rtp::encode_rtcp(VOICE_FLOW, &report));
         }

@@ -222,11 +222,11 @@ impl Outgoing {
     /// Tells how much of it the other end misses, 0 to 1, which packets, and what it says is not to be exceeded, bits per second.
     pub(super) fn take_report(&mut self, share: f32, trace: Option<&LossTrace>, limit: Option<u32>) {
         self.remote_loss = share;
-        let news = trace.filter(|trace| self.is_news(trace));
-        if let Some(trace) = news {
+        let news = trace.and_then(|trace| self.news(trace));
+        if let Some(trace) = &news {
             self.told = trace.begin.wrapping_add(trace.received.len() as u16);
         }
-        self.steering.take(news, limit);
+        self.steering.take(news.as_ref(), limit);
         self.encoder.set_bitrate(self.steering.plan().bitrate);
         // Where packets get lost, each of the few that are left in a pause would be missed, and silence taken for an outage.
         self.encoder.set_pauses(share == 0.0 && self.steering.plan().distances == Distances::NONE);
@@ -237,12 +237,18 @@ impl Outgoing {
         }
     }
 
-    /// Whether a trace tells of packets that were sent, and that none has told of before. Each of them is worth a calculation; what
-    /// is made up is not.
-    fn is_news(&self, trace: &LossTrace) -> bool {
+    /// What a trace tells of packets that were sent and that none has told of before. Each of them is worth a calculation; what is made
+    /// up is not.
+    fn news(&self, trace: &LossTrace) -> Option<LossTrace> {
         let end = trace.begin.wrapping_add(trace.received.len() as u16);
-        let at_most = |one: u16, other: u16| other.wrapping_sub(one) as i16 >= 0;
-        !trace.received.is_empty() && at_most(self.told, trace.begin) && at_most(end, self.sequence)
+        let sent = self.sequence.wrapping_sub(end) as i16 >= 0;
+        let known = usize::try_from(self.told.wrapping_sub(trace.begin) as i16).unwrap_or(0);
+        let received = trace.received.get(known..).filter(|news| sent && !news.is_empty())?;
+        Some(LossTrace {
+            begin: trace.begin.wrapping_add(known as u16),
+            received: received.to_vec(),
+            ..*trace
+        })
     }
 
     /// Adds a block; returns a packet as soon as a frame is full.
