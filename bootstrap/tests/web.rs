@@ -24,7 +24,7 @@ async fn who_logs_in_gets_account_and_backup_back() {
     let scene = Scene::new().await;
     let export_key = scene.sign_up(1, "홍길동", GOOD).await;
     let mut client = scene.client();
-    let begun = client.begin("홍길동", GOOD).await.ok().expect("the password fits");
+    let begun = client.begin("홍길동", GOOD).await.expect("the password fits");
     assert_eq!(begun.export_key, export_key, "it opens the backup");
     let answer = client.finish(&begun, false).await;
     assert_eq!((answer.status, answer.json.get("token")), (200, None));
@@ -48,7 +48,7 @@ async fn who_logs_in_gets_account_and_backup_back() {
 async fn a_program_has_a_token_and_needs_neither_cookie_nor_word() {
     let scene = scene_with_ada().await;
     let mut program = scene.client();
-    let begun = program.begin("Ada", GOOD).await.ok().expect("an ID is normalised");
+    let begun = program.begin("Ada", GOOD).await.expect("an ID is normalised");
     let answer = program.finish(&begun, true).await;
     assert_eq!((answer.status, answer.header("set-cookie")), (200, None));
     program.token = answer.json["token"].as_str().map(str::to_owned);
@@ -121,10 +121,10 @@ async fn one_network_tries_few_passwords_of_whomever() {
 async fn a_log_in_ends_once_and_soon_and_as_it_was_begun() {
     let scene = scene_with_ada().await;
     let mut client = scene.client();
-    let begun = client.begin("ada", GOOD).await.ok().unwrap();
+    let begun = client.begin("ada", GOOD).await.unwrap();
     let wrong =
         |answer: client::Answer| assert_eq!((answer.status, answer.error()), (401, "wrong_credentials"));
-    let mut bent = client.begin("ada", GOOD).await.ok().unwrap();
+    let mut bent = client.begin("ada", GOOD).await.unwrap();
     bent.finish[0] ^= 1;
     wrong(client.finish(&bent, false).await);
     for position in [0, 24, 40, 80] {
@@ -135,7 +135,7 @@ async fn a_log_in_ends_once_and_soon_and_as_it_was_begun() {
     }
     assert_eq!(client.finish(&begun, false).await.status, 200);
     wrong(client.finish(&begun, false).await);
-    let late = client.begin("ada", GOOD).await.ok().unwrap();
+    let late = client.begin("ada", GOOD).await.unwrap();
     scene.pass(61);
     wrong(client.finish(&late, false).await);
 }

@@ -32,9 +32,12 @@ pub(super) struct Start {
 
 impl Start {
     fn id(&self) -> Result<AccountId, ApiError> {
-        self.id.parse().map_err(|error: StorageError| match error {
-            StorageError::BadId(why) => ApiError::IdInvalid(why.to_owned()),
-            other => ApiError::IdInvalid(other.to_string()),
+        self.id.parse().map_err(|error: StorageError| {
+            if let StorageError::BadId(why) = error {
+                ApiError::IdInvalid(why.to_owned())
+            } else {
+                ApiError::IdInvalid(error.to_string())
+            }
         })
     }
 }
@@ -131,10 +134,7 @@ pub(super) async fn finish(
         expires: now.plus(SESSION_TIME),
         instead_of: instead_of.map(|token| token.hash()),
     };
-    let account = AccountView::of(&app, &logged_in.identity).await.map_err(|error| match error {
-        ApiError::NoSession => ApiError::WrongCredentials,
-        other => other,
-    })?;
+    let account = AccountView::of(&app, &logged_in.identity).await?;
     app.0.store.begin_session(session, limits::login(&logged_in.id, &logged_in.network), now).await?;
     let session = app.0.store.session(&token.hash(), now).await?.ok_or(ApiError::WrongCredentials)?;
     let backup = BackupView::of(&app, &session).await?;

@@ -146,6 +146,7 @@ pub struct Client {
 }
 
 /// A log-in of which the last message is not sent yet.
+#[derive(Debug)]
 pub struct Begun {
     pub login: String,
     pub finish: Vec<u8>,
