@@ -129,6 +129,8 @@ impl Person {
             revoked: Vec::new(),
             seq,
             expires: seq.plus(ACCOUNT_LIFETIME),
+            transfers: Vec::new(),
+            backup: None,
         }
     }
 

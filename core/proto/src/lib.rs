@@ -6,13 +6,16 @@
 // What they forbid is listed in clippy.toml beside Cargo.toml.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod backup;
 pub mod call;
 pub mod courier;
+pub mod descriptor;
 pub mod dialog;
 pub mod emodel;
 pub mod identity;
 pub mod jitter;
 pub mod knock;
+pub mod list;
 pub mod number;
 pub mod proof;
 pub mod rate;
@@ -20,6 +23,7 @@ pub mod record;
 pub mod recording;
 pub mod redundancy;
 pub mod relay;
+pub mod request;
 pub mod rtp;
 pub mod service;
 pub mod signalling;

@@ -13,11 +13,13 @@ mod link;
 mod node_addr;
 mod normalise;
 mod parse;
+mod wish;
 
 pub use link::{Invitation, InvitationError, MAX_LINK_BYTES, MAX_VIA};
 pub use node_addr::{MAX_NODE_ADDR_BYTES, NodeAddr, NodeAddrError};
 pub use normalise::{MAX_DIGITS_ONLY, MAX_NAME_BYTES, MAX_NAME_CHARS};
 pub use parse::MAX_TYPED_BYTES;
+pub use wish::{MAX_RESERVED, RESERVED, Wish, WishError, WishRules};
 
 use std::fmt;
 use std::str::FromStr;
@@ -26,11 +28,10 @@ use minicbor::decode::{self, Decoder};
 use minicbor::encode::{self, Encoder, Write};
 use minicbor::{Decode, Encode};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use crate::identity::DirectoryId;
-use crate::wire::domain;
+use crate::wire::{self, domain};
 
 /// Where a number's records lie in the DHT.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
@@ -46,13 +47,7 @@ impl RecordKey {
 
     /// SHA-256 of `domain || 0x00 || parts`. The parts before the last have a fixed length.
     fn hash(domain: &str, parts: &[&[u8]]) -> Self {
-        let mut hash = Sha256::new();
-        hash.update(domain.as_bytes());
-        hash.update([0]);
-        for part in parts {
-            hash.update(part);
-        }
-        Self(hash.finalize().into())
+        Self(wire::hash(domain, parts))
     }
 }
 

@@ -6,8 +6,16 @@
 //! being flooded with numbers.
 
 mod chosen;
+mod transfer;
 
-pub use chosen::{CHOSEN_MAX_LIFETIME, ChosenCert, MAX_CHOSEN_CERT_BYTES, SignedChosenCert};
+pub use chosen::{
+    CHOSEN_LIFETIME, CHOSEN_MAX_LIFETIME, ChosenCert, MAX_CHOSEN_CERT_BYTES, MAX_CHOSEN_NUMBERS,
+    SignedChosenCert,
+};
+pub use transfer::{
+    MAX_TRANSFER_BYTES, MAX_TRANSFERS, SignedTransfer, TRANSFER_LIFETIME, Transfer, TransferError, lengthen,
+    supersedes, verify_chain,
+};
 
 use std::ops::Range;
 

@@ -7,7 +7,8 @@
 //!
 //! The holder of a number keeps it: an account record of another identity is refused for as long as the held
 //! one is valid ([`RecordError::Incumbent`]). The expiry of a chosen number's certificate frees nothing; it
-//! only keeps the identity from signing newer account records.
+//! only keeps the identity from signing newer account records. Who has got a chosen number from its holder shows the holder's
+//! [transfer](crate::proof::SignedTransfer) in the record, and takes the holder's place at once.
 
 mod check;
 mod choice;
@@ -17,7 +18,7 @@ mod set;
 pub use check::{check, check_stored};
 pub use choice::{Candidate, Choice, Pin, choose_identity};
 pub use merge::{Merged, merge};
-pub use set::{Checked, CheckedSet, Record, RecordSet, SignedAccount, SignedTerminal};
+pub use set::{AccountEvidence, Checked, CheckedSet, Record, RecordSet, SignedAccount, SignedTerminal};
 
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ use crate::identity::{
     CertError, IdentityId, IdentityKey, MailboxPublic, SignedCert, TerminalId, TerminalKey,
 };
 use crate::number::{NodeAddr, Number};
-use crate::proof::{NumberProof, ProofError};
+use crate::proof::{NumberProof, ProofError, SignedTransfer, TransferError};
 use crate::wire::{self, UnixMillis, domain};
 
 /// Most bytes of an encoded set: libp2p's Kademlia packets hold 16 KiB, the rest is left to the protocol
@@ -77,6 +78,13 @@ pub struct AccountRecord {
     /// Last moment of validity, at most [`ACCOUNT_LIFETIME`] after `seq`.
     #[n(7)]
     pub expires: UnixMillis,
+    /// How the identity has got a chosen number from those who had it before, oldest first, at most
+    /// [`MAX_TRANSFERS`](crate::proof::MAX_TRANSFERS). To be kept for as long as it has the number.
+    #[cbor(n(8), default, skip_if = "Vec::is_empty")]
+    pub transfers: Vec<SignedTransfer>,
+    /// Version of the account's newest backup. A directory that hands out an older one has lost or withheld the newer.
+    #[n(9)]
+    pub backup: Option<u64>,
 }
 
 impl AccountRecord {
@@ -162,6 +170,9 @@ pub enum RecordError {
     /// The proof doesn't fit number and identity.
     #[error(transparent)]
     Proof(#[from] ProofError),
+    /// The transfers don't make a plain number's or somebody else's number this identity's.
+    #[error(transparent)]
+    Transfer(#[from] TransferError),
     /// The terminal's certificate is refused.
     #[error(transparent)]
     Cert(#[from] CertError),
@@ -202,6 +213,7 @@ impl RecordError {
             | Self::BadSignature
             | Self::Lifetime
             | Self::Proof(_)
+            | Self::Transfer(_)
             | Self::OtherIdentity => true,
         }
     }
@@ -222,6 +234,7 @@ impl RecordError {
             | Self::BadSignature
             | Self::Lifetime
             | Self::Proof(_)
+            | Self::Transfer(_)
             | Self::OtherIdentity
             | Self::Revoked
             | Self::NoAccount

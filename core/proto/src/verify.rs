@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use crate::identity::IdentityId;
 use crate::wire::domain;
 
-/// The English list of BIP-39: 2048 words that differ within their first four letters.
+/// The English list of BIP-39: 2048 words, in the order of the alphabet, that differ within their first four letters.
 const WORDS: &str = include_str!("verify/words.txt");
 /// Words on the list: eleven bits each.
 const WORD_COUNT: usize = 2048;
@@ -43,8 +43,17 @@ fn half(hash: &[u8; 32], from: usize) -> u128 {
     u128::from_be_bytes(bytes)
 }
 
-fn word(index: usize) -> &'static str {
+pub(crate) fn word(index: usize) -> &'static str {
     WORDS.lines().nth(index).expect("the list has 2048 words and the index is below")
+}
+
+/// Fewest letters that tell every word of the list, unless it is shorter.
+const TELLING: usize = 4;
+
+/// Where on the list the word stands that is written so: in whole, or by its first four letters, in lower case.
+pub(crate) fn index_of(written: &str) -> Option<usize> {
+    let is_meant = |word: &str| word == written || (written.len() == TELLING && word.starts_with(written));
+    WORDS.lines().position(is_meant)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use std::time::Duration;
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 /// Domain strings of everything that is signed or hashed. No signature or hash made for one of them is valid
@@ -32,6 +33,26 @@ pub mod domain {
     pub const CHOSEN_NUMBER: &str = "offhook/number/chosen/1";
     /// Hash behind the words that two people compare.
     pub const VERIFICATION: &str = "offhook/verification/1";
+    /// Transfer of a chosen number, signed by the identity that gives it away.
+    pub const NUMBER_TRANSFER: &str = "offhook/number-transfer/1";
+    /// What an account asks of a directory, signed by the identity key.
+    pub const DIRECTORY_REQUEST: &str = "offhook/directory-request/1";
+    /// Hash of a directory's key that begins its list of numbers.
+    pub const LIST: &str = "offhook/list/1";
+    /// Hash of an entry of that list.
+    pub const LIST_ENTRY: &str = "offhook/list-entry/1";
+    /// Head of that list, signed by the directory's key.
+    pub const LIST_HEAD: &str = "offhook/list-head/1";
+    /// Description of a directory, signed by its key.
+    pub const DESCRIPTOR: &str = "offhook/descriptor/1";
+    /// Hash of a directory's key under which its descriptor lies in the DHT.
+    pub const DESCRIPTOR_KEY: &str = "offhook/descriptor-key/1";
+    /// Hash that makes a backup's key of what ID and password give.
+    pub const BACKUP_KEY: &str = "offhook/backup-key/1";
+    /// Associated data of a sealed backup.
+    pub const BACKUP: &str = "offhook/backup/1";
+    /// Hash that makes the second key to a backup of the identity, and its associated data.
+    pub const RECOVERY: &str = "offhook/recovery/1";
 }
 
 /// Milliseconds since 1970-01-01 UTC. The time of everything that is signed.
@@ -169,6 +190,17 @@ impl fmt::Debug for Signed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Signed({} bytes)", self.payload.len())
     }
+}
+
+/// SHA-256 of `domain || 0x00 || parts`. The parts before the last have a fixed length.
+pub(crate) fn hash(domain: &str, parts: &[&[u8]]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(domain.as_bytes());
+    hash.update([0]);
+    for part in parts {
+        hash.update(part);
+    }
+    hash.finalize().into()
 }
 
 fn signed_bytes(domain: &str, payload: &[u8]) -> Vec<u8> {

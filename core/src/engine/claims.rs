@@ -3,6 +3,7 @@
 use crate::net::Origin;
 use offhook_proto::call::{Distrust, LookupEnd};
 use offhook_proto::identity::{Fingerprint, IdentityId};
+use offhook_proto::proof::Transfer;
 use offhook_proto::record::{Candidate, Choice, Pin, choose_identity};
 use offhook_proto::wire::UnixMillis;
 use std::collections::BTreeMap;
@@ -11,11 +12,20 @@ use std::collections::BTreeMap;
 #[derive(Debug)]
 pub(super) struct Claims {
     pin: Option<Pin>,
-    /// Every identity that came with a valid record, and since when this terminal's directories know it.
-    candidates: BTreeMap<IdentityId, Option<UnixMillis>>,
+    /// Every identity that came with a valid record.
+    candidates: BTreeMap<IdentityId, Known>,
     chosen: Option<IdentityId>,
     /// The network served a record. This terminal's cache says nothing about whether the network can be asked.
     fresh: bool,
+}
+
+/// What is known of an identity.
+#[derive(Debug, Default)]
+struct Known {
+    /// Since when this terminal's directories know it with the number.
+    since: Option<UnixMillis>,
+    /// How it has got the number from those who had it before.
+    transfers: Vec<Transfer>,
 }
 
 /// What a record means for the call.
@@ -64,7 +74,7 @@ impl Claims {
         // Whoever keeps records for the network is a part of it: others' equal answers are no news to its look-up.
         self.fresh |= origin.is_some();
         let known = self.candidates.entry(identity).or_default();
-        *known = [*known, seen].into_iter().flatten().min();
+        known.since = [known.since, seen].into_iter().flatten().min();
         match self.choose() {
             Choice::Use(chosen) if self.chosen.is_none_or(|earlier| earlier == chosen) => {
                 self.chosen = Some(chosen);
@@ -73,6 +83,15 @@ impl Claims {
             Choice::Use(_) => Step::Stop(Distrust::Disputed),
             // The pinned key, or a date that decides, may still come: whoever is first to answer has no say.
             Choice::Conflict(_) | Choice::KeyChanged { .. } | Choice::Nobody => Step::Wait,
+        }
+    }
+
+    /// How `identity` has got the number, as its record shows; to be told before the record is [learnt](Self::learn). A record
+    /// that shows less is an older one.
+    pub fn learn_transfers(&mut self, identity: IdentityId, transfers: &[Transfer]) {
+        let known = self.candidates.entry(identity).or_default();
+        if transfers.last().map(|last| last.at) > known.transfers.last().map(|last| last.at) {
+            known.transfers = transfers.to_vec();
         }
     }
 
@@ -99,7 +118,11 @@ impl Claims {
         let candidates: Vec<Candidate> = self
             .candidates
             .iter()
-            .map(|(identity, first_seen)| Candidate { identity: *identity, first_seen: *first_seen })
+            .map(|(identity, known)| Candidate {
+                identity: *identity,
+                first_seen: known.since,
+                transfers: known.transfers.clone(),
+            })
             .collect();
         choose_identity(self.pin.as_ref(), &candidates)
     }
@@ -108,6 +131,7 @@ impl Claims {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use offhook_proto::number::RecordKey;
 
     const A: IdentityId = IdentityId::from_bytes([1; 32]);
     const B: IdentityId = IdentityId::from_bytes([2; 32]);
@@ -156,6 +180,27 @@ mod tests {
         assert_eq!(claims.finish(true), changed);
         assert_eq!(claims.learn(B, DHT, None), Step::Ring);
         assert_eq!(claims.finish(true), Outcome::Finished(LookupEnd::Complete));
+    }
+
+    #[test]
+    fn a_number_that_was_handed_over_rings_at_its_new_owners() {
+        let number = RecordKey([9; 32]);
+        let handed = [Transfer { number, from: A, to: B, at: UnixMillis(10) }];
+        let mut claims = Claims::new(None);
+        claims.learn_transfers(B, &handed);
+        assert_eq!(claims.learn(B, DHT, None), Step::Ring);
+        assert_eq!(claims.learn(A, DIRECTORY, at(1)), Step::Wait, "its date counts no more");
+        assert_eq!(claims.finish(true), Outcome::Finished(LookupEnd::Complete));
+        let mut pinned = Claims::new(Some(Pin::Key(A)));
+        pinned.learn_transfers(B, &handed);
+        assert_eq!(pinned.learn(B, DHT, None), Step::Wait);
+        assert_eq!(pinned.learn(A, DHT, None), Step::Wait, "the pinned owner has given it away");
+        let changed = Outcome::KeyChanged { pinned: A.fingerprint(), offered: Some(B.fingerprint()) };
+        assert_eq!(pinned.finish(true), changed);
+        let mut late = Claims::new(None);
+        assert_eq!(late.learn(A, DHT, None), Step::Ring);
+        late.learn_transfers(B, &handed);
+        assert_eq!(late.learn(B, DHT, None), Step::Stop(Distrust::Disputed), "it rings for A");
     }
 
     #[test]

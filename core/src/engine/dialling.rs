@@ -164,6 +164,9 @@ impl Engine {
     fn on_set(&mut self, call: CallId, set: &CheckedSet, origin: Option<Origin>, since: Option<UnixMillis>) {
         let Some(search) = self.searches.get_mut(&call) else { return };
         let Some(identity) = owner(set) else { return };
+        if let Some(account) = &set.account {
+            search.claims.learn_transfers(identity, account.transfers());
+        }
         match search.claims.learn(identity, origin, since) {
             Step::Ring => self.found(
                 call,

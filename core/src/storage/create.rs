@@ -173,6 +173,8 @@ impl Draft {
             revoked: Vec::new(),
             seq: now,
             expires: now.plus(ACCOUNT_LIFETIME),
+            transfers: Vec::new(),
+            backup: None,
         }
     }
 

@@ -93,6 +93,8 @@ impl Party {
             revoked: Vec::new(),
             seq,
             expires: seq.plus(Duration::from_secs(86_400)),
+            transfers: Vec::new(),
+            backup: None,
         }
     }
 

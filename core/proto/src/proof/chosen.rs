@@ -6,10 +6,15 @@ use minicbor::{Decode, Encode};
 
 use super::ProofError;
 use crate::identity::{DirectoryId, DirectoryKey, IdentityId};
-use crate::number::Number;
+use crate::number::{ChosenNumber, Number};
 use crate::record::ACCOUNT_LIFETIME;
 use crate::wire::{self, MAX_CLOCK_AHEAD, Signed, UnixMillis, domain};
 
+/// For how long a directory certifies a chosen number. Renewed from half of that on, so that a directory may be off line
+/// for three months before anybody's certificate ends.
+pub const CHOSEN_LIFETIME: Duration = Duration::from_secs(180 * 86_400);
+/// Most chosen numbers that a directory should give to one identity.
+pub const MAX_CHOSEN_NUMBERS: usize = 8;
 /// Longest validity of a chosen number's certificate: two years and a month.
 pub const CHOSEN_MAX_LIFETIME: Duration = Duration::from_secs(761 * 86_400);
 /// Most bytes that an encoded certificate of a chosen number may have.
@@ -37,12 +42,45 @@ pub struct ChosenCert {
     pub expires: UnixMillis,
 }
 
+impl ChosenCert {
+    /// Whether it is time to have it renewed: half of its validity is over.
+    #[must_use]
+    pub fn renewal_due(&self, now: UnixMillis) -> bool {
+        now.since(self.issued) >= self.expires.since(self.issued) / 2
+    }
+
+    /// Last moment at which an account record can be valid that was signed with it. Before that, nobody else gets the
+    /// number without a [transfer](super::SignedTransfer): nodes and callers would not take the new owner's record.
+    #[must_use]
+    pub fn held_until(&self) -> UnixMillis {
+        self.expires.plus(ACCOUNT_LIFETIME)
+    }
+}
+
 /// A [`ChosenCert`] under the directory's signature.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 #[cbor(transparent)]
 pub struct SignedChosenCert(#[n(0)] Signed);
 
 impl SignedChosenCert {
+    /// Certifies for [`CHOSEN_LIFETIME`] from `now` that `number`, in its full form, belongs to `identity`. Who may have it is
+    /// for the directory to know.
+    ///
+    /// # Errors
+    /// [`ProofError::Kind`] if the number is not in its full form.
+    pub fn certify(
+        key: &DirectoryKey,
+        number: &ChosenNumber,
+        identity: IdentityId,
+        now: UnixMillis,
+    ) -> Result<Self, ProofError> {
+        number.directory().ok_or(ProofError::Kind)?;
+        let (number, directory) = (Number::Chosen(number.clone()), key.public());
+        let cert =
+            ChosenCert { number, identity, directory, issued: now, expires: now.plus(CHOSEN_LIFETIME) };
+        Ok(Self::issue(key, &cert))
+    }
+
     /// Signs exactly what `cert` says; [`SignedChosenCert::verify`] judges whether that is permitted.
     #[must_use]
     pub fn issue(key: &DirectoryKey, cert: &ChosenCert) -> Self {

@@ -8,9 +8,9 @@ use crate::wire::{self, MAX_CLOCK_AHEAD};
 /// An identity whose number was mined once, so that no other test has to. The vectors were computed a second
 /// time with Python's `cryptography` (OpenSSL's Argon2id).
 pub(crate) struct Vector {
-    seed: u8,
-    nonce: u64,
-    number: &'static str,
+    pub(crate) seed: u8,
+    pub(crate) nonce: u64,
+    pub(crate) number: &'static str,
 }
 
 pub(crate) const ALICE: Vector = Vector { seed: 7, nonce: 78, number: "387245519274" };
@@ -181,12 +181,72 @@ fn the_longest_certificate_fits_its_limit() {
     assert_eq!(SignedChosenCert::issue(&directory_key(), &cert).verify(ISSUED), Ok(cert));
 }
 
+#[test]
+fn certificates_are_renewed_from_half_of_their_life_on() {
+    let number = crate::number::ChosenNumber::new("ada", Some("directory.example")).unwrap();
+    let owner = ALICE.key().public();
+    let cert = SignedChosenCert::certify(&directory_key(), &number, owner, ISSUED).unwrap();
+    let cert = cert.verify(ISSUED).unwrap();
+    assert_eq!((cert.number.clone(), cert.identity), (Number::Chosen(number), owner));
+    assert_eq!(cert.expires, ISSUED.plus(CHOSEN_LIFETIME));
+    let half = ISSUED.plus(CHOSEN_LIFETIME / 2);
+    assert_eq!((cert.renewal_due(ISSUED), cert.renewal_due(UnixMillis(half.0 - 1))), (false, false));
+    assert_eq!((cert.renewal_due(half), cert.renewal_due(UnixMillis(u64::MAX))), (true, true));
+    assert!(!cert.renewal_due(UnixMillis(0)), "a clock that is behind is no reason");
+    assert_eq!(cert.held_until(), cert.expires.plus(crate::record::ACCOUNT_LIFETIME));
+    let bare = crate::number::ChosenNumber::new("ada", None).unwrap();
+    assert_eq!(SignedChosenCert::certify(&directory_key(), &bare, owner, ISSUED), Err(ProofError::Kind));
+}
+
+#[test]
+fn a_transfer_is_signed_by_who_gives_the_number_away() {
+    let (alice, bob) = (ALICE.key(), BOB.key());
+    let number = RecordKey([5; 32]);
+    let transfer = Transfer { number, from: alice.public(), to: bob.public(), at: ISSUED };
+    let signed = SignedTransfer::sign(&alice, number, bob.public(), ISSUED);
+    assert_eq!(signed.verify(), Ok(transfer));
+    assert!(wire::encode(&signed).len() <= MAX_TRANSFER_BYTES);
+    let forge = |transfer: &Transfer, by: &IdentityKey, domain: &str| {
+        let bytes = wire::encode(&by.sign(domain, &wire::encode(transfer)));
+        wire::decode::<SignedTransfer>(&bytes, 4096).unwrap().verify()
+    };
+    let domain = wire::domain::NUMBER_TRANSFER;
+    assert_eq!(forge(&transfer, &bob, domain), Err(TransferError::BadSignature));
+    assert_eq!(forge(&transfer, &alice, wire::domain::DIRECTORY_REQUEST), Err(TransferError::BadSignature));
+    let to_oneself = Transfer { to: alice.public(), ..transfer };
+    assert_eq!(forge(&to_oneself, &alice, domain), Err(TransferError::Malformed));
+    let long = wire::encode(&alice.sign(domain, &[0; 300]));
+    let long = wire::decode::<SignedTransfer>(&long, 4096).unwrap();
+    assert!(matches!(long.verify(), Err(TransferError::TooLarge(len)) if len > MAX_TRANSFER_BYTES));
+}
+
+#[test]
+fn a_directory_acts_on_fresh_transfers_only() {
+    let signed = SignedTransfer::sign(&ALICE.key(), RecordKey([5; 32]), BOB.key().public(), ISSUED);
+    let ahead = UnixMillis(ISSUED.0 - u64::try_from(MAX_CLOCK_AHEAD.as_millis()).unwrap());
+    let last = ISSUED.plus(TRANSFER_LIFETIME);
+    assert!(signed.verify_fresh(ahead).is_ok() && signed.verify_fresh(last).is_ok());
+    assert_eq!(signed.verify_fresh(UnixMillis(ahead.0 - 1)), Err(TransferError::Untimely));
+    assert_eq!(signed.verify_fresh(UnixMillis(last.0 + 1)), Err(TransferError::Untimely));
+}
+
+#[test]
+fn a_chain_of_transfers_forgets_the_oldest() {
+    let step =
+        |at: u64| SignedTransfer::sign(&ALICE.key(), RecordKey([5; 32]), BOB.key().public(), UnixMillis(at));
+    let chain = (0..6).fold(Vec::new(), |chain, at| lengthen(&chain, step(at)));
+    assert_eq!(chain, [step(2), step(3), step(4), step(5)]);
+}
+
 proptest! {
     #[test]
     fn decoders_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         let _ = wire::decode::<NumberProof>(&bytes, 4096);
         if let Ok(cert) = wire::decode::<SignedChosenCert>(&bytes, 4096) {
             prop_assert!(cert.verify(ISSUED).is_err());
+        }
+        if let Ok(transfer) = wire::decode::<SignedTransfer>(&bytes, 4096) {
+            prop_assert!(transfer.verify().is_err());
         }
     }
 }

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use super::{
-    ACCOUNT_LIFETIME, AccountRecord, Checked, CheckedSet, MAX_ADDRS, MAX_ENVELOPE_BYTES, MAX_MAILBOXES,
-    MAX_REVOKED, MAX_TERMINALS, RecordError, RecordSet, SignedAccount, SignedTerminal, TERMINAL_LIFETIME,
-    TerminalRecord,
+    ACCOUNT_LIFETIME, AccountEvidence, AccountRecord, Checked, CheckedSet, MAX_ADDRS, MAX_ENVELOPE_BYTES,
+    MAX_MAILBOXES, MAX_REVOKED, MAX_TERMINALS, RecordError, RecordSet, SignedAccount, SignedTerminal,
+    TERMINAL_LIFETIME, TerminalRecord,
 };
 use crate::number::{Number, RecordKey};
+use crate::proof::{TransferError, verify_chain};
 use crate::wire::{self, BadSignature, MAX_CLOCK_AHEAD, Signed, UnixMillis, domain};
 
 /// Checks a record set that somebody offers or serves under `key`: all but the slow proof, cheap things
@@ -82,12 +83,19 @@ fn check_account(
         return Err(RecordError::TooManyEntries);
     }
     check_times(record.seq, record.expires, ACCOUNT_LIFETIME, now)?;
-    let (proven_key, evidence) = record.proof.check(&record.number, &record.identity, record.seq)?;
+    let (proven_key, proof) = record.proof.check(&record.number, &record.identity, record.seq)?;
     if proven_key != *key {
         return Err(RecordError::WrongKey);
     }
+    let transfers = match record.number {
+        // It follows from its owner's key.
+        Number::Plain(_) if !record.transfers.is_empty() => return Err(TransferError::Mismatch.into()),
+        Number::Plain(_) | Number::Chosen(_) => {
+            verify_chain(&record.transfers, key, &record.identity, record.seq)?
+        }
+    };
     verify(&envelope, record.identity.as_bytes(), domain::ACCOUNT_RECORD)?;
-    Ok(Checked { record, evidence, envelope })
+    Ok(Checked { record, evidence: AccountEvidence { proof, transfers }, envelope })
 }
 
 fn check_terminal(

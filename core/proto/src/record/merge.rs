@@ -26,7 +26,8 @@ const SET_OVERHEAD: usize = 4;
 /// expired goes, and so do terminals that the account record revokes or doesn't know. If that is more than
 /// [`MAX_TERMINALS`] or [`MAX_SET_BYTES`] permit, the newest terminal records stay. The order in which sets
 /// arrive makes no difference, as long as all are of one identity and fit in [`MAX_SET_BYTES`]; of two
-/// identities the one held stays.
+/// identities the one held stays, unless it has [transferred](crate::proof::SignedTransfer) its chosen number to the other:
+/// then the other one takes its place, and the terminals of the former owner go.
 ///
 /// # Errors
 /// [`RecordError::Incumbent`] if another identity holds the number, [`RecordError::NoAccount`] if neither set
@@ -75,7 +76,13 @@ fn merge_account(
             tally.took_new = true;
             Ok(offered.clone())
         }
-        (Some(held), Some(offered)) if held.identity != offered.identity => Err(RecordError::Incumbent),
+        (Some(held), Some(offered)) if held.identity != offered.identity => {
+            if !offered.takes_over_from(held) {
+                return Err(RecordError::Incumbent);
+            }
+            tally.took_new = true;
+            Ok(offered.clone())
+        }
         (Some(held), Some(offered)) => {
             let (old, new) = (rank(held.seq, &held.envelope), rank(offered.seq, &offered.envelope));
             if new > old {

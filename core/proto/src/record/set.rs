@@ -7,7 +7,7 @@ use minicbor::{Decode, Encode};
 use super::{AccountRecord, MAX_SET_BYTES, RecordError, TerminalRecord};
 use crate::identity::{TerminalCert, TerminalId};
 use crate::number::RecordKey;
-use crate::proof::ProofTask;
+use crate::proof::{ProofTask, Transfer, supersedes};
 use crate::wire::{self, MAX_CLOCK_AHEAD, Signed, UnixMillis, WireError};
 
 /// An account record under its identity's signature, unchecked.
@@ -54,13 +54,20 @@ impl RecordSet {
 
 /// A kind of record, with what checking it brings to light.
 pub trait Record {
-    /// For an account record the slow part of its proof, which is still to be done; for a terminal record the
+    /// For an account record the slow part of its proof, which is still to be done, and its transfers; for a terminal record the
     /// content of its certificate.
     type Evidence;
 }
 
+/// What checking an account record brings to light.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct AccountEvidence {
+    pub(super) proof: ProofTask,
+    pub(super) transfers: Vec<Transfer>,
+}
+
 impl Record for AccountRecord {
-    type Evidence = ProofTask;
+    type Evidence = AccountEvidence;
 }
 
 impl Record for TerminalRecord {
@@ -95,7 +102,19 @@ impl Checked<AccountRecord> {
     /// The slow part of the account's proof. Until it has been run, nothing of the set is served or dialled.
     #[must_use]
     pub fn proof_task(&self) -> &ProofTask {
-        &self.evidence
+        &self.evidence.proof
+    }
+
+    /// How its identity has got the number from those who had it before, oldest first.
+    #[must_use]
+    pub fn transfers(&self) -> &[Transfer] {
+        &self.evidence.transfers
+    }
+
+    /// Whether the number was handed over by the identity of `other` to this record's one, perhaps through others.
+    #[must_use]
+    pub fn takes_over_from(&self, other: &Self) -> bool {
+        supersedes(self.transfers(), &other.identity, other.transfers())
     }
 
     /// The signed form: the very bytes that arrived.

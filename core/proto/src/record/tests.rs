@@ -4,3 +4,4 @@ mod checking;
 mod laws;
 mod merging;
 mod sample;
+mod transfers;

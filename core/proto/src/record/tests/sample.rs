@@ -48,6 +48,8 @@ pub(super) fn account_of(owner: &Vector) -> AccountRecord {
         revoked: Vec::new(),
         seq: ago(DAY),
         expires: NOW.plus(DAY * 300),
+        transfers: Vec::new(),
+        backup: None,
     }
 }
 
