@@ -112,6 +112,7 @@ mod tests {
             defaults.http.map(|addr| addr.to_string()),
             defaults.connections.map(|n| n.to_string()),
             defaults.relay.map(|on| on.to_string()),
+            defaults.signup.map(|on| on.to_string()),
             defaults.relay_ports.map(|ports| ports.to_string()),
             defaults.relay_allocations.map(|n| n.to_string()),
             defaults.relay_kbit.map(|n| n.to_string()),

@@ -16,6 +16,8 @@ use tracing::{debug, info};
 use crate::front::{self, FrontError};
 use crate::key::{self, KeyError, Secret};
 use crate::settings::Settings;
+use crate::site::{self, OpenSite};
+use crate::web::SiteError;
 
 /// Why a directory doesn't start.
 #[derive(Debug, Error)]
@@ -35,6 +37,9 @@ pub enum DirectoryError {
     /// Its HTTP server.
     #[error(transparent)]
     Http(#[from] HttpError),
+    /// Its site, or what it keeps of accounts.
+    #[error(transparent)]
+    Site(#[from] SiteError),
 }
 
 /// A running directory node.
@@ -43,6 +48,7 @@ pub struct Directory {
     relay: Option<Relay>,
     front: Option<Front>,
     http: Option<Http>,
+    site: Option<OpenSite>,
     log: JoinHandle<()>,
 }
 
@@ -73,6 +79,8 @@ impl Directory {
             let pin = bound.as_ref().map(|bound| bound.identity.pin());
             config.relay = Some(RelayNotice { issuer, listeners, pin });
         }
+        // Before anybody is told of the directory: wrong settings show here.
+        let site = site::open(&settings).await?;
         let (net, events) = Net::start(config).await?;
         relay.iter().for_each(|relay| net.tell_counters_of(relay));
         let front = bound.map(|bound| bound.serve(relay.as_ref(), net.entrance())).transpose()?;
@@ -81,7 +89,7 @@ impl Directory {
             None => None,
         };
         let log = tokio::spawn(log(events));
-        Ok(Self { net, relay, front, http, log })
+        Ok(Self { net, relay, front, http, site, log })
     }
 
     /// The directory's key, which is its PeerId.
@@ -105,6 +113,11 @@ impl Directory {
         self.http.as_ref().map(Http::addr)
     }
 
+    /// Where the site is served.
+    pub fn site_addr(&self) -> Option<SocketAddr> {
+        self.site.as_ref().map(OpenSite::addr)
+    }
+
     /// Where STUN is answered.
     pub fn stun_addr(&self) -> Option<SocketAddr> {
         self.turn_addr().or(self.net.stun_addr())
@@ -125,6 +138,9 @@ impl Directory {
         drop(self.front);
         if let Some(http) = self.http {
             http.stop().await;
+        }
+        if let Some(site) = self.site {
+            site.stop().await;
         }
         self.net.shutdown().await;
         self.relay.iter().for_each(Relay::stop);

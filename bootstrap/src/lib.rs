@@ -19,6 +19,9 @@ mod front;
 mod key;
 mod run;
 mod settings;
+mod site;
+pub mod store;
+pub mod web;
 
 pub use cli::main;
 pub use directory::{Directory, DirectoryError};

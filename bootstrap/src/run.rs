@@ -13,6 +13,7 @@ use crate::directory::{Directory, DirectoryError};
 use crate::front::FrontError;
 use crate::key::KeyError;
 use crate::settings::{LogFormat, Settings};
+use crate::web::SiteError;
 
 /// Prints the settings in effect.
 pub(crate) fn print_config(settings: &Settings) -> Result<(), Failure> {
@@ -74,10 +75,12 @@ async fn print_addresses(mut watch: tokio::sync::watch::Receiver<offhook::net::N
 fn print_ready(directory: &Directory, json: bool) {
     let (http, stun) = (directory.http_addr(), directory.stun_addr());
     let (turn, front) = (directory.turn_addr(), directory.front_addr());
+    let site = directory.site_addr();
     let id = directory.id().to_peer_id();
     if json {
         let ready = json!({
             "event": "ready", "peer_id": id, "http": http, "stun": stun, "turn": turn, "front": front,
+            "site": site,
         });
         print_line(&ready.to_string());
         return;
@@ -94,6 +97,9 @@ fn print_ready(directory: &Directory, json: bool) {
     }
     if let Some(front) = front {
         print_line(&format!("front {front}"));
+    }
+    if let Some(site) = site {
+        print_line(&format!("site http://{site}"));
     }
 }
 
@@ -127,6 +133,7 @@ fn failed(error: &dyn std::error::Error) -> Failure {
 
 /// Wrong addresses and keys are the operator's to correct, and starting again does not help; the rest is the system's.
 fn refused(error: &DirectoryError) -> Failure {
+    use crate::store::StoreError;
     use offhook::net::NetError;
     use offhook::relay::RelayError;
     let code = match error {
@@ -137,7 +144,19 @@ fn refused(error: &DirectoryError) -> Failure {
             | FrontError::Half
             | FrontError::Key(KeyError::Exposed { .. } | KeyError::Damaged { .. }),
         )
-        | DirectoryError::Key(KeyError::Exposed { .. } | KeyError::Damaged { .. }) => 2,
+        | DirectoryError::Key(KeyError::Exposed { .. } | KeyError::Damaged { .. })
+        | DirectoryError::Site(
+            SiteError::Key(KeyError::Exposed { .. } | KeyError::Damaged { .. })
+            | SiteError::OpaqueKey(_)
+            | SiteError::Url(_)
+            | SiteError::Name(_)
+            | SiteError::Store(
+                StoreError::NoDatabase(_)
+                | StoreError::NoBlobPlace(_)
+                | StoreError::Foreign(_)
+                | StoreError::NewerVersion,
+            ),
+        ) => 2,
         DirectoryError::Net(
             NetError::Listen { .. }
             | NetError::Stun { .. }
@@ -150,13 +169,31 @@ fn refused(error: &DirectoryError) -> Failure {
         | DirectoryError::Front(
             FrontError::Listen { .. } | FrontError::Read { .. } | FrontError::Key(KeyError::Io { .. }),
         )
-        | DirectoryError::Http(_) => 1,
+        | DirectoryError::Http(_)
+        | DirectoryError::Site(
+            SiteError::Listen { .. }
+            | SiteError::Key(KeyError::Io { .. })
+            | SiteError::Store(
+                StoreError::Refused(_)
+                | StoreError::Database(_)
+                | StoreError::Migration(_)
+                | StoreError::Io { .. }
+                | StoreError::Blobs(_)
+                | StoreError::Damaged(_)
+                | StoreError::OtherTools
+                | StoreError::Closed,
+            ),
+        ) => 1,
     };
     let hint = match error {
         DirectoryError::Http(_) => "; choose another address with --http, or \"none\"",
         DirectoryError::Relay(_) => "; without it: --relay=false",
         DirectoryError::Front(FrontError::Listen { .. }) => "; without it: --front none",
-        DirectoryError::Net(_) | DirectoryError::Key(_) | DirectoryError::Front(_) => "",
+        DirectoryError::Site(SiteError::Listen { .. }) => "; choose another address with --site, or \"none\"",
+        DirectoryError::Net(_)
+        | DirectoryError::Key(_)
+        | DirectoryError::Front(_)
+        | DirectoryError::Site(_) => "",
     };
     Failure { code, sentence: format!("{error}{hint}") }
 }

@@ -1,17 +1,20 @@
 //! Settings: one type for flags, environment, file and defaults; the first of them that says something counts.
 
-use std::fmt;
+mod values;
+
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use offhook::net::{Limits, NetConfig, Role};
 use offhook::relay::{self, PeerPolicy, RELAYED_PORTS, RelayConfig, RelayQuotas};
 use offhook_proto::number::NodeAddr;
 use offhook_proto::relay::TicketIssuer;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+use crate::store::{BlobPlace, DatabasePlace};
+pub use values::{AddrOrNone, LogFormat, PortRange, PortRangeError};
 
 /// The libp2p port where nothing else is said, UDP and TCP.
 const PORT: u16 = 4001;
@@ -119,6 +122,56 @@ pub struct Settings {
     /// PEM file of its private key
     #[arg(long, env = "OFFHOOK_DIRECTORY_FRONT_KEY", value_name = "FILE", hide_env_values = true)]
     pub front_key: Option<PathBuf>,
+
+    /// DNS name of the directory, which is part of the numbers that it issues: ada@NAME [default: none, and no such numbers]
+    #[arg(long, env = "OFFHOOK_DIRECTORY_NAME", value_name = "NAME", hide_env_values = true)]
+    pub name: Option<String>,
+
+    /// Address of the site, where people sign up; or "none"
+    #[arg(
+        long,
+        env = "OFFHOOK_DIRECTORY_SITE",
+        value_name = "IP:PORT",
+        hide_env_values = true,
+        help = "Address of the site, where people sign up; or \"none\" [default: 127.0.0.1:8080, if it may be had]"
+    )]
+    pub site: Option<AddrOrNone>,
+
+    /// Address by which browsers reach the site [default: http:// and where it is served]
+    #[arg(long, env = "OFFHOOK_DIRECTORY_SITE_URL", value_name = "URL", hide_env_values = true)]
+    pub site_url: Option<String>,
+
+    /// IP address of a reverse proxy before the site, whose X-Forwarded-For is believed; repeat, or separate by commas
+    #[arg(
+        long,
+        env = "OFFHOOK_DIRECTORY_SITE_PROXY",
+        value_name = "IP",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
+    pub site_proxy: Option<Vec<IpAddr>>,
+
+    /// Take new accounts [default: true]
+    #[arg(
+        long,
+        env = "OFFHOOK_DIRECTORY_SIGNUP",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        hide_possible_values = true,
+        hide_env_values = true
+    )]
+    pub signup: Option<bool>,
+
+    /// Where accounts are kept: a file for SQLite, or postgres://USER:PASSWORD@HOST/DATABASE [default: directory.sqlite in
+    /// the data folder]
+    #[arg(long, env = "OFFHOOK_DIRECTORY_DATABASE", value_name = "FILE|URL", hide_env_values = true)]
+    pub database: Option<DatabasePlace>,
+
+    /// Where backups are kept: a folder, or s3://BUCKET/PREFIX [default: blobs in the data folder]
+    #[arg(long, env = "OFFHOOK_DIRECTORY_BLOBS", value_name = "DIR|URL", hide_env_values = true)]
+    pub blobs: Option<BlobPlace>,
 
     /// Use and tell private and loopback addresses, as on a LAN of its own [default: only while no public
     /// one is known]
@@ -245,6 +298,13 @@ impl Settings {
             front: None,
             front_cert: None,
             front_key: None,
+            name: None,
+            site: None,
+            site_url: None,
+            site_proxy: Some(Vec::new()),
+            signup: Some(true),
+            database: None,
+            blobs: None,
             allow_private: None,
             relay: Some(true),
             relay_ips: Some(Vec::new()),
@@ -290,6 +350,13 @@ impl Settings {
             front: self.front.or(other.front),
             front_cert: self.front_cert.or(other.front_cert),
             front_key: self.front_key.or(other.front_key),
+            name: self.name.or(other.name),
+            site: self.site.or(other.site),
+            site_url: self.site_url.or(other.site_url),
+            site_proxy: self.site_proxy.or(other.site_proxy),
+            signup: self.signup.or(other.signup),
+            database: self.database.or(other.database),
+            blobs: self.blobs.or(other.blobs),
             allow_private: self.allow_private.or(other.allow_private),
             relay: self.relay.or(other.relay),
             relay_ips: self.relay_ips.or(other.relay_ips),
@@ -311,6 +378,17 @@ impl Settings {
     /// The folder of the key and the records.
     pub fn data_dir(&self) -> PathBuf {
         self.data.clone().unwrap_or_else(default_data)
+    }
+
+    /// Where accounts are kept.
+    pub fn database(&self) -> DatabasePlace {
+        let default = || DatabasePlace::Sqlite(self.data_dir().join("directory.sqlite"));
+        self.database.clone().unwrap_or_else(default)
+    }
+
+    /// Where backups are kept.
+    pub fn blobs(&self) -> BlobPlace {
+        self.blobs.clone().unwrap_or_else(|| BlobPlace::Folder(self.data_dir().join("blobs")))
     }
 
     /// The media relay's configuration; `None` if there is to be none. `self` need not be complete.
@@ -385,92 +463,6 @@ fn ip_of(addr: &NodeAddr) -> Option<IpAddr> {
     }
 }
 
-/// Ports from the first to the last, written `FIRST-LAST`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PortRange(pub u16, pub u16);
-
-/// Not a range of ports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("not two ports such as 49152-65535")]
-pub struct PortRangeError;
-
-impl FromStr for PortRange {
-    type Err = PortRangeError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (first, last) = text.split_once('-').ok_or(PortRangeError)?;
-        let port =
-            |text: &str| text.trim().parse::<u16>().ok().filter(|port| *port > 0).ok_or(PortRangeError);
-        let (first, last) = (port(first)?, port(last)?);
-        if first > last { Err(PortRangeError) } else { Ok(Self(first, last)) }
-    }
-}
-
-impl fmt::Display for PortRange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.0, self.1)
-    }
-}
-
-impl Serialize for PortRange {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for PortRange {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
-    }
-}
-
-/// How logs are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// One line each, for people.
-    #[default]
-    Text,
-    /// One JSON object each.
-    Json,
-}
-
-/// Where something is served: an address, or nowhere (`none`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AddrOrNone(pub Option<SocketAddr>);
-
-impl FromStr for AddrOrNone {
-    type Err = std::net::AddrParseError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text == "none" {
-            return Ok(Self(None));
-        }
-        text.parse().map(|addr| Self(Some(addr)))
-    }
-}
-
-impl fmt::Display for AddrOrNone {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(addr) => addr.fmt(f),
-            None => f.write_str("none"),
-        }
-    }
-}
-
-impl Serialize for AddrOrNone {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for AddrOrNone {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -515,6 +507,18 @@ mod tests {
         let settings = Settings::defaults();
         let text = toml::to_string(&settings).unwrap();
         assert_eq!(toml::from_str::<Settings>(&text).unwrap(), settings);
+    }
+
+    #[test]
+    fn accounts_are_in_the_data_folder_unless_something_else_is_said() {
+        let settings = |toml: &str| toml::from_str::<Settings>(toml).unwrap();
+        let plain = settings("data = \"/d\"");
+        assert_eq!(plain.database(), DatabasePlace::Sqlite("/d/directory.sqlite".into()));
+        assert_eq!(plain.blobs(), BlobPlace::Folder("/d/blobs".into()));
+        let named = settings("database = \"postgres://u:p@h/d\"\nblobs = \"s3://b/p\"");
+        assert_eq!(named.database().to_string(), "postgres://u:p@h/d");
+        assert_eq!(named.blobs().to_string(), "s3://b/p");
+        assert!(!format!("{named:?}").contains("u:p"), "logs do not tell the password");
     }
 
     #[test]

@@ -40,6 +40,8 @@ impl Process {
             "127.0.0.1:0",
             "--front",
             "127.0.0.1:0",
+            "--site",
+            "127.0.0.1:0",
         ]);
         command.arg("--data");
         command.arg(data).stdout(Stdio::piped()).stderr(Stdio::null());
@@ -118,6 +120,7 @@ async fn it_prints_serves_and_stops() {
     let mut process = Process::start(dir.path(), "/ip4/127.0.0.1/udp/0/quic-v1", false);
     let id = process.line("directory ");
     let http = process.line("metrics http://").replace("/metrics", "");
+    let site = process.line("site http://");
     let entry = process.addr();
     assert!(entry.as_str().ends_with(&format!("/p2p/{id}")));
     let alice = Party::new(0);
@@ -140,6 +143,8 @@ async fn it_prints_serves_and_stops() {
         assert!(metrics.contains(needed), "{needed} is missing in {metrics}");
     }
     assert!(get(&http, "/nothing").starts_with("HTTP/1.1 404"));
+    let info = get(&site, "/api/v1/info");
+    assert!(info.starts_with("HTTP/1.1 200") && info.contains("\"signup\":\"open\""), "{info}");
     // Its peers are told: a terminal knows at once, not when its connection has been silent for a minute.
     process.signal("-TERM");
     let mut watch = net.watch();
@@ -240,23 +245,46 @@ fn mistakes_end_with_a_sentence_and_status_2() {
     let (code, words) = run(&["config", "--config", file.to_str().unwrap()]);
     assert!(code == Some(2) && words.contains("recods"), "{code:?} {words}");
     let data = dir.path().to_str().unwrap();
-    let (code, words) =
-        run(&["run", "--data", data, "--http", "none", "--front", "none", "--entry", "/ip4/192.0.2.1/tcp/1"]);
+    let (code, words) = run(&[
+        "run",
+        "--data",
+        data,
+        "--http",
+        "none",
+        "--front",
+        "none",
+        "--site",
+        "none",
+        "--entry",
+        "/ip4/192.0.2.1/tcp/1",
+    ]);
     assert!(code == Some(2) && words.contains("/p2p/ID"), "{code:?} {words}");
     let (code, _) = run(&["run", "--listen", "nonsense"]);
     assert_eq!(code, Some(2));
     // Somebody else has the port.
     let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let _taken = std::net::UdpSocket::bind(taken).unwrap();
-    let (code, words) =
-        run(&["run", "--data", data, "--http", "none", "--front", "none", "--stun", &taken.to_string()]);
+    let (code, words) = run(&[
+        "run",
+        "--data",
+        data,
+        "--http",
+        "none",
+        "--front",
+        "none",
+        "--site",
+        "none",
+        "--stun",
+        &taken.to_string(),
+    ]);
     assert!(code == Some(1) && words.contains("in use"), "{code:?} {words}");
     // A folder that can't be made is the system's affair: another start may succeed.
-    let (code, words) = run(&["run", "--data", "/proc/offhook", "--http", "none", "--front", "none"]);
+    let (code, words) =
+        run(&["run", "--data", "/proc/offhook", "--http", "none", "--front", "none", "--site", "none"]);
     assert!(code == Some(1) && words.contains("/proc/offhook"), "{code:?} {words}");
     // A key that is damaged or open to others is not.
     std::fs::write(dir.path().join("directory.key"), "short").unwrap();
-    let (code, words) = run(&["run", "--data", data, "--http", "none", "--front", "none"]);
+    let (code, words) = run(&["run", "--data", data, "--http", "none", "--front", "none", "--site", "none"]);
     assert!(code == Some(2) && words.contains("directory.key"), "{code:?} {words}");
 }
 
@@ -308,8 +336,11 @@ fn what_is_shipped_fits_the_program() {
         .filter(|line| !line.starts_with(' '))
         .collect();
     let shown: String = on.iter().filter(|line| !line.is_empty()).map(|line| format!("{line}\n")).collect();
-    let examples =
-        |line: &&str| ["external", "entry", "front", "relay-ips"].iter().any(|name| line.starts_with(name));
+    let examples = |line: &&str| {
+        ["external", "entry", "front", "relay-ips", "name", "site", "database", "blobs"]
+            .iter()
+            .any(|name| line.starts_with(name))
+    };
     let without =
         |text: &str| text.lines().filter(|line| !examples(line)).map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(without(&config(&shown)), without(&defaults));

@@ -161,7 +161,15 @@ impl Directory {
                 let ip = if both { Ipv6Addr::UNSPECIFIED.into() } else { host.address() };
                 command.args(["--stun", &SocketAddr::new(ip, port - PORT + 3478).to_string()])
             }
-            None => command.args(["--stun", "127.0.0.1:0", "--front", "none", "--allow-private"]),
+            None => command.args([
+                "--stun",
+                "127.0.0.1:0",
+                "--front",
+                "none",
+                "--site",
+                "none",
+                "--allow-private",
+            ]),
         };
         command.args(["--http", "127.0.0.1:0"]).args(&plan.extra);
         Process::start(&format!("directory{}", name_of(host)), command, host)

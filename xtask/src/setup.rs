@@ -24,6 +24,8 @@ enum Sign {
     Module(&'static str),
     /// A file or folder.
     File(&'static str),
+    /// A file in some version's folder of a folder.
+    Versioned(&'static str, &'static str),
 }
 
 const fn need(package: &'static str, sign: Sign, reason: &'static str) -> Need {
@@ -46,6 +48,11 @@ const TEST: &[Need] = &[
     need("coturn", Sign::Program("turnserver"), "a TURN server that is not ours"),
     need("miniupnpd-nftables", Sign::Program("miniupnpd"), "routers of the tests that open ports on demand"),
     need("pulseaudio", Sign::Program("pulseaudio"), "sound devices for the tests"),
+    need(
+        "postgresql",
+        Sign::Versioned("/usr/lib/postgresql", "bin/postgres"),
+        "a PostgreSQL server for the tests of the directory",
+    ),
 ];
 
 /// To run the bench of telephones. Other phones are measured if they are there, and are nobody's need.
@@ -66,6 +73,11 @@ const PHONEBENCH: &[Need] = &[
 /// Those of them that start a service, named like the package.
 const SERVICES: &[&str] = &["coturn"];
 
+/// PostgreSQL's package makes a cluster of databases and starts it, unless a file in this folder says otherwise. The tests make
+/// their own.
+const NO_CLUSTER: [&str; 2] =
+    ["/etc/postgresql-common/createcluster.d", "/etc/postgresql-common/createcluster.d/offhook-setup.conf"];
+
 /// Packages from crates.io that test: name and the subcommand of cargo that each brings.
 const TOOLS: &[(&str, &str)] = &[("cargo-nextest", "nextest"), ("cargo-deny", "deny")];
 
@@ -76,6 +88,8 @@ impl Need {
             Sign::Library(name) => output_of("pkg-config", &["--exists", name]).is_some(),
             Sign::Module(name) => output_of("python3", &["-c", &format!("import {name}")]).is_some(),
             Sign::File(path) => Path::new(path).exists(),
+            Sign::Versioned(folder, file) => std::fs::read_dir(folder)
+                .is_ok_and(|mut versions| versions.any(|v| v.is_ok_and(|v| v.path().join(file).exists()))),
         }
     }
 }
@@ -117,13 +131,29 @@ fn install_needs(needs: impl Iterator<Item = &'static Need>) -> Outcome {
     println!("They will be installed by apt-get.");
     run(&mut apt(&["update", "--quiet"]))?;
     let install = ["install", "--yes", "--quiet", "--no-install-recommends"];
-    run(apt(&install).args(missing.iter().map(|need| need.package)))?;
+    let mut install = apt(&install);
+    install.args(missing.iter().map(|need| need.package));
+    if missing.iter().any(|need| need.package == "postgresql") {
+        without_cluster(&mut install)?;
+    } else {
+        run(&mut install)?;
+    }
     let has_systemd = Path::new("/run/systemd/system").is_dir();
     let services = missing.iter().map(|need| need.package).filter(|package| SERVICES.contains(package));
     services.filter(|_| has_systemd).try_for_each(|service| {
         println!("{service} has been started by its package and is stopped: the tests start their own.");
         run(as_administrator().args(["systemctl", "disable", "--now", service]))
     })
+}
+
+/// Installs PostgreSQL's programs only. What is put into its settings for that is taken out again.
+fn without_cluster(install: &mut Command) -> Outcome {
+    let [folder, file] = NO_CLUSTER;
+    let switch_off = format!("mkdir -p {folder} && echo 'create_main_cluster = false' > {file}");
+    run(as_administrator().args(["sh", "-c", &switch_off]))?;
+    let installed = run(install);
+    run(as_administrator().args(["rm", "-f", file]))?;
+    installed
 }
 
 fn apt(arguments: &[&str]) -> Command {
@@ -171,5 +201,8 @@ mod tests {
         assert!(!need("none", Sign::Module("no_such_module"), "").is_met());
         assert!(need("base-files", Sign::File("/etc"), "").is_met());
         assert!(!need("none", Sign::File("/no/such/file"), "").is_met());
+        assert!(need("base-files", Sign::Versioned("/", "passwd"), "").is_met(), "/etc/passwd");
+        assert!(!need("none", Sign::Versioned("/", "no-such-file"), "").is_met());
+        assert!(!need("none", Sign::Versioned("/no/such/folder", "passwd"), "").is_met());
     }
 }

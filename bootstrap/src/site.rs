@@ -1,0 +1,154 @@
+//! The site of a directory: where it is served, and what it keeps.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tracing::warn;
+
+use crate::settings::{AddrOrNone, Settings};
+use crate::store::{Fact, Store};
+use crate::web::opaque::Opaque;
+use crate::web::{self, Site, SiteConfig, SiteError};
+
+/// Where the site is served without a word in the settings: for a reverse proxy on this host.
+const DEFAULT: ([u8; 4], u16) = ([127, 0, 0, 1], 8080);
+
+/// How often what nobody needs any more is erased.
+const SWEEP: Duration = Duration::from_secs(3_600);
+
+/// A site, with what it keeps.
+pub(crate) struct OpenSite {
+    site: Site,
+    store: Store,
+    sweeper: JoinHandle<()>,
+}
+
+/// Opens the store and serves the site. Without a word about it in the settings the directory does without, if the port is
+/// taken.
+pub(crate) async fn open(settings: &Settings) -> Result<Option<OpenSite>, SiteError> {
+    let listener = match settings.site {
+        Some(AddrOrNone(None)) => return Ok(None),
+        Some(AddrOrNone(Some(addr))) => {
+            TcpListener::bind(addr).await.map_err(|error| SiteError::Listen { addr, error })?
+        }
+        None => match TcpListener::bind(SocketAddr::from(DEFAULT)).await {
+            Ok(listener) => listener,
+            Err(error) => {
+                warn!(%error, port = DEFAULT.1, "no site: nobody can sign up or log in here");
+                return Ok(None);
+            }
+        },
+    };
+    let config = config(settings)?;
+    let opaque = Opaque::load_or_make(&settings.data_dir())?;
+    let store = Store::open(&settings.database(), &settings.blobs()).await?;
+    store.belongs_to(Fact::OpaqueKey, opaque.fingerprint()).await?;
+    if let Some(name) = &config.name {
+        store.belongs_to(Fact::Name, name.as_bytes()).await?;
+    }
+    let sweeper = tokio::spawn(sweep(store.clone()));
+    let router = web::router(config, store.clone(), opaque, web::system_clock());
+    Ok(Some(OpenSite { site: Site::serve(listener, router)?, store, sweeper }))
+}
+
+fn config(settings: &Settings) -> Result<SiteConfig, SiteError> {
+    let mut config = SiteConfig::new(settings.name.as_deref())?;
+    if let Some(url) = &settings.site_url {
+        config.is_https = is_https(url).ok_or_else(|| SiteError::Url(url.clone()))?;
+    }
+    config.is_open = settings.signup != Some(false);
+    config.proxies = settings.site_proxy.clone().unwrap_or_default();
+    Ok(config)
+}
+
+/// Whether it is an address with TLS; `None` if it is none, or more than the address of a site.
+fn is_https(url: &str) -> Option<bool> {
+    let url = reqwest::Url::parse(url).ok()?;
+    let is_bare = url.has_host() && url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+    match url.scheme() {
+        "https" if is_bare => Some(true),
+        "http" if is_bare => Some(false),
+        _ => None,
+    }
+}
+
+/// Erases what nobody needs any more, at the start and then every hour.
+async fn sweep(store: Store) {
+    let clock = web::system_clock();
+    let mut hours = tokio::time::interval(SWEEP);
+    loop {
+        hours.tick().await;
+        if let Err(error) = store.sweep(clock()).await {
+            warn!(%error, "old sessions and backups could not be erased; it is tried again in an hour");
+        }
+    }
+}
+
+impl OpenSite {
+    /// Where it is served.
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.site.addr()
+    }
+
+    /// Ends it. What has been acknowledged is on disk.
+    pub(crate) async fn stop(self) {
+        self.sweeper.abort();
+        drop(self.site);
+        self.store.close().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(folder: &std::path::Path) -> Settings {
+        let site = Some(AddrOrNone(Some(SocketAddr::from(([127, 0, 0, 1], 0)))));
+        Settings { data: Some(folder.to_owned()), site, ..Settings::default() }
+    }
+
+    #[test]
+    fn a_site_is_named_by_its_scheme_and_host() {
+        assert_eq!(is_https("https://example.org"), Some(true));
+        assert_eq!(is_https("http://example.org:8080/"), Some(false));
+        for wrong in ["example.org", "ftp://example.org", "https://example.org/offhook", "https://"] {
+            assert_eq!(is_https(wrong), None, "{wrong}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_asked_for_must_be_had_and_what_is_not_wanted_is_not() {
+        let folder = tempfile::tempdir().expect("folder");
+        let taken = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let mut one = settings(folder.path());
+        one.site = Some(AddrOrNone(taken.local_addr().ok()));
+        assert!(matches!(open(&one).await, Err(SiteError::Listen { .. })));
+        one.site = Some(AddrOrNone(None));
+        assert!(open(&one).await.expect("opened").is_none());
+        assert!(!folder.path().join("opaque.key").exists(), "nothing was made");
+    }
+
+    #[tokio::test]
+    async fn a_database_is_not_served_with_another_key_or_name() {
+        use crate::store::StoreError;
+        let folder = tempfile::tempdir().expect("folder");
+        let named = |name: &str| Settings { name: Some(name.to_owned()), ..settings(folder.path()) };
+        open(&named("Example.org")).await.expect("opened").expect("a site").stop().await;
+        open(&named("example.org")).await.expect("opened").expect("a site").stop().await;
+        let foreign = |outcome: Result<Option<OpenSite>, SiteError>| match outcome {
+            Err(SiteError::Store(StoreError::Foreign(what))) => what,
+            Err(other) => panic!("{other}"),
+            Ok(_) => panic!("it is served"),
+        };
+        assert_eq!(foreign(open(&named("example.com")).await), "name");
+        assert!(matches!(open(&named("no name")).await, Err(SiteError::Name(_))));
+        std::fs::remove_file(folder.path().join("opaque.key")).expect("removed");
+        assert_eq!(foreign(open(&named("example.org")).await), "opaque.key");
+        let key = folder.path().join("opaque.key");
+        std::fs::write(&key, [1; 31]).expect("written");
+        assert!(matches!(open(&named("example.org")).await, Err(SiteError::OpaqueKey(_))));
+        assert_eq!(std::fs::read(&key).expect("read").len(), 31, "it is not replaced");
+    }
+}

@@ -1,0 +1,166 @@
+//! How a request is refused: a status, a stable word that a page translates, and a sentence in English.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use crate::store::{Refused, StoreError};
+
+/// Why a request is refused.
+#[derive(Debug)]
+pub(super) enum ApiError {
+    /// There is nothing at that path.
+    NotFound,
+    /// There is, but not for that method.
+    MethodNotAllowed,
+    /// The body or a parameter is not what it should be.
+    Malformed(String),
+    /// The body is too large.
+    TooLarge,
+    /// The body is not JSON.
+    NotJson,
+    /// The request took too long to come.
+    TooSlow,
+    /// Too many attempts.
+    TooMany(Duration),
+    /// ID or password, or both.
+    WrongCredentials,
+    /// Nobody is logged in.
+    NoSession,
+    /// The browser was made to ask by a page that is not ours.
+    Csrf,
+    /// It takes a password that was typed just now.
+    LoginAgain,
+    /// No ID, and why.
+    IdInvalid(String),
+    /// Somebody has it.
+    IdTaken,
+    /// The directory takes nobody.
+    SignUpClosed,
+    /// Whose fault it is stands in the log.
+    Store(StoreError),
+}
+
+impl ApiError {
+    fn status_and_word(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
+            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            Self::Malformed(_) => (StatusCode::BAD_REQUEST, "malformed"),
+            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
+            Self::NotJson => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "not_json"),
+            Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, "too_slow"),
+            Self::TooMany(_) => (StatusCode::TOO_MANY_REQUESTS, "too_many"),
+            Self::WrongCredentials => (StatusCode::UNAUTHORIZED, "wrong_credentials"),
+            Self::NoSession => (StatusCode::UNAUTHORIZED, "no_session"),
+            Self::Csrf => (StatusCode::FORBIDDEN, "csrf"),
+            Self::LoginAgain => (StatusCode::FORBIDDEN, "login_again"),
+            Self::IdInvalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "id_invalid"),
+            Self::IdTaken => (StatusCode::CONFLICT, "id_taken"),
+            Self::SignUpClosed => (StatusCode::FORBIDDEN, "signup_closed"),
+            Self::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+        }
+    }
+
+    fn sentence(&self) -> String {
+        match self {
+            Self::NotFound => "There is nothing here.".to_owned(),
+            Self::MethodNotAllowed => "That cannot be done here.".to_owned(),
+            Self::Malformed(what) => format!("The request is malformed: {what}"),
+            Self::TooLarge => "The request is too large.".to_owned(),
+            Self::NotJson => "The request is not JSON (application/json).".to_owned(),
+            Self::TooSlow => "The request took too long.".to_owned(),
+            Self::TooMany(wait) => format!("Too many attempts; try again in {} s.", seconds(*wait)),
+            Self::WrongCredentials => "ID or password is wrong.".to_owned(),
+            Self::NoSession => "Nobody is logged in.".to_owned(),
+            Self::Csrf => "The request lacks the word that shows that it comes from this site.".to_owned(),
+            Self::LoginAgain => "The password has to be entered again first.".to_owned(),
+            Self::IdInvalid(why) => format!("That ID cannot be used: {why}."),
+            Self::IdTaken => "That ID is taken.".to_owned(),
+            Self::SignUpClosed => "This directory takes no new accounts.".to_owned(),
+            Self::Store(_) => "The directory cannot do that now; please try again later.".to_owned(),
+        }
+    }
+}
+
+/// Whole seconds, rounded up, so that who waits so long has waited long enough.
+fn seconds(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let (status, word) = self.status_and_word();
+        if let Self::Store(error) = &self {
+            tracing::error!(%error, "a request could not be served");
+        }
+        let mut body = json!({ "error": word, "message": self.sentence() });
+        let mut retry = None;
+        match &self {
+            Self::TooMany(wait) => {
+                body["retry_after_s"] = Value::from(seconds(*wait));
+                retry = HeaderValue::from_str(&seconds(*wait).to_string()).ok();
+            }
+            Self::IdInvalid(why) => body["reason"] = Value::from(why.clone()),
+            Self::NotFound
+            | Self::MethodNotAllowed
+            | Self::Malformed(_)
+            | Self::TooLarge
+            | Self::NotJson
+            | Self::TooSlow
+            | Self::WrongCredentials
+            | Self::NoSession
+            | Self::Csrf
+            | Self::LoginAgain
+            | Self::IdTaken
+            | Self::SignUpClosed
+            | Self::Store(_) => {}
+        }
+        let mut response = (status, Json(body)).into_response();
+        if let Some(retry) = retry {
+            response.headers_mut().insert(header::RETRY_AFTER, retry);
+        }
+        response
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match error.refused() {
+            Some(Refused::IdTaken) => Self::IdTaken,
+            Some(Refused::NoAccount) => Self::NoSession,
+            Some(Refused::TooMany { retry_after }) => Self::TooMany(retry_after),
+            Some(
+                Refused::IdentityTaken
+                | Refused::Version { .. }
+                | Refused::NumberTaken
+                | Refused::LookAlike
+                | Refused::TooManyNumbers { .. }
+                | Refused::NotYours,
+            )
+            | None => Self::Store(error),
+        }
+    }
+}
+
+impl From<JsonRejection> for ApiError {
+    fn from(rejection: JsonRejection) -> Self {
+        match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => Self::TooLarge,
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => Self::NotJson,
+            _ => Self::Malformed(rejection.body_text()),
+        }
+    }
+}
+
+pub(super) async fn not_found() -> ApiError {
+    ApiError::NotFound
+}
+
+pub(super) async fn method_not_allowed() -> ApiError {
+    ApiError::MethodNotAllowed
+}

@@ -1,0 +1,123 @@
+//! How often somebody may try something: of one account, of one network, and all together.
+//!
+//! With OPAQUE a password is tried by `login/start` already: its answer tells whoever asked whether it was right. So that is what is
+//! counted, and a log-in that succeeds gives it back.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use offhook_proto::wire::UnixMillis;
+
+use super::error::ApiError;
+use crate::store::{Limit, Subject};
+
+/// Passwords for one ID: so many at once, then one in so much time, 1,440 a day.
+const LOGIN_ID: (u32, Duration) = (20, Duration::from_secs(60));
+/// Passwords from one network. A company behind one address logs in at eight.
+const LOGIN_NETWORK: (u32, Duration) = (60, Duration::from_secs(10));
+/// Sign-ups from one network.
+const SIGN_UP_NETWORK: (u32, Duration) = (20, Duration::from_secs(120));
+/// Numbers looked up from one network, as somebody does who types one.
+const LOOK_UP_NETWORK: (u32, Duration) = (120, Duration::from_millis(500));
+
+/// Attempts of all together, so that a flood from many networks finds an end before the database's: at once, and each second.
+const ALL_AT_ONCE: u32 = 4_000;
+const ALL_PER_SECOND: u32 = 2_000;
+
+/// A client, as far as its address tells it from others: an IPv4 address, or the /64 that a subscriber of IPv6 has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Network([u8; 16]);
+
+impl Network {
+    pub(super) fn of(address: IpAddr) -> Self {
+        let v6 = match address.to_canonical() {
+            IpAddr::V4(address) => return Self(address.to_ipv6_mapped().octets()),
+            IpAddr::V6(address) => address,
+        };
+        Self(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64)).octets())
+    }
+
+    pub(super) const fn bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+
+    pub(super) const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self::of(Ipv4Addr::UNSPECIFIED.into())
+    }
+}
+
+/// What a try to log in costs.
+pub(super) fn login(id: &str, network: &Network) -> Vec<Limit> {
+    vec![
+        Limit::new(Subject::LoginId, id.as_bytes(), LOGIN_ID.0, LOGIN_ID.1),
+        Limit::new(Subject::LoginNetwork, network.bytes(), LOGIN_NETWORK.0, LOGIN_NETWORK.1),
+    ]
+}
+
+/// What a step of signing up costs.
+pub(super) fn sign_up(network: &Network) -> Vec<Limit> {
+    vec![Limit::new(Subject::SignUpNetwork, network.bytes(), SIGN_UP_NETWORK.0, SIGN_UP_NETWORK.1)]
+}
+
+/// What looking up a number costs.
+pub(super) fn look_up(network: &Network) -> Vec<Limit> {
+    vec![Limit::new(Subject::LookUpNetwork, network.bytes(), LOOK_UP_NETWORK.0, LOOK_UP_NETWORK.1)]
+}
+
+/// The pace of all together, of this process.
+#[derive(Debug, Default)]
+pub(super) struct Pace(Mutex<Bucket>);
+
+#[derive(Debug, Default)]
+struct Bucket {
+    /// Taken and not yet run off, in thousandths of an attempt.
+    level: u64,
+    at: UnixMillis,
+}
+
+impl Pace {
+    /// Makes one attempt of all.
+    pub(super) fn attempt(&self, now: UnixMillis) -> Result<(), ApiError> {
+        let mut bucket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let passed = u64::try_from(now.since(bucket.at).as_millis()).unwrap_or(u64::MAX);
+        let level = bucket.level.saturating_sub(passed.saturating_mul(u64::from(ALL_PER_SECOND)));
+        *bucket = Bucket { level, at: now.max(bucket.at) };
+        if level + 1_000 > u64::from(ALL_AT_ONCE) * 1_000 {
+            return Err(ApiError::TooMany(Duration::from_secs(1)));
+        }
+        bucket.level += 1_000;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_is_an_ipv4_address_or_a_subscribers_ipv6_prefix() {
+        let network = |text: &str| Network::of(text.parse().expect("an address"));
+        assert_eq!(network("192.0.2.1"), network("::ffff:192.0.2.1"));
+        assert_ne!(network("192.0.2.1"), network("192.0.2.2"));
+        assert_eq!(network("2001:db8::1"), network("2001:db8::ffff:1"));
+        assert_ne!(network("2001:db8::1"), network("2001:db8:0:1::1"));
+    }
+
+    #[test]
+    fn all_together_have_a_pace() {
+        let pace = Pace::default();
+        let now = UnixMillis(1_800_000_000_000);
+        let tries = |at| (0..10_000).filter(|_| pace.attempt(at).is_ok()).count();
+        assert_eq!(tries(now), 4_000);
+        assert_eq!(tries(UnixMillis(now.0 + 500)), 1_000);
+        assert_eq!(tries(UnixMillis(now.0 - 5_000)), 0, "a clock that is put back gives nothing");
+        assert_eq!(tries(UnixMillis(now.0 + 60_000)), 4_000);
+    }
+}

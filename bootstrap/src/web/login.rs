@@ -1,0 +1,166 @@
+//! Signing up and logging in.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use offhook::storage::{AccountId, StorageError};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::account::AccountView;
+use super::error::ApiError;
+use super::json::{Body, Bytes};
+use super::opaque::{BadMessage, LOGIN_TIME};
+use super::visitor::{self, SESSION_TIME, Token, Visitor};
+use super::{App, limits};
+use crate::store::{Limit, NewSession, Subject};
+
+impl From<BadMessage> for ApiError {
+    fn from(BadMessage: BadMessage) -> Self {
+        Self::Malformed("that is no message of OPAQUE's".to_owned())
+    }
+}
+
+/// The first message of a registration or a log-in.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Start {
+    id: String,
+    request: Bytes,
+}
+
+impl Start {
+    fn id(&self) -> Result<AccountId, ApiError> {
+        self.id.parse().map_err(|error: StorageError| {
+            if let StorageError::BadId(why) = error {
+                ApiError::IdInvalid(why.to_owned())
+            } else {
+                ApiError::IdInvalid(error.to_string())
+            }
+        })
+    }
+}
+
+/// Begins a sign-up. That an ID is taken is no secret: whoever wants it has to be told.
+pub(super) async fn sign_up_start(
+    State(app): State<App>,
+    visitor::From(network): visitor::From,
+    Body(start): Body<Start>,
+) -> Result<Response, ApiError> {
+    if !app.0.config.is_open {
+        return Err(ApiError::SignUpClosed);
+    }
+    let id = start.id()?;
+    app.0.pace.attempt(app.now())?;
+    app.0.store.attempt(limits::sign_up(&network), app.now()).await?;
+    if app.0.store.account_by_id(&id).await?.is_some() {
+        return Err(ApiError::IdTaken);
+    }
+    let response = app.0.opaque.register(&id, &start.request.0)?;
+    Ok(Json(json!({ "response": Bytes(response) })).into_response())
+}
+
+/// Begins a log-in. Unknown IDs are answered like known ones.
+pub(super) async fn start(
+    State(app): State<App>,
+    visitor::From(network): visitor::From,
+    Body(start): Body<Start>,
+) -> Result<Response, ApiError> {
+    let id = start.id()?;
+    app.0.pace.attempt(app.now())?;
+    app.0.store.attempt(limits::login(id.as_str(), &network), app.now()).await?;
+    let account = app.0.store.account_by_id(&id).await?;
+    let begun = app.0.opaque.begin(&id, account.as_ref(), &start.request.0, network, app.now())?;
+    Ok(Json(json!({ "login": Bytes(begun.login), "response": Bytes(begun.response) })).into_response())
+}
+
+/// The last message of a log-in.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Finish {
+    login: Bytes,
+    finish: Bytes,
+    /// Whether a program asks, which gets the token instead of a cookie.
+    #[serde(default)]
+    token: bool,
+}
+
+/// What whoever has logged in gets.
+#[derive(Serialize)]
+struct LoggedIn {
+    csrf: String,
+    account: AccountView,
+    backup: BackupView,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
+}
+
+/// A backup as it is sent.
+#[derive(Serialize)]
+pub(super) struct BackupView {
+    version: u64,
+    data: Bytes,
+}
+
+impl BackupView {
+    pub(super) async fn of(app: &App, visitor: &crate::store::Session) -> Result<Self, ApiError> {
+        let backup = app.0.store.backup(&visitor.identity).await?.ok_or(ApiError::NoSession)?;
+        Ok(Self { version: backup.version, data: Bytes(backup.bytes) })
+    }
+}
+
+/// Ends a log-in with a new session. It gets a new token always, and the browser's old one is no good any more: nobody can
+/// have made the browser use one that he knows.
+pub(super) async fn finish(
+    State(app): State<App>,
+    headers: HeaderMap,
+    Body(body): Body<Finish>,
+) -> Result<Response, ApiError> {
+    let now = app.now();
+    let logged_in = app.0.opaque.finish(&body.login.0, &body.finish.0, now);
+    let logged_in = logged_in.ok_or(ApiError::WrongCredentials)?;
+    // What somebody has overheard and sends again makes no second session.
+    let once = Limit::new(Subject::Login, &body.login.0, 1, 2 * LOGIN_TIME);
+    app.0.store.attempt(vec![once], now).await.map_err(|error| match error.refused() {
+        Some(_) => ApiError::WrongCredentials,
+        None => error.into(),
+    })?;
+    let token = Token::new();
+    let instead_of = if body.token { None } else { visitor::browsers_token(&headers) };
+    let session = NewSession {
+        token: token.hash(),
+        identity: logged_in.identity,
+        expires: now.plus(SESSION_TIME),
+        instead_of: instead_of.map(|token| token.hash()),
+    };
+    let account = AccountView::of(&app, &logged_in.identity).await?;
+    app.0.store.begin_session(session, limits::login(&logged_in.id, &logged_in.network), now).await?;
+    let session = app.0.store.session(&token.hash(), now).await?.ok_or(ApiError::WrongCredentials)?;
+    let backup = BackupView::of(&app, &session).await?;
+    let (shown, is_https) = (body.token.then(|| token.text()), app.0.config.is_https);
+    let answer = Json(LoggedIn { csrf: token.csrf(), account, backup, token: shown });
+    let mut response = answer.into_response();
+    if !body.token {
+        response.headers_mut().insert(header::SET_COOKIE, token.cookie(is_https));
+    }
+    Ok(response)
+}
+
+/// Ends the session.
+pub(super) async fn log_out(State(app): State<App>, visitor: Visitor) -> Result<Response, ApiError> {
+    app.0.store.end_session(&visitor.token.hash()).await?;
+    Ok(goodbye(&app))
+}
+
+/// Nothing, and no cookie any more.
+pub(super) fn goodbye(app: &App) -> Response {
+    let cookie = Token::no_cookie(app.0.config.is_https);
+    (StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]).into_response()
+}
+
+/// Who is logged in.
+pub(super) async fn session(State(app): State<App>, visitor: Visitor) -> Result<Response, ApiError> {
+    let account = AccountView::of(&app, &visitor.session.identity).await?;
+    Ok(Json(json!({ "csrf": visitor.token.csrf(), "account": account })).into_response())
+}

@@ -1,0 +1,157 @@
+//! The site: accounts over HTTP, for pages and for programs.
+//!
+//! ```text
+//! serve     connections: how many, from where, how slow
+//! headers   what browsers are told not to do
+//! limits    how often somebody may try
+//! opaque    passwords (RFC 9807), which the directory never sees
+//! visitor   sessions: who asks, and whether a page of ours made the browser ask
+//! login, account, numbers, info    what is asked for
+//! error     how it is refused: a stable word and a sentence
+//! ```
+//!
+//! All of it is under `/api/v1`, JSON in and out. Bytes are base64url without padding, times are Unix milliseconds.
+
+mod account;
+mod error;
+mod headers;
+mod info;
+mod json;
+mod limits;
+mod login;
+mod numbers;
+pub mod opaque;
+mod serve;
+mod visitor;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{get, post};
+use offhook_proto::number::ChosenNumber;
+use offhook_proto::wire::UnixMillis;
+use thiserror::Error;
+
+use crate::key::KeyError;
+use crate::store::{Store, StoreError};
+
+pub use serve::Site;
+
+use limits::Pace;
+use opaque::Opaque;
+
+/// Largest body of a request, bytes. A backup is the largest thing that is sent: 256 KiB, a third more as text, and what is around it.
+const MAX_BODY: usize = 400 * 1024;
+
+/// Why there is no site.
+#[derive(Debug, Error)]
+pub enum SiteError {
+    /// The address is taken, or not this host's.
+    #[error("cannot serve the site on {addr}: {error}")]
+    Listen {
+        /// Where.
+        addr: SocketAddr,
+        /// The system's error.
+        error: std::io::Error,
+    },
+    /// The secret that passwords are checked with.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The secret file holds something else.
+    #[error("{0} is damaged: restore it from a backup; without it nobody can log in any more")]
+    OpaqueKey(std::path::PathBuf),
+    /// What it keeps.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Something that browsers would not take for an address.
+    #[error("\"{0}\" is not the address of a site: https://NAME")]
+    Url(String),
+    /// Something that is not a DNS name.
+    #[error("\"{0}\" is not the name of a directory, which is a DNS name")]
+    Name(String),
+}
+
+/// How a site is to be.
+#[derive(Clone, Debug)]
+pub struct SiteConfig {
+    /// The directory's DNS name; without it there are no chosen numbers.
+    pub name: Option<String>,
+    /// Whether browsers reach it by TLS. Cookies are for TLS only then.
+    pub is_https: bool,
+    /// Whether strangers may sign up.
+    pub is_open: bool,
+    /// Reverse proxies whose word counts about where a request comes from.
+    pub proxies: Vec<IpAddr>,
+}
+
+impl SiteConfig {
+    /// Checks and normalises the name.
+    ///
+    /// # Errors
+    /// [`SiteError::Name`].
+    pub fn new(name: Option<&str>) -> Result<Self, SiteError> {
+        let normalise = |name: &str| {
+            let number = ChosenNumber::new("a", Some(name)).map_err(|_| SiteError::Name(name.to_owned()))?;
+            number.directory().map(str::to_owned).ok_or_else(|| SiteError::Name(name.to_owned()))
+        };
+        let name = name.map(normalise).transpose()?;
+        Ok(Self { name, is_https: false, is_open: true, proxies: Vec::new() })
+    }
+}
+
+/// What every request needs.
+#[derive(Clone)]
+struct App(Arc<Inner>);
+
+struct Inner {
+    config: SiteConfig,
+    store: Store,
+    opaque: Opaque,
+    pace: Pace,
+    /// What time it is. Tests have a clock of their own.
+    clock: Clock,
+}
+
+/// Tells Unix time.
+pub type Clock = Arc<dyn Fn() -> UnixMillis + Send + Sync>;
+
+/// The system's clock.
+pub fn system_clock() -> Clock {
+    Arc::new(|| {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    })
+}
+
+impl App {
+    fn now(&self) -> UnixMillis {
+        (self.0.clock)()
+    }
+}
+
+/// The site, to be served by [`Site::start`].
+pub fn router(config: SiteConfig, store: Store, opaque: Opaque, clock: Clock) -> Router {
+    let is_https = config.is_https;
+    let app = App(Arc::new(Inner { config, store, opaque, pace: Pace::default(), clock }));
+    let api = Router::new()
+        .route("/info", get(info::info))
+        .route("/signup/start", post(login::sign_up_start))
+        .route("/login/start", post(login::start))
+        .route("/login/finish", post(login::finish))
+        .route("/logout", post(login::log_out))
+        .route("/session", get(login::session))
+        .route("/account", get(account::account).delete(account::delete))
+        .route("/account/backup", get(account::backup))
+        .route("/numbers/{typed}", get(numbers::look_up))
+        .route("/list", get(numbers::list));
+    Router::new()
+        .nest("/api/v1", api)
+        .fallback(error::not_found)
+        .method_not_allowed_fallback(error::method_not_allowed)
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(axum::middleware::from_fn(serve::in_time))
+        .layer(axum::middleware::from_fn_with_state(is_https, headers::add))
+        .with_state(app)
+}

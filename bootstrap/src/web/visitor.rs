@@ -1,0 +1,171 @@
+//! Who asks: by the cookie of a page, or by the token of a program.
+//!
+//! A browser sends the cookie whoever made it ask. So a request that changes something has to repeat a word that only a page of
+//! ours can have read, and that follows from the token; another site's page gets neither. A program's token is sent by
+//! nobody but the program, and needs no such word.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use axum::extract::{Extension, FromRequestParts};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, Method, header};
+use data_encoding::BASE64URL_NOPAD;
+use sha2::{Digest as _, Sha256};
+
+use super::App;
+use super::error::ApiError;
+use super::limits::Network;
+use super::serve::Peer;
+use crate::store::{Session, TokenHash};
+
+/// The session's cookie.
+const COOKIE: &str = "offhook_session";
+/// What repeats the word that shows that a page of ours asks.
+const CSRF: &str = "x-offhook-csrf";
+
+/// How long a session lasts: a working day.
+pub(super) const SESSION_TIME: Duration = Duration::from_secs(12 * 3_600);
+/// What cannot be undone takes a password that was typed within this time.
+pub(super) const RECENT: Duration = Duration::from_secs(300);
+
+/// Bytes of a token.
+const TOKEN: usize = 32;
+
+/// A session's secret.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Token([u8; TOKEN]);
+
+impl Token {
+    pub(super) fn new() -> Self {
+        Self(rand::random())
+    }
+
+    pub(super) fn hash(&self) -> TokenHash {
+        TokenHash::of(&self.0)
+    }
+
+    pub(super) fn text(&self) -> String {
+        BASE64URL_NOPAD.encode(&self.0)
+    }
+
+    /// The word that goes with it.
+    pub(super) fn csrf(&self) -> String {
+        let word = Sha256::new().chain_update(b"offhook/csrf/1\0").chain_update(self.0).finalize();
+        BASE64URL_NOPAD.encode(&word)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        BASE64URL_NOPAD.decode(text.as_bytes()).ok()?.try_into().ok().map(Self)
+    }
+
+    /// The header that gives it to a browser.
+    pub(super) fn cookie(&self, is_https: bool) -> HeaderValue {
+        set_cookie(&self.text(), "", is_https)
+    }
+
+    /// The header that takes it from a browser.
+    pub(super) fn no_cookie(is_https: bool) -> HeaderValue {
+        set_cookie("", "; Max-Age=0", is_https)
+    }
+}
+
+fn set_cookie(value: &str, more: &str, is_https: bool) -> HeaderValue {
+    let secure = if is_https { "; Secure" } else { "" };
+    let text = format!("{COOKIE}={value}; Path=/; HttpOnly; SameSite=Strict{secure}{more}");
+    HeaderValue::try_from(text).expect("base64 and names of attributes are printable")
+}
+
+/// The token that came with a request, and whether a program sent it.
+fn token(headers: &HeaderMap) -> Option<(Token, bool)> {
+    if let Some(value) = headers.get(header::AUTHORIZATION) {
+        let token = value.to_str().ok()?.strip_prefix("Bearer ")?;
+        return Some((Token::parse(token.trim())?, true));
+    }
+    let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let mut pairs = cookies.flat_map(|cookies| cookies.split(';')).filter_map(|pair| pair.split_once('='));
+    let (_, value) = pairs.find(|(name, _)| name.trim() == COOKIE)?;
+    Some((Token::parse(value.trim())?, false))
+}
+
+/// The token of the browser's session, whether it is good or not.
+pub(super) fn browsers_token(headers: &HeaderMap) -> Option<Token> {
+    token(headers).filter(|(_, is_program)| !is_program).map(|(token, _)| token)
+}
+
+/// Somebody who is logged in.
+pub(super) struct Visitor {
+    pub(super) token: Token,
+    pub(super) session: Session,
+}
+
+impl Visitor {
+    /// Whether the password was entered just now.
+    pub(super) fn check_recent(&self, app: &App) -> Result<(), ApiError> {
+        let is_recent = app.now().since(self.session.logged_in) <= RECENT;
+        if is_recent { Ok(()) } else { Err(ApiError::LoginAgain) }
+    }
+}
+
+impl FromRequestParts<App> for Visitor {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let (token, is_program) = token(&parts.headers).ok_or(ApiError::NoSession)?;
+        let session = app.0.store.session(&token.hash(), app.now()).await?;
+        let session = session.ok_or(ApiError::NoSession)?;
+        let is_harmless = matches!(parts.method, Method::GET | Method::HEAD);
+        if !is_program && !is_harmless {
+            let said = parts.headers.get(CSRF).map(HeaderValue::as_bytes).unwrap_or_default();
+            // Hashes are compared, so that the time tells nothing about the word.
+            if TokenHash::of(said) != TokenHash::of(token.csrf().as_bytes()) {
+                return Err(ApiError::Csrf);
+            }
+        }
+        Ok(Self { token, session })
+    }
+}
+
+/// From where somebody asks.
+pub(super) struct From(pub(super) Network);
+
+impl FromRequestParts<App> for From {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let peer = Extension::<Peer>::from_request_parts(parts, app).await;
+        let Extension(Peer(peer)) = peer.unwrap_or(Extension(Peer(SocketAddr::from(([0, 0, 0, 0], 0)))));
+        let address = behind(&app.0.config.proxies, peer.ip(), &parts.headers);
+        Ok(Self(Network::of(address)))
+    }
+}
+
+/// The address of the client, if a proxy that is trusted tells it: the last one that it has written down.
+fn behind(proxies: &[IpAddr], peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+    if !proxies.contains(&peer.to_canonical()) {
+        return peer;
+    }
+    let told = headers.get_all("x-forwarded-for").iter().next_back();
+    let last = told.and_then(|told| told.to_str().ok()?.rsplit(',').next()?.trim().parse().ok());
+    last.unwrap_or(peer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_proxy_that_is_trusted_tells_who_is_behind_it() {
+        let mut headers = HeaderMap::new();
+        headers.append("x-forwarded-for", HeaderValue::from_static("192.0.2.66, 192.0.2.1"));
+        headers.append("x-forwarded-for", HeaderValue::from_static("192.0.2.2 , 192.0.2.3"));
+        let ip = |text: &str| text.parse::<IpAddr>().expect("an address");
+        let proxies = [ip("127.0.0.1")];
+        assert_eq!(behind(&proxies, ip("127.0.0.1"), &headers), ip("192.0.2.3"));
+        assert_eq!(behind(&proxies, ip("::ffff:127.0.0.1"), &headers), ip("192.0.2.3"));
+        assert_eq!(behind(&proxies, ip("192.0.2.9"), &headers), ip("192.0.2.9"));
+        assert_eq!(behind(&[], ip("127.0.0.1"), &headers), ip("127.0.0.1"));
+        headers.insert("x-forwarded-for", HeaderValue::from_static("nonsense"));
+        assert_eq!(behind(&proxies, ip("127.0.0.1"), &headers), ip("127.0.0.1"));
+    }
+}

@@ -1,0 +1,246 @@
+//! A site to try, and a browser or a program that uses it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use argon2_of_opaque::{Algorithm, Argon2, Params, Version};
+use data_encoding::BASE64URL_NOPAD;
+use offhook_bootstrap::store::{NewAccount, Store};
+use offhook_bootstrap::web::opaque::{Opaque, Suite};
+use offhook_bootstrap::web::{Site, SiteConfig, router};
+use offhook_proto::identity::{IdentityId, IdentityKey};
+use offhook_proto::number::PlainNumber;
+use offhook_proto::proof::PlainProof;
+use offhook_proto::wire::UnixMillis;
+use opaque_ke::{
+    ClientLogin, ClientLoginFinishParameters, ClientRegistration, ClientRegistrationFinishParameters,
+    CredentialResponse, Identifiers, RegistrationResponse,
+};
+use rand_core::OsRng;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+const START: u64 = 1_800_000_000_000;
+pub const NAME: &str = "example.org";
+
+pub struct Scene {
+    pub site: Site,
+    pub store: Store,
+    time: Arc<AtomicU64>,
+    _folder: TempDir,
+}
+
+impl Scene {
+    pub async fn new() -> Self {
+        Self::with(SiteConfig { is_https: true, ..SiteConfig::new(Some(NAME)).unwrap() }).await
+    }
+
+    pub async fn with(mut config: SiteConfig) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| folder.path().join(name).display().to_string();
+        let (database, blobs) = (place("directory.sqlite").parse().unwrap(), place("blobs").parse().unwrap());
+        let store = Store::open(&database, &blobs).await.unwrap();
+        let time = Arc::new(AtomicU64::new(START));
+        let clock = Arc::clone(&time);
+        // The tests tell from where they come.
+        config.proxies = vec!["127.0.0.1".parse().unwrap()];
+        let opaque = Opaque::load_or_make(folder.path()).unwrap();
+        let clock = Arc::new(move || UnixMillis(clock.load(Ordering::Relaxed)));
+        let router = router(config, store.clone(), opaque, clock);
+        let site = Site::start("127.0.0.1:0".parse().unwrap(), router).await.unwrap();
+        Self { site, store, time, _folder: folder }
+    }
+
+    pub fn now(&self) -> UnixMillis {
+        UnixMillis(self.time.load(Ordering::Relaxed))
+    }
+
+    pub fn pass(&self, seconds: u64) {
+        self.time.fetch_add(seconds * 1_000, Ordering::Relaxed);
+    }
+
+    pub fn client(&self) -> Client {
+        Client::new(self.site.addr())
+    }
+
+    /// Signs somebody up, as far as that goes over HTTP; the secret that opens the backup.
+    pub async fn sign_up(&self, n: u8, id: &str, password: &str) -> Vec<u8> {
+        let started = ClientRegistration::<Suite>::start(&mut OsRng, password.as_bytes()).unwrap();
+        let request = json!({ "id": id, "request": text(&started.message.serialize()) });
+        let answer = self.client().post("/signup/start", request).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let response = RegistrationResponse::deserialize(&bytes(&answer.json["response"])).unwrap();
+        let hash = hash();
+        let parameters = ClientRegistrationFinishParameters::new(Identifiers::default(), Some(&hash));
+        let finished = started.state.finish(&mut OsRng, password.as_bytes(), response, parameters).unwrap();
+        let account = NewAccount {
+            identity: identity(n),
+            id: id.parse().unwrap(),
+            number: PlainNumber::from_index(u64::from(n)),
+            proof: PlainProof { nonce: 1 },
+            password_file: Opaque::registered(&finished.message.serialize()).unwrap(),
+            backup: vec![n; 100],
+        };
+        self.store.sign_up(account, self.now()).await.unwrap();
+        finished.export_key.to_vec()
+    }
+
+    /// A browser in which somebody has logged in.
+    pub async fn logged_in(&self, id: &str, password: &str) -> Client {
+        let mut client = self.client();
+        let answer = client.log_in(id, password).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        client
+    }
+}
+
+pub fn identity(n: u8) -> IdentityId {
+    IdentityKey::from_seed([n; 32]).public()
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    BASE64URL_NOPAD.encode(bytes)
+}
+
+pub fn bytes(value: &Value) -> Vec<u8> {
+    BASE64URL_NOPAD.decode(value.as_str().expect("bytes").as_bytes()).unwrap()
+}
+
+/// The client's slow hash is quick here.
+fn hash() -> Argon2<'static> {
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::new(8, 1, 1, None).unwrap())
+}
+
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub json: Value,
+}
+
+impl Answer {
+    /// A header's value.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let pairs = self.head.lines().filter_map(|line| line.split_once(": "));
+        pairs.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value).next()
+    }
+
+    /// The word of an error.
+    pub fn error(&self) -> &str {
+        self.json["error"].as_str().unwrap_or_default()
+    }
+}
+
+/// A browser that keeps a cookie and the page's word, or a program with a token.
+#[derive(Clone)]
+pub struct Client {
+    addr: SocketAddr,
+    pub cookie: Option<String>,
+    pub csrf: Option<String>,
+    pub token: Option<String>,
+    pub network: String,
+    pub content_type: &'static str,
+}
+
+/// A log-in of which the last message is not sent yet.
+#[derive(Debug)]
+pub struct Begun {
+    pub login: String,
+    pub finish: Vec<u8>,
+    pub export_key: Vec<u8>,
+}
+
+impl Client {
+    fn new(addr: SocketAddr) -> Self {
+        let network = "192.0.2.1".to_owned();
+        Self { addr, cookie: None, csrf: None, token: None, network, content_type: "application/json" }
+    }
+
+    pub async fn get(&mut self, path: &str) -> Answer {
+        self.call("GET", path, None).await
+    }
+
+    pub async fn post(&mut self, path: &str, body: Value) -> Answer {
+        self.call("POST", path, Some(body.to_string())).await
+    }
+
+    pub async fn call(&mut self, method: &str, path: &str, body: Option<String>) -> Answer {
+        let mut head = format!(
+            "{method} /api/v1{path} HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\nX-Forwarded-For: {}\r\n",
+            self.network
+        );
+        let mut add = |name: &str, value: Option<&String>| {
+            if let Some(value) = value {
+                head += &format!("{name}{value}\r\n");
+            }
+        };
+        add("Cookie: a=b; offhook_session=", self.cookie.as_ref());
+        add("X-Offhook-CSRF: ", self.csrf.as_ref());
+        add("Authorization: Bearer ", self.token.as_ref());
+        let body = body.unwrap_or_default();
+        if !body.is_empty() {
+            head += &format!("Content-Type: {}\r\nContent-Length: {}\r\n", self.content_type, body.len());
+        }
+        let mut stream = TcpStream::connect(self.addr).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(b"\r\n").await.unwrap();
+        // A server that refuses what is too large need not read it.
+        let _ = stream.write_all(body.as_bytes()).await;
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        let answer = self.read(&String::from_utf8(answer).unwrap());
+        self.keep_cookie(&answer);
+        answer
+    }
+
+    fn read(&self, answer: &str) -> Answer {
+        let (head, body) = answer.split_once("\r\n\r\n").expect("an answer");
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        let json = if body.is_empty() { Value::Null } else { serde_json::from_str(body).unwrap() };
+        Answer { status, head: head.to_owned(), json }
+    }
+
+    fn keep_cookie(&mut self, answer: &Answer) {
+        if let Some(cookie) = answer.header("set-cookie") {
+            let value = cookie.split(';').next().unwrap().strip_prefix("offhook_session=").unwrap();
+            self.cookie = (!value.is_empty()).then(|| value.to_owned());
+        }
+    }
+
+    /// All but the last message of a log-in; `Err` when the directory refuses it, or the client sees that the password is wrong.
+    pub async fn begin(&mut self, id: &str, password: &str) -> Result<Begun, Answer> {
+        let started = ClientLogin::<Suite>::start(&mut OsRng, password.as_bytes()).unwrap();
+        let request = json!({ "id": id, "request": text(&started.message.serialize()) });
+        let answer = self.post("/login/start", request).await;
+        if answer.status != 200 {
+            return Err(answer);
+        }
+        let response = CredentialResponse::deserialize(&bytes(&answer.json["response"])).unwrap();
+        let hash = hash();
+        let parameters = ClientLoginFinishParameters::new(None, Identifiers::default(), Some(&hash));
+        let Ok(finished) = started.state.finish(password.as_bytes(), response, parameters) else {
+            return Err(answer);
+        };
+        let login = answer.json["login"].as_str().unwrap().to_owned();
+        let (finish, export_key) = (finished.message.serialize().to_vec(), finished.export_key.to_vec());
+        Ok(Begun { login, finish, export_key })
+    }
+
+    pub async fn finish(&mut self, begun: &Begun, token: bool) -> Answer {
+        let body = json!({ "login": begun.login, "finish": text(&begun.finish), "token": token });
+        self.post("/login/finish", body).await
+    }
+
+    pub async fn log_in(&mut self, id: &str, password: &str) -> Answer {
+        let begun = match self.begin(id, password).await {
+            Ok(begun) => begun,
+            Err(answer) => return answer,
+        };
+        let answer = self.finish(&begun, false).await;
+        self.csrf = answer.json["csrf"].as_str().map(str::to_owned);
+        answer
+    }
+}
