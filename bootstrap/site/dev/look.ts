@@ -81,7 +81,7 @@ async function click(page: Page, selector: string): Promise<void> {
   await page.$eval(selector, (element) => (element as HTMLElement).click());
 }
 
-async function signUp(page: Page, look: Look, base: string, id: string): Promise<string> {
+async function signUp(page: Page, look: Look, base: string, id: string): Promise<string[]> {
   await go(page, `${base}/signup`);
   await shot(page, look, 'signup-1');
   await page.type('#signup-id', 'a b');
@@ -120,18 +120,18 @@ async function signUp(page: Page, look: Look, base: string, id: string): Promise
   await click(page, 'form button[type=submit]');
   await page.waitForSelector('.plate', { timeout: 60_000 });
   await shot(page, look, 'signup-9-done');
-  return id;
+  return words;
 }
 
 async function fill(page: Page, selector: string, value: string): Promise<void> {
   await page.$eval(selector, (input) => {
-    (input as HTMLInputElement).value = '';
+    (input as HTMLInputElement | HTMLTextAreaElement).value = '';
     input.dispatchEvent(new Event('input', { bubbles: true }));
   });
   await page.type(selector, value);
 }
 
-async function account(page: Page, look: Look, base: string, id: string): Promise<void> {
+async function account(page: Page, look: Look, base: string, id: string, words: string[]): Promise<void> {
   await go(page, `${base}/account`);
   await page.waitForSelector('#terminals');
   await shot(page, look, 'account-1-locked');
@@ -168,6 +168,11 @@ async function account(page: Page, look: Look, base: string, id: string): Promis
   await click(page, '[aria-labelledby=change] button[type=submit]');
   await page.waitForSelector('[aria-labelledby=change] .alert.good', { timeout: 60_000 });
   await shot(page, look, 'account-7-changed');
+  await click(page, '[aria-labelledby=backup] .stack > div > .button, [aria-labelledby=backup] > div > .button');
+  await page.waitForSelector('.words li');
+  const again = await page.$$eval('.words li', (items) => items.map((item) => (item.textContent ?? '').replace(/^\d+/, '')));
+  if (again.join() !== words.join()) problems.push('the recovery words differ');
+  await shot(page, look, 'account-8-words');
   await page.type('#remove-id', id);
   await click(page, '[aria-labelledby=remove] button[type=submit]');
   await page.waitForSelector('[aria-labelledby=remove] .fault');
@@ -176,6 +181,18 @@ async function account(page: Page, look: Look, base: string, id: string): Promis
   await shot(page, look, 'login-1');
   await page.type('#login-id', `${id}x`);
   await page.type('#login-password', `${PASSWORD} again`);
+  await click(page, 'form button[type=submit]');
+  await page.waitForSelector('#remove-id', { timeout: 60_000 });
+  await click(page, '.head .button');
+  await page.waitForSelector('#login-id');
+  await go(page, `${base}/recover`);
+  await page.type('#recover-words', words.slice(1).join(' '));
+  await page.type('#recover-password', `${PASSWORD} for the third time`);
+  await page.waitForFunction(() => !/…/.test(document.querySelector('.strength p')?.textContent ?? '…'));
+  await click(page, 'form button[type=submit]');
+  await page.waitForSelector('[role=alert] a');
+  await shot(page, look, 'recover');
+  await fill(page, '#recover-words', words.join(' '));
   await click(page, 'form button[type=submit]');
   await page.waitForSelector('#remove-id', { timeout: 60_000 });
   await page.type('#remove-id', `${id}x`);
@@ -190,8 +207,9 @@ async function look(browser: Browser, base: string, how: Look, index: number): P
     await go(page, `${base}/${path}`);
     await shot(page, how, path === '' ? 'home' : path);
   }
-  const id = await signUp(page, how, base, `ada${index}`);
-  await account(page, how, base, id);
+  const id = `ada${index}`;
+  const words = await signUp(page, how, base, id);
+  await account(page, how, base, id, words);
   await page.browserContext().close();
   console.log(`${how.width} ${how.scheme} ${how.language}: ${((Date.now() - started) / 1000).toFixed(1)} s`);
 }

@@ -89,6 +89,7 @@ export class Mock {
     if (at === 'POST /signup/finish') return this.signUp(body);
     if (at === 'POST /login/start') return { status: 200, body: this.loginStart(body) };
     if (at === 'POST /login/finish') return this.loginFinish(body);
+    if (at === 'POST /recover') return this.recover(body);
     const account = session && this.accounts.get(session.id);
     if (!session || !account) throw new Refusal(401, 'no_session');
     if (method !== 'GET' && csrf !== session.csrf) throw new Refusal(403, 'bad_csrf');
@@ -136,7 +137,7 @@ export class Mock {
   }
 
   private list(): object {
-    const payload = new Map<number, Cbor>([[0, 1204], [1, new Uint8Array(32)], [2, Date.now()]]);
+    const payload = new Map<number, Cbor>([[0, identityId(this.seed)], [1, 1204], [2, new Uint8Array(32)], [3, Date.now()]]);
     return { head: toBase64Url(sign(this.seed, 'offhook/list-head/1', payload)), entries: [] };
   }
 
@@ -206,6 +207,16 @@ export class Mock {
     const account = login && this.accounts.get(login.id);
     if (!login || !account) throw new Refusal(401, 'wrong_credentials');
     opaque.finishLogin({ finishLoginRequest: text(body, 'finish'), serverLoginState: login.state });
+    const { cookie, csrf } = this.open(account.id);
+    return { status: 200, body: { csrf, account: shown(account), backup: { version: account.version, data: account.backup } }, session: cookie };
+  }
+
+  private recover(body: Body): Answer {
+    const signed = text(body, 'signed');
+    const identity = decode(open(fromBase64Url(signed)).payload, (r) => field(r.map(), 1, (inner) => inner.fixed(32)));
+    const account = [...this.accounts.values()].find((one) => one.identity === bytesToHex(identity));
+    if (!account) throw new Refusal(404, 'not_found');
+    this.check(account, signed, 'offhook/directory-request/1');
     const { cookie, csrf } = this.open(account.id);
     return { status: 200, body: { csrf, account: shown(account), backup: { version: account.version, data: account.backup } }, session: cookie };
   }

@@ -10,7 +10,7 @@ import { checkDigit, display, isPlain, plainFromIndex } from '../src/lib/formats
 import { tryNonce } from '../src/lib/formats/proof';
 import { chosenProof, plainProof } from '../src/lib/formats/proof-encoding';
 import { AccountRecord, MAX_REVOKED } from '../src/lib/formats/record';
-import { entropyOf, wordsOf } from '../src/lib/formats/words';
+import { seedOf, wordMeant, wordsOf } from '../src/lib/formats/words';
 import vectors from './vectors.json';
 
 describe('numbers', () => {
@@ -90,8 +90,9 @@ describe('account records', () => {
     const [plain, , chosen] = vectors.records;
     const publics = { identity: identityId(seed), mailbox: mailboxPublic(hexToBytes(vectors.mailbox.seed)) };
     const certificate = hexToBytes(vectors.certificate.bytes);
+    const first = { mailboxes: [], revoked: [], transfers: [], backup: 1 };
     for (const [vector, proof] of [[plain, plainProof(78n)], [chosen, chosenProof(certificate, 78n)]] as const) {
-      const mine = payloadOf(AccountRecord.first(vector?.number ?? '', proof, publics, vector?.now ?? 0, { backup: 1 }).sign(seed));
+      const mine = payloadOf(AccountRecord.first(vector?.number ?? '', proof, publics, vector?.now ?? 0, first).sign(seed));
       const theirs = payloadOf(hexToBytes(vector?.bytes ?? ''));
       expect(theirs.delete(4) && mine.delete(4)).toBe(true);
       expect(mine.get(9)).toEqual(new Raw(encode(1)));
@@ -163,13 +164,26 @@ describe('texts', () => {
     for (const bad of ['a', 'ab==', '+/', 'ab cd']) expect(() => fromBase64Url(bad)).toThrow();
   });
 
-  test('recovery words give their entropy back, however they are typed', () => {
+  test('recovery words give the identity back, however they are typed', () => {
     const { identity } = newSeeds();
     const words = wordsOf(identity);
     expect(words.length).toBe(24);
-    const typed = words.map((word, i) => `${i + 1}. ${word.toUpperCase()}`).join('\n');
-    expect(entropyOf(typed)).toEqual(identity);
-    expect(entropyOf(words.slice(1).join(' '))).toBeUndefined();
-    expect(entropyOf([...words.slice(0, 23), words[0] === 'zoo' ? 'abandon' : 'zoo'].join(' ')) === undefined || words[23] === 'zoo').toBe(true);
+    expect(seedOf(words.map((word, i) => `${i + 1}. ${word.toUpperCase()},`).join('\n'))).toEqual({ seed: identity });
+    expect(seedOf(words.map((word) => word.slice(0, 4)).join('  '))).toEqual({ seed: identity });
+    expect(wordMeant(' Zoo ')).toBe('zoo');
+  });
+
+  test('recovery words are those of BIP-39', () => {
+    expect(wordsOf(new Uint8Array(32)).join(' ')).toBe(`${'abandon '.repeat(23)}art`);
+    expect(wordsOf(new Uint8Array(32).fill(0xff)).join(' ')).toBe(`${'zoo '.repeat(23)}vote`);
+  });
+
+  test('mistakes in recovery words are told', () => {
+    const words = wordsOf(new Uint8Array(32).fill(7));
+    expect(seedOf('')).toEqual({ fault: { count: 0 } });
+    expect(seedOf(words.slice(1).join(' '))).toEqual({ fault: { count: 23 } });
+    const withFifth = (word: string) => words.map((old, i) => (i === 4 ? word : old)).join(' ');
+    expect(seedOf(withFifth('telephonist'))).toEqual({ fault: { unknown: 5 } });
+    expect(seedOf(withFifth('zoo'))).toEqual({ fault: 'check' });
   });
 });

@@ -2,9 +2,9 @@
 
 import { ApiError } from './api/client';
 import type { Account, Availability, Bytes, SealedBackup, SessionAnswer, Terminals } from './api/types';
-import { Backup, seal, sealRecovery, unseal } from './formats/backup';
+import { Backup, backupKey, seal, unseal, unsealAsOwner, type BackupChosen } from './formats/backup';
 import { bytesToHex, fromBase64Url, keyFromHex, toBase64Url } from './formats/bytes';
-import type { Cbor, Raw } from './formats/cbor';
+import type { Cbor } from './formats/cbor';
 import { expectCertificate, readCertificate } from './formats/certificate';
 import { identityId, mailboxPublic, type Seeds } from './formats/identity';
 import { chosenProof, plainProof } from './formats/proof-encoding';
@@ -20,7 +20,6 @@ export interface NewAccount {
   password: string;
   seeds: Seeds;
   found: Found;
-  entropy: Uint8Array;
 }
 
 /** First version of a backup. */
@@ -38,9 +37,8 @@ export async function signUp(account: NewAccount, onSaving: () => void): Promise
     onSaving();
     const id = started.id ?? account.id;
     const backup = Backup.first(seeds, found.number, found.nonce, now);
-    const recovery = sealRecovery(seeds.identity, account.entropy);
-    const exportKey = fromBase64Url(finished.exportKey);
-    const sealed = seal(backup, exportKey, FIRST_VERSION, recovery);
+    const key = backupKey(fromBase64Url(finished.exportKey));
+    const sealed = seal(backup, key, FIRST_VERSION);
     const upload = fromBase64Url(finished.message);
     const action: Action = { kind: 'signUp', id, number: found.number, nonce: found.nonce, upload, backup: sealed };
     const answer = await api.post<SessionAnswer>('/signup/finish', {
@@ -52,7 +50,7 @@ export async function signUp(account: NewAccount, onSaving: () => void): Promise
       backup: toBase64Url(sealed),
       signed: await signedBy(seeds.identity, action),
     });
-    session.open(answer, { exportKey, backup, version: FIRST_VERSION, recovery });
+    session.open(answer, { key, backup, version: FIRST_VERSION });
   } finally {
     opaque.close();
   }
@@ -70,15 +68,23 @@ export async function logIn(id: string, password: string): Promise<void> {
       login: started.login,
       finish: finished.message,
     });
-    session.open(answer, openBackup(answer.account, answer.backup, fromBase64Url(finished.exportKey)));
+    session.open(answer, openBackup(answer.account, answer.backup, backupKey(fromBase64Url(finished.exportKey))));
   } finally {
     opaque.close();
   }
 }
 
-function openBackup(account: Account, sealed: SealedBackup, exportKey: Uint8Array): Keys {
-  const opened = unseal(fromBase64Url(sealed.data), exportKey, keyFromHex(account.identity), sealed.version);
-  return { exportKey, ...opened, version: sealed.version };
+function openBackup(account: Account, { data, version }: SealedBackup, key: Uint8Array): Keys {
+  return { key, version, backup: unseal(fromBase64Url(data), key, keyFromHex(account.identity), version) };
+}
+
+/** Gets in with the identity key that the recovery words give, and sets a new password. */
+export async function recover(identitySeed: Uint8Array, password: string): Promise<void> {
+  const body = { signed: await signedBy(identitySeed, { kind: 'recover' }) };
+  const answer = await api.post<SessionAnswer & { backup: SealedBackup }>('/recover', body);
+  const { data, version } = answer.backup;
+  session.open(answer, { version, ...unsealAsOwner(fromBase64Url(data), identitySeed, version) });
+  await changeCredentials(answer.account.id, password);
 }
 
 /** Logs out; the keys are forgotten whatever the directory says. */
@@ -126,15 +132,16 @@ export async function claim(number: string, code?: Bytes): Promise<void> {
   const answer = await api.post<{ certificate: Bytes }>('/account/numbers', body);
   const certificate = fromBase64Url(answer.certificate);
   expectCertificate(certificate, number, identityId(identitySeed));
-  await storeCertificates([...keys().backup.certificates, certificate]);
-  await publishFirst(number, chosenProof(certificate, nonce), transfer);
+  const transfers = transfer === undefined ? [] : [transfer];
+  await storeChosen([...othersThan(number), { certificate, transfers }]);
+  await publishFirst(number, chosenProof(certificate, nonce), transfers);
   await refresh();
 }
 
 /** Gives a chosen number up. */
 export async function release(number: string): Promise<void> {
   await api.delete(`/account/numbers/${encodeURIComponent(number)}`, { signed: await signed({ kind: 'release', number }) });
-  await forgetCertificate(number);
+  await forget(number);
 }
 
 /** Gives a chosen number to another identity, for good. The code with which the new owner asks for it. */
@@ -142,41 +149,38 @@ export async function transfer(number: string, to: Uint8Array): Promise<Bytes> {
   const { directory } = await session.directory();
   const code = toBase64Url(signTransfer(keys().backup.identitySeed, keyFromHex(directory), number, to, Date.now()));
   await api.post(`/account/numbers/${encodeURIComponent(number)}/transfer`, { signed: code });
-  await forgetCertificate(number);
+  await forget(number);
   return code;
 }
 
-async function forgetCertificate(number: string): Promise<void> {
-  const others = keys().backup.certificates.filter((bytes) => readCertificate(bytes).number !== number);
-  await storeCertificates(others);
+/** The chosen numbers in the backup without this one. */
+function othersThan(number: string): BackupChosen[] {
+  return keys().backup.chosen.filter(({ certificate }) => readCertificate(certificate).number !== number);
+}
+
+async function forget(number: string): Promise<void> {
+  await storeChosen(othersThan(number));
   await refresh();
 }
 
-function storeCertificates(certificates: readonly Uint8Array[]): Promise<void> {
-  return storeBackup(keys().backup.withCertificates(certificates), keys().recovery);
+async function storeChosen(chosen: readonly BackupChosen[]): Promise<void> {
+  await tellVersion(await storeBackup(keys().backup.withChosen(chosen)));
 }
 
-/** Stores another backup as the next version. */
-async function storeBackup(backup: Backup, recovery: Raw | undefined): Promise<void> {
-  const { exportKey, version } = keys();
+/** Stores another backup as the next version, which it gives back. */
+async function storeBackup(backup: Backup): Promise<number> {
+  const { key, version } = keys();
   const next = version + 1;
-  const sealed = seal(backup, exportKey, next, recovery);
+  const sealed = seal(backup, key, next);
   const action: Action = { kind: 'backup', version: next, backup: sealed };
   await api.put('/account/backup', { version: next, data: toBase64Url(sealed), signed: await signed(action) });
-  session.keys = { exportKey, backup, version: next, recovery };
-  await tellVersion(next);
-}
-
-/** Puts new recovery words in force. */
-export async function renewWords(entropy: Uint8Array): Promise<void> {
-  const { backup } = keys();
-  await storeBackup(backup, sealRecovery(backup.identitySeed, entropy));
-  await refresh();
+  session.keys = { key, backup, version: next };
+  return next;
 }
 
 /** Changes ID and password. The backup is sealed anew under the new password. */
 export async function changeCredentials(newId: string, password: string): Promise<void> {
-  const { backup, version, recovery } = keys();
+  const { backup, version } = keys();
   const opaque = new Opaque(password);
   try {
     const { state, message } = await opaque.register();
@@ -185,8 +189,8 @@ export async function changeCredentials(newId: string, password: string): Promis
     const finished = await opaque.registered(state, started.response);
     const id = started.id ?? newId;
     const next = version + 1;
-    const exportKey = fromBase64Url(finished.exportKey);
-    const sealed = seal(backup, exportKey, next, recovery);
+    const key = backupKey(fromBase64Url(finished.exportKey));
+    const sealed = seal(backup, key, next);
     const answer = await api.post<Partial<SessionAnswer>>('/account/credentials/finish', {
       new_id: id,
       upload: finished.message,
@@ -194,7 +198,7 @@ export async function changeCredentials(newId: string, password: string): Promis
       version: next,
       signed: await signed({ kind: 'credentials', id, upload: fromBase64Url(finished.message), version: next, backup: sealed }),
     });
-    session.keys = { exportKey, backup, version: next, recovery };
+    session.keys = { key, backup, version: next };
     // The directory may give a new session with the new ID, so that an old cookie is worth nothing.
     if (answer.csrf !== undefined) api.csrf = answer.csrf;
     await tellVersion(next);
@@ -209,9 +213,15 @@ export function terminals(): Promise<Terminals> {
   return api.get('/account/terminals');
 }
 
-/** Revokes a terminal in the record of every number. The directory does not hold the key that signs this. */
-export function revoke(terminal: string): Promise<void> {
-  return changeRecords({ revoke: keyFromHex(terminal) });
+/**
+ * Revokes a terminal in the record of every number, and in the backup, from which later records are made. The directory does
+ * not hold the key that signs this.
+ */
+export async function revoke(terminal: string): Promise<void> {
+  const key = keyFromHex(terminal);
+  const backup = await storeBackup(keys().backup.withRevoked(key));
+  await changeRecords({ revoke: key, backup });
+  await refresh();
 }
 
 /** Publishes the next record of every number that the directory holds one of. */
@@ -235,12 +245,13 @@ async function tellVersion(backup: number): Promise<void> {
 }
 
 /** Publishes the first record of a number, so that it exists before a terminal is on line. */
-async function publishFirst(number: string, proof: Cbor, transfer?: Uint8Array): Promise<void> {
+async function publishFirst(number: string, proof: Cbor, transfers: readonly Uint8Array[] = []): Promise<void> {
   const { backup, version } = keys();
-  const { identitySeed, mailboxSeed } = backup;
+  const { identitySeed, mailboxSeed, mailboxes, revoked } = backup;
   const publics = { identity: identityId(identitySeed), mailbox: mailboxPublic(mailboxSeed) };
+  const record = AccountRecord.first(number, proof, publics, Date.now(), { mailboxes, revoked, transfers, backup: version });
   try {
-    await publish(AccountRecord.first(number, proof, publics, Date.now(), { backup: version, transfer }).sign(identitySeed));
+    await publish(record.sign(identitySeed));
   } catch (error) {
     // The terminal that logs in next publishes it, too; the number is held all the same.
     if (!(error instanceof ApiError)) throw error;

@@ -14,5 +14,5 @@ export async function listLength(): Promise<number> {
   const { open, verify } = await import('./formats/envelope');
   const envelope = open(fromBase64Url(head));
   if (!verify(envelope, keyFromHex(directory), 'offhook/list-head/1')) throw new FormatError('bad signature');
-  return field(decode(envelope.payload, (r) => r.map()), 0, (r) => r.count());
+  return field(decode(envelope.payload, (r) => r.map()), 1, (r) => r.count());
 }

@@ -1,13 +1,14 @@
 // Which page an address shows. Known paths are pages; everything else is the page for wrong numbers.
 
 /** The pages of the site. */
-export type Page = 'home' | 'signup' | 'login' | 'account' | 'download' | 'status' | 'about' | 'missing';
+export type Page = 'home' | 'signup' | 'login' | 'recover' | 'account' | 'download' | 'status' | 'about' | 'missing';
 
 /** Where each page lies. The directory serves `index.html` at all of them. */
 export const PATHS: Readonly<Record<Exclude<Page, 'missing'>, string>> = {
   home: '/',
   signup: '/signup',
   login: '/login',
+  recover: '/recover',
   account: '/account',
   download: '/download',
   status: '/status',

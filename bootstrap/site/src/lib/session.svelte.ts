@@ -2,15 +2,15 @@
 
 import { Api, ApiError } from './api/client';
 import type { Account, Info, SessionAnswer } from './api/types';
-import type { Raw } from './formats/cbor';
 import type { Backup } from './formats/backup';
 
 /** What a password has opened. */
 export interface Keys {
-  exportKey: Uint8Array;
+  /** The backup's key. */
+  key: Uint8Array;
   backup: Backup;
+  /** The backup's version. */
   version: number;
-  recovery: Raw | undefined;
 }
 
 export const api = new Api();

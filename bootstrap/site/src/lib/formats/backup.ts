@@ -1,10 +1,13 @@
-// The backup: what ID and password give back on any terminal. Sealed here; the directory sees bytes and a version.
+// The backup (`core/proto/src/backup.rs`): what ID and password give back on any terminal. Sealed here; the directory sees
+// bytes and a version. Its key is sealed a second time, under one that follows from the identity key: that is what the
+// recovery words open.
 
 import { xchacha20poly1305 } from '@noble/ciphers/chacha';
 import * as domain from './domain';
-import { FormatError, inDomain, randomBytes, sha256, u64be } from './bytes';
+import { equalBytes, FormatError, inDomain, randomBytes, sha256, u64be } from './bytes';
 import { type Cbor, decode, encode, field, optional, Raw } from './cbor';
 import { identityId } from './identity';
+import { MAX_REVOKED } from './record';
 
 /** Most bytes of a sealed backup. */
 export const MAX_BACKUP_BYTES = 256 * 1024;
@@ -15,11 +18,19 @@ const IDENTITY = 0;
 const MAILBOX = 1;
 const NUMBER = 2;
 const PROOF = 3;
-const CERTIFICATES = 4;
+const CHOSEN = 4;
 const CONTACTS = 5;
 const SETTINGS = 6;
 const PINS = 7;
 const CREATED = 8;
+const REVOKED = 9;
+const MAILBOXES = 10;
+
+/** A chosen number in a backup: the certificate, and the transfers by which the identity has got it. */
+export interface BackupChosen {
+  certificate: Uint8Array;
+  transfers: readonly Uint8Array[];
+}
 
 /** What is in a backup. Fields that this site does not touch are kept as they were encoded, unknown ones, too. */
 export class Backup {
@@ -32,11 +43,13 @@ export class Backup {
       [MAILBOX, seeds.mailbox],
       [NUMBER, number],
       [PROOF, nonce],
-      [CERTIFICATES, []],
+      [CHOSEN, []],
       [CONTACTS, []],
       [SETTINGS, new Map()],
       [PINS, []],
       [CREATED, now],
+      [REVOKED, []],
+      [MAILBOXES, []],
     ]);
     return new Backup(new Map([...fields].map(([key, value]) => [key, new Raw(encode(value))])));
   }
@@ -69,98 +82,139 @@ export class Backup {
     return field(this.fields, PROOF, (r) => r.uint());
   }
 
-  /** Certificates of chosen numbers. */
-  get certificates(): Uint8Array[] {
-    return optional(this.fields, CERTIFICATES, (r) => r.array((item) => item.byteString())) ?? [];
+  /** Chosen numbers. */
+  get chosen(): BackupChosen[] {
+    return field(this.fields, CHOSEN, (r) =>
+      r.array((item) => {
+        const map = item.map();
+        return {
+          certificate: field(map, 0, (value) => value.raw()).bytes,
+          transfers: optional(map, 1, (value) => value.array((transfer) => transfer.raw().bytes)) ?? [],
+        };
+      }),
+    );
   }
 
   /** How many contacts there are. */
   get contactCount(): number {
-    return optional(this.fields, CONTACTS, (r) => r.array((item) => item.raw()))?.length ?? 0;
+    return field(this.fields, CONTACTS, (r) => r.array((item) => item.raw())).length;
   }
 
-  /** The same backup with other certificates. */
-  withCertificates(certificates: readonly Uint8Array[]): Backup {
-    return new Backup(new Map(this.fields).set(CERTIFICATES, new Raw(encode(certificates))));
+  /** Terminals that are revoked: every newer account record says so again. */
+  get revoked(): Uint8Array[] {
+    return optional(this.fields, REVOKED, (r) => r.array((item) => item.fixed(32))) ?? [];
+  }
+
+  /** Directories that keep messages for the account, as account records have them. */
+  get mailboxes(): Raw {
+    return this.fields.get(MAILBOXES) ?? new Raw(encode([]));
+  }
+
+  /** The same backup with other chosen numbers. */
+  withChosen(chosen: readonly BackupChosen[]): Backup {
+    const encoded = chosen.map(({ certificate, transfers }) => {
+      const list = transfers.length === 0 ? undefined : transfers.map((transfer) => new Raw(transfer));
+      return new Map<number, Cbor | undefined>([[0, new Raw(certificate)], [1, list]]);
+    });
+    return this.with(CHOSEN, encoded);
+  }
+
+  /** The same backup with one terminal more revoked. */
+  withRevoked(terminal: Uint8Array): Backup {
+    const others = this.revoked.filter((known) => !equalBytes(known, terminal));
+    return this.with(REVOKED, [...others, terminal].slice(-MAX_REVOKED));
+  }
+
+  private with(key: number, value: Cbor): Backup {
+    return new Backup(new Map(this.fields).set(key, new Raw(encode(value))));
   }
 }
 
-/** A sealed backup's outer fields. */
-interface Sealed {
-  version: bigint;
-  nonce: Uint8Array;
-  ciphertext: Uint8Array;
-  recovery: Raw | undefined;
-}
-
-/** The key of a backup: what only ID and password give, hashed for this purpose. */
+/** The key of a backup: what only ID and password give (OPAQUE's export key), hashed for this purpose. */
 export function backupKey(exportKey: Uint8Array): Uint8Array {
   return sha256(inDomain(domain.BACKUP_KEY, exportKey));
 }
 
-function associated(identity: Uint8Array, version: bigint): Uint8Array {
-  return inDomain(domain.BACKUP, identity, u64be(version));
+/** The second key, under which the first one is sealed. */
+function ownerKey(identitySeed: Uint8Array): Uint8Array {
+  return sha256(inDomain(domain.RECOVERY, identitySeed));
 }
 
-/** Seals a backup. `recovery` is what [sealRecovery] or an earlier backup gives: it is passed on. */
-export function seal(backup: Backup, exportKey: Uint8Array, version: number, recovery: Raw | undefined): Uint8Array {
-  const nonce = randomBytes(NONCE_BYTES);
-  const identity = identityId(backup.identitySeed);
-  const cipher = xchacha20poly1305(backupKey(exportKey), nonce, associated(identity, BigInt(version)));
-  const fields = new Map<number, Cbor | undefined>([
-    [0, FORMAT],
-    [1, version],
-    [2, nonce],
-    [3, cipher.encrypt(backup.encode())],
-    [4, recovery],
+/** What a seal is bound to beside its key: whose backup it is, and which one. */
+function associated(name: string, identity: Uint8Array, version: bigint): Uint8Array {
+  return inDomain(name, identity, u64be(version));
+}
+
+/** Two nonces, fresh for every seal. */
+export interface Nonces {
+  backup: Uint8Array;
+  recovery: Uint8Array;
+}
+
+/** Seals a backup as its `version`, the first of which is 1. */
+export function seal(
+  backup: Backup,
+  key: Uint8Array,
+  version: number,
+  nonces: Nonces = { backup: randomBytes(NONCE_BYTES), recovery: randomBytes(NONCE_BYTES) },
+): Uint8Array {
+  const seed = backup.identitySeed;
+  const identity = identityId(seed);
+  const inner = xchacha20poly1305(key, nonces.backup, associated(domain.BACKUP, identity, BigInt(version)));
+  const outer = xchacha20poly1305(ownerKey(seed), nonces.recovery, associated(domain.RECOVERY, identity, BigInt(version)));
+  const recovery = new Map([
+    [0, nonces.recovery],
+    [1, outer.encrypt(key)],
   ]);
-  const bytes = encode(fields);
+  const fields: Cbor[] = [FORMAT, version, nonces.backup, inner.encrypt(backup.encode()), recovery];
+  const bytes = encode(new Map(fields.map((value, key) => [key, value])));
   if (bytes.length > MAX_BACKUP_BYTES) throw new FormatError('backup too large');
   return bytes;
+}
+
+interface Sealed {
+  version: bigint;
+  nonce: Uint8Array;
+  sealed: Uint8Array;
+  recovery: { nonce: Uint8Array; sealed: Uint8Array };
 }
 
 function readSealed(bytes: Uint8Array): Sealed {
   if (bytes.length > MAX_BACKUP_BYTES) throw new FormatError('backup too large');
   const map = decode(bytes, (r) => r.map());
   if (field(map, 0, (r) => r.count()) !== FORMAT) throw new FormatError('backup of another format');
+  const recovery = field(map, 4, (r) => r.map());
   return {
     version: field(map, 1, (r) => r.uint()),
     nonce: field(map, 2, (r) => r.fixed(NONCE_BYTES)),
-    ciphertext: field(map, 3, (r) => r.byteString()),
-    recovery: map.get(4),
+    sealed: field(map, 3, (r) => r.byteString()),
+    recovery: { nonce: field(recovery, 0, (r) => r.fixed(NONCE_BYTES)), sealed: field(recovery, 1, (r) => r.byteString()) },
   };
 }
 
-/** Opens the backup of `identity` that is said to be of this version. */
-export function unseal(
-  bytes: Uint8Array,
-  exportKey: Uint8Array,
-  identity: Uint8Array,
-  version: number,
-): { backup: Backup; recovery: Raw | undefined } {
+/** Opens the backup of `identity` with the key that ID and password give. The directory says it is of this version. */
+export function unseal(bytes: Uint8Array, key: Uint8Array, identity: Uint8Array, version: number): Backup {
   const sealed = readSealed(bytes);
   if (sealed.version !== BigInt(version)) throw new FormatError('backup of another version');
-  const cipher = xchacha20poly1305(backupKey(exportKey), sealed.nonce, associated(identity, sealed.version));
-  let plain: Uint8Array;
-  try {
-    plain = cipher.decrypt(sealed.ciphertext);
-  } catch {
-    throw new FormatError('backup sealed under another key');
-  }
-  return { backup: Backup.decode(plain), recovery: sealed.recovery };
+  const plain = decrypt(key, sealed.nonce, associated(domain.BACKUP, identity, sealed.version), sealed.sealed);
+  const backup = Backup.decode(plain);
+  if (!equalBytes(identityId(backup.identitySeed), identity)) throw new FormatError('backup of another identity');
+  return backup;
 }
 
-/** Seals the identity seed under the recovery words' entropy: the second key to the identity. */
-export function sealRecovery(identitySeed: Uint8Array, entropy: Uint8Array): Raw {
-  const nonce = randomBytes(NONCE_BYTES);
-  const key = sha256(inDomain(domain.RECOVERY, entropy));
-  const cipher = xchacha20poly1305(key, nonce, inDomain(domain.RECOVERY, identityId(identitySeed)));
-  return new Raw(
-    encode(
-      new Map([
-        [0, nonce],
-        [1, cipher.encrypt(identitySeed)],
-      ]),
-    ),
-  );
+/** Opens a backup with the identity key, which the recovery words give. Its own key comes along. */
+export function unsealAsOwner(bytes: Uint8Array, identitySeed: Uint8Array, version: number): { backup: Backup; key: Uint8Array } {
+  const sealed = readSealed(bytes);
+  const identity = identityId(identitySeed);
+  const { recovery } = sealed;
+  const key = decrypt(ownerKey(identitySeed), recovery.nonce, associated(domain.RECOVERY, identity, sealed.version), recovery.sealed);
+  return { backup: unseal(bytes, key, identity, version), key };
+}
+
+function decrypt(key: Uint8Array, nonce: Uint8Array, data: Uint8Array, sealed: Uint8Array): Uint8Array {
+  try {
+    return xchacha20poly1305(key, nonce, data).decrypt(sealed);
+  } catch {
+    throw new FormatError('backup that this key does not open');
+  }
 }

@@ -18,10 +18,13 @@ const BACKUP = 9;
 
 /** What a first record says beside number, proof and keys. */
 export interface FirstRecord {
+  /** Directories that keep messages for the account. */
+  mailboxes: Cbor;
+  revoked: readonly Uint8Array[];
+  /** The transfers by which the identity has got the number, if it was somebody else's. */
+  transfers: readonly Uint8Array[];
   /** Version of the account's backup: a directory that hands out an older one is found out. */
   backup: number;
-  /** The transfer by which the identity got the number, if it was somebody else's. */
-  transfer?: Uint8Array | undefined;
 }
 
 /** What a next record changes. */
@@ -45,11 +48,11 @@ export class AccountRecord {
     proof: Cbor,
     keys: { identity: Uint8Array; mailbox: Uint8Array },
     now: number,
-    { backup, transfer }: FirstRecord,
+    { mailboxes, revoked, transfers, backup }: FirstRecord,
   ): AccountRecord {
-    const values: Cbor[] = [number, proof, keys.identity, keys.mailbox, [], [], now, now + ACCOUNT_LIFETIME_MS];
+    const values: Cbor[] = [number, proof, keys.identity, keys.mailbox, mailboxes, revoked, now, now + ACCOUNT_LIFETIME_MS];
     const fields = new Map(values.map((value, key) => [key, new Raw(encode(value))]));
-    if (transfer !== undefined) fields.set(TRANSFERS, new Raw(encode([new Raw(transfer)])));
+    if (transfers.length > 0) fields.set(TRANSFERS, new Raw(encode(transfers.map((transfer) => new Raw(transfer)))));
     fields.set(BACKUP, new Raw(encode(backup)));
     return new AccountRecord(fields);
   }

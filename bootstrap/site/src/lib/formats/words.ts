@@ -1,20 +1,35 @@
-// Recovery words: 24 words of BIP-39's English list for 256 random bits.
+// Recovery words (`core/proto/src/backup/words.rs`): the identity seed as 24 words of BIP-39's English list.
 
 import { entropyToMnemonic, mnemonicToEntropy, validateMnemonic } from '@scure/bip39';
 import { wordlist } from '@scure/bip39/wordlists/english';
 
 /** How many words there are. */
-export const WORD_COUNT = 24;
+const WORD_COUNT = 24;
+/** Letters that tell every word of the list from the others. */
+const TELLING_LETTERS = 4;
 
-/** The words of 32 bytes. */
-export function wordsOf(entropy: Uint8Array): string[] {
-  return entropyToMnemonic(entropy, wordlist).split(' ');
+/** What is wrong with words: how many there are, which one (counted from 1) is no word, or that they do not fit together. */
+export type WordsFault = { count: number } | { unknown: number } | 'check';
+
+/** The words of an identity seed. */
+export function wordsOf(seed: Uint8Array): string[] {
+  return entropyToMnemonic(seed, wordlist).split(' ');
 }
 
-/** The bytes of words as typed: case, blanks and numbering do not matter. Undefined if they are no recovery words. */
-export function entropyOf(typed: string): Uint8Array | undefined {
-  const words = typed.normalize('NFKD').toLowerCase().match(/[a-z]+/g) ?? [];
-  const phrase = words.join(' ');
-  if (words.length !== WORD_COUNT || !validateMnemonic(phrase, wordlist)) return undefined;
-  return mnemonicToEntropy(phrase, wordlist);
+/** The word of the list that was meant: whole, or by its first four letters. */
+export function wordMeant(typed: string): string | undefined {
+  const text = typed.trim().toLowerCase();
+  if (wordlist.includes(text)) return text;
+  return text.length === TELLING_LETTERS ? wordlist.find((word) => word.startsWith(text)) : undefined;
+}
+
+/** The identity seed of words as people write them: case, and whatever stands between them, do not matter. */
+export function seedOf(typed: string): { seed: Uint8Array } | { fault: WordsFault } {
+  const words = typed.toLowerCase().match(/\p{L}+/gu) ?? [];
+  if (words.length !== WORD_COUNT) return { fault: { count: words.length } };
+  const meant = words.map(wordMeant);
+  const unknown = meant.indexOf(undefined);
+  if (unknown >= 0) return { fault: { unknown: unknown + 1 } };
+  const phrase = meant.join(' ');
+  return validateMnemonic(phrase, wordlist) ? { seed: mnemonicToEntropy(phrase, wordlist) } : { fault: 'check' };
 }
