@@ -22,12 +22,9 @@ interface Look {
   language: 'en' | 'ko';
 }
 
-const LOOKS: Look[] = [
-  { width: 1280, scheme: 'light', language: 'en' },
-  { width: 1280, scheme: 'dark', language: 'ko' },
-  { width: 320, scheme: 'dark', language: 'en' },
-  { width: 320, scheme: 'light', language: 'ko' },
-];
+const LOOKS: Look[] = ([1280, 320] as const).flatMap((width) =>
+  (['light', 'dark'] as const).flatMap((scheme) => (['en', 'ko'] as const).map((language) => ({ width, scheme, language }))),
+);
 
 const problems: string[] = [];
 
@@ -86,7 +83,7 @@ async function signUp(page: Page, look: Look, base: string, id: string): Promise
   await shot(page, look, 'signup-1');
   await page.type('#signup-id', 'a b');
   await page.type('#signup-password', 'password');
-  await page.waitForFunction(() => document.querySelector('meter')?.textContent !== '');
+  await page.waitForFunction(() => document.querySelector('[role=meter]') !== null);
   await click(page, 'form button[type=submit]');
   await page.waitForSelector('[role=alert] a');
   await shot(page, look, 'signup-2-faults');
@@ -119,6 +116,7 @@ async function signUp(page: Page, look: Look, base: string, id: string): Promise
   for (const [i, place] of labels.entries()) await fill(page, `#word-${i}`, words[place - 1] ?? '');
   await click(page, 'form button[type=submit]');
   await page.waitForSelector('.plate', { timeout: 60_000 });
+  if (!(await page.$eval('.code', (code) => code.textContent ?? '')).includes(` ${id}@`)) problems.push('the ID is not the one that was typed');
   await shot(page, look, 'signup-9-done');
   return words;
 }
@@ -200,6 +198,23 @@ async function account(page: Page, look: Look, base: string, id: string, words: 
   await page.waitForSelector('svg[role=img]');
 }
 
+/** The skip link comes first, is seen, and leads past the navigation; a page that was gone to has the focus on its heading. */
+async function keyboard(page: Page, base: string): Promise<void> {
+  await go(page, base);
+  await page.keyboard.press('Tab');
+  const skip = await page.evaluate(() => ({ href: document.activeElement?.getAttribute('href'), top: document.activeElement?.getBoundingClientRect().top ?? -1 }));
+  if (skip.href !== '#main' || skip.top < 0) problems.push('the skip link is not the first thing to be reached');
+  await page.keyboard.press('Enter');
+  await page.keyboard.press('Tab');
+  const within = await page.evaluate(() => document.querySelector('main')?.contains(document.activeElement));
+  if (within !== true) problems.push('the skip link does not lead to the content');
+  await page.keyboard.press('Enter');
+  await page.waitForSelector('#signup-id');
+  await page.waitForFunction(() => document.activeElement?.tagName === 'H1');
+  await page.goBack();
+  await page.waitForSelector('svg[role=img]');
+}
+
 async function look(browser: Browser, base: string, how: Look, index: number): Promise<void> {
   const page = await newPage(browser, how, base);
   const started = Date.now();
@@ -207,6 +222,7 @@ async function look(browser: Browser, base: string, how: Look, index: number): P
     await go(page, `${base}/${path}`);
     await shot(page, how, path === '' ? 'home' : path);
   }
+  await keyboard(page, base);
   const id = `ada${index}`;
   const words = await signUp(page, how, base, id);
   await account(page, how, base, id, words);

@@ -1,5 +1,7 @@
 // Catalogues, router, passwords, strength, failures and the search: everything between the formats and the pages.
 
+import { dependencies } from '../package.json';
+import licences from '../public/licenses.txt?raw';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { Api, ApiError } from '../src/lib/api/client';
 import { messageOf } from '../src/lib/api/errors';
@@ -161,6 +163,8 @@ describe('failures', () => {
     expect(messageOf(error, en)).toContain('2 minutes');
     expect(messageOf(new ApiError('too_many', 429, { retry_after_s: 1 }), en)).toContain('1 second.');
     expect(messageOf(new ApiError('too_many', 429, { retry_after_s: 'soon' }), en)).toContain('Wait a while');
+    expect(messageOf(new ApiError('number_invalid', 422, { reason: 'blank' }), en)).toBe(en.availability.reasons.blank);
+    expect(messageOf(new ApiError('number_invalid', 422, { reason: 'toString' }), en)).toBe(en.errors.number_invalid);
     expect(messageOf(new ApiError('too_many_numbers', 403, { max: 8 }), en)).toContain('8');
   });
 
@@ -280,4 +284,8 @@ describe('the search for a number', () => {
     expect(chanceOf(256)).toBeCloseTo(0.632, 2);
     expect(chanceOf(5000)).toBeLessThan(1);
   });
+});
+
+test('the licence of everything that is shipped is shipped', () => {
+  for (const name of [...Object.keys(dependencies), 'svelte']) expect(licences).toContain(`\n${name} `);
 });

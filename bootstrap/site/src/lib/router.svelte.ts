@@ -7,6 +7,7 @@ class Router {
   page: Page = $state(pageOf(location.pathname));
   /** Asked before a page is left; false keeps it. */
   guard: (() => boolean) | undefined;
+  private moved = false;
 
   start(): void {
     window.addEventListener('popstate', () => void this.show());
@@ -28,14 +29,26 @@ class Router {
     await this.show();
   }
 
-  /** Shows the page of the address, and tells screen readers by moving the focus to its heading. */
-  private async show(): Promise<void> {
-    this.page = pageOf(location.pathname);
+  /** Leads on to one of our paths in the place of this one. */
+  async replace(path: string): Promise<void> {
+    history.replaceState(null, '', path);
+    await this.show();
+  }
+
+  /** A page is there: tells screen readers so by moving the focus to its heading. Not at the first one. */
+  async arrived(): Promise<void> {
     await tick();
+    if (!this.moved) return;
     const target = location.hash === '' ? null : document.getElementById(location.hash.slice(1));
     if (target) target.scrollIntoView();
     else scrollTo(0, 0);
     document.querySelector<HTMLElement>('main h1')?.focus({ preventScroll: true });
+  }
+
+  private async show(): Promise<void> {
+    this.moved = true;
+    this.page = pageOf(location.pathname);
+    await this.arrived();
   }
 }
 

@@ -16,6 +16,10 @@ export function messageOf(error: unknown, t: Catalogue): string {
 function apiMessage(error: ApiError, t: Catalogue): string {
   if (error.code === 'too_many') return t.errors.too_many(error.number('retry_after_s'));
   if (error.code === 'too_many_numbers') return t.errors.too_many_numbers(error.number('max'));
+  const reason = error.text('reason');
+  if (error.code === 'number_invalid' && reason !== undefined && Object.hasOwn(t.availability.reasons, reason)) {
+    return t.availability.reasons[reason as keyof typeof t.availability.reasons];
+  }
   const text: unknown = Object.hasOwn(t.errors, error.code) ? t.errors[error.code as keyof typeof t.errors] : undefined;
   if (typeof text === 'string') return text;
   return error.status >= 500 ? t.errors.unavailable : t.errors.unknown(safeCode(error.code));
