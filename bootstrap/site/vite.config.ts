@@ -9,7 +9,8 @@ export default defineConfig({
     assetsInlineLimit: 0,
     // The browsers that run the rest know modulepreload.
     modulePreload: { polyfill: false },
-    reportCompressedSize: true,
+    // The word lists of the password meter are one chunk, fetched when somebody makes a password.
+    chunkSizeWarningLimit: 700,
   },
   worker: { format: 'es' },
   server: { proxy: { '/api': 'http://127.0.0.1:4180', '/files': 'http://127.0.0.1:4180' } },
