@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use offhook_proto::identity::{DirectoryKey, IdentityKey, SealKey, TerminalId};
 use offhook_proto::number::Number;
-use offhook_proto::proof::{ChosenCert, Miner, NumberProof, PlainProof, SignedChosenCert};
+use offhook_proto::proof::{ChosenCert, Miner, NumberProof, PlainProof, SignedChosenCert, SignedTransfer};
 use offhook_proto::record::AccountRecord;
 use offhook_proto::wire::{UnixMillis, encode};
 
 const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
 
-fn record(number: &str, proof: NumberProof, revoked: Vec<TerminalId>) -> AccountRecord {
+fn record(number: &str, proof: NumberProof, revoked: Vec<TerminalId>, transfers: Vec<SignedTransfer>) -> AccountRecord {
     AccountRecord {
         number: number.parse::<Number>().unwrap(),
         proof,
@@ -21,6 +21,8 @@ fn record(number: &str, proof: NumberProof, revoked: Vec<TerminalId>) -> Account
         revoked,
         seq: NOW,
         expires: NOW.plus(Duration::from_secs(400 * 86_400)),
+        transfers,
+        backup: Some(3),
     }
 }
 
@@ -49,6 +51,8 @@ fn main() {
     let signed = SignedChosenCert::issue(&directory, &cert);
     let plain = NumberProof::Plain(PlainProof { nonce: 78 });
     let chosen = NumberProof::Chosen(signed.clone(), PlainProof { nonce: 78 });
+    let number = cert.number.record_key(Some(&cert.directory)).unwrap();
+    let transfer = SignedTransfer::sign(&IdentityKey::from_seed([8; 32]), number, identity.public(), NOW);
     let terminal = TerminalId::from_bytes(*identity.public().as_bytes());
     let envelope = identity.sign("offhook/account-record/1", b"payload");
     let out = serde_json::json!({
@@ -60,10 +64,11 @@ fn main() {
             "bytes": hex::encode(encode(&signed)), "directory": directory.public().to_string(), "number": cert.number.canonical(),
             "identity": identity.public().to_string(), "issued": cert.issued.0, "expires": cert.expires.0,
         },
+        "transfer": hex::encode(encode(&transfer)),
         "records": [
-            {"number": "387245519274", "proof": hex::encode(encode(&plain)), "now": NOW.0, "bytes": hex::encode(encode(&record("387245519274", plain.clone(), vec![]).sign(&identity)))},
-            {"number": "387245519274", "proof": hex::encode(encode(&plain)), "now": NOW.0, "revoked": [terminal.to_string()], "bytes": hex::encode(encode(&record("387245519274", plain, vec![terminal]).sign(&identity)))},
-            {"number": cert.number.canonical(), "proof": hex::encode(encode(&chosen)), "now": NOW.0, "bytes": hex::encode(encode(&record(&cert.number.canonical(), chosen, vec![]).sign(&identity)))},
+            {"number": "387245519274", "proof": hex::encode(encode(&plain)), "now": NOW.0, "bytes": hex::encode(encode(&record("387245519274", plain.clone(), vec![], vec![]).sign(&identity)))},
+            {"number": "387245519274", "proof": hex::encode(encode(&plain)), "now": NOW.0, "revoked": [terminal.to_string()], "bytes": hex::encode(encode(&record("387245519274", plain, vec![terminal], vec![]).sign(&identity)))},
+            {"number": cert.number.canonical(), "proof": hex::encode(encode(&chosen)), "now": NOW.0, "bytes": hex::encode(encode(&record(&cert.number.canonical(), chosen, vec![], vec![transfer.clone()]).sign(&identity)))},
         ],
     });
     println!("{}", serde_json::to_string_pretty(&out).unwrap());
