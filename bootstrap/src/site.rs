@@ -3,10 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use offhook_proto::identity::DirectoryKey;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tracing::warn;
 
+use crate::key::{self, Secret};
 use crate::settings::{AddrOrNone, Settings};
 use crate::store::{Fact, Store};
 use crate::web::opaque::Opaque;
@@ -43,13 +45,15 @@ pub(crate) async fn open(settings: &Settings) -> Result<Option<OpenSite>, SiteEr
     };
     let config = config(settings)?;
     let opaque = Opaque::load_or_make(&settings.data_dir())?;
+    let signing = DirectoryKey::from_seed(key::load_or_make(&settings.data_dir(), Secret::Signing)?);
     let store = Store::open(&settings.database(), &settings.blobs()).await?;
     store.belongs_to(Fact::OpaqueKey, opaque.fingerprint()).await?;
+    store.belongs_to(Fact::SigningKey, signing.public().as_bytes()).await?;
     if let Some(name) = &config.name {
         store.belongs_to(Fact::Name, name.as_bytes()).await?;
     }
+    let router = web::router(config, store.clone(), opaque, signing, web::system_clock())?;
     let sweeper = tokio::spawn(sweep(store.clone()));
-    let router = web::router(config, store.clone(), opaque, web::system_clock());
     Ok(Some(OpenSite { site: Site::serve(listener, router)?, store, sweeper }))
 }
 
@@ -144,6 +148,11 @@ mod tests {
         };
         assert_eq!(foreign(open(&named("example.com")).await), "name");
         assert!(matches!(open(&named("no name")).await, Err(SiteError::Name(_))));
+        let signing = folder.path().join("signing.key");
+        let kept = std::fs::read(&signing).expect("read");
+        std::fs::write(&signing, [1; 32]).expect("written");
+        assert_eq!(foreign(open(&named("example.org")).await), "signing key");
+        std::fs::write(&signing, kept).expect("written");
         std::fs::remove_file(folder.path().join("opaque.key")).expect("removed");
         assert_eq!(foreign(open(&named("example.org")).await), "opaque.key");
         let key = folder.path().join("opaque.key");
