@@ -1,5 +1,6 @@
-//! What the directory signs: certificates of chosen numbers, and the list of them.
+//! What the directory signs: certificates of chosen numbers, the list of them, and what it says of itself.
 
+use offhook_proto::descriptor::{Descriptor, DescriptorError, SignedDescriptor};
 use offhook_proto::identity::{DirectoryId, DirectoryKey, IdentityId};
 use offhook_proto::list::{Chain, Change, SignedHead};
 use offhook_proto::number::{ChosenNumber, NumberError, RecordKey, Wish, WishError, WishRules};
@@ -81,6 +82,11 @@ impl Issuer {
             since,
         };
         Ok(Certified { certificate, expires: cert.expires, issue })
+    }
+
+    /// Signs what the directory says of itself.
+    pub(super) fn describe(&self, descriptor: &Descriptor) -> Result<SignedDescriptor, DescriptorError> {
+        SignedDescriptor::sign(&self.key, descriptor)
     }
 
     /// Writes into the list what has happened, and signs the head that it has then.

@@ -8,15 +8,16 @@
 //! visitor   sessions: who asks, and whether a page of ours made the browser ask
 //! signed    what the identity has signed, once
 //! issuer    what the directory signs
-//! sign_up, login, credentials, account, chosen, numbers, info    what is asked for
+//! sign_up, login, credentials, account, chosen, numbers, info, descriptor    what is asked for
 //! error     how it is refused: a stable word and a sentence
 //! ```
 //!
-//! All of it is under `/api/v1`, JSON in and out. Bytes are base64url without padding, times are Unix milliseconds.
+//! All of it but the descriptor is under `/api/v1`, JSON in and out. Bytes are base64url without padding, times are Unix milliseconds.
 
 mod account;
 mod chosen;
 mod credentials;
+mod descriptor;
 mod error;
 mod headers;
 mod info;
@@ -41,11 +42,12 @@ use offhook_proto::identity::DirectoryKey;
 use offhook_proto::number::ChosenNumber;
 use offhook_proto::wire::UnixMillis;
 use thiserror::Error;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::key::KeyError;
 use crate::store::{Store, StoreError};
 
+pub use descriptor::Reach;
 pub use serve::Site;
 
 use issuer::Issuer;
@@ -94,10 +96,14 @@ pub struct SiteConfig {
     pub name: Option<String>,
     /// Whether browsers reach it by TLS. Cookies are for TLS only then.
     pub is_https: bool,
+    /// The address that browsers use, without a slash at the end.
+    pub url: Option<String>,
     /// Whether strangers may sign up.
     pub is_open: bool,
     /// Reverse proxies whose word counts about where a request comes from.
     pub proxies: Vec<IpAddr>,
+    /// Where the directory is reached, as it changes.
+    pub reach: watch::Receiver<Reach>,
 }
 
 impl SiteConfig {
@@ -111,7 +117,8 @@ impl SiteConfig {
             number.directory().map(str::to_owned).ok_or_else(|| SiteError::Name(name.to_owned()))
         };
         let name = name.map(normalise).transpose()?;
-        Ok(Self { name, is_https: false, is_open: true, proxies: Vec::new() })
+        let reach = watch::channel(Reach::default()).1;
+        Ok(Self { name, is_https: false, url: None, is_open: true, proxies: Vec::new(), reach })
     }
 }
 
@@ -164,6 +171,7 @@ pub fn router(
     let app = App(Arc::new(Inner { config, store, opaque, issuer, proofs, pace, clock }));
     let router = Router::new()
         .nest("/api/v1", api())
+        .route("/.well-known/offhook", get(descriptor::descriptor))
         .fallback(error::not_found)
         .method_not_allowed_fallback(error::method_not_allowed)
         .layer(DefaultBodyLimit::max(MAX_BODY))

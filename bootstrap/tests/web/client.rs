@@ -236,8 +236,22 @@ impl Client {
     }
 
     pub async fn call(&mut self, method: &str, path: &str, body: Option<String>) -> Answer {
+        let answer = self.send(method, &format!("/api/v1{path}"), body).await;
+        let answer = self.read(&String::from_utf8(answer).unwrap());
+        self.keep_cookie(&answer);
+        answer
+    }
+
+    /// Head and body of what is no JSON.
+    pub async fn fetch(&self, path: &str) -> (String, Vec<u8>) {
+        let answer = self.send("GET", path, None).await;
+        let end = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("an answer");
+        (String::from_utf8(answer[..end].to_vec()).unwrap(), answer[end + 4..].to_vec())
+    }
+
+    async fn send(&self, method: &str, path: &str, body: Option<String>) -> Vec<u8> {
         let mut head = format!(
-            "{method} /api/v1{path} HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\nX-Forwarded-For: {}\r\n",
+            "{method} {path} HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\nX-Forwarded-For: {}\r\n",
             self.network
         );
         let mut add = |name: &str, value: Option<&String>| {
@@ -259,8 +273,6 @@ impl Client {
         let _ = stream.write_all(body.as_bytes()).await;
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer).await;
-        let answer = self.read(&String::from_utf8(answer).unwrap());
-        self.keep_cookie(&answer);
         answer
     }
 

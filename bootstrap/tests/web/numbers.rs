@@ -1,6 +1,8 @@
 //! Chosen numbers of an account, the list of them, and who tries to have somebody else's.
 
-use offhook_bootstrap::web::SiteConfig;
+use data_encoding::HEXLOWER;
+use offhook_bootstrap::web::{Reach, SiteConfig};
+use offhook_proto::descriptor::SignedDescriptor;
 use offhook_proto::identity::IdentityKey;
 use offhook_proto::list::{Audit, Head, SignedHead};
 use offhook_proto::number::{ChosenNumber, Number};
@@ -8,6 +10,7 @@ use offhook_proto::proof::{ChosenCert, SignedChosenCert, SignedTransfer};
 use offhook_proto::request::Action;
 use offhook_proto::wire::{self, UnixMillis};
 use serde_json::json;
+use tokio::sync::watch;
 
 use crate::GOOD;
 use crate::client::{Answer, Client, NAME, Scene, bytes, identity, text};
@@ -125,6 +128,34 @@ async fn a_number_is_issued_renewed_and_released_and_all_of_it_is_in_the_list() 
     claim(&scene, &mut eve, 2, "ada").await;
     let (kinds, head) = audited(&scene).await;
     assert_eq!((kinds, head.length), (vec!["issued", "renewed", "released", "issued"], 4));
+}
+
+#[tokio::test]
+async fn a_directory_says_who_it_is_and_where_it_is_reached() {
+    let (reach, receiver) = watch::channel(Reach::default());
+    let url = Some("https://example.org".to_owned());
+    let config = SiteConfig { url: url.clone(), reach: receiver, ..SiteConfig::new(Some(NAME)).unwrap() };
+    let scene = Scene::with(config).await;
+    let read = async || {
+        let (head, body) = scene.client().fetch("/.well-known/offhook").await;
+        assert!(
+            head.starts_with("HTTP/1.1 200") && head.contains("content-type: application/cbor"),
+            "{head}"
+        );
+        let signed = SignedDescriptor::from_bytes(&body).unwrap();
+        signed.verify_pinned(NAME, &scene.directory, scene.now()).unwrap()
+    };
+    assert_eq!((read().await.nodes, read().await.web), (vec![], url));
+    let nodes = vec!["/ip4/192.0.2.1/udp/4001/quic-v1".parse().unwrap()];
+    let (stun, turn, front) = (Some(3478), Some(3478), Some(443));
+    reach.send_replace(Reach { nodes: nodes.clone(), stun, turn, front });
+    let told = read().await;
+    assert_eq!((told.nodes, told.stun[0].as_str()), (nodes, "/ip4/192.0.2.1/udp/3478"));
+    assert_eq!(told.turn[1].as_str(), "/ip4/192.0.2.1/tcp/443/tls");
+    let info = scene.client().get("/info").await.json;
+    assert_eq!(info["directory"], HEXLOWER.encode(scene.directory.as_bytes()));
+    let nameless = Scene::with(SiteConfig::new(None).unwrap()).await;
+    assert!(nameless.client().fetch("/.well-known/offhook").await.0.starts_with("HTTP/1.1 404"));
 }
 
 #[tokio::test]
