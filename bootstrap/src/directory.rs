@@ -17,7 +17,7 @@ use crate::front::{self, FrontError};
 use crate::key::{self, KeyError, Secret};
 use crate::settings::Settings;
 use crate::site::{self, OpenSite};
-use crate::web::SiteError;
+use crate::web::{Reach, SiteError};
 
 /// Why a directory doesn't start.
 #[derive(Debug, Error)]
@@ -80,7 +80,7 @@ impl Directory {
             config.relay = Some(RelayNotice { issuer, listeners, pin });
         }
         // Before anybody is told of the directory: wrong settings show here.
-        let site = site::open(&settings).await?;
+        let mut site = site::open(&settings).await?;
         let (net, events) = Net::start(config).await?;
         relay.iter().for_each(|relay| net.tell_counters_of(relay));
         let front = bound.map(|bound| bound.serve(relay.as_ref(), net.entrance())).transpose()?;
@@ -88,6 +88,14 @@ impl Directory {
             Some(addr) => Some(Http::bind(addr, net.clone()).await?),
             None => None,
         };
+        let turn = relay.as_ref().and_then(Relay::addr).map(|addr| addr.port());
+        let reach = Reach {
+            nodes: Vec::new(),
+            stun: turn.or(net.stun_addr().map(|addr| addr.port())),
+            turn,
+            front: front.as_ref().map(|front| front.addr().port()),
+        };
+        site.iter_mut().for_each(|site| site.follow(net.watch(), reach.clone()));
         let log = tokio::spawn(log(events));
         Ok(Self { net, relay, front, http, site, log })
     }

@@ -1,4 +1,4 @@
-//! The directory's secrets, made at the first start: its key, and the secret of its media relay's tickets. Each is kept in a
+//! The directory's secrets, made at the first start: its key, the key that it issues numbers with, and the secret of its media relay's tickets. Each is kept in a
 //! file of its own that only its owner reads.
 
 use std::fs::{File, OpenOptions};
@@ -13,6 +13,8 @@ pub enum Secret {
     Key,
     /// What tickets for its media relay are made with. Tickets of another secret are no good any more.
     Relay,
+    /// What numbers are issued with. Its public half is in every certificate: all processes of one directory have it in common.
+    Signing,
 }
 
 impl Secret {
@@ -20,6 +22,7 @@ impl Secret {
         match self {
             Self::Key => "directory.key",
             Self::Relay => "relay.secret",
+            Self::Signing => "signing.key",
         }
     }
 }
@@ -45,7 +48,7 @@ pub enum KeyError {
         path: PathBuf,
     },
     /// The file is not a key.
-    #[error("{path} is damaged: it must hold 32 bytes; restore it from a backup, or remove it to have a new one (a new directory.key makes a new directory)", path = path.display())]
+    #[error("{path} is damaged: it must hold 32 bytes; restore it from a backup, or remove it to have a new one (a new directory.key or signing.key makes a new directory)", path = path.display())]
     Damaged {
         /// Which.
         path: PathBuf,

@@ -3,14 +3,18 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use offhook::net::NetStatus;
+use offhook_proto::identity::DirectoryKey;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::warn;
 
+use crate::key::{self, Secret};
 use crate::settings::{AddrOrNone, Settings};
 use crate::store::{Fact, Store};
 use crate::web::opaque::Opaque;
-use crate::web::{self, Site, SiteConfig, SiteError};
+use crate::web::{self, Reach, Site, SiteConfig, SiteError};
 
 /// Where the site is served without a word in the settings: for a reverse proxy on this host.
 const DEFAULT: ([u8; 4], u16) = ([127, 0, 0, 1], 8080);
@@ -22,6 +26,8 @@ const SWEEP: Duration = Duration::from_secs(3_600);
 pub(crate) struct OpenSite {
     site: Site,
     store: Store,
+    reach: watch::Sender<Reach>,
+    follower: Option<JoinHandle<()>>,
     sweeper: JoinHandle<()>,
 }
 
@@ -41,22 +47,27 @@ pub(crate) async fn open(settings: &Settings) -> Result<Option<OpenSite>, SiteEr
             }
         },
     };
-    let config = config(settings)?;
+    let mut config = config(settings)?;
+    let (reach, receiver) = watch::channel(Reach::default());
+    config.reach = receiver;
     let opaque = Opaque::load_or_make(&settings.data_dir())?;
+    let signing = DirectoryKey::from_seed(key::load_or_make(&settings.data_dir(), Secret::Signing)?);
     let store = Store::open(&settings.database(), &settings.blobs()).await?;
     store.belongs_to(Fact::OpaqueKey, opaque.fingerprint()).await?;
+    store.belongs_to(Fact::SigningKey, signing.public().as_bytes()).await?;
     if let Some(name) = &config.name {
         store.belongs_to(Fact::Name, name.as_bytes()).await?;
     }
+    let router = web::router(config, store.clone(), opaque, signing, web::system_clock())?;
     let sweeper = tokio::spawn(sweep(store.clone()));
-    let router = web::router(config, store.clone(), opaque, web::system_clock());
-    Ok(Some(OpenSite { site: Site::serve(listener, router)?, store, sweeper }))
+    Ok(Some(OpenSite { site: Site::serve(listener, router)?, store, reach, follower: None, sweeper }))
 }
 
 fn config(settings: &Settings) -> Result<SiteConfig, SiteError> {
     let mut config = SiteConfig::new(settings.name.as_deref())?;
     if let Some(url) = &settings.site_url {
         config.is_https = is_https(url).ok_or_else(|| SiteError::Url(url.clone()))?;
+        config.url = Some(url.trim_end_matches('/').to_owned());
     }
     config.is_open = settings.signup != Some(false);
     config.proxies = settings.site_proxy.clone().unwrap_or_default();
@@ -92,9 +103,24 @@ impl OpenSite {
         self.site.addr()
     }
 
+    /// Tells everybody where the directory is reached, from now on: on these ports of the hosts that its node has.
+    pub(crate) fn follow(&mut self, mut node: watch::Receiver<NetStatus>, ports: Reach) {
+        let reach = self.reach.clone();
+        self.follower = Some(tokio::spawn(async move {
+            loop {
+                let nodes = node.borrow_and_update().addresses.clone();
+                reach.send_replace(Reach { nodes, ..ports.clone() });
+                if node.changed().await.is_err() {
+                    return;
+                }
+            }
+        }));
+    }
+
     /// Ends it. What has been acknowledged is on disk.
     pub(crate) async fn stop(self) {
         self.sweeper.abort();
+        self.follower.iter().for_each(JoinHandle::abort);
         drop(self.site);
         self.store.close().await;
     }
@@ -144,6 +170,11 @@ mod tests {
         };
         assert_eq!(foreign(open(&named("example.com")).await), "name");
         assert!(matches!(open(&named("no name")).await, Err(SiteError::Name(_))));
+        let signing = folder.path().join("signing.key");
+        let kept = std::fs::read(&signing).expect("read");
+        std::fs::write(&signing, [1; 32]).expect("written");
+        assert_eq!(foreign(open(&named("example.org")).await), "signing key");
+        std::fs::write(&signing, kept).expect("written");
         std::fs::remove_file(folder.path().join("opaque.key")).expect("removed");
         assert_eq!(foreign(open(&named("example.org")).await), "opaque.key");
         let key = folder.path().join("opaque.key");

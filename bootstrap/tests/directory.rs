@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 use client::{Client, Link};
 use fixture::{PARTIES, Party, now};
 use offhook::net::{LookupEvent, Net, NetConfig, NetEvent, Role};
+use offhook_proto::descriptor::SignedDescriptor;
+use offhook_proto::identity::DirectoryKey;
 use offhook_proto::number::NodeAddr;
 use offhook_proto::relay::{RelayClass, TicketIssuer};
 use tokio::sync::mpsc;
@@ -43,6 +45,7 @@ impl Process {
             "--site",
             "127.0.0.1:0",
         ]);
+        command.env("OFFHOOK_DIRECTORY_NAME", "directory.example");
         command.arg("--data");
         command.arg(data).stdout(Stdio::piped()).stderr(Stdio::null());
         if json {
@@ -93,10 +96,14 @@ impl Drop for Process {
 }
 
 fn get(addr: &str, path: &str) -> String {
+    String::from_utf8(get_bytes(addr, path)).unwrap()
+}
+
+fn get_bytes(addr: &str, path: &str) -> Vec<u8> {
     let mut stream = TcpStream::connect(addr).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
     answer
 }
 
@@ -145,6 +152,13 @@ async fn it_prints_serves_and_stops() {
     assert!(get(&http, "/nothing").starts_with("HTTP/1.1 404"));
     let info = get(&site, "/api/v1/info");
     assert!(info.starts_with("HTTP/1.1 200") && info.contains("\"signup\":\"open\""), "{info}");
+    let told = get_bytes(&site, "/.well-known/offhook");
+    let body = told.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
+    let signed = SignedDescriptor::from_bytes(&told[body..]).unwrap();
+    let seed = std::fs::read(dir.path().join("signing.key")).unwrap().try_into().unwrap();
+    let directory = DirectoryKey::from_seed(seed).public();
+    let told = signed.verify_pinned("directory.example", &directory, now()).unwrap();
+    assert!(told.nodes.contains(&entry) && !told.stun.is_empty(), "{told:?}");
     // Its peers are told: a terminal knows at once, not when its connection has been silent for a minute.
     process.signal("-TERM");
     let mut watch = net.watch();

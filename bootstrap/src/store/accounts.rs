@@ -12,7 +12,6 @@ use sqlx::AnyConnection;
 use super::backups;
 use super::blobs::Blobs;
 use super::db::{self, bytes};
-use super::sessions::TokenHash;
 use super::{Refused, Store, StoreError};
 
 /// Most accounts or numbers that are listed at once.
@@ -161,7 +160,7 @@ impl Store {
         Ok(db::uint(count))
     }
 
-    /// Changes ID and password together with the backup that they open, and ends all sessions but `keep`.
+    /// Changes ID and password together with the backup that they open, and ends all sessions.
     ///
     /// # Errors
     /// [`Refused::IdTaken`], [`Refused::Version`], [`Refused::NoAccount`], or another [`StoreError`].
@@ -169,11 +168,10 @@ impl Store {
         &self,
         identity: &IdentityId,
         new: NewCredentials,
-        keep: &TokenHash,
         now: UnixMillis,
     ) -> Result<(), StoreError> {
         let stored = self.store_blob(identity, new.version, new.backup, now).await?;
-        let (identity, keep, blob) = (*identity, *keep, stored.blob.clone());
+        let (identity, blob) = (*identity, stored.blob.clone());
         let change = self.db.write(move |connection| {
             Box::pin(async move {
                 let changed =
@@ -190,9 +188,8 @@ impl Store {
                     Err(error) => return Err(error.into()),
                 }
                 let replaced = backups::replace(connection, &identity, &stored).await?;
-                sqlx::query("DELETE FROM sessions WHERE identity = $1 AND token <> $2")
+                sqlx::query("DELETE FROM sessions WHERE identity = $1")
                     .bind(identity.as_bytes().to_vec())
-                    .bind(keep.0.to_vec())
                     .execute(&mut *connection)
                     .await?;
                 Ok(replaced)

@@ -24,6 +24,10 @@ pub enum Subject {
     LookUpNetwork,
     /// Changes by one account.
     ChangeAccount,
+    /// Numbers issued to one account.
+    IssueAccount,
+    /// One signed request, which is done once.
+    Request,
 }
 
 impl Subject {
@@ -35,6 +39,8 @@ impl Subject {
             Self::SignUpNetwork => "sign-up network",
             Self::LookUpNetwork => "look-up network",
             Self::ChangeAccount => "change account",
+            Self::IssueAccount => "issue account",
+            Self::Request => "request",
         }
     }
 }
@@ -77,6 +83,14 @@ impl Store {
             })
         });
         change.await
+    }
+
+    /// The same for one that not even a crash may forget.
+    ///
+    /// # Errors
+    /// [`Refused::TooMany`], or another [`StoreError`].
+    pub async fn attempt_for_good(&self, limit: Limit, now: UnixMillis) -> Result<(), StoreError> {
+        self.db.write(move |connection| Box::pin(async move { count(connection, &limit, now).await })).await
     }
 
     pub(super) async fn sweep_attempts(&self, now: UnixMillis) -> Result<(), StoreError> {

@@ -8,12 +8,14 @@ use super::{Store, StoreError, db};
 pub const MAX_LIST_PAGE: u32 = 500;
 
 /// Where the list ends, for whoever appends to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tail {
     /// How many entries there are.
     pub length: u64,
     /// The hash of the last one; zeros before the first.
     pub hash: [u8; 32],
+    /// The last one, if there is one.
+    pub last: Option<Vec<u8>>,
 }
 
 /// An entry made for a tail.
@@ -28,7 +30,7 @@ pub struct Appended {
 }
 
 /// Makes an entry for a tail. Nobody else appends meanwhile.
-pub type Append = Box<dyn FnOnce(&Tail) -> Appended + Send>;
+pub type Append = Box<dyn FnOnce(&Tail) -> Result<Appended, StoreError> + Send>;
 
 /// The list's signed head.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,8 +73,12 @@ pub(super) async fn append(connection: &mut AnyConnection, append: Append) -> Re
             .fetch_one(&mut *connection)
             .await?;
     let position = length - 1;
-    let tail = Tail { length: db::uint(position), hash: db::bytes(&hash, "the list of numbers")? };
-    let Appended { entry, hash, head } = append(&tail);
+    let last = sqlx::query_scalar("SELECT entry FROM list WHERE position = $1")
+        .bind(position - 1)
+        .fetch_optional(&mut *connection)
+        .await?;
+    let tail = Tail { length: db::uint(position), hash: db::bytes(&hash, "the list of numbers")?, last };
+    let Appended { entry, hash, head } = append(&tail)?;
     sqlx::query("INSERT INTO list (position, entry) VALUES ($1, $2)")
         .bind(position)
         .bind(entry)

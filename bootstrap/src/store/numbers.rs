@@ -3,7 +3,9 @@
 
 use offhook_proto::identity::IdentityId;
 use offhook_proto::wire::UnixMillis;
-use sqlx::AnyConnection;
+use sqlx::any::AnyQueryResult;
+use sqlx::query::Query;
+use sqlx::{Any, AnyConnection};
 
 use super::list::{self, Append};
 use super::quotas::{self, Quota};
@@ -29,6 +31,9 @@ pub struct Issue {
     pub expires: UnixMillis,
     /// Until then nobody else gets it.
     pub held_until: UnixMillis,
+    /// When whom it is for has asked for it, or the one before has given it away. What was signed before that moves it no more. A
+    /// renewal changes nothing of it.
+    pub since: UnixMillis,
 }
 
 /// A number that somebody holds.
@@ -46,9 +51,13 @@ pub struct HeldNumber {
     pub expires: UnixMillis,
     /// Until then nobody else gets it.
     pub held_until: UnixMillis,
+    /// See [`Issue::since`].
+    pub since: UnixMillis,
+    /// Until then it is kept for whom it has been given to; long ago if it has not been.
+    pub given_until: UnixMillis,
 }
 
-type Row = (String, Vec<u8>, Option<Vec<u8>>, i64, i64, i64);
+type Row = (String, Vec<u8>, Option<Vec<u8>>, i64, i64, i64, i64, i64);
 
 impl Store {
     /// Gives a number to an account for the first time, or again after it has released it.
@@ -77,22 +86,56 @@ impl Store {
     /// Gives an account a new certificate of its number.
     ///
     /// # Errors
-    /// [`Refused::NotYours`], or another [`StoreError`].
-    pub async fn renew_number(&self, issue: Issue, append: Append) -> Result<(), StoreError> {
-        let owner = issue.identity;
+    /// [`Refused::NotYours`], also if it has been given away, or another [`StoreError`].
+    pub async fn renew_number(
+        &self,
+        issue: Issue,
+        append: Append,
+        now: UnixMillis,
+    ) -> Result<(), StoreError> {
         let change = self.db.write(move |connection| {
             Box::pin(async move {
-                reissue(connection, &issue, &owner).await?;
+                let renew = sqlx::query(
+                    "UPDATE numbers SET certificate = $3, issued = $4, expires = $5, held_until = $6 \
+                     WHERE name = $1 AND identity = $2 AND certificate IS NOT NULL AND given_until <= $7",
+                );
+                changed_one(certified(renew, &issue).bind(db::time(now)).execute(&mut *connection).await?)?;
                 list::append(connection, append).await
             })
         });
         change.await
     }
 
-    /// Gives an account the number of another one. Whether that one has signed it is the caller's to check.
+    /// Keeps a number until then for whom its owner has given it to, by something signed at `at`: the owner can neither renew nor
+    /// release it. Whether he has signed is the caller's to check.
     ///
     /// # Errors
-    /// [`Refused::NotYours`] if it is not `from`'s, [`Refused::TooManyNumbers`], [`Refused::NoAccount`], or another
+    /// [`Refused::NotYours`] if it is not `from`'s, or was not yet at that time; or another [`StoreError`].
+    pub async fn give_number(
+        &self,
+        name: &str,
+        from: &IdentityId,
+        at: UnixMillis,
+        until: UnixMillis,
+    ) -> Result<(), StoreError> {
+        let (name, from) = (name.to_owned(), from.as_bytes().to_vec());
+        let change = self.db.write(move |connection| {
+            Box::pin(async move {
+                let given = sqlx::query(
+                    "UPDATE numbers SET given_until = $4 \
+                     WHERE name = $1 AND identity = $2 AND certificate IS NOT NULL AND since < $3",
+                );
+                let given = given.bind(name).bind(from).bind(db::time(at)).bind(db::time(until));
+                changed_one(given.execute(connection).await?)
+            })
+        });
+        change.await
+    }
+
+    /// Gives an account the number of another one. Whether that one has signed it, at [`Issue::since`], is the caller's to check.
+    ///
+    /// # Errors
+    /// [`Refused::NotYours`] if it is not `from`'s, or was not yet at that time, [`Refused::TooManyNumbers`], [`Refused::NoAccount`], or another
     /// [`StoreError`].
     pub async fn transfer_number(
         &self,
@@ -104,7 +147,14 @@ impl Store {
             Box::pin(async move {
                 hold_account(connection, &issue.identity).await?;
                 check_count(connection, &issue.identity).await?;
-                reissue(connection, &issue, &from).await?;
+                let transfer = sqlx::query(
+                    "UPDATE numbers SET identity = $2, certificate = $3, issued = $4, expires = $5, held_until = $6, \
+                     since = $7, given_until = 0 \
+                     WHERE name = $1 AND identity = $8 AND certificate IS NOT NULL AND since < $7",
+                );
+                let transfer = certified(transfer, &issue).bind(db::time(issue.since));
+                let transfer = transfer.bind(from.as_bytes().to_vec());
+                changed_one(transfer.execute(&mut *connection).await?)?;
                 list::append(connection, append).await
             })
         });
@@ -114,24 +164,23 @@ impl Store {
     /// Takes a number out of use; until `held_until` of its last issue nobody else gets it.
     ///
     /// # Errors
-    /// [`Refused::NotYours`], or another [`StoreError`].
+    /// [`Refused::NotYours`], also if it has been given away, or another [`StoreError`].
     pub async fn release_number(
         &self,
         name: &str,
         identity: &IdentityId,
         append: Append,
+        now: UnixMillis,
     ) -> Result<(), StoreError> {
         let (name, identity) = (name.to_owned(), identity.as_bytes().to_vec());
         let change = self.db.write(move |connection| {
             Box::pin(async move {
                 let released = sqlx::query(
                     "UPDATE numbers SET certificate = NULL \
-                     WHERE name = $1 AND identity = $2 AND certificate IS NOT NULL",
+                     WHERE name = $1 AND identity = $2 AND certificate IS NOT NULL AND given_until <= $3",
                 );
-                let released = released.bind(name).bind(identity).execute(&mut *connection).await?;
-                if released.rows_affected() == 0 {
-                    return Err(Refused::NotYours.into());
-                }
+                let released = released.bind(name).bind(identity).bind(db::time(now));
+                changed_one(released.execute(&mut *connection).await?)?;
                 list::append(connection, append).await
             })
         });
@@ -144,7 +193,7 @@ impl Store {
     /// [`StoreError`].
     pub async fn number(&self, name: &str) -> Result<Option<HeldNumber>, StoreError> {
         let row: Option<Row> = sqlx::query_as(
-            "SELECT name, identity, certificate, issued, expires, held_until FROM numbers WHERE name = $1",
+            "SELECT name, identity, certificate, issued, expires, held_until, since, given_until FROM numbers WHERE name = $1",
         )
         .bind(name.to_owned())
         .fetch_optional(self.db.pool())
@@ -158,7 +207,7 @@ impl Store {
     /// [`StoreError`].
     pub async fn number_that_looks_like(&self, skeleton: &str) -> Result<Option<HeldNumber>, StoreError> {
         let row: Option<Row> = sqlx::query_as(
-            "SELECT name, identity, certificate, issued, expires, held_until FROM numbers WHERE skeleton = $1",
+            "SELECT name, identity, certificate, issued, expires, held_until, since, given_until FROM numbers WHERE skeleton = $1",
         )
         .bind(skeleton.to_owned())
         .fetch_optional(self.db.pool())
@@ -172,7 +221,7 @@ impl Store {
     /// [`StoreError`].
     pub async fn numbers_of(&self, identity: &IdentityId) -> Result<Vec<HeldNumber>, StoreError> {
         let rows: Vec<Row> = sqlx::query_as(
-            "SELECT name, identity, certificate, issued, expires, held_until FROM numbers \
+            "SELECT name, identity, certificate, issued, expires, held_until, since, given_until FROM numbers \
              WHERE identity = $1 AND certificate IS NOT NULL ORDER BY name",
         )
         .bind(identity.as_bytes().to_vec())
@@ -187,7 +236,7 @@ impl Store {
     /// [`StoreError`].
     pub async fn numbers(&self, after: &str, most: u32) -> Result<Vec<HeldNumber>, StoreError> {
         let rows: Vec<Row> = sqlx::query_as(
-            "SELECT name, identity, certificate, issued, expires, held_until FROM numbers \
+            "SELECT name, identity, certificate, issued, expires, held_until, since, given_until FROM numbers \
              WHERE name > $1 ORDER BY name LIMIT $2",
         )
         .bind(after.to_owned())
@@ -210,7 +259,7 @@ async fn hold_account(connection: &mut AnyConnection, identity: &IdentityId) -> 
 /// Whether the name may be given away, and to this identity; takes away what has lapsed.
 async fn make_room(connection: &mut AnyConnection, issue: &Issue, now: UnixMillis) -> Result<(), StoreError> {
     let rows: Vec<Row> = sqlx::query_as(
-        "SELECT name, identity, certificate, issued, expires, held_until FROM numbers WHERE name = $1 OR skeleton = $2",
+        "SELECT name, identity, certificate, issued, expires, held_until, since, given_until FROM numbers WHERE name = $1 OR skeleton = $2",
     )
     .bind(issue.name.clone())
     .bind(issue.skeleton.clone())
@@ -241,19 +290,12 @@ async fn check_count(connection: &mut AnyConnection, identity: &IdentityId) -> R
 }
 
 async fn insert(connection: &mut AnyConnection, issue: &Issue) -> Result<(), StoreError> {
-    let inserted = sqlx::query(
-        "INSERT INTO numbers (name, skeleton, identity, certificate, issued, expires, held_until) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7)",
-    )
-    .bind(issue.name.clone())
-    .bind(issue.skeleton.clone())
-    .bind(issue.identity.as_bytes().to_vec())
-    .bind(issue.certificate.clone())
-    .bind(db::time(issue.issued))
-    .bind(db::time(issue.expires))
-    .bind(db::time(issue.held_until))
-    .execute(connection)
-    .await;
+    let insert = sqlx::query(
+        "INSERT INTO numbers (name, identity, certificate, issued, expires, held_until, skeleton, since) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+    );
+    let insert = certified(insert, issue).bind(issue.skeleton.clone()).bind(db::time(issue.since));
+    let inserted = insert.execute(connection).await;
     match inserted {
         Ok(_) => Ok(()),
         // Somebody was quicker.
@@ -262,28 +304,27 @@ async fn insert(connection: &mut AnyConnection, issue: &Issue) -> Result<(), Sto
     }
 }
 
-async fn reissue(
-    connection: &mut AnyConnection,
-    issue: &Issue,
-    owner: &IdentityId,
-) -> Result<(), StoreError> {
-    let changed = sqlx::query(
-        "UPDATE numbers SET identity = $2, certificate = $3, issued = $4, expires = $5, held_until = $6 \
-         WHERE name = $1 AND identity = $7 AND certificate IS NOT NULL",
-    )
-    .bind(issue.name.clone())
-    .bind(issue.identity.as_bytes().to_vec())
-    .bind(issue.certificate.clone())
-    .bind(db::time(issue.issued))
-    .bind(db::time(issue.expires))
-    .bind(db::time(issue.held_until))
-    .bind(owner.as_bytes().to_vec())
-    .execute(connection)
-    .await?;
-    if changed.rows_affected() == 0 { Err(Refused::NotYours.into()) } else { Ok(()) }
+type Update<'q> = Query<'q, Any, <Any as sqlx::Database>::Arguments>;
+
+/// Binds `$1` to `$6`: the name, for whom, and the certificate.
+fn certified<'q>(update: Update<'q>, issue: &Issue) -> Update<'q> {
+    update
+        .bind(issue.name.clone())
+        .bind(issue.identity.as_bytes().to_vec())
+        .bind(issue.certificate.clone())
+        .bind(db::time(issue.issued))
+        .bind(db::time(issue.expires))
+        .bind(db::time(issue.held_until))
 }
 
-fn held((name, identity, certificate, issued, expires, held_until): Row) -> Result<HeldNumber, StoreError> {
+/// Whether there was such a number.
+fn changed_one(outcome: AnyQueryResult) -> Result<(), StoreError> {
+    if outcome.rows_affected() == 0 { Err(Refused::NotYours.into()) } else { Ok(()) }
+}
+
+fn held(
+    (name, identity, certificate, issued, expires, held_until, since, given_until): Row,
+) -> Result<HeldNumber, StoreError> {
     Ok(HeldNumber {
         name,
         identity: IdentityId::from_bytes(db::bytes(&identity, "a number")?),
@@ -291,5 +332,7 @@ fn held((name, identity, certificate, issued, expires, held_until): Row) -> Resu
         issued: db::at(issued),
         expires: db::at(expires),
         held_until: db::at(held_until),
+        since: db::at(since),
+        given_until: db::at(given_until),
     })
 }

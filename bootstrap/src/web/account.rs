@@ -2,22 +2,25 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use offhook_proto::identity::IdentityId;
+use offhook_proto::request::{Action, Digest};
 use offhook_proto::wire::UnixMillis;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::App;
 use super::error::ApiError;
-use super::json::Bytes;
+use super::json::{Body, Bytes, Hex};
 use super::login::{self, BackupView};
+use super::signed::{Request, check_backup};
 use super::visitor::Visitor;
+use super::{App, limits};
 
 /// An account as it is sent.
 #[derive(Serialize)]
 pub(super) struct AccountView {
     id: String,
-    identity: Bytes,
+    identity: Hex,
     number: String,
     chosen: Vec<ChosenView>,
     backup_version: u64,
@@ -36,9 +39,11 @@ struct ChosenView {
 impl AccountView {
     pub(super) async fn of(app: &App, identity: &IdentityId) -> Result<Self, ApiError> {
         let account = app.0.store.account(identity).await?.ok_or(ApiError::NoSession)?;
-        let held = app.0.store.numbers_of(identity).await?;
+        let (held, now) = (app.0.store.numbers_of(identity).await?, app.now());
+        // What has been given away is kept for somebody else.
+        let held = held.into_iter().filter(|held| held.given_until <= now);
         let name = app.0.config.name.as_deref().unwrap_or_default();
-        let chosen = held.into_iter().map(|held| ChosenView {
+        let chosen = held.map(|held| ChosenView {
             number: format!("{}@{name}", held.name),
             issued: held.issued,
             expires: held.expires,
@@ -46,7 +51,7 @@ impl AccountView {
         });
         Ok(Self {
             id: account.id.to_string(),
-            identity: Bytes(identity.as_bytes().to_vec()),
+            identity: Hex(*identity.as_bytes()),
             number: account.number.as_str().to_owned(),
             chosen: chosen.collect(),
             backup_version: account.backup_version,
@@ -60,7 +65,32 @@ pub(super) async fn account(State(app): State<App>, visitor: Visitor) -> Result<
 }
 
 pub(super) async fn backup(State(app): State<App>, visitor: Visitor) -> Result<Response, ApiError> {
-    Ok(Json(BackupView::of(&app, &visitor.session).await?).into_response())
+    Ok(Json(BackupView::of(&app, &visitor.session.identity).await?).into_response())
+}
+
+/// The next backup.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NextBackup {
+    version: u64,
+    data: Bytes,
+    signed: Bytes,
+}
+
+/// Puts a backup in the place of the one before.
+pub(super) async fn put_backup(
+    State(app): State<App>,
+    visitor: Visitor,
+    Body(body): Body<NextBackup>,
+) -> Result<Response, ApiError> {
+    let (identity, version) = (visitor.session.identity, body.version);
+    app.0.store.attempt(limits::change(&identity), app.now()).await?;
+    let request = Request::of(&app, &body.signed, &identity)?;
+    request.is_for(&Action::Backup { version, backup: Digest::of(&body.data.0) })?;
+    check_backup(&body.data, version)?;
+    request.once(&app).await?;
+    app.0.store.put_backup(&identity, version, body.data.0, app.now()).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// Erases the account, for good: the password has to have been entered just now.

@@ -6,6 +6,9 @@ use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use offhook_proto::number::WishError;
+use offhook_proto::proof::TransferError;
+use offhook_proto::request::RequestError;
 use serde_json::{Value, json};
 
 use crate::store::{Refused, StoreError};
@@ -41,6 +44,30 @@ pub(super) enum ApiError {
     IdTaken,
     /// The directory takes nobody.
     SignUpClosed,
+    /// There is an account of this identity.
+    IdentityTaken,
+    /// The number is not the identity's.
+    BadProof,
+    /// The backup does not follow the stored one, which has this version.
+    Version(u64),
+    /// The signed request is refused.
+    Request(RequestError),
+    /// Something else was signed than was sent.
+    OtherRequest,
+    /// It was done already.
+    Replayed,
+    /// The gift of a number is refused.
+    Transfer(TransferError),
+    /// The directory has no name, and so no chosen numbers.
+    ChosenOff,
+    /// Nobody gets that number.
+    Wish(WishError),
+    /// Somebody has it.
+    NumberTaken,
+    /// Somebody has one that looks like it.
+    LookAlike,
+    /// The account has so many, and may have no more.
+    TooManyNumbers(u64),
     /// Whose fault it is stands in the log.
     Store(StoreError),
 }
@@ -57,11 +84,23 @@ impl ApiError {
             Self::TooMany(_) => (StatusCode::TOO_MANY_REQUESTS, "too_many"),
             Self::WrongCredentials => (StatusCode::UNAUTHORIZED, "wrong_credentials"),
             Self::NoSession => (StatusCode::UNAUTHORIZED, "no_session"),
-            Self::Csrf => (StatusCode::FORBIDDEN, "csrf"),
+            Self::Csrf => (StatusCode::FORBIDDEN, "bad_csrf"),
             Self::LoginAgain => (StatusCode::FORBIDDEN, "login_again"),
             Self::IdInvalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "id_invalid"),
             Self::IdTaken => (StatusCode::CONFLICT, "id_taken"),
             Self::SignUpClosed => (StatusCode::FORBIDDEN, "signup_closed"),
+            Self::IdentityTaken => (StatusCode::CONFLICT, "identity_taken"),
+            Self::Version(_) => (StatusCode::CONFLICT, "version"),
+            Self::Request(error) => (status_of(error.code()), error.code()),
+            Self::OtherRequest => (StatusCode::FORBIDDEN, "bad_signature"),
+            Self::Replayed => (StatusCode::CONFLICT, "replayed"),
+            Self::Transfer(error) => (status_of(transfer_word(*error)), transfer_word(*error)),
+            Self::ChosenOff => (StatusCode::NOT_FOUND, "chosen_off"),
+            Self::Wish(WishError::Reserved) => (StatusCode::UNPROCESSABLE_ENTITY, "reserved"),
+            Self::BadProof | Self::Wish(_) => (StatusCode::UNPROCESSABLE_ENTITY, "number_invalid"),
+            Self::NumberTaken => (StatusCode::CONFLICT, "number_taken"),
+            Self::LookAlike => (StatusCode::UNPROCESSABLE_ENTITY, "look_alike"),
+            Self::TooManyNumbers(_) => (StatusCode::FORBIDDEN, "too_many_numbers"),
             Self::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
         }
     }
@@ -82,9 +121,38 @@ impl ApiError {
             Self::IdInvalid(why) => format!("That ID cannot be used: {why}."),
             Self::IdTaken => "That ID is taken.".to_owned(),
             Self::SignUpClosed => "This directory takes no new accounts.".to_owned(),
+            Self::IdentityTaken => "This identity has an account here already.".to_owned(),
+            Self::BadProof => "The number does not follow from this identity.".to_owned(),
+            Self::Version(stored) => {
+                format!("The stored backup has version {stored}; the next one must follow it.")
+            }
+            Self::Request(error) => format!("The signed request is refused: {error}."),
+            Self::OtherRequest => "Something else was signed than what was sent.".to_owned(),
+            Self::Replayed => "That was done already; it has to be signed again.".to_owned(),
+            Self::Transfer(error) => format!("The transfer is refused: {error}."),
+            Self::ChosenOff => "This directory has no chosen numbers.".to_owned(),
+            Self::Wish(error) => error.to_string(),
+            Self::NumberTaken => "That number is taken.".to_owned(),
+            Self::LookAlike => "That number looks like one that is taken.".to_owned(),
+            Self::TooManyNumbers(most) => format!("An account may have {most} chosen numbers here."),
             Self::Store(_) => "The directory cannot do that now; please try again later.".to_owned(),
         }
     }
+}
+
+/// What is wrong with a transfer, in the words for requests.
+const fn transfer_word(error: TransferError) -> &'static str {
+    match error {
+        TransferError::TooLarge(_) | TransferError::Malformed | TransferError::Chain => "malformed",
+        TransferError::BadSignature => "bad_signature",
+        TransferError::Mismatch => "other_identity",
+        TransferError::Untimely => "untimely",
+    }
+}
+
+/// What cannot be read is nobody's; what can be is not for whoever sent it.
+fn status_of(word: &str) -> StatusCode {
+    if word == "malformed" { StatusCode::BAD_REQUEST } else { StatusCode::FORBIDDEN }
 }
 
 /// Whole seconds, rounded up, so that who waits so long has waited long enough.
@@ -106,6 +174,10 @@ impl IntoResponse for ApiError {
                 retry = HeaderValue::from_str(&seconds(*wait).to_string()).ok();
             }
             Self::IdInvalid(why) => body["reason"] = Value::from(why.clone()),
+            Self::Version(stored) => body["stored"] = Value::from(*stored),
+            Self::TooManyNumbers(most) => body["max"] = Value::from(*most),
+            Self::Wish(error) => body["reason"] = Value::from(error.code()),
+            Self::BadProof => body["reason"] = Value::from("proof"),
             Self::NotFound
             | Self::MethodNotAllowed
             | Self::Malformed(_)
@@ -118,6 +190,14 @@ impl IntoResponse for ApiError {
             | Self::LoginAgain
             | Self::IdTaken
             | Self::SignUpClosed
+            | Self::IdentityTaken
+            | Self::Request(_)
+            | Self::OtherRequest
+            | Self::Replayed
+            | Self::Transfer(_)
+            | Self::ChosenOff
+            | Self::NumberTaken
+            | Self::LookAlike
             | Self::Store(_) => {}
         }
         let mut response = (status, Json(body)).into_response();
@@ -134,16 +214,32 @@ impl From<StoreError> for ApiError {
             Some(Refused::IdTaken) => Self::IdTaken,
             Some(Refused::NoAccount) => Self::NoSession,
             Some(Refused::TooMany { retry_after }) => Self::TooMany(retry_after),
-            Some(
-                Refused::IdentityTaken
-                | Refused::Version { .. }
-                | Refused::NumberTaken
-                | Refused::LookAlike
-                | Refused::TooManyNumbers { .. }
-                | Refused::NotYours,
-            )
-            | None => Self::Store(error),
+            Some(Refused::IdentityTaken) => Self::IdentityTaken,
+            Some(Refused::Version { stored }) => Self::Version(stored),
+            Some(Refused::NumberTaken) => Self::NumberTaken,
+            Some(Refused::LookAlike) => Self::LookAlike,
+            Some(Refused::TooManyNumbers { most }) => Self::TooManyNumbers(most),
+            Some(Refused::NotYours) => Self::NotFound,
+            None => Self::Store(error),
         }
+    }
+}
+
+impl From<RequestError> for ApiError {
+    fn from(error: RequestError) -> Self {
+        Self::Request(error)
+    }
+}
+
+impl From<TransferError> for ApiError {
+    fn from(error: TransferError) -> Self {
+        Self::Transfer(error)
+    }
+}
+
+impl From<WishError> for ApiError {
+    fn from(error: WishError) -> Self {
+        Self::Wish(error)
     }
 }
 

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use offhook_proto::identity::IdentityId;
 use offhook_proto::wire::UnixMillis;
 
 use super::error::ApiError;
@@ -20,6 +21,12 @@ const LOGIN_NETWORK: (u32, Duration) = (60, Duration::from_secs(10));
 const SIGN_UP_NETWORK: (u32, Duration) = (20, Duration::from_secs(120));
 /// Numbers looked up from one network, as somebody does who types one.
 const LOOK_UP_NETWORK: (u32, Duration) = (120, Duration::from_millis(500));
+
+/// Changes by one account. Its terminals keep its backup as it changes.
+const CHANGE_ACCOUNT: (u32, Duration) = (60, Duration::from_secs(10));
+/// Numbers issued to one account. One that is released is kept from others for more than a year, so that whoever claimed and released
+/// without end would take all of them.
+const ISSUE_ACCOUNT: (u32, Duration) = (16, Duration::from_secs(86_400));
 
 /// Attempts of all together, so that a flood from many networks finds an end before the database's: at once, and each second.
 const ALL_AT_ONCE: u32 = 4_000;
@@ -59,6 +66,21 @@ pub(super) fn login(id: &str, network: &Network) -> Vec<Limit> {
         Limit::new(Subject::LoginId, id.as_bytes(), LOGIN_ID.0, LOGIN_ID.1),
         Limit::new(Subject::LoginNetwork, network.bytes(), LOGIN_NETWORK.0, LOGIN_NETWORK.1),
     ]
+}
+
+/// What getting in without a password costs.
+pub(super) fn recover(network: &Network) -> Vec<Limit> {
+    vec![Limit::new(Subject::LoginNetwork, network.bytes(), LOGIN_NETWORK.0, LOGIN_NETWORK.1)]
+}
+
+/// What a change by an account costs.
+pub(super) fn change(identity: &IdentityId) -> Vec<Limit> {
+    vec![Limit::new(Subject::ChangeAccount, identity.as_bytes(), CHANGE_ACCOUNT.0, CHANGE_ACCOUNT.1)]
+}
+
+/// What a number costs that an account did not have.
+pub(super) fn issue(identity: &IdentityId) -> Vec<Limit> {
+    vec![Limit::new(Subject::IssueAccount, identity.as_bytes(), ISSUE_ACCOUNT.0, ISSUE_ACCOUNT.1)]
 }
 
 /// What a step of signing up costs.

@@ -1,10 +1,11 @@
-//! Signing up and logging in.
+//! Logging in and out.
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use offhook::storage::{AccountId, StorageError};
+use offhook_proto::identity::IdentityId;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -26,39 +27,19 @@ impl From<BadMessage> for ApiError {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Start {
-    id: String,
-    request: Bytes,
+    pub(super) id: String,
+    pub(super) request: Bytes,
 }
 
-impl Start {
-    fn id(&self) -> Result<AccountId, ApiError> {
-        self.id.parse().map_err(|error: StorageError| {
-            if let StorageError::BadId(why) = error {
-                ApiError::IdInvalid(why.to_owned())
-            } else {
-                ApiError::IdInvalid(error.to_string())
-            }
-        })
-    }
-}
-
-/// Begins a sign-up. That an ID is taken is no secret: whoever wants it has to be told.
-pub(super) async fn sign_up_start(
-    State(app): State<App>,
-    visitor::From(network): visitor::From,
-    Body(start): Body<Start>,
-) -> Result<Response, ApiError> {
-    if !app.0.config.is_open {
-        return Err(ApiError::SignUpClosed);
-    }
-    let id = start.id()?;
-    app.0.pace.attempt(app.now())?;
-    app.0.store.attempt(limits::sign_up(&network), app.now()).await?;
-    if app.0.store.account_by_id(&id).await?.is_some() {
-        return Err(ApiError::IdTaken);
-    }
-    let response = app.0.opaque.register(&id, &start.request.0)?;
-    Ok(Json(json!({ "response": Bytes(response) })).into_response())
+/// An ID in its normal form.
+pub(super) fn account_id(typed: &str) -> Result<AccountId, ApiError> {
+    typed.parse().map_err(|error: StorageError| {
+        if let StorageError::BadId(why) = error {
+            ApiError::IdInvalid(why.to_owned())
+        } else {
+            ApiError::IdInvalid(error.to_string())
+        }
+    })
 }
 
 /// Begins a log-in. Unknown IDs are answered like known ones.
@@ -67,7 +48,7 @@ pub(super) async fn start(
     visitor::From(network): visitor::From,
     Body(start): Body<Start>,
 ) -> Result<Response, ApiError> {
-    let id = start.id()?;
+    let id = account_id(&start.id)?;
     app.0.pace.attempt(app.now())?;
     app.0.store.attempt(limits::login(id.as_str(), &network), app.now()).await?;
     let account = app.0.store.account_by_id(&id).await?;
@@ -104,14 +85,13 @@ pub(super) struct BackupView {
 }
 
 impl BackupView {
-    pub(super) async fn of(app: &App, visitor: &crate::store::Session) -> Result<Self, ApiError> {
-        let backup = app.0.store.backup(&visitor.identity).await?.ok_or(ApiError::NoSession)?;
+    pub(super) async fn of(app: &App, identity: &IdentityId) -> Result<Self, ApiError> {
+        let backup = app.0.store.backup(identity).await?.ok_or(ApiError::NoSession)?;
         Ok(Self { version: backup.version, data: Bytes(backup.bytes) })
     }
 }
 
-/// Ends a log-in with a new session. It gets a new token always, and the browser's old one is no good any more: nobody can
-/// have made the browser use one that he knows.
+/// Ends a log-in with a new session.
 pub(super) async fn finish(
     State(app): State<App>,
     headers: HeaderMap,
@@ -126,22 +106,36 @@ pub(super) async fn finish(
         Some(_) => ApiError::WrongCredentials,
         None => error.into(),
     })?;
+    let paid = limits::login(&logged_in.id, &logged_in.network);
+    let_in(&app, &headers, &logged_in.identity, body.token, paid, StatusCode::OK).await
+}
+
+/// Begins a session, with a new token always. The browser's old one is no good any more: nobody can have made the browser use one
+/// that he knows.
+pub(super) async fn let_in(
+    app: &App,
+    headers: &HeaderMap,
+    identity: &IdentityId,
+    is_program: bool,
+    paid: Vec<Limit>,
+    status: StatusCode,
+) -> Result<Response, ApiError> {
+    let now = app.now();
     let token = Token::new();
-    let instead_of = if body.token { None } else { visitor::browsers_token(&headers) };
+    let instead_of = if is_program { None } else { visitor::browsers_token(headers) };
     let session = NewSession {
         token: token.hash(),
-        identity: logged_in.identity,
+        identity: *identity,
         expires: now.plus(SESSION_TIME),
         instead_of: instead_of.map(|token| token.hash()),
     };
-    let account = AccountView::of(&app, &logged_in.identity).await?;
-    app.0.store.begin_session(session, limits::login(&logged_in.id, &logged_in.network), now).await?;
-    let session = app.0.store.session(&token.hash(), now).await?.ok_or(ApiError::WrongCredentials)?;
-    let backup = BackupView::of(&app, &session).await?;
-    let (shown, is_https) = (body.token.then(|| token.text()), app.0.config.is_https);
+    let account = AccountView::of(app, identity).await?;
+    app.0.store.begin_session(session, paid, now).await?;
+    let backup = BackupView::of(app, identity).await?;
+    let (shown, is_https) = (is_program.then(|| token.text()), app.0.config.is_https);
     let answer = Json(LoggedIn { csrf: token.csrf(), account, backup, token: shown });
-    let mut response = answer.into_response();
-    if !body.token {
+    let mut response = (status, answer).into_response();
+    if !is_program {
         response.headers_mut().insert(header::SET_COOKIE, token.cookie(is_https));
     }
     Ok(response)

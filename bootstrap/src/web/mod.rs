@@ -6,22 +6,30 @@
 //! limits    how often somebody may try
 //! opaque    passwords (RFC 9807), which the directory never sees
 //! visitor   sessions: who asks, and whether a page of ours made the browser ask
-//! login, account, numbers, info    what is asked for
+//! signed    what the identity has signed, once
+//! issuer    what the directory signs
+//! sign_up, login, credentials, account, chosen, numbers, info, descriptor    what is asked for
 //! error     how it is refused: a stable word and a sentence
 //! ```
 //!
-//! All of it is under `/api/v1`, JSON in and out. Bytes are base64url without padding, times are Unix milliseconds.
+//! All of it but the descriptor is under `/api/v1`, JSON in and out. Bytes are base64url without padding, times are Unix milliseconds.
 
 mod account;
+mod chosen;
+mod credentials;
+mod descriptor;
 mod error;
 mod headers;
 mod info;
+mod issuer;
 mod json;
 mod limits;
 mod login;
 mod numbers;
 pub mod opaque;
 mod serve;
+mod sign_up;
+mod signed;
 mod visitor;
 
 use std::net::{IpAddr, SocketAddr};
@@ -29,21 +37,29 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, delete, get, post};
+use offhook_proto::identity::DirectoryKey;
 use offhook_proto::number::ChosenNumber;
 use offhook_proto::wire::UnixMillis;
 use thiserror::Error;
+use tokio::sync::{Semaphore, watch};
 
 use crate::key::KeyError;
 use crate::store::{Store, StoreError};
 
+pub use descriptor::Reach;
 pub use serve::Site;
 
+use issuer::Issuer;
 use limits::Pace;
 use opaque::Opaque;
 
-/// Largest body of a request, bytes. A backup is the largest thing that is sent: 256 KiB, a third more as text, and what is around it.
-const MAX_BODY: usize = 400 * 1024;
+/// Largest body of a request, bytes.
+const MAX_BODY: usize = 64 * 1024;
+/// The same where a backup is sent: 256 KiB, a third more as text, and what is around it.
+const MAX_BACKUP_BODY: usize = 400 * 1024;
+/// Proofs of numbers that are checked at a time, each a slow hash in 8 MiB.
+const PROOFS: usize = 2;
 
 /// Why there is no site.
 #[derive(Debug, Error)]
@@ -80,10 +96,14 @@ pub struct SiteConfig {
     pub name: Option<String>,
     /// Whether browsers reach it by TLS. Cookies are for TLS only then.
     pub is_https: bool,
+    /// The address that browsers use, without a slash at the end.
+    pub url: Option<String>,
     /// Whether strangers may sign up.
     pub is_open: bool,
     /// Reverse proxies whose word counts about where a request comes from.
     pub proxies: Vec<IpAddr>,
+    /// Where the directory is reached, as it changes.
+    pub reach: watch::Receiver<Reach>,
 }
 
 impl SiteConfig {
@@ -97,7 +117,8 @@ impl SiteConfig {
             number.directory().map(str::to_owned).ok_or_else(|| SiteError::Name(name.to_owned()))
         };
         let name = name.map(normalise).transpose()?;
-        Ok(Self { name, is_https: false, is_open: true, proxies: Vec::new() })
+        let reach = watch::channel(Reach::default()).1;
+        Ok(Self { name, is_https: false, url: None, is_open: true, proxies: Vec::new(), reach })
     }
 }
 
@@ -109,6 +130,8 @@ struct Inner {
     config: SiteConfig,
     store: Store,
     opaque: Opaque,
+    issuer: Issuer,
+    proofs: Semaphore,
     pace: Pace,
     /// What time it is. Tests have a clock of their own.
     clock: Clock,
@@ -131,27 +154,52 @@ impl App {
     }
 }
 
-/// The site, to be served by [`Site::start`].
-pub fn router(config: SiteConfig, store: Store, opaque: Opaque, clock: Clock) -> Router {
+/// The site, to be served by [`Site::start`]. `signing` is the key whose public half the directory is known by.
+///
+/// # Errors
+/// [`SiteError::Name`].
+pub fn router(
+    config: SiteConfig,
+    store: Store,
+    opaque: Opaque,
+    signing: DirectoryKey,
+    clock: Clock,
+) -> Result<Router, SiteError> {
     let is_https = config.is_https;
-    let app = App(Arc::new(Inner { config, store, opaque, pace: Pace::default(), clock }));
-    let api = Router::new()
-        .route("/info", get(info::info))
-        .route("/signup/start", post(login::sign_up_start))
-        .route("/login/start", post(login::start))
-        .route("/login/finish", post(login::finish))
-        .route("/logout", post(login::log_out))
-        .route("/session", get(login::session))
-        .route("/account", get(account::account).delete(account::delete))
-        .route("/account/backup", get(account::backup))
-        .route("/numbers/{typed}", get(numbers::look_up))
-        .route("/list", get(numbers::list));
-    Router::new()
-        .nest("/api/v1", api)
+    let issuer = Issuer::new(signing, config.name.as_deref())?;
+    let (proofs, pace) = (Semaphore::new(PROOFS), Pace::default());
+    let app = App(Arc::new(Inner { config, store, opaque, issuer, proofs, pace, clock }));
+    let router = Router::new()
+        .nest("/api/v1", api())
+        .route("/.well-known/offhook", get(descriptor::descriptor))
         .fallback(error::not_found)
         .method_not_allowed_fallback(error::method_not_allowed)
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(axum::middleware::from_fn(serve::in_time))
         .layer(axum::middleware::from_fn_with_state(is_https, headers::add))
-        .with_state(app)
+        .with_state(app);
+    Ok(router)
+}
+
+fn api() -> Router<App> {
+    let with_backup = |route: MethodRouter<App>| route.layer(DefaultBodyLimit::max(MAX_BACKUP_BODY));
+    Router::new()
+        .route("/info", get(info::info))
+        .route("/signup/start", post(sign_up::start))
+        .route("/signup/finish", with_backup(post(sign_up::finish)))
+        .route("/login/start", post(login::start))
+        .route("/login/finish", post(login::finish))
+        .route("/recover", post(credentials::recover))
+        .route("/logout", post(login::log_out))
+        .route("/session", get(login::session))
+        .route("/account", get(account::account).delete(account::delete))
+        .route("/account/backup", with_backup(get(account::backup).put(account::put_backup)))
+        .route("/account/credentials/start", post(credentials::start))
+        .route("/account/credentials/finish", with_backup(post(credentials::finish)))
+        .route("/account/numbers", post(chosen::claim))
+        .route("/account/numbers/{number}", delete(chosen::release))
+        .route("/account/numbers/{number}/renew", post(chosen::renew))
+        .route("/account/numbers/{number}/transfer", post(chosen::transfer))
+        .route("/numbers/{typed}", get(numbers::look_up))
+        .route("/list", get(numbers::list))
 }

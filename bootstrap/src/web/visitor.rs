@@ -97,6 +97,8 @@ pub(super) fn browsers_token(headers: &HeaderMap) -> Option<Token> {
 pub(super) struct Visitor {
     pub(super) token: Token,
     pub(super) session: Session,
+    /// Whether it is a program, with no cookie.
+    pub(super) is_program: bool,
 }
 
 impl Visitor {
@@ -122,7 +124,7 @@ impl FromRequestParts<App> for Visitor {
                 return Err(ApiError::Csrf);
             }
         }
-        Ok(Self { token, session })
+        Ok(Self { token, session, is_program })
     }
 }
 

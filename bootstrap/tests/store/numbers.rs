@@ -18,6 +18,7 @@ pub fn claim(n: u8, name: &str) -> Issue {
         issued: NOW,
         expires: minutes(60),
         held_until: minutes(120),
+        since: NOW,
     }
 }
 
@@ -27,7 +28,9 @@ pub fn entry(what: &str) -> Append {
     Box::new(move |tail: &Tail| {
         let entry = [&tail.length.to_be_bytes()[..], &tail.hash, what.as_bytes()].concat();
         let hash = Sha256::digest(&entry).into();
-        Appended { head: [&b"head"[..], &(tail.length + 1).to_be_bytes()].concat(), hash, entry }
+        assert_eq!(tail.last.as_deref().map_or([0; 32], |last| Sha256::digest(last).into()), tail.hash);
+        let head = [&b"head"[..], &(tail.length + 1).to_be_bytes()].concat();
+        Ok(Appended { head, hash, entry })
     })
 }
 
@@ -46,11 +49,11 @@ pub async fn a_number_is_one_identitys(bench: &Bench) {
     assert_eq!((held.issued, held.expires, held.held_until), (NOW, minutes(60), minutes(120)));
     assert_eq!(two.numbers_of(&held.identity).await.unwrap(), std::slice::from_ref(&held));
     let renewed = Issue { certificate: vec![2], held_until: minutes(200), ..claim(own, "ada") };
-    two.renew_number(renewed, entry("ada")).await.unwrap();
+    two.renew_number(renewed, entry("ada"), NOW).await.unwrap();
     let renewed = one.number("ada").await.unwrap().unwrap();
     assert_eq!((renewed.certificate, renewed.held_until), (Some(vec![2]), minutes(200)));
     own = own % 10 + 1;
-    assert_eq!(refused(one.renew_number(claim(own, "ada"), entry("ada")).await), Refused::NotYours);
+    assert_eq!(refused(one.renew_number(claim(own, "ada"), entry("ada"), NOW).await), Refused::NotYours);
     let outsider = claim(11, "bob");
     assert_eq!(refused(one.claim_number(outsider, entry("bob"), NOW).await), Refused::NoAccount);
     assert_eq!(one.list_head().await.unwrap().length, 2, "what is refused is not listed");
@@ -74,16 +77,16 @@ pub async fn a_look_alike_is_refused(bench: &Bench) {
 pub async fn a_released_number_is_kept_from_others_until_it_has_lapsed(bench: &Bench) {
     let store = with_accounts(bench, 2).await;
     store.claim_number(claim(1, "ada"), entry("ada"), NOW).await.unwrap();
-    assert_eq!(refused(store.release_number("ada", &identity(2), entry("x")).await), Refused::NotYours);
-    store.release_number("ada", &identity(1), entry("ada")).await.unwrap();
-    assert_eq!(refused(store.release_number("ada", &identity(1), entry("x")).await), Refused::NotYours);
-    assert_eq!(refused(store.renew_number(claim(1, "ada"), entry("x")).await), Refused::NotYours);
+    assert_eq!(refused(store.release_number("ada", &identity(2), entry("x"), NOW).await), Refused::NotYours);
+    store.release_number("ada", &identity(1), entry("ada"), NOW).await.unwrap();
+    assert_eq!(refused(store.release_number("ada", &identity(1), entry("x"), NOW).await), Refused::NotYours);
+    assert_eq!(refused(store.renew_number(claim(1, "ada"), entry("x"), NOW).await), Refused::NotYours);
     assert_eq!(store.numbers_of(&identity(1)).await.unwrap(), []);
     assert_eq!(store.number("ada").await.unwrap().unwrap().certificate, None);
     let other = || store.claim_number(claim(2, "ada"), entry("ada"), minutes(119));
     assert_eq!(refused(other().await), Refused::NumberTaken);
     store.claim_number(claim(1, "ada"), entry("ada"), minutes(1)).await.unwrap();
-    store.release_number("ada", &identity(1), entry("ada")).await.unwrap();
+    store.release_number("ada", &identity(1), entry("ada"), NOW).await.unwrap();
     store.claim_number(claim(2, "ada"), entry("ada"), minutes(120)).await.unwrap();
     assert_eq!(store.number("ada").await.unwrap().unwrap().identity, identity(2));
     assert_eq!(store.list_head().await.unwrap().length, 5);
@@ -117,7 +120,7 @@ pub async fn an_account_has_so_many_numbers(bench: &Bench) {
 pub async fn a_number_moves_with_its_certificate(bench: &Bench) {
     let store = with_accounts(bench, 2).await;
     store.claim_number(claim(1, "ada"), entry("ada"), NOW).await.unwrap();
-    let to = |n| claim(n, "ada");
+    let to = |n| Issue { since: minutes(1), ..claim(n, "ada") };
     let not_own = store.transfer_number(identity(2), to(2), entry("x")).await;
     assert_eq!(refused(not_own), Refused::NotYours);
     assert_eq!(refused(store.transfer_number(identity(1), to(3), entry("x")).await), Refused::NoAccount);
@@ -125,9 +128,22 @@ pub async fn a_number_moves_with_its_certificate(bench: &Bench) {
     let full = store.transfer_number(identity(1), to(2), entry("x")).await;
     assert_eq!(refused(full), Refused::TooManyNumbers { most: 0 });
     store.set_quota(&identity(2), Quota::Numbers, None).await.unwrap();
+    let (one, two) = (identity(1), identity(2));
+    let give = |who, at| store.give_number("ada", who, at, minutes(10));
+    assert_eq!(refused(give(&two, minutes(1)).await), Refused::NotYours);
+    assert_eq!(refused(give(&one, NOW).await), Refused::NotYours, "it had to be its own first");
+    give(&one, minutes(1)).await.unwrap();
+    let renew = |now| store.renew_number(claim(1, "ada"), entry("x"), now);
+    let release = |now| store.release_number("ada", &one, entry("x"), now);
+    assert_eq!(refused(renew(minutes(9)).await), Refused::NotYours, "it is given away");
+    assert_eq!(refused(release(minutes(9)).await), Refused::NotYours);
+    renew(minutes(10)).await.unwrap();
+    let too_early = Issue { since: NOW, ..to(2) };
+    assert_eq!(refused(store.transfer_number(identity(1), too_early, entry("x")).await), Refused::NotYours);
     store.transfer_number(identity(1), to(2), entry("ada")).await.unwrap();
     let moved = store.number("ada").await.unwrap().unwrap();
     assert_eq!((moved.identity, moved.certificate), (identity(2), Some(vec![2, 1])));
+    assert_eq!((moved.since, moved.given_until.0), (minutes(1), 0));
     assert_eq!(store.numbers_of(&identity(1)).await.unwrap(), []);
 }
 

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use argon2_of_opaque::{Algorithm, Argon2, Params, Version};
-use data_encoding::BASE64URL_NOPAD;
-use offhook_bootstrap::store::{NewAccount, Store};
+use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
+use offhook_bootstrap::store::Store;
 use offhook_bootstrap::web::opaque::{Opaque, Suite};
 use offhook_bootstrap::web::{Site, SiteConfig, router};
-use offhook_proto::identity::{IdentityId, IdentityKey};
-use offhook_proto::number::PlainNumber;
+use offhook_proto::backup::{Backup, BackupKey, Nonces};
+use offhook_proto::identity::{DirectoryId, DirectoryKey, IdentityId, IdentityKey, MailboxKey};
+use offhook_proto::number::{Number, PlainNumber};
 use offhook_proto::proof::PlainProof;
+use offhook_proto::request::{Action, Digest, SignedRequest};
 use offhook_proto::wire::UnixMillis;
 use opaque_ke::{
     ClientLogin, ClientLoginFinishParameters, ClientRegistration, ClientRegistrationFinishParameters,
@@ -29,6 +31,7 @@ pub const NAME: &str = "example.org";
 pub struct Scene {
     pub site: Site,
     pub store: Store,
+    pub directory: DirectoryId,
     time: Arc<AtomicU64>,
     _folder: TempDir,
 }
@@ -49,9 +52,11 @@ impl Scene {
         config.proxies = vec!["127.0.0.1".parse().unwrap()];
         let opaque = Opaque::load_or_make(folder.path()).unwrap();
         let clock = Arc::new(move || UnixMillis(clock.load(Ordering::Relaxed)));
-        let router = router(config, store.clone(), opaque, clock);
+        let signing = DirectoryKey::from_seed([77; 32]);
+        let directory = signing.public();
+        let router = router(config, store.clone(), opaque, signing, clock).unwrap();
         let site = Site::start("127.0.0.1:0".parse().unwrap(), router).await.unwrap();
-        Self { site, store, time, _folder: folder }
+        Self { site, store, directory, time, _folder: folder }
     }
 
     pub fn now(&self) -> UnixMillis {
@@ -66,26 +71,35 @@ impl Scene {
         Client::new(self.site.addr())
     }
 
-    /// Signs somebody up, as far as that goes over HTTP; the secret that opens the backup.
+    /// Signs somebody up; the secret that opens the backup.
     pub async fn sign_up(&self, n: u8, id: &str, password: &str) -> Vec<u8> {
-        let started = ClientRegistration::<Suite>::start(&mut OsRng, password.as_bytes()).unwrap();
-        let request = json!({ "id": id, "request": text(&started.message.serialize()) });
-        let answer = self.client().post("/signup/start", request).await;
-        assert_eq!(answer.status, 200, "{answer:?}");
-        let response = RegistrationResponse::deserialize(&bytes(&answer.json["response"])).unwrap();
-        let hash = hash();
-        let parameters = ClientRegistrationFinishParameters::new(Identifiers::default(), Some(&hash));
-        let finished = started.state.finish(&mut OsRng, password.as_bytes(), response, parameters).unwrap();
-        let account = NewAccount {
-            identity: identity(n),
-            id: id.parse().unwrap(),
-            number: PlainNumber::from_index(u64::from(n)),
-            proof: PlainProof { nonce: 1 },
-            password_file: Opaque::registered(&finished.message.serialize()).unwrap(),
-            backup: vec![n; 100],
-        };
-        self.store.sign_up(account, self.now()).await.unwrap();
-        finished.export_key.to_vec()
+        let (body, export_key) = self.sign_up_body(n, id, password).await;
+        let answer = self.client().post("/signup/finish", body).await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+        export_key
+    }
+
+    /// All but the last step of a sign-up: what is to be sent, and the secret that opens the backup.
+    pub async fn sign_up_body(&self, n: u8, id: &str, password: &str) -> (Value, Vec<u8>) {
+        let made = self.client().register("/signup/start", "id", id, password).await;
+        let (person, backup) = (Person::new(n), sealed(n, &made.export_key, 1));
+        let signed = self.sign(n, person.sign_up(&made.id, &made.upload, &backup));
+        let body = json!({
+            "id": made.id, "upload": text(&made.upload), "identity": hex(&identity(n)),
+            "number": person.number.as_str(), "proof_nonce": person.nonce, "backup": text(&backup),
+            "signed": signed,
+        });
+        (body, made.export_key)
+    }
+
+    /// What somebody asks of this directory now.
+    pub fn sign(&self, n: u8, action: Action) -> String {
+        self.sign_at(n, action, self.now())
+    }
+
+    pub fn sign_at(&self, n: u8, action: Action, at: UnixMillis) -> String {
+        let key = IdentityKey::from_seed([n; 32]);
+        text(&SignedRequest::sign(&key, self.directory, at, action).to_bytes())
     }
 
     /// A browser in which somebody has logged in.
@@ -95,6 +109,52 @@ impl Scene {
         assert_eq!(answer.status, 200, "{answer:?}");
         client
     }
+}
+
+/// An identity with its plain number.
+pub struct Person {
+    pub number: PlainNumber,
+    pub nonce: u64,
+}
+
+/// Nonces and numbers of the identities 1 to 4.
+const MINED: [(u64, u64); 4] =
+    [(22, 923_038_718_324), (98, 27_190_285_890), (132, 676_531_508_245), (697, 190_053_534_541)];
+
+impl Person {
+    pub fn new(n: u8) -> Self {
+        let (nonce, number) = MINED[usize::from(n) - 1];
+        let digits: Vec<u8> = format!("{number:012}").bytes().map(|digit| digit - b'0').collect();
+        Self { number: PlainNumber::from_digits(&digits).unwrap(), nonce }
+    }
+
+    pub fn sign_up(&self, id: &str, upload: &[u8], backup: &[u8]) -> Action {
+        Action::SignUp {
+            id: id.to_owned(),
+            number: Number::Plain(self.number),
+            nonce: self.nonce,
+            upload: Digest::of(upload),
+            backup: Digest::of(backup),
+        }
+    }
+}
+
+/// A backup of somebody who has just signed up.
+pub fn sealed(n: u8, export_key: &[u8], version: u64) -> Vec<u8> {
+    let (person, key) = (Person::new(n), IdentityKey::from_seed([n; 32]));
+    let proof = PlainProof { nonce: person.nonce };
+    let mailbox = MailboxKey::from_seed([n + 100; 32]);
+    let backup = Backup::new(key, mailbox, person.number, proof, UnixMillis(START));
+    let nonces = Nonces { backup: rand::random(), recovery: rand::random() };
+    backup.seal(&backup_key(export_key), version, &nonces).unwrap().to_bytes()
+}
+
+pub fn backup_key(export_key: &[u8]) -> BackupKey {
+    BackupKey::from_export_key(export_key.try_into().unwrap())
+}
+
+pub fn hex(identity: &IdentityId) -> String {
+    HEXLOWER.encode(identity.as_bytes())
 }
 
 pub fn identity(n: u8) -> IdentityId {
@@ -145,6 +205,14 @@ pub struct Client {
     pub content_type: &'static str,
 }
 
+/// A registration of which the last message is not sent yet.
+pub struct Registered {
+    /// The ID in its normal form.
+    pub id: String,
+    pub upload: Vec<u8>,
+    pub export_key: Vec<u8>,
+}
+
 /// A log-in of which the last message is not sent yet.
 #[derive(Debug)]
 pub struct Begun {
@@ -168,8 +236,22 @@ impl Client {
     }
 
     pub async fn call(&mut self, method: &str, path: &str, body: Option<String>) -> Answer {
+        let answer = self.send(method, &format!("/api/v1{path}"), body).await;
+        let answer = self.read(&String::from_utf8(answer).unwrap());
+        self.keep_cookie(&answer);
+        answer
+    }
+
+    /// Head and body of what is no JSON.
+    pub async fn fetch(&self, path: &str) -> (String, Vec<u8>) {
+        let answer = self.send("GET", path, None).await;
+        let end = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("an answer");
+        (String::from_utf8(answer[..end].to_vec()).unwrap(), answer[end + 4..].to_vec())
+    }
+
+    async fn send(&self, method: &str, path: &str, body: Option<String>) -> Vec<u8> {
         let mut head = format!(
-            "{method} /api/v1{path} HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\nX-Forwarded-For: {}\r\n",
+            "{method} {path} HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\nX-Forwarded-For: {}\r\n",
             self.network
         );
         let mut add = |name: &str, value: Option<&String>| {
@@ -191,8 +273,6 @@ impl Client {
         let _ = stream.write_all(body.as_bytes()).await;
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer).await;
-        let answer = self.read(&String::from_utf8(answer).unwrap());
-        self.keep_cookie(&answer);
         answer
     }
 
@@ -207,6 +287,23 @@ impl Client {
         if let Some(cookie) = answer.header("set-cookie") {
             let value = cookie.split(';').next().unwrap().strip_prefix("offhook_session=").unwrap();
             self.cookie = (!value.is_empty()).then(|| value.to_owned());
+        }
+    }
+
+    /// All but the last message of a registration: at a sign-up, or for a new password.
+    pub async fn register(&mut self, path: &str, field: &str, id: &str, password: &str) -> Registered {
+        let started = ClientRegistration::<Suite>::start(&mut OsRng, password.as_bytes()).unwrap();
+        let request = json!({ field: id, "request": text(&started.message.serialize()) });
+        let answer = self.post(path, request).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let response = RegistrationResponse::deserialize(&bytes(&answer.json["response"])).unwrap();
+        let hash = hash();
+        let parameters = ClientRegistrationFinishParameters::new(Identifiers::default(), Some(&hash));
+        let finished = started.state.finish(&mut OsRng, password.as_bytes(), response, parameters).unwrap();
+        Registered {
+            id: answer.json["id"].as_str().unwrap().to_owned(),
+            upload: finished.message.serialize().to_vec(),
+            export_key: finished.export_key.to_vec(),
         }
     }
 
@@ -240,7 +337,12 @@ impl Client {
             Err(answer) => return answer,
         };
         let answer = self.finish(&begun, false).await;
-        self.csrf = answer.json["csrf"].as_str().map(str::to_owned);
+        self.keep_word(&answer);
         answer
+    }
+
+    /// Keeps the page's word, as a page does that has let somebody in.
+    pub fn keep_word(&mut self, answer: &Answer) {
+        self.csrf = answer.json["csrf"].as_str().map(str::to_owned);
     }
 }

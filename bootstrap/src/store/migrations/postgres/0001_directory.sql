@@ -40,7 +40,9 @@ CREATE TABLE numbers (
     certificate BYTEA,
     issued      BIGINT NOT NULL,
     expires     BIGINT NOT NULL,
-    held_until  BIGINT NOT NULL
+    held_until  BIGINT NOT NULL,
+    since       BIGINT NOT NULL,
+    given_until BIGINT NOT NULL DEFAULT 0
 );
 CREATE INDEX numbers_identity ON numbers (identity);
 

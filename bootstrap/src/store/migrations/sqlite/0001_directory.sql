@@ -39,7 +39,9 @@ CREATE TABLE numbers (
     certificate BLOB,
     issued      INTEGER NOT NULL,
     expires     INTEGER NOT NULL,
-    held_until  INTEGER NOT NULL
+    held_until  INTEGER NOT NULL,
+    since       INTEGER NOT NULL,
+    given_until INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX numbers_identity ON numbers (identity);
 

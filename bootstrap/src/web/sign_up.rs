@@ -1,0 +1,114 @@
+//! Signing up.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use offhook_proto::identity::IdentityId;
+use offhook_proto::number::{Number, PlainNumber};
+use offhook_proto::proof::{PlainProof, verify_plain};
+use offhook_proto::request::{Action, Digest};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::error::ApiError;
+use super::json::{Body, Bytes, Hex};
+use super::login::{self, Start};
+use super::opaque::Opaque;
+use super::signed::{Request, check_backup};
+use super::visitor;
+use super::{App, limits};
+use crate::store::NewAccount;
+
+/// The first backup has this version.
+const FIRST_VERSION: u64 = 1;
+
+/// Begins a sign-up. That an ID is taken is no secret: whoever wants it has to be told.
+pub(super) async fn start(
+    State(app): State<App>,
+    visitor::From(network): visitor::From,
+    Body(start): Body<Start>,
+) -> Result<Response, ApiError> {
+    check_open(&app)?;
+    let id = login::account_id(&start.id)?;
+    app.0.pace.attempt(app.now())?;
+    app.0.store.attempt(limits::sign_up(&network), app.now()).await?;
+    if app.0.store.account_by_id(&id).await?.is_some() {
+        return Err(ApiError::IdTaken);
+    }
+    let response = app.0.opaque.register(&id, &start.request.0)?;
+    Ok(Json(json!({ "id": id.as_str(), "response": Bytes(response) })).into_response())
+}
+
+fn check_open(app: &App) -> Result<(), ApiError> {
+    if app.0.config.is_open { Ok(()) } else { Err(ApiError::SignUpClosed) }
+}
+
+/// The last message of a registration, with all that the account is.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Finish {
+    id: String,
+    upload: Bytes,
+    identity: Hex,
+    number: String,
+    proof_nonce: u64,
+    backup: Bytes,
+    signed: Bytes,
+    /// Whether a program asks, which gets the token instead of a cookie.
+    #[serde(default)]
+    token: bool,
+}
+
+/// Makes the account, and lets its owner in.
+pub(super) async fn finish(
+    State(app): State<App>,
+    visitor::From(network): visitor::From,
+    headers: HeaderMap,
+    Body(body): Body<Finish>,
+) -> Result<Response, ApiError> {
+    check_open(&app)?;
+    let now = app.now();
+    let id = login::account_id(&body.id)?;
+    app.0.pace.attempt(now)?;
+    app.0.store.attempt(limits::sign_up(&network), now).await?;
+    let identity = IdentityId::from_bytes(body.identity.0);
+    let number = plain(&body.number)?;
+    let request = Request::of(&app, &body.signed, &identity)?;
+    request.is_for(&Action::SignUp {
+        id: id.as_str().to_owned(),
+        number: Number::Plain(number),
+        nonce: body.proof_nonce,
+        upload: Digest::of(&body.upload.0),
+        backup: Digest::of(&body.backup.0),
+    })?;
+    check_backup(&body.backup, FIRST_VERSION)?;
+    let password_file = Opaque::registered(&body.upload.0)?;
+    request.once(&app).await?;
+    let proof = PlainProof { nonce: body.proof_nonce };
+    check_proof(&app, identity, proof, number).await?;
+    let account = NewAccount { identity, id, number, proof, password_file, backup: body.backup.0 };
+    app.0.store.sign_up(account, now).await?;
+    login::let_in(&app, &headers, &identity, body.token, Vec::new(), StatusCode::CREATED).await
+}
+
+fn plain(text: &str) -> Result<PlainNumber, ApiError> {
+    let malformed = || ApiError::Malformed("that is no number of twelve digits".to_owned());
+    match text.parse::<Number>() {
+        Ok(Number::Plain(number)) => Ok(number),
+        Ok(Number::Chosen(_)) | Err(_) => Err(malformed()),
+    }
+}
+
+/// The slow hash that shows whose number it is; few at a time, each takes some megabytes.
+async fn check_proof(
+    app: &App,
+    identity: IdentityId,
+    proof: PlainProof,
+    number: PlainNumber,
+) -> Result<(), ApiError> {
+    // It is never closed.
+    let _place = app.0.proofs.acquire().await.map_err(|_| ApiError::TooSlow)?;
+    let checked = tokio::task::spawn_blocking(move || verify_plain(&identity, &proof, &number)).await;
+    if matches!(checked, Ok(true)) { Ok(()) } else { Err(ApiError::BadProof) }
+}
