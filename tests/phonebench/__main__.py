@@ -22,6 +22,11 @@ def arguments():
     voice.add_argument('--jobs', type=int, help='calls at a time (one for each core)')
     voice.add_argument('--json', action='store_true', help='print every sample as JSON before the table')
 
+    onset = commands.add_parser('onset', help='the voice engine while a network becomes bad: `cargo xtask bench onset`')
+    onset.add_argument('--count', type=int, default=6, help='seeds of each network (6)')
+    onset.add_argument('--filter', help='only networks whose names hold this; several with commas between them')
+    onset.add_argument('--json', action='store_true', help='print every sample as JSON before the table')
+
     call = commands.add_parser('call', help='calls between two phones of a kind')
     call.add_argument('phone')
     call.add_argument('-c', '--conditions', default='d50', help='with commas between them (d50)')
@@ -52,7 +57,7 @@ def main():
         return
     if sys.prefix != str(VENV):
         go_on_in_venv()
-    commands = {'voice': voice, 'call': call, 'report': report, 'check': check}
+    commands = {'voice': voice, 'onset': onset, 'call': call, 'report': report, 'check': check}
     sys.exit(commands[args.command](args))
 
 
@@ -77,6 +82,11 @@ def voice(args):
         return bench.run(args.count, args.filter, args.jobs, args.json)
     except ValueError as error:
         return f'phonebench: {error}'
+
+
+def onset(args):
+    from .onset import bench
+    bench(args.count, args.filter, os.cpu_count(), args.json)
 
 
 def call(args):

@@ -103,6 +103,13 @@ def quality(said, ear):
     return result
 
 
+def sections(said, ear):
+    """P.862.2 of each part of the reference."""
+    import pesq
+    cuts = [int(second * RATE) for second in CUTS]
+    return [attempt(lambda x, y: pesq.pesq(RATE, x, y, 'wb'), 1.0, said[a:b], ear[a:b]) for a, b in zip(cuts, cuts[1:])]
+
+
 def attempt(score, worst, said, ear):
     """A score, or the worst one where there is nothing to judge, as the packages say by exceptions of many kinds."""
     try:

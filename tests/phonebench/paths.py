@@ -6,6 +6,8 @@ SOURCE = Path(__file__).resolve().parent
 WORKSPACE = SOURCE.parent.parent
 CACHE = Path(os.environ.get('PHONEBENCH_CACHE') or WORKSPACE / 'target' / 'phonebench').absolute()
 
+PROGRAMS = Path(os.environ.get('PHONEBENCH_PROGRAMS') or WORKSPACE / 'target' / 'measured').absolute()
+
 NATIVE = SOURCE / 'native'          # C sources
 BASELINE = SOURCE / 'baseline'      # what others were measured with before
 

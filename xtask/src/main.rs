@@ -51,7 +51,7 @@ enum Task {
         #[arg(long)]
         count: Option<u32>,
         /// Only pairs of networks whose names (`CALLER CALLEE`) hold this (reach), or kinds of change (gap) or network (traces) or
-        /// conditions (voice) whose names do
+        /// conditions (voice, onset) whose names do
         #[arg(long)]
         filter: Option<String>,
     },
@@ -75,6 +75,8 @@ enum Bench {
     Hardship,
     /// Thousands of made-up networks in virtual time: what of the speech is heard, and when; draws a picture
     Traces,
+    /// The voice engine alone over networks that become bad during a call, in virtual time, scored by PESQ (tests/phonebench)
+    Onset,
     /// How speech sounds and when it is heard, beside other telephones: loss, jitter, a narrow link (tests/phonebench)
     Voice,
 }
@@ -90,6 +92,7 @@ impl Bench {
             Self::Load => "load",
             Self::Hardship => "hardship",
             Self::Traces => "traces",
+            Self::Onset => "onset",
             Self::Voice => "voice",
         }
     }
@@ -119,8 +122,8 @@ fn demo() -> Outcome {
 }
 
 fn bench(name: Bench, json: bool, count: Option<u32>, filter: Option<String>) -> Outcome {
-    if matches!(name, Bench::Voice) {
-        return voice::voice(json, count, filter.as_deref());
+    if matches!(name, Bench::Voice | Bench::Onset) {
+        return voice::voice(name.name(), json, count, filter.as_deref());
     }
     setup::for_laboratory()?;
     run::build_programs(Profile::Measured)?;

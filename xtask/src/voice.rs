@@ -5,14 +5,14 @@ use std::process::Command;
 use crate::run::{Outcome, Profile, as_root, build_programs, folder, root, run, target};
 use crate::setup;
 
-/// Runs Offhook and the other phones that are installed side by side.
-pub fn voice(json: bool, count: Option<u32>, filter: Option<&str>) -> Outcome {
+/// Runs one of its benchmarks: Offhook and the other phones that are installed side by side, or the voice engine alone.
+pub fn voice(name: &str, json: bool, count: Option<u32>, filter: Option<&str>) -> Outcome {
     setup::for_phonebench()?;
     build_programs(Profile::Measured)?;
     // Downloads are done outside of the namespace that `as_root` may make, which has no internet.
     run(phonebench().arg("prepare"))?;
     let mut command = phonebench();
-    command.arg("voice");
+    command.arg(name);
     if json {
         command.arg("--json");
     }

@@ -6,16 +6,14 @@ Options:
     log=LEVEL           OFFHOOK_LOG of the terminals, written to their `log`
 """
 import json
-import os
 import subprocess
 import time
 from pathlib import Path
 
-from ..paths import WORKSPACE
+from ..paths import PROGRAMS
 from ..process import Process, now
 
 PASSWORD = b'correct horse battery\n'
-PROGRAMS = os.environ.get('PHONEBENCH_PROGRAMS') or WORKSPACE / 'target' / 'measured'
 
 
 class Terminal:

@@ -34,13 +34,14 @@ const STEP: u32 = 500;
 
 /// Packets that are judged together at least: those of nearly a second.
 const MIN_PACKETS: usize = 40;
-/// How many reports of a second more copies are tried before they are judged.
+/// How many times so many packets more copies are tried before they are judged.
 const TRIAL: usize = 5;
 /// Copies make it worse if so much more is lost with them, as a share of all packets.
 const WORSE: f32 = 0.15;
-/// How many reports a rate that was found is kept before more is tried; twice as many after each failure, up to the second.
-const KEPT: u32 = 60;
-const KEPT_LONGEST: u32 = 600;
+/// For how many packets a rate that was found is kept before more is tried, those of a minute; for twice as many after each failure, up to
+/// the second, those of ten.
+const KEPT: u32 = 60 * FRAMES;
+const KEPT_LONGEST: u32 = 600 * FRAMES;
 /// The share of what got through that is sent while it is.
 const SHARE: f64 = 0.95;
 
@@ -122,7 +123,7 @@ pub struct Steering {
     redundancy: Redundancy,
     /// What the other end has asked for, bits per second of whole packets.
     told: Option<u32>,
-    /// What was found not to get through, and for how many more reports that is believed.
+    /// What was found not to get through, and for how many more packets that is believed.
     found: Option<(f64, u32)>,
     tally: Tally,
     /// Packets that were lost, and in all, of which neither the tally nor a trial knows yet.
@@ -164,7 +165,8 @@ impl Steering {
             self.untallied = (0, 0);
             self.tally.add(lost, packets);
             self.judge(lost as f32 / packets as f32);
-            self.found = self.found.and_then(|(rate, left)| Some((rate, left.checked_sub(1)?)));
+            let packets = u32::try_from(packets).unwrap_or(u32::MAX);
+            self.found = self.found.and_then(|(rate, left)| Some((rate, left.checked_sub(packets)?)));
         }
     }
 

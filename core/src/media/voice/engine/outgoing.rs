@@ -241,14 +241,14 @@ impl Outgoing {
     /// up is not.
     fn news(&self, trace: &LossTrace) -> Option<LossTrace> {
         let end = trace.begin.wrapping_add(trace.received.len() as u16);
-        let sent = self.sequence.wrapping_sub(end) as i16 >= 0;
-        let known = usize::try_from(self.told.wrapping_sub(trace.begin) as i16).unwrap_or(0);
-        let received = trace.received.get(known..).filter(|news| sent && !news.is_empty())?;
-        Some(LossTrace {
-            begin: trace.begin.wrapping_add(known as u16),
-            received: received.to_vec(),
-            ..*trace
-        })
+        let fresh = end.wrapping_sub(self.told);
+        if fresh == 0 || fresh > self.sequence.wrapping_sub(self.told) {
+            return None;
+        }
+        // Others may lie between what was told and these.
+        let known = trace.received.len().saturating_sub(usize::from(fresh));
+        let received = trace.received.get(known..)?.to_vec();
+        Some(LossTrace { begin: trace.begin.wrapping_add(known as u16), received, ..*trace })
     }
 
     /// Adds a block; returns a packet as soon as a frame is full.

@@ -262,6 +262,7 @@ fn what_is_said_of_packets_that_were_never_sent_is_not_believed() {
     assert!(copies_after(0, two_in_five()), "fifty have been sent");
     assert!(!copies_after(40, two_in_five()), "ninety have not");
     assert!(!copies_after(65_480, two_in_five()), "nor any before the first");
+    assert!(!copies_after(32_750, two_in_five()), "nor those half a turn away");
     assert!(!copies_after(0, Vec::new()));
     assert!(!copies_after(0, vec![true; 50]));
 }
