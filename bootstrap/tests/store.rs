@@ -9,6 +9,8 @@ mod bench;
 #[path = "store/numbers.rs"]
 mod numbers;
 mod postgres;
+#[path = "store/races.rs"]
+mod races;
 #[path = "store/s3.rs"]
 mod s3;
 #[path = "store/visits.rs"]
@@ -39,6 +41,7 @@ macro_rules! promises {
                 println!("{}", stringify!($promise));
                 $module::$promise(&Bench::postgres(&server).await).await;
             )*
+            races::a_session_does_not_slip_past_a_change_of_the_password(&Bench::postgres(&server).await).await;
         }
     };
 }

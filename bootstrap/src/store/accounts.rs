@@ -7,6 +7,7 @@ use offhook_proto::identity::IdentityId;
 use offhook_proto::number::PlainNumber;
 use offhook_proto::proof::PlainProof;
 use offhook_proto::wire::UnixMillis;
+use sha2::{Digest as _, Sha256};
 use sqlx::AnyConnection;
 
 use super::backups;
@@ -20,6 +21,13 @@ pub const MAX_PAGE: u32 = 1_000;
 /// What the directory knows of a password (RFC 9807, the registration record): enough to tell whether it is right, not to find it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PasswordFile(pub Vec<u8>);
+
+impl PasswordFile {
+    /// By which a log-in tells whether the password has been changed since it was begun.
+    pub fn hash(&self) -> [u8; 32] {
+        Sha256::digest(&self.0).into()
+    }
+}
 
 impl fmt::Debug for PasswordFile {
     /// Without what is in it.
@@ -225,6 +233,18 @@ pub(super) async fn erase_or_leave(blobs: &Blobs, blob: &str) {
     if let Err(error) = blobs.erase(blob).await {
         tracing::warn!(%error, "a backup that nothing points to any more could not be erased yet");
     }
+}
+
+/// Keeps other changes of an account away until this one is done.
+pub(super) async fn hold_account(
+    connection: &mut AnyConnection,
+    identity: &IdentityId,
+) -> Result<(), StoreError> {
+    let held = sqlx::query("UPDATE accounts SET created = created WHERE identity = $1")
+        .bind(identity.as_bytes().to_vec())
+        .execute(connection)
+        .await?;
+    if held.rows_affected() == 0 { Err(Refused::NoAccount.into()) } else { Ok(()) }
 }
 
 async fn who_is_there(connection: &mut AnyConnection, id: &AccountId) -> Result<Refused, StoreError> {

@@ -18,6 +18,9 @@ pub enum Refused {
     /// Nobody has signed up with this identity, or its account has been deleted.
     #[error("there is no such account")]
     NoAccount,
+    /// The log-in was begun with another password than the account has now.
+    #[error("the password has been changed")]
+    PasswordChanged,
     /// A backup must be the stored one's successor.
     #[error("the stored backup has version {stored}; the next one must follow it")]
     Version {

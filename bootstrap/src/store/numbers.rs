@@ -7,6 +7,7 @@ use sqlx::any::AnyQueryResult;
 use sqlx::query::Query;
 use sqlx::{Any, AnyConnection};
 
+use super::accounts::hold_account;
 use super::list::{self, Append};
 use super::quotas::{self, Quota};
 use super::{MAX_PAGE, Refused, Store, StoreError, db};
@@ -245,15 +246,6 @@ impl Store {
         .await?;
         rows.into_iter().map(held).collect()
     }
-}
-
-/// Keeps other changes away from an account's numbers until this one is done.
-async fn hold_account(connection: &mut AnyConnection, identity: &IdentityId) -> Result<(), StoreError> {
-    let held = sqlx::query("UPDATE accounts SET created = created WHERE identity = $1")
-        .bind(identity.as_bytes().to_vec())
-        .execute(connection)
-        .await?;
-    if held.rows_affected() == 0 { Err(Refused::NoAccount.into()) } else { Ok(()) }
 }
 
 /// Whether the name may be given away, and to this identity; takes away what has lapsed.

@@ -6,8 +6,9 @@ use offhook_proto::identity::IdentityId;
 use offhook_proto::wire::UnixMillis;
 use sha2::{Digest as _, Sha256};
 
+use super::accounts::hold_account;
 use super::attempts::{self, Limit};
-use super::{Store, StoreError, db};
+use super::{PasswordFile, Refused, Store, StoreError, db};
 
 /// Sessions of an account at a time; the one begun longest ago gives way.
 pub const MAX_SESSIONS: u32 = 32;
@@ -40,6 +41,8 @@ pub struct NewSession {
     pub expires: UnixMillis,
     /// A session that ends as this begins: the one of the same browser.
     pub instead_of: Option<TokenHash>,
+    /// Of the [password file](super::PasswordFile::hash) that the account must still have; `None` where no password was asked for.
+    pub password: Option<[u8; 32]>,
 }
 
 /// A session.
@@ -57,7 +60,7 @@ impl Store {
     /// Begins a session, and gives back what the attempt to log in has cost.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`Refused::PasswordChanged`], [`Refused::NoAccount`], or another [`StoreError`].
     pub async fn begin_session(
         &self,
         new: NewSession,
@@ -66,7 +69,18 @@ impl Store {
     ) -> Result<(), StoreError> {
         let change = self.db.write(move |connection| {
             Box::pin(async move {
+                // A change of the password ends the sessions that there are then, and this one is none yet.
+                hold_account(connection, &new.identity).await?;
                 let identity = new.identity.as_bytes().to_vec();
+                if let Some(password) = new.password {
+                    let file = sqlx::query_scalar("SELECT password_file FROM accounts WHERE identity = $1")
+                        .bind(identity.clone())
+                        .fetch_one(&mut *connection)
+                        .await?;
+                    if PasswordFile(file).hash() != password {
+                        return Err(Refused::PasswordChanged.into());
+                    }
+                }
                 sqlx::query(
                     "INSERT INTO sessions (token, identity, logged_in, expires) VALUES ($1, $2, $3, $4)",
                 )

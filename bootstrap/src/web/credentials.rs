@@ -80,9 +80,10 @@ pub(super) async fn finish(
     check_backup(&body.backup, body.version)?;
     let password_file = Opaque::registered(&body.upload.0)?;
     request.once(&app).await?;
+    let password = Some(password_file.hash());
     let new = NewCredentials { id, password_file, version: body.version, backup: body.backup.0 };
     app.0.store.change_credentials(&identity, new, app.now()).await?;
-    login::let_in(&app, &headers, &identity, visitor.is_program, Vec::new(), StatusCode::OK).await
+    login::let_in(&app, &headers, &identity, password, visitor.is_program, Vec::new(), StatusCode::OK).await
 }
 
 /// That somebody has the recovery words, which are the identity key.
@@ -112,5 +113,5 @@ pub(super) async fn recover(
         return Err(ApiError::NotFound);
     }
     request.once(&app).await?;
-    login::let_in(&app, &headers, &identity, body.token, paid, StatusCode::OK).await
+    login::let_in(&app, &headers, &identity, None, body.token, paid, StatusCode::OK).await
 }

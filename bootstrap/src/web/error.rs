@@ -214,6 +214,7 @@ impl From<StoreError> for ApiError {
             Some(Refused::IdTaken) => Self::IdTaken,
             Some(Refused::NoAccount) => Self::NoSession,
             Some(Refused::TooMany { retry_after }) => Self::TooMany(retry_after),
+            Some(Refused::PasswordChanged) => Self::WrongCredentials,
             Some(Refused::IdentityTaken) => Self::IdentityTaken,
             Some(Refused::Version { stored }) => Self::Version(stored),
             Some(Refused::NumberTaken) => Self::NumberTaken,

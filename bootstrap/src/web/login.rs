@@ -107,15 +107,17 @@ pub(super) async fn finish(
         None => error.into(),
     })?;
     let paid = limits::login(&logged_in.id, &logged_in.network);
-    let_in(&app, &headers, &logged_in.identity, body.token, paid, StatusCode::OK).await
+    let password = Some(logged_in.password);
+    let_in(&app, &headers, &logged_in.identity, password, body.token, paid, StatusCode::OK).await
 }
 
 /// Begins a session, with a new token always. The browser's old one is no good any more: nobody can have made the browser use one
-/// that he knows.
+/// that he knows. The account must still have the `password` that it was begun with, if one was asked for.
 pub(super) async fn let_in(
     app: &App,
     headers: &HeaderMap,
     identity: &IdentityId,
+    password: Option<[u8; 32]>,
     is_program: bool,
     paid: Vec<Limit>,
     status: StatusCode,
@@ -128,6 +130,7 @@ pub(super) async fn let_in(
         identity: *identity,
         expires: now.plus(SESSION_TIME),
         instead_of: instead_of.map(|token| token.hash()),
+        password,
     };
     let account = AccountView::of(app, identity).await?;
     app.0.store.begin_session(session, paid, now).await?;

@@ -84,6 +84,8 @@ pub(super) struct Begun {
 #[derive(Clone, Debug)]
 pub(super) struct LoggedIn {
     pub(super) identity: IdentityId,
+    /// Of the password file with which it was begun.
+    pub(super) password: [u8; 32],
     /// The ID with which it was begun.
     pub(super) id: String,
     /// From where it was begun.
@@ -145,10 +147,11 @@ impl Opaque {
         let started = ServerLogin::<Suite>::start(&mut OsRng, setup, file, request, id, parameters);
         let started = started.map_err(|_| BadMessage)?;
         let identity = account.map_or([0; 32], |account| *account.identity.as_bytes());
+        let password = account.map_or([0; 32], |account| account.password_file.hash());
         let state = started.state.serialize();
         let length = u16::try_from(id.len()).map_err(|_| BadMessage)?.to_be_bytes();
         let time = now.0.to_be_bytes();
-        let known = [&time[..], &identity, network.bytes(), &length, id, &state].concat();
+        let known = [&time[..], &identity, &password, network.bytes(), &length, id, &state].concat();
         let nonce: [u8; NONCE] = rand::random();
         let sealed = self.0.login.encrypt(&XNonce::from(nonce), Payload::from(&known[..]));
         let sealed = sealed.map_err(|_| BadMessage)?;
@@ -162,6 +165,7 @@ impl Opaque {
         let known = self.0.login.decrypt(&XNonce::from(*nonce), Payload::from(sealed)).ok()?;
         let (begun, rest) = known.split_first_chunk::<8>()?;
         let (identity, rest) = rest.split_first_chunk::<32>()?;
+        let (password, rest) = rest.split_first_chunk::<32>()?;
         let (network, rest) = rest.split_first_chunk::<16>()?;
         let (length, rest) = rest.split_first_chunk::<2>()?;
         let (id, state) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
@@ -173,6 +177,7 @@ impl Opaque {
         // Nobody has shown that he knows the password of an account that there is not; it would take a broken hash.
         (*identity != [0; 32]).then(|| LoggedIn {
             identity: IdentityId::from_bytes(*identity),
+            password: *password,
             id: String::from_utf8_lossy(id).into_owned(),
             network: Network::from_bytes(*network),
         })

@@ -87,9 +87,10 @@ pub(super) async fn finish(
     request.once(&app).await?;
     let proof = PlainProof { nonce: body.proof_nonce };
     check_proof(&app, identity, proof, number).await?;
+    let password = Some(password_file.hash());
     let account = NewAccount { identity, id, number, proof, password_file, backup: body.backup.0 };
     app.0.store.sign_up(account, now).await?;
-    login::let_in(&app, &headers, &identity, body.token, Vec::new(), StatusCode::CREATED).await
+    login::let_in(&app, &headers, &identity, password, body.token, Vec::new(), StatusCode::CREATED).await
 }
 
 fn plain(text: &str) -> Result<PlainNumber, ApiError> {

@@ -143,7 +143,8 @@ fn credentials(id: &str, version: u64) -> NewCredentials {
 
 async fn log_in(store: &Store, n: u8, token: &[u8]) -> TokenHash {
     let token = TokenHash::of(token);
-    let new = NewSession { token, identity: identity(n), expires: minutes(60), instead_of: None };
+    let new =
+        NewSession { token, identity: identity(n), expires: minutes(60), instead_of: None, password: None };
     store.begin_session(new, vec![], NOW).await.unwrap();
     token
 }

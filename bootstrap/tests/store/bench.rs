@@ -73,6 +73,13 @@ impl Bench {
         }
     }
 
+    pub fn postgres_url(&self) -> String {
+        match &self.database {
+            DatabasePlace::Postgres(url) => url.as_str().to_owned(),
+            DatabasePlace::Sqlite(path) => panic!("{} is SQLite's", path.display()),
+        }
+    }
+
     /// The files of the blobs.
     pub fn blobs(&self) -> Vec<PathBuf> {
         let Ok(folders) = std::fs::read_dir(self.folder.path().join("blobs/backups")) else { return vec![] };

@@ -12,7 +12,7 @@ use crate::bench::{Bench, NOW, identity, minutes, new_account, refused, with_acc
 
 fn session(token: &[u8]) -> NewSession {
     let token = TokenHash::of(token);
-    NewSession { token, identity: identity(1), expires: minutes(60), instead_of: None }
+    NewSession { token, identity: identity(1), expires: minutes(60), instead_of: None, password: None }
 }
 
 pub async fn a_session_lasts_until_it_expires_or_ends(bench: &Bench) {
@@ -35,7 +35,14 @@ pub async fn a_session_lasts_until_it_expires_or_ends(bench: &Bench) {
     assert_eq!(store.end_sessions(&identity(1)).await.unwrap(), 3);
     assert_eq!(store.end_sessions(&identity(1)).await.unwrap(), 0);
     let nobody = NewSession { identity: identity(2), ..session(b"nobody") };
-    assert!(store.begin_session(nobody, vec![], NOW).await.is_err());
+    assert_eq!(refused(store.begin_session(nobody, vec![], NOW).await), Refused::NoAccount);
+    let with = |password| NewSession { password: Some(password), ..session(b"password") };
+    let of_another = with(new_account(2, "other").password_file.hash());
+    assert_eq!(refused(store.begin_session(of_another, vec![], NOW).await), Refused::PasswordChanged);
+    let own = with(new_account(1, "user1").password_file.hash());
+    assert_eq!(store.session(&own.token, NOW).await.unwrap(), None);
+    store.begin_session(own, vec![], NOW).await.unwrap();
+    assert!(store.session(&own.token, NOW).await.unwrap().is_some());
 }
 
 pub async fn sessions_of_an_account_are_bounded_and_tokens_are_not_stored(bench: &Bench) {

@@ -194,6 +194,18 @@ async fn new_credentials_end_all_sessions_but_that_which_changes_them() {
 }
 
 #[tokio::test]
+async fn a_log_in_with_a_password_that_has_been_changed_since_begins_no_session() {
+    let scene = scene_with_ada().await;
+    let (mut ada, mut thief) = (scene.logged_in("ada", GOOD).await, scene.client());
+    let begun = thief.begin("ada", GOOD).await.unwrap();
+    let (body, _) = new_credentials(&scene, &mut ada, "ada", "new").await;
+    assert_eq!(ada.post("/account/credentials/finish", body).await.status, 200);
+    let answer = thief.finish(&begun, false).await;
+    assert_eq!((answer.status, answer.error()), (401, "wrong_credentials"));
+    assert_eq!((thief.cookie, answer.header("set-cookie")), (None, None));
+}
+
+#[tokio::test]
 async fn a_thief_of_the_session_changes_no_password() {
     let scene = scene_with_ada().await;
     scene.sign_up(EVE, "eve", GOOD).await;
