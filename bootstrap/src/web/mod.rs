@@ -131,7 +131,7 @@ struct Inner {
     store: Store,
     opaque: Opaque,
     issuer: Issuer,
-    proofs: Semaphore,
+    proofs: Arc<Semaphore>,
     pace: Pace,
     /// What time it is. Tests have a clock of their own.
     clock: Clock,
@@ -167,7 +167,7 @@ pub fn router(
 ) -> Result<Router, SiteError> {
     let is_https = config.is_https;
     let issuer = Issuer::new(signing, config.name.as_deref())?;
-    let (proofs, pace) = (Semaphore::new(PROOFS), Pace::default());
+    let (proofs, pace) = (Arc::new(Semaphore::new(PROOFS)), Pace::default());
     let app = App(Arc::new(Inner { config, store, opaque, issuer, proofs, pace, clock }));
     let router = Router::new()
         .nest("/api/v1", api())

@@ -1,5 +1,7 @@
 //! Signing up.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
@@ -10,6 +12,7 @@ use offhook_proto::proof::{PlainProof, verify_plain};
 use offhook_proto::request::{Action, Digest};
 use serde::Deserialize;
 use serde_json::json;
+use tokio::sync::Semaphore;
 
 use super::error::ApiError;
 use super::json::{Body, Bytes, Hex};
@@ -108,8 +111,43 @@ async fn check_proof(
     proof: PlainProof,
     number: PlainNumber,
 ) -> Result<(), ApiError> {
+    if in_place(&app.0.proofs, move || verify_plain(&identity, &proof, &number)).await? {
+        Ok(())
+    } else {
+        Err(ApiError::BadProof)
+    }
+}
+
+/// Its place is taken until it is done, even if nobody waits for it any more.
+async fn in_place(
+    places: &Arc<Semaphore>,
+    check: impl FnOnce() -> bool + Send + 'static,
+) -> Result<bool, ApiError> {
     // It is never closed.
-    let _place = app.0.proofs.acquire().await.map_err(|_| ApiError::TooSlow)?;
-    let checked = tokio::task::spawn_blocking(move || verify_plain(&identity, &proof, &number)).await;
-    if matches!(checked, Ok(true)) { Ok(()) } else { Err(ApiError::BadProof) }
+    let place = Arc::clone(places).acquire_owned().await.map_err(|_| ApiError::TooSlow)?;
+    let checked = tokio::task::spawn_blocking(move || {
+        let is_good = check();
+        drop(place);
+        is_good
+    });
+    Ok(matches!(checked.await, Ok(true)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_hash_that_nobody_waits_for_any_more_keeps_its_place_until_it_is_done() {
+        let places = Arc::new(Semaphore::new(1));
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let check = in_place(&places, move || ended.recv().is_ok());
+        assert!(tokio::time::timeout(Duration::from_millis(50), check).await.is_err(), "it goes on");
+        assert_eq!(places.available_permits(), 0);
+        end.send(()).expect("it waits");
+        assert!(matches!(in_place(&places, || true).await, Ok(true)), "it has ended");
+        assert!(matches!(in_place(&places, || false).await, Ok(false)));
+    }
 }
