@@ -42,6 +42,7 @@ macro_rules! promises {
                 $module::$promise(&Bench::postgres(&server).await).await;
             )*
             races::a_session_does_not_slip_past_a_change_of_the_password(&Bench::postgres(&server).await).await;
+            races::a_number_that_is_renewed_as_it_lapses_stays_its_owners(&Bench::postgres(&server).await).await;
         }
     };
 }

@@ -262,11 +262,24 @@ async fn make_room(connection: &mut AnyConnection, issue: &Issue, now: UnixMilli
         let is_lapsed = other.held_until <= now;
         let is_own_released =
             other.name == issue.name && other.identity == issue.identity && other.certificate.is_none();
+        let refused = if other.name == issue.name { Refused::NumberTaken } else { Refused::LookAlike };
         if !is_lapsed && !is_own_released {
-            let is_same = other.name == issue.name;
-            return Err(if is_same { Refused::NumberTaken } else { Refused::LookAlike }.into());
+            return Err(refused.into());
         }
-        sqlx::query("DELETE FROM numbers WHERE name = $1").bind(other.name).execute(&mut *connection).await?;
+        // Its owner may have renewed or claimed it since it was read, or somebody else may have taken its place.
+        let gone = sqlx::query(
+            "DELETE FROM numbers WHERE name = $1 \
+             AND (held_until <= $2 OR (name = $3 AND identity = $4 AND certificate IS NULL))",
+        )
+        .bind(other.name)
+        .bind(db::time(now))
+        .bind(issue.name.clone())
+        .bind(issue.identity.as_bytes().to_vec())
+        .execute(&mut *connection)
+        .await?;
+        if gone.rows_affected() == 0 {
+            return Err(refused.into());
+        }
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ use sqlx::{Connection as _, Executor as _};
 use tokio::task::JoinHandle;
 
 use crate::bench::{Bench, NOW, identity, minutes, new_account, refused, with_accounts};
+use crate::numbers::{claim, entry};
 
 /// Another process's transaction, in which this has been done.
 async fn other(bench: &Bench, sql: &'static str) -> PgConnection {
@@ -43,4 +44,19 @@ pub async fn a_session_does_not_slip_past_a_change_of_the_password(bench: &Bench
     other.execute("COMMIT").await.unwrap();
     assert_eq!(refused(begun.await.unwrap()), Refused::PasswordChanged);
     assert_eq!(store.session(&token, NOW).await.unwrap(), None);
+}
+
+pub async fn a_number_that_is_renewed_as_it_lapses_stays_its_owners(bench: &Bench) {
+    let store = with_accounts(bench, 2).await;
+    store.claim_number(claim(1, "ada"), entry("ada"), NOW).await.unwrap();
+    for (name, word) in [("ada", Refused::NumberTaken), ("аdа", Refused::LookAlike)] {
+        let mut other = other(bench, "UPDATE numbers SET held_until = held_until + 3600000").await;
+        let (same, wish) = (store.clone(), claim(2, name));
+        let held_until = store.number("ada").await.unwrap().unwrap().held_until;
+        let claimed = tokio::spawn(async move { same.claim_number(wish, entry("x"), held_until).await });
+        until_it_waits(&mut other, &claimed).await;
+        other.execute("COMMIT").await.unwrap();
+        assert_eq!(refused(claimed.await.unwrap()), word);
+        assert_eq!(store.number("ada").await.unwrap().unwrap().identity, identity(1));
+    }
 }
