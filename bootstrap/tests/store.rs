@@ -43,6 +43,7 @@ macro_rules! promises {
             )*
             races::a_session_does_not_slip_past_a_change_of_the_password(&Bench::postgres(&server).await).await;
             races::a_number_that_is_renewed_as_it_lapses_stays_its_owners(&Bench::postgres(&server).await).await;
+            races::an_account_is_deleted_in_the_order_of_other_changes(&Bench::postgres(&server).await).await;
         }
     };
 }

@@ -214,6 +214,8 @@ impl Store {
         let identity = *identity;
         let change = self.db.write(move |connection| {
             Box::pin(async move {
+                // In the order of the other changes, so that two never wait for each other.
+                hold_account(connection, &identity).await?;
                 // First, so that it is not replaced in between.
                 let forgotten = backups::forget(connection, &identity).await?;
                 let gone = sqlx::query("DELETE FROM accounts WHERE identity = $1")

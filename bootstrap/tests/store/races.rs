@@ -60,3 +60,15 @@ pub async fn a_number_that_is_renewed_as_it_lapses_stays_its_owners(bench: &Benc
         assert_eq!(store.number("ada").await.unwrap().unwrap().identity, identity(1));
     }
 }
+
+pub async fn an_account_is_deleted_in_the_order_of_other_changes(bench: &Bench) {
+    let store = with_accounts(bench, 1).await;
+    let mut other = other(bench, "UPDATE accounts SET password_file = 'new'").await;
+    let same = store.clone();
+    let deleted = tokio::spawn(async move { same.delete_account(&identity(1), NOW).await });
+    until_it_waits(&mut other, &deleted).await;
+    other.execute("UPDATE backups SET version = 2").await.unwrap();
+    other.execute("COMMIT").await.unwrap();
+    deleted.await.unwrap().unwrap();
+    assert_eq!(store.account(&identity(1)).await.unwrap(), None);
+}
