@@ -46,7 +46,14 @@ pub(super) async fn claim(
     app.0.store.attempt(limits::change(&identity), app.now()).await?;
     // The answer to the request that gave it may have been lost.
     if let Some(held) = own(&app, &wish.number, &identity).await? {
-        return Ok(certificate(StatusCode::CREATED, held.certificate.unwrap_or_default()));
+        // One that has expired is no answer to any request.
+        let is_good = app.now() <= held.expires;
+        let held = if is_good {
+            held.certificate
+        } else {
+            Some(certify_anew(&app, &wish.number, &held, &request).await?)
+        };
+        return Ok(certificate(StatusCode::CREATED, held.unwrap_or_default()));
     }
     let issued = match transfer {
         Some(transfer) => take_over(&app, &wish.number, &identity, transfer.clone(), &request).await?,
@@ -168,12 +175,23 @@ pub(super) async fn renew(
     if !is_due(&held, now) {
         return Ok(certificate(StatusCode::OK, held.certificate.unwrap_or_default()));
     }
-    request.once(&app).await?;
-    let certified = app.0.issuer.certify(&number, identity, held.since, now)?;
-    let (number, expires) = (Number::Chosen(number), certified.expires);
+    Ok(certificate(StatusCode::OK, certify_anew(&app, &number, &held, &request).await?))
+}
+
+/// A new certificate of a number for whom has it.
+async fn certify_anew(
+    app: &App,
+    number: &ChosenNumber,
+    held: &HeldNumber,
+    request: &Request,
+) -> Result<Vec<u8>, ApiError> {
+    let (identity, now) = (held.identity, app.now());
+    request.once(app).await?;
+    let certified = app.0.issuer.certify(number, identity, held.since, now)?;
+    let (number, expires) = (Number::Chosen(number.clone()), certified.expires);
     let append = app.0.issuer.append(Change::Renewed { number, identity, expires }, now);
     app.0.store.renew_number(certified.issue, append, now).await?;
-    Ok(certificate(StatusCode::OK, certified.certificate))
+    Ok(certified.certificate)
 }
 
 fn is_due(held: &HeldNumber, now: UnixMillis) -> bool {

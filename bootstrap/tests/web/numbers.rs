@@ -131,6 +131,20 @@ async fn a_number_is_issued_renewed_and_released_and_all_of_it_is_in_the_list() 
 }
 
 #[tokio::test]
+async fn who_claims_a_number_of_his_own_gets_no_certificate_that_has_expired() {
+    let (scene, mut ada, mut eve) = two().await;
+    let first = claim(&scene, &mut ada, 1, "ada").await;
+    let days = first.expires.since(first.issued).as_secs() / DAY;
+    log_in_again(&scene, &mut ada, &mut eve, days).await;
+    let last = ask(&scene, &mut ada, 1, "ada", None).await;
+    assert_eq!((last.status, cert(&scene, &last)), (201, first.clone()), "its last moment");
+    scene.pass(1);
+    assert_eq!(cert(&scene, &ask(&scene, &mut ada, 1, "ada", None).await).issued, scene.now());
+    assert_eq!(audited(&scene).await.0, ["issued", "renewed"]);
+    assert_eq!(ask(&scene, &mut eve, 2, "ada", None).await.error(), "number_taken");
+}
+
+#[tokio::test]
 async fn a_directory_says_who_it_is_and_where_it_is_reached() {
     let (reach, receiver) = watch::channel(Reach::default());
     let url = Some("https://example.org".to_owned());
