@@ -161,6 +161,27 @@ async fn a_session_that_somebody_planted_is_worth_nothing() {
 }
 
 #[tokio::test]
+async fn a_cookie_that_another_host_of_the_domain_can_set_is_none_of_ours() {
+    let scene = scene_with_ada().await;
+    let mut ada = scene.client();
+    let answer = ada.log_in("ada", GOOD).await;
+    assert!(answer.header("set-cookie").unwrap().starts_with("__Host-offhook_session="));
+    let mut planted = ada.clone();
+    "offhook_session".clone_into(&mut planted.cookie_name);
+    assert_eq!(planted.get("/account").await.error(), "no_session");
+    assert_eq!(ada.get("/account").await.status, 200);
+    let plain = Scene::with(SiteConfig::new(Some(NAME)).unwrap()).await;
+    plain.sign_up(1, "ada", GOOD).await;
+    let mut ada = plain.client();
+    let answer = ada.log_in("ada", GOOD).await;
+    assert!(
+        answer.header("set-cookie").unwrap().starts_with("offhook_session="),
+        "browsers want TLS for that"
+    );
+    assert_eq!(ada.get("/account").await.status, 200);
+}
+
+#[tokio::test]
 async fn a_page_of_somebody_elses_changes_nothing() {
     let scene = scene_with_ada().await;
     scene.sign_up(2, "eve", GOOD).await;
@@ -195,7 +216,7 @@ async fn a_session_ends_by_log_out_or_after_half_a_day() {
         assert_eq!(two.get(path).await.error(), "no_session", "{path}");
     }
     let mut nobody = scene.client();
-    for nonsense in [None, Some("x"), Some(""), Some("offhook_session=")] {
+    for nonsense in [None, Some("x"), Some(""), Some("__Host-offhook_session=")] {
         nobody.cookie = nonsense.map(str::to_owned);
         assert_eq!(nobody.get("/account").await.error(), "no_session");
     }

@@ -123,8 +123,8 @@ pub(super) async fn let_in(
     status: StatusCode,
 ) -> Result<Response, ApiError> {
     let now = app.now();
-    let token = Token::new();
-    let instead_of = if is_program { None } else { visitor::browsers_token(headers) };
+    let (token, is_https) = (Token::new(), app.0.config.is_https);
+    let instead_of = if is_program { None } else { visitor::browsers_token(headers, is_https) };
     let session = NewSession {
         token: token.hash(),
         identity: *identity,
@@ -135,7 +135,7 @@ pub(super) async fn let_in(
     let account = AccountView::of(app, identity).await?;
     app.0.store.begin_session(session, paid, now).await?;
     let backup = BackupView::of(app, identity).await?;
-    let (shown, is_https) = (is_program.then(|| token.text()), app.0.config.is_https);
+    let shown = is_program.then(|| token.text());
     let answer = Json(LoggedIn { csrf: token.csrf(), account, backup, token: shown });
     let mut response = (status, answer).into_response();
     if !is_program {

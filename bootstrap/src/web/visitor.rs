@@ -19,8 +19,12 @@ use super::limits::Network;
 use super::serve::Peer;
 use crate::store::{Session, TokenHash};
 
-/// The session's cookie.
-const COOKIE: &str = "offhook_session";
+/// The session's cookie. Over TLS its name has the prefix (RFC 6265bis) by which browsers let no other host of the domain, and nobody
+/// without TLS, set it.
+const fn cookie_name(is_https: bool) -> &'static str {
+    if is_https { "__Host-offhook_session" } else { "offhook_session" }
+}
+
 /// What repeats the word that shows that a page of ours asks.
 const CSRF: &str = "x-offhook-csrf";
 
@@ -71,26 +75,26 @@ impl Token {
 }
 
 fn set_cookie(value: &str, more: &str, is_https: bool) -> HeaderValue {
-    let secure = if is_https { "; Secure" } else { "" };
-    let text = format!("{COOKIE}={value}; Path=/; HttpOnly; SameSite=Strict{secure}{more}");
+    let (name, secure) = (cookie_name(is_https), if is_https { "; Secure" } else { "" });
+    let text = format!("{name}={value}; Path=/; HttpOnly; SameSite=Strict{secure}{more}");
     HeaderValue::try_from(text).expect("base64 and names of attributes are printable")
 }
 
 /// The token that came with a request, and whether a program sent it.
-fn token(headers: &HeaderMap) -> Option<(Token, bool)> {
+fn token(headers: &HeaderMap, is_https: bool) -> Option<(Token, bool)> {
     if let Some(value) = headers.get(header::AUTHORIZATION) {
         let token = value.to_str().ok()?.strip_prefix("Bearer ")?;
         return Some((Token::parse(token.trim())?, true));
     }
     let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let mut pairs = cookies.flat_map(|cookies| cookies.split(';')).filter_map(|pair| pair.split_once('='));
-    let (_, value) = pairs.find(|(name, _)| name.trim() == COOKIE)?;
+    let (_, value) = pairs.find(|(name, _)| name.trim() == cookie_name(is_https))?;
     Some((Token::parse(value.trim())?, false))
 }
 
 /// The token of the browser's session, whether it is good or not.
-pub(super) fn browsers_token(headers: &HeaderMap) -> Option<Token> {
-    token(headers).filter(|(_, is_program)| !is_program).map(|(token, _)| token)
+pub(super) fn browsers_token(headers: &HeaderMap, is_https: bool) -> Option<Token> {
+    token(headers, is_https).filter(|(_, is_program)| !is_program).map(|(token, _)| token)
 }
 
 /// Somebody who is logged in.
@@ -113,7 +117,8 @@ impl FromRequestParts<App> for Visitor {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        let (token, is_program) = token(&parts.headers).ok_or(ApiError::NoSession)?;
+        let found = token(&parts.headers, app.0.config.is_https);
+        let (token, is_program) = found.ok_or(ApiError::NoSession)?;
         let session = app.0.store.session(&token.hash(), app.now()).await?;
         let session = session.ok_or(ApiError::NoSession)?;
         let is_harmless = matches!(parts.method, Method::GET | Method::HEAD);

@@ -199,6 +199,7 @@ impl Answer {
 pub struct Client {
     addr: SocketAddr,
     pub cookie: Option<String>,
+    pub cookie_name: String,
     pub csrf: Option<String>,
     pub token: Option<String>,
     pub network: String,
@@ -223,8 +224,15 @@ pub struct Begun {
 
 impl Client {
     fn new(addr: SocketAddr) -> Self {
-        let network = "192.0.2.1".to_owned();
-        Self { addr, cookie: None, csrf: None, token: None, network, content_type: "application/json" }
+        Self {
+            addr,
+            cookie: None,
+            cookie_name: "__Host-offhook_session".to_owned(),
+            csrf: None,
+            token: None,
+            network: "192.0.2.1".to_owned(),
+            content_type: "application/json",
+        }
     }
 
     pub async fn get(&mut self, path: &str) -> Answer {
@@ -259,7 +267,7 @@ impl Client {
                 head += &format!("{name}{value}\r\n");
             }
         };
-        add("Cookie: a=b; offhook_session=", self.cookie.as_ref());
+        add(&format!("Cookie: a=b; {}=", self.cookie_name), self.cookie.as_ref());
         add("X-Offhook-CSRF: ", self.csrf.as_ref());
         add("Authorization: Bearer ", self.token.as_ref());
         let body = body.unwrap_or_default();
@@ -285,7 +293,8 @@ impl Client {
 
     fn keep_cookie(&mut self, answer: &Answer) {
         if let Some(cookie) = answer.header("set-cookie") {
-            let value = cookie.split(';').next().unwrap().strip_prefix("offhook_session=").unwrap();
+            let (name, value) = cookie.split(';').next().unwrap().split_once('=').unwrap();
+            name.clone_into(&mut self.cookie_name);
             self.cookie = (!value.is_empty()).then(|| value.to_owned());
         }
     }
