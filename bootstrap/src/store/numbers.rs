@@ -84,6 +84,24 @@ impl Store {
         change.await
     }
 
+    /// Whether a number would be given to an account now, which changes nothing.
+    ///
+    /// # Errors
+    /// [`Refused::NumberTaken`], [`Refused::LookAlike`], [`Refused::TooManyNumbers`], or another [`StoreError`].
+    pub async fn check_claim(&self, issue: &Issue, now: UnixMillis) -> Result<(), StoreError> {
+        let mut connection = self.db.pool().acquire().await?;
+        in_the_way(&mut connection, issue, now).await?;
+        check_count(&mut connection, &issue.identity).await
+    }
+
+    /// Whether an account may have one more number.
+    ///
+    /// # Errors
+    /// [`Refused::TooManyNumbers`], or another [`StoreError`].
+    pub async fn check_number_count(&self, identity: &IdentityId) -> Result<(), StoreError> {
+        check_count(&mut *self.db.pool().acquire().await?, identity).await
+    }
+
     /// Gives an account a new certificate of its number.
     ///
     /// # Errors
@@ -248,8 +266,12 @@ impl Store {
     }
 }
 
-/// Whether the name may be given away, and to this identity; takes away what has lapsed.
-async fn make_room(connection: &mut AnyConnection, issue: &Issue, now: UnixMillis) -> Result<(), StoreError> {
+/// Whether the name may be given away, and to this identity; the names that have lapsed, and why it is refused if they have not.
+async fn in_the_way(
+    connection: &mut AnyConnection,
+    issue: &Issue,
+    now: UnixMillis,
+) -> Result<Vec<(String, Refused)>, StoreError> {
     let rows: Vec<Row> = sqlx::query_as(
         "SELECT name, identity, certificate, issued, expires, held_until, since, given_until FROM numbers WHERE name = $1 OR skeleton = $2",
     )
@@ -257,7 +279,7 @@ async fn make_room(connection: &mut AnyConnection, issue: &Issue, now: UnixMilli
     .bind(issue.skeleton.clone())
     .fetch_all(&mut *connection)
     .await?;
-    for row in rows {
+    let judge = |row| {
         let other = held(row)?;
         let is_lapsed = other.held_until <= now;
         let is_own_released =
@@ -266,12 +288,20 @@ async fn make_room(connection: &mut AnyConnection, issue: &Issue, now: UnixMilli
         if !is_lapsed && !is_own_released {
             return Err(refused.into());
         }
+        Ok((other.name, refused))
+    };
+    rows.into_iter().map(judge).collect()
+}
+
+/// Takes away what has lapsed, if the name may be given away, and to this identity.
+async fn make_room(connection: &mut AnyConnection, issue: &Issue, now: UnixMillis) -> Result<(), StoreError> {
+    for (name, refused) in in_the_way(connection, issue, now).await? {
         // Its owner may have renewed or claimed it since it was read, or somebody else may have taken its place.
         let gone = sqlx::query(
             "DELETE FROM numbers WHERE name = $1 \
              AND (held_until <= $2 OR (name = $3 AND identity = $4 AND certificate IS NULL))",
         )
-        .bind(other.name)
+        .bind(name)
         .bind(db::time(now))
         .bind(issue.name.clone())
         .bind(issue.identity.as_bytes().to_vec())

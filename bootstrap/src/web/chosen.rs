@@ -85,14 +85,11 @@ async fn issue(
     request: &Request,
 ) -> Result<Vec<u8>, ApiError> {
     let now = app.now();
-    let is_free = |held: &HeldNumber| held.held_until <= now || held.identity == *identity;
-    if app.0.store.number(wish.number.name()).await?.is_some_and(|held| !is_free(&held)) {
-        return Err(ApiError::NumberTaken);
-    }
-    request.once(app).await?;
-    // Not for names that somebody has: those who try several are no squatters.
-    app.0.store.attempt(limits::issue(identity), now).await?;
     let certified = app.0.issuer.certify(&wish.number, *identity, request.verified.request.at, now)?;
+    app.0.store.check_claim(&certified.issue, now).await?;
+    request.once(app).await?;
+    // Not for what is refused, such as names that somebody has: those who try several are no squatters.
+    app.0.store.attempt(limits::issue(identity), now).await?;
     let change = Change::Issued {
         number: Number::Chosen(wish.number.clone()),
         identity: *identity,
@@ -114,6 +111,7 @@ async fn take_over(
     if told.to != *identity {
         return Err(TransferError::Mismatch.into());
     }
+    app.0.store.check_number_count(identity).await?;
     request.once(app).await?;
     app.0.store.attempt(limits::issue(identity), now).await?;
     let certified = app.0.issuer.certify(number, *identity, told.at, now)?;
