@@ -308,7 +308,11 @@ fn holding_after(entry: &Entry, held: Option<&Holding>) -> Holding {
             identity: *identity,
             expires: *expires,
             released: None,
-            held_until: expires.plus(ACCOUNT_LIFETIME),
+            // A shorter certificate doesn't void the longer one before it.
+            held_until: held
+                .filter(|held| held.identity == *identity)
+                .map_or(UnixMillis(0), |held| held.held_until)
+                .max(expires.plus(ACCOUNT_LIFETIME)),
         },
         Change::Released { identity, .. } => Holding {
             identity: *identity,

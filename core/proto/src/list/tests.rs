@@ -123,6 +123,23 @@ fn a_number_cannot_be_given_to_two() {
 }
 
 #[test]
+fn a_shorter_certificate_frees_a_number_no_earlier() {
+    let (alice, bob) = keys();
+    let (number, identity, expires) = (number("ada"), alice.public(), day(2));
+    let shorter = [
+        Change::Renewed { number: number.clone(), identity, expires },
+        Change::Issued { number, identity, expires },
+    ];
+    for shorter in shorter {
+        let reissued = |at: u32| {
+            vec![(0, issued("ada", &alice, 0)), (1, shorter.clone()), (at, issued("ada", &bob, at))]
+        };
+        assert_eq!(problems(reissued(2 + 401)), [(2, Problem::TakenFromHolder)]);
+        assert_eq!(problems(reissued(180 + 401)), []);
+    }
+}
+
+#[test]
 fn a_released_number_is_free_when_the_last_record_has_lapsed() {
     let (alice, bob) = keys();
     let days = u32::try_from(ACCOUNT_LIFETIME.as_secs() / 86_400).unwrap();
