@@ -298,8 +298,7 @@ fn is_holder(in_force: Option<&Holding>, identity: &IdentityId) -> Result<(), Pr
     }
 }
 
-/// How it stands with a number after an entry. Whoever has released a number signs no account record for it any more; the last one
-/// lapses in its time.
+/// How it stands with a number after an entry. Releasing it voids no certificate: whoever had it may go on signing account records.
 fn holding_after(entry: &Entry, held: Option<&Holding>) -> Holding {
     match &entry.change {
         Change::Issued { identity, expires, .. }
@@ -318,7 +317,7 @@ fn holding_after(entry: &Entry, held: Option<&Holding>) -> Holding {
             identity: *identity,
             expires: held.map_or(entry.at, |held| held.expires),
             released: Some(entry.at),
-            held_until: entry.at.plus(ACCOUNT_LIFETIME),
+            held_until: held.map_or(entry.at, |held| held.held_until),
         },
     }
 }
