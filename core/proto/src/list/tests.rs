@@ -177,6 +177,24 @@ fn only_the_owner_moves_or_frees_a_number() {
 }
 
 #[test]
+fn a_transfer_counts_once() {
+    let (alice, bob) = keys();
+    let gift = transferred("ada", &alice, &bob, 0);
+    let back = || (1, transferred("ada", &bob, &alice, 1));
+    let first = || vec![(0, issued("ada", &alice, 0)), (0, gift.clone()), back()];
+    let with = |more: Vec<(u32, Change)>| problems(first().into_iter().chain(more).collect());
+    assert_eq!(with(vec![(2, gift.clone())]), [(3, Problem::Replayed)]);
+    let reissued = vec![
+        (2, renewed("ada", &alice, 2)),
+        (2, released("ada", &alice, 2)),
+        (2, issued("ada", &alice, 2)),
+        (2, gift.clone()),
+    ];
+    assert_eq!(with(reissued), [(6, Problem::Replayed)]);
+    assert_eq!(with(vec![(2, transferred("ada", &alice, &bob, 2))]), []);
+}
+
+#[test]
 fn a_release_needs_the_owners_request_for_it() {
     let alice = ALICE.key();
     let with = |directory: DirectoryId, at: u32, action: Action| {
