@@ -268,6 +268,10 @@ impl Audit {
                 return Err(HeadFinding::Forked { length: *length });
             }
         }
+        // Even if the entries up to there were held back.
+        if self.seen.get(&promised).is_some_and(|(hashes, _)| hashes.iter().any(|hash| *hash != head.hash)) {
+            return Err(HeadFinding::Forked { length: promised });
+        }
         if let Some((seen, _)) = self.seen.last_key_value().filter(|(seen, _)| **seen > promised.max(found)) {
             return Err(HeadFinding::Shrunk { seen: *seen, found });
         }

@@ -279,6 +279,8 @@ fn a_list_is_held_against_its_head_and_those_seen_before() {
     let different = Head { hash: fork.hash, ..head };
     assert_eq!(concluded(&entries, &[], &different), Err(HeadFinding::Different));
     assert_eq!(concluded(&entries, &[head, different], &head), Err(HeadFinding::Forked { length: 5 }));
+    let forked = Err(HeadFinding::Forked { length: 5 });
+    assert_eq!(concluded(&entries[..4], &[head], &different), forked, "although it is short, too");
     let elsewhere = Head { directory: DirectoryId::from_bytes([1; 32]), ..head };
     assert_eq!(concluded(&entries, &[], &elsewhere), Err(HeadFinding::OtherDirectory));
     assert_eq!(concluded(&entries, &[elsewhere], &head), Ok(()), "another directory's head says nothing");
