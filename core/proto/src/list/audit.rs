@@ -28,6 +28,8 @@ pub struct Holding {
     pub released: Option<UnixMillis>,
     /// Until when nobody else may be given it without a transfer: so long an account record of the owner may be valid.
     pub held_until: UnixMillis,
+    /// When the last transfer of it was signed, if it was transferred to who has it.
+    pub since: Option<UnixMillis>,
 }
 
 /// What is wrong with an entry.
@@ -57,6 +59,9 @@ pub enum Problem {
     /// The transfer is of another number, or between others.
     #[error("transfer of another number or between others")]
     OtherTransfer,
+    /// What the owner has signed is no later than what moved or freed the number before.
+    #[error("signed before, and done already")]
+    Replayed,
     /// The owner's request to release it is refused.
     #[error(transparent)]
     Request(#[from] RequestError),
@@ -239,11 +244,10 @@ impl Audit {
                 let transfer = transfer.verify_fresh(entry.at)?;
                 is_holder(in_force, &transfer.from)?;
                 let key = number.key(&self.chain.directory);
-                if transfer.number == key && transfer.to == *identity {
-                    Ok(())
-                } else {
-                    Err(Problem::OtherTransfer)
+                if transfer.number != key || transfer.to != *identity {
+                    return Err(Problem::OtherTransfer);
                 }
+                is_later(transfer.at, held.and_then(|held| held.since))
             }
         }
     }
@@ -263,6 +267,10 @@ impl Audit {
             {
                 return Err(HeadFinding::Forked { length: *length });
             }
+        }
+        // Even if the entries up to there were held back.
+        if self.seen.get(&promised).is_some_and(|(hashes, _)| hashes.iter().any(|hash| *hash != head.hash)) {
+            return Err(HeadFinding::Forked { length: promised });
         }
         if let Some((seen, _)) = self.seen.last_key_value().filter(|(seen, _)| **seen > promised.max(found)) {
             return Err(HeadFinding::Shrunk { seen: *seen, found });
@@ -298,9 +306,13 @@ fn is_holder(in_force: Option<&Holding>, identity: &IdentityId) -> Result<(), Pr
     }
 }
 
-/// How it stands with a number after an entry. Whoever has released a number signs no account record for it any more; the last one
-/// lapses in its time.
+fn is_later(at: UnixMillis, before: Option<UnixMillis>) -> Result<(), Problem> {
+    if before.is_some_and(|before| at <= before) { Err(Problem::Replayed) } else { Ok(()) }
+}
+
+/// How it stands with a number after an entry. Releasing it voids no certificate: whoever had it may go on signing account records.
 fn holding_after(entry: &Entry, held: Option<&Holding>) -> Holding {
+    let same = held.filter(|held| held.identity == *entry.change.identity());
     match &entry.change {
         Change::Issued { identity, expires, .. }
         | Change::Renewed { identity, expires, .. }
@@ -308,13 +320,23 @@ fn holding_after(entry: &Entry, held: Option<&Holding>) -> Holding {
             identity: *identity,
             expires: *expires,
             released: None,
-            held_until: expires.plus(ACCOUNT_LIFETIME),
+            // A shorter certificate doesn't void the longer one before it.
+            held_until: same
+                .map_or(UnixMillis(0), |held| held.held_until)
+                .max(expires.plus(ACCOUNT_LIFETIME)),
+            since: match &entry.change {
+                Change::Transferred { transfer, .. } => transfer.verify().ok().map(|transfer| transfer.at),
+                Change::Issued { .. } | Change::Renewed { .. } | Change::Released { .. } => {
+                    same.and_then(|held| held.since)
+                }
+            },
         },
         Change::Released { identity, .. } => Holding {
             identity: *identity,
             expires: held.map_or(entry.at, |held| held.expires),
             released: Some(entry.at),
-            held_until: entry.at.plus(ACCOUNT_LIFETIME),
+            held_until: held.map_or(entry.at, |held| held.held_until),
+            since: same.and_then(|held| held.since),
         },
     }
 }

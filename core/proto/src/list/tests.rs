@@ -123,14 +123,32 @@ fn a_number_cannot_be_given_to_two() {
 }
 
 #[test]
+fn a_shorter_certificate_frees_a_number_no_earlier() {
+    let (alice, bob) = keys();
+    let (number, identity, expires) = (number("ada"), alice.public(), day(2));
+    let shorter = [
+        Change::Renewed { number: number.clone(), identity, expires },
+        Change::Issued { number, identity, expires },
+    ];
+    for shorter in shorter {
+        let reissued = |at: u32| {
+            vec![(0, issued("ada", &alice, 0)), (1, shorter.clone()), (at, issued("ada", &bob, at))]
+        };
+        assert_eq!(problems(reissued(2 + 401)), [(2, Problem::TakenFromHolder)]);
+        assert_eq!(problems(reissued(180 + 401)), []);
+    }
+}
+
+#[test]
 fn a_released_number_is_free_when_the_last_record_has_lapsed() {
     let (alice, bob) = keys();
-    let days = u32::try_from(ACCOUNT_LIFETIME.as_secs() / 86_400).unwrap();
+    let lasting = CHOSEN_LIFETIME + ACCOUNT_LIFETIME;
+    let days = u32::try_from(lasting.as_secs() / 86_400).unwrap();
     let reissued = |at: u32| {
         vec![(0, issued("ada", &alice, 0)), (1, released("ada", &alice, 1)), (at, issued("ada", &bob, at))]
     };
     assert_eq!(problems(reissued(days)), [(2, Problem::TakenFromHolder)]);
-    assert_eq!(problems(reissued(days + 2)), []);
+    assert_eq!(problems(reissued(days + 1)), [], "the release voids no certificate");
     let renewed = vec![
         (0, issued("ada", &alice, 0)),
         (1, released("ada", &alice, 1)),
@@ -156,6 +174,24 @@ fn only_the_owner_moves_or_frees_a_number() {
     let old = SignedTransfer::sign(&alice, key_of("ada"), bob.public(), day(1));
     let old = Change::Transferred { number: number("ada"), identity, expires: day(60), transfer: old };
     assert_eq!(problems(vec![first(), (50, old)]), [(1, Problem::Transfer(TransferError::Untimely))]);
+}
+
+#[test]
+fn a_transfer_counts_once() {
+    let (alice, bob) = keys();
+    let gift = transferred("ada", &alice, &bob, 0);
+    let back = || (1, transferred("ada", &bob, &alice, 1));
+    let first = || vec![(0, issued("ada", &alice, 0)), (0, gift.clone()), back()];
+    let with = |more: Vec<(u32, Change)>| problems(first().into_iter().chain(more).collect());
+    assert_eq!(with(vec![(2, gift.clone())]), [(3, Problem::Replayed)]);
+    let reissued = vec![
+        (2, renewed("ada", &alice, 2)),
+        (2, released("ada", &alice, 2)),
+        (2, issued("ada", &alice, 2)),
+        (2, gift.clone()),
+    ];
+    assert_eq!(with(reissued), [(6, Problem::Replayed)]);
+    assert_eq!(with(vec![(2, transferred("ada", &alice, &bob, 2))]), []);
 }
 
 #[test]
@@ -243,6 +279,8 @@ fn a_list_is_held_against_its_head_and_those_seen_before() {
     let different = Head { hash: fork.hash, ..head };
     assert_eq!(concluded(&entries, &[], &different), Err(HeadFinding::Different));
     assert_eq!(concluded(&entries, &[head, different], &head), Err(HeadFinding::Forked { length: 5 }));
+    let forked = Err(HeadFinding::Forked { length: 5 });
+    assert_eq!(concluded(&entries[..4], &[head], &different), forked, "although it is short, too");
     let elsewhere = Head { directory: DirectoryId::from_bytes([1; 32]), ..head };
     assert_eq!(concluded(&entries, &[], &elsewhere), Err(HeadFinding::OtherDirectory));
     assert_eq!(concluded(&entries, &[elsewhere], &head), Ok(()), "another directory's head says nothing");

@@ -5,7 +5,7 @@
 //! nodes may have slept through several changes of hands, they carry the last few transfers, in order.
 //!
 //! A transfer cannot be taken back, and is worth nothing twice: it moves the number from one holding to the next, and when
-//! the number comes back to somebody who had it before, the [time](Transfer::at) of the way back makes the older ones void.
+//! the number comes back to somebody who had it before, the later [step](Transfer::at) of whoever got it then makes the older one void.
 
 use std::time::Duration;
 
@@ -144,13 +144,20 @@ pub fn verify_chain(
 }
 
 /// Whether somebody with the verified transfers `newer` has the number after `holder`, who holds it by the transfers `held`
-/// (none: was the first): one of `newer` is `holder`'s own, and later than the one that made `holder` the owner.
+/// (none: was the first): one of `newer` is `holder`'s own, and counts, and is later than any in `held` that counts the other way.
 ///
-/// Of two chains each never supersedes the other: the times of both grow.
+/// It counts unless who got the number by it has given it away since, as `held` shows. That only he can have signed; the rest of
+/// `held` may be made up by `holder`, who can invent somebody from whom he has it. Of two chains each never supersedes the other.
 #[must_use]
 pub fn supersedes(newer: &[Transfer], holder: &IdentityId, held: &[Transfer]) -> bool {
-    let since = held.last().map(|last| last.at);
-    newer.iter().any(|step| step.from == *holder && since.is_none_or(|since| step.at > since))
+    let Some(last) = newer.last() else { return false };
+    last_given(newer, holder, held) > last_given(held, &last.to, newer)
+}
+
+/// When `from` has last given the number away, as `chain` says and `other` doesn't void.
+fn last_given(chain: &[Transfer], from: &IdentityId, other: &[Transfer]) -> Option<UnixMillis> {
+    let is_void = |step: &Transfer| other.iter().any(|later| later.from == step.to && later.at > step.at);
+    chain.iter().filter(|step| step.from == *from && !is_void(step)).map(|step| step.at).max()
 }
 
 /// The transfers that the new owner carries: those of the previous one and `last`, without the oldest if they are too many.

@@ -104,6 +104,18 @@ fn an_old_transfer_is_void_once_the_number_came_back() {
 }
 
 #[test]
+fn who_has_given_the_number_away_voids_that_by_nothing_of_his_own() {
+    let bob = held(&BOB, 9, &[give(&ALICE, &BOB, 2)]);
+    // Carol may be an invention of Alice's.
+    let alice = held(&ALICE, 9, &[give(&CAROL, &ALICE, 8)]);
+    let round = held(&ALICE, 9, &[give(&ALICE, &CAROL, 7), give(&CAROL, &ALICE, 8)]);
+    for alice in [alice, round] {
+        assert_eq!(merge(Some(&alice), &bob, NOW).map(|merged| merged.set), Ok(bob.clone()));
+        assert_eq!(merge(Some(&bob), &alice, NOW), Err(RecordError::Incumbent));
+    }
+}
+
+#[test]
 fn a_node_that_slept_through_several_transfers_catches_up() {
     let chain = [give(&ALICE, &BOB, 2), give(&BOB, &CAROL, 3)];
     let alice = held(&ALICE, 1, &[]);
