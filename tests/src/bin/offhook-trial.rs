@@ -103,9 +103,12 @@ impl Way {
                 self.row = self.row.saturating_sub(1);
                 (!lost).then_some(WAY)
             }
-            Kind::Jitter(most) => Some(WAY + Duration::from_secs_f64(most * 2.0 * self.draw()) - Duration::from_secs_f64(most)),
+            Kind::Jitter(most) => {
+                Some(WAY + Duration::from_secs_f64(most * 2.0 * self.draw()) - Duration::from_secs_f64(most))
+            }
             Kind::Rate(bits) => {
-                let sent = self.free.max(packet.at) + Duration::from_secs_f64(packet.bytes as f64 * 8.0 / bits);
+                let sent =
+                    self.free.max(packet.at) + Duration::from_secs_f64(packet.bytes as f64 * 8.0 / bits);
                 let queued = sent - packet.at;
                 (queued <= LONGEST_QUEUE).then(|| {
                     self.free = sent;
@@ -118,7 +121,8 @@ impl Way {
 
 /// One call; answers what is printed of it.
 fn run(said: &Arc<Vec<f32>>, network: &Network, begin: Duration, folder: &Path) -> Result<String, String> {
-    let way = |back: u64| Way { kind: network.kind, draws: network.seed << 1 | back, row: 0, free: Duration::ZERO };
+    let way =
+        |back: u64| Way { kind: network.kind, draws: network.seed << 1 | back, row: 0, free: Duration::ZERO };
     let mut ways = [way(0), way(1)];
     let heard = trial::talk(said, |packet| match packet.at < begin {
         true => Some(WAY),
@@ -127,9 +131,16 @@ fn run(said: &Arc<Vec<f32>>, network: &Network, begin: Duration, folder: &Path) 
     let heard = heard.map_err(|error| error.to_string())?;
     let path = folder.join(&network.name).with_extension("f32");
     let samples: Vec<u8> = heard.samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
-    std::fs::File::create(&path).and_then(|mut file| file.write_all(&samples)).map_err(|error| error.to_string())?;
+    std::fs::File::create(&path)
+        .and_then(|mut file| file.write_all(&samples))
+        .map_err(|error| error.to_string())?;
     let seconds = said.len() as f64 / 48e3;
-    Ok(format!("{} {} {:.1}", network.name, heard.later.as_millis(), heard.bytes as f64 * 8.0 / seconds / 1e3))
+    Ok(format!(
+        "{} {} {:.1}",
+        network.name,
+        heard.later.as_millis(),
+        heard.bytes as f64 * 8.0 / seconds / 1e3
+    ))
 }
 
 fn main() -> ExitCode {
