@@ -29,7 +29,7 @@ enum Task {
     /// Everything that CI runs: format, licences, lints, tests, documentation, a short fuzz run
     Test {
         /// Inputs that each fuzz target is given, the same ones each time
-        #[arg(long, default_value_t = 20_000)]
+        #[arg(long, default_value_t = 10_000)]
         fuzz_inputs: u32,
     },
     /// Fuzz every decoder
