@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use offhook::clock::wall_clock;
 use offhook::net::NetStatus;
 use offhook_proto::identity::DirectoryKey;
 use tokio::net::TcpListener;
@@ -87,11 +88,10 @@ fn is_https(url: &str) -> Option<bool> {
 
 /// Erases what nobody needs any more, at the start and then every hour.
 async fn sweep(store: Store) {
-    let clock = web::system_clock();
     let mut hours = tokio::time::interval(SWEEP);
     loop {
         hours.tick().await;
-        if let Err(error) = store.sweep(clock()).await {
+        if let Err(error) = store.sweep(wall_clock()).await {
             warn!(%error, "old sessions and backups could not be erased; it is tried again in an hour");
         }
     }

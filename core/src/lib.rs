@@ -19,7 +19,7 @@
 
 pub mod api;
 pub mod audio;
-mod clock;
+pub mod clock;
 mod engine;
 mod fair;
 #[cfg(feature = "http")]

@@ -94,11 +94,9 @@ def quality(said, ear):
         'pesq_wb_c2': (1.0, lambda x, y: pesqc2.pesq(RATE, x, y, 'wb')),
         'stoi': (0.0, lambda x, y: stoi(x, y, RATE)),
     }
-    cuts = [int(second * RATE) for second in CUTS]
-    parts = [(said[a:b], ear[a:b]) for a, b in zip(cuts, cuts[1:])]
     result = {}
     for name, (worst, score) in scores.items():
-        result[name] = float(np.mean([attempt(score, worst, *part) for part in parts]))
+        result[name] = float(np.mean([attempt(score, worst, *part) for part in parts(said, ear)]))
     result['plcmos'] = plcmos(ear)
     return result
 
@@ -106,8 +104,13 @@ def quality(said, ear):
 def sections(said, ear):
     """P.862.2 of each part of the reference."""
     import pesq
+    return [attempt(lambda x, y: pesq.pesq(RATE, x, y, 'wb'), 1.0, *part) for part in parts(said, ear)]
+
+
+def parts(said, ear):
+    """The parts of the reference, and what was heard of each."""
     cuts = [int(second * RATE) for second in CUTS]
-    return [attempt(lambda x, y: pesq.pesq(RATE, x, y, 'wb'), 1.0, said[a:b], ear[a:b]) for a, b in zip(cuts, cuts[1:])]
+    return [(said[a:b], ear[a:b]) for a, b in zip(cuts, cuts[1:])]
 
 
 def attempt(score, worst, said, ear):

@@ -5,6 +5,7 @@
 pub mod bench;
 pub mod call;
 pub mod coturn;
+pub mod draws;
 #[cfg(feature = "peer")]
 pub mod hostile;
 pub mod lab;

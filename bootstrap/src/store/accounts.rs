@@ -88,12 +88,16 @@ pub struct NewCredentials {
 /// A row of an account.
 type Row = (Vec<u8>, String, String, i64, Vec<u8>, i64, i64);
 
-const SELECT_BY_ID: &str = "SELECT a.identity, a.id, a.number, a.proof_nonce, a.password_file, b.version, a.created \
-     FROM accounts a JOIN backups b ON b.identity = a.identity WHERE a.id = $1";
-const SELECT_BY_IDENTITY: &str = "SELECT a.identity, a.id, a.number, a.proof_nonce, a.password_file, b.version, a.created \
-     FROM accounts a JOIN backups b ON b.identity = a.identity WHERE a.identity = $1";
-const SELECT_PAGE: &str = "SELECT a.identity, a.id, a.number, a.proof_nonce, a.password_file, b.version, a.created \
-     FROM accounts a JOIN backups b ON b.identity = a.identity WHERE a.id > $1 ORDER BY a.id LIMIT $2";
+/// What makes an [`Account`], of those that the rest of the statement says.
+macro_rules! select {
+    ($of:literal) => {
+        concat!(
+            "SELECT a.identity, a.id, a.number, a.proof_nonce, a.password_file, b.version, a.created \
+             FROM accounts a JOIN backups b ON b.identity = a.identity ",
+            $of
+        )
+    };
+}
 
 impl Store {
     /// Makes an account.
@@ -132,8 +136,10 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn account_by_id(&self, id: &AccountId) -> Result<Option<Account>, StoreError> {
-        let row: Option<Row> =
-            sqlx::query_as(SELECT_BY_ID).bind(id.as_str().to_owned()).fetch_optional(self.db.pool()).await?;
+        let row: Option<Row> = sqlx::query_as(select!("WHERE a.id = $1"))
+            .bind(id.as_str().to_owned())
+            .fetch_optional(self.db.pool())
+            .await?;
         row.map(account).transpose()
     }
 
@@ -143,8 +149,10 @@ impl Store {
     /// [`StoreError`].
     pub async fn account(&self, identity: &IdentityId) -> Result<Option<Account>, StoreError> {
         let identity = identity.as_bytes().to_vec();
-        let row: Option<Row> =
-            sqlx::query_as(SELECT_BY_IDENTITY).bind(identity).fetch_optional(self.db.pool()).await?;
+        let row: Option<Row> = sqlx::query_as(select!("WHERE a.identity = $1"))
+            .bind(identity)
+            .fetch_optional(self.db.pool())
+            .await?;
         row.map(account).transpose()
     }
 
@@ -154,7 +162,9 @@ impl Store {
     /// [`StoreError`].
     pub async fn accounts(&self, after: Option<&AccountId>, most: u32) -> Result<Vec<Account>, StoreError> {
         let after = after.map_or_else(String::new, |id| id.as_str().to_owned());
-        let page = sqlx::query_as(SELECT_PAGE).bind(after).bind(i64::from(most.min(MAX_PAGE)));
+        let page = sqlx::query_as(select!("WHERE a.id > $1 ORDER BY a.id LIMIT $2"))
+            .bind(after)
+            .bind(i64::from(most.min(MAX_PAGE)));
         let rows: Vec<Row> = page.fetch_all(self.db.pool()).await?;
         rows.into_iter().map(account).collect()
     }

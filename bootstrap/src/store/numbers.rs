@@ -58,6 +58,16 @@ pub struct HeldNumber {
     pub given_until: UnixMillis,
 }
 
+/// What makes a [`HeldNumber`], of those that the rest of the statement says.
+macro_rules! select {
+    ($of:literal) => {
+        concat!(
+            "SELECT name, identity, certificate, issued, expires, held_until, since, given_until FROM numbers ",
+            $of
+        )
+    };
+}
+
 type Row = (String, Vec<u8>, Option<Vec<u8>>, i64, i64, i64, i64, i64);
 
 impl Store {
@@ -211,12 +221,10 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn number(&self, name: &str) -> Result<Option<HeldNumber>, StoreError> {
-        let row: Option<Row> = sqlx::query_as(
-            "SELECT name, identity, certificate, issued, expires, held_until, since, given_until FROM numbers WHERE name = $1",
-        )
-        .bind(name.to_owned())
-        .fetch_optional(self.db.pool())
-        .await?;
+        let row: Option<Row> = sqlx::query_as(select!("WHERE name = $1"))
+            .bind(name.to_owned())
+            .fetch_optional(self.db.pool())
+            .await?;
         row.map(held).transpose()
     }
 
@@ -225,12 +233,10 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn number_that_looks_like(&self, skeleton: &str) -> Result<Option<HeldNumber>, StoreError> {
-        let row: Option<Row> = sqlx::query_as(
-            "SELECT name, identity, certificate, issued, expires, held_until, since, given_until FROM numbers WHERE skeleton = $1",
-        )
-        .bind(skeleton.to_owned())
-        .fetch_optional(self.db.pool())
-        .await?;
+        let row: Option<Row> = sqlx::query_as(select!("WHERE skeleton = $1"))
+            .bind(skeleton.to_owned())
+            .fetch_optional(self.db.pool())
+            .await?;
         row.map(held).transpose()
     }
 
@@ -239,13 +245,11 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn numbers_of(&self, identity: &IdentityId) -> Result<Vec<HeldNumber>, StoreError> {
-        let rows: Vec<Row> = sqlx::query_as(
-            "SELECT name, identity, certificate, issued, expires, held_until, since, given_until FROM numbers \
-             WHERE identity = $1 AND certificate IS NOT NULL ORDER BY name",
-        )
-        .bind(identity.as_bytes().to_vec())
-        .fetch_all(self.db.pool())
-        .await?;
+        let rows: Vec<Row> =
+            sqlx::query_as(select!("WHERE identity = $1 AND certificate IS NOT NULL ORDER BY name"))
+                .bind(identity.as_bytes().to_vec())
+                .fetch_all(self.db.pool())
+                .await?;
         rows.into_iter().map(held).collect()
     }
 
@@ -254,14 +258,11 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn numbers(&self, after: &str, most: u32) -> Result<Vec<HeldNumber>, StoreError> {
-        let rows: Vec<Row> = sqlx::query_as(
-            "SELECT name, identity, certificate, issued, expires, held_until, since, given_until FROM numbers \
-             WHERE name > $1 ORDER BY name LIMIT $2",
-        )
-        .bind(after.to_owned())
-        .bind(i64::from(most.min(MAX_PAGE)))
-        .fetch_all(self.db.pool())
-        .await?;
+        let rows: Vec<Row> = sqlx::query_as(select!("WHERE name > $1 ORDER BY name LIMIT $2"))
+            .bind(after.to_owned())
+            .bind(i64::from(most.min(MAX_PAGE)))
+            .fetch_all(self.db.pool())
+            .await?;
         rows.into_iter().map(held).collect()
     }
 }
@@ -272,13 +273,11 @@ async fn in_the_way(
     issue: &Issue,
     now: UnixMillis,
 ) -> Result<Vec<(String, Refused)>, StoreError> {
-    let rows: Vec<Row> = sqlx::query_as(
-        "SELECT name, identity, certificate, issued, expires, held_until, since, given_until FROM numbers WHERE name = $1 OR skeleton = $2",
-    )
-    .bind(issue.name.clone())
-    .bind(issue.skeleton.clone())
-    .fetch_all(&mut *connection)
-    .await?;
+    let rows: Vec<Row> = sqlx::query_as(select!("WHERE name = $1 OR skeleton = $2"))
+        .bind(issue.name.clone())
+        .bind(issue.skeleton.clone())
+        .fetch_all(&mut *connection)
+        .await?;
     let judge = |row| {
         let other = held(row)?;
         let is_lapsed = other.held_until <= now;

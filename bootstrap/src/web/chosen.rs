@@ -11,7 +11,7 @@ use offhook_proto::list::Change;
 use offhook_proto::number::{ChosenNumber, Number, Wish};
 use offhook_proto::proof::{MAX_TRANSFER_BYTES, SignedTransfer, TRANSFER_LIFETIME, Transfer, TransferError};
 use offhook_proto::request::Action;
-use offhook_proto::wire::{self, UnixMillis};
+use offhook_proto::wire;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -158,6 +158,21 @@ fn named(app: &App, typed: Result<Path<String>, PathRejection>) -> Result<Chosen
     }
 }
 
+/// The number in a path, and that its account has signed what is to be done with it. It costs a change.
+async fn asked(
+    app: &App,
+    visitor: &Visitor,
+    typed: Result<Path<String>, PathRejection>,
+    body: &Signed,
+    action: impl FnOnce(Number) -> Action,
+) -> Result<(ChosenNumber, Request), ApiError> {
+    let (number, identity) = (named(app, typed)?, visitor.session.identity);
+    let request = Request::of(app, &body.signed, &identity)?;
+    request.is_for(&action(Number::Chosen(number.clone())))?;
+    app.0.store.attempt(limits::change(&identity), app.now()).await?;
+    Ok((number, request))
+}
+
 /// Certifies a number of the account's for longer, if half of its time is over; else the certificate stays.
 pub(super) async fn renew(
     State(app): State<App>,
@@ -165,12 +180,9 @@ pub(super) async fn renew(
     typed: Result<Path<String>, PathRejection>,
     Body(body): Body<Signed>,
 ) -> Result<Response, ApiError> {
-    let (number, identity, now) = (named(&app, typed)?, visitor.session.identity, app.now());
-    let request = Request::of(&app, &body.signed, &identity)?;
-    request.is_for(&Action::Renew { number: Number::Chosen(number.clone()) })?;
-    app.0.store.attempt(limits::change(&identity), now).await?;
-    let held = own(&app, &number, &identity).await?.ok_or(ApiError::NotFound)?;
-    if !is_due(&held, now) {
+    let (number, request) = asked(&app, &visitor, typed, &body, |number| Action::Renew { number }).await?;
+    let held = own(&app, &number, &visitor.session.identity).await?.ok_or(ApiError::NotFound)?;
+    if !app.now().is_past_middle(held.issued, held.expires) {
         return Ok(certificate(StatusCode::OK, held.certificate.unwrap_or_default()));
     }
     Ok(certificate(StatusCode::OK, certify_anew(&app, &number, &held, &request).await?))
@@ -192,10 +204,6 @@ async fn certify_anew(
     Ok(certified.certificate)
 }
 
-fn is_due(held: &HeldNumber, now: UnixMillis) -> bool {
-    now.since(held.issued) >= held.expires.since(held.issued) / 2
-}
-
 /// Takes a number of the account's out of use.
 pub(super) async fn release(
     State(app): State<App>,
@@ -203,10 +211,8 @@ pub(super) async fn release(
     typed: Result<Path<String>, PathRejection>,
     Body(body): Body<Signed>,
 ) -> Result<Response, ApiError> {
-    let (number, identity, now) = (named(&app, typed)?, visitor.session.identity, app.now());
-    let request = Request::of(&app, &body.signed, &identity)?;
-    request.is_for(&Action::Release { number: Number::Chosen(number.clone()) })?;
-    app.0.store.attempt(limits::change(&identity), now).await?;
+    let (number, request) = asked(&app, &visitor, typed, &body, |number| Action::Release { number }).await?;
+    let (identity, now) = (visitor.session.identity, app.now());
     request.once(&app).await?;
     let name = number.name().to_owned();
     let change = Change::Released { number: Number::Chosen(number), identity, request: request.signed };

@@ -38,6 +38,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{MethodRouter, delete, get, post};
+use offhook::clock::wall_clock;
 use offhook_proto::identity::DirectoryKey;
 use offhook_proto::number::ChosenNumber;
 use offhook_proto::wire::UnixMillis;
@@ -142,10 +143,7 @@ pub type Clock = Arc<dyn Fn() -> UnixMillis + Send + Sync>;
 
 /// The system's clock.
 pub fn system_clock() -> Clock {
-    Arc::new(|| {
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-    })
+    Arc::new(wall_clock)
 }
 
 impl App {

@@ -138,15 +138,14 @@ impl Redundancy {
     fn choose(&mut self) {
         let past = Past::new(self.received.make_contiguous());
         self.lossy = past.is_lossy();
-        let best = match self.lossy {
-            true => Distances::all()
-                .map(|set| (past.cost(&set), set))
-                .min_by(|(a, _), (b, _)| a.total_cmp(b))
-                .map_or(Distances::NONE, |(_, set)| set),
-            false => Distances::NONE,
-        };
+        let judged = |set| (past.cost(&set), set);
+        let (cost, best) = match self.lossy {
+            true => Distances::all().map(judged).min_by(|(a, _), (b, _)| a.total_cmp(b)),
+            false => None,
+        }
+        .unwrap_or_else(|| judged(Distances::NONE));
         let later = best.count >= self.distances.count && best.last() != self.distances.last();
-        if past.cost(&best) + if later { GAIN_OF_DELAY } else { GAIN } < past.cost(&self.distances) {
+        if cost + if later { GAIN_OF_DELAY } else { GAIN } < past.cost(&self.distances) {
             self.distances = best;
         }
     }

@@ -71,6 +71,12 @@ impl UnixMillis {
         Self(self.0.saturating_add(millis))
     }
 
+    /// Whether half of the time from `begin` to `end` is over.
+    #[must_use]
+    pub fn is_past_middle(self, begin: Self, end: Self) -> bool {
+        self.since(begin) >= end.since(begin) / 2
+    }
+
     /// How long this is after `earlier`; zero if it is not after it.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {

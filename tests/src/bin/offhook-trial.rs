@@ -1,7 +1,6 @@
 //! The voice engine over networks that become bad at one moment, in virtual time: writes what was heard, for `phonebench onset` to
 //! score. The same arguments give the same samples.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -10,6 +9,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use offhook::media::trial::{self, Passing};
+use offhook_tests::draws::Draws;
 
 /// One way, before anything happens to packets.
 const WAY: Duration = Duration::from_millis(50);
@@ -74,7 +74,7 @@ impl FromStr for Network {
 /// One direction.
 struct Way {
     kind: Kind,
-    draws: u64,
+    draws: Draws,
     /// Packets of the present row that are still to be lost.
     row: u32,
     /// When the link has sent what it was given.
@@ -82,21 +82,12 @@ struct Way {
 }
 
 impl Way {
-    /// Between 0 and 1 (SplitMix64).
-    fn draw(&mut self) -> f64 {
-        self.draws = self.draws.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.draws;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
-    }
-
     fn pass(&mut self, packet: Passing) -> Option<Duration> {
         match self.kind {
             Kind::Clean => Some(WAY),
-            Kind::Loss(share) => (self.draw() >= share).then_some(WAY),
+            Kind::Loss(share) => (self.draws.unit() >= share).then_some(WAY),
             Kind::Burst(share) => {
-                if self.row == 0 && self.draw() < share / f64::from(ROW) {
+                if self.row == 0 && self.draws.unit() < share / f64::from(ROW) {
                     self.row = ROW;
                 }
                 let lost = self.row > 0;
@@ -104,7 +95,8 @@ impl Way {
                 (!lost).then_some(WAY)
             }
             Kind::Jitter(most) => {
-                Some(WAY + Duration::from_secs_f64(most * 2.0 * self.draw()) - Duration::from_secs_f64(most))
+                let more = self.draws.between(0.0, 2.0 * most);
+                Some(WAY + Duration::from_secs_f64(more) - Duration::from_secs_f64(most))
             }
             Kind::Rate(bits) => {
                 let sent =
@@ -121,8 +113,12 @@ impl Way {
 
 /// One call; answers what is printed of it.
 fn run(said: &Arc<Vec<f32>>, network: &Network, begin: Duration, folder: &Path) -> Result<String, String> {
-    let way =
-        |back: u64| Way { kind: network.kind, draws: network.seed << 1 | back, row: 0, free: Duration::ZERO };
+    let way = |back: u64| Way {
+        kind: network.kind,
+        draws: Draws::new(network.seed << 1 | back),
+        row: 0,
+        free: Duration::ZERO,
+    };
     let mut ways = [way(0), way(1)];
     let heard = trial::talk(said, |packet| match packet.at < begin {
         true => Some(WAY),
@@ -131,9 +127,7 @@ fn run(said: &Arc<Vec<f32>>, network: &Network, begin: Duration, folder: &Path) 
     let heard = heard.map_err(|error| error.to_string())?;
     let path = folder.join(&network.name).with_extension("f32");
     let samples: Vec<u8> = heard.samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
-    std::fs::File::create(&path)
-        .and_then(|mut file| file.write_all(&samples))
-        .map_err(|error| error.to_string())?;
+    std::fs::write(&path, samples).map_err(|error| error.to_string())?;
     let seconds = said.len() as f64 / 48e3;
     Ok(format!(
         "{} {} {:.1}",

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::draws::Draws;
+
 /// What one direction of a link does to the packets that enter it. The default does nothing at all.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Impairment {
@@ -92,7 +94,7 @@ pub enum Fate {
 /// sequence of packets give the same losses.
 #[derive(Debug)]
 pub struct Channel {
-    rng: Rng,
+    draws: Draws,
     in_burst: bool,
     last_due: Option<Instant>,
     busy_until: Option<Instant>,
@@ -101,7 +103,7 @@ pub struct Channel {
 impl Channel {
     /// A fresh direction whose random decisions follow from `seed`.
     pub fn new(seed: u64) -> Self {
-        Self { rng: Rng::new(seed), in_burst: false, last_due: None, busy_until: None }
+        Self { draws: Draws::new(seed), in_burst: false, last_due: None, busy_until: None }
     }
 
     /// Decides what becomes of a packet of `len` bytes that enters at `at`.
@@ -111,7 +113,7 @@ impl Channel {
         }
         let Some(sent) = self.serialise(at, len, link) else { return Fate::QueueFull };
         let first = self.due(sent, link);
-        let copy = (link.duplicate > 0.0 && self.rng.unit() < link.duplicate).then(|| self.due(sent, link));
+        let copy = (link.duplicate > 0.0 && self.draws.unit() < link.duplicate).then(|| self.due(sent, link));
         Fate::Delivered { at: first, copy }
     }
 
@@ -119,7 +121,7 @@ impl Channel {
     /// good state is left with probability `loss / (burst * (1 - loss))`.
     fn loses(&mut self, link: &Impairment) -> bool {
         let loss = link.loss.clamp(0.0, 1.0);
-        let roll = self.rng.unit();
+        let roll = self.draws.unit();
         if link.burst <= 1.0 || loss >= 1.0 {
             self.in_burst = false;
             return roll < loss;
@@ -147,35 +149,12 @@ impl Channel {
     }
 
     fn due(&mut self, sent: Instant, link: &Impairment) -> Instant {
-        let mut due = sent + link.delay + link.jitter.mul_f64(self.rng.unit());
+        let mut due = sent + link.delay + link.jitter.mul_f64(self.draws.unit());
         if link.keep_order {
             due = self.last_due.map_or(due, |last| last.max(due));
             self.last_due = Some(due);
         }
         due
-    }
-}
-
-/// SplitMix64 (Steele, Lea, Flood 2014): small, seedable and good enough to decide about packets.
-#[derive(Debug)]
-struct Rng(u64);
-
-impl Rng {
-    fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    /// Uniform in 0..1.
-    fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 53) as f64
     }
 }
 

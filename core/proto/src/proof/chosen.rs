@@ -46,7 +46,7 @@ impl ChosenCert {
     /// Whether it is time to have it renewed: half of its validity is over.
     #[must_use]
     pub fn renewal_due(&self, now: UnixMillis) -> bool {
-        now.since(self.issued) >= self.expires.since(self.issued) / 2
+        now.is_past_middle(self.issued, self.expires)
     }
 
     /// Last moment at which an account record can be valid that was signed with it. Before that, nobody else gets the

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::draws::Draws;
+
 /// What a network does to packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -35,25 +37,6 @@ impl Kind {
     }
 }
 
-/// SplitMix64 (Steele, Lea, Flood 2014): small, and the same for ever.
-#[derive(Clone, Debug)]
-struct Draws(u64);
-
-impl Draws {
-    /// From 0 up to 1.
-    fn unit(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
-    }
-
-    fn between(&mut self, low: f64, high: f64) -> f64 {
-        low + (high - low) * self.unit()
-    }
-}
-
 /// One direction of a network.
 #[derive(Clone, Debug)]
 pub(super) struct Trace {
@@ -79,7 +62,7 @@ pub(super) struct Trace {
 impl Trace {
     /// The network of a kind and seed, for a call of that length.
     pub(super) fn new(kind: Kind, seed: u64, length: Duration) -> Self {
-        let mut draws = Draws(seed);
+        let mut draws = Draws::new(seed);
         let draws_at = &mut draws;
         // What a kind does not do takes its draws, too, so that one setting does not move another.
         let part = |kinds: &[Kind]| {
