@@ -8,7 +8,6 @@ mod accounts;
 mod bench;
 #[path = "store/numbers.rs"]
 mod numbers;
-mod postgres;
 #[path = "store/races.rs"]
 mod races;
 #[path = "store/s3.rs"]
@@ -18,7 +17,7 @@ mod visits;
 
 use bench::Bench;
 use offhook_bootstrap::store::StoreError;
-use postgres::Postgres;
+use offhook_tests::postgres::Postgres;
 
 /// Each promise, as a test of its own on SQLite, and all of them in one on PostgreSQL: one server is enough for them, and they
 /// have nothing to tell each other, as each has a database of its own.
@@ -36,14 +35,14 @@ macro_rules! promises {
 
         #[tokio::test]
         async fn all_of_it_holds_on_postgresql() {
-            let server = Postgres::start();
+            let server = Postgres::start().unwrap();
             $(
                 println!("{}", stringify!($promise));
-                $module::$promise(&Bench::postgres(&server).await).await;
+                $module::$promise(&Bench::postgres(&server)).await;
             )*
-            races::a_session_does_not_slip_past_a_change_of_the_password(&Bench::postgres(&server).await).await;
-            races::a_number_that_is_renewed_as_it_lapses_stays_its_owners(&Bench::postgres(&server).await).await;
-            races::an_account_is_deleted_in_the_order_of_other_changes(&Bench::postgres(&server).await).await;
+            races::a_session_does_not_slip_past_a_change_of_the_password(&Bench::postgres(&server)).await;
+            races::a_number_that_is_renewed_as_it_lapses_stays_its_owners(&Bench::postgres(&server)).await;
+            races::an_account_is_deleted_in_the_order_of_other_changes(&Bench::postgres(&server)).await;
         }
     };
 }

@@ -13,6 +13,7 @@ pub mod meeting;
 #[cfg(feature = "people")]
 pub mod people;
 pub mod phone;
+pub mod postgres;
 pub mod program;
 pub mod score;
 pub mod speech;

@@ -28,6 +28,8 @@ pub struct Directory {
     pub addresses: Vec<String>,
     /// `IP:PORT` of its HTTP server.
     http: String,
+    /// `IP:PORT` of its site, if it has one.
+    site: Option<String>,
     plan: DirectoryPlan,
     data: TempDir,
 }
@@ -39,6 +41,8 @@ pub struct DirectoryPlan {
     pub port: Option<u16>,
     /// Other directories and nodes to enter the network through.
     pub entry: Vec<String>,
+    /// Whether it keeps accounts when it is on loopback; on a host it always does.
+    pub site: bool,
     /// Further arguments.
     pub extra: Vec<String>,
 }
@@ -51,7 +55,8 @@ impl Directory {
     pub fn start(host: Option<&Host>, plan: DirectoryPlan) -> Result<Self, ProgramError> {
         let data = tempfile::tempdir()?;
         let process = Self::launch(host, &plan, data.path())?;
-        let mut directory = Self { process, addresses: Vec::new(), http: String::new(), plan, data };
+        let mut directory =
+            Self { process, addresses: Vec::new(), http: String::new(), site: None, plan, data };
         directory.learn_addresses(host)?;
         Ok(directory)
     }
@@ -135,6 +140,11 @@ impl Directory {
         self.addresses.iter().filter_map(of).flatten().collect()
     }
 
+    /// `IP:PORT` of its site, where it serves one.
+    pub fn site(&self) -> Option<&str> {
+        self.site.as_deref()
+    }
+
     /// Where it keeps its key and records.
     pub fn data(&self) -> &Path {
         self.data.path()
@@ -167,7 +177,7 @@ impl Directory {
                 "--front",
                 "none",
                 "--site",
-                "none",
+                if plan.site { "127.0.0.1:0" } else { "none" },
                 "--allow-private",
             ]),
         };
@@ -192,6 +202,10 @@ impl Directory {
     fn learn_addresses(&mut self, host: Option<&Host>) -> Result<(), ProgramError> {
         let http = self.process.wait_for("its HTTP address", READY, |event| http_in(event).is_some())?;
         self.http = http_in(&http).unwrap_or_default();
+        if host.is_none() && self.plan.site {
+            let is_site = |event: &Event| event.value.as_str().is_some_and(|line| line.starts_with("site "));
+            self.site = http_in(&self.process.wait_for("its site", READY, is_site)?);
+        }
         let lines = Self::multiaddrs(host, 0)
             .iter()
             .map(|_| self.process.wait_for("its addresses", READY, |event| address_in(event).is_some()))

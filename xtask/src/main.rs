@@ -47,11 +47,11 @@ enum Task {
         /// Print every sample as JSON before the last line
         #[arg(long)]
         json: bool,
-        /// Calls, look-ups, seconds of idling, pairs, changes of a kind or traces to measure; each benchmark has its own default
+        /// Calls, look-ups, seconds of idling, pairs, changes of a kind, traces or terminals to measure; each benchmark has its own default
         #[arg(long)]
         count: Option<u32>,
         /// Only pairs of networks whose names (`CALLER CALLEE`) hold this (reach), or kinds of change (gap) or network (traces) or
-        /// conditions (voice, onset) whose names do
+        /// conditions (voice, onset) or parts (directory: terminals, logins, lost) whose names do
         #[arg(long)]
         filter: Option<String>,
     },
@@ -77,6 +77,9 @@ enum Bench {
     Traces,
     /// The voice engine alone over networks that become bad during a call, in virtual time, scored by PESQ (tests/phonebench)
     Onset,
+    /// What one directory carries on one core: look-ups, registrations, log-ins, invites, idle terminals; and what is lost when it
+    /// is killed 200 times
+    Directory,
     /// How speech sounds and when it is heard, beside other telephones: loss, jitter, a narrow link (tests/phonebench)
     Voice,
 }
@@ -93,6 +96,7 @@ impl Bench {
             Self::Hardship => "hardship",
             Self::Traces => "traces",
             Self::Onset => "onset",
+            Self::Directory => "directory",
             Self::Voice => "voice",
         }
     }

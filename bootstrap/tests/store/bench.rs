@@ -9,12 +9,12 @@ use offhook_proto::identity::{IdentityId, IdentityKey};
 use offhook_proto::number::PlainNumber;
 use offhook_proto::proof::PlainProof;
 use offhook_proto::wire::UnixMillis;
+use offhook_tests::postgres::Postgres;
 use sqlx::postgres::PgConnection;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
 use tempfile::TempDir;
 
-use crate::postgres::Postgres;
 use crate::s3;
 
 /// Some moment. Blobs carry the system's time; everything else is told what time it is.
@@ -46,8 +46,8 @@ impl Bench {
         Self::new(sqlite_file, |_| server.url())
     }
 
-    pub async fn postgres(server: &Postgres) -> Self {
-        let url = server.database().await;
+    pub fn postgres(server: &Postgres) -> Self {
+        let url = server.database().unwrap();
         Self::new(|_| url, blob_folder)
     }
 

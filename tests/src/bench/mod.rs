@@ -1,6 +1,7 @@
 //! The benchmarks. Each runs the built programs in the network lab and answers with named figures and all samples.
 
 mod dht;
+mod directory;
 mod gap;
 mod hardship;
 mod idle;
@@ -12,6 +13,7 @@ mod terminal;
 mod traces;
 
 pub use dht::dht;
+pub use directory::directory;
 pub use gap::gap;
 pub use hardship::hardship;
 pub use idle::idle;

@@ -12,11 +12,11 @@ struct Cli {
     /// Print every sample as JSON before the last line
     #[arg(long)]
     json: bool,
-    /// Calls, look-ups, seconds of idling, pairs, changes of a kind or traces to measure
+    /// Calls, look-ups, seconds of idling, pairs, changes of a kind, traces or terminals to measure
     #[arg(long)]
     count: Option<u32>,
-    /// Only pairs of networks whose names (`CALLER CALLEE`) hold this (reach), or kinds of change (gap) or network (traces) whose
-    /// names do
+    /// Only pairs of networks whose names (`CALLER CALLEE`) hold this (reach), or kinds of change (gap) or network (traces) or
+    /// parts (directory: terminals, logins, lost) whose names do
     #[arg(long)]
     filter: Option<String>,
 }
@@ -31,6 +31,7 @@ enum Name {
     Load,
     Hardship,
     Traces,
+    Directory,
 }
 
 fn main() -> ExitCode {
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         Name::Load => bench::load(cli.count),
         Name::Hardship => bench::hardship(cli.count.unwrap_or(20)),
         Name::Traces => bench::traces(cli.count.unwrap_or(2000), cli.filter.as_deref()),
+        Name::Directory => bench::directory(cli.count.unwrap_or(2000), cli.filter.as_deref()),
         Name::Reach => bench::reach(cli.count, cli.filter.as_deref()),
     };
     match result {

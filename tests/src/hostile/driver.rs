@@ -100,7 +100,8 @@ struct Driver {
 
 enum Waiter {
     Test(Box<dyn FnOnce(Result<Vec<u8>, String>) + Send>),
-    Flood(u64),
+    /// Of which flood, and when it went out.
+    Flood(u64, Instant),
 }
 
 /// A flood and how far it is.
@@ -202,7 +203,7 @@ impl Driver {
                     Some(command) => self.on_command(command),
                     None => return,
                 },
-                _ = tick.tick() => self.end_floods(),
+                _ = tick.tick(), if !self.floods.is_empty() => self.end_floods(),
             }
         }
     }
@@ -269,7 +270,7 @@ impl Driver {
             flood.progress.sent.store(flood.tally.sent, Ordering::Relaxed);
             flood.open += 1;
             let (protocol, to) = (flood.plan.protocol, flood.plan.to);
-            self.send(protocol, to, bytes, Waiter::Flood(id));
+            self.send(protocol, to, bytes, Waiter::Flood(id, Instant::now()));
         }
     }
 
@@ -361,10 +362,11 @@ impl Driver {
                 }
                 reply(result);
             }
-            Some(Waiter::Flood(id)) => {
+            Some(Waiter::Flood(id, at)) => {
                 if let Some(flood) = self.floods.get_mut(&id) {
                     flood.open -= 1;
                     flood.tally.answered += u64::from(result.is_ok());
+                    flood.tally.answered_ms.push(at.elapsed().as_secs_f64() * 1e3);
                     let said = match &result {
                         Ok(bytes) if protocol == Protocol::Signal => wire::response(bytes)
                             .map_or("nonsense".to_owned(), |answer| format!("{answer:?}")),

@@ -78,6 +78,16 @@ impl Gang {
         Ok(Self { runtime: Some(runtime), address })
     }
 
+    /// A machine at another address of loopback (127.0.0.0/8): to whoever looks at addresses, somebody else's.
+    ///
+    /// # Errors
+    /// As [`Gang::new`].
+    pub fn at(address: Ipv4Addr) -> Result<Self, HostileError> {
+        let mut gang = Self::new(None)?;
+        gang.address = address.into();
+        Ok(gang)
+    }
+
     /// A node with a key of its own.
     ///
     /// # Errors
@@ -191,6 +201,8 @@ pub struct Tally {
     pub answered: u64,
     /// The answers, by what they said.
     pub answers: HashMap<String, u64>,
+    /// How long each answer took, ms.
+    pub answered_ms: Vec<f64>,
     /// How long it took.
     pub took: Duration,
 }
@@ -205,6 +217,7 @@ impl Tally {
     pub fn add(&mut self, other: &Self) {
         self.sent += other.sent;
         self.answered += other.answered;
+        self.answered_ms.extend(&other.answered_ms);
         self.took = self.took.max(other.took);
         for (answer, count) in &other.answers {
             *self.answers.entry(answer.clone()).or_default() += count;

@@ -1,14 +1,14 @@
-//! A PostgreSQL server of a test's own, from Debian's package: in a temporary folder, without a port.
+//! A PostgreSQL server of one's own, from Debian's package: in a temporary folder, without a port.
 
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 use tempfile::TempDir;
+
+use crate::program::ProgramError;
 
 /// Where Debian puts the programs, by version.
 const DEBIAN: &str = "/usr/lib/postgresql";
@@ -16,29 +16,30 @@ const DEBIAN: &str = "/usr/lib/postgresql";
 const USER: &str = "postgres";
 
 /// A running server. It ends with whoever has started it.
+#[derive(Debug)]
 pub struct Postgres {
     server: Child,
+    programs: PathBuf,
     folder: TempDir,
     databases: AtomicU32,
 }
 
 impl Postgres {
     /// Starts a server, and returns when it answers.
-    pub fn start() -> Self {
-        let programs = programs().expect(
-            "no PostgreSQL server is installed, which this test needs: `cargo xtask setup` installs it",
-        );
-        let folder = tempfile::Builder::new().prefix("offhook-pg-").tempdir_in("/tmp").unwrap();
+    ///
+    /// # Errors
+    /// When none is installed, or it does not start.
+    pub fn start() -> Result<Self, ProgramError> {
+        let programs =
+            programs().ok_or_else(|| failed("no server is installed: `cargo xtask setup` does so"))?;
+        let folder = tempfile::Builder::new().prefix("offhook-pg-").tempdir_in("/tmp")?;
         if is_root() {
-            chown(folder.path(), Some(id("-u")), Some(id("-g"))).unwrap();
+            chown(folder.path(), Some(id("-u")?), Some(id("-g")?))?;
         }
         let data = folder.path().join("data");
-        let made = as_user(&programs.join("initdb"))
-            .args(["--auth=trust", "--username=offhook", "--no-sync", "--encoding=UTF8", "--locale=C", "-D"])
-            .arg(&data)
-            .output()
-            .unwrap();
-        assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+        let mut make = as_user(&programs.join("initdb"));
+        make.args(["--auth=trust", "--username=offhook", "--no-sync", "--encoding=UTF8", "--locale=C", "-D"]);
+        succeeded(make.arg(&data).output()?)?;
         let mut server = as_user(&programs.join("postgres"))
             // No crash of the machine is tested.
             .args(["-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=200", "-D"])
@@ -47,29 +48,30 @@ impl Postgres {
             .arg(folder.path())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut log = BufReader::new(server.stderr.take().unwrap()).lines();
+            .spawn()?;
+        let log = server.stderr.take().ok_or_else(|| failed("it has no log"))?;
+        let started = Self { server, programs, folder, databases: AtomicU32::new(0) };
+        let mut log = BufReader::new(log).lines();
         let mut said = Vec::new();
         while !said.last().is_some_and(|line: &String| line.contains("ready to accept connections")) {
-            let line = log.next().unwrap_or_else(|| panic!("PostgreSQL has ended: {said:#?}"));
-            said.push(line.unwrap());
+            let line = log.next().ok_or_else(|| failed(&format!("it has ended: {said:#?}")))?;
+            said.push(line?);
         }
         // A log that nobody reads would stop it.
         std::thread::spawn(move || log.for_each(drop));
-        Self { server, folder, databases: AtomicU32::new(0) }
-    }
-
-    fn url(&self, database: &str) -> String {
-        format!("postgres://offhook@localhost/{database}?host={}", self.folder.path().display())
+        Ok(started)
     }
 
     /// The URL of a new, empty database.
-    pub async fn database(&self) -> String {
+    ///
+    /// # Errors
+    /// When it can't be made.
+    pub fn database(&self) -> Result<String, ProgramError> {
         let name = format!("offhook{}", self.databases.fetch_add(1, Ordering::Relaxed));
-        let mut connection = PgConnection::connect(&self.url("postgres")).await.unwrap();
-        connection.execute(AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.unwrap();
-        self.url(&name)
+        let mut make = Command::new(self.programs.join("createdb"));
+        make.arg("--username=offhook").arg("--host").arg(self.folder.path()).arg(&name);
+        succeeded(make.output()?)?;
+        Ok(format!("postgres://offhook@localhost/{name}?host={}", self.folder.path().display()))
     }
 }
 
@@ -94,7 +96,7 @@ fn programs() -> Option<PathBuf> {
 }
 
 fn is_root() -> bool {
-    std::fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0)
+    std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
 
 /// A program, as a user that the server runs as, and no longer than this thread.
@@ -108,7 +110,16 @@ fn as_user(program: &Path) -> Command {
     command
 }
 
-fn id(which: &str) -> u32 {
-    let output = Command::new("id").args([which, USER]).output().unwrap();
-    String::from_utf8(output.stdout).unwrap().trim().parse().expect("Debian's package makes its user")
+fn id(which: &str) -> Result<u32, ProgramError> {
+    let output = Command::new("id").args([which, USER]).output()?;
+    let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    text.parse().map_err(|_| failed("Debian's package makes a user, which is not there"))
+}
+
+fn succeeded(output: Output) -> Result<(), ProgramError> {
+    if output.status.success() { Ok(()) } else { Err(failed(&String::from_utf8_lossy(&output.stderr))) }
+}
+
+fn failed(message: &str) -> ProgramError {
+    ProgramError::Failed { program: "PostgreSQL".to_owned(), message: message.to_owned() }
 }
