@@ -6,6 +6,8 @@
 mod accounts;
 #[path = "store/bench.rs"]
 mod bench;
+#[path = "store/cut.rs"]
+mod cut;
 #[path = "store/numbers.rs"]
 mod numbers;
 #[path = "store/races.rs"]
@@ -75,6 +77,11 @@ promises! {
 #[tokio::test]
 async fn a_file_is_its_owners_and_is_copied_while_it_is_used() {
     accounts::a_copy_is_a_store_of_one_moment(&Bench::sqlite()).await;
+}
+
+#[tokio::test]
+async fn a_log_that_is_cut_anywhere_keeps_what_was_acknowledged_before() {
+    cut::a_log_that_is_cut_anywhere_keeps_what_was_acknowledged_before().await;
 }
 
 #[tokio::test]

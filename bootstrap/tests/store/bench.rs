@@ -1,6 +1,6 @@
 //! A store to try, and people who use it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use offhook_bootstrap::store::{
     BlobPlace, DatabasePlace, NewAccount, PasswordFile, Refused, Store, StoreError,
@@ -58,6 +58,19 @@ impl Bench {
     /// Another handle each time, as another process would have.
     pub async fn open(&self) -> Store {
         self.try_open().await.unwrap()
+    }
+
+    /// The database's file.
+    pub fn file(&self) -> PathBuf {
+        match &self.database {
+            DatabasePlace::Sqlite(path) => path.clone(),
+            DatabasePlace::Postgres(url) => panic!("{} is PostgreSQL's", url.as_str()),
+        }
+    }
+
+    /// Another file, with the same blobs.
+    pub async fn open_at(&self, file: &Path) -> Store {
+        Store::open(&DatabasePlace::Sqlite(file.to_owned()), &self.blobs).await.unwrap()
     }
 
     /// Does something to the database from outside.
