@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use axum::Router;
 use offhook::clock::wall_clock;
 use offhook::net::NetStatus;
 use offhook_proto::identity::DirectoryKey;
@@ -26,6 +27,7 @@ const SWEEP: Duration = Duration::from_secs(3_600);
 /// A site, with what it keeps.
 pub(crate) struct OpenSite {
     site: Site,
+    router: Router,
     store: Store,
     reach: watch::Sender<Reach>,
     follower: Option<JoinHandle<()>>,
@@ -61,7 +63,8 @@ pub(crate) async fn open(settings: &Settings) -> Result<Option<OpenSite>, SiteEr
     }
     let router = web::router(config, store.clone(), opaque, signing, web::system_clock())?;
     let sweeper = tokio::spawn(sweep(store.clone()));
-    Ok(Some(OpenSite { site: Site::serve(listener, router)?, store, reach, follower: None, sweeper }))
+    let site = Site::serve(listener, router.clone())?;
+    Ok(Some(OpenSite { site, router, store, reach, follower: None, sweeper }))
 }
 
 fn config(settings: &Settings) -> Result<SiteConfig, SiteError> {
@@ -101,6 +104,11 @@ impl OpenSite {
     /// Where it is served.
     pub(crate) fn addr(&self) -> SocketAddr {
         self.site.addr()
+    }
+
+    /// What it serves, to be served elsewhere, too.
+    pub(crate) fn router(&self) -> Router {
+        self.router.clone()
     }
 
     /// Tells everybody where the directory is reached, from now on: on these ports of the hosts that its node has.

@@ -9,10 +9,11 @@
 //! signed    what the identity has signed, once
 //! issuer    what the directory signs
 //! sign_up, login, credentials, account, chosen, numbers, info, descriptor    what is asked for
+//! pages     the site that browsers show
 //! error     how it is refused: a stable word and a sentence
 //! ```
 //!
-//! All of it but the descriptor is under `/api/v1`, JSON in and out. Bytes are base64url without padding, times are Unix milliseconds.
+//! All of it but descriptor and pages is under `/api/v1`, JSON in and out. Bytes are base64url without padding, times are Unix milliseconds.
 
 mod account;
 mod chosen;
@@ -27,6 +28,7 @@ mod limits;
 mod login;
 mod numbers;
 pub mod opaque;
+mod pages;
 mod serve;
 mod sign_up;
 mod signed;
@@ -44,6 +46,7 @@ use offhook_proto::number::ChosenNumber;
 use offhook_proto::wire::UnixMillis;
 use thiserror::Error;
 use tokio::sync::{Semaphore, watch};
+use tracing::warn;
 
 use crate::key::KeyError;
 use crate::store::{Store, StoreError};
@@ -54,6 +57,7 @@ pub use serve::Site;
 use issuer::Issuer;
 use limits::Pace;
 use opaque::Opaque;
+use pages::Pages;
 
 /// Largest body of a request, bytes.
 const MAX_BODY: usize = 64 * 1024;
@@ -134,6 +138,7 @@ struct Inner {
     issuer: Issuer,
     proofs: Arc<Semaphore>,
     pace: Pace,
+    pages: Pages,
     /// What time it is. Tests have a clock of their own.
     clock: Clock,
 }
@@ -166,11 +171,17 @@ pub fn router(
     let is_https = config.is_https;
     let issuer = Issuer::new(signing, config.name.as_deref())?;
     let (proofs, pace) = (Arc::new(Semaphore::new(PROOFS)), Pace::default());
-    let app = App(Arc::new(Inner { config, store, opaque, issuer, proofs, pace, clock }));
+    let pages = Pages::built();
+    if pages.is_empty() {
+        warn!(
+            "built without web pages: `cargo xtask site`, then build again; the API is served all the same"
+        );
+    }
+    let app = App(Arc::new(Inner { config, store, opaque, issuer, proofs, pace, pages, clock }));
     let router = Router::new()
         .nest("/api/v1", api())
         .route("/.well-known/offhook", get(descriptor::descriptor))
-        .fallback(error::not_found)
+        .fallback(pages::page)
         .method_not_allowed_fallback(error::method_not_allowed)
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(axum::middleware::from_fn(serve::in_time))
@@ -200,4 +211,5 @@ fn api() -> Router<App> {
         .route("/account/numbers/{number}/transfer", post(chosen::transfer))
         .route("/numbers/{typed}", get(numbers::look_up))
         .route("/list", get(numbers::list))
+        .fallback(error::not_found)
 }
