@@ -44,7 +44,7 @@ export default defineConfig({
     chunkSizeWarningLimit: 700,
   },
   worker: { format: 'es' },
-  server: { proxy: { '/api': 'http://127.0.0.1:4180', '/files': 'http://127.0.0.1:4180' } },
+  server: { proxy: { '/api': 'http://127.0.0.1:4180', '/downloads': 'http://127.0.0.1:4180' } },
   resolve: process.env['VITEST'] ? { conditions: ['browser'] } : {},
   test: { environment: 'jsdom', include: ['tests/**/*.test.ts'], testTimeout: 30_000 },
 });

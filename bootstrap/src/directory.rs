@@ -96,7 +96,7 @@ impl Directory {
             turn,
             front: front.as_ref().map(|front| front.addr().port()),
         };
-        site.iter_mut().for_each(|site| site.follow(net.watch(), reach.clone()));
+        site.iter_mut().for_each(|site| site.follow(&net, reach.clone()));
         let log = tokio::spawn(log(events));
         Ok(Self { net, relay, front, http, site, log })
     }

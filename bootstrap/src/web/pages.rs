@@ -23,6 +23,9 @@ const INDEX: &str = "index.html";
 /// Where the files are whose names hold a hash.
 const HASHED: &str = "assets/";
 
+/// What programs ask for: they read no page.
+const PROGRAMS: [&str; 4] = [HASHED, "api/", "downloads/", ".well-known/"];
+
 /// How long what never changes may be kept: a year.
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
 /// What may be kept, but not shown before it was asked for whether it is still so.
@@ -85,8 +88,7 @@ impl Pages {
         }
         let is_page = PATHS.contains(&path.trim_end_matches('/'));
         match self.find(INDEX) {
-            // Nobody reads a page in the place of a script.
-            Some(place) if is_page || !path.starts_with(HASHED) => {
+            Some(place) if is_page || !PROGRAMS.iter().any(|start| path.starts_with(start)) => {
                 let status = if is_page { StatusCode::OK } else { StatusCode::NOT_FOUND };
                 self.file(place, status, headers)
             }
@@ -226,8 +228,10 @@ mod tests {
             let page = get(&pages, path, &[]).await;
             assert_eq!((page.status, &page.body[..]), (404, &b"<!doctype html>"[..]), "{path}");
         }
-        let lost = get(&pages, "/assets/a-0.js", &[]).await;
-        assert_eq!((lost.status, lost.header("content-type")), (404, "application/json"));
+        for path in ["/assets/a-0.js", "/api/v2/info", "/.well-known/other", "/downloads/a/b"] {
+            let lost = get(&pages, path, &[]).await;
+            assert_eq!((lost.status, lost.header("content-type")), (404, "application/json"), "{path}");
+        }
     }
 
     #[tokio::test]

@@ -169,9 +169,13 @@ pub fn bytes(value: &Value) -> Vec<u8> {
     BASE64URL_NOPAD.decode(value.as_str().expect("bytes").as_bytes()).unwrap()
 }
 
-/// The client's slow hash is quick here.
-fn hash() -> Argon2<'static> {
-    Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::new(8, 1, 1, None).unwrap())
+/// The client's slow hash is quick here: memory in KiB, passes, lanes.
+const QUICK: (u32, u32, u32) = (8, 1, 1);
+/// As browsers stretch a password (RFC 9106's second recommendation).
+const AS_BROWSERS_DO: (u32, u32, u32) = (65_536, 3, 4);
+
+fn hash((memory, passes, lanes): (u32, u32, u32)) -> Argon2<'static> {
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::new(memory, passes, lanes, None).unwrap())
 }
 
 #[derive(Debug)]
@@ -204,6 +208,7 @@ pub struct Client {
     pub token: Option<String>,
     pub network: String,
     pub content_type: &'static str,
+    stretching: (u32, u32, u32),
 }
 
 /// A registration of which the last message is not sent yet.
@@ -223,7 +228,7 @@ pub struct Begun {
 }
 
 impl Client {
-    fn new(addr: SocketAddr) -> Self {
+    pub fn new(addr: SocketAddr) -> Self {
         Self {
             addr,
             cookie: None,
@@ -232,7 +237,13 @@ impl Client {
             token: None,
             network: "192.0.2.1".to_owned(),
             content_type: "application/json",
+            stretching: QUICK,
         }
+    }
+
+    /// From now on its passwords are those of a browser.
+    pub fn stretch_like_a_browser(&mut self) {
+        self.stretching = AS_BROWSERS_DO;
     }
 
     pub async fn get(&mut self, path: &str) -> Answer {
@@ -306,7 +317,7 @@ impl Client {
         let answer = self.post(path, request).await;
         assert_eq!(answer.status, 200, "{answer:?}");
         let response = RegistrationResponse::deserialize(&bytes(&answer.json["response"])).unwrap();
-        let hash = hash();
+        let hash = hash(self.stretching);
         let parameters = ClientRegistrationFinishParameters::new(Identifiers::default(), Some(&hash));
         let finished = started.state.finish(&mut OsRng, password.as_bytes(), response, parameters).unwrap();
         Registered {
@@ -325,7 +336,7 @@ impl Client {
             return Err(answer);
         }
         let response = CredentialResponse::deserialize(&bytes(&answer.json["response"])).unwrap();
-        let hash = hash();
+        let hash = hash(self.stretching);
         let parameters = ClientLoginFinishParameters::new(None, Identifiers::default(), Some(&hash));
         let Ok(finished) = started.state.finish(password.as_bytes(), response, parameters) else {
             return Err(answer);

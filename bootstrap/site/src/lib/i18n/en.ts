@@ -392,6 +392,7 @@ export const en = {
     bad_signature: 'The directory does not accept the signature. Is your computer’s clock right?',
     clock: 'Your computer’s clock and the directory’s differ too much. Set it and try again.',
     malformed: 'The directory could not make sense of that. Load the page again.',
+    stale: 'The directory holds a later record of your number. Load the page again, then repeat the change.',
     replayed: 'What was just sent has been done already. Load the page again to see how things stand.',
     other_directory: 'That was meant for another directory. Load the page again.',
     other_identity: 'That is another identity’s. Log in again.',
