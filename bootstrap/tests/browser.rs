@@ -95,9 +95,9 @@ impl Directory {
     }
 
     /// Chromium, led through the pages with everything that `site/dev/look.ts` can do.
-    fn look(&self) -> (Running, ChildStdin) {
+    fn look(&self, looks: &str, walk: &str) -> (Running, ChildStdin) {
         let mut command = Command::new("node");
-        command.args(["--import", "tsx", "dev/look.ts", "--wait", "--walk", "1280-light-en,320-dark-ko"]);
+        command.args(["--import", "tsx", "dev/look.ts", "--wait", "--looks", looks, "--walk", walk]);
         command.args(["--directory", &self.site, "--front", &self.front, "--out"]);
         command.arg(Path::new(env!("CARGO_TARGET_TMPDIR")).join("site")).current_dir(site());
         let mut look = Running::start(command.stdin(Stdio::piped()));
@@ -147,7 +147,11 @@ impl Terminal {
         let number = Number::Plain(backup.number);
         let terminal = Self { key, net, number: number.record_key(None).unwrap() };
         let account = terminal.look_up().await.account.expect("the page has published it");
-        assert_eq!((&account.number, account.backup), (&number, Some(2)), "the second backup has the chosen number");
+        assert_eq!(
+            (&account.number, account.backup),
+            (&number, Some(2)),
+            "the second backup has the chosen number"
+        );
         let expires = now.plus(Duration::from_secs(3_600));
         let addrs = terminal.net.addresses();
         let record = TerminalRecord { number, cert, addrs, seq: now, expires }.sign(&terminal.key);
@@ -169,29 +173,36 @@ impl Terminal {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn p3_people_sign_up_and_keep_their_account_in_a_browser() {
+/// Somebody signs up with one look, and everybody sees the pages with all looks of a width.
+async fn people_use_the_site(width: &str, walk: &str) {
     let directory = Directory::start();
-    let (mut look, mut stdin) = directory.look();
+    let (mut look, mut stdin) = directory.look(width, walk);
     let mut terminals = Vec::new();
     while let Some(line) = tokio::task::block_in_place(|| look.line("{")) {
         let said: Value = serde_json::from_str(&line).unwrap();
         let (id, password) = (said["id"].as_str().unwrap(), said["password"].as_str().unwrap());
         let (identity, backup) = directory.log_in(id, password).await;
-        assert_eq!(backup.identity.public(), identity);
+        assert_eq!((backup.identity.public(), backup.chosen.len()), (identity, 1));
         let words: RecoveryWords = said["words"].as_str().unwrap().parse().unwrap();
         assert_eq!(words.identity().public(), identity, "the words are the identity");
-        let seed = 50 + u8::try_from(terminals.len()).unwrap();
-        terminals.push(Terminal::start(&directory, &backup, seed).await);
+        terminals.push(Terminal::start(&directory, &backup, 50).await);
         writeln!(stdin, "go on").unwrap();
     }
     let status = look.child.wait().unwrap();
     assert!(status.success(), "what is wrong stands above; `cargo xtask setup` installs Node and Chromium");
-    assert_eq!(terminals.len(), 2);
-    for terminal in &terminals {
-        let known = terminal.look_up().await;
-        let account = known.account.expect("an account record");
-        assert_eq!(account.revoked, [terminal.key.public()], "the page has revoked it, for everybody");
-        assert!(known.terminals.is_empty() && account.backup > Some(1));
-    }
+    let [terminal] = &terminals[..] else { panic!("nobody has signed up") };
+    let known = terminal.look_up().await;
+    let account = known.account.expect("an account record");
+    assert_eq!(account.revoked, [terminal.key.public()], "the page has revoked it, for everybody");
+    assert!(known.terminals.is_empty() && account.backup > Some(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p3_people_sign_up_and_keep_their_account_in_a_browser() {
+    people_use_the_site("1280", "1280-light-en").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p3_people_sign_up_and_keep_their_account_on_a_small_dark_screen_in_korean() {
+    people_use_the_site("320", "320-dark-ko").await;
 }

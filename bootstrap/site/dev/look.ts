@@ -2,10 +2,11 @@
 // light and dark, English and Korean), runs axe-core on every page, and fails on anything that axe finds, on a page wider than its
 // window, on console errors, CSP violations and requests to other hosts.
 //
-//   npm run look -- [--directory URL] [--front URL] [--out FOLDER] [--walk LOOK,...] [--wait] [PART_OF_A_NAME]
+//   npm run look -- [--directory URL] [--front URL] [--out FOLDER] [--looks PART] [--walk LOOK] [--wait] [PART_OF_A_NAME]
 //
-// Without `--directory` the stand-in is looked at. `--front` is the same site by TLS. `--walk` names the looks with which somebody
-// signs up and uses the account (`320-dark-ko`); the others see the pages that are for everybody. With `--wait` it says on standard
+// Without `--directory` the stand-in is looked at. `--front` is the same site by TLS. `--looks` is part of the names of the looks that
+// are tried (`320`), `--walk` the one with which somebody signs up and uses the account (`320-dark-ko`; without it all of them do); the
+// others see the pages that are for everybody. With `--wait` it says on standard
 // output, in JSON, who has signed up, and goes on when it gets a line: until then somebody else can log in, too.
 
 import { mkdirSync, readFileSync } from 'node:fs';
@@ -23,6 +24,7 @@ const { values: options, positionals } = parseArgs({
     directory: { type: 'string' },
     front: { type: 'string' },
     out: { type: 'string', default: fileURLToPath(new URL('../screenshots', import.meta.url)) },
+    looks: { type: 'string', default: '' },
     walk: { type: 'string' },
     wait: { type: 'boolean', default: false },
   },
@@ -44,6 +46,10 @@ interface Look {
 const LOOKS: Look[] = ([1280, 320] as const).flatMap((width) =>
   (['light', 'dark'] as const).flatMap((scheme) => (['en', 'ko'] as const).map((language) => ({ width, scheme, language }))),
 );
+
+function nameOf({ width, scheme, language }: Look): string {
+  return `${width}-${scheme}-${language}`;
+}
 
 const problems: string[] = [];
 const answers = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
@@ -74,7 +80,7 @@ async function newPage(browser: Browser, look: Look, base: string): Promise<Page
 }
 
 async function shot(page: Page, look: Look, name: string): Promise<void> {
-  const label = `${name}-${look.width}-${look.scheme}-${look.language}`;
+  const label = `${name}-${nameOf(look)}`;
   if (!label.includes(ONLY)) return;
   const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
   if (wide > 0) problems.push(`${label}: ${wide} px wider than the window`);
@@ -302,14 +308,14 @@ async function keyboard(page: Page, base: string): Promise<void> {
 async function look(browser: Browser, base: string, how: Look, index: number): Promise<void> {
   const page = await newPage(browser, how, base);
   const started = Date.now();
-  const name = `${how.width}-${how.scheme}-${how.language}`;
+  const name = nameOf(how);
   for (const path of ['', 'download', 'status', 'about', 'nobody', 'login', 'recover', 'signup']) {
     await go(page, `${base}/${path}`);
     await shot(page, how, path === '' ? 'home' : path);
   }
   await keyboard(page, base);
   await switches(page, base);
-  if (options.walk === undefined || options.walk.split(',').includes(name)) {
+  if ((options.walk ?? name) === name) {
     if (options.directory !== undefined) await downloads(page, base);
     const id = `ada${index}`;
     const words = await signUp(page, how, base, id);
@@ -342,7 +348,8 @@ const base = options.directory ?? `http://127.0.0.1:${(server?.address() as Addr
 const browser = await puppeteer.launch({ executablePath: CHROMIUM, headless: true, acceptInsecureCerts: true, args: ['--no-sandbox'] });
 try {
   for (const [index, how] of LOOKS.entries()) {
-    const name = `${how.width}-${how.scheme}-${how.language}`;
+    const name = nameOf(how);
+    if (!name.includes(options.looks)) continue;
     await look(browser, base, how, index).catch((error: unknown) => problems.push(`${name}: ${error instanceof Error ? error.stack : String(error)}`));
   }
   const { front: url } = options;
