@@ -227,7 +227,7 @@ export const en = {
     },
     terminals: {
       title: 'Your terminals',
-      none: 'No terminal has logged in yet. Install the client to be rung.',
+      none: 'No terminal is registered under your numbers. Install the client and log in to be rung.',
       id: 'Terminal',
       certified: 'Since',
       expires: 'Certified until',
