@@ -123,11 +123,16 @@ fn look(folder: &Path, known: &Mutex<BTreeMap<String, (Version, Hex)>>) -> io::R
         let held = lock().get(&name).filter(|(held, _)| *held == version).map(|(_, hash)| *hash);
         let sha256 = match held {
             Some(hash) => hash,
-            None => {
-                let hash = hash(&folder.join(&name))?;
-                lock().insert(name.clone(), (version, hash));
-                hash
-            }
+            None => match hash(&folder.join(&name)) {
+                Ok(hash) => {
+                    lock().insert(name.clone(), (version, hash));
+                    hash
+                }
+                Err(error) => {
+                    tracing::warn!(%error, name, "a file cannot be offered for download");
+                    continue;
+                }
+            },
         };
         files.push(Download { url: format!("/downloads/{name}"), name, size: version.size, sha256 });
     }
