@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 use std::{env, fs, io};
 
 /// How the compressed forms of a file end, which the site's build makes beside it.
@@ -12,7 +13,9 @@ fn main() -> io::Result<()> {
     let (root, out) = (folder("CARGO_MANIFEST_DIR")?, folder("OUT_DIR")?);
     let dist = root.join("site").join("dist");
     // cargo watches what there is. Where the folder cannot be made it runs this at every build, which is slow and right.
-    let _ = fs::create_dir_all(&dist);
+    if !dist.exists() {
+        let _ = make_empty(&dist);
+    }
     println!("cargo:rerun-if-changed={}", dist.display());
     let mut files = Vec::new();
     // A build that has not come to its end has no page.
@@ -21,6 +24,12 @@ fn main() -> io::Result<()> {
         files.sort();
     }
     fs::write(out.join("built.rs"), table(&dist, &files))
+}
+
+/// Makes a folder that looks old: nothing has been put into it since this build began.
+fn make_empty(folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    fs::File::open(folder)?.set_modified(SystemTime::UNIX_EPOCH)
 }
 
 /// All files beneath a folder.
