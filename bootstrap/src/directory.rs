@@ -83,7 +83,8 @@ impl Directory {
         let mut site = site::open(&settings).await?;
         let (net, events) = Net::start(config).await?;
         relay.iter().for_each(|relay| net.tell_counters_of(relay));
-        let front = bound.map(|bound| bound.serve(relay.as_ref(), net.entrance())).transpose()?;
+        let pages = site.as_ref().map(OpenSite::router);
+        let front = bound.map(|bound| bound.serve(relay.as_ref(), pages, net.entrance())).transpose()?;
         let http = match settings.http.and_then(|http| http.0) {
             Some(addr) => Some(Http::bind(addr, net.clone()).await?),
             None => None,
@@ -95,7 +96,7 @@ impl Directory {
             turn,
             front: front.as_ref().map(|front| front.addr().port()),
         };
-        site.iter_mut().for_each(|site| site.follow(net.watch(), reach.clone()));
+        site.iter_mut().for_each(|site| site.follow(&net, reach.clone()));
         let log = tokio::spawn(log(events));
         Ok(Self { net, relay, front, http, site, log })
     }

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use axum::Router;
 use offhook::net::{Ends, Entrance, Front, FrontConfig, FrontIdentity, FrontService, IdentityError};
 use offhook::relay::Relay;
 use thiserror::Error;
@@ -121,9 +122,18 @@ fn read(path: &Path) -> Result<Vec<u8>, FrontError> {
 }
 
 impl Bound {
-    /// Begins to serve.
-    pub(crate) fn serve(self, relay: Option<&Relay>, entrance: Entrance) -> Result<Front, FrontError> {
-        let mut config = FrontConfig::new(self.identity, offhook::web::service(entrance.clone()));
+    /// Begins to serve, with the site if there is one.
+    pub(crate) fn serve(
+        self,
+        relay: Option<&Relay>,
+        site: Option<Router>,
+        entrance: Entrance,
+    ) -> Result<Front, FrontError> {
+        let web = match site {
+            Some(site) => offhook::web::service_with_site(entrance.clone(), site),
+            None => offhook::web::service(entrance.clone()),
+        };
+        let mut config = FrontConfig::new(self.identity, web);
         config.turn = relay.cloned().map(turn);
         let addr = self.addr;
         Front::start(self.listener, config, entrance).map_err(|error| FrontError::Listen { addr, error })

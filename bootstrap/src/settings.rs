@@ -151,6 +151,10 @@ pub struct Settings {
     )]
     pub site_proxy: Option<Vec<IpAddr>>,
 
+    /// Folder of files that visitors of the site may download, say the client's packages [default: none]
+    #[arg(long, env = "OFFHOOK_DIRECTORY_DOWNLOADS", value_name = "DIR", hide_env_values = true)]
+    pub downloads: Option<PathBuf>,
+
     /// Take new accounts [default: true]
     #[arg(
         long,
@@ -302,6 +306,7 @@ impl Settings {
             site: None,
             site_url: None,
             site_proxy: Some(Vec::new()),
+            downloads: None,
             signup: Some(true),
             database: None,
             blobs: None,
@@ -354,6 +359,7 @@ impl Settings {
             site: self.site.or(other.site),
             site_url: self.site_url.or(other.site_url),
             site_proxy: self.site_proxy.or(other.site_proxy),
+            downloads: self.downloads.or(other.downloads),
             signup: self.signup.or(other.signup),
             database: self.database.or(other.database),
             blobs: self.blobs.or(other.blobs),

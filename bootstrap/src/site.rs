@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use axum::Router;
 use offhook::clock::wall_clock;
-use offhook::net::NetStatus;
+use offhook::net::Net;
 use offhook_proto::identity::DirectoryKey;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -26,8 +27,10 @@ const SWEEP: Duration = Duration::from_secs(3_600);
 /// A site, with what it keeps.
 pub(crate) struct OpenSite {
     site: Site,
+    router: Router,
     store: Store,
     reach: watch::Sender<Reach>,
+    node: watch::Sender<Option<Net>>,
     follower: Option<JoinHandle<()>>,
     sweeper: JoinHandle<()>,
 }
@@ -51,6 +54,8 @@ pub(crate) async fn open(settings: &Settings) -> Result<Option<OpenSite>, SiteEr
     let mut config = config(settings)?;
     let (reach, receiver) = watch::channel(Reach::default());
     config.reach = receiver;
+    let (node, receiver) = watch::channel(None);
+    config.node = receiver;
     let opaque = Opaque::load_or_make(&settings.data_dir())?;
     let signing = DirectoryKey::from_seed(key::load_or_make(&settings.data_dir(), Secret::Signing)?);
     let store = Store::open(&settings.database(), &settings.blobs()).await?;
@@ -61,7 +66,8 @@ pub(crate) async fn open(settings: &Settings) -> Result<Option<OpenSite>, SiteEr
     }
     let router = web::router(config, store.clone(), opaque, signing, web::system_clock())?;
     let sweeper = tokio::spawn(sweep(store.clone()));
-    Ok(Some(OpenSite { site: Site::serve(listener, router)?, store, reach, follower: None, sweeper }))
+    let site = Site::serve(listener, router.clone())?;
+    Ok(Some(OpenSite { site, router, store, reach, node, follower: None, sweeper }))
 }
 
 fn config(settings: &Settings) -> Result<SiteConfig, SiteError> {
@@ -71,6 +77,7 @@ fn config(settings: &Settings) -> Result<SiteConfig, SiteError> {
         config.url = Some(url.trim_end_matches('/').to_owned());
     }
     config.is_open = settings.signup != Some(false);
+    config.downloads = settings.downloads.clone();
     config.proxies = settings.site_proxy.clone().unwrap_or_default();
     Ok(config)
 }
@@ -103,9 +110,16 @@ impl OpenSite {
         self.site.addr()
     }
 
-    /// Tells everybody where the directory is reached, from now on: on these ports of the hosts that its node has.
-    pub(crate) fn follow(&mut self, mut node: watch::Receiver<NetStatus>, ports: Reach) {
-        let reach = self.reach.clone();
+    /// What it serves, to be served elsewhere, too.
+    pub(crate) fn router(&self) -> Router {
+        self.router.clone()
+    }
+
+    /// From now on the node is asked for records, and everybody is told where the directory is reached: on these ports of the hosts
+    /// that the node has.
+    pub(crate) fn follow(&mut self, net: &Net, ports: Reach) {
+        self.node.send_replace(Some(net.clone()));
+        let (reach, mut node) = (self.reach.clone(), net.watch());
         self.follower = Some(tokio::spawn(async move {
             loop {
                 let nodes = node.borrow_and_update().addresses.clone();
@@ -120,6 +134,7 @@ impl OpenSite {
     /// Ends it. What has been acknowledged is on disk.
     pub(crate) async fn stop(self) {
         self.sweeper.abort();
+        self.node.send_replace(None);
         self.follower.iter().for_each(JoinHandle::abort);
         drop(self.site);
         self.store.close().await;

@@ -351,7 +351,7 @@ fn what_is_shipped_fits_the_program() {
         .collect();
     let shown: String = on.iter().filter(|line| !line.is_empty()).map(|line| format!("{line}\n")).collect();
     let examples = |line: &&str| {
-        ["external", "entry", "front", "relay-ips", "name", "site", "database", "blobs"]
+        ["external", "entry", "front", "relay-ips", "name", "site", "downloads", "database", "blobs"]
             .iter()
             .any(|name| line.starts_with(name))
     };

@@ -6,6 +6,10 @@
 mod client;
 #[path = "web/numbers.rs"]
 mod numbers;
+#[path = "web/pages.rs"]
+mod pages;
+#[path = "web/records.rs"]
+mod records;
 #[path = "web/signed.rs"]
 mod signed;
 

@@ -23,6 +23,8 @@ use crate::net::{Ends, Entrance, FrontService, FrontStream, WS_PATH};
 /// a WebSocket.
 const HEADER_TIME: Duration = Duration::from_secs(5);
 const CONNECTION_TIME: Duration = Duration::from_secs(30);
+/// The same where there is a site, of which somebody with a slow line may want a large file.
+const SITE_TIME: Duration = Duration::from_secs(600);
 
 /// Longest header of a request, bytes.
 const MAX_HEADER: usize = 16 * 1024;
@@ -33,10 +35,16 @@ const LANDING: &str = "This is a directory of the Offhook telephone network. Tel
 /// The web server as a front wants it.
 pub fn service(entrance: Entrance) -> FrontService {
     let router = Router::new().route("/", get(landing)).route(WS_PATH, get(websocket)).with_state(entrance);
-    std::sync::Arc::new(move |stream, ends| serve(router.clone(), stream, ends).boxed())
+    std::sync::Arc::new(move |stream, ends| serve(router.clone(), stream, ends, CONNECTION_TIME).boxed())
 }
 
-async fn serve(router: Router, stream: FrontStream, ends: Ends) {
+/// The same with a site at all paths but the WebSocket's. Each of its requests has the [`Ends`] of its connection as an extension.
+pub fn service_with_site(entrance: Entrance, site: Router) -> FrontService {
+    let router = Router::new().route(WS_PATH, get(websocket)).with_state(entrance).fallback_service(site);
+    std::sync::Arc::new(move |stream, ends| serve(router.clone(), stream, ends, SITE_TIME).boxed())
+}
+
+async fn serve(router: Router, stream: FrontStream, ends: Ends, time: Duration) {
     let service = TowerToHyperService::new(router.layer(Extension(ends)));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -44,7 +52,7 @@ async fn serve(router: Router, stream: FrontStream, ends: Ends) {
         .max_buf_size(MAX_HEADER)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
-    match tokio::time::timeout(CONNECTION_TIME, connection).await {
+    match tokio::time::timeout(time, connection).await {
         Ok(Ok(())) | Err(_) => {}
         Ok(Err(error)) => debug!(%error, "a connection to the web server has failed"),
     }

@@ -3,6 +3,7 @@
 mod fuzz;
 mod run;
 mod setup;
+mod site;
 mod test;
 mod voice;
 
@@ -24,6 +25,8 @@ enum Task {
     /// Install the system packages and tools that building and testing need, after saying which; the other tasks do so
     /// for what they need
     Setup,
+    /// Build the directory's web site, which the next `cargo build` puts into `offhook-directory`; takes Node
+    Site,
     /// One telephone call on this machine, from number to speech, step by step with times
     Demo,
     /// Everything that CI runs: format, licences, lints, tests, documentation, a short fuzz run
@@ -105,6 +108,7 @@ impl Bench {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().task {
         Task::Setup => setup::setup(),
+        Task::Site => site::build(),
         Task::Demo => demo(),
         Task::Test { fuzz_inputs } => test::test(fuzz_inputs),
         Task::Fuzz { seconds, target } => fuzz::fuzz(fuzz::Length::Seconds(seconds), target.as_deref()),

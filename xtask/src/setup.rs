@@ -40,6 +40,16 @@ const BUILD: &[Need] = &[
     need("libasound2-dev", Sign::Library("alsa"), "ALSA: microphones and loudspeakers"),
 ];
 
+/// To build the directory's web site.
+const SITE: &[Need] = &[
+    need("nodejs", Sign::Program("node"), "builds the directory's web site"),
+    need("npm", Sign::Program("npm"), "fetches what the site is built with"),
+];
+
+/// To run what tests the site.
+const BROWSER: &[Need] =
+    &[need("chromium", Sign::Program("chromium"), "a browser for the tests of the site")];
+
 /// To run tests and benchmarks.
 const TEST: &[Need] = &[
     need("iproute2", Sign::Program("ip"), "network namespaces of the tests"),
@@ -96,13 +106,18 @@ impl Need {
 
 /// Everything: what `cargo xtask test` uses.
 pub fn setup() -> Outcome {
-    install_needs(BUILD.iter().chain(TEST))?;
+    install_needs(BUILD.iter().chain(TEST).chain(SITE).chain(BROWSER))?;
     TOOLS.iter().try_for_each(|(package, subcommand)| install_tool(package, subcommand))
 }
 
 /// What building needs.
 pub fn for_building() -> Outcome {
     install_needs(BUILD.iter())
+}
+
+/// What building the web site needs.
+pub fn for_site() -> Outcome {
+    install_needs(SITE.iter())
 }
 
 /// What building and the network laboratory need.

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::fuzz::{Length, fuzz};
 use crate::run::{Outcome, as_root, cargo, run};
-use crate::setup;
+use crate::{setup, site};
 
 /// Runs every check; the cheap ones first.
 pub fn test(fuzz_inputs: u32) -> Outcome {
@@ -13,6 +13,9 @@ pub fn test(fuzz_inputs: u32) -> Outcome {
     run(&mut cargo(&["fmt", "--all", "--check"]))?;
     // Not the advisories: their database lies on a host of its own, and they are no fault of the change that is tested.
     run(&mut cargo(&["deny", "--locked", "check", "bans", "licenses", "sources"]))?;
+    // Before anything is compiled that it is put into.
+    site::build()?;
+    site::check()?;
     run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))?;
     // Programs, tests and examples in one build: another choice of packages would turn on other features of dependencies
     // and build those twice. The fuzz targets are built below, with counters.

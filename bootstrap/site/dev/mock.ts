@@ -129,8 +129,8 @@ export class Mock {
       max_numbers: 8,
       version: 'offhook-directory 0.2.0',
       downloads: [
-        { name: 'offhook_0.2.0_amd64.deb', size: 9_437_184, sha256: bytesToHex(sha256(Uint8Array.of(1))), url: '/files/offhook_0.2.0_amd64.deb' },
-        { name: 'offhook-0.2.0-x86_64-linux.tar.gz', size: 8_912_896, sha256: bytesToHex(sha256(Uint8Array.of(2))), url: '/files/offhook-0.2.0-x86_64-linux.tar.gz' },
+        { name: 'offhook_0.2.0_amd64.deb', size: 9_437_184, sha256: bytesToHex(sha256(Uint8Array.of(1))), url: '/downloads/offhook_0.2.0_amd64.deb' },
+        { name: 'offhook-0.2.0-x86_64-linux.tar.gz', size: 8_912_896, sha256: bytesToHex(sha256(Uint8Array.of(2))), url: '/downloads/offhook-0.2.0-x86_64-linux.tar.gz' },
       ],
       node: { status: 'ok', started: Date.now() - 12 * DAY, peers: 1342, registered: 871, dht_nodes: 214, records: 20_417, accounts: 903, relay: true, mailbox: true, contact: 'operator@directory.example' },
     };

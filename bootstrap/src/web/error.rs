@@ -68,6 +68,12 @@ pub(super) enum ApiError {
     LookAlike,
     /// The account has so many, and may have no more.
     TooManyNumbers(u64),
+    /// Somebody else's record.
+    OtherIdentity,
+    /// A record that is not later than the one that is held.
+    Stale,
+    /// The directory's node does not run, yet or any more.
+    NoNode,
     /// Whose fault it is stands in the log.
     Store(StoreError),
 }
@@ -101,7 +107,9 @@ impl ApiError {
             Self::NumberTaken => (StatusCode::CONFLICT, "number_taken"),
             Self::LookAlike => (StatusCode::UNPROCESSABLE_ENTITY, "look_alike"),
             Self::TooManyNumbers(_) => (StatusCode::FORBIDDEN, "too_many_numbers"),
-            Self::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+            Self::OtherIdentity => (StatusCode::FORBIDDEN, "other_identity"),
+            Self::Stale => (StatusCode::CONFLICT, "stale"),
+            Self::NoNode | Self::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
         }
     }
 
@@ -135,7 +143,11 @@ impl ApiError {
             Self::NumberTaken => "That number is taken.".to_owned(),
             Self::LookAlike => "That number looks like one that is taken.".to_owned(),
             Self::TooManyNumbers(most) => format!("An account may have {most} chosen numbers here."),
-            Self::Store(_) => "The directory cannot do that now; please try again later.".to_owned(),
+            Self::OtherIdentity => "That is another identity's record.".to_owned(),
+            Self::Stale => "A later record is held already.".to_owned(),
+            Self::NoNode | Self::Store(_) => {
+                "The directory cannot do that now; please try again later.".to_owned()
+            }
         }
     }
 }
@@ -198,6 +210,9 @@ impl IntoResponse for ApiError {
             | Self::ChosenOff
             | Self::NumberTaken
             | Self::LookAlike
+            | Self::OtherIdentity
+            | Self::Stale
+            | Self::NoNode
             | Self::Store(_) => {}
         }
         let mut response = (status, Json(body)).into_response();

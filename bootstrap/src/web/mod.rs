@@ -8,16 +8,19 @@
 //! visitor   sessions: who asks, and whether a page of ours made the browser ask
 //! signed    what the identity has signed, once
 //! issuer    what the directory signs
-//! sign_up, login, credentials, account, chosen, numbers, info, descriptor    what is asked for
+//! sign_up, login, credentials, account, chosen, numbers, records, info, descriptor    what is asked for
+//! downloads files that visitors may have
+//! pages     the site that browsers show
 //! error     how it is refused: a stable word and a sentence
 //! ```
 //!
-//! All of it but the descriptor is under `/api/v1`, JSON in and out. Bytes are base64url without padding, times are Unix milliseconds.
+//! All of it but descriptor, downloads and pages is under `/api/v1`, JSON in and out. Bytes are base64url without padding, times are Unix milliseconds.
 
 mod account;
 mod chosen;
 mod credentials;
 mod descriptor;
+mod downloads;
 mod error;
 mod headers;
 mod info;
@@ -27,23 +30,28 @@ mod limits;
 mod login;
 mod numbers;
 pub mod opaque;
+mod pages;
+mod records;
 mod serve;
 mod sign_up;
 mod signed;
 mod visitor;
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{MethodRouter, delete, get, post};
 use offhook::clock::wall_clock;
+use offhook::net::Net;
 use offhook_proto::identity::DirectoryKey;
 use offhook_proto::number::ChosenNumber;
 use offhook_proto::wire::UnixMillis;
 use thiserror::Error;
 use tokio::sync::{Semaphore, watch};
+use tracing::warn;
 
 use crate::key::KeyError;
 use crate::store::{Store, StoreError};
@@ -51,9 +59,12 @@ use crate::store::{Store, StoreError};
 pub use descriptor::Reach;
 pub use serve::Site;
 
+use downloads::Downloads;
+use info::Counted;
 use issuer::Issuer;
 use limits::Pace;
 use opaque::Opaque;
+use pages::Pages;
 
 /// Largest body of a request, bytes.
 const MAX_BODY: usize = 64 * 1024;
@@ -91,7 +102,7 @@ pub enum SiteError {
 }
 
 /// How a site is to be.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct SiteConfig {
     /// The directory's DNS name; without it there are no chosen numbers.
     pub name: Option<String>,
@@ -105,6 +116,10 @@ pub struct SiteConfig {
     pub proxies: Vec<IpAddr>,
     /// Where the directory is reached, as it changes.
     pub reach: watch::Receiver<Reach>,
+    /// Its node, once it runs: it finds and publishes the records of accounts.
+    pub node: watch::Receiver<Option<Net>>,
+    /// Folder of what visitors may download.
+    pub downloads: Option<PathBuf>,
 }
 
 impl SiteConfig {
@@ -118,8 +133,9 @@ impl SiteConfig {
             number.directory().map(str::to_owned).ok_or_else(|| SiteError::Name(name.to_owned()))
         };
         let name = name.map(normalise).transpose()?;
-        let reach = watch::channel(Reach::default()).1;
-        Ok(Self { name, is_https: false, url: None, is_open: true, proxies: Vec::new(), reach })
+        let (reach, node) = (watch::channel(Reach::default()).1, watch::channel(None).1);
+        let (proxies, downloads) = (Vec::new(), None);
+        Ok(Self { name, is_https: false, url: None, is_open: true, proxies, reach, node, downloads })
     }
 }
 
@@ -134,6 +150,10 @@ struct Inner {
     issuer: Issuer,
     proofs: Arc<Semaphore>,
     pace: Pace,
+    pages: Pages,
+    downloads: Downloads,
+    accounts: Counted,
+    started: UnixMillis,
     /// What time it is. Tests have a clock of their own.
     clock: Clock,
 }
@@ -166,11 +186,22 @@ pub fn router(
     let is_https = config.is_https;
     let issuer = Issuer::new(signing, config.name.as_deref())?;
     let (proofs, pace) = (Arc::new(Semaphore::new(PROOFS)), Pace::default());
-    let app = App(Arc::new(Inner { config, store, opaque, issuer, proofs, pace, clock }));
+    let pages = Pages::built();
+    if pages.is_empty() {
+        warn!(
+            "built without web pages: `cargo xtask site`, then build again; the API is served all the same"
+        );
+    }
+    let downloads = Downloads::new(config.downloads.clone());
+    let (accounts, started) = (Counted::default(), clock());
+    let inner =
+        Inner { config, store, opaque, issuer, proofs, pace, pages, downloads, accounts, started, clock };
+    let app = App(Arc::new(inner));
     let router = Router::new()
         .nest("/api/v1", api())
         .route("/.well-known/offhook", get(descriptor::descriptor))
-        .fallback(error::not_found)
+        .route("/downloads/{name}", get(downloads::download))
+        .fallback(pages::page)
         .method_not_allowed_fallback(error::method_not_allowed)
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(axum::middleware::from_fn(serve::in_time))
@@ -192,6 +223,8 @@ fn api() -> Router<App> {
         .route("/session", get(login::session))
         .route("/account", get(account::account).delete(account::delete))
         .route("/account/backup", with_backup(get(account::backup).put(account::put_backup)))
+        .route("/account/terminals", get(records::terminals))
+        .route("/account/record", post(records::publish))
         .route("/account/credentials/start", post(credentials::start))
         .route("/account/credentials/finish", with_backup(post(credentials::finish)))
         .route("/account/numbers", post(chosen::claim))
@@ -200,4 +233,5 @@ fn api() -> Router<App> {
         .route("/account/numbers/{number}/transfer", post(chosen::transfer))
         .route("/numbers/{typed}", get(numbers::look_up))
         .route("/list", get(numbers::list))
+        .fallback(error::not_found)
 }

@@ -7,10 +7,11 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use axum::extract::{Extension, FromRequestParts};
+use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 use data_encoding::BASE64URL_NOPAD;
+use offhook::net::Ends;
 use sha2::{Digest as _, Sha256};
 
 use super::App;
@@ -140,8 +141,9 @@ impl FromRequestParts<App> for From {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        let peer = Extension::<Peer>::from_request_parts(parts, app).await;
-        let Extension(Peer(peer)) = peer.unwrap_or(Extension(Peer(SocketAddr::from(([0, 0, 0, 0], 0)))));
+        let at_front = parts.extensions.get::<Ends>().map(|ends| ends.remote);
+        let peer = parts.extensions.get::<Peer>().map(|peer| peer.0).or(at_front);
+        let peer = peer.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
         let address = behind(&app.0.config.proxies, peer.ip(), &parts.headers);
         Ok(Self(Network::of(address)))
     }

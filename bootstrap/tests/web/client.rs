@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use argon2_of_opaque::{Algorithm, Argon2, Params, Version};
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
+use offhook::clock::wall_clock;
+use offhook::net::{Net, NetConfig, Role};
 use offhook_bootstrap::store::Store;
 use offhook_bootstrap::web::opaque::{Opaque, Suite};
 use offhook_bootstrap::web::{Site, SiteConfig, router};
@@ -24,8 +26,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 
-const START: u64 = 1_800_000_000_000;
+/// When the site is started.
+pub const START: u64 = 1_800_000_000_000;
 pub const NAME: &str = "example.org";
 
 pub struct Scene {
@@ -33,12 +37,30 @@ pub struct Scene {
     pub store: Store,
     pub directory: DirectoryId,
     time: Arc<AtomicU64>,
+    node: Option<Net>,
     _folder: TempDir,
 }
 
 impl Scene {
     pub async fn new() -> Self {
         Self::with(SiteConfig { is_https: true, ..SiteConfig::new(Some(NAME)).unwrap() }).await
+    }
+
+    /// One whose node runs, in the time that the node lives in.
+    pub async fn with_node() -> Self {
+        let mut config = NetConfig::new([66; 32], Role::Directory);
+        config.listen = vec!["/ip4/127.0.0.1/udp/0/quic-v1".parse().unwrap()];
+        let (net, mut events) = Net::start(config).await.unwrap();
+        tokio::spawn(async move { while events.recv().await.is_some() {} });
+        let node = watch::channel(Some(net.clone())).1;
+        let config = SiteConfig { is_https: true, node, ..SiteConfig::new(Some(NAME)).unwrap() };
+        let scene = Self { node: Some(net), ..Self::with(config).await };
+        scene.time.store(wall_clock().0, Ordering::Relaxed);
+        scene
+    }
+
+    pub fn node(&self) -> &Net {
+        self.node.as_ref().expect("a scene with a node")
     }
 
     pub async fn with(mut config: SiteConfig) -> Self {
@@ -56,7 +78,7 @@ impl Scene {
         let directory = signing.public();
         let router = router(config, store.clone(), opaque, signing, clock).unwrap();
         let site = Site::start("127.0.0.1:0".parse().unwrap(), router).await.unwrap();
-        Self { site, store, directory, time, _folder: folder }
+        Self { site, store, directory, time, node: None, _folder: folder }
     }
 
     pub fn now(&self) -> UnixMillis {
@@ -169,9 +191,14 @@ pub fn bytes(value: &Value) -> Vec<u8> {
     BASE64URL_NOPAD.decode(value.as_str().expect("bytes").as_bytes()).unwrap()
 }
 
-/// The client's slow hash is quick here.
-fn hash() -> Argon2<'static> {
-    Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::new(8, 1, 1, None).unwrap())
+/// The client's slow hash is quick here: memory in KiB, passes, lanes.
+const QUICK: (u32, u32, u32) = (8, 1, 1);
+/// As browsers stretch a password (RFC 9106's second recommendation).
+#[allow(dead_code, reason = "the browser's tests use it")]
+const AS_BROWSERS_DO: (u32, u32, u32) = (65_536, 3, 4);
+
+fn hash((memory, passes, lanes): (u32, u32, u32)) -> Argon2<'static> {
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::new(memory, passes, lanes, None).unwrap())
 }
 
 #[derive(Debug)]
@@ -184,14 +211,33 @@ pub struct Answer {
 impl Answer {
     /// A header's value.
     pub fn header(&self, name: &str) -> Option<&str> {
-        let pairs = self.head.lines().filter_map(|line| line.split_once(": "));
-        pairs.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value).next()
+        header_of(&self.head, name)
     }
 
     /// The word of an error.
     pub fn error(&self) -> &str {
         self.json["error"].as_str().unwrap_or_default()
     }
+}
+
+/// An answer that need not be JSON.
+#[derive(Debug)]
+pub struct Page {
+    pub status: u16,
+    pub head: String,
+    pub body: Vec<u8>,
+}
+
+impl Page {
+    /// A header's value.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        header_of(&self.head, name)
+    }
+}
+
+fn header_of<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    let pairs = head.lines().filter_map(|line| line.split_once(": "));
+    pairs.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value).next()
 }
 
 /// A browser that keeps a cookie and the page's word, or a program with a token.
@@ -204,6 +250,7 @@ pub struct Client {
     pub token: Option<String>,
     pub network: String,
     pub content_type: &'static str,
+    stretching: (u32, u32, u32),
 }
 
 /// A registration of which the last message is not sent yet.
@@ -223,7 +270,7 @@ pub struct Begun {
 }
 
 impl Client {
-    fn new(addr: SocketAddr) -> Self {
+    pub fn new(addr: SocketAddr) -> Self {
         Self {
             addr,
             cookie: None,
@@ -232,7 +279,14 @@ impl Client {
             token: None,
             network: "192.0.2.1".to_owned(),
             content_type: "application/json",
+            stretching: QUICK,
         }
+    }
+
+    /// From now on its passwords are those of a browser.
+    #[allow(dead_code, reason = "the browser's tests use it")]
+    pub fn stretch_like_a_browser(&mut self) {
+        self.stretching = AS_BROWSERS_DO;
     }
 
     pub async fn get(&mut self, path: &str) -> Answer {
@@ -244,7 +298,7 @@ impl Client {
     }
 
     pub async fn call(&mut self, method: &str, path: &str, body: Option<String>) -> Answer {
-        let answer = self.send(method, &format!("/api/v1{path}"), body).await;
+        let answer = self.send(method, &format!("/api/v1{path}"), body, "").await;
         let answer = self.read(&String::from_utf8(answer).unwrap());
         self.keep_cookie(&answer);
         answer
@@ -252,12 +306,20 @@ impl Client {
 
     /// Head and body of what is no JSON.
     pub async fn fetch(&self, path: &str) -> (String, Vec<u8>) {
-        let answer = self.send("GET", path, None).await;
-        let end = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("an answer");
-        (String::from_utf8(answer[..end].to_vec()).unwrap(), answer[end + 4..].to_vec())
+        let page = self.ask("GET", path, "").await;
+        (page.head, page.body)
     }
 
-    async fn send(&self, method: &str, path: &str, body: Option<String>) -> Vec<u8> {
+    /// Asks for anything, with more lines in the head.
+    pub async fn ask(&self, method: &str, path: &str, more: &str) -> Page {
+        let answer = self.send(method, path, None, more).await;
+        let end = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("an answer");
+        let head = String::from_utf8(answer[..end].to_vec()).unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        Page { status, head, body: answer[end + 4..].to_vec() }
+    }
+
+    async fn send(&self, method: &str, path: &str, body: Option<String>, more: &str) -> Vec<u8> {
         let mut head = format!(
             "{method} {path} HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\nX-Forwarded-For: {}\r\n",
             self.network
@@ -276,6 +338,7 @@ impl Client {
         }
         let mut stream = TcpStream::connect(self.addr).await.unwrap();
         stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(more.as_bytes()).await.unwrap();
         stream.write_all(b"\r\n").await.unwrap();
         // A server that refuses what is too large need not read it.
         let _ = stream.write_all(body.as_bytes()).await;
@@ -306,7 +369,7 @@ impl Client {
         let answer = self.post(path, request).await;
         assert_eq!(answer.status, 200, "{answer:?}");
         let response = RegistrationResponse::deserialize(&bytes(&answer.json["response"])).unwrap();
-        let hash = hash();
+        let hash = hash(self.stretching);
         let parameters = ClientRegistrationFinishParameters::new(Identifiers::default(), Some(&hash));
         let finished = started.state.finish(&mut OsRng, password.as_bytes(), response, parameters).unwrap();
         Registered {
@@ -325,7 +388,7 @@ impl Client {
             return Err(answer);
         }
         let response = CredentialResponse::deserialize(&bytes(&answer.json["response"])).unwrap();
-        let hash = hash();
+        let hash = hash(self.stretching);
         let parameters = ClientLoginFinishParameters::new(None, Identifiers::default(), Some(&hash));
         let Ok(finished) = started.state.finish(password.as_bytes(), response, parameters) else {
             return Err(answer);

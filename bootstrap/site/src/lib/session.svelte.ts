@@ -65,6 +65,11 @@ class Session {
     if (error instanceof ApiError && error.code === 'no_session') this.close();
   }
 
+  /** What the directory is called: by its name, or by the address of this site. */
+  get title(): string | undefined {
+    return this.info === undefined ? undefined : (this.info.name ?? location.host);
+  }
+
   /** The directory's signing key and name; they are needed to sign anything for it. */
   async directory(): Promise<Info> {
     if (this.info === undefined) this.info = await api.get<Info>('/info');

@@ -31,7 +31,8 @@ export interface NodeStatus {
 
 /** `GET /info`. */
 export interface Info {
-  name: string;
+  /** Null: a directory without a name, which gives twelve digits only. */
+  name: string | null;
   directory: string;
   signup: 'open' | 'closed';
   chosen: boolean;

@@ -227,7 +227,7 @@ export const en = {
     },
     terminals: {
       title: 'Your terminals',
-      none: 'No terminal has logged in yet. Install the client to be rung.',
+      none: 'No terminal is registered under your numbers. Install the client and log in to be rung.',
       id: 'Terminal',
       certified: 'Since',
       expires: 'Certified until',
@@ -392,6 +392,7 @@ export const en = {
     bad_signature: 'The directory does not accept the signature. Is your computer’s clock right?',
     clock: 'Your computer’s clock and the directory’s differ too much. Set it and try again.',
     malformed: 'The directory could not make sense of that. Load the page again.',
+    stale: 'The directory holds a later record of your number. Load the page again, then repeat the change.',
     replayed: 'What was just sent has been done already. Load the page again to see how things stand.',
     other_directory: 'That was meant for another directory. Load the page again.',
     other_identity: 'That is another identity’s. Log in again.',
