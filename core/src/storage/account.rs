@@ -1,9 +1,13 @@
+use super::home::renew;
 use super::{AccountId, StorageError, db};
 use crate::recording::Recordings;
-use offhook_proto::identity::{IdentityId, MailboxKey, SealKey, SignedCert, TerminalKey};
-use offhook_proto::number::Number;
+use offhook_proto::backup::Backup;
+use offhook_proto::identity::{
+    CERT_LIFETIME, IdentityId, IdentityKey, MailboxKey, SealKey, SignedCert, TerminalId, TerminalKey,
+};
+use offhook_proto::number::{NodeAddr, Number};
 use offhook_proto::proof::NumberProof;
-use offhook_proto::record::SignedAccount;
+use offhook_proto::record::{AccountRecord, SignedAccount};
 use offhook_proto::wire::{self, UnixMillis};
 use sqlx::SqlitePool;
 use std::fmt;
@@ -40,8 +44,9 @@ struct Inner {
     papers: RwLock<Arc<Papers>>,
     /// Counts what was changed of what belongs into a backup.
     changes: watch::Sender<u64>,
-    /// Held, not read: closing the file gives the lock back.
-    _lock: File,
+    /// Held, not read: closing the file gives the lock back. None of a program that only writes something down beside the one
+    /// that runs the account.
+    _lock: Option<File>,
 }
 
 /// What an account's file says about the account itself and never changes.
@@ -75,6 +80,15 @@ impl AccountStore {
             }
             tokio::time::sleep(LOCK_PAUSE).await;
         };
+        Self::load(dir, Some(lock)).await
+    }
+
+    /// Opens the account in `dir` beside the program that runs it.
+    pub(super) async fn beside(dir: &Path) -> Result<Self, StorageError> {
+        Self::load(dir, None).await
+    }
+
+    async fn load(dir: &Path, lock: Option<File>) -> Result<Self, StorageError> {
         let pool = db::open(&dir.join(DATABASE)).await?;
         let keys = Keys::load(&pool).await?;
         let papers = RwLock::new(Arc::new(Papers::load(&pool).await?));
@@ -103,6 +117,40 @@ impl AccountStore {
     /// Is told whenever something may have changed that belongs into a backup.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.0.changes.subscribe()
+    }
+
+    /// Whether half of the life of its certificate or its account record is over.
+    pub(crate) fn papers_due(&self, now: UnixMillis) -> bool {
+        let end = self.cert_until().0;
+        let begin = end.saturating_sub(u64::try_from(CERT_LIFETIME.as_millis()).unwrap_or(u64::MAX));
+        now.is_past_middle(UnixMillis(begin), UnixMillis(end))
+    }
+
+    /// Issues the certificate and the account records anew, as `Home::recertify` does with the password.
+    pub(crate) async fn renew_papers(&self, key: &IdentityKey) -> Result<(), StorageError> {
+        let mut tx = db::write(self.pool()).await?;
+        renew(&mut tx, key).await?;
+        tx.commit().await?;
+        self.reload().await.map(drop)
+    }
+
+    /// A backup with nothing but keys and number.
+    pub(crate) async fn new_backup(&self, key: &IdentityKey) -> Result<Backup, StorageError> {
+        let (created,): (i64,) = sqlx::query_as("SELECT created FROM account").fetch_one(self.pool()).await?;
+        let keys = &self.0.keys;
+        let (Number::Plain(number), NumberProof::Plain(proof)) = (&keys.number, &keys.proof) else {
+            return Err(StorageError::Damaged("the account's number"));
+        };
+        let created = UnixMillis(db::uint(created));
+        Ok(Backup::new(key.clone(), keys.mailbox.clone(), *number, *proof, created))
+    }
+
+    /// Revoked terminals and mailboxes, as the account record has them.
+    pub(crate) async fn of_record(&self) -> Result<(Vec<TerminalId>, Vec<NodeAddr>), StorageError> {
+        let (body,): (Vec<u8>,) =
+            sqlx::query_as("SELECT record_body FROM account").fetch_one(self.pool()).await?;
+        let record: AccountRecord = decode(&body, "the account record")?;
+        Ok((record.revoked, record.mailboxes))
     }
 
     fn papers(&self) -> Arc<Papers> {

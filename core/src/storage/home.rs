@@ -141,6 +141,12 @@ impl Home {
         AccountStore::open(&self.accounts.join(&account.name), id).await
     }
 
+    /// Opens an account to write something down while a terminal may run it, which is told to take it up
+    /// ([`Command::Renewed`](crate::api::Command::Renewed)).
+    pub async fn beside(&self, id: &AccountId) -> Result<AccountStore, StorageError> {
+        AccountStore::beside(&self.folder_of(id).await?).await
+    }
+
     /// The identity key, for certifying and moving.
     pub async fn unlock(&self, id: &AccountId, password: &Password) -> Result<IdentityKey, StorageError> {
         let account = self.find(id).await?;
@@ -413,7 +419,7 @@ async fn put_sealed(tx: &mut db::Write, id: &AccountId, sealed: &SealedSeed) -> 
 }
 
 /// Signs certificate and account record for another term.
-async fn renew(tx: &mut db::Write, key: &IdentityKey) -> Result<(), StorageError> {
+pub(super) async fn renew(tx: &mut db::Write, key: &IdentityKey) -> Result<(), StorageError> {
     let (terminal, seal, record): (Vec<u8>, Vec<u8>, Vec<u8>) = sqlx::query_as(
         "SELECT t.terminal_seed, t.seal_seed, a.record_body FROM terminal t JOIN account a ON a.one = t.one",
     )

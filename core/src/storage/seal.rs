@@ -32,6 +32,11 @@ impl Password {
         })
     }
 
+    /// Whether it is the same one.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+
     /// As a directory's log-in takes it.
     pub(crate) fn prepared(&self) -> PreparedPassword {
         self.0.clone()
