@@ -8,6 +8,7 @@
 //! | [`phone`] | handles: a telephone and its calls |
 //! | [`api`] | commands, replies, events and errors, as data |
 //! | [`storage`] | accounts and what they keep |
+//! | [`directory`] | a directory's accounts: sign up, log in, backups, chosen numbers |
 //! | [`audio`] | devices, files, the codec |
 //! | [`recording`] | recordings of calls, and messages that callers have left |
 //! | [`net`] | the network: also what a directory is made of |
@@ -20,6 +21,7 @@
 pub mod api;
 pub mod audio;
 pub mod clock;
+pub mod directory;
 mod engine;
 mod fair;
 #[cfg(feature = "http")]

@@ -9,16 +9,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use argon2_of_opaque::Argon2;
 use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use offhook::storage::AccountId;
 use offhook_proto::identity::IdentityId;
+pub use offhook_proto::opaque::Suite;
 use offhook_proto::wire::UnixMillis;
-use opaque_ke::key_exchange::tripledh::TripleDh;
 use opaque_ke::{
-    CipherSuite, CredentialFinalization, CredentialRequest, RegistrationRequest, Ristretto255, ServerLogin,
-    ServerLoginStartParameters, ServerRegistration, ServerSetup,
+    CredentialFinalization, CredentialRequest, RegistrationRequest, ServerLogin, ServerLoginStartParameters,
+    ServerRegistration, ServerSetup,
 };
 use rand_core::OsRng;
 use sha2::{Digest as _, Sha256};
@@ -39,18 +38,6 @@ const LOGIN_DOMAIN: &[u8] = b"offhook/login/1\0";
 const FINGERPRINT_DOMAIN: &[u8] = b"offhook/opaque-key/1\0";
 
 const NONCE: usize = 24;
-
-/// The one cipher suite, that of `@serenity-kit/opaque` as well. The client's hash is Argon2id, version 0x13, 64 MiB, 3 passes,
-/// 4 lanes; the directory hashes nothing.
-#[derive(Clone, Copy, Debug)]
-pub struct Suite;
-
-impl CipherSuite for Suite {
-    type OprfCs = Ristretto255;
-    type KeGroup = Ristretto255;
-    type KeyExchange = TripleDh;
-    type Ksf = Argon2<'static>;
-}
 
 /// A message of a client's that is none, or does not fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

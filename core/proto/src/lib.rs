@@ -17,6 +17,7 @@ pub mod jitter;
 pub mod knock;
 pub mod list;
 pub mod number;
+pub mod opaque;
 pub mod proof;
 pub mod rate;
 pub mod record;

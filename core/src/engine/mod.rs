@@ -34,6 +34,7 @@ use crate::api::{
 };
 use crate::audio::{DeviceChoice, DeviceInfo, HoldMusic, Processing, Tone, TonePlayer};
 use crate::clock::wall_clock;
+use crate::directory::Keeper;
 use crate::media::{PortMapper, Relay};
 use crate::net::{Net, NetConfig, NetEvent, NetStatus, Role, Times};
 use crate::phone::{AnswerMode, CallState, PhoneBuilder, PhoneError, Serve};
@@ -112,12 +113,14 @@ pub(crate) async fn start(
     let publisher = Publisher::new(settings.republish, publish::last_seq(&account).await?, Instant::now());
     let (net, net_events) = Net::start(net_config(&settings, &account)?).await?;
     let (requests, requests_rx) = mpsc::channel(REQUEST_QUEUE);
+    let keeper = Keeper::start(account.clone(), requests.downgrade());
     let number = account.number().clone();
     let mut engine = Engine::new(settings, account, net, publisher, events, line);
     engine.volumes = volumes;
     engine.presence = presence;
     engine.tones.set_volumes(keys::loudness(volumes.speaker), keys::loudness(volumes.ringer));
     engine.load_music();
+    engine.keeper = Some(keeper);
     tokio::spawn(engine.run(requests_rx, net_events));
     Ok((requests, number))
 }
@@ -177,6 +180,8 @@ pub(crate) struct Engine {
     internal: mpsc::Sender<Internal>,
     internal_rx: Option<mpsc::Receiver<Internal>>,
     stopping: bool,
+    /// Keeps the account's directories up to date.
+    keeper: Option<Keeper>,
 }
 
 impl Engine {
@@ -237,6 +242,7 @@ impl Engine {
             internal,
             internal_rx: Some(internal_rx),
             stopping: false,
+            keeper: None,
         }
     }
 
@@ -321,6 +327,7 @@ impl Engine {
     /// Hang up everything, withdraw the number, tell the peers, close the network and the account.
     /// Dropping `requests` last is what [`Phone::shutdown`](crate::phone::Phone::shutdown) waits for.
     async fn shut_down(mut self, requests: mpsc::Receiver<Request>, internal: mpsc::Receiver<Internal>) {
+        self.keeper = None;
         self.tones.play(None);
         self.calls.hang_up_all(now());
         self.drain().await;

@@ -1,9 +1,13 @@
+use super::home::renew;
 use super::{AccountId, StorageError, db};
 use crate::recording::Recordings;
-use offhook_proto::identity::{IdentityId, MailboxKey, SealKey, SignedCert, TerminalKey};
-use offhook_proto::number::Number;
+use offhook_proto::backup::Backup;
+use offhook_proto::identity::{
+    CERT_LIFETIME, IdentityId, IdentityKey, MailboxKey, SealKey, SignedCert, TerminalId, TerminalKey,
+};
+use offhook_proto::number::{NodeAddr, Number};
 use offhook_proto::proof::NumberProof;
-use offhook_proto::record::SignedAccount;
+use offhook_proto::record::{AccountRecord, SignedAccount};
 use offhook_proto::wire::{self, UnixMillis};
 use sqlx::SqlitePool;
 use std::fmt;
@@ -12,11 +16,12 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// File name of the database in an account's directory.
 pub(super) const DATABASE: &str = "account.db";
 /// File name of the lock that the running program holds.
-const LOCK: &str = "lock";
+pub(super) const LOCK: &str = "lock";
 /// Larger blobs than this in place of a proof, certificate or record mean a damaged file.
 const MAX_BLOB: usize = 16 * 1024;
 
@@ -37,8 +42,11 @@ struct Inner {
     keys: Keys,
     /// Replaced as a whole by [`AccountStore::reload`].
     papers: RwLock<Arc<Papers>>,
-    /// Held, not read: closing the file gives the lock back.
-    _lock: File,
+    /// Counts what was changed of what belongs into a backup.
+    changes: watch::Sender<u64>,
+    /// Held, not read: closing the file gives the lock back. None of a program that only writes something down beside the one
+    /// that runs the account.
+    _lock: Option<File>,
 }
 
 /// What an account's file says about the account itself and never changes.
@@ -72,10 +80,20 @@ impl AccountStore {
             }
             tokio::time::sleep(LOCK_PAUSE).await;
         };
+        Self::load(dir, Some(lock)).await
+    }
+
+    /// Opens the account in `dir` beside the program that runs it.
+    pub(super) async fn beside(dir: &Path) -> Result<Self, StorageError> {
+        Self::load(dir, None).await
+    }
+
+    async fn load(dir: &Path, lock: Option<File>) -> Result<Self, StorageError> {
         let pool = db::open(&dir.join(DATABASE)).await?;
         let keys = Keys::load(&pool).await?;
         let papers = RwLock::new(Arc::new(Papers::load(&pool).await?));
-        Ok(Self(Arc::new(Inner { pool, dir: dir.to_owned(), keys, papers, _lock: lock })))
+        let changes = watch::channel(0).0;
+        Ok(Self(Arc::new(Inner { pool, dir: dir.to_owned(), keys, papers, changes, _lock: lock })))
     }
 
     /// Takes up the certificate, account record and ID that another program (the command line) has renewed in the file.
@@ -85,7 +103,54 @@ impl AccountStore {
         let mut papers = self.0.papers.write().unwrap_or_else(PoisonError::into_inner);
         let changed = *papers != fresh;
         *papers = fresh;
+        drop(papers);
+        // Whoever has renewed them may have written more, such as a chosen number.
+        self.changed();
         Ok(changed)
+    }
+
+    /// Something that belongs into a backup has changed.
+    pub(super) fn changed(&self) {
+        self.0.changes.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Is told whenever something may have changed that belongs into a backup.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changes.subscribe()
+    }
+
+    /// Whether half of the life of its certificate or its account record is over.
+    pub(crate) fn papers_due(&self, now: UnixMillis) -> bool {
+        let end = self.cert_until().0;
+        let begin = end.saturating_sub(u64::try_from(CERT_LIFETIME.as_millis()).unwrap_or(u64::MAX));
+        now.is_past_middle(UnixMillis(begin), UnixMillis(end))
+    }
+
+    /// Issues the certificate and the account records anew, as `Home::recertify` does with the password.
+    pub(crate) async fn renew_papers(&self, key: &IdentityKey) -> Result<(), StorageError> {
+        let mut tx = db::write(self.pool()).await?;
+        renew(&mut tx, key).await?;
+        tx.commit().await?;
+        self.reload().await.map(drop)
+    }
+
+    /// A backup with nothing but keys and number.
+    pub(crate) async fn new_backup(&self, key: &IdentityKey) -> Result<Backup, StorageError> {
+        let (created,): (i64,) = sqlx::query_as("SELECT created FROM account").fetch_one(self.pool()).await?;
+        let keys = &self.0.keys;
+        let (Number::Plain(number), NumberProof::Plain(proof)) = (&keys.number, &keys.proof) else {
+            return Err(StorageError::Damaged("the account's number"));
+        };
+        let created = UnixMillis(db::uint(created));
+        Ok(Backup::new(key.clone(), keys.mailbox.clone(), *number, *proof, created))
+    }
+
+    /// Revoked terminals and mailboxes, as the account record has them.
+    pub(crate) async fn of_record(&self) -> Result<(Vec<TerminalId>, Vec<NodeAddr>), StorageError> {
+        let (body,): (Vec<u8>,) =
+            sqlx::query_as("SELECT record_body FROM account").fetch_one(self.pool()).await?;
+        let record: AccountRecord = decode(&body, "the account record")?;
+        Ok((record.revoked, record.mailboxes))
     }
 
     fn papers(&self) -> Arc<Papers> {
@@ -220,7 +285,7 @@ pub(super) fn decode<'b, T: minicbor::Decode<'b, ()>>(
 }
 
 /// The operating system drops the lock when the program dies, however it dies.
-fn take_lock(path: &Path, id: &AccountId) -> Result<File, StorageError> {
+pub(super) fn take_lock(path: &Path, id: &AccountId) -> Result<File, StorageError> {
     let file = OpenOptions::new()
         .write(true)
         .create(true)

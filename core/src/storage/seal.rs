@@ -7,34 +7,39 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
 use offhook_proto::identity::IdentityId;
-use precis_core::profile::PrecisFastInvocation as _;
-use precis_profiles::OpaqueString;
+use offhook_proto::opaque::{PasswordError, PreparedPassword};
 use std::fmt;
-use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+use zeroize::Zeroizing;
 
-/// Longest password, bytes of UTF-8.
-pub const MAX_PASSWORD_BYTES: usize = 1024;
+pub use offhook_proto::opaque::MAX_PASSWORD_BYTES;
 
 const DOMAIN: &[u8] = b"offhook/account-seed/1\0";
 
 /// A password, normalised by the OpaqueString profile (RFC 8265, section 4.2) so that it is the same on
 /// every keyboard, and wiped from memory when dropped.
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
-pub struct Password(String);
+#[derive(Clone)]
+pub struct Password(PreparedPassword);
 
 impl Password {
     /// Takes what was typed: 1 to 1024 bytes without control characters.
     pub fn new(typed: &str) -> Result<Self, StorageError> {
-        if typed.is_empty() {
-            return Err(StorageError::BadPassword("it is empty"));
-        }
-        if typed.len() > MAX_PASSWORD_BYTES {
-            return Err(StorageError::BadPassword("it is longer than 1024 bytes"));
-        }
-        match OpaqueString::enforce(typed) {
-            Ok(normal) => Ok(Self(normal.into_owned())),
-            Err(_) => Err(StorageError::BadPassword("it contains control characters")),
-        }
+        PreparedPassword::new(typed).map(Self).map_err(|error| {
+            StorageError::BadPassword(match error {
+                PasswordError::Empty => "it is empty",
+                PasswordError::TooLong => "it is longer than 1024 bytes",
+                PasswordError::Controls => "it contains control characters",
+            })
+        })
+    }
+
+    /// Whether it is the same one.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+
+    /// As a directory's log-in takes it.
+    pub(crate) fn prepared(&self) -> PreparedPassword {
+        self.0.clone()
     }
 }
 

@@ -179,11 +179,18 @@ impl SealedBackup {
     /// # Errors
     /// As [`SealedBackup::open`].
     pub fn open_as_owner(&self, identity: &IdentityKey) -> Result<Backup, BackupError> {
-        let id = identity.public();
-        let aad = aad(domain::RECOVERY, &id, self.version);
+        self.open(&self.key_as_owner(identity)?, &identity.public())
+    }
+
+    /// The key that ID and password give, from the identity key: to seal the next backup for the same password.
+    ///
+    /// # Errors
+    /// [`BackupError::Sealed`].
+    pub fn key_as_owner(&self, identity: &IdentityKey) -> Result<BackupKey, BackupError> {
+        let aad = aad(domain::RECOVERY, &identity.public(), self.version);
         let key = BackupKey::of_owner(identity).open(&self.recovery.nonce, &aad, &self.recovery.sealed)?;
         let key: [u8; 32] = key.as_slice().try_into().map_err(|_| BackupError::Sealed)?;
-        self.open(&BackupKey(Zeroizing::new(key)), &id)
+        Ok(BackupKey(Zeroizing::new(key)))
     }
 }
 

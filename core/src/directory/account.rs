@@ -1,0 +1,503 @@
+//! An account of this terminal and its directories.
+
+use super::client::{Directory, nonces};
+use super::session::{Conflict, Session};
+use super::{AccountAddress, DirectoryAddress, DirectoryError, Refusal};
+use crate::clock::wall_clock;
+use crate::storage::{
+    AccountId, AccountStore, AccountSummary, Content, HeldNumber, Home, KnownDirectory, MAX_DIRECTORIES,
+    NewNumber, Password, StorageError, Unattended,
+};
+use offhook_proto::backup::{Backup, BackupChosen, RecoveryWords};
+use offhook_proto::identity::{IdentityId, IdentityKey};
+use offhook_proto::number::{ChosenNumber, Number};
+use offhook_proto::proof::{SignedTransfer, lengthen};
+
+/// How often a backup is merged and put again when another terminal was faster.
+const TRIES: u32 = 5;
+
+/// An account whose identity key is at hand.
+pub struct Unlocked {
+    store: AccountStore,
+    key: IdentityKey,
+}
+
+/// What became of a sign-up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signed {
+    /// What the directory is called here.
+    pub directory: String,
+    /// The account's ID there.
+    pub id: AccountId,
+}
+
+/// What became of a backup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Synced {
+    /// Version of the backup that is there.
+    pub version: u64,
+    /// Something was put there.
+    pub is_new: bool,
+    /// Something of another terminal's came from there.
+    pub has_taken: bool,
+}
+
+/// A number that the account has got.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claimed {
+    /// The number in its full form.
+    pub number: Number,
+}
+
+impl Home {
+    /// Logs in at a directory and makes its account this terminal's, called `local` here. The password is the account's here, too.
+    ///
+    /// # Errors
+    /// [`DirectoryError`]; nothing is here then.
+    pub async fn log_in(
+        &self,
+        address: &AccountAddress,
+        local: AccountId,
+        password: &Password,
+        unattended: Unattended,
+    ) -> Result<AccountSummary, DirectoryError> {
+        let directory = Directory::connect(&address.directory, None).await?;
+        let (session, export_key) = directory.log_in(&address.id, password).await?;
+        let sealed = session.backup(0)?;
+        let backup = sealed.open(&export_key.backup_key(), &session.identity())?;
+        let known = known(&session, sealed.version(), &backup)?;
+        let account = self.restore_account(local, password.clone(), &backup, known, unattended).await;
+        session.log_out().await;
+        Ok(account?)
+    }
+
+    /// Gets in by the recovery words, gives the account a new password, and makes it this terminal's.
+    ///
+    /// # Errors
+    /// [`DirectoryError`].
+    pub async fn recover(
+        &self,
+        address: &AccountAddress,
+        local: AccountId,
+        words: &RecoveryWords,
+        new_password: &Password,
+        unattended: Unattended,
+    ) -> Result<AccountSummary, DirectoryError> {
+        let identity = words.identity();
+        let directory = Directory::connect(&address.directory, None).await?;
+        let session = directory.recover(&identity).await?;
+        let sealed = session.backup(0)?;
+        let backup = sealed.open_as_owner(&identity)?;
+        let (id, version) = (session.id()?, sealed.version().saturating_add(1));
+        let session = session.change_credentials(&id, new_password, &backup, version).await?;
+        let known = known(&session, version, &backup)?;
+        let account = self.restore_account(local, new_password.clone(), &backup, known, unattended).await;
+        session.log_out().await;
+        account.map_err(|error| DirectoryError::Partly {
+            done: "The new password counts at the directory".to_owned(),
+            error: Box::new(error.into()),
+            how: format!("Log in with it: `offhook account login {}`.", name_at(&id, directory.name())),
+        })
+    }
+}
+
+fn name_at(id: &AccountId, directory: &str) -> String {
+    format!("{id}@{directory}")
+}
+
+/// What is remembered of a directory whose backup is this one.
+fn known(session: &Session, version: u64, backup: &Backup) -> Result<KnownDirectory, DirectoryError> {
+    let directory = session.directory();
+    Ok(KnownDirectory {
+        name: directory.name().to_owned(),
+        url: directory.url().to_owned(),
+        directory: directory.id(),
+        id: session.id()?,
+        version,
+        backed_up: wall_clock(),
+        base: Content::of(backup),
+    })
+}
+
+impl Unlocked {
+    /// Opens an account of this terminal with its password, beside a terminal that may run it.
+    ///
+    /// # Errors
+    /// [`StorageError::WrongPassword`], [`StorageError::NoAccount`].
+    pub async fn open(home: &Home, id: &AccountId, password: &Password) -> Result<Self, StorageError> {
+        let key = home.unlock(id, password).await?;
+        Ok(Self { store: home.beside(id).await?, key })
+    }
+
+    /// An account that may act without its password; `None` if it may not.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn unattended(store: &AccountStore) -> Result<Option<Self>, StorageError> {
+        let key = store.unattended_key().await?;
+        Ok(key.map(|key| Self { store: store.clone(), key }))
+    }
+
+    /// What the account keeps here.
+    #[must_use]
+    pub fn store(&self) -> &AccountStore {
+        &self.store
+    }
+
+    /// The words that give the account back. Whoever reads them has it.
+    #[must_use]
+    pub fn recovery_words(&self) -> RecoveryWords {
+        RecoveryWords::of(&self.key)
+    }
+
+    /// Lets the terminal keep the backup up by itself, or no longer.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn set_unattended(&self, unattended: Unattended) -> Result<(), StorageError> {
+        self.store.set_unattended((unattended == Unattended::Yes).then_some(&self.key)).await
+    }
+
+    /// Issues the terminal's certificate and the account's records anew.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub(super) async fn renew_papers(&self) -> Result<(), StorageError> {
+        self.store.renew_papers(&self.key).await
+    }
+
+    /// Signs the account up at a directory, with the password that it has here.
+    ///
+    /// # Errors
+    /// [`DirectoryError`]: nothing has changed then.
+    pub async fn sign_up(
+        &self,
+        address: &AccountAddress,
+        password: &Password,
+    ) -> Result<Signed, DirectoryError> {
+        let directories = self.store.directories().await?;
+        let is_known = directories.iter().any(|known| known.name == address.directory.name());
+        if directories.len() >= MAX_DIRECTORIES && !is_known {
+            return Err(StorageError::TooLarge("The list of directories").into());
+        }
+        let directory = Directory::connect(&address.directory, None).await?;
+        let backup = self.backup().await?;
+        let signed_up = async {
+            let begun = directory.begin_sign_up(&address.id, password).await?;
+            directory.finish_sign_up(&begun, &backup).await
+        };
+        let session = match signed_up.await {
+            // It was signed up, and the answer was lost or could not be kept.
+            Err(error) if matches!(error.refusal(), Some(Refusal::IdentityTaken | Refusal::IdTaken)) => {
+                directory.recover(&self.key).await.map_err(|_| error)?
+            }
+            other => other?,
+        };
+        let sealed = session.backup(0)?;
+        let kept = sealed.open_as_owner(&self.key)?;
+        let known = known(&session, sealed.version(), &kept)?;
+        self.store.put_directory(&known).await?;
+        session.log_out().await;
+        Ok(Signed { directory: known.name, id: known.id })
+    }
+
+    /// Brings the backup at every directory up to date, and what other terminals have put there here.
+    ///
+    /// # Errors
+    /// The first [`DirectoryError`]; the others are tried all the same.
+    pub async fn sync(&self) -> Result<Vec<(String, Synced)>, DirectoryError> {
+        let (mut done, mut failed) = (Vec::new(), None);
+        for known in self.store.directories().await? {
+            match self.sync_with(&known).await {
+                Ok(synced) => done.push((known.name, synced)),
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        failed.map_or(Ok(done), Err)
+    }
+
+    /// The same at one directory.
+    ///
+    /// # Errors
+    /// [`DirectoryError`].
+    pub async fn sync_with(&self, known: &KnownDirectory) -> Result<Synced, DirectoryError> {
+        let mut session = self.enter(known).await?;
+        let synced = self.sync_in(known, &mut session).await;
+        session.log_out().await;
+        synced
+    }
+
+    async fn enter(&self, known: &KnownDirectory) -> Result<Session, DirectoryError> {
+        let address = DirectoryAddress::kept(&known.name, &known.url)?;
+        Directory::connect(&address, Some(&known.directory)).await?.recover(&self.key).await
+    }
+
+    /// Renews certificates, merges, and puts what has changed.
+    async fn sync_in(&self, known: &KnownDirectory, session: &mut Session) -> Result<Synced, DirectoryError> {
+        let mut known = KnownDirectory { id: session.id()?, ..known.clone() };
+        self.take_certificates(&known, session).await?;
+        let mut has_taken = false;
+        for _ in 0..TRIES {
+            let sealed = session.backup(known.version)?;
+            let mut backup = sealed.open_as_owner(&self.key)?;
+            let there = Content::of(&backup);
+            if sealed.version() > known.version {
+                let here = self.store.content().await?;
+                let merged = here.merged(&known.base, &there);
+                if merged != here {
+                    self.store.take_content(&merged).await?;
+                    has_taken = true;
+                }
+                known = KnownDirectory { version: sealed.version(), base: there.clone(), ..known };
+                self.store.put_directory(&known).await?;
+            }
+            // As it can be kept here: a name that somebody else has, say, is another one then.
+            let content = self.store.content().await?;
+            let (was, chosen) = (backup.chosen.clone(), self.chosen().await?);
+            content.put_into(&mut backup)?;
+            self.put_papers(&mut backup, chosen).await?;
+            if content == there && backup.chosen == was {
+                known = KnownDirectory { base: content, backed_up: wall_clock(), ..known };
+                self.store.put_directory(&known).await?;
+                return Ok(Synced { version: known.version, is_new: false, has_taken });
+            }
+            let version = sealed.version().saturating_add(1);
+            let next = backup.seal(&sealed.key_as_owner(&self.key)?, version, &nonces())?;
+            match session.put_backup(&self.key, &next).await? {
+                Ok(()) => {
+                    known = KnownDirectory { version, base: content, backed_up: wall_clock(), ..known };
+                    self.store.put_directory(&known).await?;
+                    return Ok(Synced { version, is_new: true, has_taken });
+                }
+                Err(Conflict) => session.fetch_backup().await?,
+            }
+        }
+        Err(DirectoryError::Conflict)
+    }
+
+    /// What the directory certifies is the account's, and what it does not certify any more is not; what is due is renewed.
+    async fn take_certificates(
+        &self,
+        known: &KnownDirectory,
+        session: &Session,
+    ) -> Result<(), DirectoryError> {
+        let now = wall_clock();
+        let held = self.store.chosen().await?;
+        let mut certified = Vec::new();
+        for mut cert in session.certificates() {
+            let Ok(said) = cert.verify(now) else { continue };
+            if said.directory != known.directory || said.identity != self.key.public() {
+                return Err(DirectoryError::Certificate);
+            }
+            let (due, number) = (said.renewal_due(now), said.number);
+            if due && let Number::Chosen(chosen) = &number {
+                cert = session.renew(&self.key, chosen).await?;
+            }
+            let before = held.iter().find(|held| held.number == number);
+            if before.is_none_or(|held| held.cert != cert) {
+                let transfers = before.map(|held| held.transfers.clone()).unwrap_or_default();
+                self.store.put_chosen(&self.key, NewNumber { cert, transfers }).await?;
+            }
+            certified.push(number);
+        }
+        for held in held.iter().filter(|held| !certified.contains(&held.number)) {
+            let is_theirs = held.certified(now).is_ok_and(|cert| cert.directory == known.directory);
+            if is_theirs {
+                self.store.remove_chosen(&held.number).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the account another ID and password at its directories, then here. What was done is told if the rest does not succeed;
+    /// the same command does the rest later.
+    ///
+    /// # Errors
+    /// [`DirectoryError`].
+    pub async fn change_credentials(
+        &self,
+        home: &Home,
+        old: (&AccountId, &Password),
+        new: (&AccountId, &Password),
+    ) -> Result<(), DirectoryError> {
+        let mut changed = Vec::new();
+        for known in self.store.directories().await? {
+            // An ID that is another one there than here stays so, unless it is what changes.
+            let id = if old.0 == new.0 { &known.id } else { new.0 };
+            if let Err(error) = self.change_at(&known, id, new.1).await {
+                return Err(partly(&changed, error));
+            }
+            changed.push(known.name);
+        }
+        let here = async {
+            if old.0 != new.0 {
+                home.rename(old.0, old.1, new.0).await?;
+            }
+            if old.1.is_same(new.1) { Ok(()) } else { home.change_password(new.0, old.1, new.1).await }
+        };
+        here.await.map_err(|error: StorageError| partly(&changed, error.into()))
+    }
+
+    async fn change_at(
+        &self,
+        known: &KnownDirectory,
+        id: &AccountId,
+        password: &Password,
+    ) -> Result<(), DirectoryError> {
+        let mut session = self.enter(known).await?;
+        // What another terminal has put there is not to be lost.
+        self.sync_in(known, &mut session).await?;
+        let sealed = session.backup(0)?;
+        let backup = sealed.open_as_owner(&self.key)?;
+        let version = sealed.version().saturating_add(1);
+        let session = session.change_credentials(id, password, &backup, version).await?;
+        self.store.put_directory(&self::known(&session, version, &backup)?).await?;
+        session.log_out().await;
+        Ok(())
+    }
+
+    /// Erases the account at a directory, for good. Here it stays.
+    ///
+    /// # Errors
+    /// [`DirectoryError`].
+    pub async fn delete_at(&self, known: &KnownDirectory) -> Result<(), DirectoryError> {
+        self.enter(known).await?.delete_account().await?;
+        self.store.remove_directory(&known.name).await?;
+        let now = wall_clock();
+        for held in self.store.chosen().await? {
+            if held.certified(now).is_ok_and(|cert| cert.directory == known.directory) {
+                self.store.remove_chosen(&held.number).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Claims a chosen number; `transfers` if somebody has given it to the account, the last one to it.
+    ///
+    /// # Errors
+    /// [`DirectoryError`].
+    pub async fn claim(
+        &self,
+        number: &ChosenNumber,
+        transfers: Vec<SignedTransfer>,
+    ) -> Result<Claimed, DirectoryError> {
+        let (known, directory) = self.issuer(number).await?;
+        let session = directory.recover(&self.key).await?;
+        let number = in_full(number, &directory)?;
+        let cert = session.claim(&self.key, &number, transfers.last().cloned()).await?;
+        let number = self.store.put_chosen(&self.key, NewNumber { cert, transfers }).await?;
+        session.log_out().await;
+        self.keep_up(&known).await;
+        Ok(Claimed { number })
+    }
+
+    /// Has the certificates renewed that are due, of all numbers.
+    ///
+    /// # Errors
+    /// [`DirectoryError`].
+    pub async fn renew_numbers(&self) -> Result<Vec<HeldNumber>, DirectoryError> {
+        self.sync().await?;
+        Ok(self.store.chosen().await?)
+    }
+
+    /// Gives a number up.
+    ///
+    /// # Errors
+    /// [`DirectoryError`].
+    pub async fn release(&self, number: &ChosenNumber) -> Result<(), DirectoryError> {
+        let (known, directory) = self.issuer(number).await?;
+        let session = directory.recover(&self.key).await?;
+        let number = in_full(number, &directory)?;
+        session.release(&self.key, &number).await?;
+        self.store.remove_chosen(&Number::Chosen(number)).await?;
+        session.log_out().await;
+        self.keep_up(&known).await;
+        Ok(())
+    }
+
+    /// Gives a number to somebody else, who claims it with what is answered within a week.
+    ///
+    /// # Errors
+    /// [`DirectoryError`].
+    pub async fn transfer(
+        &self,
+        number: &ChosenNumber,
+        to: IdentityId,
+    ) -> Result<Vec<SignedTransfer>, DirectoryError> {
+        let (known, directory) = self.issuer(number).await?;
+        let session = directory.recover(&self.key).await?;
+        let number = in_full(number, &directory)?;
+        let held = self.store.chosen().await?;
+        let held = held.into_iter().find(|held| held.number == Number::Chosen(number.clone()));
+        let held = held.ok_or(StorageError::Number)?;
+        let transfer = SignedTransfer::sign(&self.key, number.key(&directory.id()), to, wall_clock());
+        session.transfer(&number, &transfer).await?;
+        self.store.remove_chosen(&held.number).await?;
+        session.log_out().await;
+        self.keep_up(&known).await;
+        Ok(lengthen(&held.transfers, transfer))
+    }
+
+    /// The directory that a number is of: the one that it names, else the account's first.
+    async fn issuer(&self, number: &ChosenNumber) -> Result<(KnownDirectory, Directory), DirectoryError> {
+        for known in self.store.directories().await? {
+            let address = DirectoryAddress::kept(&known.name, &known.url)?;
+            let is_named = number.directory().is_some_and(|name| name == known.name);
+            if number.directory().is_some() && !is_named && !known.url.starts_with("http://") {
+                continue;
+            }
+            let directory = Directory::connect(&address, Some(&known.directory)).await?;
+            if number.directory().is_none_or(|name| directory.info().name.as_deref() == Some(name)) {
+                return Ok((known, directory));
+            }
+        }
+        Err(DirectoryError::NoDirectory(number.directory().map(str::to_owned)))
+    }
+
+    /// The backup is to have what has changed; if that does not succeed now, it will later.
+    async fn keep_up(&self, known: &KnownDirectory) {
+        if let Err(error) = self.sync_with(known).await {
+            tracing::warn!(%error, "the backup is not up to date");
+        }
+    }
+
+    /// A backup of what is here.
+    async fn backup(&self) -> Result<Backup, DirectoryError> {
+        let mut backup = self.store.new_backup(&self.key).await?;
+        self.store.content().await?.put_into(&mut backup)?;
+        let chosen = self.chosen().await?;
+        self.put_papers(&mut backup, chosen).await?;
+        Ok(backup)
+    }
+
+    async fn chosen(&self) -> Result<Vec<BackupChosen>, DirectoryError> {
+        let held = self.store.chosen().await?.into_iter();
+        Ok(held.map(|held| BackupChosen { cert: held.cert, transfers: held.transfers }).collect())
+    }
+
+    async fn put_papers(&self, backup: &mut Backup, chosen: Vec<BackupChosen>) -> Result<(), DirectoryError> {
+        backup.chosen = chosen;
+        (backup.revoked, backup.mailboxes) = self.store.of_record().await?;
+        Ok(())
+    }
+}
+
+fn in_full(number: &ChosenNumber, directory: &Directory) -> Result<ChosenNumber, DirectoryError> {
+    let name = directory.info().name.as_deref();
+    let name = name.ok_or_else(|| {
+        DirectoryError::refused("chosen_off", "This directory has no chosen numbers.", None)
+    })?;
+    number.with_directory(name).map_err(|_| StorageError::Number.into())
+}
+
+/// What was done before something went wrong.
+fn partly(changed: &[String], error: DirectoryError) -> DirectoryError {
+    if changed.is_empty() {
+        return error;
+    }
+    DirectoryError::Partly {
+        done: format!("It is changed at {}", changed.join(" and ")),
+        error: Box::new(error),
+        how: "Here the old ID and password still count: give the same command once more.".to_owned(),
+    }
+}
