@@ -95,7 +95,10 @@ impl Directory {
             turn,
             front: front.as_ref().map(|front| front.addr().port()),
         };
-        site.iter_mut().for_each(|site| site.follow(net.watch(), reach.clone()));
+        for site in &mut site {
+            site.follow(net.watch(), reach.clone());
+            site.announce(net.clone());
+        }
         let log = tokio::spawn(log(events));
         Ok(Self { net, relay, front, http, site, log })
     }

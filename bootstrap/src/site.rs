@@ -4,13 +4,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use offhook::clock::wall_clock;
-use offhook::net::NetStatus;
+use offhook::net::{Net, NetStatus};
 use offhook_proto::identity::DirectoryKey;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::warn;
 
+use crate::announce::Announcer;
 use crate::key::{self, Secret};
 use crate::settings::{AddrOrNone, Settings};
 use crate::store::{Fact, Store};
@@ -28,7 +29,11 @@ pub(crate) struct OpenSite {
     site: Site,
     store: Store,
     reach: watch::Sender<Reach>,
+    signing: DirectoryKey,
+    name: Option<String>,
+    url: Option<String>,
     follower: Option<JoinHandle<()>>,
+    announcer: Option<JoinHandle<()>>,
     sweeper: JoinHandle<()>,
 }
 
@@ -59,9 +64,12 @@ pub(crate) async fn open(settings: &Settings) -> Result<Option<OpenSite>, SiteEr
     if let Some(name) = &config.name {
         store.belongs_to(Fact::Name, name.as_bytes()).await?;
     }
-    let router = web::router(config, store.clone(), opaque, signing, web::system_clock())?;
+    let (name, url) = (config.name.clone(), config.url.clone());
+    let router = web::router(config, store.clone(), opaque, signing.clone(), web::system_clock())?;
     let sweeper = tokio::spawn(sweep(store.clone()));
-    Ok(Some(OpenSite { site: Site::serve(listener, router)?, store, reach, follower: None, sweeper }))
+    let site = Site::serve(listener, router)?;
+    let (follower, announcer) = (None, None);
+    Ok(Some(OpenSite { site, store, reach, signing, name, url, follower, announcer, sweeper }))
 }
 
 fn config(settings: &Settings) -> Result<SiteConfig, SiteError> {
@@ -117,10 +125,19 @@ impl OpenSite {
         }));
     }
 
+    /// Has the network hold what the directory says of itself, for when its site is down: now, when it has moved, and every hour.
+    /// A directory without a name has no numbers that anybody would look for.
+    pub(crate) fn announce(&mut self, net: Net) {
+        let Some(name) = self.name.clone() else { return };
+        let announcer =
+            Announcer { net, key: self.signing.clone(), name, url: self.url.clone(), reach: self.reach.subscribe() };
+        self.announcer = Some(tokio::spawn(announcer.run()));
+    }
+
     /// Ends it. What has been acknowledged is on disk.
     pub(crate) async fn stop(self) {
         self.sweeper.abort();
-        self.follower.iter().for_each(JoinHandle::abort);
+        self.follower.iter().chain(&self.announcer).for_each(JoinHandle::abort);
         drop(self.site);
         self.store.close().await;
     }

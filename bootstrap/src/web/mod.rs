@@ -49,6 +49,7 @@ use crate::key::KeyError;
 use crate::store::{Store, StoreError};
 
 pub use descriptor::Reach;
+pub(crate) use descriptor::describe;
 pub use serve::Site;
 
 use issuer::Issuer;

@@ -164,7 +164,10 @@ impl Engine {
     fn tell_failure(&self, error: PublishError) {
         let code = match error {
             PublishError::Incumbent => ErrorCode::NumberTaken,
-            PublishError::Invalid(_) | PublishError::Proof | PublishError::NotHeld(_) => {
+            PublishError::Invalid(_)
+            | PublishError::Descriptor(_)
+            | PublishError::Proof
+            | PublishError::NotHeld(_) => {
                 ErrorCode::PublishFailed
             }
             PublishError::Untimely => ErrorCode::Certificate,
