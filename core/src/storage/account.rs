@@ -12,11 +12,12 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// File name of the database in an account's directory.
 pub(super) const DATABASE: &str = "account.db";
 /// File name of the lock that the running program holds.
-const LOCK: &str = "lock";
+pub(super) const LOCK: &str = "lock";
 /// Larger blobs than this in place of a proof, certificate or record mean a damaged file.
 const MAX_BLOB: usize = 16 * 1024;
 
@@ -37,6 +38,8 @@ struct Inner {
     keys: Keys,
     /// Replaced as a whole by [`AccountStore::reload`].
     papers: RwLock<Arc<Papers>>,
+    /// Counts what was changed of what belongs into a backup.
+    changes: watch::Sender<u64>,
     /// Held, not read: closing the file gives the lock back.
     _lock: File,
 }
@@ -75,7 +78,8 @@ impl AccountStore {
         let pool = db::open(&dir.join(DATABASE)).await?;
         let keys = Keys::load(&pool).await?;
         let papers = RwLock::new(Arc::new(Papers::load(&pool).await?));
-        Ok(Self(Arc::new(Inner { pool, dir: dir.to_owned(), keys, papers, _lock: lock })))
+        let changes = watch::channel(0).0;
+        Ok(Self(Arc::new(Inner { pool, dir: dir.to_owned(), keys, papers, changes, _lock: lock })))
     }
 
     /// Takes up the certificate, account record and ID that another program (the command line) has renewed in the file.
@@ -85,7 +89,20 @@ impl AccountStore {
         let mut papers = self.0.papers.write().unwrap_or_else(PoisonError::into_inner);
         let changed = *papers != fresh;
         *papers = fresh;
+        drop(papers);
+        // Whoever has renewed them may have written more, such as a chosen number.
+        self.changed();
         Ok(changed)
+    }
+
+    /// Something that belongs into a backup has changed.
+    pub(super) fn changed(&self) {
+        self.0.changes.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Is told whenever something may have changed that belongs into a backup.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changes.subscribe()
     }
 
     fn papers(&self) -> Arc<Papers> {
@@ -220,7 +237,7 @@ pub(super) fn decode<'b, T: minicbor::Decode<'b, ()>>(
 }
 
 /// The operating system drops the lock when the program dies, however it dies.
-fn take_lock(path: &Path, id: &AccountId) -> Result<File, StorageError> {
+pub(super) fn take_lock(path: &Path, id: &AccountId) -> Result<File, StorageError> {
     let file = OpenOptions::new()
         .write(true)
         .create(true)

@@ -112,6 +112,7 @@ impl AccountStore {
             None => PinCheck::New,
         };
         tx.commit().await?;
+        self.changed();
         Ok(check)
     }
 
@@ -129,6 +130,7 @@ impl AccountStore {
             .bind(number.canonical())
             .execute(self.pool())
             .await?;
+        self.changed();
         if done.rows_affected() == 0 { Err(StorageError::NoContact) } else { Ok(()) }
     }
 }
@@ -142,7 +144,7 @@ impl Contact {
     }
 }
 
-fn check_name(name: &str) -> Result<String, StorageError> {
+pub(super) fn check_name(name: &str) -> Result<String, StorageError> {
     let name = name.trim();
     if name.is_empty() {
         return Err(StorageError::BadContactName("it is empty"));
@@ -164,6 +166,6 @@ fn check_name(name: &str) -> Result<String, StorageError> {
 }
 
 /// The form in which names are compared.
-fn name_key(name: &str) -> String {
+pub(super) fn name_key(name: &str) -> String {
     name.trim().nfkc().collect::<String>().to_lowercase()
 }

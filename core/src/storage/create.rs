@@ -1,6 +1,7 @@
 //! Making an account: keys, number, certificate, and the directory that holds them.
 
 use super::account::DATABASE;
+use super::restore::Restored;
 use super::seal::{KdfCost, SealedSeed};
 use super::{AccountId, Password, StorageError, db};
 use crate::clock::wall_clock;
@@ -41,6 +42,8 @@ pub(super) struct Draft {
     pub terminal: TerminalKey,
     pub seal: SealKey,
     pub mailbox: MailboxKey,
+    /// Of an account that a directory has kept.
+    pub restored: Option<Box<Restored>>,
 }
 
 /// Finds a number for `identity` by trying nonces from `first` on all cores: 256 slow hashes on average,
@@ -115,6 +118,7 @@ impl Draft {
             terminal: TerminalKey::from_seed(rand::random()),
             seal: SealKey::from_seed(rand::random()),
             mailbox: MailboxKey::from_seed(rand::random()),
+            restored: None,
         }
     }
 
@@ -147,6 +151,7 @@ impl Draft {
         let mut tx = db::write(&pool).await?;
         draft.insert_account(&mut tx, &sealed, &record, now).await?;
         draft.insert_terminal(&mut tx, &cert, now).await?;
+        draft.insert_restored(&mut tx, now).await?;
         tx.commit().await?;
         // Closing moves the log into the file, so that the renamed directory holds one whole file.
         pool.close().await;
@@ -169,8 +174,8 @@ impl Draft {
             proof: NumberProof::Plain(self.proof),
             identity: self.identity.public(),
             mailbox: self.mailbox.public(),
-            mailboxes: Vec::new(),
-            revoked: Vec::new(),
+            mailboxes: self.restored.as_ref().map(|kept| kept.mailboxes.clone()).unwrap_or_default(),
+            revoked: self.restored.as_ref().map(|kept| kept.revoked.clone()).unwrap_or_default(),
             seq: now,
             expires: now.plus(ACCOUNT_LIFETIME),
             transfers: Vec::new(),
@@ -194,7 +199,7 @@ impl Draft {
         .bind(Number::Plain(self.number).canonical())
         .bind(wire::encode(&NumberProof::Plain(self.proof)))
         .bind(self.identity.public().as_bytes().as_slice())
-        .bind(db::int(now.0))
+        .bind(db::int(self.restored.as_ref().map_or(now, |kept| kept.created).0))
         .bind(wire::encode(&record.sign(&self.identity)))
         .bind(wire::encode(record))
         .bind(&sealed.sealed)

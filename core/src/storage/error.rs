@@ -43,6 +43,9 @@ pub enum StorageError {
     /// Another key than the sender's is pinned to the number.
     #[error("Another key is known for this number.")]
     OtherKey,
+    /// The certificate of a chosen number is no good, or somebody else's.
+    #[error("The chosen number's certificate is no good here.")]
+    Number,
     /// The file cannot be heard.
     #[error("This sound can't be used: {0}.")]
     Ringtone(#[from] crate::audio::AudioError),
@@ -92,6 +95,7 @@ impl StorageError {
             Self::NoContact => ErrorCode::NoContact,
             Self::NothingToConfirm => ErrorCode::NothingToConfirm,
             Self::OtherKey => ErrorCode::KeyChanged,
+            Self::Number => ErrorCode::Certificate,
             Self::InUse(_) => ErrorCode::InUse,
             Self::TooLarge(_)
             | Self::NewerVersion

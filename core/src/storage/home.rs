@@ -1,7 +1,8 @@
 use super::account::{DATABASE, decode};
 use super::create::{Draft, UNFINISHED, cert_until, run_blocking, sync_dir};
 use super::seal::{KdfCost, SealedSeed};
-use super::{AccountId, AccountStore, NewAccount, Password, StorageError, db};
+use super::wipe::{GONE, wipe};
+use super::{AccountId, AccountStore, NewAccount, Password, StorageError, chosen, db};
 use crate::clock::wall_clock;
 use crate::recording::Recordings;
 use offhook_proto::identity::{Fingerprint, IdentityId, IdentityKey, SealKey, SignedCert, TerminalKey};
@@ -115,6 +116,10 @@ impl Home {
         let others = self.scan().await?;
         self.refuse_taken(&draft.id, &others)?;
         let (id, name) = (draft.id.clone(), draft.dir_name());
+        // A backup is of an identity that may be here under another ID.
+        if let Some(same) = others.iter().find(|account| account.name == name) {
+            return Err(StorageError::AccountExists(same.id.to_string()));
+        }
         // Which account is the current one must not change because another joins it.
         if let Some(current) = self.current_name(&others) {
             self.set_current(&current)?;
@@ -295,14 +300,29 @@ impl Home {
         sync_dir(&self.dir)
     }
 
-    /// Removes what programs left behind that died while they made an account. Under the lock, so nobody
+    /// The directory of the accounts.
+    pub(super) fn accounts_dir(&self) -> &Path {
+        &self.accounts
+    }
+
+    /// No account is the current one if it was this.
+    pub(super) fn forget_current(&self, name: &str) -> Result<(), StorageError> {
+        let path = self.dir.join("current");
+        match fs::read_to_string(&path) {
+            Ok(current) if current.trim() == name => fs::remove_file(&path).map_err(StorageError::io(&path)),
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Removes what programs left behind that died while they made or wiped an account. Under the lock, so nobody
     /// is making one now.
     fn sweep(&self) -> Result<(), StorageError> {
         for entry in fs::read_dir(&self.accounts).map_err(StorageError::io(&self.accounts))? {
             let path = entry.map_err(StorageError::io(&self.accounts))?.path();
             let name = path.file_name().map(|name| name.to_string_lossy());
-            if name.is_some_and(|name| name.starts_with(UNFINISHED)) {
-                fs::remove_dir_all(&path).map_err(StorageError::io(&path))?;
+            if name.as_deref().is_some_and(|name| name.starts_with(UNFINISHED) || name.starts_with(GONE)) {
+                // What was never finished has keys in it, too.
+                wipe(&path).map_err(StorageError::io(&path))?;
             }
         }
         Ok(())
@@ -416,5 +436,5 @@ async fn renew(tx: &mut db::Write, key: &IdentityKey) -> Result<(), StorageError
         .bind(wire::encode(&record))
         .execute(&mut **tx)
         .await?;
-    Ok(())
+    chosen::renew(tx, key, now).await
 }

@@ -7,6 +7,7 @@
 //!   accounts/                0700
 //!     .lock                  held while an account is created, renamed or switched
 //!     .new-*                 an account being written; removed when its writer died
+//!     .gone-*                an account being wiped; wiped to its end if that was interrupted
 //!     FINGERPRINT/           0700, one per account, named after its identity key (an ID can change)
 //!       account.db           0600, SQLite: everything below
 //!       lock                 held by the program that runs the account
@@ -21,9 +22,12 @@
 
 mod account;
 mod book;
+mod chosen;
 mod contacts;
+mod content;
 mod create;
 mod db;
+mod directories;
 mod error;
 mod history;
 mod home;
@@ -31,14 +35,19 @@ mod id;
 mod messages;
 mod pins;
 mod records;
+mod restore;
 mod ringtone;
 mod seal;
 mod settings;
+mod wipe;
 
 pub use account::AccountStore;
 pub use book::ResolveError;
+pub use chosen::{HeldNumber, NewNumber};
 pub use contacts::{Contact, MAX_CONTACT_NAME};
+pub use content::{Content, PinnedKey};
 pub use create::{NewAccount, mine_number};
+pub use directories::{KnownDirectory, MAX_DIRECTORIES};
 pub use error::StorageError;
 pub use history::{CallEntry, MAX_HISTORY};
 pub use home::{AccountSummary, Home};
@@ -46,6 +55,7 @@ pub use id::{AccountId, MAX_ID_CHARS};
 pub use messages::{MAX_MESSAGES, MessageEntry, MessageState};
 pub use pins::{Pin, PinCheck};
 pub use records::{MAX_CACHED_RECORDS, MAX_ROUTES};
+pub use restore::Unattended;
 pub use seal::{MAX_PASSWORD_BYTES, Password};
 
 #[cfg(test)]

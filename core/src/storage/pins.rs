@@ -75,6 +75,9 @@ impl AccountStore {
             PinCheck::Differs { .. } => set_offered(&mut tx, number, &identity.fingerprint()).await?,
         }
         tx.commit().await?;
+        if check == PinCheck::New {
+            self.changed();
+        }
         Ok(check)
     }
 
@@ -103,6 +106,7 @@ impl AccountStore {
         .execute(&mut *tx)
         .await?;
         tx.commit().await?;
+        self.changed();
         fingerprint(&offered)
     }
 
@@ -113,6 +117,7 @@ impl AccountStore {
             .bind(number.canonical())
             .execute(self.pool())
             .await?;
+        self.changed();
         if done.rows_affected() == 0 { Err(StorageError::NoContact) } else { Ok(()) }
     }
 }
@@ -168,6 +173,46 @@ pub(super) async fn pin_fingerprint(
         .execute(db)
         .await?;
     Ok(PinCheck::New)
+}
+
+/// Takes up a pin of another terminal's. A key that is pinned here stays; another one is kept as offered.
+pub(super) async fn pin_backed_up(
+    db: &mut SqliteConnection,
+    number: &Number,
+    pin: &record::Pin,
+    is_verified: bool,
+) -> Result<(), StorageError> {
+    let row: Option<PinRow> =
+        sqlx::query_as(SELECT_PIN).bind(number.canonical()).fetch_optional(&mut *db).await?;
+    let held = row.map(Pin::from_row).transpose()?;
+    let fingerprint = match pin {
+        record::Pin::Key(key) => key.fingerprint(),
+        record::Pin::Fingerprint(fingerprint) => *fingerprint,
+    };
+    match &held {
+        Some(held) if held.fingerprint != fingerprint => return set_offered(db, number, &fingerprint).await,
+        Some(held) if held.identity.is_some() && (held.verified || !is_verified) => return Ok(()),
+        Some(_) | None => {}
+    }
+    let now = db::int(wall_clock().0);
+    let key = match pin {
+        record::Pin::Key(key) => Some(key.as_bytes().to_vec()),
+        record::Pin::Fingerprint(_) => None,
+    };
+    sqlx::query(
+        "INSERT INTO pins (number, fingerprint, identity, verified, first_seen, last_seen) VALUES (?, ?, ?, ?, ?, ?)
+         ON CONFLICT (number) DO UPDATE SET identity = coalesce(pins.identity, excluded.identity),
+                                            verified = max(pins.verified, excluded.verified)",
+    )
+    .bind(number.canonical())
+    .bind(fingerprint.to_string())
+    .bind(key)
+    .bind(is_verified)
+    .bind(now)
+    .bind(now)
+    .execute(db)
+    .await?;
+    Ok(())
 }
 
 async fn upsert_key(

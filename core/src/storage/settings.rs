@@ -3,6 +3,9 @@ use super::{AccountStore, StorageError};
 /// Longest value of a setting, bytes.
 const MAX_VALUE: usize = 64 * 1024;
 
+/// Settings that belong to the user and not to the terminal, and so into a backup.
+pub(super) const BACKED_UP: &[&str] = &["presence_visible"];
+
 impl AccountStore {
     /// A setting of this account.
     pub async fn setting(&self, key: &str) -> Result<Option<String>, StorageError> {
@@ -26,6 +29,9 @@ impl AccountStore {
             None => sqlx::query("DELETE FROM settings WHERE key = ?").bind(key),
         };
         query.execute(self.pool()).await?;
+        if BACKED_UP.contains(&key) {
+            self.changed();
+        }
         Ok(())
     }
 }

@@ -1,0 +1,275 @@
+//! What a backup takes along beside keys and numbers: contacts, settings and pinned keys, and how those of two terminals become one.
+
+use super::contacts::{check_name, name_key};
+use super::pins::pin_backed_up;
+use super::settings::BACKED_UP;
+use super::{AccountStore, StorageError, db};
+use crate::clock::wall_clock;
+use data_encoding::HEXLOWER;
+use offhook_proto::backup::{Backup, BackupContact, BackupPin, MAX_CONTACTS, MAX_PINS};
+use offhook_proto::identity::IdentityId;
+use offhook_proto::number::Number;
+use offhook_proto::record::Pin;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Most pinned keys of strangers in a backup, the last met first. Those of contacts and verified people are all in it.
+const MAX_STRANGERS: usize = 512;
+/// How often another name is tried for a contact whose name somebody else has here.
+const NAME_TRIES: u32 = 100;
+
+/// Contacts, settings and pinned keys. Numbers are in their canonical form.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Content {
+    /// Names by number.
+    pub contacts: BTreeMap<String, String>,
+    /// Settings by name, those that are worth taking along.
+    pub settings: BTreeMap<String, String>,
+    /// Pinned keys by number.
+    pub pins: BTreeMap<String, PinnedKey>,
+}
+
+/// A pinned key: 64 hexadecimal digits, or its fingerprint as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PinnedKey {
+    /// The key or its fingerprint.
+    pub key: String,
+    /// Whether the two people have compared words.
+    pub verified: bool,
+}
+
+impl PinnedKey {
+    fn of(pin: &BackupPin) -> Self {
+        let key = match &pin.pin {
+            Pin::Key(key) => HEXLOWER.encode(key.as_bytes()),
+            Pin::Fingerprint(fingerprint) => fingerprint.to_string(),
+        };
+        Self { key, verified: pin.verified }
+    }
+
+    fn pin(&self) -> Option<Pin> {
+        let key = HEXLOWER.decode(self.key.as_bytes()).ok().and_then(|bytes| bytes.try_into().ok());
+        match key {
+            Some(key) => Some(Pin::Key(IdentityId::from_bytes(key))),
+            None => self.key.parse().ok().map(Pin::Fingerprint),
+        }
+    }
+
+    /// Both say the same, and one may say more: the key behind a fingerprint, or that people have compared.
+    fn joined(&self, other: &Self) -> Self {
+        let same = match (self.pin(), other.pin()) {
+            (Some(Pin::Key(a)), Some(Pin::Key(b))) => a == b,
+            (Some(Pin::Key(a)), Some(b @ Pin::Fingerprint(_))) => b.matches(&a),
+            (Some(a @ Pin::Fingerprint(_)), Some(Pin::Key(b))) => a.matches(&b),
+            (Some(Pin::Fingerprint(a)), Some(Pin::Fingerprint(b))) => a == b,
+            (None, _) | (_, None) => false,
+        };
+        if !same {
+            return self.clone();
+        }
+        let longer = if other.key.len() > self.key.len() { &other.key } else { &self.key };
+        Self { key: longer.clone(), verified: self.verified || other.verified }
+    }
+}
+
+impl Content {
+    /// That of a backup.
+    #[must_use]
+    pub fn of(backup: &Backup) -> Self {
+        let contacts = backup.contacts.iter().map(|c| (c.number.canonical(), c.name.clone()));
+        let settings = backup.settings.iter().filter(|(name, _)| BACKED_UP.contains(&name.as_str()));
+        let pins = backup.pins.iter().map(|pin| (pin.number.canonical(), PinnedKey::of(pin)));
+        Self {
+            contacts: contacts.collect(),
+            settings: settings.map(|(name, value)| (name.clone(), value.clone())).collect(),
+            pins: pins.collect(),
+        }
+    }
+
+    /// Writes it into a backup, over what that has of the same kind. Settings of other programs stay.
+    ///
+    /// # Errors
+    /// [`StorageError::Damaged`] if a number or key is none; it comes from the account's file.
+    pub fn put_into(&self, backup: &mut Backup) -> Result<(), StorageError> {
+        let contact = |(number, name): (&String, &String)| {
+            Ok(BackupContact { number: db::number(number)?, name: name.clone() })
+        };
+        backup.contacts =
+            self.contacts.iter().take(MAX_CONTACTS).map(contact).collect::<Result<_, StorageError>>()?;
+        let pin = |(number, pinned): (&String, &PinnedKey)| {
+            let pin = pinned.pin().ok_or(StorageError::Damaged("a pinned key"))?;
+            Ok(BackupPin { number: db::number(number)?, pin, verified: pinned.verified })
+        };
+        backup.pins = self.pins.iter().take(MAX_PINS).map(pin).collect::<Result<_, StorageError>>()?;
+        backup.settings.retain(|name, _| !BACKED_UP.contains(&name.as_str()));
+        backup.settings.extend(self.settings.clone());
+        Ok(())
+    }
+
+    /// What two terminals make of `base`, each with changes of its own: where both have changed the same, `self` wins. A pinned key is
+    /// never lost.
+    #[must_use]
+    pub fn merged(&self, base: &Self, other: &Self) -> Self {
+        let mut pins = other.pins.clone();
+        for (number, own) in &self.pins {
+            let joined = other.pins.get(number).map_or_else(|| own.clone(), |theirs| own.joined(theirs));
+            pins.insert(number.clone(), joined);
+        }
+        Self {
+            contacts: merged(&base.contacts, &self.contacts, &other.contacts),
+            settings: merged(&base.settings, &self.settings, &other.settings),
+            pins,
+        }
+    }
+}
+
+fn merged(
+    base: &BTreeMap<String, String>,
+    own: &BTreeMap<String, String>,
+    other: &BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
+    let keys: BTreeSet<&String> = own.keys().chain(other.keys()).collect();
+    let value = |key: &String| {
+        let (was, mine, theirs) = (base.get(key), own.get(key), other.get(key));
+        if was == mine { theirs } else { mine }.cloned()
+    };
+    keys.into_iter().filter_map(|key| Some((key.clone(), value(key)?))).collect()
+}
+
+impl AccountStore {
+    /// What a backup takes along.
+    ///
+    /// # Errors
+    /// [`StorageError::Database`].
+    pub async fn content(&self) -> Result<Content, StorageError> {
+        let contacts: Vec<(String, String)> =
+            sqlx::query_as("SELECT number, name FROM contacts").fetch_all(self.pool()).await?;
+        let mut settings = BTreeMap::new();
+        for name in BACKED_UP {
+            if let Some(value) = self.setting(name).await? {
+                settings.insert((*name).to_owned(), value);
+            }
+        }
+        type Row = (String, String, Option<Vec<u8>>, bool, bool);
+        let rows: Vec<Row> = sqlx::query_as(
+            "SELECT number, fingerprint, identity, verified,
+                    verified OR number IN (SELECT number FROM contacts) AS known
+             FROM pins ORDER BY known DESC, last_seen DESC, number LIMIT ?",
+        )
+        .bind(i64::try_from(MAX_PINS).unwrap_or(i64::MAX))
+        .fetch_all(self.pool())
+        .await?;
+        let known = rows.iter().filter(|row| row.4).count();
+        let mut pins = BTreeMap::new();
+        for (number, fingerprint, identity, verified, _) in rows.into_iter().take(known + MAX_STRANGERS) {
+            let key = identity.map_or(fingerprint, |key| HEXLOWER.encode(&key));
+            pins.insert(number, PinnedKey { key, verified });
+        }
+        Ok(Content { contacts: contacts.into_iter().collect(), settings, pins })
+    }
+
+    /// Makes the account's what two terminals have become. Contacts that are not in it go; pinned keys only come.
+    ///
+    /// # Errors
+    /// [`StorageError::Database`].
+    pub(crate) async fn take_content(&self, content: &Content) -> Result<(), StorageError> {
+        let mut tx = db::write(self.pool()).await?;
+        put(&mut tx, content).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+}
+
+/// Writes contacts, settings and pins in place of those that are there; pins that are there stay.
+pub(super) async fn put(tx: &mut db::Write, content: &Content) -> Result<(), StorageError> {
+    let held: Vec<(String, String)> =
+        sqlx::query_as("SELECT number, name FROM contacts").fetch_all(&mut **tx).await?;
+    for (number, name) in &held {
+        // A name that changes hands must be free first.
+        if content.contacts.get(number) != Some(name) {
+            sqlx::query("DELETE FROM contacts WHERE number = ?").bind(number).execute(&mut **tx).await?;
+        }
+    }
+    for (number, name) in &content.contacts {
+        if !held.iter().any(|(n, old)| n == number && old == name) {
+            add_contact(tx, &db::number(number)?, name).await?;
+        }
+    }
+    for name in BACKED_UP {
+        match content.settings.get(*name) {
+            Some(value) => sqlx::query(
+                "INSERT INTO settings (key, value) VALUES (?, ?)
+                 ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            )
+            .bind(*name)
+            .bind(value),
+            None => sqlx::query("DELETE FROM settings WHERE key = ?").bind(*name),
+        }
+        .execute(&mut **tx)
+        .await?;
+    }
+    for (number, pinned) in &content.pins {
+        let pin = pinned.pin().ok_or(StorageError::Damaged("a pinned key"))?;
+        pin_backed_up(tx, &db::number(number)?, &pin, pinned.verified).await?;
+    }
+    Ok(())
+}
+
+/// Adds a contact under its name, or one like it if somebody else has that here. What is no name is told by the number.
+async fn add_contact(tx: &mut db::Write, number: &Number, name: &str) -> Result<(), StorageError> {
+    let name = check_name(name).unwrap_or_else(|_| format!("? {number}"));
+    for n in 1..=NAME_TRIES {
+        let tried = if n == 1 { name.clone() } else { format!("{name} ({n})") };
+        let done = sqlx::query(
+            "INSERT INTO contacts (number, name, name_key, added) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        )
+        .bind(number.canonical())
+        .bind(&tried)
+        .bind(name_key(&tried))
+        .bind(db::int(wall_clock().0))
+        .execute(&mut **tx)
+        .await?;
+        if done.rows_affected() == 1 {
+            return Ok(());
+        }
+    }
+    Err(StorageError::ContactExists(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn content(contacts: &[(&str, &str)]) -> Content {
+        let contacts = contacts.iter().map(|(number, name)| ((*number).to_owned(), (*name).to_owned()));
+        Content { contacts: contacts.collect(), ..Content::default() }
+    }
+
+    #[test]
+    fn what_only_one_terminal_has_changed_is_kept_and_what_one_has_removed_is_gone() {
+        let base = content(&[("1", "ada"), ("2", "bob"), ("3", "eve")]);
+        let here = content(&[("1", "ada l."), ("2", "bob"), ("4", "kim")]);
+        let there = content(&[("1", "ada"), ("2", "bobby"), ("3", "eve"), ("5", "lee")]);
+        let merged = here.merged(&base, &there);
+        assert_eq!(merged, content(&[("1", "ada l."), ("2", "bobby"), ("4", "kim"), ("5", "lee")]));
+        let other_way = there.merged(&base, &here);
+        assert_eq!(other_way, merged, "nothing was changed by both");
+    }
+
+    #[test]
+    fn pins_of_both_are_kept_and_a_key_says_more_than_its_fingerprint() {
+        let key = offhook_proto::identity::IdentityKey::from_seed([1; 32]).public();
+        let pinned = |key: &[u8], verified| PinnedKey { key: HEXLOWER.encode(key), verified };
+        let short = |verified| PinnedKey { key: key.fingerprint().to_string(), verified };
+        let pins = |pins: &[(&str, PinnedKey)]| Content {
+            pins: pins.iter().map(|(n, pin)| ((*n).to_owned(), pin.clone())).collect(),
+            ..Content::default()
+        };
+        let here = pins(&[("1", short(true)), ("2", pinned(&[2; 32], false))]);
+        let there = pins(&[("1", pinned(key.as_bytes(), false)), ("2", pinned(&[3; 32], true))]);
+        let merged = here.merged(&here, &there);
+        assert_eq!(merged.pins["1"], pinned(key.as_bytes(), true));
+        assert_eq!(merged.pins["2"], pinned(&[2; 32], false), "another key takes no pinned one's place");
+    }
+}
