@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use futures::StreamExt;
 use futures::future::{BoxFuture, FutureExt};
 use offhook_proto::descriptor::MAX_DESCRIPTOR_BYTES;
 use thiserror::Error;
@@ -75,15 +74,15 @@ async fn fetch(url: String) -> Result<Vec<u8>, SiteError> {
         .timeout(FETCH_TIME)
         .build()
         .map_err(unreachable)?;
-    let answer = client.get(url).send().await.map_err(unreachable)?;
+    let mut answer = client.get(url).send().await.map_err(unreachable)?;
     match answer.status() {
         status if status.is_success() => {}
         status if status.is_server_error() || status.as_u16() == 429 => return Err(SiteError::Unreachable),
         _ => return Err(SiteError::NoDirectory),
     }
-    let (mut body, mut bytes) = (answer.bytes_stream(), Vec::new());
-    while let Some(chunk) = body.next().await {
-        bytes.extend_from_slice(&chunk.map_err(unreachable)?);
+    let mut bytes = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(unreachable)? {
+        bytes.extend_from_slice(&chunk);
         if bytes.len() > MAX_DESCRIPTOR_BYTES {
             return Err(SiteError::NoDirectory);
         }

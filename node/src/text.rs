@@ -28,6 +28,7 @@ pub fn event(event: &Event) -> Option<String> {
         | Event::Offline
         | Event::Serving { .. }
         | Event::KeyChanged { .. }
+        | Event::DirectoryChanged { .. }
         | Event::CertificateExpires { .. } => return network::event(event),
         Event::Searching { number, .. } => format!("Looking up {number} …"),
         Event::Found { terminals: 1, .. } => "Found. Inviting …".into(),
@@ -198,6 +199,7 @@ fn failure(what: FailureCode) -> &'static str {
         FailureCode::NumberDisputed => {
             "two keys claim this number, and nothing tells which is the right one; ask for an invitation link"
         }
+        FailureCode::NumberExpired => "the directory's certificate of this number has run out; its owner must renew it",
         FailureCode::NoMediaPath => "no way was found for the sound between the two ends",
         FailureCode::MediaLost => "the connection between the two ends broke",
         FailureCode::Media => "the sound could not be prepared here",

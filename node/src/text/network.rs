@@ -17,7 +17,20 @@ pub(super) fn event(event: &Event) -> Option<String> {
     if let Event::CertificateExpires { days } = event {
         return Some(format!("This terminal's certificate {}.", certificate(*days)));
     }
-    if let Event::KeyChanged { number, pinned, offered } = event {
+    if let Event::DirectoryChanged { name, pinned, offered } = event {
+        return Some(format!(
+            "WARNING: the site of the directory {name} names another key ({offered}) than it did before ({pinned}). Its numbers are \
+             dialled as before. If its operator confirms that the key has changed: `offhook directory confirm {name}`."
+        ));
+    }
+    if let Event::KeyChanged { number, moved: true, offered, .. } = event {
+        return Some(format!(
+            "{number} has moved: who had it before has given it to somebody else (key {}), and signed that. If that is whom you \
+             want to call, `contact confirm`.",
+            fingerprint(offered)
+        ));
+    }
+    if let Event::KeyChanged { number, pinned, offered, .. } = event {
         return Some(format!(
             "WARNING: the key behind {number} has changed (it was {}, it is {}). Somebody may be pretending to be \
              them, or they have a new account. Ask them in another way, then `contact confirm`.",

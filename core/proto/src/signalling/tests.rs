@@ -36,6 +36,7 @@ impl Sender {
             identity: self.identity.public(),
             cert: SignedCert::issue(&self.identity, self.key.public(), self.seal.public(), NOW),
             routes: vec!["/ip4/192.0.2.1/udp/4001/quic-v1".parse().unwrap()],
+            chosen: None,
         }
     }
 
