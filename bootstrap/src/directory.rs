@@ -95,7 +95,7 @@ impl Directory {
             turn,
             front: front.as_ref().map(|front| front.addr().port()),
         };
-        for site in &mut site {
+        if let Some(site) = &mut site {
             site.follow(net.watch(), reach.clone());
             site.announce(net.clone());
         }

@@ -129,8 +129,13 @@ impl OpenSite {
     /// A directory without a name has no numbers that anybody would look for.
     pub(crate) fn announce(&mut self, net: Net) {
         let Some(name) = self.name.clone() else { return };
-        let announcer =
-            Announcer { net, key: self.signing.clone(), name, url: self.url.clone(), reach: self.reach.subscribe() };
+        let announcer = Announcer {
+            net,
+            key: self.signing.clone(),
+            name,
+            url: self.url.clone(),
+            reach: self.reach.subscribe(),
+        };
         self.announcer = Some(tokio::spawn(announcer.run()));
     }
 

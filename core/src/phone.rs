@@ -421,6 +421,7 @@ impl Phone {
             | Reply::Status(_)
             | Reply::Verify(_)
             | Reply::Contacts { .. }
+            | Reply::Directories { .. }
             | Reply::History { .. }
             | Reply::Devices(_)
             | Reply::Recordings { .. }

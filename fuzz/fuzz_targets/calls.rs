@@ -42,7 +42,7 @@ fn party(n: u8) -> Party {
         identity: identity.public(),
         cert: SignedCert::issue(&identity, terminal, seal, WALL),
         routes: Vec::new(),
-            chosen: None,
+        chosen: None,
     };
     let (record_key, proof) = intro.proof.check(&intro.number, &intro.identity, WALL).expect("same kinds");
     let verified = VerifiedIntro {

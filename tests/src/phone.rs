@@ -135,6 +135,16 @@ impl Directory {
         self.addresses.iter().filter_map(of).flatten().collect()
     }
 
+    /// Where its site is: `http://IP:PORT`.
+    ///
+    /// # Errors
+    /// When it has none.
+    pub fn site(&self) -> Result<String, ProgramError> {
+        let site = |event: &Event| event.value.as_str().is_some_and(|line| line.starts_with("site http://"));
+        let line = self.process.wait_for("its site's address", READY, site)?;
+        Ok(format!("http://{}", http_in(&line).unwrap_or_default()))
+    }
+
     /// Where it keeps its key and records.
     pub fn data(&self) -> &Path {
         self.data.path()
@@ -161,16 +171,11 @@ impl Directory {
                 let ip = if both { Ipv6Addr::UNSPECIFIED.into() } else { host.address() };
                 command.args(["--stun", &SocketAddr::new(ip, port - PORT + 3478).to_string()])
             }
-            None => command.args([
-                "--stun",
-                "127.0.0.1:0",
-                "--front",
-                "none",
-                "--site",
-                "none",
-                "--allow-private",
-            ]),
+            None => command.args(["--stun", "127.0.0.1:0", "--front", "none", "--allow-private"]),
         };
+        if host.is_none() && !plan.extra.iter().any(|argument| argument == "--site") {
+            command.args(["--site", "none"]);
+        }
         command.args(["--http", "127.0.0.1:0"]).args(&plan.extra);
         Process::start(&format!("directory{}", name_of(host)), command, host)
     }

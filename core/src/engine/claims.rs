@@ -188,7 +188,8 @@ mod tests {
     fn a_pinned_key_may_come_late() {
         let mut claims = Claims::new(Some(Pin::Key(B)));
         assert_eq!(claims.learn(A, DHT, None), Step::Wait);
-        let changed = Outcome::KeyChanged { pinned: B.fingerprint(), offered: Some(A.fingerprint()), moved: false };
+        let changed =
+            Outcome::KeyChanged { pinned: B.fingerprint(), offered: Some(A.fingerprint()), moved: false };
         assert_eq!(claims.finish(true), changed);
         assert_eq!(claims.learn(B, DHT, None), Step::Ring);
         assert_eq!(claims.finish(true), Outcome::Finished(LookupEnd::Complete));
@@ -207,7 +208,8 @@ mod tests {
         pinned.learn_transfers(B, &handed);
         assert_eq!(pinned.learn(B, DHT, None), Step::Wait);
         assert_eq!(pinned.learn(A, DHT, None), Step::Wait, "the pinned owner has given it away");
-        let changed = Outcome::KeyChanged { pinned: A.fingerprint(), offered: Some(B.fingerprint()), moved: true };
+        let changed =
+            Outcome::KeyChanged { pinned: A.fingerprint(), offered: Some(B.fingerprint()), moved: true };
         assert_eq!(pinned.finish(true), changed);
         let mut late = Claims::new(None);
         assert_eq!(late.learn(A, DHT, None), Step::Ring);

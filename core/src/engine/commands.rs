@@ -74,7 +74,11 @@ impl Engine {
             command @ (Command::Contacts
             | Command::ContactAdd { .. }
             | Command::ContactRemove { .. }
-            | Command::ContactConfirm { .. }) => self.in_file(&command).await,
+            | Command::ContactConfirm { .. }
+            | Command::Directories
+            | Command::DirectoryAdd { .. }
+            | Command::DirectoryConfirm { .. }
+            | Command::DirectoryHome { .. }) => self.in_file(&command).await,
             Command::Link => Ok(Reply::Link { link: self.link() }),
             Command::Renewed => self.renewed().await,
             Command::Shutdown => {

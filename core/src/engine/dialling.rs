@@ -95,7 +95,8 @@ impl Engine {
             Err(error) => tracing::error!(%error, "the contact's directories could not be read"),
         }
         let claims = Claims::new(pin);
-        let search = Search { number: number.clone(), key, via, lookups: 0, claims, expired: false, job: None };
+        let search =
+            Search { number: number.clone(), key, via, lookups: 0, claims, expired: false, job: None };
         self.searches.insert(call, search);
         self.use_cached(call, &number, &key).await;
         self.ask_network(call);
@@ -380,7 +381,8 @@ async fn look_up_now(
     match tokio::time::timeout(LOOKUP_TIME, first).await {
         Ok(Ok(result)) => Ok(Reply::Lookup(result)),
         Ok(Err(_)) | Err(_) if expired => {
-            let sentence = "The directory's certificate of that number has run out; its owner must have it renewed.";
+            let sentence =
+                "The directory's certificate of that number has run out; its owner must have it renewed.";
             Err(ApiError::new(ErrorCode::NumberExpired, sentence))
         }
         Ok(Err(true)) => Err(ApiError::new(ErrorCode::WrongNumber, "Nobody has this number.")),

@@ -25,11 +25,7 @@ const MAX_NODES: usize = 4;
 /// What came of asking about a directory.
 pub(super) enum News {
     /// It was met, or was not; a command waits for that.
-    Met {
-        command: Command,
-        reply: oneshot::Sender<Result<Reply, ApiError>>,
-        result: Result<(), ApiError>,
-    },
+    Met { command: Command, reply: oneshot::Sender<Result<Reply, ApiError>>, result: Result<(), ApiError> },
     /// Its site names another key than the remembered one.
     Changed { name: String, pinned: DirectoryId, offered: DirectoryId },
 }
@@ -91,7 +87,8 @@ impl Engine {
         };
         self.refresh(&known);
         let descriptor = known.descriptor.as_ref();
-        let verified = descriptor.and_then(|signed| signed.verify_pinned(name, &known.directory, wall_clock()).ok());
+        let verified =
+            descriptor.and_then(|signed| signed.verify_pinned(name, &known.directory, wall_clock()).ok());
         let nodes = verified.map(|descriptor| descriptor.nodes).unwrap_or_default();
         nodes.into_iter().take(MAX_NODES).collect()
     }
@@ -159,16 +156,20 @@ fn unmet(name: &str, error: Unmet) -> ApiError {
                  by somebody you trust and add it: `offhook directory add {name} KEY`."
             ),
         ),
-        Unmet::Site(SiteError::NoDirectory) | Unmet::Descriptor(DescriptorError::Malformed | DescriptorError::TooLarge(_)) => {
+        Unmet::Site(SiteError::NoDirectory)
+        | Unmet::Descriptor(DescriptorError::Malformed | DescriptorError::TooLarge(_)) => {
             (ErrorCode::UnknownDirectory, format!("There is no directory at \"{name}\"."))
         }
         Unmet::Descriptor(error @ (DescriptorError::NotYetValid | DescriptorError::Expired)) => (
             ErrorCode::UnknownDirectory,
-            format!("What the directory \"{name}\" says of itself is not valid by this computer's clock: {error}."),
+            format!(
+                "What the directory \"{name}\" says of itself is not valid by this computer's clock: {error}."
+            ),
         ),
-        Unmet::Descriptor(error) => {
-            (ErrorCode::UnknownDirectory, format!("The site of \"{name}\" does not prove to be that directory's: {error}."))
-        }
+        Unmet::Descriptor(error) => (
+            ErrorCode::UnknownDirectory,
+            format!("The site of \"{name}\" does not prove to be that directory's: {error}."),
+        ),
     };
     ApiError::new(code, why)
 }

@@ -101,7 +101,8 @@ impl Engine {
     pub(super) fn withdraw(&mut self) {
         let perhaps = self.publisher.in_flight || self.publisher.published.is_some();
         let Some(key) = self.account.number().record_key(None).filter(|_| perhaps) else { return };
-        let ((seq, signed), net, account) = (self.sign_record(Vec::new()), self.net.clone(), self.account.clone());
+        let ((seq, signed), net, account) =
+            (self.sign_record(Vec::new()), self.net.clone(), self.account.clone());
         self.jobs.spawn(async move {
             let plain = async {
                 if let Err(error) = net.publish(key, signed.await).await {
@@ -136,7 +137,9 @@ impl Engine {
                 }
                 Err(Unpublished::Expired) => (
                     ErrorCode::NumberExpired,
-                    format!("the certificate of {number} has run out: nobody can call it until its directory has renewed it"),
+                    format!(
+                        "the certificate of {number} has run out: nobody can call it until its directory has renewed it"
+                    ),
                 ),
                 Err(Unpublished::Network(PublishError::Offline | PublishError::Stopped)) => {
                     self.publisher.again_by(Instant::now() + CHOSEN_RETRY);
@@ -215,9 +218,7 @@ impl Engine {
             PublishError::Invalid(_)
             | PublishError::Descriptor(_)
             | PublishError::Proof
-            | PublishError::NotHeld(_) => {
-                ErrorCode::PublishFailed
-            }
+            | PublishError::NotHeld(_) => ErrorCode::PublishFailed,
             PublishError::Untimely => ErrorCode::Certificate,
             PublishError::Disk => ErrorCode::Storage,
             // Not failures of the publication.

@@ -132,6 +132,10 @@ impl AccountStore {
             Command::ContactConfirm { contact } => {
                 self.confirm(contact).await.map(|_| Reply::Done).map_err(|error| error.to_api())
             }
+            Command::Directories => self.list_directories().await,
+            Command::DirectoryAdd { name, key } => self.add_directory(name, key).await,
+            Command::DirectoryConfirm { name } => self.confirm_other_key(name).await,
+            Command::DirectoryHome { name } => self.choose_home(name.as_deref()).await,
             Command::History { limit } => self.past_calls(*limit).await,
             Command::HistoryClear => {
                 self.history_clear().await.map(|()| Reply::Done).map_err(|error| error.to_api())

@@ -28,6 +28,7 @@ mod content;
 mod create;
 mod db;
 mod directories;
+mod directory_book;
 mod error;
 mod history;
 mod home;

@@ -76,6 +76,7 @@ async fn read_back(
 
 /// Whether what a node serves is mine, or a later one that another process of the same directory has signed.
 fn is_in(key: &RecordKey, mine: &Descriptor, bytes: &[u8]) -> bool {
-    let served = SignedDescriptor::from_bytes(bytes).and_then(|signed| signed.verify_stored(key, wall_clock()));
+    let served =
+        SignedDescriptor::from_bytes(bytes).and_then(|signed| signed.verify_stored(key, wall_clock()));
     served.is_ok_and(|served| served.issued >= mine.issued)
 }

@@ -186,7 +186,12 @@ impl Descriptors {
     }
 
     /// What has been over for long, and what the disk does not have yet, of either at most `most`.
-    pub(super) fn sweep(&mut self, now: UnixMillis, at: Instant, most: usize) -> (Vec<RecordKey>, Vec<RecordKey>) {
+    pub(super) fn sweep(
+        &mut self,
+        now: UnixMillis,
+        at: Instant,
+        most: usize,
+    ) -> (Vec<RecordKey>, Vec<RecordKey>) {
         let (mut gone, mut unwritten) = (Vec::new(), Vec::new());
         for (key, kept) in &mut self.held {
             kept.over = if kept.descriptor.is_live(now) { None } else { kept.over.or(Some(at)) };

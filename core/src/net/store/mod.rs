@@ -14,6 +14,8 @@
 //!
 //! Bounds and what gives way: see [`Limits`](super::Limits). Own records never give way.
 
+#[cfg(test)]
+mod descriptor_tests;
 mod descriptors;
 mod disk;
 mod proofs;
