@@ -96,7 +96,10 @@ impl Directory {
             turn,
             front: front.as_ref().map(|front| front.addr().port()),
         };
-        site.iter_mut().for_each(|site| site.follow(&net, reach.clone()));
+        if let Some(site) = &mut site {
+            site.follow(&net, reach.clone());
+            site.announce(net.clone());
+        }
         let log = tokio::spawn(log(events));
         Ok(Self { net, relay, front, http, site, log })
     }

@@ -13,6 +13,7 @@
 //! # }
 //! ```
 
+mod announce;
 mod cli;
 mod directory;
 mod front;

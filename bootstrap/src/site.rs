@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::warn;
 
+use crate::announce::Announcer;
 use crate::key::{self, Secret};
 use crate::settings::{AddrOrNone, Settings};
 use crate::store::{Fact, Store};
@@ -31,7 +32,11 @@ pub(crate) struct OpenSite {
     store: Store,
     reach: watch::Sender<Reach>,
     node: watch::Sender<Option<Net>>,
+    signing: DirectoryKey,
+    name: Option<String>,
+    url: Option<String>,
     follower: Option<JoinHandle<()>>,
+    announcer: Option<JoinHandle<()>>,
     sweeper: JoinHandle<()>,
 }
 
@@ -64,10 +69,12 @@ pub(crate) async fn open(settings: &Settings) -> Result<Option<OpenSite>, SiteEr
     if let Some(name) = &config.name {
         store.belongs_to(Fact::Name, name.as_bytes()).await?;
     }
-    let router = web::router(config, store.clone(), opaque, signing, web::system_clock())?;
+    let (name, url) = (config.name.clone(), config.url.clone());
+    let router = web::router(config, store.clone(), opaque, signing.clone(), web::system_clock())?;
     let sweeper = tokio::spawn(sweep(store.clone()));
     let site = Site::serve(listener, router.clone())?;
-    Ok(Some(OpenSite { site, router, store, reach, node, follower: None, sweeper }))
+    let (follower, announcer) = (None, None);
+    Ok(Some(OpenSite { site, router, store, reach, node, signing, name, url, follower, announcer, sweeper }))
 }
 
 fn config(settings: &Settings) -> Result<SiteConfig, SiteError> {
@@ -131,11 +138,25 @@ impl OpenSite {
         }));
     }
 
+    /// Has the network hold what the directory says of itself, for when its site is down: now, when it has moved, and every hour.
+    /// A directory without a name has no numbers that anybody would look for.
+    pub(crate) fn announce(&mut self, net: Net) {
+        let Some(name) = self.name.clone() else { return };
+        let announcer = Announcer {
+            net,
+            key: self.signing.clone(),
+            name,
+            url: self.url.clone(),
+            reach: self.reach.subscribe(),
+        };
+        self.announcer = Some(tokio::spawn(announcer.run()));
+    }
+
     /// Ends it. What has been acknowledged is on disk.
     pub(crate) async fn stop(self) {
         self.sweeper.abort();
         self.node.send_replace(None);
-        self.follower.iter().for_each(JoinHandle::abort);
+        self.follower.iter().chain(&self.announcer).for_each(JoinHandle::abort);
         drop(self.site);
         self.store.close().await;
     }

@@ -20,7 +20,7 @@ mod status;
 
 use serde::{Deserialize, Serialize};
 
-pub use answers::{Contact, LookupResult, VerifyResult};
+pub use answers::{Contact, DirectoryInfo, LookupResult, VerifyResult};
 pub use command::{Command, Reply};
 pub use ends::{EndReason, FailureCode};
 pub use error::{ApiError, ErrorCode};

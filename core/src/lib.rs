@@ -31,6 +31,7 @@ pub mod net;
 pub mod phone;
 pub mod recording;
 pub mod relay;
+pub mod sites;
 pub mod storage;
 mod tls;
 mod turn;

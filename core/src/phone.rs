@@ -35,11 +35,13 @@ use crate::api::{ApiError, Command, ErrorCode, Event, LineState, Reply, TimedEve
 use crate::audio::{AudioError, DeviceChoice, DeviceSpec, Processing};
 use crate::engine::{self, Request};
 use crate::net::NetError;
+use crate::sites::{Sites, Web};
 use crate::storage::StorageError;
 use futures::{Stream, StreamExt, stream};
 pub use offhook_proto::call::TransferPolicy;
 use offhook_proto::number::Number;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio_stream::wrappers::BroadcastStream;
@@ -127,6 +129,7 @@ pub struct PhoneBuilder {
     pub(crate) call_waiting: bool,
     pub(crate) transfers: TransferPolicy,
     pub(crate) ring_timeout: Duration,
+    pub(crate) sites: Arc<dyn Sites>,
     /// How often the number is published though nothing has changed; always the same outside tests.
     pub(crate) republish: Duration,
 }
@@ -275,6 +278,13 @@ impl PhoneBuilder {
         self
     }
 
+    /// How directories are asked who they are, when a number of theirs is dialled for the first time. Default: at
+    /// `https://NAME/.well-known/offhook`.
+    pub fn sites(mut self, sites: impl Sites + 'static) -> Self {
+        self.sites = Arc::new(sites);
+        self
+    }
+
     /// Open the account, go on line, and return the handle. Returns as soon as the network is started;
     /// [`Phone::online`] waits until the number can be called.
     ///
@@ -335,6 +345,7 @@ impl Phone {
             call_waiting: true,
             transfers: TransferPolicy::default(),
             ring_timeout: Duration::from_secs(45),
+            sites: Arc::new(Web::default()),
             republish: engine::REPUBLISH,
         }
     }
@@ -410,6 +421,7 @@ impl Phone {
             | Reply::Status(_)
             | Reply::Verify(_)
             | Reply::Contacts { .. }
+            | Reply::Directories { .. }
             | Reply::History { .. }
             | Reply::Devices(_)
             | Reply::Recordings { .. }

@@ -42,6 +42,7 @@ fn party(n: u8) -> Party {
         identity: identity.public(),
         cert: SignedCert::issue(&identity, terminal, seal, WALL),
         routes: Vec::new(),
+        chosen: None,
     };
     let (record_key, proof) = intro.proof.check(&intro.number, &intro.identity, WALL).expect("same kinds");
     let verified = VerifiedIntro {
@@ -51,6 +52,7 @@ fn party(n: u8) -> Party {
         routes: Vec::new(),
         record_key,
         proof,
+        chosen: None,
     };
     let peer = Peer { identity: intro.identity, terminal, seal, routes: Vec::new() };
     Party { intro: Arc::new(intro), verified: Arc::new(verified), peer }

@@ -21,6 +21,7 @@ Examples:
   offhook account new ada              make an account; it gets a number
   offhook run                          go on line, ring, take commands
   offhook dial 4821 0937 5567          call a number
+  offhook dial ada@example.org         call a number that a directory has issued
   offhook text 4821 0937 5567 Hello    send a text message
   offhook link                         an invitation link and QR code to give away
 
@@ -81,6 +82,8 @@ Ctrl-C hangs up. Lines typed during the call are commands as in `offhook run`: `
 
 Examples:
   offhook dial 4821 0937 5567
+  offhook dial ada@example.org
+  offhook dial ada               a contact, or else a number of your own directory
   offhook dial 'offhook:482109375567?key=...&via=...'
   offhook dial --mic file:hello.wav --speaker none 4821-0937-5567")]
     Dial(Box<DialArgs>),
@@ -251,6 +254,9 @@ Examples:
     /// The contacts
     #[command(subcommand)]
     Contact(ContactCmd),
+    /// The directories whose numbers you dial
+    #[command(subcommand)]
+    Directory(DirectoryCmd),
     /// Words and digits of the present call, to compare by voice
     #[command(after_help = "\
 Each reads them to the other. If they are the same at both ends, nobody is in between.
@@ -355,6 +361,38 @@ pub enum ContactCmd {
         /// Name or number
         #[arg(required = true, num_args = 1.., value_name = "CONTACT")]
         contact: Vec<String>,
+    },
+}
+
+/// `offhook directory ...`
+#[derive(Debug, Subcommand)]
+#[command(after_help = "\
+A number with an @ is one that a directory has issued. When one of its numbers is dialled for the first time the directory is asked
+who it is, at https://NAME; from then on its key is remembered, and its numbers can be dialled while its site is down.
+
+Examples:
+  offhook directory list
+  offhook directory home example.org      `offhook dial ada` means ada@example.org
+  offhook directory add example.org KEY   its site is down, and somebody has told you its key")]
+pub enum DirectoryCmd {
+    /// List the directories whose keys are remembered; `*` is that of numbers without one
+    List,
+    /// Choose the directory of numbers that you dial without one
+    Home {
+        /// Its DNS name; the one of your account without it
+        name: Option<String>,
+    },
+    /// Remember a directory's key that somebody you trust has told you
+    Add {
+        /// Its DNS name
+        name: String,
+        /// 64 hexadecimal digits, from `offhook directory list` of somebody who knows it
+        key: String,
+    },
+    /// Accept the other key that a directory's site names
+    Confirm {
+        /// Its DNS name
+        name: String,
     },
 }
 

@@ -5,6 +5,7 @@ mod calls;
 mod contact;
 mod devices;
 mod dial;
+mod directories;
 mod history;
 mod link;
 pub mod recording;
@@ -73,6 +74,7 @@ pub async fn execute(cli: Cli, printer: Printer) -> Outcome {
         Cmd::Lookup(args) => calls::lookup(&context, printer, &args).await,
         Cmd::Devices { command } => devices::execute(&context, printer, command).await,
         Cmd::Contact(command) => contact::execute(&context, printer, command).await,
+        Cmd::Directory(command) => directories::execute(&context, printer, command).await,
         Cmd::Link { no_qr } => link::print(&context, printer, no_qr).await,
         Cmd::Service { install } => service::execute(&context, printer, install),
         // Answered above, before a home is needed.

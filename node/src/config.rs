@@ -34,6 +34,7 @@ pub struct File {
     port_mapping: Option<bool>,
     turn: Option<Vec<TurnUri>>,
     allow_private: Option<bool>,
+    directory_site: Option<Vec<String>>,
     mic: Option<String>,
     speaker: Option<String>,
     ringer: Option<String>,
@@ -71,6 +72,8 @@ pub struct Settings {
     pub turn: Vec<TurnUri>,
     /// Take private addresses of others seriously; `None`: where nothing public is configured.
     pub allow_private: Option<bool>,
+    /// Sites of directories that are not at `https://NAME`: `NAME=URL`.
+    pub directory_site: Vec<String>,
     /// Microphone.
     pub mic: String,
     /// Loudspeaker.
@@ -203,6 +206,7 @@ impl Context {
             port_mapping: network.no_port_mapping.map(|no| !no).or(file.port_mapping).unwrap_or(true),
             turn: network.turn.clone().or_else(|| file.turn.clone()).unwrap_or_default(),
             allow_private: network.allow_private.or(file.allow_private),
+            directory_site: list(&network.directory_site, &file.directory_site),
             mic: device(&sound.mic, &file.mic),
             speaker: device(&sound.speaker, &file.speaker),
             ringer: sound.ringer.clone().or_else(|| file.ringer.clone()),

@@ -68,6 +68,7 @@ impl Exit {
         match failure {
             FailureCode::Lookup => Self::Offline,
             FailureCode::NumberDisputed => Self::KeyChanged,
+            FailureCode::NumberExpired => Self::Unreachable,
             // After the answer only.
             FailureCode::NoMediaPath
             | FailureCode::MediaLost
@@ -97,7 +98,8 @@ impl Exit {
             ErrorCode::WrongPassword => Self::WrongPassword,
             ErrorCode::NotRunning => Self::NotRunning,
             ErrorCode::InUse => Self::InUse,
-            ErrorCode::Offline => Self::Offline,
+            ErrorCode::Offline | ErrorCode::DirectoryUnreachable => Self::Offline,
+            ErrorCode::NumberExpired => Self::Unreachable,
             ErrorCode::KeyChanged => Self::KeyChanged,
             // Not the callee, who has a code of its own.
             ErrorCode::Busy

@@ -10,6 +10,7 @@ use offhook::TurnServer;
 use offhook::api::{ApiError, Command, ErrorCode, LineState, Reply, TimedEvent};
 use offhook::audio::{AudioError, DeviceKind, DeviceSpec};
 use offhook::phone::{self, AnswerMode, Phone, PhoneError, TransferPolicy};
+use offhook::sites::Web;
 use std::convert::Infallible;
 use std::io::IsTerminal as _;
 use std::time::Duration;
@@ -69,7 +70,8 @@ pub async fn start(context: &Context, settings: &Settings) -> Result<Phone, Fail
             Transfers::Everybody => TransferPolicy::Everybody,
             Transfers::Nobody => TransferPolicy::Nobody,
         })
-        .ring_timeout(settings.ring_timeout);
+        .ring_timeout(settings.ring_timeout)
+        .sites(sites(&settings.directory_site)?);
     if let Some(ringer) = &settings.ringer {
         builder = builder.ringer(device(ringer)?);
     }
@@ -143,6 +145,19 @@ fn failure(error: PhoneError) -> Failure {
         return Failure::bad_input(format!("There is no sound device {name}. {known}"));
     }
     error.to_api().into()
+}
+
+/// Where directories' sites are that are not at `https://NAME`.
+fn sites(texts: &[String]) -> Result<Web, Failure> {
+    let mut web = Web::default();
+    for text in texts {
+        let is_web = |url: &&str| url.starts_with("http://") || url.starts_with("https://");
+        let parts = text.split_once('=').filter(|(name, url)| !name.is_empty() && is_web(url));
+        let sentence = || format!("--directory-site: \"{text}\" is not NAME=URL.");
+        let (name, url) = parts.ok_or_else(|| Failure::bad_input(sentence()))?;
+        web = web.with_site(name.trim().to_ascii_lowercase(), url.trim_end_matches('/'));
+    }
+    Ok(web)
 }
 
 /// The TURN servers that the settings name. The mistaken text is not repeated: there may be a password in it.

@@ -28,8 +28,9 @@ pub fn event(event: &Event) -> Option<String> {
         | Event::Offline
         | Event::Serving { .. }
         | Event::KeyChanged { .. }
+        | Event::DirectoryChanged { .. }
         | Event::CertificateExpires { .. } => return network::event(event),
-        Event::Searching { number, .. } => format!("Looking up {number} …"),
+        Event::Searching { number, .. } => network::searching(number),
         Event::Found { terminals: 1, .. } => "Found. Inviting …".into(),
         Event::Found { terminals, .. } => format!("Found on {terminals} terminals. Inviting …"),
         Event::Ringing { .. } => "It rings …".into(),
@@ -108,6 +109,7 @@ pub fn reply(reply: &Reply) -> String {
         Reply::Status(state) => status(state),
         Reply::Verify(result) => verify(result),
         Reply::Contacts { contacts: list } => contacts(list),
+        Reply::Directories { directories: list } => network::directories(list),
         Reply::History { calls } => calls::history(calls),
         Reply::Devices(found) => sound::devices(found),
         Reply::Recordings { recordings } => recordings::list(recordings),
@@ -197,6 +199,9 @@ fn failure(what: FailureCode) -> &'static str {
         FailureCode::Lookup => "the number could not be looked up; is this computer on line?",
         FailureCode::NumberDisputed => {
             "two keys claim this number, and nothing tells which is the right one; ask for an invitation link"
+        }
+        FailureCode::NumberExpired => {
+            "the directory's certificate of this number has run out; its owner must renew it"
         }
         FailureCode::NoMediaPath => "no way was found for the sound between the two ends",
         FailureCode::MediaLost => "the connection between the two ends broke",
@@ -363,6 +368,12 @@ pub fn done(command: &Command) -> Option<&'static str> {
         Command::ContactConfirm { .. } => {
             Some("The new key is accepted. Compare words in your next call: `offhook verify`.")
         }
+        Command::DirectoryAdd { .. } => Some("The directory's key is remembered."),
+        Command::DirectoryConfirm { .. } => Some("The new key is accepted."),
+        Command::DirectoryHome { name: Some(_) } => Some("Numbers without a directory are its from now on."),
+        Command::DirectoryHome { name: None } => {
+            Some("Numbers without a directory are your account's directory's.")
+        }
         Command::Dial { .. }
         | Command::Answer { .. }
         | Command::Reject { .. }
@@ -383,6 +394,7 @@ pub fn done(command: &Command) -> Option<&'static str> {
         | Command::Status
         | Command::Verify { .. }
         | Command::Contacts
+        | Command::Directories
         | Command::History { .. }
         | Command::Link
         | Command::Renewed

@@ -6,7 +6,9 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use offhook_proto::descriptor::{DESCRIPTOR_LIFETIME, Descriptor, MAX_NODES, MAX_SERVERS, SignedDescriptor};
+use offhook_proto::identity::DirectoryId;
 use offhook_proto::number::NodeAddr;
+use offhook_proto::wire::UnixMillis;
 
 use super::App;
 use super::error::ApiError;
@@ -47,6 +49,28 @@ impl Reach {
     }
 }
 
+/// What there is to say of a directory of that name that is reached like this.
+pub(crate) fn describe(
+    name: String,
+    web: Option<String>,
+    directory: DirectoryId,
+    reach: Reach,
+    now: UnixMillis,
+) -> Descriptor {
+    Descriptor {
+        name,
+        directory,
+        stun: reach.servers(&[(reach.stun, "udp", "")]),
+        turn: reach.servers(&[(reach.turn, "udp", ""), (reach.turn.and(reach.front), "tcp", "/tls")]),
+        nodes: reach.nodes.into_iter().take(MAX_NODES).collect(),
+        web,
+        // There is no API for messages yet.
+        mailbox: false,
+        issued: now,
+        expires: now.plus(DESCRIPTOR_LIFETIME),
+    }
+}
+
 /// The descriptor of this moment. Without a name there is none.
 pub(super) async fn descriptor(State(app): State<App>) -> Result<Response, ApiError> {
     let now = app.now();
@@ -54,18 +78,7 @@ pub(super) async fn descriptor(State(app): State<App>) -> Result<Response, ApiEr
     let config = &app.0.config;
     let name = config.name.clone().ok_or(ApiError::NotFound)?;
     let reach = config.reach.borrow().clone();
-    let descriptor = Descriptor {
-        name,
-        directory: *app.0.issuer.directory(),
-        stun: reach.servers(&[(reach.stun, "udp", "")]),
-        turn: reach.servers(&[(reach.turn, "udp", ""), (reach.turn.and(reach.front), "tcp", "/tls")]),
-        nodes: reach.nodes.into_iter().take(MAX_NODES).collect(),
-        web: config.url.clone(),
-        // There is no API for messages yet.
-        mailbox: false,
-        issued: now,
-        expires: now.plus(DESCRIPTOR_LIFETIME),
-    };
+    let descriptor = describe(name, config.url.clone(), *app.0.issuer.directory(), reach, now);
     let signed = app.0.issuer.describe(&descriptor).map_err(|error| {
         tracing::error!(%error, "the directory's descriptor cannot be signed");
         ApiError::NotFound

@@ -57,6 +57,7 @@ use crate::key::KeyError;
 use crate::store::{Store, StoreError};
 
 pub use descriptor::Reach;
+pub(crate) use descriptor::describe;
 pub use serve::Site;
 
 use downloads::Downloads;

@@ -189,7 +189,7 @@ fn refused(error: PublishError) -> ApiError {
         PublishError::Invalid(error) => unfit(error),
         PublishError::Proof => ApiError::BadProof,
         PublishError::Incumbent => ApiError::NumberTaken,
-        PublishError::Untimely => ApiError::Malformed(error.to_string()),
+        PublishError::Untimely | PublishError::Descriptor(_) => ApiError::Malformed(error.to_string()),
         PublishError::Stopped | PublishError::Disk | PublishError::Offline | PublishError::NotHeld(_) => {
             ApiError::NoNode
         }

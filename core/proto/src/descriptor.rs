@@ -107,6 +107,12 @@ impl Descriptor {
         self.directory == other.directory && self.issued > other.issued
     }
 
+    /// Whether it is valid at `now`: neither over, nor from the future.
+    #[must_use]
+    pub fn is_live(&self, now: UnixMillis) -> bool {
+        now <= self.expires && self.issued <= now.plus(MAX_CLOCK_AHEAD)
+    }
+
     /// Whether it is time for the directory to sign a new one: a tenth of its validity is over.
     #[must_use]
     pub fn renewal_due(&self, now: UnixMillis) -> bool {
@@ -209,6 +215,30 @@ impl SignedDescriptor {
             return Err(DescriptorError::Expired);
         }
         Ok(descriptor)
+    }
+
+    /// The same for one that lies in the DHT, as every node does that stores it: nobody but the directory can put anything under the
+    /// [hash of its key](Descriptor::key).
+    ///
+    /// # Errors
+    /// A [`DescriptorError`]; [`DescriptorError::OtherDirectory`] if its place is elsewhere.
+    pub fn verify_stored(&self, key: &RecordKey, now: UnixMillis) -> Result<Descriptor, DescriptorError> {
+        let descriptor = self.verify(now)?;
+        if Descriptor::key(&descriptor.directory) != *key {
+            return Err(DescriptorError::OtherDirectory);
+        }
+        Ok(descriptor)
+    }
+
+    /// The same for one that this node had verified before it stored it, when its clock may have been wrong, as it may be now:
+    /// everything but the times.
+    ///
+    /// # Errors
+    /// A [`DescriptorError`].
+    pub fn verify_kept(&self, key: &RecordKey) -> Result<Descriptor, DescriptorError> {
+        let peek: Descriptor = wire::decode(self.0.payload_unverified(), MAX_DESCRIPTOR_BYTES)
+            .map_err(|_| DescriptorError::Malformed)?;
+        self.verify_stored(key, peek.issued)
     }
 
     /// The same for one that came from the web site of `name` for the first time.

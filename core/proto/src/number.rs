@@ -262,6 +262,13 @@ impl ChosenNumber {
         normalise::skeleton(&self.name)
     }
 
+    /// Whether it is written in other letters than Latin ones that look exactly like those: it is another number than the one that a
+    /// reader takes it for.
+    #[must_use]
+    pub fn looks_latin(&self) -> bool {
+        !self.name.is_ascii() && self.skeleton().is_ascii()
+    }
+
     /// Where the number's records lie if it was issued under the key `directory`.
     #[must_use]
     pub fn key(&self, directory: &DirectoryId) -> RecordKey {

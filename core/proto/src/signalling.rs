@@ -30,7 +30,7 @@ use sha2::{Digest, Sha256};
 
 use crate::identity::{Fingerprint, IdentityId, SignedCert, TerminalId};
 use crate::number::{NodeAddr, Number};
-use crate::proof::NumberProof;
+use crate::proof::{NumberProof, SignedChosenCert};
 use crate::wire::{self, UnixMillis};
 
 pub use candidate::is_relayed;
@@ -152,6 +152,9 @@ pub struct Introduction {
     /// Directories through which the sender is reached, at most [`MAX_ROUTES`]; never its own addresses.
     #[n(4)]
     pub routes: Vec<NodeAddr>,
+    /// A chosen number of the account besides, to be shown instead: its directory's certificate. Who cannot judge it shows `number`.
+    #[n(5)]
+    pub chosen: Option<SignedChosenCert>,
 }
 
 impl fmt::Debug for Introduction {

@@ -20,6 +20,20 @@ pub struct Contact {
     pub presence: Option<ContactPresence>,
 }
 
+/// A directory whose key is remembered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DirectoryInfo {
+    /// Its DNS name, which stands behind the `@` of its numbers.
+    pub name: String,
+    /// Its key, 64 hexadecimal digits.
+    pub key: String,
+    /// Another key that its site names, and that waits for the user's word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offered: Option<String>,
+    /// Numbers that are dialled without a directory are its.
+    pub home: bool,
+}
+
 /// An answer to [`Command::Lookup`](super::Command::Lookup).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LookupResult {

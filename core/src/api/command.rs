@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CallRef, Contact, DevicesResult, LookupResult, PastCall, PresenceSettings, PresenceState, Recording,
-    Status, VerifyResult, Visibility, Volumes,
+    CallRef, Contact, DevicesResult, DirectoryInfo, LookupResult, PastCall, PresenceSettings, PresenceState,
+    Recording, Status, VerifyResult, Visibility, Volumes,
 };
 
 /// What a program asks of the telephone. Serialised with the tag `command`.
@@ -101,6 +101,26 @@ pub enum Command {
         call: Option<CallRef>,
         /// Willing?
         on: bool,
+    },
+    /// List the directories whose keys are remembered.
+    Directories,
+    /// Remember the key of a directory without asking its site: somebody trusted has told it.
+    DirectoryAdd {
+        /// Its DNS name.
+        name: String,
+        /// Its key, 64 hexadecimal digits.
+        key: String,
+    },
+    /// Accept the other key that a directory's site names.
+    DirectoryConfirm {
+        /// Its DNS name.
+        name: String,
+    },
+    /// Choose the directory of numbers that are dialled without one.
+    DirectoryHome {
+        /// Its DNS name; without it the account's own.
+        #[serde(default)]
+        name: Option<String>,
     },
     /// List the recordings, the newest [`MAX_LISTED`](crate::recording::MAX_LISTED).
     Recordings,
@@ -223,6 +243,11 @@ pub enum Reply {
     Status(Status),
     /// Words and digits.
     Verify(VerifyResult),
+    /// The directories whose keys are remembered, by name.
+    Directories {
+        /// The directories.
+        directories: Vec<DirectoryInfo>,
+    },
     /// The contacts.
     Contacts {
         /// By name.

@@ -42,6 +42,8 @@ pub enum FailureCode {
     Lookup,
     /// Several keys claim the number, and nothing tells which is the right one.
     NumberDisputed,
+    /// It is a chosen number, and its directory's certificate has run out: its owner has to have it renewed.
+    NumberExpired,
     /// No way was found for the sound between the two ends.
     NoMediaPath,
     /// The connection between the two ends broke.

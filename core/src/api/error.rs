@@ -30,8 +30,12 @@ pub enum ErrorCode {
     KeyChanged,
     /// Nobody has the number.
     WrongNumber,
-    /// The directory of a chosen number is not known.
+    /// The directory of a chosen number is not known, or there is none of that name.
     UnknownDirectory,
+    /// The directory of a chosen number was never met, and its site cannot be reached now.
+    DirectoryUnreachable,
+    /// The directory's certificate of a chosen number has run out.
+    NumberExpired,
     /// No contact of that number or name.
     NoContact,
     /// No changed key is waiting to be confirmed.

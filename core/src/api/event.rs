@@ -227,6 +227,19 @@ pub enum Event {
         pinned: String,
         /// Fingerprint of the key that was met.
         offered: String,
+        /// The owner of the pinned key has given the number to the owner of the other one, as a signature proves.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        moved: bool,
+    },
+    /// The site of a directory names another key than the one remembered for it. Its numbers are looked for under the remembered one
+    /// until the other is confirmed.
+    DirectoryChanged {
+        /// The directory's DNS name.
+        name: String,
+        /// The remembered key, 64 hexadecimal digits.
+        pinned: String,
+        /// The other one.
+        offered: String,
     },
     /// The terminal's certificate expires soon; told once a day from 60 days before. Entering the password renews it. When
     /// it has expired the terminal can't be called. Of the time of the start tells [`Status::certificate_days`](super::Status::certificate_days).
@@ -360,6 +373,7 @@ impl Event {
             | Self::VoiceMessage(_)
             | Self::Presence { .. }
             | Self::KeyChanged { .. }
+            | Self::DirectoryChanged { .. }
             | Self::CertificateExpires { .. }
             | Self::DevicesChosen(_)
             | Self::DevicesChanged { .. }

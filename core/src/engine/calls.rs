@@ -205,6 +205,7 @@ fn failure_code(failure: Failure) -> FailureCode {
     match failure {
         Failure::Lookup => FailureCode::Lookup,
         Failure::Disputed => FailureCode::NumberDisputed,
+        Failure::Expired => FailureCode::NumberExpired,
         Failure::NoMediaPath => FailureCode::NoMediaPath,
         Failure::MediaLost => FailureCode::MediaLost,
         Failure::Media => FailureCode::Media,
@@ -226,6 +227,7 @@ pub(super) fn text_failure(reason: TextFailure) -> api::EndReason {
         TextFailure::Refused => api::EndReason::Declined,
         TextFailure::KeyChanged => api::EndReason::KeyChanged,
         TextFailure::Disputed => api::EndReason::Failed(FailureCode::NumberDisputed),
+        TextFailure::Expired => api::EndReason::Failed(FailureCode::NumberExpired),
         TextFailure::NotKept => api::EndReason::Failed(FailureCode::NotKept),
         TextFailure::Clock => api::EndReason::Failed(FailureCode::Clock),
         TextFailure::TimedOut => api::EndReason::Failed(FailureCode::Unconfirmed),

@@ -3,7 +3,7 @@
 use crate::net::Origin;
 use offhook_proto::call::{Distrust, LookupEnd};
 use offhook_proto::identity::{Fingerprint, IdentityId};
-use offhook_proto::proof::Transfer;
+use offhook_proto::proof::{Transfer, supersedes};
 use offhook_proto::record::{Candidate, Choice, Pin, choose_identity};
 use offhook_proto::wire::UnixMillis;
 use std::collections::BTreeMap;
@@ -50,6 +50,8 @@ pub(super) enum Outcome {
         pinned: Fingerprint,
         /// One that has it.
         offered: Option<Fingerprint>,
+        /// The pinned one has given it to that one, and signed that.
+        moved: bool,
     },
     /// Several keys have it, and nothing tells which is the right one.
     Disputed,
@@ -100,6 +102,7 @@ impl Claims {
         match self.choose() {
             Choice::Conflict(_) => Outcome::Disputed,
             Choice::KeyChanged { pinned, offered } => Outcome::KeyChanged {
+                moved: offered.first().is_some_and(|offered| self.has_moved(&pinned, offered)),
                 pinned: match pinned {
                     Pin::Key(key) => key.fingerprint(),
                     Pin::Fingerprint(fingerprint) => fingerprint,
@@ -112,6 +115,15 @@ impl Claims {
                 (false, false) => LookupEnd::Failed,
             }),
         }
+    }
+
+    /// Whether the pinned key's owner has signed that the number goes to `offered`, perhaps through others.
+    fn has_moved(&self, pinned: &Pin, offered: &IdentityId) -> bool {
+        let Some(known) = self.candidates.get(offered) else { return false };
+        let mut from = known.transfers.iter().map(|transfer| transfer.from);
+        let Some(from) = from.find(|from| pinned.matches(from)) else { return false };
+        let theirs = self.candidates.get(&from).map(|known| &known.transfers[..]).unwrap_or_default();
+        supersedes(&known.transfers, &from, theirs)
     }
 
     fn choose(&self) -> Choice {
@@ -176,7 +188,8 @@ mod tests {
     fn a_pinned_key_may_come_late() {
         let mut claims = Claims::new(Some(Pin::Key(B)));
         assert_eq!(claims.learn(A, DHT, None), Step::Wait);
-        let changed = Outcome::KeyChanged { pinned: B.fingerprint(), offered: Some(A.fingerprint()) };
+        let changed =
+            Outcome::KeyChanged { pinned: B.fingerprint(), offered: Some(A.fingerprint()), moved: false };
         assert_eq!(claims.finish(true), changed);
         assert_eq!(claims.learn(B, DHT, None), Step::Ring);
         assert_eq!(claims.finish(true), Outcome::Finished(LookupEnd::Complete));
@@ -195,7 +208,8 @@ mod tests {
         pinned.learn_transfers(B, &handed);
         assert_eq!(pinned.learn(B, DHT, None), Step::Wait);
         assert_eq!(pinned.learn(A, DHT, None), Step::Wait, "the pinned owner has given it away");
-        let changed = Outcome::KeyChanged { pinned: A.fingerprint(), offered: Some(B.fingerprint()) };
+        let changed =
+            Outcome::KeyChanged { pinned: A.fingerprint(), offered: Some(B.fingerprint()), moved: true };
         assert_eq!(pinned.finish(true), changed);
         let mut late = Claims::new(None);
         assert_eq!(late.learn(A, DHT, None), Step::Ring);

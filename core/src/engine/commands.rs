@@ -1,6 +1,5 @@
 //! Commands of the API, each in its own function.
 
-use super::outputs::introduction;
 use super::{Engine, now};
 use crate::api::{ApiError, CallRef, Command, ErrorCode, Reply, VerifyResult};
 use crate::audio::DeviceChoice;
@@ -15,6 +14,18 @@ use tokio::sync::oneshot;
 
 impl Engine {
     pub(super) async fn execute(
+        &mut self,
+        command: Command,
+        reply: oneshot::Sender<Result<Reply, ApiError>>,
+    ) {
+        if let Some(directory) = self.unmet(&command).await {
+            return self.meet(directory, command, reply);
+        }
+        self.execute_met(command, reply).await;
+    }
+
+    /// Carries out a command whose directory is known, if it needs one.
+    pub(super) async fn execute_met(
         &mut self,
         command: Command,
         reply: oneshot::Sender<Result<Reply, ApiError>>,
@@ -63,7 +74,11 @@ impl Engine {
             command @ (Command::Contacts
             | Command::ContactAdd { .. }
             | Command::ContactRemove { .. }
-            | Command::ContactConfirm { .. }) => self.in_file(&command).await,
+            | Command::ContactConfirm { .. }
+            | Command::Directories
+            | Command::DirectoryAdd { .. }
+            | Command::DirectoryConfirm { .. }
+            | Command::DirectoryHome { .. }) => self.in_file(&command).await,
             Command::Link => Ok(Reply::Link { link: self.link() }),
             Command::Renewed => self.renewed().await,
             Command::Shutdown => {
@@ -203,10 +218,11 @@ impl Engine {
     async fn renewed(&mut self) -> Result<Reply, ApiError> {
         if self.account.reload().await.map_err(|e| e.to_api())? {
             self.net.set_cert(self.account.cert()).await;
-            self.calls.set_intro(introduction(&self.account, self.net.routes()));
-            self.publisher.now(Instant::now());
-            self.publish_if_due(Instant::now());
         }
+        // A chosen number may have come or gone beside the papers.
+        self.load_shown().await;
+        self.publisher.now(Instant::now());
+        self.publish_if_due(Instant::now());
         Ok(Reply::Done)
     }
 

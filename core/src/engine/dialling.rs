@@ -10,7 +10,8 @@ use crate::storage::{AccountStore, StorageError};
 use offhook_proto::call::{Distrust, LegId, LookupEnd, Peer, Source};
 use offhook_proto::identity::IdentityId;
 use offhook_proto::number::{Invitation, NodeAddr, Number, RecordKey};
-use offhook_proto::record::{Checked, CheckedSet, Pin, TerminalRecord, check};
+use offhook_proto::proof::NumberProof;
+use offhook_proto::record::{AccountRecord, Checked, CheckedSet, Pin, TerminalRecord, check};
 use offhook_proto::signalling::CallId;
 use offhook_proto::wire::UnixMillis;
 use std::collections::BTreeSet;
@@ -38,6 +39,8 @@ pub(super) struct Search {
     via: Vec<NodeAddr>,
     lookups: u32,
     claims: Claims,
+    /// Somebody has the number, with a certificate that is over.
+    expired: bool,
     job: Option<AbortHandle>,
 }
 
@@ -62,7 +65,7 @@ impl Engine {
         let pin = self.account.pin_of(&link.number).await.map_err(|e| e.to_api())?;
         let Some(pin) = pin else { return Ok(link.key.map(Pin::Fingerprint)) };
         if let Some(named) = link.key.filter(|named| *named != pin.fingerprint) {
-            self.key_changed(&link.number, pin.fingerprint, named);
+            self.key_changed(&link.number, pin.fingerprint, named, false);
             let sentence = "The link names another key than the one known for this number.";
             return Err(ApiError::new(ErrorCode::KeyChanged, sentence));
         }
@@ -77,6 +80,12 @@ impl Engine {
             self.link_entries.clone_from(&via);
             self.keep_routes().await;
         }
+        let nodes = self.directory_nodes(&number).await;
+        if self.status.borrow().links.is_empty() && !nodes.is_empty() {
+            // There is no other way in, and the user has named this one.
+            self.net.enter(nodes.clone()).await;
+        }
+        via.extend(nodes);
         match self.account.contact_routes().await {
             Ok(contacts) => {
                 via.extend(
@@ -86,7 +95,8 @@ impl Engine {
             Err(error) => tracing::error!(%error, "the contact's directories could not be read"),
         }
         let claims = Claims::new(pin);
-        let search = Search { number: number.clone(), key, via, lookups: 0, claims, job: None };
+        let search =
+            Search { number: number.clone(), key, via, lookups: 0, claims, expired: false, job: None };
         self.searches.insert(call, search);
         self.use_cached(call, &number, &key).await;
         self.ask_network(call);
@@ -165,6 +175,14 @@ impl Engine {
         let Some(search) = self.searches.get_mut(&call) else { return };
         let Some(identity) = owner(set) else { return };
         if let Some(account) = &set.account {
+            // The directory's key is in the place where it lies; the directory's name is not.
+            if account.number != search.number {
+                return;
+            }
+            if is_expired(account) {
+                search.expired = true;
+                return;
+            }
             search.claims.learn_transfers(identity, account.transfers());
         }
         match search.claims.learn(identity, origin, since) {
@@ -198,6 +216,9 @@ impl Engine {
     fn on_lookup_finished(&mut self, call: CallId, complete: bool) {
         let Some(search) = self.searches.get(&call) else { return };
         match search.claims.finish(complete) {
+            Outcome::Finished(_) if search.expired && search.claims.chosen().is_none() => {
+                self.distrust(call, Distrust::Expired);
+            }
             Outcome::Finished(end) => {
                 if let Err(error) = self.calls.lookup_finished(now(), call, end) {
                     tracing::debug!(%error, "a look-up ended after its call");
@@ -208,9 +229,9 @@ impl Engine {
                     self.stop_search(&call);
                 }
             }
-            Outcome::KeyChanged { pinned, offered } => {
+            Outcome::KeyChanged { pinned, offered, moved } => {
                 if let Some(offered) = offered {
-                    self.key_changed(&search.number, pinned, offered);
+                    self.key_changed(&search.number, pinned, offered, moved);
                 }
                 self.distrust(call, Distrust::KeyChanged);
             }
@@ -271,8 +292,10 @@ impl Engine {
             }
         };
         let net = self.net.clone();
+        let mut via = link.via;
+        via.extend(self.directory_nodes(&link.number).await);
         self.jobs.spawn(async move {
-            let _ = reply.send(look_up_now(net, key, link.number, link.via).await);
+            let _ = reply.send(look_up_now(net, key, link.number, via).await);
         });
     }
 }
@@ -327,11 +350,18 @@ async fn look_up_now(
     let mut lookup = net.lookup(key, &via);
     // Kept when the time runs out: a number without live terminals is a number.
     let mut found: Option<LookupResult> = None;
+    let mut expired = false;
     let first = async {
         while let Some(event) = lookup.next().await {
             match event {
                 LookupEvent::Found { set, .. } => {
                     let Some(identity) = owner(&set) else { continue };
+                    let theirs = set.account.as_ref().filter(|account| account.number == number);
+                    let Some(account) = theirs else { continue };
+                    if is_expired(account) {
+                        expired = true;
+                        continue;
+                    }
                     let result = LookupResult {
                         number: number.clone(),
                         fingerprint: identity.fingerprint().to_string(),
@@ -350,11 +380,25 @@ async fn look_up_now(
     };
     match tokio::time::timeout(LOOKUP_TIME, first).await {
         Ok(Ok(result)) => Ok(Reply::Lookup(result)),
+        Ok(Err(_)) | Err(_) if expired => {
+            let sentence =
+                "The directory's certificate of that number has run out; its owner must have it renewed.";
+            Err(ApiError::new(ErrorCode::NumberExpired, sentence))
+        }
         Ok(Err(true)) => Err(ApiError::new(ErrorCode::WrongNumber, "Nobody has this number.")),
         Ok(Err(false)) | Err(_) => Err(ApiError::new(
             ErrorCode::Offline,
             "The number could not be looked up: no connection to the network.",
         )),
+    }
+}
+
+/// Whether the record is of a chosen number whose certificate is over: the number stays its owner's for the time being, but nothing says
+/// any more that it is.
+fn is_expired(account: &AccountRecord) -> bool {
+    match &account.proof {
+        NumberProof::Plain(_) => false,
+        NumberProof::Chosen(cert, _) => cert.verify(wall_clock()).is_err(),
     }
 }
 

@@ -10,6 +10,7 @@ use offhook_proto::identity::{Fingerprint, TerminalId};
 use offhook_proto::number::Number;
 use offhook_proto::proof::ProofTask;
 use offhook_proto::signalling::{self, Opened, RejectReason, VerifiedIntro};
+use std::sync::Arc;
 use std::time::Instant;
 
 impl Engine {
@@ -69,18 +70,28 @@ impl Engine {
                 tracing::debug!("a packet is refused: a number of an unknown directory");
             }
             Number::Plain(_) if !self.is_pinned(&intro).await => match self.net.verdict(&intro.proof) {
-                Some(true) => self.deliver(packet, &intro).await,
+                Some(true) => self.deliver(packet, intro).await,
                 Some(false) => tracing::debug!("a packet is refused: its number does not belong to its key"),
                 None if self.proofs.add(&intro.proof, intro.identity, packet) => self.run_proof(),
                 None => tracing::debug!("too many numbers wait to be proven; a packet is dropped"),
             },
-            Number::Plain(_) | Number::Chosen(_) => self.deliver(packet, &intro).await,
+            // A pin is no word on who has the number today: whoever has given it away comes with a plain one, or not at all.
+            Number::Chosen(_) if !self.has_number(&intro).await => {
+                tracing::debug!("a packet is refused: its number has gone to somebody else");
+            }
+            Number::Plain(_) | Number::Chosen(_) => self.deliver(packet, intro).await,
         }
     }
 
     /// Whether the number is known to belong to the identity since an earlier contact.
-    async fn is_pinned(&self, intro: &VerifiedIntro) -> bool {
+    pub(super) async fn is_pinned(&self, intro: &VerifiedIntro) -> bool {
         self.account.pinned(&intro.number).await.is_ok_and(|pin| pin == Some(intro.identity))
+    }
+
+    /// Whether what is kept of the number here has it as this identity's, or says nothing of it.
+    async fn has_number(&self, intro: &VerifiedIntro) -> bool {
+        let cached = self.cached(&intro.number, &intro.record_key).await;
+        cached.and_then(|set| set.account).is_none_or(|account| account.identity == intro.identity)
     }
 
     /// Run the next slow proof in the background, unless one runs.
@@ -102,8 +113,17 @@ impl Engine {
         self.run_proof();
     }
 
-    /// Hand the first packet of a dialog to the machine; its sender's number is proven.
-    async fn deliver(&mut self, packet: Unproven, intro: &VerifiedIntro) {
+    /// The first packet of a dialog, whose sender's number is proven: find out by which number the sender is shown.
+    async fn deliver(&mut self, packet: Unproven, intro: Arc<VerifiedIntro>) {
+        if let Some((packet, shown)) = self.show(packet, &intro).await {
+            self.deliver_shown(packet, shown).await;
+        }
+    }
+
+    /// Hand the first packet of a dialog to the machine, with its sender's number.
+    pub(super) async fn deliver_shown(&mut self, mut packet: Unproven, shown: Arc<VerifiedIntro>) {
+        packet.opened.intro = Some(shown.clone());
+        let intro = &*shown;
         let leg = leg_of(&packet.opened);
         let caller = self.classify(&leg.terminal, intro).await;
         if caller == Caller::Contact {
@@ -124,7 +144,7 @@ impl Engine {
             }
         };
         if let Some(pin) = pin.filter(|pin| !pin.expected().matches(&intro.identity)) {
-            self.key_changed(&intro.number, pin.fingerprint, intro.identity.fingerprint());
+            self.key_changed(&intro.number, pin.fingerprint, intro.identity.fingerprint(), false);
             return Caller::Refused(RejectReason::KeyChanged);
         }
         if self.is_revoked(terminal, intro).await {
@@ -150,11 +170,19 @@ impl Engine {
     }
 
     /// Tell that another key than the pinned one was met, and keep it for the user's word.
-    pub(super) fn key_changed(&self, number: &Number, pinned: Fingerprint, offered: Fingerprint) {
+    /// `moved`: the pinned key's owner has given the number away.
+    pub(super) fn key_changed(
+        &self,
+        number: &Number,
+        pinned: Fingerprint,
+        offered: Fingerprint,
+        moved: bool,
+    ) {
         self.emit(Event::KeyChanged {
             number: number.clone(),
             pinned: pinned.to_string(),
             offered: offered.to_string(),
+            moved,
         });
         let number = number.clone();
         self.keep(

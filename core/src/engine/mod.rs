@@ -10,6 +10,7 @@ mod claims;
 mod commands;
 mod devices;
 mod dialling;
+mod directories;
 mod inbound;
 mod keys;
 mod legs;
@@ -22,6 +23,7 @@ mod publish;
 mod publisher;
 mod recording;
 mod relays;
+mod shown;
 mod stats;
 mod status;
 mod texts;
@@ -38,6 +40,7 @@ use crate::directory::Keeper;
 use crate::media::{PortMapper, Relay};
 use crate::net::{Net, NetConfig, NetEvent, NetStatus, Role, Times};
 use crate::phone::{AnswerMode, CallState, PhoneBuilder, PhoneError, Serve};
+use crate::sites::Sites;
 use crate::storage::{AccountStore, Home};
 use calls::CallViews;
 use dialling::Search;
@@ -45,13 +48,13 @@ use legs::Legs;
 use machine::Machines;
 use offhook_proto::call::{CallConfig, Calls, LegId, Now, Peer};
 use offhook_proto::number::{NodeAddr, Number};
-use offhook_proto::proof::ProofTask;
+use offhook_proto::proof::{ProofTask, SignedChosenCert};
 use offhook_proto::signalling::CallId;
 use presence::Book;
 use proofs::Proofs;
 use publisher::Publisher;
 use recording::Recorders;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
@@ -83,11 +86,13 @@ pub(crate) enum Request {
 enum Internal {
     Lookup(Box<dialling::LookupNews>),
     LookAgain(CallId),
+    Directory(directories::News),
+    Shown(Box<shown::Judged>),
     Proven(ProofTask),
     TextWritten(texts::Written),
     SendFailed(LegId, Arc<Peer>),
     Relay(LegId, Relay),
-    Published(Result<publish::Reach, crate::net::PublishError>),
+    Published(Result<publish::Reach, crate::net::PublishError>, Vec<publish::ChosenOutcome>),
     DevicesFound(DeviceChoice, devices::Answer),
     DevicesChanged(Vec<DeviceInfo>),
     Recorder(recording::News),
@@ -141,6 +146,13 @@ pub(crate) struct Engine {
     /// Entry points named by the invitation link dialled last.
     link_entries: Vec<NodeAddr>,
     proofs: Proofs,
+    shown: shown::Shown,
+    /// Asks directories who they are.
+    sites: Arc<dyn Sites>,
+    /// The certificate of the chosen number by which this account is shown.
+    shown_as: Option<SignedChosenCert>,
+    /// Chosen numbers about whose failures the user was told.
+    lamented: BTreeSet<Number>,
     status: watch::Receiver<NetStatus>,
     publisher: Publisher,
     /// Texts on their way to disk.
@@ -197,7 +209,8 @@ impl Engine {
         let allow_loopback = allow_loopback(&settings);
         let jobs = TaskTracker::new();
         let texts = texts::start(account.clone(), &jobs, internal.clone());
-        let calls = Calls::new(call_config(&settings), outputs::local_party(&account, net.routes()));
+        let party = outputs::local_party(&account, net.routes(), None);
+        let calls = Calls::new(call_config(&settings), party);
         let status = net.watch();
         let devices = devices::Devices::new(&settings);
         let tones = devices.player(account.ringtone());
@@ -213,6 +226,10 @@ impl Engine {
             searches: BTreeMap::new(),
             link_entries: Vec::new(),
             proofs: Proofs::default(),
+            shown: shown::Shown::default(),
+            sites: settings.sites.clone(),
+            shown_as: None,
+            lamented: BTreeSet::new(),
             publisher,
             texts,
             reminder: Instant::now() + status::REMIND_EVERY,
@@ -250,6 +267,7 @@ impl Engine {
     async fn run(mut self, mut requests: mpsc::Receiver<Request>, mut net_events: mpsc::Receiver<NetEvent>) {
         // Taken once: `new` put it there.
         let Some(mut internal) = self.internal_rx.take() else { return };
+        self.load_shown().await;
         self.keep_routes().await;
         while !self.stopping {
             let timer = self.next_timeout();
@@ -295,11 +313,13 @@ impl Engine {
         match result {
             Internal::Lookup(news) => self.on_lookup(*news),
             Internal::LookAgain(call) => self.look_again(call),
+            Internal::Directory(news) => self.on_directory(news).await,
+            Internal::Shown(judged) => self.on_shown(*judged).await,
             Internal::Proven(task) => self.on_proven(task).await,
             Internal::TextWritten(written) => self.on_text_written(written),
             Internal::SendFailed(leg, peer) => self.on_send_failed(leg, &peer),
             Internal::Relay(leg, relay) => self.with_media(&leg, |media| media.add_relay(relay)),
-            Internal::Published(result) => self.on_published(result),
+            Internal::Published(result, chosen) => self.on_published(result, chosen),
             Internal::DevicesFound(choice, answer) => self.on_devices_found(&choice, answer),
             Internal::DevicesChanged(devices) => self.emit(Event::DevicesChanged { devices }),
             Internal::Recorder(news) => self.on_recorder(news),

@@ -13,6 +13,7 @@ use crate::storage::{AccountStore, CallEntry, MessageState};
 use offhook_proto::call::{CallEvent, Direction, EndedBy, LegId, LocalParty, Output, Peer, Role};
 use offhook_proto::identity::IdentityId;
 use offhook_proto::number::{NodeAddr, Number};
+use offhook_proto::proof::SignedChosenCert;
 use offhook_proto::signalling::{self, CallId, Introduction, MAX_ROUTES, Packet, TextId};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,12 +21,20 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 /// How this terminal presents itself to others.
-pub(super) fn local_party(account: &AccountStore, routes: Vec<NodeAddr>) -> LocalParty {
-    LocalParty { terminal: account.terminal_key().public(), intro: introduction(account, routes) }
+pub(super) fn local_party(
+    account: &AccountStore,
+    routes: Vec<NodeAddr>,
+    chosen: Option<SignedChosenCert>,
+) -> LocalParty {
+    LocalParty { terminal: account.terminal_key().public(), intro: introduction(account, routes, chosen) }
 }
 
 /// What others are told with the first packet.
-pub(super) fn introduction(account: &AccountStore, mut routes: Vec<NodeAddr>) -> Introduction {
+fn introduction(
+    account: &AccountStore,
+    mut routes: Vec<NodeAddr>,
+    chosen: Option<SignedChosenCert>,
+) -> Introduction {
     routes.truncate(MAX_ROUTES);
     Introduction {
         number: account.number().clone(),
@@ -33,10 +42,16 @@ pub(super) fn introduction(account: &AccountStore, mut routes: Vec<NodeAddr>) ->
         identity: account.identity(),
         cert: account.cert(),
         routes,
+        chosen,
     }
 }
 
 impl Engine {
+    /// Has the machine introduce this terminal like this from now on.
+    pub(super) fn introduce(&mut self, routes: Vec<NodeAddr>) {
+        self.calls.set_intro(introduction(&self.account, routes, self.shown_as.clone()));
+    }
+
     /// Carry out everything that the machine has put out.
     pub(super) async fn drain(&mut self) {
         let mut ended = Vec::new();

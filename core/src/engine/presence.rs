@@ -162,7 +162,8 @@ impl Engine {
 
     async fn look_for_presence(&mut self, call: offhook_proto::signalling::CallId, number: Number) {
         let link = Invitation { number, key: None, via: Vec::new() };
-        let found = match (link.number.record_key(None), self.expected_key(&link).await) {
+        let place = self.account.place_of(&link.number).await.ok().flatten();
+        let found = match (place, self.expected_key(&link).await) {
             (Some(place), Ok(pin)) => Some((place, pin)),
             (_, Ok(_) | Err(_)) => None,
         };

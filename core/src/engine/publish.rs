@@ -1,19 +1,21 @@
 //! Publishing: at once when the address changes, every hour otherwise, and soon again after a failure.
 
-use super::outputs::introduction;
 use super::publisher::{Near, Outcome};
 use super::{Engine, Internal};
 use crate::api::{ErrorCode, Event, LineState};
 use crate::clock::wall_clock;
-use crate::net::PublishError;
-use crate::storage::{AccountStore, StorageError};
-use offhook_proto::number::NodeAddr;
+use crate::net::{Net, PublishError};
+use crate::storage::{AccountStore, HeldNumber, StorageError};
+use offhook_proto::number::{NodeAddr, Number, RecordKey};
 use offhook_proto::record::{RecordSet, TerminalRecord};
 use offhook_proto::wire::UnixMillis;
 use std::time::{Duration, Instant};
 
 /// Life of a terminal record.
 const LIFE: Duration = Duration::from_secs(2 * 3600);
+
+/// When a chosen number that could not be published is tried again.
+const CHOSEN_RETRY: Duration = Duration::from_secs(60);
 
 /// Setting under which the sequence of the last terminal record is kept: after a restart with a clock that was set back, a
 /// record with a lower one would be refused as stale.
@@ -43,7 +45,7 @@ impl Engine {
             (status.addresses.clone(), status.routes.clone(), connected)
         };
         if self.publisher.routes != routes {
-            self.calls.set_intro(introduction(&self.account, routes.clone()));
+            self.introduce(routes.clone());
             self.publisher.routes = routes;
         }
         match (self.publisher.connected, connected) {
@@ -66,7 +68,7 @@ impl Engine {
         if self.publisher.in_flight || self.publisher.due.is_none_or(|due| due > now) {
             return;
         }
-        // Chosen numbers have no key as long as their directory is not known, and nothing changes that yet.
+        // An account's own number is a plain one; chosen ones come beside it.
         let Some(key) = self.account.number().record_key(None) else {
             self.publisher.due = None;
             return;
@@ -83,18 +85,15 @@ impl Engine {
             // Of use to peers that are connected; without any address the record would say that the terminal has gone.
             addrs.push(NodeAddr::of_peer(&self.account.terminal_key().public()));
         }
-        let signed = self.sign_record(addrs);
+        let (seq, signed) = self.sign_record(addrs.clone());
         self.publisher.in_flight = true;
-        let (net, internal) = (self.net.clone(), self.internal.clone());
+        let (net, internal, account) = (self.net.clone(), self.internal.clone(), self.account.clone());
         self.jobs.spawn(async move {
             let set = signed.await;
-            let result = if addressless {
-                net.hold(key, set).await.map(|()| Reach::Here)
-            } else {
-                net.publish(key, set).await.map(|published| Reach::Network(published.holders))
-            };
+            let result = publish_set(&net, key, set, addressless).await;
+            let chosen = publish_chosen(&net, &account, &addrs, seq, addressless).await;
             // An error means that the engine has ended.
-            let _ = internal.send(Internal::Published(result)).await;
+            let _ = internal.send(Internal::Published(result, chosen)).await;
         });
     }
 
@@ -102,17 +101,67 @@ impl Engine {
     pub(super) fn withdraw(&mut self) {
         let perhaps = self.publisher.in_flight || self.publisher.published.is_some();
         let Some(key) = self.account.number().record_key(None).filter(|_| perhaps) else { return };
-        let (signed, net) = (self.sign_record(Vec::new()), self.net.clone());
+        let ((seq, signed), net, account) =
+            (self.sign_record(Vec::new()), self.net.clone(), self.account.clone());
         self.jobs.spawn(async move {
-            if let Err(error) = net.publish(key, signed.await).await {
-                tracing::debug!(%error, "the number could not be withdrawn; its record expires by itself");
-            }
+            let plain = async {
+                if let Err(error) = net.publish(key, signed.await).await {
+                    tracing::debug!(%error, "the number could not be withdrawn; its record expires by itself");
+                }
+            };
+            tokio::join!(plain, publish_chosen(&net, &account, &[], seq, false));
         });
+    }
+
+    /// Takes up the certificate of the chosen number by which this account is shown to those whom it calls: the first that is valid.
+    pub(super) async fn load_shown(&mut self) {
+        let held = match self.account.chosen().await {
+            Ok(held) => held,
+            Err(error) => return tracing::error!(%error, "the chosen numbers could not be read"),
+        };
+        let now = wall_clock();
+        let shown = held.into_iter().map(|held| held.cert).find(|cert| cert.verify(now).is_ok());
+        if self.shown_as != shown {
+            self.shown_as = shown;
+            self.introduce(self.net.routes());
+        }
+    }
+
+    /// Tells of chosen numbers that cannot be called, each once, and tries those again soon that others may yet take.
+    fn on_chosen(&mut self, outcomes: Vec<ChosenOutcome>) {
+        for ChosenOutcome { number, result } in outcomes {
+            let (code, why) = match result {
+                Ok(()) => {
+                    self.lamented.remove(&number);
+                    continue;
+                }
+                Err(Unpublished::Expired) => (
+                    ErrorCode::NumberExpired,
+                    format!(
+                        "the certificate of {number} has run out: nobody can call it until its directory has renewed it"
+                    ),
+                ),
+                Err(Unpublished::Network(PublishError::Offline | PublishError::Stopped)) => {
+                    self.publisher.again_by(Instant::now() + CHOSEN_RETRY);
+                    continue;
+                }
+                Err(Unpublished::Network(error)) => {
+                    self.publisher.again_by(Instant::now() + CHOSEN_RETRY);
+                    (ErrorCode::PublishFailed, format!("{number} could not be published: {error}"))
+                }
+            };
+            if self.lamented.insert(number) {
+                self.emit(Event::Error { code, message: why });
+            }
+        }
     }
 
     /// The account's record, and one of this terminal that leads to `addrs`, newer than all before. Ready when its
     /// sequence is on disk.
-    fn sign_record(&mut self, addrs: Vec<NodeAddr>) -> impl Future<Output = RecordSet> + Send + use<> {
+    fn sign_record(
+        &mut self,
+        addrs: Vec<NodeAddr>,
+    ) -> (UnixMillis, impl Future<Output = RecordSet> + Send + use<>) {
         let seq = self.publisher.next_seq(wall_clock());
         let record = TerminalRecord {
             number: self.account.number().clone(),
@@ -124,16 +173,17 @@ impl Engine {
         let terminals = vec![record.sign(self.account.terminal_key())];
         let set = RecordSet { account: Some(self.account.account_record()), terminals };
         let account = self.account.clone();
-        async move {
+        let signed = async move {
             if let Err(error) = account.set_setting(SEQ_SETTING, Some(&seq.0.to_string())).await {
                 // To be found is worth more than to be found after a restart with a wrong clock.
                 tracing::error!(%error, "a record's sequence could not be kept");
             }
             set
-        }
+        };
+        (seq, signed)
     }
 
-    pub(super) fn on_published(&mut self, result: Result<Reach, PublishError>) {
+    pub(super) fn on_published(&mut self, result: Result<Reach, PublishError>, chosen: Vec<ChosenOutcome>) {
         let now = Instant::now();
         match result {
             Ok(Reach::Network(holders)) => {
@@ -157,6 +207,7 @@ impl Engine {
                 self.publisher.failed(now, Outcome::Failed);
             }
         }
+        self.on_chosen(chosen);
         self.update_line();
     }
 
@@ -164,9 +215,10 @@ impl Engine {
     fn tell_failure(&self, error: PublishError) {
         let code = match error {
             PublishError::Incumbent => ErrorCode::NumberTaken,
-            PublishError::Invalid(_) | PublishError::Proof | PublishError::NotHeld(_) => {
-                ErrorCode::PublishFailed
-            }
+            PublishError::Invalid(_)
+            | PublishError::Descriptor(_)
+            | PublishError::Proof
+            | PublishError::NotHeld(_) => ErrorCode::PublishFailed,
             PublishError::Untimely => ErrorCode::Certificate,
             PublishError::Disk => ErrorCode::Storage,
             // Not failures of the publication.
@@ -194,6 +246,63 @@ impl Engine {
     }
 }
 
+/// What became of a chosen number's records.
+pub(super) struct ChosenOutcome {
+    number: Number,
+    result: Result<(), Unpublished>,
+}
+
+/// Why they are not in the network.
+enum Unpublished {
+    /// The directory's certificate is over.
+    Expired,
+    Network(PublishError),
+}
+
+async fn publish_set(net: &Net, key: RecordKey, set: RecordSet, here: bool) -> Result<Reach, PublishError> {
+    if here {
+        return net.hold(key, set).await.map(|()| Reach::Here);
+    }
+    net.publish(key, set).await.map(|published| Reach::Network(published.holders))
+}
+
+/// Publishes this terminal under all chosen numbers whose certificates are valid, which they need not be for long.
+async fn publish_chosen(
+    net: &Net,
+    account: &AccountStore,
+    addrs: &[NodeAddr],
+    seq: UnixMillis,
+    here: bool,
+) -> Vec<ChosenOutcome> {
+    let held = match account.chosen().await {
+        Ok(held) => held,
+        Err(error) => {
+            tracing::error!(%error, "the chosen numbers could not be read");
+            return Vec::new();
+        }
+    };
+    let publications = held.into_iter().map(|HeldNumber { number, cert, record, .. }| async move {
+        let Ok(certified) = cert.verify(wall_clock()) else {
+            return ChosenOutcome { number, result: Err(Unpublished::Expired) };
+        };
+        let Some(key) = number.record_key(Some(&certified.directory)) else {
+            return ChosenOutcome { number, result: Err(Unpublished::Expired) };
+        };
+        let terminal = TerminalRecord {
+            number: number.clone(),
+            cert: account.cert(),
+            addrs: addrs.to_vec(),
+            seq,
+            expires: seq.plus(LIFE),
+        };
+        let terminals = vec![terminal.sign(account.terminal_key())];
+        let set = RecordSet { account: Some(record), terminals };
+        let result = publish_set(net, key, set, here).await;
+        ChosenOutcome { number, result: result.map(drop).map_err(Unpublished::Network) }
+    });
+    futures::future::join_all(publications).await
+}
+
 /// A terminal and a directory in one process.
 #[cfg(test)]
 #[allow(clippy::wildcard_enum_match_arm, reason = "a test looks at what it is about")]
@@ -202,11 +311,10 @@ mod whole {
     use crate::api::TimedEvent;
     use crate::audio::DeviceSpec;
     use crate::engine::{self, REPUBLISH, Request};
-    use crate::net::{LookupEvent, Net, NetConfig, NetEvent, Role};
+    use crate::net::{LookupEvent, NetConfig, NetEvent, Role};
     use crate::phone::Phone;
     use crate::storage::{AccountId, Home, NewAccount, Password};
     use offhook_proto::identity::SignedCert;
-    use offhook_proto::number::RecordKey;
     use offhook_proto::record::CheckedSet;
     use tokio::sync::{broadcast, mpsc, watch};
 

@@ -84,6 +84,11 @@ impl Publisher {
         self.failures = 0;
     }
 
+    /// Publish once more by then.
+    pub fn again_by(&mut self, then: Instant) {
+        self.due = Some(self.due.map_or(then, |due| due.min(then)));
+    }
+
     /// The sequence of the next record: the time, but higher than all before.
     pub fn next_seq(&mut self, wall: UnixMillis) -> UnixMillis {
         self.last_seq = wall.max(UnixMillis(self.last_seq.0.saturating_add(1)));

@@ -87,7 +87,12 @@ impl Client {
         self.ask(|reply| Command::Local { key, reply }).await.flatten()
     }
 
-    /// Holds an own record set.
+    /// The same in its encoding, a descriptor as well.
+    pub(super) async fn local_value(&self, key: RecordKey) -> Option<Vec<u8>> {
+        self.ask(|reply| Command::LocalValue { key, reply }).await.flatten()
+    }
+
+    /// Holds an own record set, or an own descriptor.
     pub(super) async fn own(&self, key: RecordKey, value: Vec<u8>) -> Option<Result<(), Refused>> {
         self.ask(|reply| Command::Own { key, value, reply }).await
     }

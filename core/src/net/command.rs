@@ -32,7 +32,9 @@ pub(super) enum Command {
     Put { key: RecordKey, value: Vec<u8>, to: Vec<PeerId> },
     /// What is held here.
     Local { key: RecordKey, reply: oneshot::Sender<Option<(CheckedSet, UnixMillis)>> },
-    /// Hold one of this node's own record sets.
+    /// The same in its encoding, a descriptor as well.
+    LocalValue { key: RecordKey, reply: oneshot::Sender<Option<Vec<u8>>> },
+    /// Hold one of this node's own record sets, or its descriptor.
     Own { key: RecordKey, value: Vec<u8>, reply: oneshot::Sender<Result<(), Refused>> },
     /// Whom to ask beside the DHT.
     Neighbours(oneshot::Sender<Neighbours>),

@@ -189,6 +189,10 @@ pub struct Limits {
     /// Keys held that were first brought by one /24 or /64. Beyond it, that source's own key that was refreshed
     /// longest ago gives way.
     pub records_per_source: usize,
+    /// Descriptors of directories held for others, apart from the records; the same rule when full.
+    pub descriptors: usize,
+    /// The same that were first brought by one /24 or /64.
+    pub descriptors_per_source: usize,
     /// Records whose slow proof waits to be checked; beyond it the sender is told to come again.
     pub proof_queue: usize,
     /// The same per /24 or /64.
@@ -257,6 +261,8 @@ impl Limits {
             records: 20_000,
             record_bytes: 32 << 20,
             records_per_source: 2_000,
+            descriptors: 512,
+            descriptors_per_source: 16,
             proof_queue: 512,
             proof_queue_per_source: 32,
             forward_per_peer: 30,
@@ -287,6 +293,8 @@ impl Limits {
                 records: 0,
                 record_bytes: 0,
                 records_per_source: 0,
+                descriptors: 0,
+                descriptors_per_source: 0,
                 proof_queue: 0,
                 proof_queue_per_source: 0,
                 queries_per_source: 20,
@@ -308,6 +316,8 @@ impl Limits {
                 records: 200_000,
                 record_bytes: 512 << 20,
                 records_per_source: 20_000,
+                descriptors: 4_096,
+                descriptors_per_source: 64,
                 proof_queue: 4_096,
                 proof_queue_per_source: 128,
                 forward_second_hand: 300,

@@ -148,8 +148,8 @@ impl Driver {
     pub(super) fn spread_to(&mut self, spread: Spread, closest: &[Holder]) {
         let Spread { key, channel, .. } = spread;
         let nodes = u32::try_from(closest.len()).unwrap_or(u32::MAX);
-        if let Some((set, _)) = self.records().find(&key, wall_clock()) {
-            self.start_put(key, set.to_set().encode(), closest.iter().map(|holder| holder.peer).collect());
+        if let Some((set, _)) = self.records().value(&key, wall_clock()) {
+            self.start_put(key, set, closest.iter().map(|holder| holder.peer).collect());
         }
         let response = Response::Published { nodes };
         self.count("publish", &response);

@@ -318,6 +318,9 @@ impl Driver {
             Command::Local { key, reply } => {
                 let _ = reply.send(self.records().find(&key, wall_clock()));
             }
+            Command::LocalValue { key, reply } => {
+                let _ = reply.send(self.records().value(&key, wall_clock()).map(|(value, _)| value));
+            }
             Command::Own { key, value, reply } => {
                 let reply = Box::new(move |result| {
                     // Whoever asked may have given up.

@@ -72,6 +72,11 @@ impl<T> Finds<T> {
         }
     }
 
+    /// Of what.
+    pub(super) fn key(&self) -> &RecordKey {
+        &self.key
+    }
+
     /// Takes what somebody sent, unless it is bad at first sight. It comes out of [`Finds::next`].
     pub(super) fn offer(&mut self, bytes: &[u8], from: T) -> Result<(), Unfit> {
         let set = record::check(&self.key, bytes, wall_clock())?;

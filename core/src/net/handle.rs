@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use libp2p::Multiaddr;
 use libp2p::identity::Keypair;
-use offhook_proto::identity::{SignedCert, TerminalId};
+use offhook_proto::descriptor::SignedDescriptor;
+use offhook_proto::identity::{DirectoryId, SignedCert, TerminalId};
 use offhook_proto::number::{NodeAddr, RecordKey};
 use offhook_proto::proof::ProofTask;
 use offhook_proto::record::{self, RecordSet};
@@ -25,6 +26,7 @@ use super::client::Client;
 use super::command::{Command, Holder};
 use super::config::NetConfig;
 use super::credentials::{self, HeldTickets, RelayError};
+use super::descriptors;
 use super::driver::{Driver, Parts};
 use super::event::NetEvent;
 use super::known::Known;
@@ -224,6 +226,19 @@ impl Net {
     /// A [`PublishError`], [`PublishError::NotHeld`] if nobody serves them.
     pub async fn held(&self, key: RecordKey, set: &RecordSet) -> Result<Published, PublishError> {
         publish::held(&self.client, key, &encode(&key, set)?).await
+    }
+
+    /// Publishes what a directory says of itself, under its key, to the nodes closest to that. Judged by reading back.
+    ///
+    /// # Errors
+    /// A [`PublishError`]. It is held here all the same, unless it is invalid.
+    pub async fn publish_descriptor(&self, signed: &SignedDescriptor) -> Result<Published, PublishError> {
+        publish::publish_descriptor(&self.client, signed).await
+    }
+
+    /// The latest descriptor of a directory that the network has, verified to be of this key; 4 seconds at most.
+    pub async fn descriptor(&self, directory: &DirectoryId) -> Option<SignedDescriptor> {
+        descriptors::fetch(&self.client, directory).await
     }
 
     /// Looks a number up. `via` are nodes that its owner named, say in an invitation: they are asked too. At most

@@ -21,6 +21,7 @@ mod command;
 mod config;
 mod credentials;
 mod delegate;
+mod descriptors;
 mod dht;
 mod driver;
 mod event;

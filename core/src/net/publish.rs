@@ -8,11 +8,13 @@
 //! reading back proves anything.
 
 mod alone;
+mod descriptor;
 mod entrust;
 
 use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
+use offhook_proto::descriptor::DescriptorError;
 use offhook_proto::number::RecordKey;
 use offhook_proto::record::{self, CheckedSet, RecordError};
 use thiserror::Error;
@@ -54,6 +56,9 @@ pub enum PublishError {
     /// The records are not acceptable to anybody.
     #[error("the records are not valid: {0}")]
     Invalid(RecordError),
+    /// The descriptor is not acceptable to anybody.
+    #[error("the descriptor is not valid: {0}")]
+    Descriptor(DescriptorError),
     /// The number's proof does not fit.
     #[error("the number's proof does not fit")]
     Proof,
@@ -77,6 +82,8 @@ pub enum PublishError {
     Stopped,
 }
 
+pub(super) use descriptor::publish as publish_descriptor;
+
 /// A publication under way.
 struct Job {
     client: Client,
@@ -92,6 +99,7 @@ pub(super) async fn hold(client: &Client, key: RecordKey, set: Vec<u8>) -> Resul
     client.own(key, set).await.ok_or(PublishError::Stopped)?.map_err(|refused| match refused {
         Refused::Record(RecordError::Incumbent) => PublishError::Incumbent,
         Refused::Record(error) => PublishError::Invalid(error),
+        Refused::Descriptor(error) => PublishError::Descriptor(error),
         Refused::Proof => PublishError::Proof,
         // Own records need no room.
         Refused::Full | Refused::Disk => PublishError::Disk,

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use offhook_proto::descriptor::{Descriptor, SignedDescriptor};
+use offhook_proto::number::RecordKey;
 use offhook_proto::record::CheckedSet;
 use tokio::sync::mpsc;
 use tracing::debug;
@@ -9,6 +11,7 @@ use tracing::debug;
 use super::codec::{MAX_SOUGHT, MAX_SOUGHT_BYTES, Response, Sought, SoughtSet, Want};
 use super::command::DhtAnswer;
 use super::finds::{Finds, Proved};
+use crate::clock::wall_clock;
 
 /// Nodes whose answers are kept to count who holds what: more than a query asks. Further ones are not counted.
 const MAX_COUNTED: usize = 64;
@@ -29,6 +32,8 @@ pub(super) struct Seek {
     alone: bool,
     /// The first set whose signatures hold.
     first: Option<Vec<u8>>,
+    /// The latest descriptor, if it is a directory's key, and how many served it.
+    descriptor: Option<(Descriptor, Vec<u8>, u32)>,
     /// What each node serves, proven.
     served: Vec<CheckedSet>,
     waiting: Vec<Asker>,
@@ -42,6 +47,7 @@ impl Seek {
             finds,
             alone,
             first: None,
+            descriptor: None,
             served: Vec::new(),
             waiting: vec![first],
             answered: 0,
@@ -87,12 +93,29 @@ impl Seek {
     }
 
     fn on_record(&mut self, bytes: &[u8]) {
+        if let Some(found) = read_descriptor(self.finds.key(), bytes) {
+            return self.on_descriptor(found, bytes);
+        }
         if let Err(error) = self.finds.offer(bytes, ()) {
             return debug!(%error, "a node serves a bad record");
         }
         if self.first.is_none() {
             self.first = Some(bytes.to_vec());
             self.answer(Want::First, bytes);
+        }
+    }
+
+    /// A directory's descriptor needs no slow proof.
+    fn on_descriptor(&mut self, found: Descriptor, bytes: &[u8]) {
+        match &mut self.descriptor {
+            Some((held, _, holders)) if *held == found => *holders += 1,
+            Some((held, ..)) if !found.is_newer_than(held) => {}
+            Some(_) | None => self.descriptor = Some((found, bytes.to_vec(), 1)),
+        }
+        if self.first.is_none() {
+            self.first = Some(bytes.to_vec());
+            self.answer(Want::First, bytes);
+            self.answer(Want::Proven, bytes);
         }
     }
 
@@ -112,6 +135,7 @@ impl Seek {
     fn on_asker(&mut self, asker: Asker) {
         let known = match asker.want {
             Want::First => self.first.clone(),
+            Want::Proven if self.descriptor.is_some() => self.first.clone(),
             Want::Proven => self.finds.known().first().map(|set| set.to_set().encode()),
             Want::All => None,
         };
@@ -136,6 +160,10 @@ impl Seek {
 
     /// What is told at the end.
     fn outcome(&self) -> Sought {
+        if let Some((_, set, holders)) = &self.descriptor {
+            let sets = vec![SoughtSet { set: set.clone(), holders: vec![*holders] }];
+            return Sought { sets, complete: self.complete, answered: self.answered };
+        }
         let mut sets: Vec<SoughtSet> = self.finds.known().iter().map(|set| self.counted(set)).collect();
         sets.sort_by_key(|set| std::cmp::Reverse(set.holders.first().copied()));
         sets.truncate(MAX_SOUGHT);
@@ -159,6 +187,11 @@ impl Seek {
     fn count(&self, serves: impl Fn(&CheckedSet) -> bool) -> u32 {
         u32::try_from(self.served.iter().filter(|served| serves(served)).count()).unwrap_or(u32::MAX)
     }
+}
+
+/// What lies under a directory's key, if that is what these bytes are.
+fn read_descriptor(key: &RecordKey, bytes: &[u8]) -> Option<Descriptor> {
+    SignedDescriptor::from_bytes(bytes).ok()?.verify_stored(key, wall_clock()).ok()
 }
 
 #[cfg(test)]

@@ -397,8 +397,8 @@ impl Driver {
         if !self.service.permit_query(source) {
             return Response::Busy;
         }
-        match self.records().find(&key, wall_clock()) {
-            Some((set, since)) => Response::Found { set: Some(set.to_set().encode()), since: Some(since) },
+        match self.records().value(&key, wall_clock()) {
+            Some((set, since)) => Response::Found { set: Some(set), since: Some(since) },
             None => Response::Found { set: None, since: None },
         }
     }
@@ -479,6 +479,10 @@ pub(super) fn stored(result: Result<(), Refused>) -> Response {
         Err(Refused::Record(RecordError::Incumbent)) => Refusal::Incumbent,
         Err(Refused::Record(RecordError::Stale)) => Refusal::Stale,
         Err(Refused::Record(error)) => {
+            debug!(%error, "store refused");
+            Refusal::Invalid
+        }
+        Err(Refused::Descriptor(error)) => {
             debug!(%error, "store refused");
             Refusal::Invalid
         }

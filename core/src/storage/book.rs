@@ -57,14 +57,15 @@ impl AccountStore {
     /// [`ResolveError`], but nothing about directories.
     pub async fn resolve(&self, typed: &str) -> Result<Invitation, ResolveError> {
         let parsed = typed.parse::<Invitation>();
-        let invitation = match parsed {
+        let mut invitation = match parsed {
             Ok(link) if matches!(link.number, Number::Plain(_)) || is_uri(typed) => link,
             Ok(_) | Err(_) => match self.named(typed).await? {
                 Some(number) => Invitation { number, key: None, via: Vec::new() },
                 None => parsed.map_err(|error| unknown(typed, error))?,
             },
         };
-        if invitation.number == *self.number() { Err(ResolveError::Own) } else { Ok(invitation) }
+        invitation.number = self.in_full(invitation.number).await?;
+        if self.is_own(&invitation.number).await? { Err(ResolveError::Own) } else { Ok(invitation) }
     }
 
     /// The same, with the key under which the number's records are found.
@@ -73,11 +74,26 @@ impl AccountStore {
     /// [`ResolveError`].
     pub async fn resolve_to_dial(&self, typed: &str) -> Result<(Invitation, RecordKey), ResolveError> {
         let invitation = self.resolve(typed).await?;
-        match (invitation.number.record_key(None), &invitation.number) {
+        match (self.place_of(&invitation.number).await?, &invitation.number) {
             (Some(key), _) => Ok((invitation, key)),
             (None, Number::Chosen(chosen)) => Err(out_of_reach(typed, chosen)),
             (None, Number::Plain(_)) => Err(ResolveError::NoDirectory(quoted(typed))),
         }
+    }
+
+    /// Where the records of a number lie; `None` for a chosen one whose directory's key is not remembered.
+    ///
+    /// # Errors
+    /// [`StorageError::Database`] or [`StorageError::Damaged`].
+    pub async fn place_of(&self, number: &Number) -> Result<Option<RecordKey>, StorageError> {
+        let directory = match number {
+            Number::Plain(_) => None,
+            Number::Chosen(chosen) => match chosen.directory() {
+                Some(name) => self.known_directory(name).await?.map(|known| known.directory),
+                None => None,
+            },
+        };
+        Ok(number.record_key(directory.as_ref()))
     }
 
     /// Adds a contact with everything that its invitation says, or gives the one with this number another name.
@@ -116,6 +132,10 @@ impl AccountStore {
             Command::ContactConfirm { contact } => {
                 self.confirm(contact).await.map(|_| Reply::Done).map_err(|error| error.to_api())
             }
+            Command::Directories => self.list_directories().await,
+            Command::DirectoryAdd { name, key } => self.add_directory(name, key).await,
+            Command::DirectoryConfirm { name } => self.confirm_other_key(name).await,
+            Command::DirectoryHome { name } => self.choose_home(name.as_deref()).await,
             Command::History { limit } => self.past_calls(*limit).await,
             Command::HistoryClear => {
                 self.history_clear().await.map(|()| Reply::Done).map_err(|error| error.to_api())

@@ -2,6 +2,7 @@
 
 mod book;
 mod kill;
+mod known;
 
 use super::create::Draft;
 use super::seal::KdfCost;

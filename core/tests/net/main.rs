@@ -5,6 +5,7 @@
 
 mod common;
 mod delegation;
+mod descriptors;
 mod fixture;
 #[cfg(feature = "http")]
 mod front;

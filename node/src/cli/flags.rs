@@ -65,6 +65,15 @@ pub struct NetworkArgs {
     #[arg(long, env = "OFFHOOK_ALLOW_PRIVATE", value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", hide_possible_values = true, hide_env_values = true)]
     pub allow_private: Option<bool>,
+    /// Where a directory's site is instead of at https://NAME, NAME=URL: in laboratories; may be repeated
+    #[arg(
+        long,
+        env = "OFFHOOK_DIRECTORY_SITE",
+        value_name = "NAME=URL",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
+    pub directory_site: Option<Vec<String>>,
 }
 
 /// A TURN server as it was written down, not checked yet: there may be a password in it, so that it is not shown.

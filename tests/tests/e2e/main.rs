@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::wildcard_enum_match_arm)]
 
 mod calls;
+mod chosen;
 mod crash;
 mod demo;
 mod keys;

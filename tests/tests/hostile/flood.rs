@@ -207,6 +207,7 @@ fn invite(from: &Person, to: &TerminalCert, n: u64) -> Vec<u8> {
         identity: from.identity.public(),
         cert: from.cert(now()),
         routes: Vec::new(),
+        chosen: None,
     };
     let offer = MediaOffer {
         ice_ufrag: "evil".to_owned(),

@@ -192,6 +192,7 @@ impl Stranger {
             identity: self.person.identity.public(),
             cert: self.person.cert(now()),
             routes: self.routes(scene),
+            chosen: None,
         };
         self.sent += u32::from(message.is_some());
         let packet = Packet {

@@ -159,6 +159,7 @@ impl Calls {
             let reason = match why {
                 Distrust::KeyChanged => EndReason::KeyChanged,
                 Distrust::Disputed => EndReason::Failed(Failure::Disputed),
+                Distrust::Expired => EndReason::Failed(Failure::Expired),
             };
             self.end(now, wire, reason, EndedBy::Local);
         }
@@ -224,7 +225,8 @@ impl Calls {
                 | Failure::Media
                 | Failure::SignallingLost
                 | Failure::NotConfirmed
-                | Failure::Disputed,
+                | Failure::Disputed
+                | Failure::Expired,
             ) => EndedBy::Network,
             EndReason::Failed(Failure::Remote | Failure::Clock | Failure::Protocol)
             | EndReason::HungUp

@@ -398,6 +398,8 @@ pub enum Failure {
     NotConfirmed,
     /// Several keys claim the number, and nothing tells which is the right one ([`Distrust::Disputed`]).
     Disputed,
+    /// The directory's certificate of the chosen number is over ([`Distrust::Expired`]).
+    Expired,
     /// The callee refused the invite as too old or from the future: one of the two clocks is wrong.
     Clock,
     /// The other side broke the protocol.
@@ -411,6 +413,8 @@ pub enum Distrust {
     KeyChanged,
     /// Several keys claim it, and nothing tells which is the right one.
     Disputed,
+    /// It is a chosen number, and its directory's certificate is over.
+    Expired,
 }
 
 /// Who ended a call.
@@ -445,6 +449,8 @@ pub enum TextFailure {
     KeyChanged,
     /// Several keys claim the receiver's number.
     Disputed,
+    /// The certificate of the receiver's chosen number is over.
+    Expired,
     /// The receiver's clock or ours is wrong.
     Clock,
     /// No acknowledgement in time. It may have arrived nevertheless.

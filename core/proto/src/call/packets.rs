@@ -354,9 +354,12 @@ fn bye_reason(reason: EndReason) -> Option<ByeReason> {
         Failure::Media => ByeReason::Media,
         Failure::NotConfirmed => ByeReason::NotConfirmed,
         Failure::SignallingLost => ByeReason::SignallingLost,
-        Failure::Lookup | Failure::Remote | Failure::Disputed | Failure::Clock | Failure::Protocol => {
-            ByeReason::Failed
-        }
+        Failure::Lookup
+        | Failure::Remote
+        | Failure::Disputed
+        | Failure::Expired
+        | Failure::Clock
+        | Failure::Protocol => ByeReason::Failed,
     })
 }
 

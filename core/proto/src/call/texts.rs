@@ -190,6 +190,7 @@ impl Calls {
         let reason = match why {
             Distrust::KeyChanged => TextFailure::KeyChanged,
             Distrust::Disputed => TextFailure::Disputed,
+            Distrust::Expired => TextFailure::Expired,
         };
         self.end_text(now, call, Some(reason));
     }

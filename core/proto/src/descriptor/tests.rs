@@ -152,3 +152,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn q3_a_descriptor_lies_at_its_own_place_only() {
+    let good = signed(&descriptor());
+    let (own, other) = (directory_key().public(), DirectoryKey::from_seed([1; 32]).public());
+    assert_eq!(good.verify_stored(&Descriptor::key(&own), NOW), Ok(descriptor()));
+    let elsewhere = good.verify_stored(&Descriptor::key(&other), NOW);
+    assert_eq!(elsewhere, Err(DescriptorError::OtherDirectory));
+    let over = NOW.plus(DESCRIPTOR_LIFETIME + Duration::from_secs(1));
+    assert_eq!(good.verify_stored(&Descriptor::key(&own), over), Err(DescriptorError::Expired));
+    assert_eq!(good.verify_kept(&Descriptor::key(&own)), Ok(descriptor()), "whatever the clock says");
+    assert!(descriptor().is_live(NOW) && !descriptor().is_live(over));
+}

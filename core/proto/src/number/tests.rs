@@ -398,3 +398,12 @@ proptest! {
         let _ = wire::decode::<RecordKey>(&bytes, 4096);
     }
 }
+
+#[test]
+fn q3_a_word_that_only_looks_latin_says_so() {
+    let chosen = |word: &str| ChosenNumber::new(word, Some("example.org")).unwrap();
+    assert!(chosen("\u{430}d\u{430}").looks_latin(), "Cyrillic letters");
+    for honest in ["ada", "1004", "홍길동", "ren\u{e9}", "ада\u{436}"] {
+        assert!(!chosen(honest).looks_latin(), "{honest}");
+    }
+}

@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 use super::{CallId, Introduction, LimitError, Packet};
 use crate::identity::{CertError, IdentityId, SealKey, SealPublic, TerminalCert, TerminalId, TerminalKey};
 use crate::number::{NodeAddr, Number, RecordKey};
-use crate::proof::{ProofError, ProofTask};
+use crate::proof::{ChosenCert, ProofError, ProofTask};
 use crate::wire::{self, Signed, UnixMillis, domain};
 
 /// HPKE's `info`.
@@ -105,6 +105,19 @@ pub struct VerifiedIntro {
     /// The slow check that `number` belongs to `identity`. Not needed for an identity that is pinned to the
     /// number.
     pub proof: ProofTask,
+    /// A chosen number of the same account, certified by the directory that it names and valid now. Whether that directory is the one
+    /// behind the number's `@`, and whether the number has gone to somebody else since, is for the receiver to find out.
+    pub chosen: Option<ChosenCert>,
+}
+
+impl VerifiedIntro {
+    /// The same with the chosen number in the place of the other; `None` if there is none.
+    #[must_use]
+    pub fn by_chosen(&self) -> Option<Self> {
+        let cert = self.chosen.as_ref()?;
+        let record_key = cert.number.record_key(Some(&cert.directory))?;
+        Some(Self { number: cert.number.clone(), record_key, ..self.clone() })
+    }
 }
 
 impl fmt::Debug for VerifiedIntro {
@@ -249,6 +262,13 @@ fn verify_intro(
     if cert.terminal != *from || cert.identity != intro.identity {
         return Err(OpenError::CertMismatch);
     }
+    let chosen = match intro.chosen.as_ref().map(|cert| cert.verify(now)) {
+        Some(Ok(cert)) if cert.identity == intro.identity => Some(cert),
+        Some(Ok(_)) => return Err(OpenError::CertMismatch),
+        // Clocks differ, and there is the other number.
+        Some(Err(ProofError::Untimely)) | None => None,
+        Some(Err(error)) => return Err(error.into()),
+    };
     let (record_key, proof) = intro.proof.check_held(&intro.number, &intro.identity, now)?;
     Ok(VerifiedIntro {
         number: intro.number.clone(),
@@ -257,5 +277,6 @@ fn verify_intro(
         routes: intro.routes.clone(),
         record_key,
         proof,
+        chosen,
     })
 }

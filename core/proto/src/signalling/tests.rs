@@ -36,6 +36,7 @@ impl Sender {
             identity: self.identity.public(),
             cert: SignedCert::issue(&self.identity, self.key.public(), self.seal.public(), NOW),
             routes: vec!["/ip4/192.0.2.1/udp/4001/quic-v1".parse().unwrap()],
+            chosen: None,
         }
     }
 
@@ -485,4 +486,39 @@ proptest! {
             let _ = format!("{packet:?}");
         }
     }
+}
+
+#[test]
+fn q3_a_chosen_number_comes_along_if_its_certificate_is_the_senders() {
+    use crate::identity::DirectoryKey;
+    use crate::number::ChosenNumber;
+    use crate::proof::SignedChosenCert;
+
+    let (ada, eve) = (Sender::new(1), Sender::new(10));
+    let directory = DirectoryKey::from_seed([5; 32]);
+    let number = ChosenNumber::new("ada", Some("example.org")).unwrap();
+    let certify = |of: &Sender, at: u64| {
+        SignedChosenCert::certify(&directory, &number, of.identity.public(), UnixMillis(at)).unwrap()
+    };
+    let opened = |cert: SignedChosenCert| {
+        let mut packet = ada.packet(&eve, None);
+        packet.intro = Some(Arc::new(Introduction { chosen: Some(cert), ..ada.intro() }));
+        let blob = seal(&packet, &ada.key, &eve.seal.public(), [7; 32]).unwrap();
+        open(&blob, &eve.seal, &eve.key.public(), &|_, _| false, NOW).map(|opened| opened.intro.unwrap())
+    };
+    let intro = opened(certify(&ada, NOW.0)).unwrap();
+    let shown = intro.by_chosen().unwrap();
+    assert_eq!(
+        (shown.number.to_string().as_str(), shown.identity),
+        ("ada@example.org", ada.identity.public())
+    );
+    assert_eq!(Some(shown.record_key), shown.number.record_key(Some(&directory.public())));
+    assert_ne!(shown.record_key, intro.record_key);
+    // One that is over is not shown; the plain number is still good.
+    let over = opened(certify(&ada, NOW.0 - 181 * 86_400_000)).unwrap();
+    assert!(over.by_chosen().is_none() && over.number == ada.intro().number);
+    assert!(matches!(opened(certify(&eve, NOW.0)), Err(OpenError::CertMismatch)));
+    let cert = certify(&ada, NOW.0).verify(NOW).unwrap();
+    let forged = SignedChosenCert::issue(&DirectoryKey::from_seed([6; 32]), &cert);
+    assert!(matches!(opened(forged), Err(OpenError::Proof(ProofError::BadSignature))));
 }

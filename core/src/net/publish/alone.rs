@@ -7,7 +7,7 @@ use crate::net::codec::{Refusal, Request, Response};
 use crate::net::command::{Command, Holder};
 
 /// Nodes that a record is put to beside the directories: Kademlia's k.
-const MAX_HOLDERS: usize = 20;
+pub(super) const MAX_HOLDERS: usize = 20;
 
 /// Puts the records to the closest nodes and the directories and reads them back.
 pub(super) async fn publish(job: &Job, directories: Vec<Holder>) -> Result<Published, PublishError> {

@@ -171,3 +171,38 @@ async fn a_crowd_is_answered_and_the_rest_told_to_come_again() {
         assert_eq!(sought(answer).await.sets.len(), 1);
     }
 }
+
+#[tokio::test]
+async fn the_latest_descriptor_of_a_directory_is_told_and_nobody_elses() {
+    use offhook_proto::descriptor::{Descriptor, SignedDescriptor};
+    use offhook_proto::identity::DirectoryKey;
+
+    let key = DirectoryKey::from_seed([4; 32]);
+    let signed = |key: &DirectoryKey, issued: u64| {
+        let issued = offhook_proto::wire::UnixMillis(issued);
+        let descriptor = Descriptor {
+            name: "directory.example".to_owned(),
+            directory: key.public(),
+            nodes: Vec::new(),
+            stun: Vec::new(),
+            turn: Vec::new(),
+            web: None,
+            mailbox: false,
+            issued,
+            expires: issued.plus(Duration::from_secs(3_600)),
+        };
+        SignedDescriptor::sign(key, &descriptor).unwrap().to_bytes()
+    };
+    let (dht, answers) = mpsc::channel(64);
+    let (_askers, others) = mpsc::channel(4);
+    let (first, answer) = asker(Want::All);
+    let finds = Finds::new(Descriptor::key(&key.public()), Verdicts::default());
+    tokio::spawn(Seek::new(finds, false, first).run(answers, others));
+    let (old, new) = (signed(&key, now().0 - 60_000), signed(&key, now().0));
+    let foreign = signed(&DirectoryKey::from_seed([5; 32]), now().0);
+    for value in [&foreign, &old, &new, &new, &old] {
+        dht.send(DhtAnswer::Record(value.clone())).await.ok().unwrap();
+    }
+    dht.send(DhtAnswer::End { complete: true, answered: 5 }).await.ok().unwrap();
+    assert_eq!(sought(answer).await.sets, [SoughtSet { set: new, holders: vec![2] }]);
+}

@@ -1,7 +1,7 @@
 //! The store itself: offers, verdicts, expiry, and Kademlia's view of it.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, VecDeque, hash_map};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -9,12 +9,14 @@ use std::time::{Duration, Instant};
 use libp2p::PeerId;
 use libp2p::kad;
 use libp2p::kad::store::{self as kad_store, RecordStore};
+use offhook_proto::descriptor::{Descriptor, DescriptorError, SignedDescriptor};
 use offhook_proto::identity::IdentityId;
 use offhook_proto::number::RecordKey;
 use offhook_proto::record::{self, CheckedSet, Merged, RecordError, RecordSet};
 use offhook_proto::wire::UnixMillis;
 use thiserror::Error;
 
+use super::descriptors::{Descriptors, Settled};
 use super::disk::{Disk, Done, Loaded, Stored, Write};
 use super::proofs::Verdicts;
 use super::shares::{Place, Room, Shares};
@@ -29,6 +31,9 @@ pub(in crate::net) enum Refused {
     /// The record is not acceptable.
     #[error(transparent)]
     Record(#[from] RecordError),
+    /// The descriptor is not acceptable.
+    #[error(transparent)]
+    Descriptor(#[from] DescriptorError),
     /// The slow proof fails.
     #[error("the number's proof does not fit")]
     Proof,
@@ -42,7 +47,7 @@ pub(in crate::net) enum Refused {
 
 /// How long this node must have been running with a record that is over before the record goes. The node's clock may
 /// be the one that is wrong; then nothing is lost when somebody sets it right.
-const KEEP_OVER: Duration = Duration::from_secs(86_400);
+pub(super) const KEEP_OVER: Duration = Duration::from_secs(86_400);
 
 /// Records that failed to get to the disk and are written again in one [`Records::sweep`].
 const REWRITE: usize = 256;
@@ -50,11 +55,11 @@ const REWRITE: usize = 256;
 /// Told once the fate of an offer is known: accepted means verified, merged and on disk.
 pub(in crate::net) type Reply = Box<dyn FnOnce(Result<(), Refused>) + Send>;
 
-/// A record set that somebody wants held.
+/// A record set, or the descriptor of a directory, that somebody wants held.
 pub(in crate::net) struct Offer {
     /// Under which key.
     pub(in crate::net) key: RecordKey,
-    /// The encoded set.
+    /// The encoded set or descriptor.
     pub(in crate::net) bytes: Vec<u8>,
     /// Whom to count it against.
     pub(in crate::net) source: Source,
@@ -74,7 +79,15 @@ pub(in crate::net) struct Work {
 }
 
 /// What came of it.
-pub(in crate::net) struct Worked(Result<CheckedSet, Refused>);
+pub(in crate::net) struct Worked(Result<Taken, Refused>);
+
+/// What may be held.
+enum Taken {
+    /// Records of a number, proven.
+    Set(CheckedSet),
+    /// The descriptor of a directory, as it was signed.
+    Descriptor(Descriptor, Vec<u8>),
+}
 
 impl Worked {
     /// For work that came to no end.
@@ -86,7 +99,13 @@ impl Worked {
 impl Work {
     /// Checks what is cheap first; the proof of a set that would be turned down anyway is not run.
     pub(in crate::net) fn run(self) -> Worked {
-        Worked(self.check())
+        if RecordSet::decode(&self.bytes).is_ok() {
+            return Worked(self.check().map(Taken::Set));
+        }
+        let read = SignedDescriptor::from_bytes(&self.bytes);
+        let verified = read.and_then(|signed| signed.verify_stored(&self.key, self.now));
+        let taken = verified.map(|descriptor| Taken::Descriptor(descriptor, self.bytes));
+        Worked(taken.map_err(Refused::Descriptor))
     }
 
     fn check(self) -> Result<CheckedSet, Refused> {
@@ -142,6 +161,7 @@ pub(in crate::net) struct Records {
     held: HashMap<RecordKey, Held>,
     /// How many of them each account has.
     owners: HashMap<IdentityId, usize>,
+    descriptors: Descriptors,
     shares: Shares,
     verdicts: Verdicts,
     /// Sets of others that wait for the store's one worker, and this node's own, which wait for nobody.
@@ -165,6 +185,7 @@ impl Records {
         let mut records = Self {
             held: HashMap::new(),
             owners: HashMap::new(),
+            descriptors: Descriptors::new(limits),
             shares: Shares::new(limits),
             verdicts,
             queue: FairQueue::new(limits.proof_queue.max(16), limits.proof_queue_per_source.max(16)),
@@ -180,6 +201,12 @@ impl Records {
     }
 
     fn load(&mut self, stored: Stored) {
+        if RecordSet::decode(&stored.value).is_err() {
+            if !self.descriptors.load(&stored) {
+                self.write(Write::Remove(stored.key), None);
+            }
+            return;
+        }
         let Stored { key, value, source, since, own } = stored;
         let source = Source::from_bytes(&source).unwrap_or(Source::Relayed);
         // Only what is damaged goes. What seems to be over or from the future may be right, and the clock wrong.
@@ -245,12 +272,20 @@ impl Records {
         {
             return self.acknowledge(&offer.key, offer.reply);
         }
-        if let Err(error) = RecordSet::decode(&offer.bytes) {
-            return (offer.reply)(Err(error.into()));
-        }
+        let room = match RecordSet::decode(&offer.bytes) {
+            Ok(_) => held.is_some() || self.shares.room(offer.source, offer.bytes.len()) != Room::None,
+            // One of them cannot be read as the other.
+            Err(_) if SignedDescriptor::from_bytes(&offer.bytes).is_ok() => {
+                if !offer.own && self.descriptors.holds(&offer.key, &offer.bytes, now) {
+                    return self.acknowledge(&offer.key, offer.reply);
+                }
+                self.descriptors.has_room(&offer.key, offer.source, offer.bytes.len())
+            }
+            Err(error) => return (offer.reply)(Err(error.into())),
+        };
         if offer.own {
             self.own.push_back(offer);
-        } else if held.is_none() && self.shares.room(offer.source, offer.bytes.len()) == Room::None {
+        } else if !room {
             (offer.reply)(Err(Refused::Full));
         } else if let Some(out) = self.queue.push(offer.source, offer) {
             (out.reply)(Err(Refused::Full));
@@ -275,7 +310,8 @@ impl Records {
     pub(in crate::net) fn worked(&mut self, Worked(result): Worked, now: UnixMillis) {
         let Some(offer) = self.working.take() else { return };
         match result {
-            Ok(set) => self.commit(&set, offer, now),
+            Ok(Taken::Set(set)) => self.commit(&set, offer, now),
+            Ok(Taken::Descriptor(descriptor, bytes)) => self.commit_descriptor(descriptor, bytes, offer, now),
             Err(refused) => (offer.reply)(Err(refused)),
         }
     }
@@ -310,6 +346,19 @@ impl Records {
         let (set, written) = (Arc::new(merged.set), Arc::new(AtomicBool::new(false)));
         self.insert(key, Held { set, record, since, source, place, written, over: None });
         self.store(&key, reply);
+    }
+
+    /// Takes a descriptor whose signature holds.
+    fn commit_descriptor(&mut self, descriptor: Descriptor, bytes: Vec<u8>, offer: Offer, now: UnixMillis) {
+        let Offer { key, source, own, reply, .. } = offer;
+        match self.descriptors.commit(key, descriptor, bytes, (source, own), now) {
+            Ok(Settled::Taken { gone }) => {
+                gone.into_iter().for_each(|key| self.write(Write::Remove(key), None));
+                self.store(&key, reply);
+            }
+            Ok(Settled::Known) => self.acknowledge(&key, reply),
+            Err(refused) => reply(Err(refused)),
+        }
     }
 
     /// Merges with what is held. A number whose holder's account seems to be over goes to nobody else while it is kept.
@@ -358,6 +407,9 @@ impl Records {
     }
 
     fn drop_key(&mut self, key: &RecordKey) {
+        if self.descriptors.remove(key) {
+            self.write(Write::Remove(*key), None);
+        }
         if let Some(held) = self.held.remove(key) {
             self.disown(&held);
             if let Some(place) = held.place {
@@ -379,6 +431,9 @@ impl Records {
                 unwritten.push(*key);
             }
         }
+        let (over, late) = self.descriptors.sweep(now, at, REWRITE);
+        over.into_iter().for_each(|key| self.write(Write::Remove(key), None));
+        unwritten.extend(late);
         gone.iter().for_each(|key| self.drop_key(key));
         // Nobody waits for these.
         unwritten.iter().for_each(|key| self.store(key, Box::new(|_| ())));
@@ -390,25 +445,39 @@ impl Records {
         held.live(now).map(|set| (set, held.since))
     }
 
+    /// What is told to those who ask for a key: records or a descriptor, encoded, and since when it is known.
+    pub(in crate::net) fn value(&self, key: &RecordKey, now: UnixMillis) -> Option<(Vec<u8>, UnixMillis)> {
+        match self.find(key, now) {
+            Some((set, since)) => Some((set.to_set().encode(), since)),
+            None => self.descriptors.find(key, now).map(|(bytes, since)| (bytes.to_vec(), since)),
+        }
+    }
+
     /// Keys held, bytes held for others, offers waiting.
     pub(in crate::net) fn totals(&self) -> (usize, usize, usize) {
-        (self.held.len(), self.shares.totals().1, self.own.len() + self.queue.len())
+        let bytes = self.shares.totals().1 + self.descriptors.bytes();
+        (self.held.len() + self.descriptors.len(), bytes, self.own.len() + self.queue.len())
     }
 
     /// Acknowledges something that was merged before, as soon as the disk has it.
     fn acknowledge(&self, key: &RecordKey, reply: Reply) {
-        match self.held.get(key) {
-            Some(held) if held.written.load(Ordering::Acquire) => reply(Ok(())),
+        match self.stored(key) {
+            Some((_, written)) if written.load(Ordering::Acquire) => reply(Ok(())),
             Some(_) | None => self.store(key, reply),
         }
     }
 
-    /// Writes what is held under a key.
-    fn store(&self, key: &RecordKey, reply: Reply) {
-        let Some(held) = self.held.get(key) else { return reply(Err(Refused::Full)) };
+    /// What the disk is to hold of a key, and what tells that it does.
+    fn stored(&self, key: &RecordKey) -> Option<(Stored, Arc<AtomicBool>)> {
+        let Some(held) = self.held.get(key) else { return self.descriptors.stored(key) };
         let (value, source) = (held.record.value.clone(), held.source.to_bytes());
         let stored = Stored { key: *key, value, source, since: held.since, own: held.place.is_none() };
-        let written = held.written.clone();
+        Some((stored, held.written.clone()))
+    }
+
+    /// Writes what is held under a key.
+    fn store(&self, key: &RecordKey, reply: Reply) {
+        let Some((stored, written)) = self.stored(key) else { return reply(Err(Refused::Full)) };
         let done = move |on_disk| {
             written.fetch_or(on_disk, Ordering::Release);
             reply(if on_disk { Ok(()) } else { Err(Refused::Disk) });
@@ -434,16 +503,15 @@ fn record_key(key: &kad::RecordKey) -> Option<RecordKey> {
 }
 
 impl RecordStore for Records {
-    type RecordsIter<'a> = std::iter::Take<
-        std::iter::FilterMap<
-            hash_map::Values<'a, RecordKey, Held>,
-            fn(&'a Held) -> Option<Cow<'a, kad::Record>>,
-        >,
-    >;
+    type RecordsIter<'a> = Box<dyn Iterator<Item = Cow<'a, kad::Record>> + 'a>;
     type ProvidedIter<'a> = std::iter::Empty<Cow<'a, kad::ProviderRecord>>;
 
     fn get(&self, key: &kad::RecordKey) -> Option<Cow<'_, kad::Record>> {
-        record_key(key).and_then(|key| self.held.get(&key)).and_then(Held::served)
+        let key = record_key(key)?;
+        match self.held.get(&key) {
+            Some(held) => held.served(),
+            None => self.descriptors.served(&key, wall_clock()),
+        }
     }
 
     /// Kademlia itself never calls this with a stranger's record (they come through [`Records::offer`]). It takes
@@ -471,8 +539,10 @@ impl RecordStore for Records {
 
     /// Kademlia asks when it hands records on.
     fn records(&self) -> Self::RecordsIter<'_> {
-        let served: fn(&Held) -> Option<Cow<'_, kad::Record>> = Held::served;
-        self.held.values().filter_map(served).take(if self.hand_on { usize::MAX } else { 0 })
+        if !self.hand_on {
+            return Box::new(std::iter::empty());
+        }
+        Box::new(self.held.values().filter_map(Held::served).chain(self.descriptors.all(wall_clock())))
     }
 
     /// Provider records aren't part of this network.

@@ -48,10 +48,15 @@ pub(super) enum Room {
 
 impl Shares {
     pub(super) fn new(limits: &Limits) -> Self {
+        Self::with(limits.records, limits.record_bytes, limits.records_per_source)
+    }
+
+    /// Shares of so many keys and bytes, and keys of one source.
+    pub(super) fn with(max_keys: usize, max_bytes: usize, max_keys_per_source: usize) -> Self {
         Self {
-            max_keys: limits.records,
-            max_bytes: limits.record_bytes,
-            max_keys_per_source: limits.records_per_source,
+            max_keys,
+            max_bytes,
+            max_keys_per_source,
             keys: 0,
             bytes: 0,
             sources: HashMap::new(),

@@ -33,6 +33,7 @@ impl Party {
             identity: identity.public(),
             cert: SignedCert::issue(&identity, key.public(), seal, WALL),
             routes: Vec::new(),
+            chosen: None,
         };
         let (record_key, proof) = intro.proof.check(&intro.number, &intro.identity, WALL).unwrap();
         let verified = VerifiedIntro {
@@ -42,6 +43,7 @@ impl Party {
             routes: Vec::new(),
             record_key,
             proof,
+            chosen: None,
         };
         let peer = Peer { identity: intro.identity, terminal: key.public(), seal, routes: Vec::new() };
         Self {

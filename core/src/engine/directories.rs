@@ -1,0 +1,213 @@
+//! Directories of chosen numbers: met at their sites, remembered by their keys, followed through the network.
+//!
+//! A number `ada@NAME` lies under a key that follows from the directory's, so nothing can be dialled before that is known. It is asked
+//! of the site once, because the user dials; from then on the remembered key counts, and neither site nor DNS is needed.
+
+use super::{Engine, Internal};
+use crate::api::{ApiError, Command, ErrorCode, Event, Reply};
+use crate::clock::wall_clock;
+use crate::net::Net;
+use crate::sites::{SiteError, Sites};
+use crate::storage::{AccountStore, DirectoryPin, PinnedDirectory};
+use offhook_proto::descriptor::{Descriptor, DescriptorError, SignedDescriptor};
+use offhook_proto::identity::DirectoryId;
+use offhook_proto::number::{NodeAddr, Number};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// How long what is known of a directory is good before it is asked for again, when one of its numbers is dialled.
+const REFRESH: Duration = Duration::from_secs(86_400);
+
+/// Nodes of a directory that are asked for its numbers, or by which the network is entered if there is no other way.
+const MAX_NODES: usize = 4;
+
+/// What came of asking about a directory.
+pub(super) enum News {
+    /// It was met, or was not; a command waits for that.
+    Met { command: Command, reply: oneshot::Sender<Result<Reply, ApiError>>, result: Result<(), ApiError> },
+    /// Its site names another key than the remembered one.
+    Changed { name: String, pinned: DirectoryId, offered: DirectoryId },
+}
+
+impl Engine {
+    /// The directory that has to be met before the command can be carried out.
+    pub(super) async fn unmet(&self, command: &Command) -> Option<String> {
+        let typed = match command {
+            Command::Dial { number } | Command::Text { number, .. } | Command::Lookup { number } => number,
+            Command::Transfer { to: Some(number), .. } => number,
+            _ => return None,
+        };
+        let Ok(link) = self.account.resolve(typed).await else { return None };
+        let name = directory_of(&link.number)?;
+        // An error shows again when the command is carried out.
+        self.account.known_directory(name).await.is_ok_and(|known| known.is_none()).then(|| name.to_owned())
+    }
+
+    /// Asks the directory's site who it is, and then carries the command out.
+    pub(super) fn meet(
+        &self,
+        name: String,
+        command: Command,
+        reply: oneshot::Sender<Result<Reply, ApiError>>,
+    ) {
+        let (sites, account, internal) = (self.sites.clone(), self.account.clone(), self.internal.clone());
+        self.jobs.spawn(async move {
+            let result = meet(&*sites, &account, &name).await;
+            // An error means that the engine has ended.
+            let _ = internal.send(Internal::Directory(News::Met { command, reply, result })).await;
+        });
+    }
+
+    pub(super) async fn on_directory(&mut self, news: News) {
+        match news {
+            News::Met { command, reply, result: Ok(()) } => self.execute_met(command, reply).await,
+            News::Met { reply, result: Err(error), .. } => {
+                // An error means that the asker went away.
+                let _ = reply.send(Err(error));
+            }
+            News::Changed { name, pinned, offered } => {
+                let (pinned, offered) = (pinned.to_string(), offered.to_string());
+                self.emit(Event::DirectoryChanged { name, pinned, offered });
+            }
+        }
+    }
+
+    /// Nodes of the number's directory, which hold what its terminals publish; none of a plain number. Looks whether it has moved, if
+    /// that was not done for long.
+    pub(super) async fn directory_nodes(&self, number: &Number) -> Vec<NodeAddr> {
+        let Some(name) = directory_of(number) else { return Vec::new() };
+        let known = match self.account.known_directory(name).await {
+            Ok(Some(known)) => known,
+            Ok(None) => return Vec::new(),
+            Err(error) => {
+                tracing::error!(%error, "the directories could not be read");
+                return Vec::new();
+            }
+        };
+        self.refresh(&known);
+        let descriptor = known.descriptor.as_ref();
+        let verified =
+            descriptor.and_then(|signed| signed.verify_pinned(name, &known.directory, wall_clock()).ok());
+        let nodes = verified.map(|descriptor| descriptor.nodes).unwrap_or_default();
+        nodes.into_iter().take(MAX_NODES).collect()
+    }
+
+    /// Asks the site and the network what has become of a directory, unless that was done lately.
+    pub(super) fn refresh(&self, known: &PinnedDirectory) {
+        if wall_clock().since(known.asked) < REFRESH {
+            return;
+        }
+        let (sites, account, net) = (self.sites.clone(), self.account.clone(), self.net.clone());
+        let (known, internal) = (known.clone(), self.internal.clone());
+        self.jobs.spawn(async move {
+            match refresh(sites, &account, &net, &known).await {
+                Ok(Some(offered)) => {
+                    let (name, pinned) = (known.name, known.directory);
+                    let news = Internal::Directory(News::Changed { name, pinned, offered });
+                    // An error means that the engine has ended.
+                    let _ = internal.send(news).await;
+                }
+                Ok(None) => {}
+                Err(error) => tracing::error!(%error, "a directory's descriptor could not be kept"),
+            }
+        });
+    }
+}
+
+/// The directory in the full form of a number.
+pub(super) fn directory_of(number: &Number) -> Option<&str> {
+    match number {
+        Number::Plain(_) => None,
+        Number::Chosen(chosen) => chosen.directory(),
+    }
+}
+
+/// Who the site of `name` says it is. Only here TLS has a say; what the network holds under some key is no proof of any name.
+async fn meet(sites: &dyn Sites, account: &AccountStore, name: &str) -> Result<(), ApiError> {
+    let (descriptor, signed) = ask_site(sites, name).await.map_err(|error| unmet(name, error))?;
+    match account.pin_directory(name, &descriptor.directory, Some(&signed)).await {
+        // Met meanwhile by another command; that one's key counts.
+        Ok(DirectoryPin::New | DirectoryPin::Matches | DirectoryPin::Differs { .. }) => Ok(()),
+        Err(error) => Err(error.to_api()),
+    }
+}
+
+/// Why a site does not say who the directory is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unmet {
+    Site(SiteError),
+    Descriptor(DescriptorError),
+}
+
+async fn ask_site(sites: &dyn Sites, name: &str) -> Result<(Descriptor, SignedDescriptor), Unmet> {
+    let bytes = sites.descriptor(name).await.map_err(Unmet::Site)?;
+    let signed = SignedDescriptor::from_bytes(&bytes).map_err(Unmet::Descriptor)?;
+    let descriptor = signed.verify_named(name, wall_clock()).map_err(Unmet::Descriptor)?;
+    Ok((descriptor, signed))
+}
+
+fn unmet(name: &str, error: Unmet) -> ApiError {
+    let (code, why) = match error {
+        Unmet::Site(SiteError::Unreachable) => (
+            ErrorCode::DirectoryUnreachable,
+            format!(
+                "The directory \"{name}\" cannot be reached, and its key is not known here yet. Try again later, or have its key told \
+                 by somebody you trust and add it: `offhook directory add {name} KEY`."
+            ),
+        ),
+        Unmet::Site(SiteError::NoDirectory)
+        | Unmet::Descriptor(DescriptorError::Malformed | DescriptorError::TooLarge(_)) => {
+            (ErrorCode::UnknownDirectory, format!("There is no directory at \"{name}\"."))
+        }
+        Unmet::Descriptor(error @ (DescriptorError::NotYetValid | DescriptorError::Expired)) => (
+            ErrorCode::UnknownDirectory,
+            format!(
+                "What the directory \"{name}\" says of itself is not valid by this computer's clock: {error}."
+            ),
+        ),
+        Unmet::Descriptor(error) => (
+            ErrorCode::UnknownDirectory,
+            format!("The site of \"{name}\" does not prove to be that directory's: {error}."),
+        ),
+    };
+    ApiError::new(code, why)
+}
+
+/// Asks the site and the network at once; the later descriptor of the remembered key is kept. Another key that the site names
+/// is told.
+async fn refresh(
+    sites: Arc<dyn Sites>,
+    account: &AccountStore,
+    net: &Net,
+    known: &PinnedDirectory,
+) -> Result<Option<DirectoryId>, crate::storage::StorageError> {
+    let name = known.name.as_str();
+    let (site, network) = tokio::join!(ask_site(&*sites, name), net.descriptor(&known.directory));
+    let mut latest = known.descriptor.clone().and_then(|signed| of_pinned(known, signed));
+    let (offered, told) = match site {
+        Ok((descriptor, signed)) if descriptor.directory == known.directory => (None, Some(signed)),
+        Ok((descriptor, _)) => (Some(descriptor.directory), None),
+        Err(error) => {
+            tracing::debug!(?error, "a directory's site tells nothing");
+            (None, None)
+        }
+    };
+    for (descriptor, signed) in [told, network].into_iter().flatten().filter_map(|s| of_pinned(known, s)) {
+        if latest.as_ref().is_none_or(|(held, _)| descriptor.is_newer_than(held)) {
+            latest = Some((descriptor, signed));
+        }
+    }
+    let latest = latest.map(|(_, signed)| signed);
+    account.pin_directory(name, &known.directory, latest.as_ref()).await?;
+    if let Some(offered) = offered.filter(|offered| known.offered != Some(*offered)) {
+        account.pin_directory(name, &offered, None).await?;
+        return Ok(Some(offered));
+    }
+    Ok(None)
+}
+
+fn of_pinned(known: &PinnedDirectory, signed: SignedDescriptor) -> Option<(Descriptor, SignedDescriptor)> {
+    let verified = signed.verify_pinned(&known.name, &known.directory, wall_clock());
+    verified.ok().map(|descriptor| (descriptor, signed))
+}

@@ -1,0 +1,252 @@
+//! The keys of directories: which one stands behind a DNS name.
+
+use super::{AccountStore, StorageError, db};
+use crate::clock::wall_clock;
+use offhook_proto::descriptor::SignedDescriptor;
+use offhook_proto::identity::DirectoryId;
+use offhook_proto::number::{ChosenNumber, Number};
+use offhook_proto::wire::UnixMillis;
+
+/// Most directories remembered. Only what the user dials adds one; the one used longest ago goes first, never a contact's.
+pub const MAX_KNOWN_DIRECTORIES: u32 = 1_000;
+
+/// Setting under which the directory of numbers without one is kept, where the user has chosen one.
+const HOME_SETTING: &str = "home_directory";
+
+/// A directory whose key is remembered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PinnedDirectory {
+    /// Its DNS name.
+    pub name: String,
+    /// Its key. Only numbers of this one are dialled.
+    pub directory: DirectoryId,
+    /// The latest that it said of itself, if anything is known.
+    pub descriptor: Option<SignedDescriptor>,
+    /// Another key that its site has named, and that waits for the user's word.
+    pub offered: Option<DirectoryId>,
+    /// When its site and the network were last asked.
+    pub asked: UnixMillis,
+}
+
+/// How a directory's key compares with the remembered one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DirectoryPin {
+    /// Nothing was remembered for the name before.
+    New,
+    /// It is the remembered key.
+    Matches,
+    /// It is another one, which is kept as offered.
+    Differs {
+        /// The remembered one.
+        pinned: DirectoryId,
+    },
+}
+
+type Row = (Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>, i64);
+
+impl AccountStore {
+    /// What is remembered of the directory behind a DNS name (in lower case). Those that the account itself is with are known
+    /// without having been dialled.
+    ///
+    /// # Errors
+    /// [`StorageError::Database`] or [`StorageError::Damaged`].
+    pub async fn known_directory(&self, name: &str) -> Result<Option<PinnedDirectory>, StorageError> {
+        let row: Option<Row> = sqlx::query_as(
+            "SELECT directory, descriptor, offered, asked FROM known_directories WHERE name = ?",
+        )
+        .bind(name)
+        .fetch_optional(self.pool())
+        .await?;
+        match row {
+            Some(row) => PinnedDirectory::from_row(name, row).map(Some),
+            None => Ok(self.own_directory(name).await?.map(|directory| PinnedDirectory {
+                name: name.to_owned(),
+                directory,
+                descriptor: None,
+                offered: None,
+                asked: UnixMillis(0),
+            })),
+        }
+    }
+
+    /// All directories that are remembered, by name.
+    ///
+    /// # Errors
+    /// [`StorageError::Database`] or [`StorageError::Damaged`].
+    pub async fn known_directories(&self) -> Result<Vec<PinnedDirectory>, StorageError> {
+        let names: Vec<(String,)> = sqlx::query_as(
+            "SELECT name FROM known_directories UNION SELECT name FROM directories
+             UNION SELECT directory FROM chosen ORDER BY 1",
+        )
+        .fetch_all(self.pool())
+        .await?;
+        let mut known = Vec::with_capacity(names.len());
+        for (name,) in names {
+            known.extend(self.known_directory(&name).await?);
+        }
+        Ok(known)
+    }
+
+    /// The key of a directory that the account is with: it keeps the backup, or has issued a number.
+    async fn own_directory(&self, name: &str) -> Result<Option<DirectoryId>, StorageError> {
+        let key: Option<(Vec<u8>,)> = sqlx::query_as("SELECT directory FROM directories WHERE name = ?")
+            .bind(name)
+            .fetch_optional(self.pool())
+            .await?;
+        if let Some((key,)) = key {
+            return Ok(Some(DirectoryId::from_bytes(db::bytes(&key, "a directory")?)));
+        }
+        let held = self.chosen().await?;
+        let issuer = held.into_iter().find(|held| held.directory == name);
+        Ok(issuer.and_then(|held| held.certified(wall_clock()).ok()).map(|cert| cert.directory))
+    }
+
+    /// Remembers the key of a directory if the name has none yet, with what it says of itself. Another key never takes the remembered
+    /// one's place by itself: it is kept as offered.
+    ///
+    /// # Errors
+    /// [`StorageError::Database`] or [`StorageError::Damaged`].
+    pub async fn pin_directory(
+        &self,
+        name: &str,
+        directory: &DirectoryId,
+        descriptor: Option<&SignedDescriptor>,
+    ) -> Result<DirectoryPin, StorageError> {
+        if let Some(known) = self.known_directory(name).await?
+            && known.directory != *directory
+        {
+            let pinned = known.directory;
+            self.put_known(name, &pinned, None, Some(directory)).await?;
+            return Ok(DirectoryPin::Differs { pinned });
+        }
+        let is_new = self.put_known(name, directory, descriptor, None).await?;
+        Ok(if is_new { DirectoryPin::New } else { DirectoryPin::Matches })
+    }
+
+    /// Writes what is known of a directory; what is not given stays. Whether it is new.
+    async fn put_known(
+        &self,
+        name: &str,
+        directory: &DirectoryId,
+        descriptor: Option<&SignedDescriptor>,
+        offered: Option<&DirectoryId>,
+    ) -> Result<bool, StorageError> {
+        let mut tx = db::write(self.pool()).await?;
+        let now = db::int(wall_clock().0);
+        let (before,): (i64,) = sqlx::query_as("SELECT count(*) FROM known_directories WHERE name = ?")
+            .bind(name)
+            .fetch_one(&mut *tx)
+            .await?;
+        sqlx::query(
+            "INSERT INTO known_directories (name, directory, descriptor, offered, asked, used)
+             VALUES (?, ?, ?, ?, ?, ?)
+             ON CONFLICT (name) DO UPDATE SET descriptor = coalesce(excluded.descriptor, descriptor),
+                 offered = coalesce(excluded.offered, offered), asked = excluded.asked, used = excluded.used",
+        )
+        .bind(name)
+        .bind(directory.as_bytes().as_slice())
+        .bind(descriptor.map(SignedDescriptor::to_bytes))
+        .bind(offered.map(|offered| offered.as_bytes().to_vec()))
+        .bind(now)
+        .bind(now)
+        .execute(&mut *tx)
+        .await?;
+        sqlx::query(
+            "DELETE FROM known_directories WHERE name IN (
+                 SELECT name FROM known_directories k WHERE NOT EXISTS
+                     (SELECT 1 FROM contacts WHERE substr(number, instr(number, '@') + 1) = k.name)
+                 ORDER BY used DESC, name LIMIT -1 OFFSET ?)",
+        )
+        .bind(MAX_KNOWN_DIRECTORIES)
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        Ok(before == 0)
+    }
+
+    /// The user accepts the other key that a directory's site has named: it is the remembered one from now on.
+    ///
+    /// # Errors
+    /// [`StorageError::NothingToConfirm`] if there is none.
+    pub async fn confirm_directory(&self, name: &str) -> Result<DirectoryId, StorageError> {
+        let offered = self.known_directory(name).await?.and_then(|known| known.offered);
+        let offered = offered.ok_or(StorageError::NothingToConfirm)?;
+        sqlx::query(
+            "UPDATE known_directories SET directory = offered, descriptor = NULL, offered = NULL, asked = 0
+             WHERE name = ? AND offered = ?",
+        )
+        .bind(name)
+        .bind(offered.as_bytes().as_slice())
+        .execute(self.pool())
+        .await?;
+        Ok(offered)
+    }
+
+    /// The directory of numbers without one: the one that the user has chosen, or else the account's first one, or else the one that
+    /// has issued its first chosen number.
+    ///
+    /// # Errors
+    /// [`StorageError::Database`] or [`StorageError::Damaged`].
+    pub async fn home_directory(&self) -> Result<Option<String>, StorageError> {
+        if let Some(chosen) = self.setting(HOME_SETTING).await? {
+            return Ok(Some(chosen));
+        }
+        let first: Option<(String,)> = sqlx::query_as(
+            "SELECT name FROM (SELECT name, 0 AS rank, added FROM directories
+                               UNION ALL SELECT directory, 1, 0 FROM chosen)
+             ORDER BY rank, added, name LIMIT 1",
+        )
+        .fetch_optional(self.pool())
+        .await?;
+        Ok(first.map(|(name,)| name))
+    }
+
+    /// Chooses the directory of numbers without one; `None`: the account's own again.
+    ///
+    /// # Errors
+    /// [`StorageError::Database`].
+    pub async fn set_home_directory(&self, name: Option<&str>) -> Result<(), StorageError> {
+        self.set_setting(HOME_SETTING, name).await
+    }
+
+    /// A number in its full form, as far as a home directory is known.
+    pub(super) async fn in_full(&self, number: Number) -> Result<Number, StorageError> {
+        match number {
+            Number::Chosen(chosen) if chosen.directory().is_none() => match self.home_directory().await? {
+                Some(home) => Ok(Number::Chosen(with_directory(&chosen, &home)?)),
+                None => Ok(Number::Chosen(chosen)),
+            },
+            number => Ok(number),
+        }
+    }
+
+    /// Whether it is one of the account's own numbers.
+    pub(super) async fn is_own(&self, number: &Number) -> Result<bool, StorageError> {
+        if number == self.number() {
+            return Ok(true);
+        }
+        let found: Option<(i64,)> = sqlx::query_as("SELECT 1 FROM chosen WHERE number = ?")
+            .bind(number.canonical())
+            .fetch_optional(self.pool())
+            .await?;
+        Ok(found.is_some())
+    }
+}
+
+fn with_directory(chosen: &ChosenNumber, home: &str) -> Result<ChosenNumber, StorageError> {
+    chosen.with_directory(home).map_err(|_| StorageError::Damaged("the home directory"))
+}
+
+impl PinnedDirectory {
+    fn from_row(name: &str, (key, descriptor, offered, asked): Row) -> Result<Self, StorageError> {
+        let id = |key: &[u8]| db::bytes(key, "a directory").map(DirectoryId::from_bytes);
+        Ok(Self {
+            name: name.to_owned(),
+            directory: id(&key)?,
+            // One that cannot be read any more is fetched again.
+            descriptor: descriptor.and_then(|bytes| SignedDescriptor::from_bytes(&bytes).ok()),
+            offered: offered.as_deref().map(id).transpose()?,
+            asked: UnixMillis(db::uint(asked)),
+        })
+    }
+}
