@@ -14,6 +14,7 @@ use tracing::warn;
 
 use crate::announce::Announcer;
 use crate::key::{self, Secret};
+use crate::processes;
 use crate::settings::{AddrOrNone, Settings};
 use crate::store::{Fact, Store};
 use crate::web::opaque::Opaque;
@@ -35,6 +36,7 @@ pub(crate) struct OpenSite {
     signing: DirectoryKey,
     name: Option<String>,
     url: Option<String>,
+    net: Option<Net>,
     follower: Option<JoinHandle<()>>,
     announcer: Option<JoinHandle<()>>,
     sweeper: JoinHandle<()>,
@@ -73,8 +75,21 @@ pub(crate) async fn open(settings: &Settings) -> Result<Option<OpenSite>, SiteEr
     let router = web::router(config, store.clone(), opaque, signing.clone(), web::system_clock())?;
     let sweeper = tokio::spawn(sweep(store.clone()));
     let site = Site::serve(listener, router.clone())?;
-    let (follower, announcer) = (None, None);
-    Ok(Some(OpenSite { site, router, store, reach, node, signing, name, url, follower, announcer, sweeper }))
+    let (net, follower, announcer) = (None, None, None);
+    Ok(Some(OpenSite {
+        site,
+        router,
+        store,
+        reach,
+        node,
+        signing,
+        name,
+        url,
+        net,
+        follower,
+        announcer,
+        sweeper,
+    }))
 }
 
 fn config(settings: &Settings) -> Result<SiteConfig, SiteError> {
@@ -126,16 +141,9 @@ impl OpenSite {
     /// that the node has.
     pub(crate) fn follow(&mut self, net: &Net, ports: Reach) {
         self.node.send_replace(Some(net.clone()));
-        let (reach, mut node) = (self.reach.clone(), net.watch());
-        self.follower = Some(tokio::spawn(async move {
-            loop {
-                let nodes = node.borrow_and_update().addresses.clone();
-                reach.send_replace(Reach { nodes, ..ports.clone() });
-                if node.changed().await.is_err() {
-                    return;
-                }
-            }
-        }));
+        self.net = Some(net.clone());
+        let follow = processes::follow(self.store.clone(), net.clone(), ports, self.reach.clone());
+        self.follower = Some(tokio::spawn(follow));
     }
 
     /// Has the network hold what the directory says of itself, for when its site is down: now, when it has moved, and every hour.
@@ -158,6 +166,9 @@ impl OpenSite {
         self.node.send_replace(None);
         self.follower.iter().chain(&self.announcer).for_each(JoinHandle::abort);
         drop(self.site);
+        if let Some(net) = &self.net {
+            processes::leave(&self.store, net).await;
+        }
         self.store.close().await;
     }
 }

@@ -10,6 +10,8 @@ mod bench;
 mod cut;
 #[path = "store/numbers.rs"]
 mod numbers;
+#[path = "store/processes.rs"]
+mod processes;
 #[path = "store/races.rs"]
 mod races;
 #[path = "store/s3.rs"]
@@ -66,6 +68,7 @@ promises! {
     numbers::an_account_has_so_many_numbers,
     numbers::a_number_moves_with_its_certificate,
     numbers::the_list_is_one_chain_however_many_append,
+    processes::processes_tell_where_they_are_until_they_end_or_are_silent,
     visits::a_session_lasts_until_it_expires_or_ends,
     visits::sessions_of_an_account_are_bounded_and_tokens_are_not_stored,
     visits::attempts_are_limited_and_may_be_given_back,

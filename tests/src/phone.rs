@@ -43,6 +43,8 @@ pub struct DirectoryPlan {
     pub entry: Vec<String>,
     /// Whether it keeps accounts when it is on loopback; on a host it always does.
     pub site: bool,
+    /// The data folder of another process of the same directory, whose secrets it has.
+    pub like: Option<PathBuf>,
     /// Further arguments.
     pub extra: Vec<String>,
 }
@@ -54,6 +56,11 @@ impl Directory {
     /// When it can't be started or does not print its address.
     pub fn start(host: Option<&Host>, plan: DirectoryPlan) -> Result<Self, ProgramError> {
         let data = tempfile::tempdir()?;
+        for secret in ["opaque.key", "signing.key"] {
+            if let Some(other) = &plan.like {
+                std::fs::copy(other.join(secret), data.path().join(secret))?;
+            }
+        }
         let process = Self::launch(host, &plan, data.path())?;
         let mut directory =
             Self { process, addresses: Vec::new(), http: String::new(), site: None, plan, data };

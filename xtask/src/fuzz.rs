@@ -2,9 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use crate::run::{Outcome, cargo, root, run, target};
 use crate::setup;
+
+/// Targets that run at a time: each keeps a core busy, and CI's machine has two.
+const AT_A_TIME: usize = 2;
 
 /// How long a target runs.
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +35,14 @@ pub fn fuzz(length: Length, only: Option<&str>) -> Outcome {
     setup::for_building()?;
     let build = ["build", "--locked", "--package", "offhook-fuzz", "--bins"];
     run(cargo(&build).env("RUSTC_WORKSPACE_WRAPPER", folder.join("rustc-with-coverage")))?;
-    chosen.into_iter().try_for_each(|name| run_target(&folder, name, length))
+    let left = Mutex::new(chosen.into_iter());
+    let next = || left.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let one_after_the_other =
+        || std::iter::from_fn(next).try_for_each(|name| run_target(&folder, name, length));
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..AT_A_TIME).map(|_| scope.spawn(one_after_the_other)).collect();
+        threads.into_iter().try_for_each(|thread| thread.join().map_err(|_| "a panic".to_owned())?)
+    })
 }
 
 fn run_target(folder: &Path, name: &str, length: Length) -> Outcome {

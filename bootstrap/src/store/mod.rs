@@ -20,6 +20,7 @@ mod error;
 mod list;
 mod numbers;
 mod place;
+mod processes;
 mod quotas;
 mod sessions;
 
@@ -35,6 +36,7 @@ pub use error::{Refused, StoreError};
 pub use list::{Append, Appended, ListHead, MAX_LIST_PAGE, Tail};
 pub use numbers::{HeldNumber, Issue, MAX_NUMBERS};
 pub use place::{BlobPlace, DatabasePlace, SecretUrl};
+pub use processes::{MAX_PROCESS_NODES, MAX_PROCESSES};
 pub use quotas::Quota;
 pub use sessions::{MAX_SESSIONS, NewSession, Session, TokenHash};
 

@@ -8,10 +8,11 @@ use crate::api::{ApiError, Command, ErrorCode, Event, Reply};
 use crate::clock::wall_clock;
 use crate::net::Net;
 use crate::sites::{SiteError, Sites};
-use crate::storage::{AccountStore, DirectoryPin, PinnedDirectory};
+use crate::storage::{AccountStore, DirectoryPin, PinnedDirectory, StorageError};
 use offhook_proto::descriptor::{Descriptor, DescriptorError, SignedDescriptor};
 use offhook_proto::identity::DirectoryId;
 use offhook_proto::number::{NodeAddr, Number};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -73,6 +74,26 @@ impl Engine {
         }
     }
 
+    /// Is at home with the directories that the account is with, beside the configured entry points: whoever has logged in needs no
+    /// other, and where several processes are behind one name, one of them may go.
+    pub(super) fn move_in(&self) {
+        let (sites, account, net) = (self.sites.clone(), self.account.clone(), self.net.clone());
+        let internal = self.internal.clone();
+        self.jobs.spawn(async move {
+            match own_directories(&account).await {
+                Ok(names) => {
+                    for name in names {
+                        if let Some(news) = move_in(&sites, &account, &net, &name).await {
+                            // An error means that the engine has ended.
+                            let _ = internal.send(Internal::Directory(news)).await;
+                        }
+                    }
+                }
+                Err(error) => tracing::error!(%error, "the account's directories could not be read"),
+            }
+        });
+    }
+
     /// Nodes of the number's directory, which hold what its terminals publish; none of a plain number. Looks whether it has moved, if
     /// that was not done for long.
     pub(super) async fn directory_nodes(&self, number: &Number) -> Vec<NodeAddr> {
@@ -86,11 +107,7 @@ impl Engine {
             }
         };
         self.refresh(&known);
-        let descriptor = known.descriptor.as_ref();
-        let verified =
-            descriptor.and_then(|signed| signed.verify_pinned(name, &known.directory, wall_clock()).ok());
-        let nodes = verified.map(|descriptor| descriptor.nodes).unwrap_or_default();
-        nodes.into_iter().take(MAX_NODES).collect()
+        nodes_of(&known)
     }
 
     /// Asks the site and the network what has become of a directory, unless that was done lately.
@@ -121,6 +138,63 @@ pub(super) fn directory_of(number: &Number) -> Option<&str> {
         Number::Plain(_) => None,
         Number::Chosen(chosen) => chosen.directory(),
     }
+}
+
+/// Directories that keep the account, and the one that the user has chosen as home.
+async fn own_directories(account: &AccountStore) -> Result<BTreeSet<String>, StorageError> {
+    let mut names: BTreeSet<_> = account.directories().await?.into_iter().map(|known| known.name).collect();
+    names.extend(account.home_directory().await?);
+    Ok(names)
+}
+
+/// Makes the nodes of a directory homes: those that are remembered at once, and those that it has now.
+async fn move_in(sites: &Arc<dyn Sites>, account: &AccountStore, net: &Net, name: &str) -> Option<News> {
+    let is_fresh = |known: &PinnedDirectory| wall_clock().since(known.asked) < REFRESH;
+    let known = account.known_directory(name).await.ok().flatten();
+    let mut news = None;
+    match known.filter(|known| known.descriptor.is_some()) {
+        Some(known) => {
+            net.add_homes(nodes_of(&known)).await;
+            if is_fresh(&known) {
+                return None;
+            }
+            if let Ok(Some(offered)) = refresh(sites.clone(), account, net, &known).await {
+                news = Some(News::Changed { name: known.name, pinned: known.directory, offered });
+            }
+        }
+        None => {
+            if let Err(error) = meet(&**sites, account, name).await {
+                tracing::info!(%error, "the account's directory could not be met");
+            }
+        }
+    }
+    if let Ok(Some(known)) = account.known_directory(name).await {
+        net.add_homes(nodes_of(&known)).await;
+    }
+    news
+}
+
+/// Nodes of a directory, by what it has said last: one address of each before a second one of any.
+fn nodes_of(known: &PinnedDirectory) -> Vec<NodeAddr> {
+    let descriptor = known.descriptor.as_ref();
+    let verified =
+        descriptor.and_then(|signed| signed.verify_pinned(&known.name, &known.directory, wall_clock()).ok());
+    let nodes = verified.map(|descriptor| descriptor.nodes).unwrap_or_default();
+    one_of_each_first(nodes).into_iter().take(MAX_NODES).collect()
+}
+
+fn one_of_each_first(nodes: Vec<NodeAddr>) -> Vec<NodeAddr> {
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    let mut ranked: Vec<(usize, NodeAddr)> = nodes
+        .into_iter()
+        .map(|node| {
+            let rank = seen.entry(node.peer_id().unwrap_or_default().to_owned()).or_default();
+            *rank += 1;
+            (*rank, node)
+        })
+        .collect();
+    ranked.sort_by_key(|(rank, _)| *rank);
+    ranked.into_iter().map(|(_, node)| node).collect()
 }
 
 /// Who the site of `name` says it is. Only here TLS has a say; what the network holds under some key is no proof of any name.
@@ -181,7 +255,7 @@ async fn refresh(
     account: &AccountStore,
     net: &Net,
     known: &PinnedDirectory,
-) -> Result<Option<DirectoryId>, crate::storage::StorageError> {
+) -> Result<Option<DirectoryId>, StorageError> {
     let name = known.name.as_str();
     let (site, network) = tokio::join!(ask_site(&*sites, name), net.descriptor(&known.directory));
     let mut latest = known.descriptor.clone().and_then(|signed| of_pinned(known, signed));
@@ -210,4 +284,22 @@ async fn refresh(
 fn of_pinned(known: &PinnedDirectory, signed: SignedDescriptor) -> Option<(Descriptor, SignedDescriptor)> {
     let verified = signed.verify_pinned(&known.name, &known.directory, wall_clock());
     verified.ok().map(|descriptor| (descriptor, signed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_node_is_tried_before_another_address_of_one() {
+        let [a, b] = [1, 2].map(|seed| offhook_proto::identity::TerminalKey::from_seed([seed; 32]).public());
+        let of = |id, at: &str| -> NodeAddr {
+            format!("{at}{}", NodeAddr::of_peer(id)).parse().expect("an address")
+        };
+        let [a1, a2, a3] = ["/ip4/192.0.2.1/udp/1/quic-v1", "/ip4/192.0.2.1/tcp/1", "/ip4/192.0.2.1/tcp/443"]
+            .map(|at| of(&a, at));
+        let b1 = of(&b, "/ip4/192.0.2.2/udp/1/quic-v1");
+        let ordered = one_of_each_first(vec![a1.clone(), a2.clone(), a3.clone(), b1.clone()]);
+        assert_eq!(ordered, [a1, b1, a2, a3]);
+    }
 }

@@ -126,6 +126,7 @@ pub(crate) async fn start(
     engine.tones.set_volumes(keys::loudness(volumes.speaker), keys::loudness(volumes.ringer));
     engine.load_music();
     engine.keeper = Some(keeper);
+    engine.move_in();
     tokio::spawn(engine.run(requests_rx, net_events));
     Ok((requests, number))
 }

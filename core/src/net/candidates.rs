@@ -36,7 +36,7 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
-    fn new(addr: Multiaddr, chosen: bool) -> Self {
+    pub(super) fn new(addr: Multiaddr, chosen: bool) -> Self {
         Self { addr, chosen, failures: 0, again: None }
     }
 

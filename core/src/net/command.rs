@@ -42,6 +42,8 @@ pub(super) enum Command {
     Keep(Vec<Multiaddr>),
     /// Enter the network through these nodes if there is no other way.
     Enter(Vec<Multiaddr>),
+    /// Be at home with these nodes as with the configured entry points.
+    Homes(Vec<Multiaddr>),
     /// Register with this certificate from now on.
     Certificate(Box<SignedCert>),
     /// Close everything.

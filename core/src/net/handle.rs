@@ -303,6 +303,14 @@ impl Net {
         let _ = self.client.commands.send(Command::Enter(addrs)).await;
     }
 
+    /// Makes these nodes homes like the configured entry points, as far as there are fewer than three: those of the directory that
+    /// the account is with. Of one node, the address that is named first is used.
+    pub async fn add_homes(&self, nodes: Vec<NodeAddr>) {
+        let addrs = nodes.iter().filter_map(|addr| addr::parse(addr).ok()).collect();
+        // A stopped network has no homes.
+        let _ = self.client.commands.send(Command::Homes(addrs)).await;
+    }
+
     /// Registers with a new certificate from now on.
     pub async fn set_cert(&self, cert: SignedCert) {
         let _ = self.client.commands.send(Command::Certificate(Box::new(cert))).await;

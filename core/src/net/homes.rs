@@ -13,6 +13,9 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+use libp2p::Multiaddr;
+
+use super::addr;
 use super::budget::Standing;
 use super::candidates::Candidate;
 use super::driver::Driver;
@@ -61,6 +64,29 @@ impl Link {
 }
 
 impl Driver {
+    /// Is at home with these nodes as with the configured entry points.
+    pub(super) fn add_homes(&mut self, addrs: Vec<Multiaddr>) {
+        let now = Instant::now();
+        for addr in addrs {
+            let Some(peer) = addr::last_peer(&addr) else { continue };
+            let entries = || self.links.all.iter().filter(|link| link.kind == Kind::Entry);
+            let is_known = entries().any(|link| link.peer == Some(peer));
+            let is_full = entries().count() > 0 && self.links.wanted() >= MAX_WANTED;
+            if is_known || is_full || addr::is_relayed(&addr) || !self.private.permits(&addr) {
+                continue;
+            }
+            self.links.found = true;
+            self.not_private_if_public(&addr);
+            self.try_candidate(Candidate::new(addr, true), now);
+            let link = self.links.all.iter_mut().find(|link| link.peer == Some(peer));
+            if let Some(link) = link {
+                (link.kind, link.chosen) = (Kind::Entry, true);
+            }
+        }
+        self.tick_links(now);
+        self.dirty = true;
+    }
+
     /// Sees that there are as many homes as are wanted.
     pub(super) fn tick_homes(&mut self, now: Instant) {
         self.leave(now);

@@ -13,6 +13,7 @@ mod moving;
 mod nat;
 mod network;
 mod ports;
+mod processes;
 mod reach;
 mod reachable;
 mod refusals;
