@@ -2,6 +2,7 @@
 
 mod account;
 mod flags;
+mod number;
 mod recording;
 mod words;
 
@@ -11,8 +12,9 @@ use std::path::PathBuf;
 
 use offhook::api::{HISTORY_REPLY, MAX_HISTORY_REPLY};
 
-pub use account::AccountCmd;
+pub use account::{AccountCmd, AtDirectory};
 pub use flags::{NetworkArgs, SoundArgs, TurnUri};
+pub use number::NumberCmd;
 pub use recording::{Record, RecordArgs, RecordingCmd};
 pub use words::{Answer, Presence, Serve, Switch, Transfers, VisibleTo};
 
@@ -269,6 +271,9 @@ Examples:
         #[arg(long)]
         confirm: bool,
     },
+    /// Chosen numbers of the account: list, claim, renew, release, give away
+    #[command(subcommand)]
+    Number(NumberCmd),
     /// An invitation link to this account, and its QR code
     Link {
         /// Print the link alone

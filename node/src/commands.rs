@@ -8,14 +8,17 @@ mod dial;
 mod directories;
 mod history;
 mod link;
+mod number;
 pub mod recording;
 mod run;
 mod service;
+mod sign_up;
 mod stats;
 
 use crate::cli::{Cli, Cmd, Presence, VisibleTo};
 use crate::config::{Context, Settings};
 use crate::control::Remote;
+use crate::control::sockets::{self, Running};
 use crate::exit::{Failure, Outcome};
 use crate::output::Printer;
 use crate::own;
@@ -76,6 +79,7 @@ pub async fn execute(cli: Cli, printer: Printer) -> Outcome {
         Cmd::Devices { command } => devices::execute(&context, printer, command).await,
         Cmd::Contact(command) => contact::execute(&context, printer, command).await,
         Cmd::Directory(command) => directories::execute(&context, printer, command).await,
+        Cmd::Number(command) => number::execute(&context, printer, command).await,
         Cmd::Link { no_qr } => link::print(&context, printer, no_qr).await,
         Cmd::Service { install } => service::execute(&context, printer, install),
         // Answered above, before a home is needed.
@@ -138,21 +142,32 @@ async fn in_file(context: &Context, command: &Command) -> Result<Result<Reply, A
     Ok(reply.unwrap_or_else(|| Err(unexpected(&Reply::Done))))
 }
 
-/// The running terminal of this home, if there is one. If the user named an account, it must be that one's.
+/// The running terminal of the account that the user named, or of this home, if there is one.
 async fn running(context: &Context) -> Result<Option<Remote>, Failure> {
-    let Some(remote) = Remote::connect(&context.socket()).await? else { return Ok(None) };
-    if context.account.is_some() {
-        let wanted = context.account_id().await?;
-        let status = remote.execute(Command::Status).await?;
-        let Reply::Status(status) = status else { return Err(unexpected(&status).into()) };
-        if status.account != wanted.as_str() {
-            return Err(Failure::bad_input(format!(
-                "The terminal that runs here is {}'s, not {wanted}'s.",
-                status.account
-            )));
-        }
+    let mut remotes = sockets::remotes(context).await?;
+    if remotes.is_empty() || (context.account.is_none() && remotes.len() == 1) {
+        return Ok(remotes.pop());
     }
-    Ok(Some(remote))
+    let mut found = Vec::new();
+    for remote in remotes {
+        found.push(sockets::whose(remote).await?);
+    }
+    let is_named = context.account.is_some();
+    let wanted = if is_named { Some(context.account_id().await?) } else { context.home.current().await.ok() };
+    let ids: Vec<String> = found.iter().map(|running| running.account.clone()).collect();
+    let is_it = |running: &Running| wanted.as_ref().is_some_and(|id| running.account == id.as_str());
+    if let Some(running) = found.into_iter().find(is_it) {
+        return Ok(Some(running.remote));
+    }
+    let is_here = context.home.accounts().await?.iter().any(|account| wanted.as_ref() == Some(&account.id));
+    if is_named && is_here {
+        return Ok(None);
+    }
+    let ids = ids.join(", ");
+    Err(Failure::bad_input(match (is_named, wanted) {
+        (true, Some(wanted)) => format!("The terminal that runs here is {ids}'s, not {wanted}'s."),
+        (_, _) => format!("Several terminals run here: {ids}. Say whose is meant with --account."),
+    }))
 }
 
 /// A telephone for one command, on line. What was typed is understood before it is started, and told if it names

@@ -1,6 +1,7 @@
 //! Exit codes and the one sentence that goes with a failure.
 
 use offhook::api::{ApiError, EndReason, ErrorCode, Event, FailureCode};
+use offhook::directory::DirectoryError;
 use offhook::storage::{ResolveError, StorageError};
 
 /// How the program ended, for scripts. Printed by `offhook --help` and in `docs/terminal.md`.
@@ -170,6 +171,12 @@ impl From<ApiError> for Failure {
 
 impl From<StorageError> for Failure {
     fn from(error: StorageError) -> Self {
+        error.to_api().into()
+    }
+}
+
+impl From<DirectoryError> for Failure {
+    fn from(error: DirectoryError) -> Self {
         error.to_api().into()
     }
 }

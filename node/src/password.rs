@@ -2,7 +2,7 @@
 
 use crate::exit::Failure;
 use offhook::storage::{MAX_PASSWORD_BYTES, Password};
-use std::io::{BufRead, IsTerminal as _};
+use std::io::{BufRead, IsTerminal as _, Write as _};
 use zeroize::Zeroizing;
 
 /// A source of passwords for one command.
@@ -41,6 +41,19 @@ impl Source {
             }
         }
         Ok(password)
+    }
+
+    /// An account's recovery words: as secret as a password, but typed from a sheet of paper, so they are shown.
+    pub fn words(self, question: &str) -> Result<Zeroizing<String>, Failure> {
+        if let Self::Terminal = self
+            && std::io::stdin().is_terminal()
+        {
+            eprint!("{question}");
+            // A question that cannot be shown is not answered.
+            let _ = std::io::stderr().flush();
+            return line(&mut std::io::stdin().lock());
+        }
+        self.read(question)
     }
 
     fn read(self, question: &str) -> Result<Zeroizing<String>, Failure> {

@@ -6,7 +6,7 @@ mod other_end;
 mod recordings;
 mod sound;
 
-pub use calls::stats;
+pub use calls::{local_time, stats};
 pub use recordings::duration_of;
 
 use offhook::api::{

@@ -23,6 +23,7 @@ mod error;
 mod http;
 mod keeper;
 mod session;
+mod transfer;
 
 pub use account::{Claimed, Signed, Synced, Unlocked};
 pub use address::{AccountAddress, DirectoryAddress};
@@ -31,6 +32,7 @@ pub use client::Directory;
 pub use error::{DirectoryError, Refusal};
 pub(crate) use keeper::Keeper;
 pub use session::{Conflict, Session};
+pub use transfer::{BadTransferCode, TransferCode};
 
 /// For the fuzz target.
 #[doc(hidden)]

@@ -1,14 +1,16 @@
 //! `offhook account ...`
 
+use super::sign_up;
 use crate::cli::AccountCmd;
 use crate::config::Context;
-use crate::control::Remote;
+use crate::control::sockets;
 use crate::exit::{Failure, Outcome};
 use crate::output::Printer;
 use crate::password::Source;
 use crate::telephone::Telephone;
 use crate::text;
 use offhook::api::Command;
+use offhook::directory::Unlocked;
 use offhook::storage::{AccountId, AccountSummary, NewAccount, StorageError};
 use serde_json::{Value, json};
 use std::io::{IsTerminal as _, Write as _};
@@ -18,6 +20,23 @@ pub async fn execute(context: &Context, printer: Printer, command: AccountCmd) -
     let home = &context.home;
     match command {
         AccountCmd::New { id, password_stdin } => create(context, printer, &id, password_stdin).await,
+        AccountCmd::Signup { at, recovery_words } => {
+            sign_up::sign_up(context, printer, &at, recovery_words).await
+        }
+        AccountCmd::Login(at) => sign_up::log_in(context, printer, &at).await,
+        AccountCmd::Recover(at) => sign_up::recover(context, printer, &at).await,
+        AccountCmd::Logout { id, yes, force } => sign_up::log_out(context, printer, &id, yes, force).await,
+        AccountCmd::Status { id } => sign_up::status(context, printer, id.as_ref()).await,
+        AccountCmd::Backup { id, password_stdin } => {
+            sign_up::back_up(context, printer, id.as_ref(), password_stdin).await
+        }
+        AccountCmd::Lock { id } => sign_up::set_locked(context, printer, &id, None).await,
+        AccountCmd::Unlock { id, password_stdin } => {
+            sign_up::set_locked(context, printer, &id, Some(Source::new(password_stdin))).await
+        }
+        AccountCmd::Delete { account, yes, password_stdin } => {
+            sign_up::delete(context, printer, &account, yes, password_stdin).await
+        }
         AccountCmd::List => list(context, printer).await,
         AccountCmd::Use { id } => {
             let id = id.parse()?;
@@ -29,16 +48,17 @@ pub async fn execute(context: &Context, printer: Printer, command: AccountCmd) -
             let source = Source::new(password_stdin);
             let old = source.current("Old password: ")?;
             // Before anybody thinks up and types a new one.
-            home.unlock(&id, &old).await?;
+            let unlocked = Unlocked::open(home, &id, &old).await?;
             let new = source.new_password()?;
-            home.change_password(&id, &old, &new).await?;
+            unlocked.change_credentials(home, (&id, &old), (&id, &new)).await?;
             renewed(context).await?;
             done(context, printer, &id, &format!("The password of {id} is changed.")).await
         }
         AccountCmd::Rename { id, new_id, password_stdin } => {
             let (id, new_id): (AccountId, AccountId) = (id.parse()?, new_id.parse()?);
             let password = Source::new(password_stdin).current("Password: ")?;
-            home.rename(&id, &password, &new_id).await?;
+            let unlocked = Unlocked::open(home, &id, &password).await?;
+            unlocked.change_credentials(home, (&id, &password), (&new_id, &password)).await?;
             renewed(context).await?;
             let sentence = format!("{id} is now called {new_id}. The number stays the same.");
             done(context, printer, &new_id, &sentence).await
@@ -75,9 +95,9 @@ pub async fn execute(context: &Context, printer: Printer, command: AccountCmd) -
 }
 
 /// Whoever enters the password renews the certificate: a running terminal takes it up.
-async fn renewed(context: &Context) -> Outcome {
+pub async fn renewed(context: &Context) -> Outcome {
     // Perhaps it is another account's: then there is nothing new for it.
-    if let Some(remote) = Remote::connect(&context.socket()).await? {
+    for remote in sockets::remotes(context).await? {
         Telephone::execute(&remote, Command::Renewed).await?;
     }
     Ok(())
@@ -130,7 +150,7 @@ async fn list(context: &Context, printer: Printer) -> Outcome {
 }
 
 /// Says what was done, or shows the account as it is now.
-async fn done(context: &Context, printer: Printer, id: &AccountId, sentence: &str) -> Outcome {
+pub async fn done(context: &Context, printer: Printer, id: &AccountId, sentence: &str) -> Outcome {
     if !printer.json() {
         printer.line(sentence);
         return Ok(());
@@ -158,17 +178,17 @@ fn value(account: &AccountSummary) -> Value {
 }
 
 /// How the search for a number goes, on one line of a terminal; in a log, only that it began.
-struct Progress {
+pub struct Progress {
     terminal: bool,
     begun: bool,
 }
 
 impl Progress {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self { terminal: std::io::stderr().is_terminal(), begun: false }
     }
 
-    fn show(&mut self, tries: u64) {
+    pub fn show(&mut self, tries: u64) {
         let mut err = std::io::stderr().lock();
         // Progress that can't be shown is no reason to stop.
         let _ = match (self.terminal, self.begun) {
@@ -179,7 +199,7 @@ impl Progress {
         self.begun = true;
     }
 
-    fn clear(&self) {
+    pub fn clear(&self) {
         if self.terminal && self.begun {
             let _ = write!(std::io::stderr(), "\r\u{1b}[2K");
         }

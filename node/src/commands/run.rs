@@ -4,7 +4,7 @@ use super::devices;
 use crate::cli::RunArgs;
 use crate::config::{Context, Settings};
 use crate::console::{self, HELP, Input};
-use crate::control::{ControlSocket, Limits};
+use crate::control::{Limits, sockets};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::{Printer, Teller};
 use crate::own;
@@ -28,8 +28,8 @@ pub const MAX_LINE: usize = 64 * 1024;
 pub async fn run(context: &Context, printer: Printer, args: &RunArgs) -> Outcome {
     let settings = context.run_settings(args)?;
     let mut interrupts = Interrupts::new()?;
-    // Before the telephone: a second terminal in one home is refused without touching the first one's account.
-    let socket = ControlSocket::bind(&context.socket()).await?;
+    // Before the telephone: a second terminal of one account is refused without touching the first.
+    let socket = sockets::bind(context, &context.account_id().await?).await?;
     let phone = tokio::select! {
         phone = own::start(context, &settings) => phone?,
         () = interrupts.next() => return Err(Failure::silent(Exit::Interrupted)),

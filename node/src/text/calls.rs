@@ -128,6 +128,11 @@ fn how(call: &PastCall) -> String {
     text
 }
 
+/// A time on this computer's clock, to the minute.
+pub fn local_time(unix_ms: u64) -> String {
+    when(unix_ms, &TimeZone::system())
+}
+
 fn when(unix_ms: u64, zone: &TimeZone) -> String {
     let time = i64::try_from(unix_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
     // The widest that a clock can tell is no date.
