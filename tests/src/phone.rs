@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -256,7 +257,7 @@ fn name_of(host: Option<&Host>) -> String {
 /// An account on disk: a home folder of the terminal with one account in it.
 #[derive(Debug)]
 pub struct Account {
-    home: TempDir,
+    home: Arc<TempDir>,
     /// Its ID.
     pub id: String,
     /// Its number, as printed.
@@ -269,7 +270,18 @@ impl Account {
     /// # Errors
     /// When the program fails.
     pub fn create(id: &str) -> Result<Self, ProgramError> {
-        let home = tempfile::tempdir()?;
+        Self::create_in(tempfile::tempdir()?.into(), id)
+    }
+
+    /// Makes another account in the home folder of this one.
+    ///
+    /// # Errors
+    /// When the program fails.
+    pub fn beside(&self, id: &str) -> Result<Self, ProgramError> {
+        Self::create_in(Arc::clone(&self.home), id)
+    }
+
+    fn create_in(home: Arc<TempDir>, id: &str) -> Result<Self, ProgramError> {
         let output = offhook(
             home.path(),
             None,
@@ -315,7 +327,7 @@ impl Account {
     pub fn fresh_copy(&self) -> Result<Self, ProgramError> {
         let home = tempfile::tempdir()?;
         copy_folder(self.home.path(), home.path())?;
-        Ok(Self { home, id: self.id.clone(), number: self.number.clone() })
+        Ok(Self { home: home.into(), id: self.id.clone(), number: self.number.clone() })
     }
 
     /// The home folder.

@@ -189,7 +189,11 @@ impl Unlocked {
         let session = match signed_up.await {
             // It was signed up, and the answer was lost or could not be kept.
             Err(error) if matches!(error.refusal(), Some(Refusal::IdentityTaken | Refusal::IdTaken)) => {
-                directory.recover(&self.key).await.map_err(|_| error)?
+                match directory.recover(&self.key).await {
+                    // Not somebody else's ID, with an account of this identity under another one.
+                    Ok(session) if session.id()? == address.id => session,
+                    Ok(_) | Err(_) => return Err(error),
+                }
             }
             other => other?,
         };

@@ -219,7 +219,8 @@ impl Engine {
         if self.account.reload().await.map_err(|e| e.to_api())? {
             self.net.set_cert(self.account.cert()).await;
         }
-        // A chosen number may have come or gone beside the papers.
+        // A chosen number may have come or gone beside the papers, and contacts of another terminal's.
+        self.contacts_changed = true;
         self.load_shown().await;
         self.publisher.now(Instant::now());
         self.publish_if_due(Instant::now());

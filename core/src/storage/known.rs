@@ -183,7 +183,7 @@ impl AccountStore {
     }
 
     /// The directory of numbers without one: the one that the user has chosen, or else the account's first one, or else the one that
-    /// has issued its first chosen number.
+    /// has issued its first chosen number. One that is known by host and port only has no numbers.
     ///
     /// # Errors
     /// [`StorageError::Database`] or [`StorageError::Damaged`].
@@ -192,7 +192,7 @@ impl AccountStore {
             return Ok(Some(chosen));
         }
         let first: Option<(String,)> = sqlx::query_as(
-            "SELECT name FROM (SELECT name, 0 AS rank, added FROM directories
+            "SELECT name FROM (SELECT name, 0 AS rank, added FROM directories WHERE instr(name, ':') = 0
                                UNION ALL SELECT directory, 1, 0 FROM chosen)
              ORDER BY rank, added, name LIMIT 1",
         )

@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 pub struct AtDirectory {
     /// The account's ID and its directory: ada@example.org
     #[arg(value_name = "ID@NAME")]
-    pub account: String,
+    pub address: String,
     /// What to call the account on this terminal [default: its ID there]
     #[arg(long = "as", value_name = "ID")]
     pub local: Option<String>,
@@ -107,7 +107,7 @@ Accounts that have signed up or logged in without --locked are unlocked.")]
     Delete {
         /// Which, where: ada@example.org
         #[arg(value_name = "ID@NAME")]
-        account: String,
+        address: String,
         /// Do not ask
         #[arg(long)]
         yes: bool,

@@ -34,8 +34,8 @@ pub async fn execute(context: &Context, printer: Printer, command: AccountCmd) -
         AccountCmd::Unlock { id, password_stdin } => {
             sign_up::set_locked(context, printer, &id, Some(Source::new(password_stdin))).await
         }
-        AccountCmd::Delete { account, yes, password_stdin } => {
-            sign_up::delete(context, printer, &account, yes, password_stdin).await
+        AccountCmd::Delete { address, yes, password_stdin } => {
+            sign_up::delete(context, printer, &address, yes, password_stdin).await
         }
         AccountCmd::List => list(context, printer).await,
         AccountCmd::Use { id } => {

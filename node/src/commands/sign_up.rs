@@ -24,7 +24,7 @@ const TO_END: Duration = Duration::from_secs(15);
 
 impl AtDirectory {
     fn address(&self) -> Result<AccountAddress, Failure> {
-        Ok(self.account.parse()?)
+        Ok(self.address.parse()?)
     }
 
     fn local(&self, address: &AccountAddress) -> Result<AccountId, Failure> {
@@ -89,11 +89,10 @@ pub async fn sign_up(context: &Context, printer: Printer, at: &AtDirectory, with
         return Ok(());
     }
     printer.line(&format!(
-        "{local} has signed up at {}.\n\n  number    {}\n  log in    offhook account login {}@{}",
+        "{local} has signed up at {}.\n\n  number    {}\n  log in    offhook account login {}",
         signed.directory,
         unlocked.store().number(),
-        signed.id,
-        signed.directory
+        at.address.trim()
     ));
     match &words {
         Some(words) => printer.line(&words_text(words)),
@@ -119,7 +118,7 @@ pub async fn log_in(context: &Context, printer: Printer, at: &AtDirectory) -> Ou
     let address = at.address()?;
     let local = at.local(&address)?;
     refuse_taken(context, &local).await?;
-    let password = Source::new(at.password_stdin).current(&format!("Password of {}: ", at.account))?;
+    let password = Source::new(at.password_stdin).current(&format!("Password of {}: ", at.address))?;
     let account = context.home.log_in(&address, local, &password, at.unattended()).await?;
     let sentence = format!("{} is on this terminal now. Its number is {}.", account.id, account.number);
     done(context, printer, &account.id, &sentence).await
