@@ -34,10 +34,12 @@ pub(super) enum News {
 impl Engine {
     /// The directory that has to be met before the command can be carried out.
     pub(super) async fn unmet(&self, command: &Command) -> Option<String> {
-        let typed = match command {
-            Command::Dial { number } | Command::Text { number, .. } | Command::Lookup { number } => number,
-            Command::Transfer { to: Some(number), .. } => number,
-            _ => return None,
+        let (Command::Dial { number: typed }
+        | Command::Text { number: typed, .. }
+        | Command::Lookup { number: typed }
+        | Command::Transfer { to: Some(typed), .. }) = command
+        else {
+            return None;
         };
         let Ok(link) = self.account.resolve(typed).await else { return None };
         let name = directory_of(&link.number)?;

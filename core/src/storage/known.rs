@@ -212,11 +212,13 @@ impl AccountStore {
     /// A number in its full form, as far as a home directory is known.
     pub(super) async fn in_full(&self, number: Number) -> Result<Number, StorageError> {
         match number {
-            Number::Chosen(chosen) if chosen.directory().is_none() => match self.home_directory().await? {
-                Some(home) => Ok(Number::Chosen(with_directory(&chosen, &home)?)),
-                None => Ok(Number::Chosen(chosen)),
-            },
-            number => Ok(number),
+            Number::Chosen(ref chosen) if chosen.directory().is_none() => {
+                match self.home_directory().await? {
+                    Some(home) => Ok(Number::Chosen(with_directory(chosen, &home)?)),
+                    None => Ok(number),
+                }
+            }
+            Number::Plain(_) | Number::Chosen(_) => Ok(number),
         }
     }
 

@@ -84,7 +84,7 @@ pub(in crate::net) struct Worked(Result<Taken, Refused>);
 /// What may be held.
 enum Taken {
     /// Records of a number, proven.
-    Set(CheckedSet),
+    Set(Box<CheckedSet>),
     /// The descriptor of a directory, as it was signed.
     Descriptor(Descriptor, Vec<u8>),
 }
@@ -100,7 +100,7 @@ impl Work {
     /// Checks what is cheap first; the proof of a set that would be turned down anyway is not run.
     pub(in crate::net) fn run(self) -> Worked {
         if RecordSet::decode(&self.bytes).is_ok() {
-            return Worked(self.check().map(Taken::Set));
+            return Worked(self.check().map(|set| Taken::Set(Box::new(set))));
         }
         let read = SignedDescriptor::from_bytes(&self.bytes);
         let verified = read.and_then(|signed| signed.verify_stored(&self.key, self.now));

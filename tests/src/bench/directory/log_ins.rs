@@ -49,7 +49,7 @@ pub(super) fn measure() -> Result<Work, BenchError> {
 /// Logs in as long as any are left to do.
 async fn client(api: Api, account: Account, left: Arc<AtomicUsize>) -> Result<Vec<f64>, BenchError> {
     let mut each_ms = Vec::new();
-    while left.try_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
+    while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
         let start = Instant::now();
         api.log_in(&account).await?;
         each_ms.push(start.elapsed().as_secs_f64() * 1e3);

@@ -105,10 +105,9 @@ impl Terminal {
     /// Connects and registers; whose peer id the directory has.
     fn register(&self, address: &str) -> Result<PeerId, BenchError> {
         let peer = self.node.connect(address).map_err(other)?;
-        match self.node.ask(peer, wire::register(&self.cert)).map_err(other)? {
-            Response::Welcome { .. } => Ok(peer),
-            refused => Err(other(format!("a terminal is not taken: {refused:?}"))),
-        }
+        let answer = self.node.ask(peer, wire::register(&self.cert)).map_err(other)?;
+        let is_taken = matches!(answer, Response::Welcome { .. });
+        is_taken.then_some(peer).ok_or_else(|| other(format!("a terminal is not taken: {answer:?}")))
     }
 }
 
