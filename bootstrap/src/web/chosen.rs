@@ -214,9 +214,9 @@ pub(super) async fn release(
     let (number, request) = asked(&app, &visitor, typed, &body, |number| Action::Release { number }).await?;
     let (identity, now) = (visitor.session.identity, app.now());
     request.once(&app).await?;
-    let name = number.name().to_owned();
+    let (name, asked) = (number.name().to_owned(), request.verified.request.at);
     let change = Change::Released { number: Number::Chosen(number), identity, request: request.signed };
-    app.0.store.release_number(&name, &identity, app.0.issuer.append(change, now), now).await?;
+    app.0.store.release_number(&name, &identity, asked, app.0.issuer.append(change, now), now).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
