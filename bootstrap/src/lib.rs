@@ -18,6 +18,7 @@ mod cli;
 mod directory;
 mod front;
 mod key;
+mod operate;
 mod run;
 mod settings;
 mod site;

@@ -10,6 +10,7 @@ use sqlx::{Any, AnyConnection};
 use super::accounts::hold_account;
 use super::list::{self, Append};
 use super::quotas::{self, Quota};
+use super::reserved;
 use super::{MAX_PAGE, Refused, Store, StoreError, db};
 
 /// Chosen numbers of an identity, where the operator has not said otherwise.
@@ -85,6 +86,7 @@ impl Store {
         let change = self.db.write(move |connection| {
             Box::pin(async move {
                 hold_account(connection, &issue.identity).await?;
+                reserved::check(connection, &issue.skeleton).await??;
                 let before = make_room(connection, &issue, now).await?;
                 check_count(connection, &issue.identity).await?;
                 let since = before.map_or(issue.since, |before| before.max(issue.since));
@@ -101,6 +103,7 @@ impl Store {
     /// [`Refused::NumberTaken`], [`Refused::LookAlike`], [`Refused::TooManyNumbers`], or another [`StoreError`].
     pub async fn check_claim(&self, issue: &Issue, now: UnixMillis) -> Result<(), StoreError> {
         let mut connection = self.db.pool().acquire().await?;
+        reserved::check(&mut connection, &issue.skeleton).await??;
         in_the_way(&mut connection, issue, now).await?;
         check_count(&mut connection, &issue.identity).await
     }

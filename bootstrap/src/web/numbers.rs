@@ -35,6 +35,13 @@ pub(super) async fn look_up(
         }
     };
     let name = wish.number.name();
+    if app.0.store.is_reserved(&wish.skeleton).await? {
+        let (reason, message) = (WishError::Reserved.code(), WishError::Reserved.to_string());
+        let number = wish.number.to_string();
+        return Ok(Json(
+            json!({ "number": number, "state": "reserved", "reason": reason, "message": message }),
+        ));
+    }
     let like = app.0.store.numbers_like(name, &wish.skeleton).await?;
     let held = like.iter().filter(|like| like.held_until > now).map(|like| like.name == name);
     // The same name goes before one that only looks like it.
