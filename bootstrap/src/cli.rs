@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::operate::{self, AuditCommand, Desk, NumbersCommand, Place, QuotasCommand, UsersCommand};
 use crate::run;
 use crate::settings::{Settings, SettingsError};
 
@@ -32,6 +33,8 @@ const EXAMPLES: &str = "Examples:
   offhook-directory run --external /ip4/203.0.113.7/udp/4001/quic-v1
   offhook-directory run --config /etc/offhook/directory.toml
   offhook-directory config --config /etc/offhook/directory.toml
+  offhook-directory users list --data /var/lib/offhook-directory
+  offhook-directory backup /srv/copies/offhook-today
 
 Every setting is a flag, an environment variable or a key of the TOML file, and the first
 of them counts: see `offhook-directory run --help` and docs/directory.md.";
@@ -51,24 +54,128 @@ enum Command {
         #[command(flatten)]
         settings: Box<Settings>,
     },
+    /// Look at accounts, close and delete them
+    #[command(after_help = USERS_EXAMPLES)]
+    Users {
+        #[command(flatten)]
+        place: Place,
+        #[command(subcommand)]
+        command: UsersCommand,
+    },
+    /// Look at chosen numbers, keep words back
+    #[command(after_help = NUMBERS_EXAMPLES)]
+    Numbers {
+        #[command(flatten)]
+        place: Place,
+        #[command(subcommand)]
+        command: NumbersCommand,
+    },
+    /// Let an account have more or fewer chosen numbers than others
+    #[command(after_help = QUOTAS_EXAMPLES)]
+    Quotas {
+        #[command(flatten)]
+        place: Place,
+        #[command(subcommand)]
+        command: QuotasCommand,
+    },
+    /// Check the list of numbers; print what operators did
+    #[command(after_help = AUDIT_EXAMPLES)]
+    Audit {
+        #[command(flatten)]
+        place: Place,
+        #[command(subcommand)]
+        command: AuditCommand,
+    },
+    /// Copy accounts, their backups and the directory's keys into a new folder, while the directory runs
+    #[command(after_help = BACKUP_EXAMPLES)]
+    Backup {
+        #[command(flatten)]
+        place: Place,
+        /// The folder, which must not be there or be empty
+        to: PathBuf,
+    },
+    /// Put such a copy back where no directory is; all users have to log in again
+    #[command(after_help = RESTORE_EXAMPLES)]
+    Restore {
+        #[command(flatten)]
+        place: Place,
+        /// What `backup` has made
+        from: PathBuf,
+    },
 }
+
+const USERS_EXAMPLES: &str = "Examples:
+  offhook-directory users list
+  offhook-directory users show ada --json
+  offhook-directory users end-sessions ada
+  offhook-directory users close ada
+  offhook-directory users delete ada --yes";
+
+const NUMBERS_EXAMPLES: &str = "Examples:
+  offhook-directory numbers list
+  offhook-directory numbers show ada@example.org
+  offhook-directory numbers reserve mayor police
+  offhook-directory numbers reserved";
+
+const QUOTAS_EXAMPLES: &str = "Examples:
+  offhook-directory quotas show ada
+  offhook-directory quotas set ada --numbers 20
+  offhook-directory quotas reset ada";
+
+const AUDIT_EXAMPLES: &str = "Examples:
+  offhook-directory audit list
+  offhook-directory audit log --most 20";
+
+const BACKUP_EXAMPLES: &str = "Examples:
+  offhook-directory backup /srv/copies/offhook-2027-01-31 --data /var/lib/offhook-directory";
+
+const RESTORE_EXAMPLES: &str = "Examples:
+  offhook-directory restore /srv/copies/offhook-2027-01-31 --data /var/lib/offhook-directory";
 
 /// Reads the arguments and does what they say. The whole program.
 pub fn main() -> ExitCode {
     let Cli { config, command } = Cli::parse();
-    let result = match command {
-        Command::Run { json, settings } => {
-            effective(config, *settings).map_err(Failure::from).and_then(|settings| run::run(&settings, json))
-        }
-        Command::Config { settings } => effective(config, *settings)
-            .map_err(Failure::from)
-            .and_then(|settings| run::print_config(&settings)),
-    };
+    let result = perform(config, command);
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("offhook-directory: {}", failure.sentence);
             ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn perform(config: Option<PathBuf>, command: Command) -> Result<(), Failure> {
+    let at = |place: Place| -> Result<(Settings, bool), SettingsError> {
+        let (flags, is_json) = place.split();
+        Ok((effective(config.clone(), flags)?, is_json))
+    };
+    match command {
+        Command::Run { json, settings } => run::run(&effective(config, *settings)?, json),
+        Command::Config { settings } => run::print_config(&effective(config, *settings)?),
+        Command::Users { place, command } => {
+            let (settings, is_json) = at(place)?;
+            Desk::run(&settings, is_json, async |desk| operate::users(desk, command).await)
+        }
+        Command::Numbers { place, command } => {
+            let (settings, is_json) = at(place)?;
+            Desk::run(&settings, is_json, async |desk| operate::numbers(desk, command).await)
+        }
+        Command::Quotas { place, command } => {
+            let (settings, is_json) = at(place)?;
+            Desk::run(&settings, is_json, async |desk| operate::quotas(desk, command).await)
+        }
+        Command::Audit { place, command } => {
+            let (settings, is_json) = at(place)?;
+            Desk::run(&settings, is_json, async |desk| operate::audit(desk, command).await)
+        }
+        Command::Backup { place, to } => {
+            let (settings, is_json) = at(place)?;
+            Desk::run(&settings, is_json, async |desk| operate::backup(desk, &settings, &to).await)
+        }
+        Command::Restore { place, from } => {
+            let (settings, is_json) = at(place)?;
+            operate::restore(&settings, &from, is_json)
         }
     }
 }
@@ -113,6 +220,7 @@ mod tests {
             defaults.connections.map(|n| n.to_string()),
             defaults.relay.map(|on| on.to_string()),
             defaults.signup.map(|on| on.to_string()),
+            defaults.accounts.map(|n| n.to_string()),
             defaults.relay_ports.map(|ports| ports.to_string()),
             defaults.relay_allocations.map(|n| n.to_string()),
             defaults.relay_kbit.map(|n| n.to_string()),

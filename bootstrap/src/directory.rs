@@ -16,7 +16,7 @@ use tracing::{debug, info};
 use crate::front::{self, FrontError};
 use crate::key::{self, KeyError, Secret};
 use crate::settings::Settings;
-use crate::site::{self, OpenSite};
+use crate::site::{self, OpenSite, Watched};
 use crate::web::{Reach, SiteError};
 
 /// Why a directory doesn't start.
@@ -86,7 +86,10 @@ impl Directory {
         let pages = site.as_ref().map(OpenSite::router);
         let front = bound.map(|bound| bound.serve(relay.as_ref(), pages, net.entrance())).transpose()?;
         let http = match settings.http.and_then(|http| http.0) {
-            Some(addr) => Some(Http::bind(addr, net.clone()).await?),
+            Some(addr) => {
+                let watched = Watched { net: net.clone(), site: site.as_ref().map(OpenSite::watched) };
+                Some(Http::bind(addr, watched).await?)
+            }
             None => None,
         };
         let turn = relay.as_ref().and_then(Relay::addr).map(|addr| addr.port());

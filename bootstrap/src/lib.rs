@@ -18,6 +18,7 @@ mod cli;
 mod directory;
 mod front;
 mod key;
+mod operate;
 mod processes;
 mod run;
 mod settings;

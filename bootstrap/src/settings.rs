@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::store::{BlobPlace, DatabasePlace};
+use crate::web::ACCOUNTS;
 pub use values::{AddrOrNone, LogFormat, PortRange, PortRangeError};
 
 /// The libp2p port where nothing else is said, UDP and TCP.
@@ -168,6 +169,10 @@ pub struct Settings {
     )]
     pub signup: Option<bool>,
 
+    /// Most accounts that it takes [default: 100000]
+    #[arg(long, env = "OFFHOOK_DIRECTORY_ACCOUNTS", value_name = "N", hide_env_values = true)]
+    pub accounts: Option<u64>,
+
     /// Where accounts are kept: a file for SQLite, or postgres://USER:PASSWORD@HOST/DATABASE [default: directory.sqlite in
     /// the data folder]
     #[arg(long, env = "OFFHOOK_DIRECTORY_DATABASE", value_name = "FILE|URL", hide_env_values = true)]
@@ -308,6 +313,7 @@ impl Settings {
             site_proxy: Some(Vec::new()),
             downloads: None,
             signup: Some(true),
+            accounts: Some(ACCOUNTS),
             database: None,
             blobs: None,
             allow_private: None,
@@ -361,6 +367,7 @@ impl Settings {
             site_proxy: self.site_proxy.or(other.site_proxy),
             downloads: self.downloads.or(other.downloads),
             signup: self.signup.or(other.signup),
+            accounts: self.accounts.or(other.accounts),
             database: self.database.or(other.database),
             blobs: self.blobs.or(other.blobs),
             allow_private: self.allow_private.or(other.allow_private),

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use axum::Router;
 use offhook::clock::wall_clock;
+use offhook::http::{Health, Observed};
 use offhook::net::Net;
 use offhook_proto::identity::DirectoryKey;
+use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -18,13 +20,19 @@ use crate::processes;
 use crate::settings::{AddrOrNone, Settings};
 use crate::store::{Fact, Store};
 use crate::web::opaque::Opaque;
-use crate::web::{self, Reach, Site, SiteConfig, SiteError};
+use crate::web::{self, Meters, Reach, Site, SiteConfig, SiteError};
 
 /// Where the site is served without a word in the settings: for a reverse proxy on this host.
 const DEFAULT: ([u8; 4], u16) = ([127, 0, 0, 1], 8080);
 
 /// How often what nobody needs any more is erased.
 const SWEEP: Duration = Duration::from_secs(3_600);
+
+/// How often accounts and sessions are counted.
+const MEASURE: Duration = Duration::from_secs(60);
+
+/// How long the database may take to answer whoever asks whether it is there.
+const HEALTH_TIME: Duration = Duration::from_secs(2);
 
 /// A site, with what it keeps.
 pub(crate) struct OpenSite {
@@ -40,6 +48,8 @@ pub(crate) struct OpenSite {
     follower: Option<JoinHandle<()>>,
     announcer: Option<JoinHandle<()>>,
     sweeper: JoinHandle<()>,
+    meters: Meters,
+    measurer: JoinHandle<()>,
 }
 
 /// Opens the store and serves the site. Without a word about it in the settings the directory does without, if the port is
@@ -72,8 +82,10 @@ pub(crate) async fn open(settings: &Settings) -> Result<Option<OpenSite>, SiteEr
         store.belongs_to(Fact::Name, name.as_bytes()).await?;
     }
     let (name, url) = (config.name.clone(), config.url.clone());
-    let router = web::router(config, store.clone(), opaque, signing.clone(), web::system_clock())?;
+    let (meters, clock) = (Meters::default(), web::system_clock());
+    let router = web::metered_router(config, store.clone(), opaque, signing.clone(), clock, meters.clone())?;
     let sweeper = tokio::spawn(sweep(store.clone()));
+    let measurer = tokio::spawn(measure(store.clone(), meters.clone()));
     let site = Site::serve(listener, router.clone())?;
     let (net, follower, announcer) = (None, None, None);
     Ok(Some(OpenSite {
@@ -89,6 +101,8 @@ pub(crate) async fn open(settings: &Settings) -> Result<Option<OpenSite>, SiteEr
         follower,
         announcer,
         sweeper,
+        meters,
+        measurer,
     }))
 }
 
@@ -100,6 +114,7 @@ fn config(settings: &Settings) -> Result<SiteConfig, SiteError> {
     }
     config.is_open = settings.signup != Some(false);
     config.downloads = settings.downloads.clone();
+    config.accounts = settings.accounts.unwrap_or(config.accounts);
     config.proxies = settings.site_proxy.clone().unwrap_or_default();
     Ok(config)
 }
@@ -126,7 +141,54 @@ async fn sweep(store: Store) {
     }
 }
 
+/// Counts accounts and sessions, at the start and then every minute.
+async fn measure(store: Store, meters: Meters) {
+    let mut minutes = tokio::time::interval(MEASURE);
+    loop {
+        minutes.tick().await;
+        if let Err(error) = meters.measure(&store, wall_clock()).await {
+            warn!(%error, "accounts and sessions could not be counted");
+        }
+    }
+}
+
+/// A directory as it is watched: its node, and its site if there is one.
+#[derive(Clone)]
+pub(crate) struct Watched {
+    pub(crate) net: Net,
+    pub(crate) site: Option<(Meters, Store)>,
+}
+
+impl Observed for Watched {
+    async fn metrics(&self) -> Option<String> {
+        let node = Observed::metrics(&self.net).await?;
+        let Some((meters, store)) = &self.site else { return Some(node) };
+        meters.note_limits(store);
+        let more = meters.text();
+        // Two texts make one: only the last line of all ends it.
+        Some(node.trim_end().trim_end_matches("# EOF").to_owned() + &more)
+    }
+
+    async fn health(&self) -> Health {
+        let mut health = self.net.health().await;
+        if let Some((_, store)) = &self.site {
+            let is_there = matches!(tokio::time::timeout(HEALTH_TIME, store.check()).await, Ok(Ok(())));
+            health.details["database"] = Value::from(if is_there { "ok" } else { "down" });
+            health.good &= is_there;
+            if !is_there {
+                health.details["status"] = Value::from("down");
+            }
+        }
+        health
+    }
+}
+
 impl OpenSite {
+    /// What `/metrics` and `/health` tell of it.
+    pub(crate) fn watched(&self) -> (Meters, Store) {
+        (self.meters.clone(), self.store.clone())
+    }
+
     /// Where it is served.
     pub(crate) fn addr(&self) -> SocketAddr {
         self.site.addr()
@@ -163,6 +225,7 @@ impl OpenSite {
     /// Ends it. What has been acknowledged is on disk.
     pub(crate) async fn stop(self) {
         self.sweeper.abort();
+        self.measurer.abort();
         self.node.send_replace(None);
         self.follower.iter().chain(&self.announcer).for_each(JoinHandle::abort);
         drop(self.site);

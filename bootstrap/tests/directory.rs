@@ -160,6 +160,19 @@ async fn it_prints_serves_and_stops() {
     assert!(get(&http, "/nothing").starts_with("HTTP/1.1 404"));
     let info = get(&site, "/api/v1/info");
     assert!(info.starts_with("HTTP/1.1 200") && info.contains("\"signup\":\"open\""), "{info}");
+    get(&site, "/api/v1/nowhere/at/all");
+    let metrics = get(&http, "/metrics");
+    for needed in [
+        "offhook_site_requests_total{route=\"/api/v1/info\",status=\"200\"} 1",
+        "offhook_site_request_seconds_count{route=\"/api/v1/info\"} 1",
+        "offhook_limits_hit_total{subject=\"login id\"} 0",
+        "offhook_accounts 0",
+    ] {
+        assert!(metrics.contains(needed), "{needed} is missing in {metrics}");
+    }
+    assert!(!metrics.contains("nowhere"), "what somebody asks for is no label: {metrics}");
+    assert_eq!(metrics.matches("# EOF").count(), 1);
+    assert!(get(&http, "/health").contains("\"database\":\"ok\""));
     let told = get_bytes(&site, "/.well-known/offhook");
     let body = told.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
     let signed = SignedDescriptor::from_bytes(&told[body..]).unwrap();

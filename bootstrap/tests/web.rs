@@ -84,30 +84,117 @@ async fn unknown_ids_are_answered_like_wrong_passwords() {
     assert_eq!(client.cookie, None);
 }
 
+/// Wrong passwords until one is refused: how many there were, and the refusal.
+async fn guess(
+    client: &mut client::Client,
+    id: &str,
+    network: impl Fn(u32) -> String,
+) -> (u32, client::Answer) {
+    let mut tries = 0;
+    loop {
+        client.network = network(tries);
+        match client.begin(id, "wrong").await {
+            Err(answer) if answer.status == 200 => tries += 1,
+            Err(answer) => return (tries, answer),
+            Ok(_) => panic!("a wrong password fits"),
+        }
+    }
+}
+
 #[tokio::test]
-async fn passwords_of_an_account_are_guessed_slowly_from_wherever() {
+async fn one_network_guesses_slowly_and_locks_nobody_out() {
     let scene = scene_with_ada().await;
     let mut client = scene.client();
     for id in ["ada", "nobody"] {
-        let mut tries = 0;
-        let refused = loop {
-            client.network = format!("198.51.100.{tries}");
-            match client.begin(id, "wrong").await {
-                Err(answer) if answer.status == 200 => tries += 1,
-                Err(answer) => break answer,
-                Ok(_) => panic!("a wrong password fits"),
-            }
-        };
+        let (tries, refused) = guess(&mut client, id, |_| "198.51.100.7".to_owned()).await;
         assert_eq!((tries, refused.status, refused.error()), (20, 429, "too_many"));
         assert_eq!(refused.json["retry_after_s"], 60);
         assert_eq!(refused.header("retry-after"), Some("60"));
     }
-    assert_eq!(client.log_in("ada", GOOD).await.status, 429);
+    assert_eq!(client.log_in("ada", GOOD).await.status, 429, "not from there");
+    client.network = "203.0.113.9".to_owned();
+    assert_eq!(client.log_in("ada", GOOD).await.status, 200, "the owner, from where he never was");
+    client.network = "198.51.100.7".to_owned();
     scene.pass(60);
     assert_eq!(client.log_in("ada", GOOD).await.status, 200);
     assert_eq!(client.log_in("ada", GOOD).await.status, 200, "what succeeds costs nothing");
-    assert_eq!(client.begin("ada", "wrong").await.err().unwrap().status, 200);
-    assert_eq!(client.begin("ada", "wrong").await.err().unwrap().status, 429);
+}
+
+#[tokio::test]
+async fn many_networks_guess_slowly_and_the_owner_still_gets_in_from_where_he_was() {
+    let scene = scene_with_ada().await;
+    let mut owner = scene.client();
+    owner.network = "203.0.113.9".to_owned();
+    assert_eq!(owner.log_in("ada", GOOD).await.status, 200);
+    let mut stranger = scene.client();
+    for id in ["ada", "nobody"] {
+        let many = |tries: u32| format!("198.51.{}.1", tries / 10);
+        let (tries, refused) = guess(&mut stranger, id, many).await;
+        assert_eq!((tries, refused.status, refused.error()), (200, 429, "too_many"));
+    }
+    let mut elsewhere = scene.client();
+    elsewhere.network = "203.0.113.10".to_owned();
+    assert_eq!(elsewhere.log_in("ada", GOOD).await.status, 429);
+    let mut again = scene.client();
+    again.network = "203.0.113.9".to_owned();
+    assert_eq!(again.log_in("ada", GOOD).await.status, 200, "from where he has logged in before");
+    owner.network = "203.0.113.11".to_owned();
+    assert_eq!(owner.log_in("ada", GOOD).await.status, 200, "with his session, from elsewhere");
+    let (tries, _) = guess(&mut again, "ada", |_| "203.0.113.9".to_owned()).await;
+    assert_eq!(tries, 20, "there he has the limit of one network only");
+}
+
+#[tokio::test]
+async fn one_network_does_not_ask_faster_than_it_may() {
+    let scene = Scene::new().await;
+    let mut one = scene.client();
+    one.network = "198.51.100.7".to_owned();
+    let mut asked = 0;
+    let refused = loop {
+        let answer = one.get("/nowhere").await;
+        if answer.status != 404 {
+            break answer;
+        }
+        asked += 1;
+    };
+    assert_eq!((asked, refused.status, refused.error()), (800, 429, "too_many"));
+    one.network = "198.51.100.8".to_owned();
+    assert_eq!(one.get("/info").await.status, 200, "somebody else");
+    one.network = "198.51.100.7".to_owned();
+    scene.pass(1);
+    assert_eq!(one.get("/info").await.status, 200);
+}
+
+#[tokio::test]
+async fn neighbours_sign_up_no_faster_than_a_network_of_them_may() {
+    let scene = scene_with_ada().await;
+    let mut client = scene.client();
+    let mut tries = 0;
+    let refused = loop {
+        client.network = format!("198.51.100.{}", tries / 10);
+        // An ID that is taken: nothing is evaluated.
+        let start = json!({ "id": "ada", "request": text(&[0; 32]) });
+        let answer = client.post("/signup/start", start).await;
+        if answer.status == 429 {
+            break answer;
+        }
+        assert_eq!(answer.error(), "id_taken");
+        tries += 1;
+    };
+    assert_eq!((tries, refused.error()), (100, "too_many"));
+    client.network = "198.51.101.1".to_owned();
+    let elsewhere = client.post("/signup/start", json!({ "id": "ada", "request": text(&[0; 32]) })).await;
+    assert_eq!(elsewhere.error(), "id_taken");
+}
+
+#[tokio::test]
+async fn a_directory_takes_as_many_accounts_as_it_may() {
+    let scene = Scene::with(SiteConfig { accounts: 1, ..SiteConfig::new(None).unwrap() }).await;
+    scene.sign_up(1, "ada", GOOD).await;
+    let start = json!({ "id": "eve", "request": text(&[0; 32]) });
+    let full = scene.client().post("/signup/start", start).await;
+    assert_eq!((full.status, full.error()), (403, "directory_full"));
+    assert_eq!(scene.client().log_in("ada", GOOD).await.status, 200);
 }
 
 #[tokio::test]

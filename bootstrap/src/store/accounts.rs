@@ -10,10 +10,11 @@ use offhook_proto::wire::UnixMillis;
 use sha2::{Digest as _, Sha256};
 use sqlx::AnyConnection;
 
+use super::audit;
 use super::backups;
 use super::blobs::Blobs;
 use super::db::{self, bytes};
-use super::{Refused, Store, StoreError};
+use super::{AuditEntry, Refused, Store, StoreError};
 
 /// Most accounts or numbers that are listed at once.
 pub const MAX_PAGE: u32 = 1_000;
@@ -53,6 +54,8 @@ pub struct Account {
     pub backup_version: u64,
     /// When it was made.
     pub created: UnixMillis,
+    /// Since when the operator lets nobody in, if he does not.
+    pub closed: Option<UnixMillis>,
 }
 
 /// A new account. Its first backup has version 1.
@@ -86,13 +89,13 @@ pub struct NewCredentials {
 }
 
 /// A row of an account.
-type Row = (Vec<u8>, String, String, i64, Vec<u8>, i64, i64);
+type Row = (Vec<u8>, String, String, i64, Vec<u8>, i64, i64, i64);
 
 /// What makes an [`Account`], of those that the rest of the statement says.
 macro_rules! select {
     ($of:literal) => {
         concat!(
-            "SELECT a.identity, a.id, a.number, a.proof_nonce, a.password_file, b.version, a.created \
+            "SELECT a.identity, a.id, a.number, a.proof_nonce, a.password_file, b.version, a.created, a.closed \
              FROM accounts a JOIN backups b ON b.identity = a.identity ",
             $of
         )
@@ -216,11 +219,17 @@ impl Store {
         self.replace_blob_if(&blob, change.await, now).await
     }
 
-    /// Erases an account with its backup, its sessions and its quotas. Its chosen numbers stay its identity's.
+    /// Erases an account with its backup, its sessions and its quotas. Its chosen numbers stay its identity's. The operator's `deed`
+    /// is written down with it, if it is one.
     ///
     /// # Errors
     /// [`Refused::NoAccount`], or another [`StoreError`].
-    pub async fn delete_account(&self, identity: &IdentityId, now: UnixMillis) -> Result<(), StoreError> {
+    pub async fn delete_account(
+        &self,
+        identity: &IdentityId,
+        deed: Option<AuditEntry>,
+        now: UnixMillis,
+    ) -> Result<(), StoreError> {
         let identity = *identity;
         let change = self.db.write(move |connection| {
             Box::pin(async move {
@@ -230,13 +239,51 @@ impl Store {
                 let forgotten = backups::forget(connection, &identity).await?;
                 let gone = sqlx::query("DELETE FROM accounts WHERE identity = $1")
                     .bind(identity.as_bytes().to_vec())
-                    .execute(connection)
+                    .execute(&mut *connection)
                     .await?;
-                if gone.rows_affected() == 0 { Err(Refused::NoAccount.into()) } else { Ok(forgotten) }
+                if gone.rows_affected() == 0 {
+                    return Err(Refused::NoAccount.into());
+                }
+                audit::add(connection, deed).await?;
+                Ok(forgotten)
             })
         });
         self.erase_replaced(change.await?, now).await;
         Ok(())
+    }
+}
+
+impl Store {
+    /// Closes an account, and ends its sessions: nobody is let in, and nothing of it is lost. Or opens it again.
+    ///
+    /// # Errors
+    /// [`Refused::NoAccount`], or another [`StoreError`].
+    pub async fn close_account(
+        &self,
+        identity: &IdentityId,
+        closed: Option<UnixMillis>,
+        deed: AuditEntry,
+    ) -> Result<(), StoreError> {
+        let identity = identity.as_bytes().to_vec();
+        let change = self.db.write(move |connection| {
+            Box::pin(async move {
+                // In this order no log-in slips in between: it holds the account as well.
+                let changed = sqlx::query("UPDATE accounts SET closed = $2 WHERE identity = $1")
+                    .bind(identity.clone())
+                    .bind(closed.map_or(0, db::time))
+                    .execute(&mut *connection)
+                    .await?;
+                if changed.rows_affected() == 0 {
+                    return Err(Refused::NoAccount.into());
+                }
+                if closed.is_some() {
+                    let end = sqlx::query("DELETE FROM sessions WHERE identity = $1").bind(identity);
+                    end.execute(&mut *connection).await?;
+                }
+                audit::add(connection, Some(deed)).await
+            })
+        });
+        change.await
     }
 }
 
@@ -268,7 +315,7 @@ async fn who_is_there(connection: &mut AnyConnection, id: &AccountId) -> Result<
 }
 
 fn account(
-    (identity, id, number, nonce, password_file, version, created): Row,
+    (identity, id, number, nonce, password_file, version, created, closed): Row,
 ) -> Result<Account, StoreError> {
     let damaged = || StoreError::Damaged("an account");
     let digits: Vec<u8> = number.bytes().map(|digit| digit.wrapping_sub(b'0')).collect();
@@ -280,5 +327,6 @@ fn account(
         password_file: PasswordFile(password_file),
         backup_version: db::uint(version),
         created: db::at(created),
+        closed: (closed > 0).then(|| db::at(closed)),
     })
 }

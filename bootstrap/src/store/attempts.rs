@@ -1,45 +1,76 @@
 //! How often somebody has tried something lately, by the generic cell rate algorithm (ITU-T I.371): one time for each
 //! subject, which every attempt moves on, and which may be so far ahead.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use offhook_proto::wire::UnixMillis;
 use sha2::{Digest as _, Sha256};
 use sqlx::AnyConnection;
 
-use super::{Refused, Store, StoreError, db};
+use super::watched::Hits;
+use super::{Refused, SWEPT_AT_ONCE, Store, StoreError, db};
 
 /// What is limited. The same account or address counts for each of them on its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Subject {
-    /// Passwords tried for one ID.
+    /// Passwords tried for one ID, from wherever.
     LoginId,
+    /// Passwords tried for one ID from one network.
+    LoginIdNetwork,
     /// Passwords tried from one network.
     LoginNetwork,
+    /// Networks from which an account is known to log in.
+    LoginKnown,
     /// One log-in, which ends once.
     Login,
     /// Sign-ups from one network.
     SignUpNetwork,
+    /// Sign-ups from a network and its neighbours.
+    SignUpWide,
     /// Numbers looked up from one network.
     LookUpNetwork,
     /// Changes by one account.
     ChangeAccount,
     /// Numbers issued to one account.
     IssueAccount,
+    /// Numbers issued to those in a network and its neighbours.
+    IssueWide,
     /// One signed request, which is done once.
     Request,
 }
 
 impl Subject {
-    const fn name(self) -> &'static str {
+    /// All of them, in the order of their declaration.
+    pub const ALL: [Self; 12] = [
+        Self::LoginId,
+        Self::LoginIdNetwork,
+        Self::LoginNetwork,
+        Self::LoginKnown,
+        Self::Login,
+        Self::SignUpNetwork,
+        Self::SignUpWide,
+        Self::LookUpNetwork,
+        Self::ChangeAccount,
+        Self::IssueAccount,
+        Self::IssueWide,
+        Self::Request,
+    ];
+
+    /// A stable word for it.
+    pub const fn name(self) -> &'static str {
         match self {
             Self::LoginId => "login id",
+            Self::LoginIdNetwork => "login id network",
             Self::LoginNetwork => "login network",
+            Self::LoginKnown => "login known",
             Self::Login => "login",
             Self::SignUpNetwork => "sign-up network",
+            Self::SignUpWide => "sign-up wide",
             Self::LookUpNetwork => "look-up network",
             Self::ChangeAccount => "change account",
             Self::IssueAccount => "issue account",
+            Self::IssueWide => "issue wide",
             Self::Request => "request",
         }
     }
@@ -48,6 +79,7 @@ impl Subject {
 /// A limit: so many at once, then one in so much time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limit {
+    subject: Subject,
     /// A hash of subject and key: IDs and addresses of visitors are nobody's business.
     what: [u8; 32],
     at_once: u32,
@@ -61,7 +93,22 @@ impl Limit {
         hash.update(subject.name());
         hash.update([0]);
         hash.update(key);
-        Self { what: hash.finalize().into(), at_once, every }
+        Self { subject, what: hash.finalize().into(), at_once, every }
+    }
+}
+
+/// Something that is remembered of an account for a time; so many of one account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Memory {
+    what: [u8; 32],
+    time: Duration,
+    limit: Limit,
+}
+
+impl Memory {
+    /// `what` is a hash that tells nobody anything; it is remembered so long, within the limit.
+    pub const fn new(what: [u8; 32], time: Duration, limit: Limit) -> Self {
+        Self { what, time, limit }
     }
 }
 
@@ -74,10 +121,11 @@ impl Store {
         // In one order, so that two attempts never wait for each other.
         limits.sort_by_key(|limit| limit.what);
         // A crash may forget the last of them: a second's worth.
+        let hits = Arc::clone(&self.hits);
         let change = self.db.write_lightly(move |connection| {
             Box::pin(async move {
                 for limit in &limits {
-                    count(connection, limit, now).await?;
+                    count(connection, limit, &hits, now).await?;
                 }
                 Ok(())
             })
@@ -85,28 +133,94 @@ impl Store {
         change.await
     }
 
+    /// Whether something is remembered until later than now: see [`NewSession::remember`](super::NewSession::remember).
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn remembers(&self, what: &Memory, now: UnixMillis) -> Result<bool, StoreError> {
+        let due: Option<i64> = sqlx::query_scalar("SELECT due FROM attempts WHERE what = $1 AND due > $2")
+            .bind(what.what.to_vec())
+            .bind(db::time(now))
+            .fetch_optional(self.db.pool())
+            .await?;
+        Ok(due.is_some())
+    }
+
     /// The same for one that not even a crash may forget.
     ///
     /// # Errors
     /// [`Refused::TooMany`], or another [`StoreError`].
     pub async fn attempt_for_good(&self, limit: Limit, now: UnixMillis) -> Result<(), StoreError> {
-        self.db.write(move |connection| Box::pin(async move { count(connection, &limit, now).await })).await
+        let hits = Arc::clone(&self.hits);
+        let change = self
+            .db
+            .write(move |connection| Box::pin(async move { count(connection, &limit, &hits, now).await }));
+        change.await
     }
 
     pub(super) async fn sweep_attempts(&self, now: UnixMillis) -> Result<(), StoreError> {
-        let change = self.db.write_lightly(move |connection| {
-            Box::pin(async move {
-                let over = sqlx::query("DELETE FROM attempts WHERE due <= $1").bind(db::time(now));
-                over.execute(connection).await?;
-                Ok(())
+        let change = || {
+            self.db.write_lightly(move |connection| {
+                Box::pin(async move {
+                    let over = sqlx::query(
+                        "DELETE FROM attempts WHERE what IN (SELECT what FROM attempts WHERE due <= $1 LIMIT $2)",
+                    );
+                    let over = over.bind(db::time(now)).bind(SWEPT_AT_ONCE);
+                    Ok(over.execute(connection).await?.rows_affected())
+                })
             })
-        });
-        change.await
+        };
+        while change().await? > 0 {}
+        Ok(())
     }
 }
 
-async fn count(connection: &mut AnyConnection, limit: &Limit, now: UnixMillis) -> Result<(), StoreError> {
+/// Remembers something, unless its account has had so much remembered lately: then the attempt is undone.
+pub(super) async fn remember(
+    connection: &mut AnyConnection,
+    memory: &Memory,
+    now: UnixMillis,
+) -> Result<(), StoreError> {
+    let known: Option<i64> = sqlx::query_scalar("SELECT due FROM attempts WHERE what = $1")
+        .bind(memory.what.to_vec())
+        .fetch_optional(&mut *connection)
+        .await?;
+    if known.is_none_or(|due| due <= db::time(now))
+        && !try_count(connection, &memory.limit, db::time(now)).await?
+    {
+        return Ok(());
+    }
+    sqlx::query("INSERT INTO attempts (what, due) VALUES ($1, $2) ON CONFLICT (what) DO UPDATE SET due = excluded.due")
+        .bind(memory.what.to_vec())
+        .bind(db::time(now.plus(memory.time)))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+async fn count(
+    connection: &mut AnyConnection,
+    limit: &Limit,
+    hits: &Hits,
+    now: UnixMillis,
+) -> Result<(), StoreError> {
     let (now, every) = (db::time(now), db::span(limit.every));
+    if try_count(connection, limit, now).await? {
+        return Ok(());
+    }
+    hits.count(limit.subject);
+    let ahead = every.saturating_mul(i64::from(limit.at_once));
+    let due: i64 = sqlx::query_scalar("SELECT due FROM attempts WHERE what = $1")
+        .bind(limit.what.to_vec())
+        .fetch_one(connection)
+        .await?;
+    let wait = due.saturating_add(every).saturating_sub(ahead).saturating_sub(now);
+    Err(Refused::TooMany { retry_after: Duration::from_millis(db::uint(wait)) }.into())
+}
+
+/// Whether one more is within the limit; then it is counted.
+async fn try_count(connection: &mut AnyConnection, limit: &Limit, now: i64) -> Result<bool, StoreError> {
+    let every = db::span(limit.every);
     let ahead = every.saturating_mul(i64::from(limit.at_once));
     let counted = sqlx::query(
         "INSERT INTO attempts (what, due) VALUES ($1, $2 + $3) ON CONFLICT (what) DO UPDATE \
@@ -119,15 +233,7 @@ async fn count(connection: &mut AnyConnection, limit: &Limit, now: UnixMillis) -
     .bind(ahead)
     .execute(&mut *connection)
     .await?;
-    if counted.rows_affected() > 0 {
-        return Ok(());
-    }
-    let due: i64 = sqlx::query_scalar("SELECT due FROM attempts WHERE what = $1")
-        .bind(limit.what.to_vec())
-        .fetch_one(connection)
-        .await?;
-    let wait = due.saturating_add(every).saturating_sub(ahead).saturating_sub(now);
-    Err(Refused::TooMany { retry_after: Duration::from_millis(db::uint(wait)) }.into())
+    Ok(counted.rows_affected() > 0)
 }
 
 /// Undoes what an attempt has cost.

@@ -1,6 +1,7 @@
 //! What the operator did: who, when, what, to whom. Entries are only ever added.
 
 use offhook_proto::wire::UnixMillis;
+use sqlx::AnyConnection;
 
 use super::{MAX_PAGE, Store, StoreError, db};
 
@@ -28,21 +29,8 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn add_audit(&self, entry: AuditEntry) -> Result<(), StoreError> {
-        let change = self.db.write(move |connection| {
-            Box::pin(async move {
-                sqlx::query(
-                    "INSERT INTO audit (at, actor, action, subject, details) VALUES ($1, $2, $3, $4, $5)",
-                )
-                .bind(db::time(entry.at))
-                .bind(cut(entry.actor))
-                .bind(cut(entry.action))
-                .bind(cut(entry.subject))
-                .bind(cut(entry.details))
-                .execute(connection)
-                .await?;
-                Ok(())
-            })
-        });
+        let change =
+            self.db.write(move |connection| Box::pin(async move { add(connection, Some(entry)).await }));
         change.await
     }
 
@@ -64,6 +52,20 @@ impl Store {
         };
         Ok(rows.into_iter().map(entry).collect())
     }
+}
+
+/// Adds an entry, if there is one, in the transaction of what it tells of: neither is there without the other.
+pub(super) async fn add(connection: &mut AnyConnection, entry: Option<AuditEntry>) -> Result<(), StoreError> {
+    let Some(entry) = entry else { return Ok(()) };
+    sqlx::query("INSERT INTO audit (at, actor, action, subject, details) VALUES ($1, $2, $3, $4, $5)")
+        .bind(db::time(entry.at))
+        .bind(cut(entry.actor))
+        .bind(cut(entry.action))
+        .bind(cut(entry.subject))
+        .bind(cut(entry.details))
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 fn cut(mut text: String) -> String {

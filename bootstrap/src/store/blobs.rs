@@ -1,8 +1,8 @@
 //! Backups, each a blob: a file, or an object of an S3-compatible store.
 
-use std::path::Path as FilePath;
+use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use data_encoding::HEXLOWER;
 use futures::TryStreamExt as _;
@@ -24,17 +24,26 @@ const FOLDER: &str = "backups";
 const S3_REQUEST_TIME: Duration = Duration::from_secs(10);
 const S3_TIME: Duration = Duration::from_secs(30);
 
+/// What stands between the name of a file that is being written and its number.
+const STAGED: char = '#';
+
 /// Where blobs are. Clones are handles of one.
 #[derive(Clone, Debug)]
-pub(super) struct Blobs(Arc<dyn ObjectStore>);
+pub(super) struct Blobs {
+    store: Arc<dyn ObjectStore>,
+    /// Their folder, if it is one.
+    folder: Option<PathBuf>,
+}
 
 impl Blobs {
     pub(super) fn open(place: &BlobPlace) -> Result<Self, StoreError> {
         match place {
             BlobPlace::Folder(folder) => {
                 private_folder(folder)?;
-                // What is acknowledged is on disk.
-                Ok(Self(Arc::new(LocalFileSystem::new_with_prefix(folder)?.with_fsync(true))))
+                // What is acknowledged is on disk, and folders go with the last blob in them.
+                let store = LocalFileSystem::new_with_prefix(folder)?;
+                let store = Arc::new(store.with_fsync(true).with_automatic_cleanup(true));
+                Ok(Self { store, folder: Some(folder.clone()) })
             }
             BlobPlace::S3(url) => s3(url.as_str()),
         }
@@ -48,13 +57,13 @@ impl Blobs {
 
     /// Stores a blob; it is on disk when this returns.
     pub(super) async fn put(&self, name: &str, bytes: Vec<u8>) -> Result<(), StoreError> {
-        self.0.put(&Path::from(name), PutPayload::from(bytes)).await?;
+        self.store.put(&Path::from(name), PutPayload::from(bytes)).await?;
         Ok(())
     }
 
     /// `None` if there is no such blob.
     pub(super) async fn get(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        match self.0.get(&Path::from(name)).await {
+        match self.store.get(&Path::from(name)).await {
             Ok(found) => Ok(Some(found.bytes().await?.to_vec())),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(error.into()),
@@ -63,7 +72,7 @@ impl Blobs {
 
     /// Erases a blob; there may be none.
     pub(super) async fn erase(&self, name: &str) -> Result<(), StoreError> {
-        match self.0.delete(&Path::from(name)).await {
+        match self.store.delete(&Path::from(name)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(error.into()),
         }
@@ -72,11 +81,62 @@ impl Blobs {
     /// Names of the blobs that were written before.
     pub(super) async fn older_than(&self, time: UnixMillis) -> Result<Vec<String>, StoreError> {
         let is_older = |written: i64| u64::try_from(written).is_ok_and(|written| written < time.0);
-        let blobs = self.0.list(Some(&Path::from(FOLDER)));
+        let blobs = self.store.list(Some(&Path::from(FOLDER)));
         let names = blobs.try_filter_map(|blob| async move {
             Ok(is_older(blob.last_modified.timestamp_millis()).then(|| blob.location.to_string()))
         });
         Ok(names.try_collect().await?)
+    }
+}
+
+impl Blobs {
+    /// Removes files whose writing was begun before, and was ended by a kill, and folders without files. S3 leaves none.
+    pub(super) async fn sweep_staged(&self, before: UnixMillis) -> Result<(), StoreError> {
+        let Some(folder) = self.folder.clone() else { return Ok(()) };
+        let root = folder.join(FOLDER);
+        let swept = tokio::task::spawn_blocking(move || sweep_folder(&root, before));
+        swept.await.map_err(|_| StoreError::Closed)?.map_err(StoreError::io(&folder))
+    }
+}
+
+/// Goes through the folders of identities, one after the other.
+fn sweep_folder(root: &FilePath, before: UnixMillis) -> std::io::Result<()> {
+    let before = UNIX_EPOCH + Duration::from_millis(before.0);
+    let entries = match std::fs::read_dir(root) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for identity in entries {
+        let identity = identity?.path();
+        if !identity.is_dir() {
+            continue;
+        }
+        for file in std::fs::read_dir(&identity)? {
+            let file = file?;
+            if is_staged(&file, before) {
+                gone(std::fs::remove_file(file.path()))?;
+            }
+        }
+        // Only if there is nothing in it. Whoever is about to write there makes it again.
+        let _ = std::fs::remove_dir(&identity);
+    }
+    Ok(())
+}
+
+/// Whether it is a file that is not written to its end, `NAME#NUMBER`, and was last written to before.
+fn is_staged(file: &std::fs::DirEntry, before: SystemTime) -> bool {
+    let name = file.file_name();
+    let number = name.to_str().and_then(|name| name.rsplit_once(STAGED));
+    let is_draft = number.is_some_and(|(_, number)| number.parse::<u32>().is_ok());
+    let written = file.metadata().and_then(|metadata| metadata.modified());
+    is_draft && written.is_ok_and(|written| written < before)
+}
+
+fn gone(outcome: std::io::Result<()>) -> std::io::Result<()> {
+    match outcome {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other,
     }
 }
 
@@ -111,5 +171,35 @@ fn s3(url: &str) -> Result<Blobs, StoreError> {
     }
     let store = builder.with_client_options(client.with_allow_http(is_plain)).build()?;
     let prefix = parsed.path().trim_matches('/');
-    Ok(Blobs(if prefix.is_empty() { Arc::new(store) } else { Arc::new(PrefixStore::new(store, prefix)) }))
+    let store: Arc<dyn ObjectStore> =
+        if prefix.is_empty() { Arc::new(store) } else { Arc::new(PrefixStore::new(store, prefix)) };
+    Ok(Blobs { store, folder: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_kill_left_half_written_is_swept_and_nothing_else() {
+        let folder = tempfile::tempdir().expect("folder");
+        let blobs = Blobs::open(&BlobPlace::Folder(folder.path().to_owned())).expect("opened");
+        let old = SystemTime::now() - Duration::from_secs(7_200);
+        for (name, is_old) in [("aa/1-x#1", true), ("aa/2-x#1", false), ("bb/1-x#7", true), ("cc/1-x", true)]
+        {
+            let path = folder.path().join(FOLDER).join(name);
+            std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+            let file = std::fs::File::create(path).expect("written");
+            if is_old {
+                file.set_modified(old).expect("dated");
+            }
+        }
+        let hour_ago = SystemTime::now().duration_since(UNIX_EPOCH).expect("later").as_millis() - 3_600_000;
+        let before = UnixMillis(u64::try_from(hour_ago).expect("a time"));
+        blobs.sweep_staged(before).await.expect("swept");
+        let is_there = |name: &str| folder.path().join(FOLDER).join(name).exists();
+        assert!(!is_there("aa/1-x#1") && is_there("aa/2-x#1"), "one that may still be written stays");
+        assert!(!is_there("bb"), "its folder was empty then");
+        assert!(is_there("cc/1-x"), "a blob is not half-written");
+    }
 }

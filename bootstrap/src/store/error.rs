@@ -21,6 +21,12 @@ pub enum Refused {
     /// The log-in was begun with another password than the account has now.
     #[error("the password has been changed")]
     PasswordChanged,
+    /// The operator has closed the account.
+    #[error("the operator has closed this account")]
+    Closed,
+    /// The operator keeps the word back, or one that looks like it.
+    #[error("that word is kept back")]
+    Reserved,
     /// A backup must be the stored one's successor.
     #[error("the stored backup has version {stored}; the next one must follow it")]
     Version {

@@ -22,14 +22,17 @@ mod numbers;
 mod place;
 mod processes;
 mod quotas;
+mod reserved;
 mod sessions;
+mod watched;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use offhook_proto::wire::UnixMillis;
 
 pub use accounts::{Account, MAX_PAGE, NewAccount, NewCredentials, PasswordFile};
-pub use attempts::{Limit, Subject};
+pub use attempts::{Limit, Memory, Subject};
 pub use audit::{AuditEntry, MAX_AUDIT_TEXT};
 pub use backups::{Backup, MAX_BACKUP};
 pub use error::{Refused, StoreError};
@@ -38,19 +41,25 @@ pub use numbers::{HeldNumber, Issue, MAX_NUMBERS};
 pub use place::{BlobPlace, DatabasePlace, SecretUrl};
 pub use processes::{MAX_PROCESS_NODES, MAX_PROCESSES};
 pub use quotas::Quota;
+pub use reserved::ReservedWord;
 pub use sessions::{MAX_SESSIONS, NewSession, Session, TokenHash};
 
 use blobs::Blobs;
 use db::Db;
+use watched::Hits;
 
 /// A blob that no account points to is erased when it is so old. Younger ones may be about to be pointed to.
 pub const ORPHAN_AGE: Duration = Duration::from_secs(3_600);
+
+/// What is over is erased so many rows at a time: other changes wait for no more than that.
+const SWEPT_AT_ONCE: i64 = 500;
 
 /// An open store. Clones are handles of one.
 #[derive(Clone, Debug)]
 pub struct Store {
     db: Db,
     blobs: Blobs,
+    hits: Arc<Hits>,
 }
 
 /// What the database knows of the directory itself; whoever opens it later must be the same.
@@ -81,7 +90,7 @@ impl Store {
     /// [`StoreError`].
     pub async fn open(database: &DatabasePlace, blobs: &BlobPlace) -> Result<Self, StoreError> {
         let blobs = Blobs::open(blobs)?;
-        Ok(Self { db: Db::open(database).await?, blobs })
+        Ok(Self { db: Db::open(database).await?, blobs, hits: Arc::default() })
     }
 
     /// Whether the database is this directory's; a new one becomes so. Processes of one directory that have different keys
@@ -110,6 +119,20 @@ impl Store {
         if known == value { Ok(()) } else { Err(StoreError::Foreign(name)) }
     }
 
+    /// What the database says of the directory.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn fact(&self, fact: Fact) -> Result<Option<Vec<u8>>, StoreError> {
+        let value = sqlx::query_scalar("SELECT value FROM facts WHERE name = $1").bind(fact.name());
+        Ok(value.fetch_optional(self.db.pool()).await?)
+    }
+
+    /// Whether it is in a file, which this program copies.
+    pub fn is_file(&self) -> bool {
+        self.db.path().is_some()
+    }
+
     /// Erases what nobody needs any more: sessions and attempts whose time is over, and blobs that were left behind when a
     /// process was killed. To be done at the start, and again and again.
     ///
@@ -119,7 +142,9 @@ impl Store {
         self.sweep_sessions(now).await?;
         self.sweep_attempts(now).await?;
         let before = u64::try_from(ORPHAN_AGE.as_millis()).unwrap_or(u64::MAX);
-        self.sweep_blobs(now, UnixMillis(now.0.saturating_sub(before))).await?;
+        let before = UnixMillis(now.0.saturating_sub(before));
+        self.sweep_blobs(now, before).await?;
+        self.blobs.sweep_staged(before).await?;
         Ok(())
     }
 

@@ -10,6 +10,7 @@ use sqlx::{Any, AnyConnection};
 use super::accounts::hold_account;
 use super::list::{self, Append};
 use super::quotas::{self, Quota};
+use super::reserved;
 use super::{MAX_PAGE, Refused, Store, StoreError, db};
 
 /// Chosen numbers of an identity, where the operator has not said otherwise.
@@ -32,8 +33,8 @@ pub struct Issue {
     pub expires: UnixMillis,
     /// Until then nobody else gets it.
     pub held_until: UnixMillis,
-    /// When whom it is for has asked for it, or the one before has given it away. What was signed before that moves it no more. A
-    /// renewal changes nothing of it.
+    /// When whom it is for has asked for it, or the one before has given it away. What was signed before that moves or frees it no
+    /// more. A renewal changes nothing of it; somebody who had it before gets it back with no earlier time than it had then.
     pub since: UnixMillis,
 }
 
@@ -85,9 +86,11 @@ impl Store {
         let change = self.db.write(move |connection| {
             Box::pin(async move {
                 hold_account(connection, &issue.identity).await?;
-                make_room(connection, &issue, now).await?;
+                reserved::check(connection, &issue.skeleton).await??;
+                let before = make_room(connection, &issue, now).await?;
                 check_count(connection, &issue.identity).await?;
-                insert(connection, &issue).await?;
+                let since = before.map_or(issue.since, |before| before.max(issue.since));
+                insert(connection, &Issue { since, ..issue }).await?;
                 list::append(connection, append).await
             })
         });
@@ -100,6 +103,7 @@ impl Store {
     /// [`Refused::NumberTaken`], [`Refused::LookAlike`], [`Refused::TooManyNumbers`], or another [`StoreError`].
     pub async fn check_claim(&self, issue: &Issue, now: UnixMillis) -> Result<(), StoreError> {
         let mut connection = self.db.pool().acquire().await?;
+        reserved::check(&mut connection, &issue.skeleton).await??;
         in_the_way(&mut connection, issue, now).await?;
         check_count(&mut connection, &issue.identity).await
     }
@@ -190,14 +194,15 @@ impl Store {
         change.await
     }
 
-    /// Takes a number out of use; until `held_until` of its last issue nobody else gets it.
+    /// Takes a number out of use, by a request signed at `asked`; until `held_until` of its last issue nobody else gets it.
     ///
     /// # Errors
-    /// [`Refused::NotYours`], also if it has been given away, or another [`StoreError`].
+    /// [`Refused::NotYours`], also if it has been given away or was not yet its own at that time, or another [`StoreError`].
     pub async fn release_number(
         &self,
         name: &str,
         identity: &IdentityId,
+        asked: UnixMillis,
         append: Append,
         now: UnixMillis,
     ) -> Result<(), StoreError> {
@@ -205,10 +210,12 @@ impl Store {
         let change = self.db.write(move |connection| {
             Box::pin(async move {
                 let released = sqlx::query(
-                    "UPDATE numbers SET certificate = NULL \
-                     WHERE name = $1 AND identity = $2 AND certificate IS NOT NULL AND given_until <= $3",
+                    "UPDATE numbers SET certificate = NULL, since = $5 \
+                     WHERE name = $1 AND identity = $2 AND certificate IS NOT NULL AND given_until <= $3 AND since <= $4",
                 );
-                let released = released.bind(name).bind(identity).bind(db::time(now));
+                let released = released.bind(name).bind(identity).bind(db::time(now)).bind(db::time(asked));
+                // The next one has to be later.
+                let released = released.bind(db::time(UnixMillis(asked.0.saturating_add(1))));
                 changed_one(released.execute(&mut *connection).await?)?;
                 list::append(connection, append).await
             })
@@ -228,16 +235,17 @@ impl Store {
         row.map(held).transpose()
     }
 
-    /// The number that looks like this, if there is one.
+    /// The number of this name and the one that looks like it, as far as there are such: at most two.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn number_that_looks_like(&self, skeleton: &str) -> Result<Option<HeldNumber>, StoreError> {
-        let row: Option<Row> = sqlx::query_as(select!("WHERE skeleton = $1"))
+    pub async fn numbers_like(&self, name: &str, skeleton: &str) -> Result<Vec<HeldNumber>, StoreError> {
+        let rows: Vec<Row> = sqlx::query_as(select!("WHERE name = $1 OR skeleton = $2"))
+            .bind(name.to_owned())
             .bind(skeleton.to_owned())
-            .fetch_optional(self.db.pool())
+            .fetch_all(self.db.pool())
             .await?;
-        row.map(held).transpose()
+        rows.into_iter().map(held).collect()
     }
 
     /// The numbers that an identity has and has not released.
@@ -267,12 +275,21 @@ impl Store {
     }
 }
 
-/// Whether the name may be given away, and to this identity; the names that have lapsed, and why it is refused if they have not.
+/// A row that makes room for a number, unless somebody is quicker.
+struct InTheWay {
+    name: String,
+    /// Why the number is refused if it does not make room.
+    refused: Refused,
+    /// If it was the same identity's before, since when.
+    before: Option<UnixMillis>,
+}
+
+/// Whether the name may be given away, and to this identity; the names that have lapsed.
 async fn in_the_way(
     connection: &mut AnyConnection,
     issue: &Issue,
     now: UnixMillis,
-) -> Result<Vec<(String, Refused)>, StoreError> {
+) -> Result<Vec<InTheWay>, StoreError> {
     let rows: Vec<Row> = sqlx::query_as(select!("WHERE name = $1 OR skeleton = $2"))
         .bind(issue.name.clone())
         .bind(issue.skeleton.clone())
@@ -287,14 +304,20 @@ async fn in_the_way(
         if !is_lapsed && !is_own_released {
             return Err(refused.into());
         }
-        Ok((other.name, refused))
+        Ok(InTheWay { name: other.name, refused, before: is_own_released.then_some(other.since) })
     };
     rows.into_iter().map(judge).collect()
 }
 
-/// Takes away what has lapsed, if the name may be given away, and to this identity.
-async fn make_room(connection: &mut AnyConnection, issue: &Issue, now: UnixMillis) -> Result<(), StoreError> {
-    for (name, refused) in in_the_way(connection, issue, now).await? {
+/// Takes away what has lapsed, if the name may be given away, and to this identity. If it was this identity's before, since when.
+async fn make_room(
+    connection: &mut AnyConnection,
+    issue: &Issue,
+    now: UnixMillis,
+) -> Result<Option<UnixMillis>, StoreError> {
+    let mut since = None;
+    for InTheWay { name, refused, before } in in_the_way(connection, issue, now).await? {
+        since = since.max(before);
         // Its owner may have renewed or claimed it since it was read, or somebody else may have taken its place.
         let gone = sqlx::query(
             "DELETE FROM numbers WHERE name = $1 \
@@ -310,7 +333,7 @@ async fn make_room(connection: &mut AnyConnection, issue: &Issue, now: UnixMilli
             return Err(refused.into());
         }
     }
-    Ok(())
+    Ok(since)
 }
 
 async fn check_count(connection: &mut AnyConnection, identity: &IdentityId) -> Result<(), StoreError> {

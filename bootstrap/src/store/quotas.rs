@@ -3,7 +3,7 @@
 use offhook_proto::identity::IdentityId;
 use sqlx::AnyConnection;
 
-use super::{Refused, Store, StoreError, db};
+use super::{AuditEntry, Refused, Store, StoreError, audit, db};
 
 /// What there may be more or less of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ impl Quota {
 }
 
 impl Store {
-    /// Grants an account so much, or what everybody has.
+    /// Grants an account so much, or what everybody has. The operator's `deed` is written down with it.
     ///
     /// # Errors
     /// [`Refused::NoAccount`], or another [`StoreError`].
@@ -30,6 +30,7 @@ impl Store {
         identity: &IdentityId,
         quota: Quota,
         value: Option<u64>,
+        deed: Option<AuditEntry>,
     ) -> Result<(), StoreError> {
         let identity = identity.as_bytes().to_vec();
         let change = self.db.write(move |connection| {
@@ -44,8 +45,8 @@ impl Store {
                 }
                 let Some(value) = value else {
                     let gone = sqlx::query("DELETE FROM quotas WHERE identity = $1 AND quota = $2");
-                    gone.bind(identity).bind(quota.name()).execute(connection).await?;
-                    return Ok(());
+                    gone.bind(identity).bind(quota.name()).execute(&mut *connection).await?;
+                    return audit::add(connection, deed).await;
                 };
                 sqlx::query(
                     "INSERT INTO quotas (identity, quota, value) VALUES ($1, $2, $3) \
@@ -54,9 +55,9 @@ impl Store {
                 .bind(identity)
                 .bind(quota.name())
                 .bind(db::int(value))
-                .execute(connection)
+                .execute(&mut *connection)
                 .await?;
-                Ok(())
+                audit::add(connection, deed).await
             })
         });
         change.await

@@ -7,8 +7,8 @@ use offhook_proto::wire::UnixMillis;
 use sha2::{Digest as _, Sha256};
 
 use super::accounts::hold_account;
-use super::attempts::{self, Limit};
-use super::{PasswordFile, Refused, Store, StoreError, db};
+use super::attempts::{self, Limit, Memory};
+use super::{AuditEntry, PasswordFile, Refused, SWEPT_AT_ONCE, Store, StoreError, audit, db};
 
 /// Sessions of an account at a time; the one begun longest ago gives way.
 pub const MAX_SESSIONS: u32 = 32;
@@ -31,7 +31,7 @@ impl fmt::Debug for TokenHash {
 }
 
 /// A session to begin.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct NewSession {
     /// Of its token.
     pub token: TokenHash,
@@ -43,6 +43,8 @@ pub struct NewSession {
     pub instead_of: Option<TokenHash>,
     /// Of the [password file](super::PasswordFile::hash) that the account must still have; `None` where no password was asked for.
     pub password: Option<[u8; 32]>,
+    /// What is to be remembered of it for some time.
+    pub remember: Option<Memory>,
 }
 
 /// A session.
@@ -60,7 +62,7 @@ impl Store {
     /// Begins a session, and gives back what the attempt to log in has cost.
     ///
     /// # Errors
-    /// [`Refused::PasswordChanged`], [`Refused::NoAccount`], or another [`StoreError`].
+    /// [`Refused::PasswordChanged`], [`Refused::Closed`], [`Refused::NoAccount`], or another [`StoreError`].
     pub async fn begin_session(
         &self,
         new: NewSession,
@@ -72,14 +74,16 @@ impl Store {
                 // A change of the password ends the sessions that there are then, and this one is none yet.
                 hold_account(connection, &new.identity).await?;
                 let identity = new.identity.as_bytes().to_vec();
-                if let Some(password) = new.password {
-                    let file = sqlx::query_scalar("SELECT password_file FROM accounts WHERE identity = $1")
+                let (file, closed): (Vec<u8>, i64) =
+                    sqlx::query_as("SELECT password_file, closed FROM accounts WHERE identity = $1")
                         .bind(identity.clone())
                         .fetch_one(&mut *connection)
                         .await?;
-                    if PasswordFile(file).hash() != password {
-                        return Err(Refused::PasswordChanged.into());
-                    }
+                if new.password.is_some_and(|password| PasswordFile(file).hash() != password) {
+                    return Err(Refused::PasswordChanged.into());
+                }
+                if closed > 0 {
+                    return Err(Refused::Closed.into());
                 }
                 sqlx::query(
                     "INSERT INTO sessions (token, identity, logged_in, expires) VALUES ($1, $2, $3, $4)",
@@ -104,6 +108,9 @@ impl Store {
                 .bind(i64::from(MAX_SESSIONS))
                 .execute(&mut *connection)
                 .await?;
+                if let Some(memory) = &new.remember {
+                    attempts::remember(connection, memory, now).await?;
+                }
                 attempts::give_back(connection, &paid).await
             })
         });
@@ -147,29 +154,81 @@ impl Store {
         change.await
     }
 
-    /// Ends all sessions of an identity; how many there were.
+    /// Ends all sessions of an identity; how many there were. The operator's `deed` is written down with it, if it is one.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn end_sessions(&self, identity: &IdentityId) -> Result<u64, StoreError> {
+    pub async fn end_sessions(
+        &self,
+        identity: &IdentityId,
+        deed: Option<AuditEntry>,
+    ) -> Result<u64, StoreError> {
         let identity = identity.as_bytes().to_vec();
         let change = self.db.write(move |connection| {
             Box::pin(async move {
                 let ended = sqlx::query("DELETE FROM sessions WHERE identity = $1").bind(identity);
-                Ok(ended.execute(connection).await?.rows_affected())
+                let ended = ended.execute(&mut *connection).await?.rows_affected();
+                audit::add(connection, deed).await?;
+                Ok(ended)
             })
         });
         change.await
     }
 
-    pub(super) async fn sweep_sessions(&self, now: UnixMillis) -> Result<(), StoreError> {
+    /// Ends everybody's sessions. The operator's `deed` is written down with it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn end_all_sessions(&self, deed: AuditEntry) -> Result<(), StoreError> {
         let change = self.db.write(move |connection| {
             Box::pin(async move {
-                let over = sqlx::query("DELETE FROM sessions WHERE expires <= $1").bind(db::time(now));
-                over.execute(connection).await?;
-                Ok(())
+                sqlx::query("DELETE FROM sessions").execute(&mut *connection).await?;
+                audit::add(connection, Some(deed)).await
             })
         });
         change.await
+    }
+
+    /// How many sessions of an identity there are, or of all.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn count_sessions(
+        &self,
+        identity: Option<&IdentityId>,
+        now: UnixMillis,
+    ) -> Result<u64, StoreError> {
+        let count: i64 = match identity {
+            Some(identity) => {
+                sqlx::query_scalar("SELECT COUNT(*) FROM sessions WHERE expires > $1 AND identity = $2")
+                    .bind(db::time(now))
+                    .bind(identity.as_bytes().to_vec())
+                    .fetch_one(self.db.pool())
+                    .await?
+            }
+            None => {
+                sqlx::query_scalar("SELECT COUNT(*) FROM sessions WHERE expires > $1")
+                    .bind(db::time(now))
+                    .fetch_one(self.db.pool())
+                    .await?
+            }
+        };
+        Ok(db::uint(count))
+    }
+
+    pub(super) async fn sweep_sessions(&self, now: UnixMillis) -> Result<(), StoreError> {
+        let change = || {
+            self.db.write(move |connection| {
+                Box::pin(async move {
+                    let over = sqlx::query(
+                        "DELETE FROM sessions WHERE token IN (SELECT token FROM sessions WHERE expires <= $1 LIMIT $2)",
+                    );
+                    let over = over.bind(db::time(now)).bind(SWEPT_AT_ONCE);
+                    Ok(over.execute(connection).await?.rows_affected())
+                })
+            })
+        };
+        while change().await? > 0 {}
+        Ok(())
     }
 }

@@ -96,6 +96,6 @@ pub(super) async fn put_backup(
 /// Erases the account, for good: the password has to have been entered just now.
 pub(super) async fn delete(State(app): State<App>, visitor: Visitor) -> Result<Response, ApiError> {
     visitor.check_recent(&app)?;
-    app.0.store.delete_account(&visitor.session.identity, app.now()).await?;
+    app.0.store.delete_account(&visitor.session.identity, None, app.now()).await?;
     Ok(login::goodbye(&app))
 }

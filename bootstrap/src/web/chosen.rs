@@ -17,8 +17,9 @@ use serde_json::json;
 
 use super::error::ApiError;
 use super::json::{Body, Bytes};
+use super::limits::Network;
 use super::signed::Request;
-use super::visitor::Visitor;
+use super::visitor::{self, Visitor};
 use super::{App, limits};
 use crate::store::{HeldNumber, Refused, StoreError};
 
@@ -34,6 +35,7 @@ pub(super) struct Claim {
 pub(super) async fn claim(
     State(app): State<App>,
     visitor: Visitor,
+    visitor::From(network): visitor::From,
     Body(body): Body<Claim>,
 ) -> Result<Response, ApiError> {
     let identity = visitor.session.identity;
@@ -56,8 +58,8 @@ pub(super) async fn claim(
         return Ok(certificate(StatusCode::CREATED, held.unwrap_or_default()));
     }
     let issued = match transfer {
-        Some(transfer) => take_over(&app, &wish.number, &identity, transfer.clone(), &request).await?,
-        None => issue(&app, &wish, &identity, &request).await?,
+        Some(transfer) => take_over(&app, &wish.number, transfer.clone(), &request, &network).await?,
+        None => issue(&app, &wish, &request, &network).await?,
     };
     Ok(certificate(StatusCode::CREATED, issued))
 }
@@ -78,23 +80,15 @@ async fn own(
         .filter(|held| held.identity == *identity && held.certificate.is_some() && held.given_until <= now))
 }
 
-async fn issue(
-    app: &App,
-    wish: &Wish,
-    identity: &IdentityId,
-    request: &Request,
-) -> Result<Vec<u8>, ApiError> {
-    let now = app.now();
-    let certified = app.0.issuer.certify(&wish.number, *identity, request.verified.request.at, now)?;
+async fn issue(app: &App, wish: &Wish, request: &Request, network: &Network) -> Result<Vec<u8>, ApiError> {
+    let (identity, now) = (request.verified.request.identity, app.now());
+    let certified = app.0.issuer.certify(&wish.number, identity, request.verified.request.at, now)?;
     app.0.store.check_claim(&certified.issue, now).await?;
     request.once(app).await?;
     // Not for what is refused, such as names that somebody has: those who try several are no squatters.
-    app.0.store.attempt(limits::issue(identity), now).await?;
-    let change = Change::Issued {
-        number: Number::Chosen(wish.number.clone()),
-        identity: *identity,
-        expires: certified.expires,
-    };
+    app.0.store.attempt(limits::issue(&identity, network), now).await?;
+    let change =
+        Change::Issued { number: Number::Chosen(wish.number.clone()), identity, expires: certified.expires };
     app.0.store.claim_number(certified.issue, app.0.issuer.append(change, now), now).await?;
     Ok(certified.certificate)
 }
@@ -102,22 +96,22 @@ async fn issue(
 async fn take_over(
     app: &App,
     number: &ChosenNumber,
-    identity: &IdentityId,
     transfer: SignedTransfer,
     request: &Request,
+    network: &Network,
 ) -> Result<Vec<u8>, ApiError> {
-    let now = app.now();
+    let (identity, now) = (request.verified.request.identity, app.now());
     let told = check_transfer(app, number, &transfer)?;
-    if told.to != *identity {
+    if told.to != identity {
         return Err(TransferError::Mismatch.into());
     }
-    app.0.store.check_number_count(identity).await?;
+    app.0.store.check_number_count(&identity).await?;
     request.once(app).await?;
-    app.0.store.attempt(limits::issue(identity), now).await?;
-    let certified = app.0.issuer.certify(number, *identity, told.at, now)?;
+    app.0.store.attempt(limits::issue(&identity, network), now).await?;
+    let certified = app.0.issuer.certify(number, identity, told.at, now)?;
     let change = Change::Transferred {
         number: Number::Chosen(number.clone()),
-        identity: *identity,
+        identity,
         expires: certified.expires,
         transfer,
     };
@@ -214,9 +208,9 @@ pub(super) async fn release(
     let (number, request) = asked(&app, &visitor, typed, &body, |number| Action::Release { number }).await?;
     let (identity, now) = (visitor.session.identity, app.now());
     request.once(&app).await?;
-    let name = number.name().to_owned();
+    let (name, asked) = (number.name().to_owned(), request.verified.request.at);
     let change = Change::Released { number: Number::Chosen(number), identity, request: request.signed };
-    app.0.store.release_number(&name, &identity, app.0.issuer.append(change, now), now).await?;
+    app.0.store.release_number(&name, &identity, asked, app.0.issuer.append(change, now), now).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

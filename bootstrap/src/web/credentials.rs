@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::error::ApiError;
 use super::json::{Body, Bytes};
-use super::login;
+use super::login::{self, Entry};
 use super::opaque::Opaque;
 use super::signed::{Request, check_backup};
 use super::visitor::{self, Visitor};
@@ -30,10 +30,14 @@ pub(super) struct Start {
 pub(super) async fn start(
     State(app): State<App>,
     visitor: Visitor,
+    visitor::From(network): visitor::From,
     Body(start): Body<Start>,
 ) -> Result<Response, ApiError> {
     visitor.check_recent(&app)?;
     let id = free_id(&app, &visitor, &start.new_id).await?;
+    let own = app.0.store.account(&visitor.session.identity).await?.is_some_and(|own| own.id == id);
+    app.0.store.attempt(limits::evaluate(id.as_str(), &network, own), app.now()).await?;
+    app.0.meters.evaluated("register");
     let response = app.0.opaque.register(&id, &start.request.0)?;
     Ok(Json(json!({ "id": id.as_str(), "response": Bytes(response) })).into_response())
 }
@@ -83,7 +87,8 @@ pub(super) async fn finish(
     let password = Some(password_file.hash());
     let new = NewCredentials { id, password_file, version: body.version, backup: body.backup.0 };
     app.0.store.change_credentials(&identity, new, app.now()).await?;
-    login::let_in(&app, &headers, &identity, password, visitor.is_program, Vec::new(), StatusCode::OK).await
+    let entry = Entry { password, paid: Vec::new(), place: None, status: StatusCode::OK };
+    login::let_in(&app, &headers, &identity, entry, visitor.is_program).await
 }
 
 /// That somebody has the recovery words, which are the identity key.
@@ -113,5 +118,6 @@ pub(super) async fn recover(
         return Err(ApiError::NotFound);
     }
     request.once(&app).await?;
-    login::let_in(&app, &headers, &identity, None, body.token, paid, StatusCode::OK).await
+    let entry = Entry { password: None, paid, place: None, status: StatusCode::OK };
+    login::let_in(&app, &headers, &identity, entry, body.token).await
 }

@@ -11,6 +11,7 @@ use offhook_proto::proof::TransferError;
 use offhook_proto::request::RequestError;
 use serde_json::{Value, json};
 
+use super::meters::StoreFailure;
 use crate::store::{Refused, StoreError};
 
 /// Why a request is refused.
@@ -44,6 +45,10 @@ pub(super) enum ApiError {
     IdTaken,
     /// The directory takes nobody.
     SignUpClosed,
+    /// It has as many accounts as it may have.
+    Full,
+    /// The operator lets its owner in no more.
+    AccountClosed,
     /// There is an account of this identity.
     IdentityTaken,
     /// The number is not the identity's.
@@ -95,6 +100,8 @@ impl ApiError {
             Self::IdInvalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "id_invalid"),
             Self::IdTaken => (StatusCode::CONFLICT, "id_taken"),
             Self::SignUpClosed => (StatusCode::FORBIDDEN, "signup_closed"),
+            Self::Full => (StatusCode::FORBIDDEN, "directory_full"),
+            Self::AccountClosed => (StatusCode::FORBIDDEN, "account_closed"),
             Self::IdentityTaken => (StatusCode::CONFLICT, "identity_taken"),
             Self::Version(_) => (StatusCode::CONFLICT, "version"),
             Self::Request(error) => (status_of(error.code()), error.code()),
@@ -129,6 +136,10 @@ impl ApiError {
             Self::IdInvalid(why) => format!("That ID cannot be used: {why}."),
             Self::IdTaken => "That ID is taken.".to_owned(),
             Self::SignUpClosed => "This directory takes no new accounts.".to_owned(),
+            Self::Full => "This directory has as many accounts as it can take.".to_owned(),
+            Self::AccountClosed => {
+                "This account was closed by the operator of the directory; please ask there.".to_owned()
+            }
             Self::IdentityTaken => "This identity has an account here already.".to_owned(),
             Self::BadProof => "The number does not follow from this identity.".to_owned(),
             Self::Version(stored) => {
@@ -202,6 +213,8 @@ impl IntoResponse for ApiError {
             | Self::LoginAgain
             | Self::IdTaken
             | Self::SignUpClosed
+            | Self::Full
+            | Self::AccountClosed
             | Self::IdentityTaken
             | Self::Request(_)
             | Self::OtherRequest
@@ -216,6 +229,9 @@ impl IntoResponse for ApiError {
             | Self::Store(_) => {}
         }
         let mut response = (status, Json(body)).into_response();
+        if let Self::Store(error) = &self {
+            response.extensions_mut().insert(StoreFailure::of(error));
+        }
         if let Some(retry) = retry {
             response.headers_mut().insert(header::RETRY_AFTER, retry);
         }
@@ -230,6 +246,8 @@ impl From<StoreError> for ApiError {
             Some(Refused::NoAccount) => Self::NoSession,
             Some(Refused::TooMany { retry_after }) => Self::TooMany(retry_after),
             Some(Refused::PasswordChanged) => Self::WrongCredentials,
+            Some(Refused::Closed) => Self::AccountClosed,
+            Some(Refused::Reserved) => Self::Wish(WishError::Reserved),
             Some(Refused::IdentityTaken) => Self::IdentityTaken,
             Some(Refused::Version { stored }) => Self::Version(stored),
             Some(Refused::NumberTaken) => Self::NumberTaken,

@@ -1,7 +1,18 @@
 //! How often somebody may try something: of one account, of one network, and all together.
 //!
 //! With OPAQUE a password is tried by `login/start` already: its answer tells whoever asked whether it was right. So that is what is
-//! counted, and a log-in that succeeds gives it back.
+//! counted, and a log-in that succeeds gives it back. The first step of a registration evaluates the same function of ID and
+//! password. Done for an ID that nobody has yet, it would help whoever steals the ID's password file later; so it counts the same.
+//!
+//! ```text
+//! ID and network    tight     guesses from one place
+//! ID                loose     guesses from everywhere, of a botnet
+//! network           loose     one guess each for many IDs
+//! ```
+//!
+//! If only the ID counted, or counted tightly, anybody could lock its owner out by guessing. So it counts loosely, and not at all for who
+//! comes from where the owner has logged in lately, or with a session of the owner's: those are bounded by the limits for network and account,
+//! and no botnet uses them up. Who comes from a new place while the ID is under attack gets in by the recovery words.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
@@ -11,14 +22,24 @@ use offhook_proto::identity::IdentityId;
 use offhook_proto::wire::UnixMillis;
 
 use super::error::ApiError;
-use crate::store::{Limit, Subject};
+use crate::store::{Limit, Memory, Subject};
 
-/// Passwords for one ID: so many at once, then one in so much time, 1,440 a day.
-const LOGIN_ID: (u32, Duration) = (20, Duration::from_secs(60));
+/// Passwords for one ID from one network: so many at once, then one in so much time, 1,440 a day.
+const LOGIN_ID_NETWORK: (u32, Duration) = (20, Duration::from_secs(60));
+/// Passwords for one ID from wherever, 4,320 a day: ten networks at once do not stop the owner, and the password that the site calls weak
+/// (a million guesses) lasts most of a year.
+const LOGIN_ID: (u32, Duration) = (200, Duration::from_secs(20));
+/// From how many networks an account is known to log in: so many at once, then one more in so much time. Each is remembered
+/// for [`KNOWN_TIME`].
+const LOGIN_KNOWN: (u32, Duration) = (16, Duration::from_secs(86_400));
+/// How long a network is known from which somebody has logged in.
+const KNOWN_TIME: Duration = Duration::from_secs(60 * 86_400);
 /// Passwords from one network. A company behind one address logs in at eight.
 const LOGIN_NETWORK: (u32, Duration) = (60, Duration::from_secs(10));
 /// Sign-ups from one network.
 const SIGN_UP_NETWORK: (u32, Duration) = (20, Duration::from_secs(120));
+/// Steps of sign-ups, two each, from a network and its neighbours: 360 accounts a day.
+const SIGN_UP_WIDE: (u32, Duration) = (100, Duration::from_secs(120));
 /// Numbers looked up from one network, as somebody does who types one.
 const LOOK_UP_NETWORK: (u32, Duration) = (120, Duration::from_millis(500));
 
@@ -27,6 +48,8 @@ const CHANGE_ACCOUNT: (u32, Duration) = (60, Duration::from_secs(10));
 /// Numbers issued to one account. One that is released is kept from others for more than a year, so that whoever claimed and released
 /// without end would take all of them.
 const ISSUE_ACCOUNT: (u32, Duration) = (16, Duration::from_secs(86_400));
+/// Numbers issued to those in a network and its neighbours, so that many accounts of one make no difference.
+const ISSUE_WIDE: (u32, Duration) = (64, Duration::from_secs(600));
 
 /// Attempts of all together, so that a flood from many networks finds an end before the database's: at once, and each second.
 const ALL_AT_ONCE: u32 = 4_000;
@@ -45,6 +68,13 @@ impl Network {
         Self(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64)).octets())
     }
 
+    /// With its neighbours: the /24 of an IPv4 address, the /48 that a site of IPv6 has.
+    pub(super) fn wide(&self) -> Self {
+        let address = Ipv6Addr::from(self.0);
+        let bits = if address.to_ipv4_mapped().is_some() { 8 } else { 80 };
+        Self(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << bits)).octets())
+    }
+
     pub(super) const fn bytes(&self) -> &[u8; 16] {
         &self.0
     }
@@ -60,12 +90,23 @@ impl Default for Network {
     }
 }
 
-/// What a try to log in costs.
-pub(super) fn login(id: &str, network: &Network) -> Vec<Limit> {
-    vec![
-        Limit::new(Subject::LoginId, id.as_bytes(), LOGIN_ID.0, LOGIN_ID.1),
+/// What an evaluation of OPAQUE's function costs, for an ID that somebody has or not.
+pub(super) fn evaluate(id: &str, network: &Network, is_known: bool) -> Vec<Limit> {
+    let both = [network.bytes(), id.as_bytes()].concat();
+    let mut limits = vec![
+        Limit::new(Subject::LoginIdNetwork, &both, LOGIN_ID_NETWORK.0, LOGIN_ID_NETWORK.1),
         Limit::new(Subject::LoginNetwork, network.bytes(), LOGIN_NETWORK.0, LOGIN_NETWORK.1),
-    ]
+    ];
+    if !is_known {
+        limits.push(Limit::new(Subject::LoginId, id.as_bytes(), LOGIN_ID.0, LOGIN_ID.1));
+    }
+    limits
+}
+
+/// That somebody has logged in from a network, by a hash that only the directory can make.
+pub(super) fn known(identity: &IdentityId, hash: [u8; 32]) -> Memory {
+    let limit = Limit::new(Subject::LoginKnown, identity.as_bytes(), LOGIN_KNOWN.0, LOGIN_KNOWN.1);
+    Memory::new(hash, KNOWN_TIME, limit)
 }
 
 /// What getting in without a password costs.
@@ -79,13 +120,19 @@ pub(super) fn change(identity: &IdentityId) -> Vec<Limit> {
 }
 
 /// What a number costs that an account did not have.
-pub(super) fn issue(identity: &IdentityId) -> Vec<Limit> {
-    vec![Limit::new(Subject::IssueAccount, identity.as_bytes(), ISSUE_ACCOUNT.0, ISSUE_ACCOUNT.1)]
+pub(super) fn issue(identity: &IdentityId, network: &Network) -> Vec<Limit> {
+    vec![
+        Limit::new(Subject::IssueAccount, identity.as_bytes(), ISSUE_ACCOUNT.0, ISSUE_ACCOUNT.1),
+        Limit::new(Subject::IssueWide, network.wide().bytes(), ISSUE_WIDE.0, ISSUE_WIDE.1),
+    ]
 }
 
 /// What a step of signing up costs.
 pub(super) fn sign_up(network: &Network) -> Vec<Limit> {
-    vec![Limit::new(Subject::SignUpNetwork, network.bytes(), SIGN_UP_NETWORK.0, SIGN_UP_NETWORK.1)]
+    vec![
+        Limit::new(Subject::SignUpNetwork, network.bytes(), SIGN_UP_NETWORK.0, SIGN_UP_NETWORK.1),
+        Limit::new(Subject::SignUpWide, network.wide().bytes(), SIGN_UP_WIDE.0, SIGN_UP_WIDE.1),
+    ]
 }
 
 /// What looking up a number costs.
@@ -130,6 +177,10 @@ mod tests {
         assert_ne!(network("192.0.2.1"), network("192.0.2.2"));
         assert_eq!(network("2001:db8::1"), network("2001:db8::ffff:1"));
         assert_ne!(network("2001:db8::1"), network("2001:db8:0:1::1"));
+        assert_eq!(network("192.0.2.1").wide(), network("192.0.2.255").wide());
+        assert_ne!(network("192.0.2.1").wide(), network("192.0.3.1").wide());
+        assert_eq!(network("2001:db8::1").wide(), network("2001:db8:0:ffff::1").wide());
+        assert_ne!(network("2001:db8::1").wide(), network("2001:db8:1::1").wide());
     }
 
     #[test]

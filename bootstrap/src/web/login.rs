@@ -12,10 +12,11 @@ use serde_json::json;
 use super::account::AccountView;
 use super::error::ApiError;
 use super::json::{Body, Bytes};
+use super::limits::Network;
 use super::opaque::{BadMessage, LOGIN_TIME};
 use super::visitor::{self, SESSION_TIME, Token, Visitor};
 use super::{App, limits};
-use crate::store::{Limit, NewSession, Subject};
+use crate::store::{Account, Limit, Memory, NewSession, Subject};
 
 impl From<BadMessage> for ApiError {
     fn from(BadMessage: BadMessage) -> Self {
@@ -46,14 +47,35 @@ pub(super) fn account_id(typed: &str) -> Result<AccountId, ApiError> {
 pub(super) async fn start(
     State(app): State<App>,
     visitor::From(network): visitor::From,
+    headers: HeaderMap,
     Body(start): Body<Start>,
 ) -> Result<Response, ApiError> {
     let id = account_id(&start.id)?;
     app.0.pace.attempt(app.now())?;
-    app.0.store.attempt(limits::login(id.as_str(), &network), app.now()).await?;
     let account = app.0.store.account_by_id(&id).await?;
-    let begun = app.0.opaque.begin(&id, account.as_ref(), &start.request.0, network, app.now())?;
+    let is_known = is_known(&app, &headers, &id, account.as_ref(), &network).await?;
+    app.0.store.attempt(limits::evaluate(id.as_str(), &network, is_known), app.now()).await?;
+    let from = (network, is_known);
+    let begun = app.0.opaque.begin(&id, account.as_ref(), &start.request.0, from, app.now())?;
+    app.0.meters.evaluated("login");
     Ok(Json(json!({ "login": Bytes(begun.login), "response": Bytes(begun.response) })).into_response())
+}
+
+/// Whether the account's owner has lately logged in from there, or is logged in.
+async fn is_known(
+    app: &App,
+    headers: &HeaderMap,
+    id: &AccountId,
+    account: Option<&Account>,
+    network: &Network,
+) -> Result<bool, ApiError> {
+    let place = limits::known(&IdentityId::from_bytes([0; 32]), app.0.opaque.place(id.as_str(), network));
+    // Asked for an ID that nobody has as well: the time tells nothing.
+    if app.0.store.remembers(&place, app.now()).await? {
+        return Ok(true);
+    }
+    let session = visitor::session_of(app, headers).await?;
+    Ok(session.is_some_and(|session| account.is_some_and(|account| account.identity == session.identity)))
 }
 
 /// The last message of a log-in.
@@ -106,21 +128,37 @@ pub(super) async fn finish(
         Some(_) => ApiError::WrongCredentials,
         None => error.into(),
     })?;
-    let paid = limits::login(&logged_in.id, &logged_in.network);
-    let password = Some(logged_in.password);
-    let_in(&app, &headers, &logged_in.identity, password, body.token, paid, StatusCode::OK).await
+    let paid = limits::evaluate(&logged_in.id, &logged_in.network, logged_in.is_known);
+    let place = app.0.opaque.place(&logged_in.id, &logged_in.network);
+    let entry = Entry {
+        password: Some(logged_in.password),
+        paid,
+        place: Some(limits::known(&logged_in.identity, place)),
+        status: StatusCode::OK,
+    };
+    let_in(&app, &headers, &logged_in.identity, entry, body.token).await
+}
+
+/// How somebody gets in.
+pub(super) struct Entry {
+    /// Of the password that the account must still have, if one was asked for.
+    pub(super) password: Option<[u8; 32]>,
+    /// What the attempt has cost, which is given back.
+    pub(super) paid: Vec<Limit>,
+    /// From where, to be remembered.
+    pub(super) place: Option<Memory>,
+    /// Of the answer.
+    pub(super) status: StatusCode,
 }
 
 /// Begins a session, with a new token always. The browser's old one is no good any more: nobody can have made the browser use one
-/// that he knows. The account must still have the `password` that it was begun with, if one was asked for.
+/// that he knows.
 pub(super) async fn let_in(
     app: &App,
     headers: &HeaderMap,
     identity: &IdentityId,
-    password: Option<[u8; 32]>,
+    entry: Entry,
     is_program: bool,
-    paid: Vec<Limit>,
-    status: StatusCode,
 ) -> Result<Response, ApiError> {
     let now = app.now();
     let (token, is_https) = (Token::new(), app.0.config.is_https);
@@ -130,14 +168,15 @@ pub(super) async fn let_in(
         identity: *identity,
         expires: now.plus(SESSION_TIME),
         instead_of: instead_of.map(|token| token.hash()),
-        password,
+        password: entry.password,
+        remember: entry.place,
     };
     let account = AccountView::of(app, identity).await?;
-    app.0.store.begin_session(session, paid, now).await?;
+    app.0.store.begin_session(session, entry.paid, now).await?;
     let backup = BackupView::of(app, identity).await?;
     let shown = is_program.then(|| token.text());
     let answer = Json(LoggedIn { csrf: token.csrf(), account, backup, token: shown });
-    let mut response = (status, answer).into_response();
+    let mut response = (entry.status, answer).into_response();
     if !is_program {
         response.headers_mut().insert(header::SET_COOKIE, token.cookie(is_https));
     }

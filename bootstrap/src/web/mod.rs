@@ -3,6 +3,9 @@
 //! ```text
 //! serve     connections: how many, from where, how slow
 //! headers   what browsers are told not to do
+//! paced     how slowly whoever is answered may read
+//! gate      how fast one network may ask, whatever it asks for
+//! meters    what is counted
 //! limits    how often somebody may try
 //! opaque    passwords (RFC 9807), which the directory never sees
 //! visitor   sessions: who asks, and whether a page of ours made the browser ask
@@ -22,14 +25,17 @@ mod credentials;
 mod descriptor;
 mod downloads;
 mod error;
+mod gate;
 mod headers;
 mod info;
 mod issuer;
 mod json;
 mod limits;
 mod login;
+mod meters;
 mod numbers;
 pub mod opaque;
+mod paced;
 mod pages;
 mod records;
 mod serve;
@@ -61,9 +67,11 @@ pub(crate) use descriptor::describe;
 pub use serve::Site;
 
 use downloads::Downloads;
+use gate::Gate;
 use info::Counted;
 use issuer::Issuer;
 use limits::Pace;
+pub(crate) use meters::Meters;
 use opaque::Opaque;
 use pages::Pages;
 
@@ -71,6 +79,8 @@ use pages::Pages;
 const MAX_BODY: usize = 64 * 1024;
 /// The same where a backup is sent: 256 KiB, a third more as text, and what is around it.
 const MAX_BACKUP_BODY: usize = 400 * 1024;
+/// Most accounts, where the settings say nothing: each has a backup of up to 256 KiB.
+pub const ACCOUNTS: u64 = 100_000;
 /// Proofs of numbers that are checked at a time, each a slow hash in 8 MiB.
 const PROOFS: usize = 2;
 
@@ -113,6 +123,8 @@ pub struct SiteConfig {
     pub url: Option<String>,
     /// Whether strangers may sign up.
     pub is_open: bool,
+    /// Most accounts; about, where several processes take them at once.
+    pub accounts: u64,
     /// Reverse proxies whose word counts about where a request comes from.
     pub proxies: Vec<IpAddr>,
     /// Where the directory is reached, as it changes.
@@ -135,8 +147,17 @@ impl SiteConfig {
         };
         let name = name.map(normalise).transpose()?;
         let (reach, node) = (watch::channel(Reach::default()).1, watch::channel(None).1);
-        let (proxies, downloads) = (Vec::new(), None);
-        Ok(Self { name, is_https: false, url: None, is_open: true, proxies, reach, node, downloads })
+        Ok(Self {
+            name,
+            is_https: false,
+            url: None,
+            is_open: true,
+            accounts: ACCOUNTS,
+            proxies: Vec::new(),
+            reach,
+            node,
+            downloads: None,
+        })
     }
 }
 
@@ -155,6 +176,8 @@ struct Inner {
     downloads: Downloads,
     accounts: Counted,
     started: UnixMillis,
+    gate: Gate,
+    meters: Meters,
     /// What time it is. Tests have a clock of their own.
     clock: Clock,
 }
@@ -184,6 +207,18 @@ pub fn router(
     signing: DirectoryKey,
     clock: Clock,
 ) -> Result<Router, SiteError> {
+    metered_router(config, store, opaque, signing, clock, Meters::default())
+}
+
+/// The same, counted with `meters`.
+pub(crate) fn metered_router(
+    config: SiteConfig,
+    store: Store,
+    opaque: Opaque,
+    signing: DirectoryKey,
+    clock: Clock,
+    meters: Meters,
+) -> Result<Router, SiteError> {
     let is_https = config.is_https;
     let issuer = Issuer::new(signing, config.name.as_deref())?;
     let (proofs, pace) = (Arc::new(Semaphore::new(PROOFS)), Pace::default());
@@ -193,10 +228,21 @@ pub fn router(
             "built without web pages: `cargo xtask site`, then build again; the API is served all the same"
         );
     }
-    let downloads = Downloads::new(config.downloads.clone());
-    let (accounts, started) = (Counted::default(), clock());
-    let inner =
-        Inner { config, store, opaque, issuer, proofs, pace, pages, downloads, accounts, started, clock };
+    let inner = Inner {
+        gate: Gate::default(),
+        downloads: Downloads::new(config.downloads.clone()),
+        accounts: Counted::default(),
+        started: clock(),
+        config,
+        store,
+        opaque,
+        issuer,
+        proofs,
+        pace,
+        pages,
+        meters,
+        clock,
+    };
     let app = App(Arc::new(inner));
     let router = Router::new()
         .nest("/api/v1", api())
@@ -206,6 +252,8 @@ pub fn router(
         .method_not_allowed_fallback(error::method_not_allowed)
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(axum::middleware::from_fn(serve::in_time))
+        .layer(axum::middleware::from_fn_with_state(app.clone(), gate::pass))
+        .layer(axum::middleware::from_fn_with_state(app.clone(), meters::count))
         .layer(axum::middleware::from_fn_with_state(is_https, headers::add))
         .with_state(app);
     Ok(router)

@@ -35,13 +35,20 @@ pub(super) async fn look_up(
         }
     };
     let name = wish.number.name();
-    let store = &app.0.store;
-    let state = if store.number(name).await?.is_some_and(|held| held.held_until > now) {
-        "taken"
-    } else if store.number_that_looks_like(&wish.skeleton).await?.is_some_and(|held| held.held_until > now) {
-        "look_alike"
-    } else {
-        "free"
+    if app.0.store.is_reserved(&wish.skeleton).await? {
+        let (reason, message) = (WishError::Reserved.code(), WishError::Reserved.to_string());
+        let number = wish.number.to_string();
+        return Ok(Json(
+            json!({ "number": number, "state": "reserved", "reason": reason, "message": message }),
+        ));
+    }
+    let like = app.0.store.numbers_like(name, &wish.skeleton).await?;
+    let held = like.iter().filter(|like| like.held_until > now).map(|like| like.name == name);
+    // The same name goes before one that only looks like it.
+    let state = match held.max() {
+        Some(true) => "taken",
+        Some(false) => "look_alike",
+        None => "free",
     };
     Ok(Json(json!({ "number": wish.number.to_string(), "state": state })))
 }

@@ -35,6 +35,7 @@ pub const LOGIN_TIME: Duration = Duration::from_secs(60);
 
 /// What separates this use of the secret from others.
 const LOGIN_DOMAIN: &[u8] = b"offhook/login/1\0";
+const PLACE_DOMAIN: &[u8] = b"offhook/login-place/1\0";
 const FINGERPRINT_DOMAIN: &[u8] = b"offhook/opaque-key/1\0";
 
 const NONCE: usize = 24;
@@ -50,6 +51,7 @@ pub struct Opaque(Arc<Secret>);
 struct Secret {
     setup: ServerSetup<Suite>,
     login: XChaCha20Poly1305,
+    place: [u8; 32],
     fingerprint: [u8; 32],
 }
 
@@ -77,6 +79,8 @@ pub(super) struct LoggedIn {
     pub(super) id: String,
     /// From where it was begun.
     pub(super) network: Network,
+    /// Whether it was begun where the account was known: see [`Opaque::begin`].
+    pub(super) is_known: bool,
 }
 
 impl Opaque {
@@ -90,12 +94,19 @@ impl Opaque {
         let setup = ServerSetup::deserialize(&bytes).map_err(|_| SiteError::OpaqueKey(folder.join(FILE)))?;
         let derive = |domain: &[u8]| Sha256::new().chain_update(domain).chain_update(&bytes).finalize();
         let login = XChaCha20Poly1305::new(&derive(LOGIN_DOMAIN));
-        Ok(Self(Arc::new(Secret { setup, login, fingerprint: derive(FINGERPRINT_DOMAIN).into() })))
+        let (place, fingerprint) = (derive(PLACE_DOMAIN).into(), derive(FINGERPRINT_DOMAIN).into());
+        Ok(Self(Arc::new(Secret { setup, login, place, fingerprint })))
     }
 
     /// A hash by which processes see that they have the same secret.
     pub fn fingerprint(&self) -> &[u8; 32] {
         &self.0.fingerprint
+    }
+
+    /// A hash by which it is remembered that an ID has logged in from a network. Without the secret nobody finds out of which.
+    pub(super) fn place(&self, id: &str, network: &Network) -> [u8; 32] {
+        let hash = Sha256::new().chain_update(self.0.place).chain_update(network.bytes());
+        hash.chain_update(id).finalize().into()
     }
 
     /// Answers the first message of a registration.
@@ -117,13 +128,14 @@ impl Opaque {
         Ok(PasswordFile(ServerRegistration::finish(upload).serialize().to_vec()))
     }
 
-    /// Answers the first message of a log-in, with or without an account alike.
+    /// Answers the first message of a log-in, with or without an account alike. `from` is where it comes from, and whether the account is
+    /// known to log in there.
     pub(super) fn begin(
         &self,
         id: &AccountId,
         account: Option<&Account>,
         request: &[u8],
-        network: Network,
+        from: (Network, bool),
         now: UnixMillis,
     ) -> Result<Begun, BadMessage> {
         let request = CredentialRequest::deserialize(request).map_err(|_| BadMessage)?;
@@ -138,7 +150,9 @@ impl Opaque {
         let state = started.state.serialize();
         let length = u16::try_from(id.len()).map_err(|_| BadMessage)?.to_be_bytes();
         let time = now.0.to_be_bytes();
-        let known = [&time[..], &identity, &password, network.bytes(), &length, id, &state].concat();
+        let (network, is_known) = from;
+        let place = [network.bytes(), &[u8::from(is_known)][..]].concat();
+        let known = [&time[..], &identity, &password, &place, &length, id, &state].concat();
         let nonce: [u8; NONCE] = rand::random();
         let sealed = self.0.login.encrypt(&XNonce::from(nonce), Payload::from(&known[..]));
         let sealed = sealed.map_err(|_| BadMessage)?;
@@ -154,6 +168,7 @@ impl Opaque {
         let (identity, rest) = rest.split_first_chunk::<32>()?;
         let (password, rest) = rest.split_first_chunk::<32>()?;
         let (network, rest) = rest.split_first_chunk::<16>()?;
+        let ([is_known], rest) = rest.split_first_chunk::<1>()?;
         let (length, rest) = rest.split_first_chunk::<2>()?;
         let (id, state) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
         if now.since(UnixMillis(u64::from_be_bytes(*begun))) > LOGIN_TIME {
@@ -167,6 +182,7 @@ impl Opaque {
             password: *password,
             id: String::from_utf8_lossy(id).into_owned(),
             network: Network::from_bytes(*network),
+            is_known: *is_known != 0,
         })
     }
 }

@@ -19,6 +19,7 @@ use tracing::debug;
 use super::SiteError;
 use super::error::ApiError;
 use super::limits::Network;
+use super::paced::Paced;
 
 /// A request's header must be there by then, and the next request's after the last answer.
 const HEADER_TIME: Duration = Duration::from_secs(10);
@@ -108,7 +109,7 @@ async fn serve(stream: TcpStream, peer: SocketAddr, router: Router) {
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIME)
         .max_buf_size(MAX_HEADER)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Paced::new(stream)), service);
     match tokio::time::timeout(CONNECTION_TIME, connection).await {
         Ok(Ok(())) | Err(_) => {}
         Ok(Err(error)) => debug!(%error, "a connection to the site has failed"),

@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 
 use super::error::ApiError;
 use super::json::{Body, Bytes, Hex};
-use super::login::{self, Start};
+use super::login::{self, Entry, Start};
 use super::opaque::Opaque;
 use super::signed::{Request, check_backup};
 use super::visitor;
@@ -36,15 +36,24 @@ pub(super) async fn start(
     let id = login::account_id(&start.id)?;
     app.0.pace.attempt(app.now())?;
     app.0.store.attempt(limits::sign_up(&network), app.now()).await?;
+    check_room(&app).await?;
+    app.0.store.attempt(limits::evaluate(id.as_str(), &network, false), app.now()).await?;
     if app.0.store.account_by_id(&id).await?.is_some() {
         return Err(ApiError::IdTaken);
     }
+    app.0.meters.evaluated("register");
     let response = app.0.opaque.register(&id, &start.request.0)?;
     Ok(Json(json!({ "id": id.as_str(), "response": Bytes(response) })).into_response())
 }
 
 fn check_open(app: &App) -> Result<(), ApiError> {
     if app.0.config.is_open { Ok(()) } else { Err(ApiError::SignUpClosed) }
+}
+
+/// Whether one more account is within what the operator permits. Those that are made at the same moment may be a few too many.
+async fn check_room(app: &App) -> Result<(), ApiError> {
+    let count = app.0.store.count_accounts().await?;
+    if count < app.0.config.accounts { Ok(()) } else { Err(ApiError::Full) }
 }
 
 /// The last message of a registration, with all that the account is.
@@ -75,6 +84,7 @@ pub(super) async fn finish(
     let id = login::account_id(&body.id)?;
     app.0.pace.attempt(now)?;
     app.0.store.attempt(limits::sign_up(&network), now).await?;
+    check_room(&app).await?;
     let identity = IdentityId::from_bytes(body.identity.0);
     let number = plain(&body.number)?;
     let request = Request::of(&app, &body.signed, &identity)?;
@@ -91,9 +101,12 @@ pub(super) async fn finish(
     let proof = PlainProof { nonce: body.proof_nonce };
     check_proof(&app, identity, proof, number).await?;
     let password = Some(password_file.hash());
+    let place = app.0.opaque.place(id.as_str(), &network);
     let account = NewAccount { identity, id, number, proof, password_file, backup: body.backup.0 };
     app.0.store.sign_up(account, now).await?;
-    login::let_in(&app, &headers, &identity, password, body.token, Vec::new(), StatusCode::CREATED).await
+    let place = Some(limits::known(&identity, place));
+    let entry = Entry { password, paid: Vec::new(), place, status: StatusCode::CREATED };
+    login::let_in(&app, &headers, &identity, entry, body.token).await
 }
 
 fn plain(text: &str) -> Result<PlainNumber, ApiError> {

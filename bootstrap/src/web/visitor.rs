@@ -4,12 +4,12 @@
 //! ours can have read, and that follows from the token; another site's page gets neither. A program's token is sent by
 //! nobody but the program, and needs no such word.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, Method, header};
+use axum::http::{Extensions, HeaderMap, HeaderValue, Method, header};
 use data_encoding::BASE64URL_NOPAD;
 use offhook::net::Ends;
 use sha2::{Digest as _, Sha256};
@@ -33,6 +33,9 @@ const CSRF: &str = "x-offhook-csrf";
 pub(super) const SESSION_TIME: Duration = Duration::from_secs(12 * 3_600);
 /// What cannot be undone takes a password that was typed within this time.
 pub(super) const RECENT: Duration = Duration::from_secs(300);
+
+/// In which a reverse proxy tells who is behind it.
+pub(super) const FORWARDED: &str = "x-forwarded-for";
 
 /// Bytes of a token.
 const TOKEN: usize = 32;
@@ -98,6 +101,12 @@ pub(super) fn browsers_token(headers: &HeaderMap, is_https: bool) -> Option<Toke
     token(headers, is_https).filter(|(_, is_program)| !is_program).map(|(token, _)| token)
 }
 
+/// Whose session came with a request, if one that is good did. It need not repeat the page's word: nothing is changed by it.
+pub(super) async fn session_of(app: &App, headers: &HeaderMap) -> Result<Option<Session>, ApiError> {
+    let Some((token, _)) = token(headers, app.0.config.is_https) else { return Ok(None) };
+    Ok(app.0.store.session(&token.hash(), app.now()).await?)
+}
+
 /// Somebody who is logged in.
 pub(super) struct Visitor {
     pub(super) token: Token,
@@ -141,20 +150,28 @@ impl FromRequestParts<App> for From {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        let at_front = parts.extensions.get::<Ends>().map(|ends| ends.remote);
-        let peer = parts.extensions.get::<Peer>().map(|peer| peer.0).or(at_front);
-        let peer = peer.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
-        let address = behind(&app.0.config.proxies, peer.ip(), &parts.headers);
+        let address = behind(&app.0.config.proxies, peer(&parts.extensions), &parts.headers);
         Ok(Self(Network::of(address)))
     }
 }
 
+/// Who has connected, to the site or at the front.
+pub(super) fn peer(extensions: &Extensions) -> IpAddr {
+    let at_front = extensions.get::<Ends>().map(|ends| ends.remote);
+    let peer = extensions.get::<Peer>().map(|peer| peer.0).or(at_front);
+    peer.map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.ip())
+}
+
+pub(super) fn is_proxy(proxies: &[IpAddr], peer: IpAddr) -> bool {
+    proxies.contains(&peer.to_canonical())
+}
+
 /// The address of the client, if a proxy that is trusted tells it: the last one that it has written down.
-fn behind(proxies: &[IpAddr], peer: IpAddr, headers: &HeaderMap) -> IpAddr {
-    if !proxies.contains(&peer.to_canonical()) {
+pub(super) fn behind(proxies: &[IpAddr], peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+    if !is_proxy(proxies, peer) {
         return peer;
     }
-    let told = headers.get_all("x-forwarded-for").iter().next_back();
+    let told = headers.get_all(FORWARDED).iter().next_back();
     let last = told.and_then(|told| told.to_str().ok()?.rsplit(',').next()?.trim().parse().ok());
     last.unwrap_or(peer)
 }

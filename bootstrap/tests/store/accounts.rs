@@ -143,8 +143,14 @@ fn credentials(id: &str, version: u64) -> NewCredentials {
 
 async fn log_in(store: &Store, n: u8, token: &[u8]) -> TokenHash {
     let token = TokenHash::of(token);
-    let new =
-        NewSession { token, identity: identity(n), expires: minutes(60), instead_of: None, password: None };
+    let new = NewSession {
+        token,
+        identity: identity(n),
+        expires: minutes(60),
+        instead_of: None,
+        password: None,
+        remember: None,
+    };
     store.begin_session(new, vec![], NOW).await.unwrap();
     token
 }
@@ -177,8 +183,8 @@ pub async fn a_deleted_account_leaves_nothing_but_its_numbers(bench: &Bench) {
     let store = with_accounts(bench, 2).await;
     let (who, session) = (identity(1), log_in(&store, 1, b"own").await);
     store.claim_number(claim(1, "ada"), entry("ada"), NOW).await.unwrap();
-    store.delete_account(&who, NOW).await.unwrap();
-    assert_eq!(refused(store.delete_account(&who, NOW).await), Refused::NoAccount);
+    store.delete_account(&who, None, NOW).await.unwrap();
+    assert_eq!(refused(store.delete_account(&who, None, NOW).await), Refused::NoAccount);
     assert_eq!(store.account(&who).await.unwrap(), None);
     assert_eq!(store.backup(&who).await.unwrap(), None);
     assert_eq!(store.session(&session, NOW).await.unwrap(), None);

@@ -65,8 +65,8 @@ pub async fn a_look_alike_is_refused(bench: &Bench) {
     store.claim_number(claim(1, "ada"), entry("ada"), NOW).await.unwrap();
     let cyrillic = claim(2, "аdа");
     assert_ne!(cyrillic.name, "ada");
-    let found = store.number_that_looks_like(&cyrillic.skeleton).await.unwrap();
-    assert_eq!(found.unwrap().name, "ada");
+    let found = store.numbers_like(&cyrillic.name, &cyrillic.skeleton).await.unwrap();
+    assert_eq!(found.iter().map(|held| &*held.name).collect::<Vec<_>>(), ["ada"]);
     assert_eq!(refused(store.claim_number(cyrillic.clone(), entry("x"), NOW).await), Refused::LookAlike);
     let own = Issue { identity: identity(1), ..cyrillic.clone() };
     assert_eq!(refused(store.claim_number(own, entry("x"), NOW).await), Refused::LookAlike);
@@ -77,16 +77,24 @@ pub async fn a_look_alike_is_refused(bench: &Bench) {
 pub async fn a_released_number_is_kept_from_others_until_it_has_lapsed(bench: &Bench) {
     let store = with_accounts(bench, 2).await;
     store.claim_number(claim(1, "ada"), entry("ada"), NOW).await.unwrap();
-    assert_eq!(refused(store.release_number("ada", &identity(2), entry("x"), NOW).await), Refused::NotYours);
-    store.release_number("ada", &identity(1), entry("ada"), NOW).await.unwrap();
-    assert_eq!(refused(store.release_number("ada", &identity(1), entry("x"), NOW).await), Refused::NotYours);
+    assert_eq!(
+        refused(store.release_number("ada", &identity(2), NOW, entry("x"), NOW).await),
+        Refused::NotYours
+    );
+    store.release_number("ada", &identity(1), NOW, entry("ada"), NOW).await.unwrap();
+    assert_eq!(
+        refused(store.release_number("ada", &identity(1), NOW, entry("x"), NOW).await),
+        Refused::NotYours
+    );
     assert_eq!(refused(store.renew_number(claim(1, "ada"), entry("x"), NOW).await), Refused::NotYours);
     assert_eq!(store.numbers_of(&identity(1)).await.unwrap(), []);
     assert_eq!(store.number("ada").await.unwrap().unwrap().certificate, None);
     let other = || store.claim_number(claim(2, "ada"), entry("ada"), minutes(119));
     assert_eq!(refused(other().await), Refused::NumberTaken);
     store.claim_number(claim(1, "ada"), entry("ada"), minutes(1)).await.unwrap();
-    store.release_number("ada", &identity(1), entry("ada"), NOW).await.unwrap();
+    let again = store.release_number("ada", &identity(1), NOW, entry("x"), minutes(1)).await;
+    assert_eq!(refused(again), Refused::NotYours, "that was done before");
+    store.release_number("ada", &identity(1), minutes(1), entry("ada"), minutes(1)).await.unwrap();
     store.claim_number(claim(2, "ada"), entry("ada"), minutes(120)).await.unwrap();
     assert_eq!(store.number("ada").await.unwrap().unwrap().identity, identity(2));
     assert_eq!(store.list_head().await.unwrap().length, 5);
@@ -104,13 +112,13 @@ pub async fn an_account_has_so_many_numbers(bench: &Bench) {
     assert_eq!(won.len() as u64, MAX_NUMBERS);
     lost.into_iter().for_each(|o| assert_eq!(refused(o), Refused::TooManyNumbers { most: MAX_NUMBERS }));
     assert_eq!(two.quota(&who, Quota::Numbers).await.unwrap(), None);
-    one.set_quota(&who, Quota::Numbers, Some(MAX_NUMBERS + 1)).await.unwrap();
+    one.set_quota(&who, Quota::Numbers, Some(MAX_NUMBERS + 1), None).await.unwrap();
     assert_eq!(two.quota(&who, Quota::Numbers).await.unwrap(), Some(MAX_NUMBERS + 1));
     two.claim_number(claim(1, "more"), entry("more"), NOW).await.unwrap();
-    one.set_quota(&who, Quota::Numbers, None).await.unwrap();
+    one.set_quota(&who, Quota::Numbers, None, None).await.unwrap();
     let most = two.claim_number(claim(1, "evenmore"), entry("x"), NOW).await;
     assert_eq!(refused(most), Refused::TooManyNumbers { most: MAX_NUMBERS });
-    let nobody = one.set_quota(&identity(9), Quota::Numbers, Some(1)).await;
+    let nobody = one.set_quota(&identity(9), Quota::Numbers, Some(1), None).await;
     assert_eq!(refused(nobody), Refused::NoAccount);
     let page = one.numbers("x1", 3).await.unwrap();
     assert_eq!(page.len(), 3);
@@ -124,17 +132,17 @@ pub async fn a_number_moves_with_its_certificate(bench: &Bench) {
     let not_own = store.transfer_number(identity(2), to(2), entry("x")).await;
     assert_eq!(refused(not_own), Refused::NotYours);
     assert_eq!(refused(store.transfer_number(identity(1), to(3), entry("x")).await), Refused::NoAccount);
-    store.set_quota(&identity(2), Quota::Numbers, Some(0)).await.unwrap();
+    store.set_quota(&identity(2), Quota::Numbers, Some(0), None).await.unwrap();
     let full = store.transfer_number(identity(1), to(2), entry("x")).await;
     assert_eq!(refused(full), Refused::TooManyNumbers { most: 0 });
-    store.set_quota(&identity(2), Quota::Numbers, None).await.unwrap();
+    store.set_quota(&identity(2), Quota::Numbers, None, None).await.unwrap();
     let (one, two) = (identity(1), identity(2));
     let give = |who, at| store.give_number("ada", who, at, minutes(10));
     assert_eq!(refused(give(&two, minutes(1)).await), Refused::NotYours);
     assert_eq!(refused(give(&one, NOW).await), Refused::NotYours, "it had to be its own first");
     give(&one, minutes(1)).await.unwrap();
     let renew = |now| store.renew_number(claim(1, "ada"), entry("x"), now);
-    let release = |now| store.release_number("ada", &one, entry("x"), now);
+    let release = |now| store.release_number("ada", &one, now, entry("x"), now);
     assert_eq!(refused(renew(minutes(9)).await), Refused::NotYours, "it is given away");
     assert_eq!(refused(release(minutes(9)).await), Refused::NotYours);
     renew(minutes(10)).await.unwrap();

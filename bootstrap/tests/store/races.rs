@@ -35,7 +35,14 @@ pub async fn a_session_does_not_slip_past_a_change_of_the_password(bench: &Bench
     let store = with_accounts(bench, 1).await;
     let token = TokenHash::of(b"slipped");
     let password = Some(new_account(1, "user1").password_file.hash());
-    let new = NewSession { token, identity: identity(1), expires: minutes(60), instead_of: None, password };
+    let new = NewSession {
+        token,
+        identity: identity(1),
+        expires: minutes(60),
+        instead_of: None,
+        password,
+        remember: None,
+    };
     let mut other = other(bench, "UPDATE accounts SET password_file = 'new'").await;
     let same = store.clone();
     let begun = tokio::spawn(async move { same.begin_session(new, vec![], NOW).await });
@@ -65,7 +72,7 @@ pub async fn an_account_is_deleted_in_the_order_of_other_changes(bench: &Bench) 
     let store = with_accounts(bench, 1).await;
     let mut other = other(bench, "UPDATE accounts SET password_file = 'new'").await;
     let same = store.clone();
-    let deleted = tokio::spawn(async move { same.delete_account(&identity(1), NOW).await });
+    let deleted = tokio::spawn(async move { same.delete_account(&identity(1), None, NOW).await });
     until_it_waits(&mut other, &deleted).await;
     other.execute("UPDATE backups SET version = 2").await.unwrap();
     other.execute("COMMIT").await.unwrap();

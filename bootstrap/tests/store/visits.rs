@@ -12,14 +12,21 @@ use crate::bench::{Bench, NOW, identity, minutes, new_account, refused, with_acc
 
 fn session(token: &[u8]) -> NewSession {
     let token = TokenHash::of(token);
-    NewSession { token, identity: identity(1), expires: minutes(60), instead_of: None, password: None }
+    NewSession {
+        token,
+        identity: identity(1),
+        expires: minutes(60),
+        instead_of: None,
+        password: None,
+        remember: None,
+    }
 }
 
 pub async fn a_session_lasts_until_it_expires_or_ends(bench: &Bench) {
     let store = with_accounts(bench, 1).await;
     let (one, two) = (session(b"one"), session(b"two"));
     assert_eq!(store.session(&one.token, NOW).await.unwrap(), None);
-    store.begin_session(one, vec![], NOW).await.unwrap();
+    store.begin_session(one.clone(), vec![], NOW).await.unwrap();
     let found = bench.open().await.session(&one.token, minutes(59)).await.unwrap().expect("a session");
     assert_eq!((found.identity, found.logged_in, found.expires), (identity(1), NOW, minutes(60)));
     assert_eq!(store.session(&one.token, minutes(60)).await.unwrap(), None);
@@ -32,8 +39,8 @@ pub async fn a_session_lasts_until_it_expires_or_ends(bench: &Bench) {
     for token in [b"1", b"2", b"3"] {
         store.begin_session(session(token), vec![], NOW).await.unwrap();
     }
-    assert_eq!(store.end_sessions(&identity(1)).await.unwrap(), 3);
-    assert_eq!(store.end_sessions(&identity(1)).await.unwrap(), 0);
+    assert_eq!(store.end_sessions(&identity(1), None).await.unwrap(), 3);
+    assert_eq!(store.end_sessions(&identity(1), None).await.unwrap(), 0);
     let nobody = NewSession { identity: identity(2), ..session(b"nobody") };
     assert_eq!(refused(store.begin_session(nobody, vec![], NOW).await), Refused::NoAccount);
     let with = |password| NewSession { password: Some(password), ..session(b"password") };
@@ -41,7 +48,7 @@ pub async fn a_session_lasts_until_it_expires_or_ends(bench: &Bench) {
     assert_eq!(refused(store.begin_session(of_another, vec![], NOW).await), Refused::PasswordChanged);
     let own = with(new_account(1, "user1").password_file.hash());
     assert_eq!(store.session(&own.token, NOW).await.unwrap(), None);
-    store.begin_session(own, vec![], NOW).await.unwrap();
+    store.begin_session(own.clone(), vec![], NOW).await.unwrap();
     assert!(store.session(&own.token, NOW).await.unwrap().is_some());
 }
 
@@ -56,7 +63,7 @@ pub async fn sessions_of_an_account_are_bounded_and_tokens_are_not_stored(bench:
     assert!(!is_there(0).await && !is_there(2).await && is_there(3).await);
     assert_eq!(store.session(&TokenHash(*b"0123456789abcdef0123456789abcdef"), NOW).await.unwrap(), None);
     store.sweep(minutes(60)).await.unwrap();
-    assert_eq!(store.end_sessions(&identity(1)).await.unwrap(), 0, "they were swept");
+    assert_eq!(store.end_sessions(&identity(1), None).await.unwrap(), 0, "they were swept");
 }
 
 fn limit(key: &str, at_once: u32) -> Limit {

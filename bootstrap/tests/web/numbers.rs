@@ -231,6 +231,25 @@ async fn a_request_about_a_number_is_done_once() {
 }
 
 #[tokio::test]
+async fn what_was_signed_before_the_last_release_releases_nothing() {
+    let (scene, mut ada, _) = two().await;
+    claim(&scene, &mut ada, 1, "ada").await;
+    scene.pass(1);
+    assert_eq!(release(&scene, &mut ada, 1, "ada").await.status, 204);
+    // Of a terminal with a clock that is behind.
+    let before = |ms: u64, action| scene.sign_at(1, action, UnixMillis(scene.now().0 - ms));
+    let signed = before(500, Action::Claim { number: number("ada"), transfer: None });
+    let claimed = ada.post("/account/numbers", json!({ "number": "ada", "signed": signed })).await;
+    assert_eq!(claimed.status, 201);
+    let signed = before(200, Action::Release { number: number("ada") });
+    let body = json!({ "signed": signed }).to_string();
+    assert_eq!(ada.call("DELETE", "/account/numbers/ada", Some(body)).await.error(), "not_found");
+    scene.pass(1);
+    assert_eq!(release(&scene, &mut ada, 1, "ada").await.status, 204);
+    assert_eq!(audited(&scene).await.0, ["issued", "released", "issued", "released"]);
+}
+
+#[tokio::test]
 async fn a_number_is_given_away_and_comes_back_and_old_gifts_are_void() {
     let (scene, mut ada, mut eve) = two().await;
     claim(&scene, &mut ada, 1, "ada").await;

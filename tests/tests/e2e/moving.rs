@@ -95,7 +95,8 @@ fn a_call_goes_on_when_both_ends_move_at_once() -> Outcome {
 #[test]
 fn a_call_goes_on_after_an_outage_of_five_seconds() -> Outcome {
     let outage = Duration::from_secs(5);
-    survives("outage", TALK + outage, |pair| {
+    // Nothing is heard in the outage, which the median must be able to bear as it bears what comes late after the other changes.
+    survives("outage", TALK + 3 * outage, |pair| {
         let cut = pair.router_a.link().cut();
         std::thread::sleep(outage);
         drop(cut);

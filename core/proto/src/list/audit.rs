@@ -7,9 +7,9 @@ use thiserror::Error;
 use super::{Chain, Change, Entry, EntryHash, Head, ListError};
 use crate::identity::{DirectoryId, IdentityId};
 use crate::number::{ChosenNumber, Number};
-use crate::proof::{CHOSEN_MAX_LIFETIME, TransferError};
+use crate::proof::{CHOSEN_MAX_LIFETIME, Transfer, TransferError};
 use crate::record::ACCOUNT_LIFETIME;
-use crate::request::{Action, RequestError};
+use crate::request::{Action, RequestError, Verified};
 use crate::wire::{MAX_CLOCK_AHEAD, UnixMillis};
 
 /// Most numbers that an audit keeps in memory, some 200 bytes each. A list of more is not read to its end.
@@ -30,6 +30,8 @@ pub struct Holding {
     pub held_until: UnixMillis,
     /// When the last transfer of it was signed, if it was transferred to who has it.
     pub since: Option<UnixMillis>,
+    /// When the last request to release it was signed, whoever had it then.
+    pub asked: Option<UnixMillis>,
 }
 
 /// What is wrong with an entry.
@@ -191,8 +193,9 @@ impl Audit {
         if held.is_none() && self.holdings.len() >= MAX_AUDITED_NUMBERS {
             return Err(found(Problem::TooManyNumbers));
         }
-        let verdict = self.judge(&entry, number, held);
-        let holding = holding_after(&entry, held);
+        let signed = OwnersWord::of(&entry, &self.chain.directory);
+        let verdict = self.judge(&entry, number, held, &signed);
+        let holding = holding_after(&entry, held, signed.at());
         self.holdings.insert(number.name().to_owned(), holding);
         self.chain = chain;
         self.note_hash();
@@ -206,13 +209,19 @@ impl Audit {
         }
     }
 
-    fn judge(&self, entry: &Entry, number: &ChosenNumber, held: Option<&Holding>) -> Result<(), Problem> {
+    fn judge(
+        &self,
+        entry: &Entry,
+        number: &ChosenNumber,
+        held: Option<&Holding>,
+        signed: &OwnersWord,
+    ) -> Result<(), Problem> {
         if number.directory().is_none() {
             return Err(Problem::NumberKind);
         }
         let in_force = held.filter(|held| held.released.is_none());
-        match &entry.change {
-            Change::Issued { identity, expires, .. } => {
+        match (&entry.change, signed) {
+            (Change::Issued { identity, expires, .. }, _) => {
                 check_lifetime(entry.at, *expires)?;
                 match held {
                     Some(held) if held.identity != *identity && entry.at <= held.held_until => {
@@ -221,15 +230,18 @@ impl Audit {
                     Some(_) | None => Ok(()),
                 }
             }
-            Change::Renewed { identity, expires, .. } => {
+            (Change::Renewed { identity, expires, .. }, _) => {
                 check_lifetime(entry.at, *expires)?;
                 is_holder(in_force, identity)
             }
-            Change::Released { identity, request, .. } => {
+            (Change::Released { identity, .. }, word) => {
                 is_holder(in_force, identity)?;
-                let verified = request.verify_from(identity, &self.chain.directory, entry.at)?;
-                match &verified.request.action {
-                    Action::Release { number } if number == entry.change.number() => Ok(()),
+                let OwnersWord::Release(verified) = word else { return Err(Problem::OtherRequest) };
+                let request = &verified.as_ref().map_err(|error| *error)?.request;
+                match &request.action {
+                    Action::Release { number } if number == entry.change.number() => {
+                        is_later(request.at, held.and_then(|held| held.asked))
+                    }
                     Action::Release { .. }
                     | Action::SignUp { .. }
                     | Action::Backup { .. }
@@ -239,9 +251,11 @@ impl Audit {
                     | Action::Recover => Err(Problem::OtherRequest),
                 }
             }
-            Change::Transferred { identity, expires, transfer, .. } => {
+            (Change::Transferred { identity, expires, .. }, word) => {
                 check_lifetime(entry.at, *expires)?;
-                let transfer = transfer.verify_fresh(entry.at)?;
+                let OwnersWord::Transfer(verified) = word else { return Err(Problem::OtherTransfer) };
+                let transfer = verified.as_ref().map_err(|error| *error)?;
+                transfer.check_fresh(entry.at)?;
                 is_holder(in_force, &transfer.from)?;
                 let key = number.key(&self.chain.directory);
                 if transfer.number != key || transfer.to != *identity {
@@ -310,8 +324,39 @@ fn is_later(at: UnixMillis, before: Option<UnixMillis>) -> Result<(), Problem> {
     if before.is_some_and(|before| at <= before) { Err(Problem::Replayed) } else { Ok(()) }
 }
 
+/// What the owner has signed for an entry, verified once: a signature is what an audit takes longest for.
+enum OwnersWord {
+    /// Nothing is needed.
+    Nothing,
+    /// To release the number.
+    Release(Result<Verified, RequestError>),
+    /// To give it to somebody.
+    Transfer(Result<Transfer, TransferError>),
+}
+
+impl OwnersWord {
+    fn of(entry: &Entry, directory: &DirectoryId) -> Self {
+        match &entry.change {
+            Change::Issued { .. } | Change::Renewed { .. } => Self::Nothing,
+            Change::Released { identity, request, .. } => {
+                Self::Release(request.verify_from(identity, directory, entry.at))
+            }
+            Change::Transferred { transfer, .. } => Self::Transfer(transfer.verify()),
+        }
+    }
+
+    /// When it was signed, if it is good.
+    fn at(&self) -> Option<UnixMillis> {
+        match self {
+            Self::Nothing => None,
+            Self::Release(verified) => verified.as_ref().ok().map(|verified| verified.request.at),
+            Self::Transfer(transfer) => transfer.as_ref().ok().map(|transfer| transfer.at),
+        }
+    }
+}
+
 /// How it stands with a number after an entry. Releasing it voids no certificate: whoever had it may go on signing account records.
-fn holding_after(entry: &Entry, held: Option<&Holding>) -> Holding {
+fn holding_after(entry: &Entry, held: Option<&Holding>, signed: Option<UnixMillis>) -> Holding {
     let same = held.filter(|held| held.identity == *entry.change.identity());
     match &entry.change {
         Change::Issued { identity, expires, .. }
@@ -325,11 +370,12 @@ fn holding_after(entry: &Entry, held: Option<&Holding>) -> Holding {
                 .map_or(UnixMillis(0), |held| held.held_until)
                 .max(expires.plus(ACCOUNT_LIFETIME)),
             since: match &entry.change {
-                Change::Transferred { transfer, .. } => transfer.verify().ok().map(|transfer| transfer.at),
+                Change::Transferred { .. } => signed,
                 Change::Issued { .. } | Change::Renewed { .. } | Change::Released { .. } => {
                     same.and_then(|held| held.since)
                 }
             },
+            asked: held.and_then(|held| held.asked),
         },
         Change::Released { identity, .. } => Holding {
             identity: *identity,
@@ -337,6 +383,7 @@ fn holding_after(entry: &Entry, held: Option<&Holding>) -> Holding {
             released: Some(entry.at),
             held_until: held.map_or(entry.at, |held| held.held_until),
             since: same.and_then(|held| held.since),
+            asked: signed.max(held.and_then(|held| held.asked)),
         },
     }
 }

@@ -212,6 +212,17 @@ fn a_release_needs_the_owners_request_for_it() {
 }
 
 #[test]
+fn a_request_to_release_counts_once() {
+    let alice = ALICE.key();
+    let once = released("ada", &alice, 0);
+    let claimed = || (0, issued("ada", &alice, 0));
+    let first = vec![claimed(), (0, once.clone()), claimed()];
+    let with = |more: Vec<(u32, Change)>| problems(first.clone().into_iter().chain(more).collect());
+    assert_eq!(with(vec![(0, once.clone())]), [(3, Problem::Replayed)]);
+    assert_eq!(with(vec![(1, released("ada", &alice, 1)), (1, issued("ada", &alice, 1))]), []);
+}
+
+#[test]
 fn numbers_and_lifetimes_are_looked_at() {
     let alice = ALICE.key();
     let with = |number: &str, expires: UnixMillis| {

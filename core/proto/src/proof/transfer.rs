@@ -5,7 +5,8 @@
 //! nodes may have slept through several changes of hands, they carry the last few transfers, in order.
 //!
 //! A transfer cannot be taken back, and is worth nothing twice: it moves the number from one holding to the next, and when
-//! the number comes back to somebody who had it before, the later [step](Transfer::at) of whoever got it then makes the older one void.
+//! the number comes back to somebody who had it before, the [later](Transfer::at) one of whoever got it from him makes his own
+//! void.
 
 use std::time::Duration;
 
@@ -69,6 +70,19 @@ pub enum TransferError {
 #[cbor(transparent)]
 pub struct SignedTransfer(#[n(0)] Signed);
 
+impl Transfer {
+    /// Whether it was signed within [`TRANSFER_LIFETIME`] before `now`.
+    ///
+    /// # Errors
+    /// [`TransferError::Untimely`].
+    pub fn check_fresh(&self, now: UnixMillis) -> Result<(), TransferError> {
+        if self.at > now.plus(MAX_CLOCK_AHEAD) || now.since(self.at) > TRANSFER_LIFETIME {
+            return Err(TransferError::Untimely);
+        }
+        Ok(())
+    }
+}
+
 impl SignedTransfer {
     /// Gives away the number whose records lie under `number`.
     #[must_use]
@@ -103,9 +117,7 @@ impl SignedTransfer {
     /// A [`TransferError`]; [`TransferError::Untimely`] comes last.
     pub fn verify_fresh(&self, now: UnixMillis) -> Result<Transfer, TransferError> {
         let transfer = self.verify()?;
-        if transfer.at > now.plus(MAX_CLOCK_AHEAD) || now.since(transfer.at) > TRANSFER_LIFETIME {
-            return Err(TransferError::Untimely);
-        }
+        transfer.check_fresh(now)?;
         Ok(transfer)
     }
 }

@@ -1,0 +1,123 @@
+//! A connection whose other side has to take what it is sent. Otherwise whoever asks for something large and reads it byte by byte holds
+//! one of the site's places for as long as a connection may last.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+/// How long a write may wait in one go.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Who reads more slowly than this all the time is given up, bytes per second. A modem of 56 kbit/s reads 7,000.
+const SLOWEST: u32 = 2_048;
+
+/// A stream that fails when its reader is too slow.
+#[derive(Debug)]
+pub(super) struct Paced<S> {
+    stream: S,
+    /// How long writes may still wait; each byte that is taken adds a little, up to [`PATIENCE`].
+    left: Duration,
+    /// Since when a write waits, and when that has lasted too long.
+    waiting: Option<(Instant, Pin<Box<Sleep>>)>,
+}
+
+impl<S> Paced<S> {
+    pub(super) const fn new(stream: S) -> Self {
+        Self { stream, left: PATIENCE, waiting: None }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Paced<S> {
+    fn poll_paced(
+        &mut self,
+        cx: &mut Context<'_>,
+        write: impl FnOnce(Pin<&mut S>, &mut Context<'_>) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(written) = write(Pin::new(&mut self.stream), cx) {
+            if let Some((since, _)) = self.waiting.take() {
+                self.left = self.left.saturating_sub(since.elapsed());
+            }
+            let taken = u32::try_from(*written.as_ref().unwrap_or(&0)).unwrap_or(u32::MAX);
+            let earned = Duration::from_secs(1).saturating_mul(taken) / SLOWEST;
+            self.left = self.left.saturating_add(earned).min(PATIENCE);
+            return Poll::Ready(written);
+        }
+        let left = self.left;
+        let (_, too_long) =
+            self.waiting.get_or_insert_with(|| (Instant::now(), Box::pin(tokio::time::sleep(left))));
+        ready!(too_long.as_mut().poll(cx));
+        Poll::Ready(Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "the other side takes too little of the answer",
+        )))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.get_mut().poll_paced(cx, |stream, cx| stream.poll_write(cx, buf))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.get_mut().poll_paced(cx, |stream, cx| stream.poll_write_vectored(cx, bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+
+    use super::*;
+
+    /// How long a writer lasts whose reader takes so many bytes every second; `None`: until everything is written.
+    async fn lasts(bytes_per_second: usize) -> Option<Duration> {
+        let (ours, mut theirs) = duplex(1_024);
+        let mut paced = Paced::new(ours);
+        let reader = tokio::spawn(async move {
+            let mut taken = vec![0; bytes_per_second];
+            loop {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                if bytes_per_second > 0 && theirs.read_exact(&mut taken).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let started = Instant::now();
+        let outcome = paced.write_all(&[0; 256 * 1_024]).await;
+        reader.abort();
+        outcome.is_err().then(|| started.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_reads_too_slowly_is_given_up_and_who_reads_at_all_fast_is_not() {
+        assert_eq!(lasts(0).await.map(|time| time.as_secs()), Some(10));
+        let dripping = lasts(16).await.expect("given up");
+        assert!(dripping < Duration::from_secs(12), "{dripping:?}");
+        assert_eq!(lasts(4_096).await, None);
+    }
+}
