@@ -6,10 +6,14 @@
 mod client;
 #[path = "web/numbers.rs"]
 mod numbers;
+#[path = "web/openapi.rs"]
+mod openapi;
 #[path = "web/pages.rs"]
 mod pages;
 #[path = "web/records.rs"]
 mod records;
+#[path = "web/secrets.rs"]
+mod secrets;
 #[path = "web/signed.rs"]
 mod signed;
 

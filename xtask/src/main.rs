@@ -5,6 +5,7 @@ mod run;
 mod setup;
 mod site;
 mod test;
+mod venv;
 mod voice;
 
 use std::process::ExitCode;

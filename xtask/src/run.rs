@@ -131,6 +131,17 @@ pub fn is_root() -> bool {
     output_of("id", &["-u"]).is_some_and(|id| id.trim() == "0")
 }
 
+/// Installs what a file lists, unless `mark` says that just that is installed.
+pub fn install_listed(list: &Path, mark: &Path, install: impl FnOnce() -> Outcome) -> Outcome {
+    let failed = |path: &Path, error| format!("{}: {error}", path.display());
+    let listed = std::fs::read(list).map_err(|error| failed(list, error))?;
+    if std::fs::read(mark).is_ok_and(|installed| installed == listed) {
+        return Ok(());
+    }
+    install()?;
+    std::fs::write(mark, listed).map_err(|error| failed(mark, error))
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::process::CommandExt;

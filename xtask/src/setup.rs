@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::run::{Outcome, cargo, is_root, output_of, run, search_path};
+use crate::venv;
 
 /// Something that has to be there.
 struct Need {
@@ -49,6 +50,12 @@ const SITE: &[Need] = &[
 /// To run what tests the site.
 const BROWSER: &[Need] =
     &[need("chromium", Sign::Program("chromium"), "a browser for the tests of the site")];
+
+/// To run what tests the API by its description.
+const API: &[Need] = &[
+    need("python3", Sign::Program("python3"), "runs Schemathesis, which tests the API"),
+    need("python3-venv", Sign::Module("ensurepip"), "fetches Schemathesis"),
+];
 
 /// To run tests and benchmarks.
 const TEST: &[Need] = &[
@@ -106,7 +113,8 @@ impl Need {
 
 /// Everything: what `cargo xtask test` uses.
 pub fn setup() -> Outcome {
-    install_needs(BUILD.iter().chain(TEST).chain(SITE).chain(BROWSER))?;
+    install_needs(BUILD.iter().chain(TEST).chain(SITE).chain(BROWSER).chain(API))?;
+    venv::install()?;
     TOOLS.iter().try_for_each(|(package, subcommand)| install_tool(package, subcommand))
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::SystemTime;
 
-use crate::run::{Outcome, root, run};
+use crate::run::{Outcome, install_listed, root, run};
 use crate::setup;
 
 /// The lock file of the packages that are installed, as it was when they were.
@@ -45,13 +45,9 @@ fn npm(arguments: &[&str]) -> Command {
 
 /// Installs the packages of the lock file, and runs nothing of theirs, unless they are those that are there.
 fn install() -> Outcome {
-    let read = |name| std::fs::read(folder().join(name));
-    let lock = read(LOCK).map_err(|error| format!("{LOCK}: {error}"))?;
-    if read(INSTALLED).is_ok_and(|installed| installed == lock) {
-        return Ok(());
-    }
-    run(&mut npm(&["ci", "--ignore-scripts", "--no-audit", "--no-fund"]))?;
-    std::fs::write(folder().join(INSTALLED), lock).map_err(|error| format!("{INSTALLED}: {error}"))
+    install_listed(&folder().join(LOCK), &folder().join(INSTALLED), || {
+        run(&mut npm(&["ci", "--ignore-scripts", "--no-audit", "--no-fund"]))
+    })
 }
 
 /// Whether the build is later than everything that it is made of.

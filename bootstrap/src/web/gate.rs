@@ -14,12 +14,11 @@ use offhook_proto::wire::UnixMillis;
 
 use super::App;
 use super::error::ApiError;
-use super::limits::Network;
+use super::limits::{Bucket, Network, Pace};
 use super::visitor::{self, FORWARDED};
 
-/// Requests from one network: so many at once, and each second. A page of the site asks for some twenty files.
-const AT_ONCE: u32 = 800;
-const PER_SECOND: u32 = 100;
+/// Requests from one network. A page of the site asks for some twenty files.
+const ONE: Pace = Pace { at_once: 800, per_second: 100 };
 
 /// Networks that are told apart, some 50 bytes each. While so many have asked lately, the further ones share one place.
 const MAX_NETWORKS: usize = 65_536;
@@ -34,45 +33,20 @@ pub(super) struct Gate {
 
 #[derive(Debug, Default)]
 struct Places {
-    of: HashMap<Network, Place>,
+    of: HashMap<Network, Bucket>,
     /// Of all for whom there was no place of their own.
-    others: Place,
+    others: Bucket,
     /// When those that have run empty were last looked for.
     swept: UnixMillis,
 }
 
-/// What was taken and has not yet run off, in thousandths of a request, and when that was.
-#[derive(Clone, Copy, Debug, Default)]
-struct Place {
-    level: u64,
-    at: UnixMillis,
-}
-
-impl Place {
-    fn level(&self, now: UnixMillis) -> u64 {
-        let passed = u64::try_from(now.since(self.at).as_millis()).unwrap_or(u64::MAX);
-        self.level.saturating_sub(passed.saturating_mul(u64::from(PER_SECOND)))
-    }
-
-    fn take(&mut self, now: UnixMillis) -> bool {
-        let level = self.level(now);
-        // A clock that is put back gives nothing.
-        *self = Self { level, at: now.max(self.at) };
-        let is_free = level + 1_000 <= u64::from(AT_ONCE) * 1_000;
-        if is_free {
-            self.level += 1_000;
-        }
-        is_free
-    }
-}
-
 impl Places {
-    fn of(&mut self, network: Network, now: UnixMillis) -> &mut Place {
+    fn of(&mut self, network: Network, now: UnixMillis) -> &mut Bucket {
         let is_full = self.of.len() >= MAX_NETWORKS && !self.of.contains_key(&network);
         // At most once a second: it looks at all of them.
         if is_full && now.since(self.swept) >= Duration::from_secs(1) {
             self.swept = now;
-            self.of.retain(|_, place| place.level(now) > 0);
+            self.of.retain(|_, place| !place.is_empty(ONE, now));
         }
         if self.of.len() >= MAX_NETWORKS && !self.of.contains_key(&network) {
             return &mut self.others;
@@ -84,8 +58,7 @@ impl Places {
 impl Gate {
     fn attempt(&self, network: Network, now: UnixMillis) -> Result<(), ApiError> {
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_free = places.of(network, now).take(now);
-        if is_free { Ok(()) } else { Err(ApiError::TooMany(Duration::from_secs(1))) }
+        places.of(network, now).take(ONE, now)
     }
 
     /// Once: who sends this header is mostly a proxy, and without its word all visitors are one network, with the limits of one. Whether

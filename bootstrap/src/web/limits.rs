@@ -51,10 +51,6 @@ const ISSUE_ACCOUNT: (u32, Duration) = (16, Duration::from_secs(86_400));
 /// Numbers issued to those in a network and its neighbours, so that many accounts of one make no difference.
 const ISSUE_WIDE: (u32, Duration) = (64, Duration::from_secs(600));
 
-/// Attempts of all together, so that a flood from many networks finds an end before the database's: at once, and each second.
-const ALL_AT_ONCE: u32 = 4_000;
-const ALL_PER_SECOND: u32 = 2_000;
-
 /// A client, as far as its address tells it from others: an IPv4 address, or the /64 that a subscriber of IPv6 has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Network([u8; 16]);
@@ -140,29 +136,55 @@ pub(super) fn look_up(network: &Network) -> Vec<Limit> {
     vec![Limit::new(Subject::LookUpNetwork, network.bytes(), LOOK_UP_NETWORK.0, LOOK_UP_NETWORK.1)]
 }
 
-/// The pace of all together, of this process.
-#[derive(Debug, Default)]
-pub(super) struct Pace(Mutex<Bucket>);
+/// A pace in memory: so many at once, and each second.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    pub(super) at_once: u32,
+    pub(super) per_second: u32,
+}
 
-#[derive(Debug, Default)]
-struct Bucket {
-    /// Taken and not yet run off, in thousandths of an attempt.
+/// The pace of all together, of this process: a flood from many networks finds an end before the database's.
+const ALL: Pace = Pace { at_once: 4_000, per_second: 2_000 };
+
+/// What of a pace is taken and has not yet run off, in thousandths of an attempt, and when that was.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Bucket {
     level: u64,
     at: UnixMillis,
 }
 
-impl Pace {
-    /// Makes one attempt of all.
-    pub(super) fn attempt(&self, now: UnixMillis) -> Result<(), ApiError> {
-        let mut bucket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let passed = u64::try_from(now.since(bucket.at).as_millis()).unwrap_or(u64::MAX);
-        let level = bucket.level.saturating_sub(passed.saturating_mul(u64::from(ALL_PER_SECOND)));
-        *bucket = Bucket { level, at: now.max(bucket.at) };
-        if level + 1_000 > u64::from(ALL_AT_ONCE) * 1_000 {
+impl Bucket {
+    /// Takes one attempt, if there is one.
+    pub(super) fn take(&mut self, pace: Pace, now: UnixMillis) -> Result<(), ApiError> {
+        let level = self.level(pace, now);
+        // A clock that is put back gives nothing.
+        *self = Self { level, at: now.max(self.at) };
+        if level + 1_000 > u64::from(pace.at_once) * 1_000 {
             return Err(ApiError::TooMany(Duration::from_secs(1)));
         }
-        bucket.level += 1_000;
+        self.level += 1_000;
         Ok(())
+    }
+
+    /// Whether all of it has run off.
+    pub(super) fn is_empty(&self, pace: Pace, now: UnixMillis) -> bool {
+        self.level(pace, now) == 0
+    }
+
+    fn level(&self, pace: Pace, now: UnixMillis) -> u64 {
+        let passed = u64::try_from(now.since(self.at).as_millis()).unwrap_or(u64::MAX);
+        self.level.saturating_sub(passed.saturating_mul(u64::from(pace.per_second)))
+    }
+}
+
+/// How fast all together may ask for what costs the database or a calculation.
+#[derive(Debug, Default)]
+pub(super) struct Together(Mutex<Bucket>);
+
+impl Together {
+    /// Makes one attempt of all.
+    pub(super) fn attempt(&self, now: UnixMillis) -> Result<(), ApiError> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take(ALL, now)
     }
 }
 
@@ -185,7 +207,7 @@ mod tests {
 
     #[test]
     fn all_together_have_a_pace() {
-        let pace = Pace::default();
+        let pace = Together::default();
         let now = UnixMillis(1_800_000_000_000);
         let tries = |at| (0..10_000).filter(|_| pace.attempt(at).is_ok()).count();
         assert_eq!(tries(now), 4_000);

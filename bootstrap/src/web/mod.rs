@@ -15,6 +15,7 @@
 //! downloads files that visitors may have
 //! pages     the site that browsers show
 //! error     how it is refused: a stable word and a sentence
+//! openapi   the description of all that
 //! ```
 //!
 //! All of it but descriptor, downloads and pages is under `/api/v1`, JSON in and out. Bytes are base64url without padding, times are Unix milliseconds.
@@ -35,6 +36,7 @@ mod login;
 mod meters;
 mod numbers;
 pub mod opaque;
+mod openapi;
 mod paced;
 mod pages;
 mod records;
@@ -64,13 +66,14 @@ use crate::store::{Store, StoreError};
 
 pub use descriptor::Reach;
 pub(crate) use descriptor::describe;
+pub use openapi::OPENAPI;
 pub use serve::Site;
 
 use downloads::Downloads;
 use gate::Gate;
 use info::Counted;
 use issuer::Issuer;
-use limits::Pace;
+use limits::Together;
 pub(crate) use meters::Meters;
 use opaque::Opaque;
 use pages::Pages;
@@ -171,7 +174,7 @@ struct Inner {
     opaque: Opaque,
     issuer: Issuer,
     proofs: Arc<Semaphore>,
-    pace: Pace,
+    pace: Together,
     pages: Pages,
     downloads: Downloads,
     accounts: Counted,
@@ -221,7 +224,7 @@ pub(crate) fn metered_router(
 ) -> Result<Router, SiteError> {
     let is_https = config.is_https;
     let issuer = Issuer::new(signing, config.name.as_deref())?;
-    let (proofs, pace) = (Arc::new(Semaphore::new(PROOFS)), Pace::default());
+    let (proofs, pace) = (Arc::new(Semaphore::new(PROOFS)), Together::default());
     let pages = Pages::built();
     if pages.is_empty() {
         warn!(
@@ -263,6 +266,7 @@ fn api() -> Router<App> {
     let with_backup = |route: MethodRouter<App>| route.layer(DefaultBodyLimit::max(MAX_BACKUP_BODY));
     Router::new()
         .route("/info", get(info::info))
+        .route("/openapi.json", get(openapi::openapi))
         .route("/signup/start", post(sign_up::start))
         .route("/signup/finish", with_backup(post(sign_up::finish)))
         .route("/login/start", post(login::start))

@@ -28,6 +28,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
+#[path = "description.rs"]
+pub mod description;
+
 /// When the site is started.
 pub const START: u64 = 1_800_000_000_000;
 pub const NAME: &str = "example.org";
@@ -37,8 +40,9 @@ pub struct Scene {
     pub store: Store,
     pub directory: DirectoryId,
     time: Arc<AtomicU64>,
+    tick: Arc<AtomicU64>,
     node: Option<Net>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Scene {
@@ -73,12 +77,15 @@ impl Scene {
         // The tests tell from where they come.
         config.proxies = vec!["127.0.0.1".parse().unwrap()];
         let opaque = Opaque::load_or_make(folder.path()).unwrap();
-        let clock = Arc::new(move || UnixMillis(clock.load(Ordering::Relaxed)));
+        let tick = Arc::new(AtomicU64::new(0));
+        let step = Arc::clone(&tick);
+        let clock =
+            Arc::new(move || UnixMillis(clock.fetch_add(step.load(Ordering::Relaxed), Ordering::Relaxed)));
         let signing = DirectoryKey::from_seed([77; 32]);
         let directory = signing.public();
         let router = router(config, store.clone(), opaque, signing, clock).unwrap();
         let site = Site::start("127.0.0.1:0".parse().unwrap(), router).await.unwrap();
-        Self { site, store, directory, time, node: None, _folder: folder }
+        Self { site, store, directory, time, tick, node: None, folder }
     }
 
     pub fn now(&self) -> UnixMillis {
@@ -87,6 +94,18 @@ impl Scene {
 
     pub fn pass(&self, seconds: u64) {
         self.time.fetch_add(seconds * 1_000, Ordering::Relaxed);
+    }
+
+    /// From now on so many milliseconds pass between two looks at the clock.
+    #[allow(dead_code, reason = "the browser's tests do without")]
+    pub fn tick(&self, milliseconds: u64) {
+        self.tick.store(milliseconds, Ordering::Relaxed);
+    }
+
+    /// In which all of it lies.
+    #[allow(dead_code, reason = "the browser's tests do without")]
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
     }
 
     pub fn client(&self) -> Client {
@@ -300,6 +319,7 @@ impl Client {
     pub async fn call(&mut self, method: &str, path: &str, body: Option<String>) -> Answer {
         let answer = self.send(method, &format!("/api/v1{path}"), body, "").await;
         let answer = self.read(&String::from_utf8(answer).unwrap());
+        description::check(method, path, answer.status, &answer.json);
         self.keep_cookie(&answer);
         answer
     }
