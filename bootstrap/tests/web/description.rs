@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use offhook_bootstrap::web::OPENAPI;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// The description, with all fields: in a test even one that clients would have to ignore is a mistake.
 pub static DESCRIPTION: LazyLock<Value> = LazyLock::new(|| {
@@ -30,7 +30,8 @@ pub fn check(method: &str, path: &str, status: u16, body: &Value) {
     let path = path.split('?').next().unwrap_or_default();
     let paths = DESCRIPTION["paths"].as_object().expect("paths");
     let Some(described) = paths.keys().find(|described| is_same(described, path)) else {
-        assert_eq!((status, &body["error"]), (404, &json!("not_found")), "{asked}: it is not described");
+        // The pace of a network is kept wherever it asks.
+        assert!(matches!(status, 404 | 429), "{asked}: it is not described");
         return;
     };
     let Some(operation) = paths[described].get(method.to_lowercase()) else {
@@ -39,20 +40,16 @@ pub fn check(method: &str, path: &str, status: u16, body: &Value) {
     };
     let answer = &operation["responses"][status.to_string()];
     assert!(!answer.is_null(), "{asked}: the status is not described");
-    let place = match answer["$ref"].as_str() {
-        Some(reference) => reference.to_owned(),
-        None => {
-            let described = described.replace('~', "~0").replace('/', "~1");
-            format!("#/paths/{described}/{}/responses/{status}", method.to_lowercase())
-        }
+    let answer = match answer["$ref"].as_str() {
+        Some(reference) => DESCRIPTION.pointer(&reference[1..]).expect("what is referred to"),
+        None => answer,
     };
-    let answer = DESCRIPTION.pointer(&place[1..]).expect("what is referred to");
-    if answer.get("content").is_none() {
+    let Some(content) = answer.get("content") else {
         assert!(body.is_null(), "{asked}: a body is not described");
         return;
-    }
-    let mut schema = DESCRIPTION.clone();
-    schema["$ref"] = json!(format!("{place}/content/application~1json/schema"));
+    };
+    let mut schema = content["application/json"]["schema"].clone();
+    schema["components"] = DESCRIPTION["components"].clone();
     let validator = jsonschema::draft202012::new(&schema).expect("schemas");
     let wrong: Vec<String> = validator.iter_errors(body).map(|error| error.to_string()).collect();
     assert!(wrong.is_empty(), "{asked}: {wrong:?}");

@@ -7,9 +7,9 @@ use std::process::Output;
 use serde_json::json;
 
 use crate::GOOD;
+use crate::client::Scene;
 use crate::client::description::DESCRIPTION;
-use crate::client::{NAME, Scene};
-use offhook_bootstrap::web::{OPENAPI, SiteConfig};
+use offhook_bootstrap::web::OPENAPI;
 
 #[tokio::test]
 async fn what_the_description_tells_of_is_there_and_no_other_method() {
@@ -56,7 +56,7 @@ const TICK: u64 = 1_000;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn made_up_requests_are_answered_as_the_description_says() {
-    let scene = Scene::with(SiteConfig::new(Some(NAME)).unwrap()).await;
+    let scene = Scene::with_node().await;
     scene.sign_up(1, "ada", GOOD).await;
     let mut ada = scene.client();
     let begun = ada.begin("ada", GOOD).await.expect("the password fits");
@@ -65,6 +65,9 @@ async fn made_up_requests_are_answered_as_the_description_says() {
     let (strangers, adas) = tokio::join!(fuzz(&scene, None), fuzz(&scene, Some(&token)));
     assert!(strangers.status.success(), "{}", says(&strangers));
     assert!(adas.status.success(), "{}", says(&adas));
+    for (said, is_let_in) in [(says(&strangers), false), (says(&adas), true)] {
+        assert_eq!(said.contains("- GET /account/backup\n"), !is_let_in, "who is let in has answers: {said}");
+    }
     // Nothing of all that has done her any harm.
     ada.token = Some(token);
     ada.network = "203.0.113.77".to_owned();
