@@ -92,6 +92,7 @@ fn q3_a_node_takes_a_descriptor_at_its_own_place_and_in_its_time_only() {
     ));
     assert_eq!(records.totals(), (0, 0, 0));
     assert_eq!(offer(&mut records, place(1), good.clone(), HERE), Ok(()));
+    assert_eq!((records.totals().0, records.descriptors()), (0, 1), "a descriptor is no number's record");
     assert_eq!(records.value(&place(1), now()).unwrap().0, good);
     assert!(records.find(&place(1), now()).is_none(), "it is nobody's number");
 }
