@@ -66,6 +66,7 @@ impl Observed for Net {
             "peers": status.peers,
             "dht_nodes": status.dht_nodes,
             "records": status.records,
+            "descriptors": status.descriptors,
             "registered": status.registered,
         });
         Health { good, details }

@@ -6,14 +6,13 @@
 #[path = "net/fixture.rs"]
 mod fixture;
 
-use fixture::{Party, now};
+use fixture::{Party, descriptor, now};
 use futures::future::{BoxFuture, FutureExt as _};
 use futures::{Stream, StreamExt as _};
 use offhook::api::{Command, EndReason, ErrorCode, Event, FailureCode, Reply, TimedEvent};
 use offhook::audio::DeviceSpec;
 use offhook::net::{Net, NetConfig, NetEvent, Role};
 use offhook::phone::{AnswerMode, CallState, Phone, PhoneBuilder};
-use offhook::proto::descriptor::{DESCRIPTOR_LIFETIME, Descriptor, SignedDescriptor};
 use offhook::proto::identity::{DirectoryKey, IdentityId};
 use offhook::proto::number::{ChosenNumber, Number, RecordKey};
 use offhook::proto::proof::{ChosenCert, NumberProof, SignedChosenCert, SignedTransfer};
@@ -45,7 +44,7 @@ struct Site(Arc<Mutex<Result<Vec<u8>, SiteError>>>);
 
 impl Site {
     fn of(key: &DirectoryKey) -> Self {
-        Self(Arc::new(Mutex::new(Ok(descriptor(key)))))
+        Self(Arc::new(Mutex::new(Ok(descriptor(key, now()).to_bytes()))))
     }
 
     fn says(&self, answer: Result<Vec<u8>, SiteError>) {
@@ -58,21 +57,6 @@ impl Sites for Site {
         assert_eq!(name, NAME, "nobody else is asked");
         std::future::ready(self.0.lock().unwrap().clone()).boxed()
     }
-}
-
-fn descriptor(key: &DirectoryKey) -> Vec<u8> {
-    let descriptor = Descriptor {
-        name: NAME.to_owned(),
-        directory: key.public(),
-        nodes: Vec::new(),
-        stun: Vec::new(),
-        turn: Vec::new(),
-        web: None,
-        mailbox: false,
-        issued: now(),
-        expires: now().plus(DESCRIPTOR_LIFETIME),
-    };
-    SignedDescriptor::sign(key, &descriptor).unwrap().to_bytes()
 }
 
 /// A node by which all enter the network. It knows nothing of any chosen number's directory.
@@ -279,7 +263,7 @@ async fn q3_a_directory_with_another_key_is_told_and_never_believed_by_itself() 
 
     // Somebody else has the name now, or its site. It is noticed when it is time to look again.
     let other = DirectoryKey::from_seed([66; 32]);
-    site.says(Ok(descriptor(&other)));
+    site.says(Ok(descriptor(&other, now()).to_bytes()));
     let account = std::fs::read_dir(bob.home().join("accounts")).unwrap();
     let folder =
         account.map(|entry| entry.unwrap().path()).find(|path| path.join("account.db").exists()).unwrap();

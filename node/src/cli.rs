@@ -71,6 +71,7 @@ pub enum Cmd {
 Examples:
   offhook run                              use the default microphone and loudspeaker
   offhook run --answer machine --machine-after 15
+  offhook run --all                        every account of this folder
   offhook run --answer auto --mic file:greeting.wav --speaker 'file:{time}-{number}.wav'
   offhook run --json --metrics 127.0.0.1:9107 < /dev/null
   offhook run --entry /dns/phone.example.org/udp/4001/quic-v1/p2p/12D3Koo...
@@ -404,6 +405,9 @@ pub enum DirectoryCmd {
 /// `offhook run`
 #[derive(Debug, Default, Args)]
 pub struct RunArgs {
+    /// All accounts of the home folder at the same time, in one program; commands are given from elsewhere: offhook --account ID ...
+    #[arg(long, conflicts_with = "metrics")]
+    pub all: bool,
     /// Let calls ring (manual), answer every call at once (auto), or let the answering machine take what nobody answers
     /// (machine) [default: manual]
     #[arg(
@@ -585,6 +589,7 @@ mod tests {
             &["offhook", "history", "--limit", "1001"],
             &["offhook", "history", "forget"],
             &["offhook", "run", "--metrics", "here"],
+            &["offhook", "run", "--all", "--metrics", "127.0.0.1:9107"],
             &["offhook", "devices", "use"],
             &["offhook", "devices", "--mic", "none"],
         ] {

@@ -27,7 +27,6 @@ use clap::CommandFactory as _;
 use futures::StreamExt as _;
 use offhook::api::{ApiError, Command, ErrorCode, PresenceState, Reply, Visibility};
 use offhook::phone::Phone;
-use offhook::proto::number::Number;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -174,13 +173,8 @@ async fn running(context: &Context) -> Result<Option<Remote>, Failure> {
 /// nobody; where no entry point is configured, those of an invitation link serve.
 async fn phone_to(context: &Context, typed: &str, mut settings: Settings) -> Result<Phone, Failure> {
     let store = context.home.open_account(&context.account_id().await?).await?;
-    let resolved = match store.resolve(typed).await {
-        // The directory of a number in its full form is met once the terminal runs, if it is not known yet.
-        Ok(link) if matches!(&link.number, Number::Chosen(chosen) if chosen.directory().is_some()) => {
-            Ok(link)
-        }
-        Ok(_) | Err(_) => store.resolve_to_dial(typed).await.map(|(link, _)| link),
-    };
+    // The directory of a number in its full form is met once the terminal runs, if it is not known yet.
+    let resolved = store.resolve_in_full(typed).await;
     store.close().await;
     drop(store);
     let link = resolved?;

@@ -122,6 +122,12 @@ impl Context {
         Ok(Self { home: Home::open(dir)?, account, json: global.json, file })
     }
 
+    /// The same for an account.
+    #[must_use]
+    pub fn of(&self, id: &AccountId) -> Self {
+        Self { account: Some(id.to_string()), ..self.clone() }
+    }
+
     /// The account to use.
     pub async fn account_id(&self) -> Result<AccountId, Failure> {
         match &self.account {

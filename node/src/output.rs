@@ -5,6 +5,7 @@ use crate::exit::Failure;
 use crate::text;
 use offhook::api::{ApiError, CallRef, Command, Event, PathKind, RelayUse, Reply, TimedEvent};
 use serde::Serialize;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::{IsTerminal as _, Write as _};
 
@@ -12,12 +13,20 @@ use std::io::{IsTerminal as _, Write as _};
 #[derive(Debug, Clone, Copy)]
 pub struct Printer {
     json: bool,
+    /// Whose lines these are, where several accounts are on line in one program.
+    account: Option<&'static str>,
 }
 
 impl Printer {
     /// A printer of JSON or of words.
     pub fn new(json: bool) -> Self {
-        Self { json }
+        Self { json, account: None }
+    }
+
+    /// The same for one of several accounts: every line says whose it is.
+    #[must_use]
+    pub fn of(self, account: &'static str) -> Self {
+        Self { account: Some(account), ..self }
     }
 
     /// Whether it prints JSON.
@@ -63,8 +72,17 @@ impl Printer {
 
     /// A line, in either form. Whoever closed the pipe does not want to know more.
     pub fn line(self, line: &str) {
+        let line = self.labelled(line);
         let mut out = std::io::stdout().lock();
         let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+    }
+
+    fn labelled(self, line: &str) -> Cow<'_, str> {
+        let Some(account) = self.account else { return line.into() };
+        match line.strip_prefix('{').filter(|_| self.json) {
+            Some(rest) => format!("{{\"account\":{},{rest}", serde_json::Value::from(account)).into(),
+            None => format!("{account}: {line}").into(),
+        }
     }
 
     /// A remark for people, on standard error.
@@ -74,7 +92,8 @@ impl Printer {
 
     /// One sentence on standard error.
     pub fn complaint(self, sentence: &str) {
-        self.remark(&format!("offhook: {}", text::sentence(sentence)));
+        let whose = self.account.map_or_else(String::new, |account| format!("{account}: "));
+        self.remark(&format!("offhook: {whose}{}", text::sentence(sentence)));
     }
 
     /// The end of a command that failed.

@@ -44,6 +44,8 @@ pub struct DirectoryPlan {
     pub entry: Vec<String>,
     /// Whether it keeps accounts when it is on loopback; on a host it always does.
     pub site: bool,
+    /// Port of its site on loopback, so that it is there again after a restart; `None` is any free one.
+    pub site_port: Option<u16>,
     /// The data folder of another process of the same directory, whose secrets it has.
     pub like: Option<PathBuf>,
     /// Further arguments.
@@ -179,15 +181,11 @@ impl Directory {
                 let ip = if both { Ipv6Addr::UNSPECIFIED.into() } else { host.address() };
                 command.args(["--stun", &SocketAddr::new(ip, port - PORT + 3478).to_string()])
             }
-            None => command.args([
-                "--stun",
-                "127.0.0.1:0",
-                "--front",
-                "none",
-                "--site",
-                if plan.site { "127.0.0.1:0" } else { "none" },
-                "--allow-private",
-            ]),
+            None => {
+                let site = format!("127.0.0.1:{}", plan.site_port.unwrap_or(0));
+                let site = if plan.site { &site } else { "none" };
+                command.args(["--stun", "127.0.0.1:0", "--front", "none", "--site", site, "--allow-private"])
+            }
         };
         command.args(["--http", "127.0.0.1:0"]).args(&plan.extra);
         Process::start(&format!("directory{}", name_of(host)), command, host)
@@ -281,13 +279,31 @@ impl Account {
         Self::create_in(Arc::clone(&self.home), id)
     }
 
+    /// Signs an account up at a directory, `ID@http://IP:PORT`, from a fresh home folder.
+    ///
+    /// # Errors
+    /// When the program fails.
+    pub fn sign_up(id: &str, site: &str) -> Result<Self, ProgramError> {
+        let address = format!("{id}@http://{site}");
+        Self::made_by(tempfile::tempdir()?.into(), id, &["account", "signup", &address])
+    }
+
+    /// Logs in at a directory from a fresh home folder: another terminal of the account.
+    ///
+    /// # Errors
+    /// When the program fails.
+    pub fn log_in(id: &str, site: &str) -> Result<Self, ProgramError> {
+        let address = format!("{id}@http://{site}");
+        Self::made_by(tempfile::tempdir()?.into(), id, &["account", "login", &address])
+    }
+
     fn create_in(home: Arc<TempDir>, id: &str) -> Result<Self, ProgramError> {
-        let output = offhook(
-            home.path(),
-            None,
-            &["account", "new", id, "--password-stdin", "--json"],
-            &format!("{PASSWORD}\n"),
-        )?;
+        Self::made_by(home, id, &["account", "new", id])
+    }
+
+    fn made_by(home: Arc<TempDir>, id: &str, command: &[&str]) -> Result<Self, ProgramError> {
+        let arguments = [command, &["--password-stdin", "--json"]].concat();
+        let output = offhook(home.path(), None, &arguments, &format!("{PASSWORD}\n"))?;
         let text = String::from_utf8_lossy(&output.stdout);
         let number = text
             .lines()
@@ -296,7 +312,7 @@ impl Account {
         match number {
             Some(number) if output.status.success() => Ok(Self { home, id: id.to_owned(), number }),
             Some(_) | None => Err(ProgramError::Failed {
-                program: "offhook account new".to_owned(),
+                program: format!("offhook {}", command.join(" ")),
                 message: format!("{text}{}", String::from_utf8_lossy(&output.stderr)),
             }),
         }
@@ -359,7 +375,11 @@ pub fn offhook(
     run(command, host, stdin)
 }
 
-fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
+/// Copies what is in a folder into another one.
+///
+/// # Errors
+/// When a file can't be read or written.
+pub fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
     for entry in std::fs::read_dir(from)? {
         let entry = entry?;
         let target = to.join(entry.file_name());

@@ -158,6 +158,14 @@ describe('failures', () => {
     expect(catalogues.map((catalogue) => messageOf(error, catalogue))).toEqual([en.errors.id_taken, ko.errors.id_taken]);
   });
 
+  test('a closed account and a full directory are said in the visitor’s language', () => {
+    for (const code of ['account_closed', 'directory_full'] as const) {
+      const said = catalogues.map((catalogue) => messageOf(new ApiError(code, 403), catalogue));
+      expect(said).toEqual([en.errors[code], ko.errors[code]]);
+      expect(said[0]).not.toContain(code);
+    }
+  });
+
   test('details are part of the sentence', async () => {
     const error = await failure(answering(429, '{"error":"too_many","retry_after_s":120}'));
     expect(messageOf(error, en)).toContain('2 minutes');

@@ -5,8 +5,8 @@ use super::session::{Conflict, Session};
 use super::{AccountAddress, DirectoryAddress, DirectoryError, Refusal};
 use crate::clock::wall_clock;
 use crate::storage::{
-    AccountId, AccountStore, AccountSummary, Content, HeldNumber, Home, KnownDirectory, MAX_DIRECTORIES,
-    NewNumber, Password, StorageError, Unattended,
+    AccountId, AccountStore, AccountSummary, Content, DirectoryPin, HeldNumber, Home, KnownDirectory,
+    MAX_DIRECTORIES, NewNumber, Password, StorageError, Unattended,
 };
 use offhook_proto::backup::{Backup, BackupChosen, RecoveryWords};
 use offhook_proto::identity::{IdentityId, IdentityKey};
@@ -20,6 +20,15 @@ const TRIES: u32 = 5;
 pub struct Unlocked {
     store: AccountStore,
     key: IdentityKey,
+}
+
+/// What is to be done if a directory has an older backup than there was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Older {
+    /// It is not taken: what is missing in it would be lost.
+    Refuse,
+    /// It is taken, since the directory has lost the newer one.
+    Take,
 }
 
 /// What became of a sign-up.
@@ -40,6 +49,8 @@ pub struct Synced {
     pub is_new: bool,
     /// Something of another terminal's came from there.
     pub has_taken: bool,
+    /// The account's records were signed anew: a terminal that runs has to publish them.
+    pub has_signed: bool,
 }
 
 /// A number that the account has got.
@@ -59,16 +70,19 @@ impl Home {
         address: &AccountAddress,
         local: AccountId,
         password: &Password,
-        unattended: Unattended,
+        (unattended, older): (Unattended, Older),
     ) -> Result<AccountSummary, DirectoryError> {
         let directory = Directory::connect(&address.directory, None).await?;
         let (session, export_key) = directory.log_in(&address.id, password).await?;
         let sealed = session.backup(0)?;
         let backup = sealed.open(&export_key.backup_key(), &session.identity())?;
+        check_age(&session, &backup, older).await?;
         let known = known(&session, sealed.version(), &backup)?;
         let account = self.restore_account(local, password.clone(), &backup, known, unattended).await;
         session.log_out().await;
-        Ok(account?)
+        let account = account?;
+        self.remember(&account.id, &directory).await;
+        Ok(account)
     }
 
     /// Gets in by the recovery words, gives the account a new password, and makes it this terminal's.
@@ -81,28 +95,59 @@ impl Home {
         local: AccountId,
         words: &RecoveryWords,
         new_password: &Password,
-        unattended: Unattended,
+        (unattended, older): (Unattended, Older),
     ) -> Result<AccountSummary, DirectoryError> {
         let identity = words.identity();
         let directory = Directory::connect(&address.directory, None).await?;
         let session = directory.recover(&identity).await?;
         let sealed = session.backup(0)?;
         let backup = sealed.open_as_owner(&identity)?;
+        check_age(&session, &backup, older).await?;
         let (id, version) = (session.id()?, sealed.version().saturating_add(1));
         let session = session.change_credentials(&id, new_password, &backup, version).await?;
         let known = known(&session, version, &backup)?;
         let account = self.restore_account(local, new_password.clone(), &backup, known, unattended).await;
         session.log_out().await;
-        account.map_err(|error| DirectoryError::Partly {
+        let account = account.map_err(|error| DirectoryError::Partly {
             done: "The new password counts at the directory".to_owned(),
             error: Box::new(error.into()),
             how: format!("Log in with it: `offhook account login {}`.", name_at(&id, directory.name())),
-        })
+        })?;
+        self.remember(&account.id, &directory).await;
+        Ok(account)
+    }
+
+    /// The directory's key is remembered as that of any other whose site was asked. Without it, after a crash here, the account's own
+    /// directory is known all the same.
+    async fn remember(&self, id: &AccountId, directory: &Directory) {
+        let remembered = async { pin(&self.beside(id).await?, directory).await };
+        if let Err(error) = remembered.await {
+            tracing::warn!(%error, "what the directory says of itself could not be kept");
+        }
+    }
+}
+
+/// Whether the directory has the newest backup that the network knows of.
+async fn check_age(session: &Session, backup: &Backup, older: Older) -> Result<(), DirectoryError> {
+    match older {
+        Older::Refuse => {
+            session.backup(session.published_version(&Number::Plain(backup.number)).await).map(drop)
+        }
+        Older::Take => Ok(()),
     }
 }
 
 fn name_at(id: &AccountId, directory: &str) -> String {
     format!("{id}@{directory}")
+}
+
+/// Remembers who a directory is, if it has a name.
+async fn pin(store: &AccountStore, directory: &Directory) -> Result<(), DirectoryError> {
+    let Some(descriptor) = directory.descriptor() else { return Ok(()) };
+    match store.pin_directory(directory.name(), &directory.id(), Some(descriptor)).await? {
+        DirectoryPin::New | DirectoryPin::Matches => Ok(()),
+        DirectoryPin::Differs { .. } => Err(DirectoryError::OtherDirectory(directory.name().to_owned())),
+    }
 }
 
 /// What is remembered of a directory whose backup is this one.
@@ -175,12 +220,13 @@ impl Unlocked {
         address: &AccountAddress,
         password: &Password,
     ) -> Result<Signed, DirectoryError> {
+        let directory = Directory::connect(&address.directory, None).await?;
         let directories = self.store.directories().await?;
-        let is_known = directories.iter().any(|known| known.name == address.directory.name());
+        let is_known = directories.iter().any(|known| known.name == directory.name());
         if directories.len() >= MAX_DIRECTORIES && !is_known {
             return Err(StorageError::TooLarge("The list of directories").into());
         }
-        let directory = Directory::connect(&address.directory, None).await?;
+        pin(&self.store, &directory).await?;
         let backup = self.backup().await?;
         let signed_up = async {
             let begun = directory.begin_sign_up(&address.id, password).await?;
@@ -201,6 +247,7 @@ impl Unlocked {
         let kept = sealed.open_as_owner(&self.key)?;
         let known = known(&session, sealed.version(), &kept)?;
         self.store.put_directory(&known).await?;
+        self.store.update_record(&self.key, &kept.revoked).await?;
         session.log_out().await;
         Ok(Signed { directory: known.name, id: known.id })
     }
@@ -209,10 +256,10 @@ impl Unlocked {
     ///
     /// # Errors
     /// The first [`DirectoryError`]; the others are tried all the same.
-    pub async fn sync(&self) -> Result<Vec<(String, Synced)>, DirectoryError> {
+    pub async fn sync(&self, older: Older) -> Result<Vec<(String, Synced)>, DirectoryError> {
         let (mut done, mut failed) = (Vec::new(), None);
         for known in self.store.directories().await? {
-            match self.sync_with(&known).await {
+            match self.sync_with(&known, older).await {
                 Ok(synced) => done.push((known.name, synced)),
                 Err(error) => failed = failed.or(Some(error)),
             }
@@ -224,9 +271,17 @@ impl Unlocked {
     ///
     /// # Errors
     /// [`DirectoryError`].
-    pub async fn sync_with(&self, known: &KnownDirectory) -> Result<Synced, DirectoryError> {
+    pub async fn sync_with(&self, known: &KnownDirectory, older: Older) -> Result<Synced, DirectoryError> {
         let mut session = self.enter(known).await?;
-        let synced = self.sync_in(known, &mut session).await;
+        let mut known = known.clone();
+        if older == Older::Take
+            && let Err(DirectoryError::RolledBack { found, .. }) = session.backup(known.version)
+        {
+            // What is here counts, where the two differ.
+            let base = Content::of(&session.backup(0)?.open_as_owner(&self.key)?);
+            known = KnownDirectory { version: found, base, ..known };
+        }
+        let synced = self.sync_in(&known, &mut session).await;
         session.log_out().await;
         synced
     }
@@ -240,18 +295,13 @@ impl Unlocked {
     async fn sync_in(&self, known: &KnownDirectory, session: &mut Session) -> Result<Synced, DirectoryError> {
         let mut known = KnownDirectory { id: session.id()?, ..known.clone() };
         self.take_certificates(&known, session).await?;
-        let mut has_taken = false;
+        let (mut has_taken, mut has_signed) = (false, false);
         for _ in 0..TRIES {
             let sealed = session.backup(known.version)?;
             let mut backup = sealed.open_as_owner(&self.key)?;
             let there = Content::of(&backup);
             if sealed.version() > known.version {
-                let here = self.store.content().await?;
-                let merged = here.merged(&known.base, &there);
-                if merged != here {
-                    self.store.take_content(&merged).await?;
-                    has_taken = true;
-                }
+                has_taken |= self.store.merge_content(&known.base, &there).await?;
                 known = KnownDirectory { version: sealed.version(), base: there.clone(), ..known };
                 self.store.put_directory(&known).await?;
             }
@@ -259,11 +309,14 @@ impl Unlocked {
             let content = self.store.content().await?;
             let (was, chosen) = (backup.chosen.clone(), self.chosen().await?);
             content.put_into(&mut backup)?;
+            // A terminal that was revoked elsewhere must not come back with the next record of this one.
+            has_signed |= self.store.update_record(&self.key, &backup.revoked).await?;
             self.put_papers(&mut backup, chosen).await?;
             if content == there && backup.chosen == was {
                 known = KnownDirectory { base: content, backed_up: wall_clock(), ..known };
                 self.store.put_directory(&known).await?;
-                return Ok(Synced { version: known.version, is_new: false, has_taken });
+                has_signed |= self.store.update_record(&self.key, &[]).await?;
+                return Ok(Synced { version: known.version, is_new: false, has_taken, has_signed });
             }
             let version = sealed.version().saturating_add(1);
             let next = backup.seal(&sealed.key_as_owner(&self.key)?, version, &nonces())?;
@@ -271,7 +324,8 @@ impl Unlocked {
                 Ok(()) => {
                     known = KnownDirectory { version, base: content, backed_up: wall_clock(), ..known };
                     self.store.put_directory(&known).await?;
-                    return Ok(Synced { version, is_new: true, has_taken });
+                    has_signed |= self.store.update_record(&self.key, &[]).await?;
+                    return Ok(Synced { version, is_new: true, has_taken, has_signed });
                 }
                 Err(Conflict) => session.fetch_backup().await?,
             }
@@ -356,6 +410,7 @@ impl Unlocked {
         let version = sealed.version().saturating_add(1);
         let session = session.change_credentials(id, password, &backup, version).await?;
         self.store.put_directory(&self::known(&session, version, &backup)?).await?;
+        self.store.update_record(&self.key, &[]).await?;
         session.log_out().await;
         Ok(())
     }
@@ -367,6 +422,7 @@ impl Unlocked {
     pub async fn delete_at(&self, known: &KnownDirectory) -> Result<(), DirectoryError> {
         self.enter(known).await?.delete_account().await?;
         self.store.remove_directory(&known.name).await?;
+        self.store.update_record(&self.key, &[]).await?;
         let now = wall_clock();
         for held in self.store.chosen().await? {
             if held.certified(now).is_ok_and(|cert| cert.directory == known.directory) {
@@ -400,7 +456,7 @@ impl Unlocked {
     /// # Errors
     /// [`DirectoryError`].
     pub async fn renew_numbers(&self) -> Result<Vec<HeldNumber>, DirectoryError> {
-        self.sync().await?;
+        self.sync(Older::Refuse).await?;
         Ok(self.store.chosen().await?)
     }
 
@@ -446,8 +502,7 @@ impl Unlocked {
     async fn issuer(&self, number: &ChosenNumber) -> Result<(KnownDirectory, Directory), DirectoryError> {
         for known in self.store.directories().await? {
             let address = DirectoryAddress::kept(&known.name, &known.url)?;
-            let is_named = number.directory().is_some_and(|name| name == known.name);
-            if number.directory().is_some() && !is_named && !known.url.starts_with("http://") {
+            if number.directory().is_some_and(|name| name != known.name) {
                 continue;
             }
             let directory = Directory::connect(&address, Some(&known.directory)).await?;
@@ -460,7 +515,7 @@ impl Unlocked {
 
     /// The backup is to have what has changed; if that does not succeed now, it will later.
     async fn keep_up(&self, known: &KnownDirectory) {
-        if let Err(error) = self.sync_with(known).await {
+        if let Err(error) = self.sync_with(known, Older::Refuse).await {
             tracing::warn!(%error, "the backup is not up to date");
         }
     }

@@ -45,6 +45,15 @@ impl DirectoryAddress {
         }
     }
 
+    /// Whether a directory at this address may say that it has this DNS name: the connection proves it, or leads to this host.
+    pub(super) fn speaks_for(&self, name: &str) -> bool {
+        match self.url.split_once("://") {
+            Some(("https", authority)) => host_of(authority) == name,
+            Some(("http", authority)) => is_loopback(authority),
+            Some(_) | None => false,
+        }
+    }
+
     /// One that was kept.
     pub(super) fn kept(name: &str, url: &str) -> Result<Self, DirectoryError> {
         if !Self::is_safe(url) {
@@ -87,11 +96,16 @@ fn is_authority(text: &str) -> bool {
     !text.is_empty() && text.len() <= MAX_LEN && text.bytes().all(is_plain)
 }
 
-fn is_loopback(authority: &str) -> bool {
-    let host = match authority.rsplit_once(':') {
+/// An authority without its port.
+fn host_of(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
         Some(_) | None => authority,
-    };
+    }
+}
+
+fn is_loopback(authority: &str) -> bool {
+    let host = host_of(authority);
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
@@ -136,6 +150,15 @@ mod tests {
         let local = told("ada", "127.0.0.1:8080", "http://127.0.0.1:8080");
         assert_eq!(address("ada@http://127.0.0.1:8080/"), local);
         assert_eq!(address("ada@http://[::1]:80").2, "http://[::1]:80");
+    }
+
+    #[test]
+    fn q3_no_site_says_that_it_is_a_name_for_which_its_connection_does_not_speak() {
+        let speaks = |typed: &str, name| typed.parse::<DirectoryAddress>().unwrap().speaks_for(name);
+        assert!(speaks("https://example.org:8443", "example.org"));
+        assert!(speaks("http://127.0.0.1:8080", "example.org"), "this host, as the user has typed");
+        assert!(!speaks("https://eve.example", "example.org"));
+        assert!(!speaks("https://example.org.eve.example:8443", "example.org"));
     }
 
     #[test]

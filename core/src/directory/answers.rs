@@ -47,6 +47,14 @@ pub(super) struct Failure {
     pub(super) retry_after_s: Option<u64>,
 }
 
+/// What the network has of an account, as the directory finds it.
+#[derive(Debug, Deserialize)]
+pub(super) struct Published {
+    /// Signed account records.
+    #[serde(default)]
+    pub(super) records: Vec<Bytes>,
+}
+
 #[derive(Debug, Deserialize)]
 pub(super) struct Info {
     pub(super) name: Option<String>,

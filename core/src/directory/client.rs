@@ -5,9 +5,10 @@ use super::http::Http;
 use super::session::Session;
 use super::{DirectoryAddress, DirectoryError};
 use crate::clock::wall_clock;
+use crate::sites::{self, SiteError};
 use crate::storage::{AccountId, Password, StorageError};
 use offhook_proto::backup::{Backup, Nonces};
-use offhook_proto::descriptor::{DescriptorError, MAX_DESCRIPTOR_BYTES, SignedDescriptor};
+use offhook_proto::descriptor::{Descriptor, DescriptorError, SignedDescriptor};
 use offhook_proto::identity::{DirectoryId, IdentityKey};
 use offhook_proto::number::Number;
 use offhook_proto::opaque::{ExportKey, LoggedIn, Login, Registered, Registration};
@@ -16,8 +17,6 @@ use rand_core::OsRng;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-/// Where a directory's descriptor lies.
-const DESCRIPTOR: &str = "/.well-known/offhook";
 /// The first backup has this version.
 const FIRST_VERSION: u64 = 1;
 
@@ -28,6 +27,8 @@ pub struct Directory {
     url: String,
     id: DirectoryId,
     info: DirectoryInfo,
+    /// What it has said of itself when it was met.
+    descriptor: Option<SignedDescriptor>,
 }
 
 /// A sign-up of which the last message is not sent yet.
@@ -38,7 +39,8 @@ pub(super) struct SignUp {
 }
 
 impl Directory {
-    /// Meets a directory. By its name it is asked where its site is; `known` is its key, if it was met before.
+    /// Meets a directory. By its name it is asked where its site is; `known` is its key, if it was met before. One that is met by the
+    /// address of its site is called by the name that it has, if it may say so.
     ///
     /// # Errors
     /// [`DirectoryError::OtherDirectory`] if its key has changed, [`DirectoryError::Unreachable`], [`DirectoryError::Answer`].
@@ -47,18 +49,28 @@ impl Directory {
         known: Option<&DirectoryId>,
     ) -> Result<Self, DirectoryError> {
         let mut address = address.clone();
+        let mut signed = None;
         let mut known = known.copied();
+        let is_named_by_itself = known.is_none() && !address.is_name();
         if address.is_name()
-            && let Some((id, site)) = descriptor(&address, known.as_ref()).await?
+            && let Some((descriptor, told)) = descriptor_of(&address, known.as_ref()).await?
         {
-            known = Some(id);
-            address = DirectoryAddress::kept(address.name(), site.as_deref().unwrap_or(address.url()))?;
+            let site = descriptor.web.as_deref().unwrap_or(address.url());
+            address = DirectoryAddress::kept(address.name(), site)?;
+            (known, signed) = (Some(descriptor.directory), Some(told));
         }
-        let http = Http::new(&address)?;
+        let mut http = Http::new(&address)?;
         let info: Info = http.ask(Method::GET, "/info", None, None).await?;
         let id = DirectoryId::from_bytes(info.directory.0);
         if known.is_some_and(|known| known != id) {
             return Err(DirectoryError::OtherDirectory(address.name().to_owned()));
+        }
+        if let Some(name) = info.name.as_deref().filter(|name| is_named_by_itself && address.speaks_for(name))
+        {
+            signed = own_descriptor(&address, name, &id).await;
+            if signed.is_some() {
+                http.rename(name);
+            }
         }
         let info = DirectoryInfo {
             name: info.name,
@@ -67,7 +79,7 @@ impl Directory {
             max_numbers: info.max_numbers,
             version: info.version,
         };
-        Ok(Self { http, url: address.url().to_owned(), id, info })
+        Ok(Self { http, url: address.url().to_owned(), id, info, descriptor: signed })
     }
 
     /// What it is called here.
@@ -92,6 +104,11 @@ impl Directory {
     #[must_use]
     pub fn info(&self) -> &DirectoryInfo {
         &self.info
+    }
+
+    /// What it has said of itself when it was met; nothing if it was known, or has no name.
+    pub(super) fn descriptor(&self) -> Option<&SignedDescriptor> {
+        self.descriptor.as_ref()
     }
 
     pub(super) fn http(&self) -> &Http {
@@ -221,22 +238,47 @@ pub(super) fn nonces() -> Nonces {
     Nonces { backup: rand::random(), recovery: rand::random() }
 }
 
-/// The key of a directory that is known by its name, and where its site is.
-async fn descriptor(
+/// What a directory says of itself that is known by its name; `None` if there is nothing, as of one without chosen numbers.
+async fn descriptor_of(
     address: &DirectoryAddress,
     known: Option<&DirectoryId>,
-) -> Result<Option<(DirectoryId, Option<String>)>, DirectoryError> {
-    let http = Http::new(address)?;
-    let Some(bytes) = http.fetch(DESCRIPTOR, MAX_DESCRIPTOR_BYTES).await? else { return Ok(None) };
+) -> Result<Option<(Descriptor, SignedDescriptor)>, DirectoryError> {
+    let bytes = match sites::fetch(address.url().to_owned()).await {
+        Ok(bytes) => bytes,
+        Err(SiteError::NoDirectory) => return Ok(None),
+        Err(SiteError::Unreachable) => {
+            let reason = "its site does not answer, or not with a certificate that is good for it".to_owned();
+            return Err(DirectoryError::Unreachable { name: address.name().to_owned(), reason });
+        }
+    };
     let now = wall_clock();
-    let verified = SignedDescriptor::from_bytes(&bytes).and_then(|signed| match known {
-        Some(known) => signed.verify_pinned(address.name(), known, now),
-        None => signed.verify_named(address.name(), now),
+    let verified = SignedDescriptor::from_bytes(&bytes).and_then(|signed| {
+        let descriptor = match known {
+            Some(known) => signed.verify_pinned(address.name(), known, now),
+            None => signed.verify_named(address.name(), now),
+        };
+        Ok((descriptor?, signed))
     });
-    let descriptor = verified.map_err(|error| match error {
-        DescriptorError::OtherDirectory => DirectoryError::OtherDirectory(address.name().to_owned()),
+    verified.map(Some).map_err(|error| bad_descriptor(address.name(), error))
+}
+
+/// That of a directory that was met by the address of its site and says that it has this name; `None` if it does not prove it.
+async fn own_descriptor(
+    address: &DirectoryAddress,
+    name: &str,
+    id: &DirectoryId,
+) -> Option<SignedDescriptor> {
+    let bytes = sites::fetch(address.url().to_owned()).await.ok()?;
+    let signed = SignedDescriptor::from_bytes(&bytes).ok()?;
+    signed.verify_pinned(name, id, wall_clock()).ok().map(|_| signed)
+}
+
+fn bad_descriptor(name: &str, error: DescriptorError) -> DirectoryError {
+    let answer = |what| DirectoryError::Answer { name: name.to_owned(), what };
+    match error {
+        DescriptorError::OtherDirectory => DirectoryError::OtherDirectory(name.to_owned()),
         DescriptorError::NotYetValid | DescriptorError::Expired => {
-            http.answer("its descriptor is not of this time: is the clock right?")
+            answer("its descriptor is not of this time: is the clock right?")
         }
         DescriptorError::TooLarge(_)
         | DescriptorError::Malformed
@@ -244,9 +286,8 @@ async fn descriptor(
         | DescriptorError::TooManyEntries
         | DescriptorError::Web
         | DescriptorError::BadSignature
-        | DescriptorError::Lifetime => http.answer("its descriptor is no good"),
-    })?;
-    Ok(Some((descriptor.directory, descriptor.web)))
+        | DescriptorError::Lifetime => answer("its descriptor is no good"),
+    }
 }
 
 /// A part of a path, with everything escaped that could end it.

@@ -27,6 +27,10 @@ pub enum Refusal {
     IdTaken,
     /// It takes no new accounts.
     SignUpClosed,
+    /// It has as many accounts as it can take.
+    DirectoryFull,
+    /// Its operator has closed the account.
+    AccountClosed,
     /// The identity has an account there.
     IdentityTaken,
     /// The backup does not follow the one that is there.
@@ -67,6 +71,8 @@ impl Refusal {
             "id_invalid" => Self::IdInvalid,
             "id_taken" => Self::IdTaken,
             "signup_closed" => Self::SignUpClosed,
+            "directory_full" => Self::DirectoryFull,
+            "account_closed" => Self::AccountClosed,
             "identity_taken" => Self::IdentityTaken,
             "version" => Self::Version,
             "not_found" => Self::NotFound,
@@ -92,10 +98,11 @@ impl Refusal {
             Self::IdInvalid | Self::NumberInvalid | Self::Reserved | Self::LookAlike => ErrorCode::BadInput,
             Self::NumberTaken => ErrorCode::NumberTaken,
             Self::NotFound => ErrorCode::NoAccount,
-            Self::TooManyNumbers => ErrorCode::Full,
+            Self::TooManyNumbers | Self::DirectoryFull => ErrorCode::Full,
             Self::NoSession
             | Self::LoginAgain
             | Self::SignUpClosed
+            | Self::AccountClosed
             | Self::Version
             | Self::Clock
             | Self::Replayed
@@ -251,6 +258,10 @@ mod tests {
         let sentence = error.to_string();
         assert!(sentence.chars().count() <= MAX_SENTENCE && !sentence.contains('\u{1b}'), "{sentence}");
         assert_eq!(DirectoryError::refused("id_taken", "", None).code(), ErrorCode::AccountExists);
+        let closed = DirectoryError::refused("account_closed", "", None);
+        assert_eq!((closed.refusal(), closed.code()), (Some(Refusal::AccountClosed), ErrorCode::Network));
+        let full = DirectoryError::refused("directory_full", "", None);
+        assert_eq!((full.refusal(), full.code()), (Some(Refusal::DirectoryFull), ErrorCode::Full));
         assert_eq!(Refusal::of("something later"), Refusal::Other);
     }
 }

@@ -46,14 +46,9 @@ impl Http {
         &self.name
     }
 
-    /// The bytes at a path, if there is something.
-    pub(super) async fn fetch(&self, path: &str, max: usize) -> Result<Option<Vec<u8>>, DirectoryError> {
-        let sent = self.client.get(format!("{}{path}", self.base)).send().await;
-        let response = sent.map_err(|error| unreachable(&self.name, &error))?;
-        if !response.status().is_success() {
-            return Ok(None);
-        }
-        self.read(response, max).await.map(Some)
+    /// The directory has said what it is called.
+    pub(super) fn rename(&mut self, name: &str) {
+        name.clone_into(&mut self.name);
     }
 
     /// Asks the API; `token` is the session's.
@@ -95,7 +90,7 @@ impl Http {
         }
         let response = request.send().await.map_err(|error| unreachable(&self.name, &error))?;
         let status = response.status();
-        let bytes = self.read(response, MAX_ANSWER).await?;
+        let bytes = self.read(response).await?;
         if status.is_success() {
             return Ok(bytes);
         }
@@ -110,10 +105,10 @@ impl Http {
         Err(DirectoryError::refused(&failure.error, &failure.message, retry))
     }
 
-    async fn read(&self, mut response: Response, max: usize) -> Result<Vec<u8>, DirectoryError> {
+    async fn read(&self, mut response: Response) -> Result<Vec<u8>, DirectoryError> {
         let mut bytes = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| unreachable(&self.name, &error))? {
-            if bytes.len() + chunk.len() > max {
+            if bytes.len() + chunk.len() > MAX_ANSWER {
                 return Err(self.answer("it is too long"));
             }
             bytes.extend_from_slice(&chunk);

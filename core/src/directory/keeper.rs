@@ -2,7 +2,7 @@
 //! something has changed, and the certificates of its chosen numbers, its own and its record are renewed from half of their life on.
 
 use super::DirectoryError;
-use super::account::Unlocked;
+use super::account::{Older, Unlocked};
 use crate::api::Command;
 use crate::clock::wall_clock;
 use crate::engine::Request;
@@ -94,23 +94,23 @@ async fn keep_once(
 ) -> Result<(), DirectoryError> {
     let Some(unlocked) = Unlocked::unattended(account).await? else { return Ok(()) };
     let now = wall_clock();
-    let mut is_new = false;
-    if account.papers_due(now) {
-        unlocked.renew_papers().await?;
-        is_new = true;
-    }
-    let mut failed = None;
+    let (mut is_new, mut failed) = (false, None);
     for known in account.directories().await? {
         if !is_due && !wants(account, &known, now).await? {
             continue;
         }
-        match unlocked.sync_with(&known).await {
+        match unlocked.sync_with(&known, Older::Refuse).await {
             Ok(synced) => {
                 tracing::debug!(version = synced.version, is_new = synced.is_new, "the backup is up to date");
-                is_new |= synced.has_taken;
+                is_new |= synced.has_taken || synced.has_signed;
             }
             Err(error) => failed = failed.or(Some(error)),
         }
+    }
+    // After it is known which terminals were revoked elsewhere.
+    if account.papers_due(now) {
+        unlocked.renew_papers().await?;
+        is_new = true;
     }
     if is_new {
         tell(engine).await;

@@ -25,7 +25,7 @@ mod keeper;
 mod session;
 mod transfer;
 
-pub use account::{Claimed, Signed, Synced, Unlocked};
+pub use account::{Claimed, Older, Signed, Synced, Unlocked};
 pub use address::{AccountAddress, DirectoryAddress};
 pub use answers::{Availability, ChosenNumber, DirectoryInfo, NumberState};
 pub use client::Directory;

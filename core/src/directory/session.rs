@@ -1,13 +1,17 @@
 //! Somebody who is in at a directory.
 
-use super::answers::{self, Account, Certified, ChosenNumber, KeptBackup, LetIn, RegistrationStarted};
+use super::answers::{
+    self, Account, Certified, ChosenNumber, KeptBackup, LetIn, Published, RegistrationStarted,
+};
 use super::client::{Directory, escaped, nonces};
 use super::{DirectoryError, Refusal};
+use crate::clock::wall_clock;
 use crate::storage::{AccountId, Password};
 use offhook_proto::backup::{Backup, SealedBackup};
 use offhook_proto::identity::{IdentityId, IdentityKey};
 use offhook_proto::number::{ChosenNumber as Chosen, Number};
 use offhook_proto::proof::{MAX_CHOSEN_CERT_BYTES, SignedChosenCert, SignedTransfer};
+use offhook_proto::record::{self, MAX_ENVELOPE_BYTES, RecordSet};
 use offhook_proto::request::{Action, Digest};
 use offhook_proto::wire;
 use reqwest::Method;
@@ -88,6 +92,28 @@ impl Session {
         let rolled_back = |_| DirectoryError::RolledBack { name, known, found };
         backup.check_version(known).map_err(rolled_back)?;
         Ok(backup)
+    }
+
+    /// The newest version of the backup that the account has told the network of, as far as the directory finds its record; 0 if it does
+    /// not. It cannot make one up, as the account has signed it.
+    pub(super) async fn published_version(&self, number: &Number) -> u64 {
+        let published: Result<Published, _> = self.ask(Method::GET, "/account/terminals", None).await;
+        let records = match published {
+            Ok(published) => published.records,
+            Err(error) => {
+                tracing::debug!(%error, "what the network knows of the account is not known");
+                return 0;
+            }
+        };
+        let Some(key) = number.record_key(None) else { return 0 };
+        let version = |bytes: &answers::Bytes| {
+            let account = wire::decode(&bytes.0, MAX_ENVELOPE_BYTES).ok()?;
+            let set = RecordSet { account: Some(account), terminals: Vec::new() };
+            // Those of chosen numbers lie elsewhere and say the same.
+            let account = record::check(&key, &set.encode(), wall_clock()).ok()?.account?;
+            account.backup.filter(|_| account.identity == self.identity())
+        };
+        records.iter().filter_map(version).max().unwrap_or(0)
     }
 
     /// Fetches the backup that is there by now.
@@ -236,7 +262,7 @@ impl Session {
     ) -> Result<SignedChosenCert, DirectoryError> {
         let cert: SignedChosenCert = wire::decode(&certified.certificate.0, MAX_CHOSEN_CERT_BYTES)
             .map_err(|_| DirectoryError::Certificate)?;
-        let said = cert.verify(crate::clock::wall_clock()).map_err(|_| DirectoryError::Certificate)?;
+        let said = cert.verify(wall_clock()).map_err(|_| DirectoryError::Certificate)?;
         let is_it = said.number == Number::Chosen(number.clone())
             && said.identity == identity.public()
             && said.directory == self.directory.id();

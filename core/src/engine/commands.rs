@@ -221,6 +221,8 @@ impl Engine {
         }
         // A chosen number may have come or gone beside the papers, and contacts of another terminal's.
         self.contacts_changed = true;
+        self.reload_visibility().await;
+        self.move_in();
         self.load_shown().await;
         self.publisher.now(Instant::now());
         self.publish_if_due(Instant::now());

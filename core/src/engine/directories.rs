@@ -14,7 +14,7 @@ use offhook_proto::identity::DirectoryId;
 use offhook_proto::number::{NodeAddr, Number};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// How long what is known of a directory is good before it is asked for again, when one of its numbers is dialled.
@@ -78,7 +78,8 @@ impl Engine {
 
     /// Is at home with the directories that the account is with, beside the configured entry points: whoever has logged in needs no
     /// other, and where several processes are behind one name, one of them may go.
-    pub(super) fn move_in(&self) {
+    pub(super) fn move_in(&mut self) {
+        self.moved_in = Instant::now();
         let (sites, account, net) = (self.sites.clone(), self.account.clone(), self.net.clone());
         let internal = self.internal.clone();
         self.jobs.spawn(async move {
@@ -94,6 +95,13 @@ impl Engine {
                 Err(error) => tracing::error!(%error, "the account's directories could not be read"),
             }
         });
+    }
+
+    /// Looks once in a while where the account's directories are by now.
+    pub(super) fn move_if_due(&mut self) {
+        if self.moved_in.elapsed() >= REFRESH {
+            self.move_in();
+        }
     }
 
     /// Nodes of the number's directory, which hold what its terminals publish; none of a plain number. Looks whether it has moved, if
@@ -144,7 +152,9 @@ pub(super) fn directory_of(number: &Number) -> Option<&str> {
 
 /// Directories that keep the account, and the one that the user has chosen as home.
 async fn own_directories(account: &AccountStore) -> Result<BTreeSet<String>, StorageError> {
-    let mut names: BTreeSet<_> = account.directories().await?.into_iter().map(|known| known.name).collect();
+    let known = account.directories().await?.into_iter().map(|known| known.name);
+    // One that is known by host and port only says nothing of itself.
+    let mut names: BTreeSet<_> = known.filter(|name| !name.contains(':')).collect();
     names.extend(account.home_directory().await?);
     Ok(names)
 }
@@ -156,7 +166,7 @@ async fn move_in(sites: &Arc<dyn Sites>, account: &AccountStore, net: &Net, name
     let mut news = None;
     match known.filter(|known| known.descriptor.is_some()) {
         Some(known) => {
-            net.add_homes(nodes_of(&known)).await;
+            settle(net, &known).await;
             if is_fresh(&known) {
                 return None;
             }
@@ -171,9 +181,17 @@ async fn move_in(sites: &Arc<dyn Sites>, account: &AccountStore, net: &Net, name
         }
     }
     if let Ok(Some(known)) = account.known_directory(name).await {
-        net.add_homes(nodes_of(&known)).await;
+        settle(net, &known).await;
     }
     news
+}
+
+/// Is at home with the nodes that a directory has said last; without any, where it was.
+async fn settle(net: &Net, known: &PinnedDirectory) {
+    let nodes = nodes_of(known);
+    if !nodes.is_empty() {
+        net.set_homes(known.directory, nodes).await;
+    }
 }
 
 /// Nodes of a directory, by what it has said last: one address of each before a second one of any.

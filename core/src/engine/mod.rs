@@ -150,10 +150,14 @@ pub(crate) struct Engine {
     shown: shown::Shown,
     /// Asks directories who they are.
     sites: Arc<dyn Sites>,
+    /// When it was last looked where the account's directories are.
+    moved_in: Instant,
     /// The certificate of the chosen number by which this account is shown.
     shown_as: Option<SignedChosenCert>,
     /// Chosen numbers about whose failures the user was told.
     lamented: BTreeSet<Number>,
+    /// Chosen numbers under which this terminal is published: those that are given up are withdrawn.
+    published_chosen: BTreeMap<Number, Box<publish::Place>>,
     status: watch::Receiver<NetStatus>,
     publisher: Publisher,
     /// Texts on their way to disk.
@@ -231,6 +235,8 @@ impl Engine {
             sites: settings.sites.clone(),
             shown_as: None,
             lamented: BTreeSet::new(),
+            published_chosen: BTreeMap::new(),
+            moved_in: Instant::now(),
             publisher,
             texts,
             reminder: Instant::now() + status::REMIND_EVERY,

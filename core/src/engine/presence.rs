@@ -67,6 +67,19 @@ impl Engine {
         Ok(Reply::Presence(PresenceSettings { state, note, visible: self.presence.visible() }))
     }
 
+    /// Takes up who is told, as another terminal of the account has chosen it: it is in the file.
+    pub(super) async fn reload_visibility(&mut self) {
+        match self.account.setting(VISIBLE).await {
+            Ok(kept) => {
+                let visible = kept.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+                if visible != self.presence.visible() {
+                    self.presence.choose(Instant::now(), None, Some(visible));
+                }
+            }
+            Err(error) => tracing::error!(%error, "the settings could not be read"),
+        }
+    }
+
     /// Adds to the contact list how they are.
     pub(super) fn with_presence(&self, contacts: &mut [Contact]) {
         let now = Instant::now();

@@ -7,8 +7,9 @@ use crate::clock::wall_clock;
 use crate::net::{Net, PublishError};
 use crate::storage::{AccountStore, HeldNumber, StorageError};
 use offhook_proto::number::{NodeAddr, Number, RecordKey};
-use offhook_proto::record::{RecordSet, TerminalRecord};
+use offhook_proto::record::{RecordSet, SignedAccount, TerminalRecord};
 use offhook_proto::wire::UnixMillis;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// Life of a terminal record.
@@ -88,10 +89,12 @@ impl Engine {
         let (seq, signed) = self.sign_record(addrs.clone());
         self.publisher.in_flight = true;
         let (net, internal, account) = (self.net.clone(), self.internal.clone(), self.account.clone());
+        let before = self.published_chosen.clone();
         self.jobs.spawn(async move {
             let set = signed.await;
             let result = publish_set(&net, key, set, addressless).await;
-            let chosen = publish_chosen(&net, &account, &addrs, seq, addressless).await;
+            let mut chosen = publish_chosen(&net, &account, &addrs, seq, addressless).await;
+            chosen.extend(withdraw_given_up(&net, &account, before, seq).await);
             // An error means that the engine has ended.
             let _ = internal.send(Internal::Published(result, chosen)).await;
         });
@@ -131,8 +134,13 @@ impl Engine {
     fn on_chosen(&mut self, outcomes: Vec<ChosenOutcome>) {
         for ChosenOutcome { number, result } in outcomes {
             let (code, why) = match result {
-                Ok(()) => {
+                Ok(Done::Published(place)) => {
                     self.lamented.remove(&number);
+                    self.published_chosen.insert(number, place);
+                    continue;
+                }
+                Ok(Done::Withdrawn) => {
+                    self.published_chosen.remove(&number);
                     continue;
                 }
                 Err(Unpublished::Expired) => (
@@ -190,6 +198,7 @@ impl Engine {
                 tracing::debug!(holders, "published and read back");
                 self.publisher.done(now);
                 self.publisher.published = Some(wall_clock());
+                self.move_if_due();
             }
             Ok(Reach::Here) => {
                 tracing::debug!("no address to publish");
@@ -249,7 +258,21 @@ impl Engine {
 /// What became of a chosen number's records.
 pub(super) struct ChosenOutcome {
     number: Number,
-    result: Result<(), Unpublished>,
+    result: Result<Done, Unpublished>,
+}
+
+/// What was done with them.
+enum Done {
+    Published(Box<Place>),
+    /// The account has the number no more: nobody is sent here any longer, or somebody else has it already.
+    Withdrawn,
+}
+
+/// Where this terminal was published under a chosen number, and by which account record.
+#[derive(Clone)]
+pub(super) struct Place {
+    key: RecordKey,
+    record: SignedAccount,
 }
 
 /// Why they are not in the network.
@@ -288,19 +311,56 @@ async fn publish_chosen(
         let Some(key) = number.record_key(Some(&certified.directory)) else {
             return ChosenOutcome { number, result: Err(Unpublished::Expired) };
         };
-        let terminal = TerminalRecord {
-            number: number.clone(),
-            cert: account.cert(),
-            addrs: addrs.to_vec(),
-            seq,
-            expires: seq.plus(LIFE),
-        };
-        let terminals = vec![terminal.sign(account.terminal_key())];
-        let set = RecordSet { account: Some(record), terminals };
+        let set = set_of(account, &number, record.clone(), addrs, seq);
         let result = publish_set(net, key, set, here).await;
-        ChosenOutcome { number, result: result.map(drop).map_err(Unpublished::Network) }
+        let done = |_| Done::Published(Box::new(Place { key, record }));
+        ChosenOutcome { number, result: result.map(done).map_err(Unpublished::Network) }
     });
     futures::future::join_all(publications).await
+}
+
+/// Tells the network that this terminal is not under numbers any more that the account had in this run and has given up since. Records
+/// would send callers here until they lapse by themselves.
+async fn withdraw_given_up(
+    net: &Net,
+    account: &AccountStore,
+    mut published: BTreeMap<Number, Box<Place>>,
+    seq: UnixMillis,
+) -> Vec<ChosenOutcome> {
+    // An error is told where they are published.
+    let Ok(held) = account.chosen().await else { return Vec::new() };
+    held.iter().for_each(|held| drop(published.remove(&held.number)));
+    let withdrawals = published.into_iter().map(|(number, place)| async move {
+        let set = set_of(account, &number, place.record, &[], seq);
+        let result = match net.publish(place.key, set).await {
+            Err(error @ (PublishError::Offline | PublishError::Stopped)) => Err(Unpublished::Network(error)),
+            Ok(_) => Ok(Done::Withdrawn),
+            Err(error) => {
+                tracing::debug!(%error, "a number that was given up could not be withdrawn");
+                Ok(Done::Withdrawn)
+            }
+        };
+        ChosenOutcome { number, result }
+    });
+    futures::future::join_all(withdrawals).await
+}
+
+/// The account's record for a chosen number, and one of this terminal that leads to `addrs`.
+fn set_of(
+    account: &AccountStore,
+    number: &Number,
+    record: SignedAccount,
+    addrs: &[NodeAddr],
+    seq: UnixMillis,
+) -> RecordSet {
+    let terminal = TerminalRecord {
+        number: number.clone(),
+        cert: account.cert(),
+        addrs: addrs.to_vec(),
+        seq,
+        expires: seq.plus(LIFE),
+    };
+    RecordSet { account: Some(record), terminals: vec![terminal.sign(account.terminal_key())] }
 }
 
 /// A terminal and a directory in one process.

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use libp2p::{Multiaddr, PeerId};
-use offhook_proto::identity::SignedCert;
+use offhook_proto::identity::{DirectoryId, SignedCert};
 use offhook_proto::number::RecordKey;
 use offhook_proto::record::CheckedSet;
 use offhook_proto::wire::UnixMillis;
@@ -42,8 +42,8 @@ pub(super) enum Command {
     Keep(Vec<Multiaddr>),
     /// Enter the network through these nodes if there is no other way.
     Enter(Vec<Multiaddr>),
-    /// Be at home with these nodes as with the configured entry points.
-    Homes(Vec<Multiaddr>),
+    /// Be at home with these nodes of a directory as with the configured entry points.
+    Homes(DirectoryId, Vec<Multiaddr>),
     /// Register with this certificate from now on.
     Certificate(Box<SignedCert>),
     /// Close everything.

@@ -335,7 +335,7 @@ impl Driver {
             }
             Command::Keep(addrs) => self.keep_links(addrs),
             Command::Enter(addrs) => self.enter(addrs),
-            Command::Homes(addrs) => self.add_homes(addrs),
+            Command::Homes(directory, addrs) => self.set_homes(directory, addrs),
             Command::Certificate(cert) => {
                 self.cert = Some(*cert);
                 self.register_everywhere();

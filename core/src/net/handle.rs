@@ -303,12 +303,13 @@ impl Net {
         let _ = self.client.commands.send(Command::Enter(addrs)).await;
     }
 
-    /// Makes these nodes homes like the configured entry points, as far as there are fewer than three: those of the directory that
-    /// the account is with. Of one node, the address that is named first is used.
-    pub async fn add_homes(&self, nodes: Vec<NodeAddr>) {
+    /// Makes the nodes of a directory that the account is with homes like the configured entry points, as far as there are fewer than
+    /// three. Of one node, the address that is named first is used. Nodes that were named before and are no more become what others
+    /// are.
+    pub async fn set_homes(&self, directory: DirectoryId, nodes: Vec<NodeAddr>) {
         let addrs = nodes.iter().filter_map(|addr| addr::parse(addr).ok()).collect();
         // A stopped network has no homes.
-        let _ = self.client.commands.send(Command::Homes(addrs)).await;
+        let _ = self.client.commands.send(Command::Homes(directory, addrs)).await;
     }
 
     /// Registers with a new certificate from now on.

@@ -13,7 +13,8 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use libp2p::Multiaddr;
+use libp2p::{Multiaddr, PeerId};
+use offhook_proto::identity::DirectoryId;
 
 use super::addr;
 use super::budget::Standing;
@@ -64,9 +65,18 @@ impl Link {
 }
 
 impl Driver {
-    /// Is at home with these nodes as with the configured entry points.
-    pub(super) fn add_homes(&mut self, addrs: Vec<Multiaddr>) {
+    /// Is at home with the nodes of a directory as with the configured entry points; no more with those that it has no longer.
+    pub(super) fn set_homes(&mut self, directory: DirectoryId, addrs: Vec<Multiaddr>) {
         let now = Instant::now();
+        let named: HashSet<PeerId> = addrs.iter().filter_map(addr::last_peer).collect();
+        for index in (0..self.links.all.len()).rev() {
+            let link = &mut self.links.all[index];
+            let is_named = link.peer.is_some_and(|peer| named.contains(&peer));
+            if link.directory == Some(directory) && !is_named {
+                (link.directory, link.chosen) = (None, false);
+                self.part(index, now);
+            }
+        }
         for addr in addrs {
             let Some(peer) = addr::last_peer(&addr) else { continue };
             let entries = || self.links.all.iter().filter(|link| link.kind == Kind::Entry);
@@ -80,7 +90,7 @@ impl Driver {
             self.try_candidate(Candidate::new(addr, true), now);
             let link = self.links.all.iter_mut().find(|link| link.peer == Some(peer));
             if let Some(link) = link {
-                (link.kind, link.chosen) = (Kind::Entry, true);
+                (link.kind, link.chosen, link.directory) = (Kind::Entry, true, Some(directory));
             }
         }
         self.tick_links(now);
@@ -256,8 +266,6 @@ impl Driver {
 
 #[cfg(test)]
 mod tests {
-    use libp2p::{Multiaddr, PeerId};
-
     use super::super::addr;
     use super::super::candidates::Candidates;
     use super::super::known::Known;

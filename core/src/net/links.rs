@@ -14,6 +14,7 @@ use libp2p::core::transport::ListenerId;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError};
 use libp2p::{Multiaddr, PeerId};
+use offhook_proto::identity::DirectoryId;
 use offhook_proto::number::NodeAddr;
 use tracing::{debug, info, warn};
 
@@ -77,6 +78,8 @@ pub(super) struct Link {
     pub(super) kind: Kind,
     /// Whether the engine wants it for a contact's sake, too.
     pub(super) contact: bool,
+    /// The directory of whose nodes it is one, where it is a home for that alone.
+    pub(super) directory: Option<DirectoryId>,
     /// Whether the user chose it; see [`Candidate::chosen`](super::candidates::Candidate::chosen).
     pub(super) chosen: bool,
     pub(super) state: State,
@@ -110,6 +113,7 @@ impl Link {
             addr,
             kind,
             contact: kind == Kind::Kept,
+            directory: None,
             chosen: kind == Kind::Entry,
             state: State::Idle { until: now },
             renewal: Renewal::None,

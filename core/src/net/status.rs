@@ -38,8 +38,10 @@ pub struct NetStatus {
     pub lan: usize,
     /// Nodes of the DHT that are known: those in the routing table, or those that a terminal is connected with.
     pub dht_nodes: usize,
-    /// Keys held, own ones included.
+    /// Numbers whose records are held, own ones included.
     pub records: usize,
+    /// Directories whose descriptors are held, this one included.
+    pub descriptors: usize,
     /// Terminals registered here.
     pub registered: usize,
     /// Whether this node serves others, and why.
@@ -103,6 +105,7 @@ impl Driver {
         status.dht_nodes = self.dht_nodes();
         let (records, bytes, proofs) = self.records().totals();
         status.records = records;
+        status.descriptors = self.records().descriptors();
         self.gauge(&status, bytes, proofs);
         self.status.send_if_modified(|held| {
             let modified = *held != status;

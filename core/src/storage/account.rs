@@ -1,5 +1,6 @@
-use super::home::renew;
+use super::home::{renew, sign_record};
 use super::{AccountId, StorageError, db};
+use crate::clock::wall_clock;
 use crate::recording::Recordings;
 use offhook_proto::backup::Backup;
 use offhook_proto::identity::{
@@ -7,7 +8,7 @@ use offhook_proto::identity::{
 };
 use offhook_proto::number::{NodeAddr, Number};
 use offhook_proto::proof::NumberProof;
-use offhook_proto::record::{AccountRecord, SignedAccount};
+use offhook_proto::record::{AccountRecord, MAX_REVOKED, SignedAccount};
 use offhook_proto::wire::{self, UnixMillis};
 use sqlx::SqlitePool;
 use std::fmt;
@@ -133,6 +134,32 @@ impl AccountStore {
         renew(&mut tx, key).await?;
         tx.commit().await?;
         Ok(())
+    }
+
+    /// Signs the account's records anew if something of theirs has changed: terminals that were revoked elsewhere, or the version of the
+    /// backup that every directory of the account has at least. Says whether that was so.
+    pub(crate) async fn update_record(
+        &self,
+        key: &IdentityKey,
+        revoked: &[TerminalId],
+    ) -> Result<bool, StorageError> {
+        let mut tx = db::write(self.pool()).await?;
+        let (body,): (Vec<u8>,) =
+            sqlx::query_as("SELECT record_body FROM account").fetch_one(&mut *tx).await?;
+        let (version,): (Option<i64>,) =
+            sqlx::query_as("SELECT min(version) FROM directories").fetch_one(&mut *tx).await?;
+        let before: AccountRecord = decode(&body, "the account record")?;
+        let mut record = before.clone();
+        record.backup = version.map(db::uint);
+        // Nobody takes a revocation back; of too many the oldest, whose certificates end first, give way.
+        record.revoked.extend(revoked.iter().filter(|terminal| !before.revoked.contains(terminal)));
+        record.revoked.drain(..record.revoked.len().saturating_sub(MAX_REVOKED));
+        if record == before {
+            return Ok(false);
+        }
+        sign_record(&mut tx, key, record, wall_clock()).await?;
+        tx.commit().await?;
+        Ok(true)
     }
 
     /// A backup with nothing but keys and number.

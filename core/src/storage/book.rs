@@ -68,12 +68,24 @@ impl AccountStore {
         if self.is_own(&invitation.number).await? { Err(ResolveError::Own) } else { Ok(invitation) }
     }
 
+    /// The same for what is to be dialled: a chosen number has its directory, whose key need not be known yet.
+    ///
+    /// # Errors
+    /// [`ResolveError`].
+    pub async fn resolve_in_full(&self, typed: &str) -> Result<Invitation, ResolveError> {
+        let invitation = self.resolve(typed).await?;
+        match &invitation.number {
+            Number::Chosen(chosen) if chosen.directory().is_none() => Err(out_of_reach(typed, chosen)),
+            Number::Chosen(_) | Number::Plain(_) => Ok(invitation),
+        }
+    }
+
     /// The same, with the key under which the number's records are found.
     ///
     /// # Errors
     /// [`ResolveError`].
     pub async fn resolve_to_dial(&self, typed: &str) -> Result<(Invitation, RecordKey), ResolveError> {
-        let invitation = self.resolve(typed).await?;
+        let invitation = self.resolve_in_full(typed).await?;
         match (self.place_of(&invitation.number).await?, &invitation.number) {
             (Some(key), _) => Ok((invitation, key)),
             (None, Number::Chosen(chosen)) => Err(out_of_reach(typed, chosen)),

@@ -1,16 +1,17 @@
 //! What a backup takes along beside keys and numbers: contacts, settings and pinned keys, and how those of two terminals become one.
 
 use super::contacts::{check_name, name_key};
-use super::pins::pin_backed_up;
+use super::pins::{fingerprint_of, pin_backed_up};
 use super::settings::BACKED_UP;
 use super::{AccountStore, StorageError, db};
 use crate::clock::wall_clock;
 use data_encoding::HEXLOWER;
 use offhook_proto::backup::{Backup, BackupContact, BackupPin, MAX_CONTACTS, MAX_PINS};
-use offhook_proto::identity::IdentityId;
+use offhook_proto::identity::{Fingerprint, IdentityId};
 use offhook_proto::number::Number;
 use offhook_proto::record::Pin;
 use serde::{Deserialize, Serialize};
+use sqlx::SqliteConnection;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Most pinned keys of strangers in a backup, the last met first. Those of contacts and verified people are all in it.
@@ -56,21 +57,42 @@ impl PinnedKey {
         }
     }
 
+    fn fingerprint(&self) -> Option<Fingerprint> {
+        self.pin().as_ref().map(fingerprint_of)
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.fingerprint().is_some() && self.fingerprint() == other.fingerprint()
+    }
+
     /// Both say the same, and one may say more: the key behind a fingerprint, or that people have compared.
     fn joined(&self, other: &Self) -> Self {
-        let same = match (self.pin(), other.pin()) {
-            (Some(Pin::Key(a)), Some(Pin::Key(b))) => a == b,
-            (Some(Pin::Key(a)), Some(b @ Pin::Fingerprint(_))) => b.matches(&a),
-            (Some(a @ Pin::Fingerprint(_)), Some(Pin::Key(b))) => a.matches(&b),
-            (Some(Pin::Fingerprint(a)), Some(Pin::Fingerprint(b))) => a == b,
-            (None, _) | (_, None) => false,
-        };
-        if !same {
-            return self.clone();
-        }
         let longer = if other.key.len() > self.key.len() { &other.key } else { &self.key };
         Self { key: longer.clone(), verified: self.verified || other.verified }
     }
+
+    /// Which of two keys of one number counts, and the other one if the user has to decide: the one that was changed since `base`, as the
+    /// user has confirmed it. Where both were, or met for the first time: the one with whom words were compared, else the one that
+    /// was put into the backup first, so that all terminals come to the same.
+    fn merged(&self, base: Option<&Self>, theirs: &Self) -> (Self, Option<Fingerprint>) {
+        if self.is_same(theirs) {
+            return (self.joined(theirs), None);
+        }
+        match base {
+            Some(base) if base.is_same(self) => (theirs.clone(), None),
+            Some(base) if base.is_same(theirs) => (self.clone(), None),
+            Some(_) | None if self.verified && !theirs.verified => (self.clone(), theirs.fingerprint()),
+            Some(_) | None => (theirs.clone(), self.fingerprint()),
+        }
+    }
+}
+
+/// What two terminals have become.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Merged {
+    pub(super) content: Content,
+    /// Keys that lost against another one of the same number, by number: the user is asked.
+    pub(super) offered: BTreeMap<String, Fingerprint>,
 }
 
 impl Content {
@@ -108,19 +130,23 @@ impl Content {
     }
 
     /// What two terminals make of `base`, each with changes of its own: where both have changed the same, `self` wins. A pinned key is
-    /// never lost.
-    #[must_use]
-    pub fn merged(&self, base: &Self, other: &Self) -> Self {
-        let mut pins = other.pins.clone();
+    /// never lost, and of two the one that does not count is kept for the user's word.
+    pub(super) fn merged(&self, base: &Self, other: &Self) -> Merged {
+        let (mut pins, mut offered) = (other.pins.clone(), BTreeMap::new());
         for (number, own) in &self.pins {
-            let joined = other.pins.get(number).map_or_else(|| own.clone(), |theirs| own.joined(theirs));
-            pins.insert(number.clone(), joined);
+            let (pin, other_key) = match other.pins.get(number) {
+                Some(theirs) => own.merged(base.pins.get(number), theirs),
+                None => (own.clone(), None),
+            };
+            pins.insert(number.clone(), pin);
+            offered.extend(other_key.map(|key| (number.clone(), key)));
         }
-        Self {
+        let content = Self {
             contacts: merged(&base.contacts, &self.contacts, &other.contacts),
             settings: merged(&base.settings, &self.settings, &other.settings),
             pins,
-        }
+        };
+        Merged { content, offered }
     }
 }
 
@@ -143,46 +169,78 @@ impl AccountStore {
     /// # Errors
     /// [`StorageError::Database`].
     pub async fn content(&self) -> Result<Content, StorageError> {
-        let contacts: Vec<(String, String)> =
-            sqlx::query_as("SELECT number, name FROM contacts").fetch_all(self.pool()).await?;
-        let mut settings = BTreeMap::new();
-        for name in BACKED_UP {
-            if let Some(value) = self.setting(name).await? {
-                settings.insert((*name).to_owned(), value);
-            }
-        }
-        type Row = (String, String, Option<Vec<u8>>, bool, bool);
-        let rows: Vec<Row> = sqlx::query_as(
-            "SELECT number, fingerprint, identity, verified,
-                    verified OR number IN (SELECT number FROM contacts) AS known
-             FROM pins ORDER BY known DESC, last_seen DESC, number LIMIT ?",
-        )
-        .bind(i64::try_from(MAX_PINS).unwrap_or(i64::MAX))
-        .fetch_all(self.pool())
-        .await?;
-        let known = rows.iter().filter(|row| row.4).count();
-        let mut pins = BTreeMap::new();
-        for (number, fingerprint, identity, verified, _) in rows.into_iter().take(known + MAX_STRANGERS) {
-            let key = identity.map_or(fingerprint, |key| HEXLOWER.encode(&key));
-            pins.insert(number, PinnedKey { key, verified });
-        }
-        Ok(Content { contacts: contacts.into_iter().collect(), settings, pins })
+        let mut db = self.pool().acquire().await?;
+        read(&mut db).await
     }
 
-    /// Makes the account's what two terminals have become. Contacts that are not in it go; pinned keys only come.
+    /// Takes up what another terminal has made of `base`. Nothing that is written here meanwhile is lost. Says whether anything is
+    /// another way than it was.
     ///
     /// # Errors
     /// [`StorageError::Database`].
-    pub(crate) async fn take_content(&self, content: &Content) -> Result<(), StorageError> {
+    pub(crate) async fn merge_content(&self, base: &Content, there: &Content) -> Result<bool, StorageError> {
         let mut tx = db::write(self.pool()).await?;
-        put(&mut tx, content).await?;
+        let mut here = read(&mut tx).await?;
+        // Of strangers that the backup has no room for, too, another key takes no pinned one's place unseen.
+        for number in there.pins.keys() {
+            if !here.pins.contains_key(number) {
+                here.pins.extend(read_pin(&mut tx, number).await?.map(|pin| (number.clone(), pin)));
+            }
+        }
+        let merged = here.merged(base, there);
+        if merged.content == here && merged.offered.is_empty() {
+            return Ok(false);
+        }
+        put(&mut tx, &merged).await?;
         tx.commit().await?;
-        Ok(())
+        Ok(true)
     }
 }
 
-/// Writes contacts, settings and pins in place of those that are there; pins that are there stay.
-pub(super) async fn put(tx: &mut db::Write, content: &Content) -> Result<(), StorageError> {
+async fn read_pin(db: &mut SqliteConnection, number: &str) -> Result<Option<PinnedKey>, StorageError> {
+    let row: Option<(String, Option<Vec<u8>>, bool)> =
+        sqlx::query_as("SELECT fingerprint, identity, verified FROM pins WHERE number = ?")
+            .bind(number)
+            .fetch_optional(db)
+            .await?;
+    Ok(row.map(|(fingerprint, identity, verified)| PinnedKey {
+        key: identity.map_or(fingerprint, |key| HEXLOWER.encode(&key)),
+        verified,
+    }))
+}
+
+async fn read(db: &mut SqliteConnection) -> Result<Content, StorageError> {
+    let contacts: Vec<(String, String)> =
+        sqlx::query_as("SELECT number, name FROM contacts").fetch_all(&mut *db).await?;
+    let mut settings = BTreeMap::new();
+    for name in BACKED_UP {
+        let value: Option<(String,)> = sqlx::query_as("SELECT value FROM settings WHERE key = ?")
+            .bind(*name)
+            .fetch_optional(&mut *db)
+            .await?;
+        settings.extend(value.map(|(value,)| ((*name).to_owned(), value)));
+    }
+    type Row = (String, String, Option<Vec<u8>>, bool, bool);
+    let rows: Vec<Row> = sqlx::query_as(
+        "SELECT number, fingerprint, identity, verified,
+                verified OR number IN (SELECT number FROM contacts) AS known
+         FROM pins ORDER BY known DESC, last_seen DESC, number LIMIT ?",
+    )
+    .bind(i64::try_from(MAX_PINS).unwrap_or(i64::MAX))
+    .fetch_all(&mut *db)
+    .await?;
+    let known = rows.iter().filter(|row| row.4).count();
+    let mut pins = BTreeMap::new();
+    for (number, fingerprint, identity, verified, _) in rows.into_iter().take(known + MAX_STRANGERS) {
+        let key = identity.map_or(fingerprint, |key| HEXLOWER.encode(&key));
+        pins.insert(number, PinnedKey { key, verified });
+    }
+    Ok(Content { contacts: contacts.into_iter().collect(), settings, pins })
+}
+
+/// Writes contacts, settings and pins in place of those that are there; pins of others stay.
+pub(super) async fn put(tx: &mut db::Write, merged: &Merged) -> Result<(), StorageError> {
+    let content = &merged.content;
     let held: Vec<(String, String)> =
         sqlx::query_as("SELECT number, name FROM contacts").fetch_all(&mut **tx).await?;
     for (number, name) in &held {
@@ -211,7 +269,8 @@ pub(super) async fn put(tx: &mut db::Write, content: &Content) -> Result<(), Sto
     }
     for (number, pinned) in &content.pins {
         let pin = pinned.pin().ok_or(StorageError::Damaged("a pinned key"))?;
-        pin_backed_up(tx, &db::number(number)?, &pin, pinned.verified).await?;
+        let offered = merged.offered.get(number);
+        pin_backed_up(tx, &db::number(number)?, &pin, pinned.verified, offered).await?;
     }
     Ok(())
 }
@@ -251,9 +310,9 @@ mod tests {
         let base = content(&[("1", "ada"), ("2", "bob"), ("3", "eve")]);
         let here = content(&[("1", "ada l."), ("2", "bob"), ("4", "kim")]);
         let there = content(&[("1", "ada"), ("2", "bobby"), ("3", "eve"), ("5", "lee")]);
-        let merged = here.merged(&base, &there);
+        let merged = here.merged(&base, &there).content;
         assert_eq!(merged, content(&[("1", "ada l."), ("2", "bobby"), ("4", "kim"), ("5", "lee")]));
-        let other_way = there.merged(&base, &here);
+        let other_way = there.merged(&base, &here).content;
         assert_eq!(other_way, merged, "nothing was changed by both");
     }
 
@@ -267,9 +326,43 @@ mod tests {
             ..Content::default()
         };
         let here = pins(&[("1", short(true)), ("2", pinned(&[2; 32], false))]);
-        let there = pins(&[("1", pinned(key.as_bytes(), false)), ("2", pinned(&[3; 32], true))]);
+        let there = pins(&[("1", pinned(key.as_bytes(), false)), ("3", pinned(&[3; 32], true))]);
         let merged = here.merged(&here, &there);
-        assert_eq!(merged.pins["1"], pinned(key.as_bytes(), true));
-        assert_eq!(merged.pins["2"], pinned(&[2; 32], false), "another key takes no pinned one's place");
+        let all = [
+            ("1", pinned(key.as_bytes(), true)),
+            ("2", pinned(&[2; 32], false)),
+            ("3", pinned(&[3; 32], true)),
+        ];
+        assert_eq!(merged, Merged { content: pins(&all), offered: BTreeMap::new() });
+    }
+
+    #[test]
+    fn q2_of_two_keys_for_a_number_all_terminals_come_to_pin_the_same_and_the_user_hears_of_the_other() {
+        let key = |seed| offhook_proto::identity::IdentityKey::from_seed([seed; 32]).public();
+        let of = |seed: u8, verified| Content {
+            pins: [("1".to_owned(), PinnedKey { key: HEXLOWER.encode(key(seed).as_bytes()), verified })]
+                .into(),
+            ..Content::default()
+        };
+        let (nothing, pin) = (Content::default(), |merged: &Merged| merged.content.pins["1"].clone());
+        let offered = |merged: &Merged| merged.offered.get("1").copied();
+
+        // Met for the first time by both: the backup's counts, and putting nothing follows from that.
+        let (here, there) = (of(1, false), of(2, false));
+        let merged = here.merged(&nothing, &there);
+        assert_eq!((&merged.content, offered(&merged)), (&there, Some(key(1).fingerprint())));
+        // But not against words that were compared; the other terminal follows.
+        let here = of(1, true);
+        let merged = here.merged(&nothing, &there);
+        assert_eq!((pin(&merged), offered(&merged)), (here.pins["1"].clone(), Some(key(2).fingerprint())));
+        let follows = there.merged(&there, &merged.content);
+        assert_eq!((&follows.content, offered(&follows)), (&here, None));
+
+        // A key that the user has confirmed at one terminal is the other's, too, whichever way it comes.
+        let (old, new) = (of(1, true), of(2, false));
+        let taken = old.merged(&old, &new);
+        assert_eq!((&taken.content, offered(&taken)), (&new, None));
+        let kept = new.merged(&old, &old);
+        assert_eq!((&kept.content, offered(&kept)), (&new, None));
     }
 }

@@ -179,7 +179,7 @@ impl Draft {
             seq: now,
             expires: now.plus(ACCOUNT_LIFETIME),
             transfers: Vec::new(),
-            backup: None,
+            backup: self.restored.as_ref().map(|kept| kept.directory.version),
         }
     }
 

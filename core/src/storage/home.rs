@@ -429,14 +429,24 @@ pub(super) async fn renew(tx: &mut db::Write, key: &IdentityKey) -> Result<(), S
     let terminal = TerminalKey::from_seed(db::bytes(&terminal, "the terminal's key")?);
     let seal = SealKey::from_seed(db::bytes(&seal, "the terminal's key")?);
     let cert = SignedCert::issue(key, terminal.public(), seal.public(), now);
-    let mut record: AccountRecord = decode(&record, "the account record")?;
-    record.seq = UnixMillis(now.0.max(record.seq.0.saturating_add(1)));
-    record.expires = record.seq.plus(ACCOUNT_LIFETIME);
+    let record: AccountRecord = decode(&record, "the account record")?;
     sqlx::query("UPDATE terminal SET cert = ?, cert_until = ?")
         .bind(wire::encode(&cert))
         .bind(db::int(cert_until(&cert, now)?.0))
         .execute(&mut **tx)
         .await?;
+    sign_record(tx, key, record, now).await
+}
+
+/// Signs the account's records, later ones than before.
+pub(super) async fn sign_record(
+    tx: &mut db::Write,
+    key: &IdentityKey,
+    mut record: AccountRecord,
+    now: UnixMillis,
+) -> Result<(), StorageError> {
+    record.seq = UnixMillis(now.0.max(record.seq.0.saturating_add(1)));
+    record.expires = record.seq.plus(ACCOUNT_LIFETIME);
     sqlx::query("UPDATE account SET record = ?, record_body = ?")
         .bind(wire::encode(&record.sign(key)))
         .bind(wire::encode(&record))

@@ -175,44 +175,50 @@ pub(super) async fn pin_fingerprint(
     Ok(PinCheck::New)
 }
 
-/// Takes up a pin of another terminal's. A key that is pinned here stays; another one is kept as offered.
+/// Takes up a pin as the account's terminals have agreed on it, in the place of the one that is held. `offered` is another key that one
+/// of them has pinned, for the user to decide.
 pub(super) async fn pin_backed_up(
     db: &mut SqliteConnection,
     number: &Number,
     pin: &record::Pin,
     is_verified: bool,
+    offered: Option<&Fingerprint>,
 ) -> Result<(), StorageError> {
-    let row: Option<PinRow> =
-        sqlx::query_as(SELECT_PIN).bind(number.canonical()).fetch_optional(&mut *db).await?;
-    let held = row.map(Pin::from_row).transpose()?;
-    let fingerprint = match pin {
-        record::Pin::Key(key) => key.fingerprint(),
-        record::Pin::Fingerprint(fingerprint) => *fingerprint,
-    };
-    match &held {
-        Some(held) if held.fingerprint != fingerprint => return set_offered(db, number, &fingerprint).await,
-        Some(held) if held.identity.is_some() && (held.verified || !is_verified) => return Ok(()),
-        Some(_) | None => {}
-    }
     let now = db::int(wall_clock().0);
     let key = match pin {
         record::Pin::Key(key) => Some(key.as_bytes().to_vec()),
         record::Pin::Fingerprint(_) => None,
     };
+    // What was offered beside another key is answered with it.
     sqlx::query(
         "INSERT INTO pins (number, fingerprint, identity, verified, first_seen, last_seen) VALUES (?, ?, ?, ?, ?, ?)
-         ON CONFLICT (number) DO UPDATE SET identity = coalesce(pins.identity, excluded.identity),
-                                            verified = max(pins.verified, excluded.verified)",
+         ON CONFLICT (number) DO UPDATE SET
+             identity = CASE WHEN fingerprint = excluded.fingerprint THEN coalesce(excluded.identity, identity)
+                             ELSE excluded.identity END,
+             first_seen = CASE WHEN fingerprint = excluded.fingerprint THEN first_seen ELSE excluded.first_seen END,
+             offered = CASE WHEN fingerprint = excluded.fingerprint THEN offered END,
+             verified = excluded.verified, fingerprint = excluded.fingerprint",
     )
     .bind(number.canonical())
-    .bind(fingerprint.to_string())
+    .bind(fingerprint_of(pin).to_string())
     .bind(key)
     .bind(is_verified)
     .bind(now)
     .bind(now)
-    .execute(db)
+    .execute(&mut *db)
     .await?;
-    Ok(())
+    match offered {
+        Some(offered) => set_offered(db, number, offered).await,
+        None => Ok(()),
+    }
+}
+
+/// The fingerprint of a pinned key.
+pub(super) fn fingerprint_of(pin: &record::Pin) -> Fingerprint {
+    match pin {
+        record::Pin::Key(key) => key.fingerprint(),
+        record::Pin::Fingerprint(fingerprint) => *fingerprint,
+    }
 }
 
 async fn upsert_key(

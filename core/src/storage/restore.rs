@@ -1,6 +1,6 @@
 //! An account that a directory has kept, made this terminal's.
 
-use super::content::{self, Content};
+use super::content::{self, Content, Merged};
 use super::create::Draft;
 use super::{AccountId, AccountSummary, Home, KnownDirectory, NewNumber, Password, StorageError};
 use super::{chosen, db, directories};
@@ -8,6 +8,7 @@ use offhook_proto::backup::{Backup, BackupChosen};
 use offhook_proto::identity::TerminalId;
 use offhook_proto::number::NodeAddr;
 use offhook_proto::wire::UnixMillis;
+use std::collections::BTreeMap;
 
 /// Whether a terminal keeps the identity key where it can use it without the password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +29,7 @@ pub(super) struct Restored {
     pub(super) revoked: Vec<TerminalId>,
     content: Content,
     chosen: Vec<BackupChosen>,
-    directory: KnownDirectory,
+    pub(super) directory: KnownDirectory,
     unattended: Unattended,
 }
 
@@ -70,7 +71,8 @@ impl Draft {
         now: UnixMillis,
     ) -> Result<(), StorageError> {
         let Some(restored) = &self.restored else { return Ok(()) };
-        content::put(tx, &restored.content).await?;
+        let content = restored.content.clone();
+        content::put(tx, &Merged { content, offered: BTreeMap::new() }).await?;
         for kept in &restored.chosen {
             // One that is over, or that the clock here says is, is not worth the account.
             if chosen::check(&kept.cert, &self.identity.public(), now).is_ok() {

@@ -3,34 +3,16 @@
 use std::time::Duration;
 
 use offhook::net::{NetConfig, PublishError, Role};
-use offhook::proto::descriptor::{DESCRIPTOR_LIFETIME, Descriptor, DescriptorError, SignedDescriptor};
+use offhook::proto::descriptor::{DescriptorError, SignedDescriptor};
 use offhook::proto::identity::DirectoryKey;
 use offhook::proto::number::NodeAddr;
 use offhook::proto::wire::UnixMillis;
 
 use crate::common::{Node, PATIENCE, directory, loopback};
-use crate::fixture::{Party, now};
+use crate::fixture::{Party, descriptor, now};
 
 fn key(seed: u8) -> DirectoryKey {
     DirectoryKey::from_seed([seed; 32])
-}
-
-fn descriptor(key: &DirectoryKey, issued: UnixMillis) -> Descriptor {
-    Descriptor {
-        name: "directory.example".to_owned(),
-        directory: key.public(),
-        nodes: vec!["/dns/directory.example/udp/4001/quic-v1".parse().unwrap()],
-        stun: Vec::new(),
-        turn: Vec::new(),
-        web: None,
-        mailbox: false,
-        issued,
-        expires: issued.plus(DESCRIPTOR_LIFETIME),
-    }
-}
-
-fn signed(key: &DirectoryKey, issued: UnixMillis) -> SignedDescriptor {
-    SignedDescriptor::sign(key, &descriptor(key, issued)).unwrap()
 }
 
 async fn node(seed: u8, role: Role, entry: &[NodeAddr]) -> Node {
@@ -60,7 +42,7 @@ async fn q3_a_descriptor_is_found_after_its_directory_has_gone_and_the_latest_on
         node.until("the others", |status| status.peers >= 2).await;
     }
     let key = key(1);
-    let (old, new) = (signed(&key, UnixMillis(now().0 - 60_000)), signed(&key, now()));
+    let (old, new) = (descriptor(&key, UnixMillis(now().0 - 60_000)), descriptor(&key, now()));
     let published = gone.net.publish_descriptor(&old).await.expect("held by others");
     assert!(published.holders >= 1, "{published:?}");
     gone.net.publish_descriptor(&new).await.expect("held by others");
@@ -85,8 +67,8 @@ async fn q3_a_descriptor_is_found_after_its_directory_has_gone_and_the_latest_on
 async fn q3_a_descriptor_that_is_over_or_from_the_future_is_published_by_nobody() {
     let node = directory(35).await;
     let key = key(2);
-    let over = signed(&key, UnixMillis(now().0 - 91 * 86_400_000));
-    let early = signed(&key, now().plus(Duration::from_secs(3_600)));
+    let over = descriptor(&key, UnixMillis(now().0 - 91 * 86_400_000));
+    let early = descriptor(&key, now().plus(Duration::from_secs(3_600)));
     let refused = node.net.publish_descriptor(&over).await;
     assert_eq!(refused, Err(PublishError::Descriptor(DescriptorError::Expired)));
     let refused = node.net.publish_descriptor(&early).await;

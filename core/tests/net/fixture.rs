@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use offhook_proto::descriptor::{DESCRIPTOR_LIFETIME, Descriptor, SignedDescriptor};
 use offhook_proto::identity::{DirectoryKey, IdentityKey, SealKey, SignedCert, TerminalKey};
 use offhook_proto::number::{NodeAddr, Number, PlainNumber, RecordKey};
 use offhook_proto::proof::{ChosenCert, NumberProof, PlainProof, SignedChosenCert};
@@ -120,6 +121,23 @@ impl Party {
     pub fn set(&self, seq: UnixMillis, addrs: &[NodeAddr]) -> RecordSet {
         RecordSet { account: Some(self.account(seq)), terminals: vec![self.record(seq, addrs)] }
     }
+}
+
+/// What a directory might say of itself.
+#[allow(dead_code)]
+pub fn descriptor(key: &DirectoryKey, issued: UnixMillis) -> SignedDescriptor {
+    let descriptor = Descriptor {
+        name: "directory.example".to_owned(),
+        directory: key.public(),
+        nodes: Vec::new(),
+        stun: Vec::new(),
+        turn: Vec::new(),
+        web: None,
+        mailbox: false,
+        issued,
+        expires: issued.plus(DESCRIPTOR_LIFETIME),
+    };
+    SignedDescriptor::sign(key, &descriptor).unwrap()
 }
 
 /// The time now.

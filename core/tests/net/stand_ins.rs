@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use offhook::net::{NetConfig, Role, StandIns};
+use offhook::proto::identity::DirectoryId;
 use offhook::proto::number::NodeAddr;
 use offhook::proto::service::{Request, Response};
 
@@ -85,6 +86,26 @@ async fn a_dead_home_is_replaced_while_another_is_up() {
     let found = alice.find(bob.key()).await;
     alice.net.signal(target_of(found.sets.last().unwrap()), b"hello".to_vec()).await.unwrap();
     assert_eq!(node.packet().await.blob, b"hello");
+}
+
+#[tokio::test]
+async fn q15_a_node_that_its_directory_no_longer_names_is_a_home_no_more() {
+    let first = directory(186).await;
+    let second = joined(187, &[&first]).await;
+    let third = joined(188, &[&first, &second]).await;
+    let entry = [first.addr().await];
+    let node = Node::start(config(&Party::new(0), &entry, SOON)).await;
+    node.registered(1).await;
+    let directory = DirectoryId::from_bytes([1; 32]);
+    node.net.set_homes(directory, vec![second.addr().await]).await;
+    second.until("the terminal", |status| status.registered == 1).await;
+    // Another directory's nodes are none of its business, nor is the configured entry point.
+    node.net.set_homes(DirectoryId::from_bytes([2; 32]), vec![first.addr().await]).await;
+    node.net.set_homes(directory, vec![third.addr().await]).await;
+    third.until("the terminal", |status| status.registered == 1).await;
+    second.until("the terminal has gone", |status| status.registered == 0).await;
+    node.registered(2).await;
+    assert_eq!(homes(&node), keys(&[&first, &third]));
 }
 
 #[tokio::test]

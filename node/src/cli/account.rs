@@ -54,12 +54,26 @@ Examples:
     #[command(
         after_help = "Examples:\n  offhook account login ada@example.org\n  offhook account login ada@example.org --as ada-work"
     )]
-    Login(AtDirectory),
+    Login {
+        /// Where, and how
+        #[command(flatten)]
+        at: AtDirectory,
+        /// Take the directory's backup even if there was a newer one: it has lost that
+        #[arg(long)]
+        older: bool,
+    },
     /// Get an account back by its 24 recovery words, with a new password
     #[command(
         after_help = "With --password-stdin the words are the first line and the new password is the second."
     )]
-    Recover(AtDirectory),
+    Recover {
+        /// Where, and how
+        #[command(flatten)]
+        at: AtDirectory,
+        /// Take the directory's backup even if there was a newer one: it has lost that
+        #[arg(long)]
+        older: bool,
+    },
     /// Wipe an account from this terminal; its directories keep it
     #[command(after_help = "\
 A terminal that runs the account is ended first. Its files are overwritten before they are removed: on a disk that writes in
@@ -83,6 +97,9 @@ place nothing of its keys stays. What its directories have no backup of would be
     Backup {
         /// Which [default: the current one]
         id: Option<String>,
+        /// Even at a directory that has lost a newer backup than it has: what is here counts
+        #[arg(long)]
+        older: bool,
         /// Read the password from standard input's first line, if it is needed
         #[arg(long)]
         password_stdin: bool,

@@ -10,7 +10,7 @@ use crate::password::Source;
 use crate::telephone::Telephone;
 use crate::text;
 use offhook::api::Command;
-use offhook::directory::Unlocked;
+use offhook::directory::{Older, Unlocked};
 use offhook::storage::{AccountId, AccountSummary, NewAccount, StorageError};
 use serde_json::{Value, json};
 use std::io::{IsTerminal as _, Write as _};
@@ -23,12 +23,12 @@ pub async fn execute(context: &Context, printer: Printer, command: AccountCmd) -
         AccountCmd::Signup { at, recovery_words } => {
             sign_up::sign_up(context, printer, &at, recovery_words).await
         }
-        AccountCmd::Login(at) => sign_up::log_in(context, printer, &at).await,
-        AccountCmd::Recover(at) => sign_up::recover(context, printer, &at).await,
+        AccountCmd::Login { at, older } => sign_up::log_in(context, printer, &at, age(older)).await,
+        AccountCmd::Recover { at, older } => sign_up::recover(context, printer, &at, age(older)).await,
         AccountCmd::Logout { id, yes, force } => sign_up::log_out(context, printer, &id, yes, force).await,
         AccountCmd::Status { id } => sign_up::status(context, printer, id.as_ref()).await,
-        AccountCmd::Backup { id, password_stdin } => {
-            sign_up::back_up(context, printer, id.as_ref(), password_stdin).await
+        AccountCmd::Backup { id, older, password_stdin } => {
+            sign_up::back_up(context, printer, id.as_ref(), (age(older), password_stdin)).await
         }
         AccountCmd::Lock { id } => sign_up::set_locked(context, printer, &id, None).await,
         AccountCmd::Unlock { id, password_stdin } => {
@@ -92,6 +92,10 @@ pub async fn execute(context: &Context, printer: Printer, command: AccountCmd) -
             done(context, printer, &id, &format!("The certificate of {id} is renewed for 13 months.")).await
         }
     }
+}
+
+fn age(older: bool) -> Older {
+    if older { Older::Take } else { Older::Refuse }
 }
 
 /// Whoever enters the password renews the certificate: a running terminal takes it up.

@@ -1,5 +1,7 @@
 //! `offhook run`: on line until it is told to end.
 
+mod all;
+
 use super::devices;
 use crate::cli::RunArgs;
 use crate::config::{Context, Settings};
@@ -27,6 +29,29 @@ pub const MAX_LINE: usize = 64 * 1024;
 /// Runs a terminal.
 pub async fn run(context: &Context, printer: Printer, args: &RunArgs) -> Outcome {
     let settings = context.run_settings(args)?;
+    if args.all {
+        return all::run(context, printer, settings).await;
+    }
+    run_one(context, printer, settings, CancellationToken::new(), Stdin::Commands).await
+}
+
+/// What lines on standard input are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stdin {
+    /// Commands for this account.
+    Commands,
+    /// Not this account's alone.
+    NotHere,
+}
+
+/// Runs the terminal of one account until it is told to end.
+async fn run_one(
+    context: &Context,
+    printer: Printer,
+    settings: Settings,
+    quit: CancellationToken,
+    stdin: Stdin,
+) -> Outcome {
     let mut interrupts = Interrupts::new()?;
     // Before the telephone: a second terminal of one account is refused without touching the first.
     let socket = sockets::bind(context, &context.account_id().await?).await?;
@@ -34,7 +59,6 @@ pub async fn run(context: &Context, printer: Printer, args: &RunArgs) -> Outcome
         phone = own::start(context, &settings) => phone?,
         () = interrupts.next() => return Err(Failure::silent(Exit::Interrupted)),
     };
-    let quit = CancellationToken::new();
     let mut events = Telephone::events(&phone).fuse();
     let mut teller = Teller::new(printer);
     tokio::spawn(socket.serve(phone.clone(), quit.clone(), Limits::default()));
@@ -45,8 +69,10 @@ pub async fn run(context: &Context, printer: Printer, args: &RunArgs) -> Outcome
             None => None,
         };
         let already = greet(&phone, printer).await?;
-        warn_of_missing_devices(settings, printer);
-        tokio::spawn(console(context.clone(), phone.clone(), printer, quit.clone()));
+        if stdin == Stdin::Commands {
+            warn_of_missing_devices(settings, printer);
+            tokio::spawn(console(context.clone(), phone.clone(), printer, quit.clone()));
+        }
         tokio::select! {
             () = show(&mut events, already, &mut teller) => {
                 Err(Failure::new(ErrorCode::ShuttingDown, "The telephone ended by itself."))

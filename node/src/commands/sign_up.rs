@@ -11,7 +11,7 @@ use crate::telephone::Telephone as _;
 use crate::text::local_time;
 use futures::StreamExt as _;
 use offhook::api::{Command, ErrorCode};
-use offhook::directory::{AccountAddress, Directory, DirectoryError, Unlocked};
+use offhook::directory::{AccountAddress, Directory, DirectoryError, Older, Unlocked};
 use offhook::proto::backup::RecoveryWords;
 use offhook::storage::{AccountId, KnownDirectory, NewAccount, StorageError, Unattended};
 use serde_json::{Value, json};
@@ -114,18 +114,19 @@ fn words_text(words: &RecoveryWords) -> String {
 }
 
 /// `offhook account login`
-pub async fn log_in(context: &Context, printer: Printer, at: &AtDirectory) -> Outcome {
+pub async fn log_in(context: &Context, printer: Printer, at: &AtDirectory, older: Older) -> Outcome {
     let address = at.address()?;
     let local = at.local(&address)?;
     refuse_taken(context, &local).await?;
     let password = Source::new(at.password_stdin).current(&format!("Password of {}: ", at.address))?;
-    let account = context.home.log_in(&address, local, &password, at.unattended()).await?;
+    let account =
+        context.home.log_in(&address, local, &password, (at.unattended(), older)).await.map_err(or_older)?;
     let sentence = format!("{} is on this terminal now. Its number is {}.", account.id, account.number);
     done(context, printer, &account.id, &sentence).await
 }
 
 /// `offhook account recover`
-pub async fn recover(context: &Context, printer: Printer, at: &AtDirectory) -> Outcome {
+pub async fn recover(context: &Context, printer: Printer, at: &AtDirectory, older: Older) -> Outcome {
     let address = at.address()?;
     let local = at.local(&address)?;
     refuse_taken(context, &local).await?;
@@ -133,12 +134,27 @@ pub async fn recover(context: &Context, printer: Printer, at: &AtDirectory) -> O
     let words = source.words("The 24 recovery words: ")?;
     let words: RecoveryWords = words.parse().map_err(|error| Failure::bad_input(format!("{error}")))?;
     let password = source.new_password()?;
-    let account = context.home.recover(&address, local, &words, &password, at.unattended()).await?;
+    let how = (at.unattended(), older);
+    let account = context.home.recover(&address, local, &words, &password, how).await.map_err(or_older)?;
     let sentence = format!(
         "{} is on this terminal now, with the new password. Its number is {}. All other terminals of the account keep their old one.",
         account.id, account.number
     );
     done(context, printer, &account.id, &sentence).await
+}
+
+/// What can be done where a directory has lost something.
+fn or_older(error: DirectoryError) -> Failure {
+    match error {
+        DirectoryError::RolledBack { .. } => Failure::new(
+            error.code(),
+            format!(
+                "{error} Another terminal of the account may have it still: `offhook account backup --older` \
+             there puts it back. To do with the older one, say --older."
+            ),
+        ),
+        error => error.into(),
+    }
 }
 
 async fn refuse_taken(context: &Context, local: &AccountId) -> Outcome {
@@ -217,15 +233,15 @@ pub async fn back_up(
     context: &Context,
     printer: Printer,
     id: Option<&String>,
-    password_stdin: bool,
+    (older, password_stdin): (Older, bool),
 ) -> Outcome {
     let id = chosen_account(context, id).await?;
     if context.home.beside(&id).await?.directories().await?.is_empty() {
         return Err(DirectoryError::NoDirectory(None).into());
     }
     let unlocked = unlock(context, &id, password_stdin).await?;
-    let done = unlocked.sync().await?;
-    if done.iter().any(|(_, synced)| synced.has_taken) {
+    let done = unlocked.sync(older).await.map_err(or_older)?;
+    if done.iter().any(|(_, synced)| synced.has_taken || synced.has_signed) {
         renewed(context).await?;
     }
     if printer.json() {
@@ -271,8 +287,9 @@ pub async fn delete(
     let mut found = None;
     for summary in context.home.accounts().await? {
         let known = context.home.beside(&summary.id).await?.directories().await?;
-        let it =
-            known.into_iter().find(|known| known.id == address.id && known.name == address.directory.name());
+        let at = &address.directory;
+        let is_there = |known: &KnownDirectory| known.name == at.name() || known.url == at.url();
+        let it = known.into_iter().find(|known| known.id == address.id && is_there(known));
         found = found.or(it.map(|known| (summary.id, known)));
     }
     let Some((id, known)) = found else {
@@ -318,7 +335,7 @@ async fn check_kept(context: &Context, id: &AccountId) -> Outcome {
     }
     let mut why = String::new();
     if let Some(unlocked) = Unlocked::unattended(&store).await?
-        && let Err(error) = unlocked.sync().await
+        && let Err(error) = unlocked.sync(Older::Refuse).await
     {
         why = format!(" {error}");
     }

@@ -8,12 +8,12 @@ use tempfile::TempDir;
 
 use crate::{Outcome, exit};
 
-const NAME: &str = "directory.example";
-const FRIEND: &str = "4821 0937 5567";
-const OTHER: &str = "9230 3871 8324";
+pub const NAME: &str = "directory.example";
+pub const FRIEND: &str = "4821 0937 5567";
+pub const OTHER: &str = "9230 3871 8324";
 
 /// A directory that keeps accounts, and how to name one of its accounts.
-fn directory() -> Result<(Directory, String), Box<dyn std::error::Error>> {
+pub fn directory() -> Result<(Directory, String), Box<dyn std::error::Error>> {
     let extra = ["--name", NAME].map(str::to_owned).to_vec();
     let directory = Directory::start(None, DirectoryPlan { site: true, extra, ..DirectoryPlan::default() })?;
     let ada = format!("ada@http://{}", directory.site().ok_or("no site")?);
@@ -21,25 +21,25 @@ fn directory() -> Result<(Directory, String), Box<dyn std::error::Error>> {
 }
 
 /// A home folder, and a command in it.
-struct Home(TempDir);
+pub struct Home(pub TempDir);
 
 impl Home {
-    fn new() -> Result<Self, std::io::Error> {
+    pub fn new() -> Result<Self, std::io::Error> {
         tempfile::tempdir().map(Self)
     }
 
     /// Exit code and all that was said.
-    fn say(&self, arguments: &[&str], stdin: &str) -> Result<(i32, String), Box<dyn std::error::Error>> {
+    pub fn say(&self, arguments: &[&str], stdin: &str) -> Result<(i32, String), Box<dyn std::error::Error>> {
         Ok(exit(&offhook(self.0.path(), None, arguments, stdin)?))
     }
 
     /// The same for what has to succeed.
-    fn done(&self, arguments: &[&str], stdin: &str) -> Result<String, Box<dyn std::error::Error>> {
+    pub fn done(&self, arguments: &[&str], stdin: &str) -> Result<String, Box<dyn std::error::Error>> {
         let (code, said) = self.say(arguments, stdin)?;
         if code == 0 { Ok(said) } else { Err(format!("{arguments:?}: {code} {said}").into()) }
     }
 
-    fn log_in(&self, account: &str, password: &str) -> Result<(i32, String), Box<dyn std::error::Error>> {
+    pub fn log_in(&self, account: &str, password: &str) -> Result<(i32, String), Box<dyn std::error::Error>> {
         self.say(&["account", "login", account, "--password-stdin"], &format!("{password}\n"))
     }
 }
@@ -50,7 +50,7 @@ fn number_in(said: &str) -> Option<String> {
 }
 
 /// Whether any file below holds these bytes.
-fn holds(folder: &Path, secret: &[u8]) -> Result<bool, std::io::Error> {
+pub fn holds(folder: &Path, secret: &[u8]) -> Result<bool, std::io::Error> {
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
         let found = if path.is_dir() {

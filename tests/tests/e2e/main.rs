@@ -4,6 +4,7 @@
 //! what the program said last.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::wildcard_enum_match_arm)]
 
+mod account_changes;
 mod accounts;
 mod calls;
 mod chosen;

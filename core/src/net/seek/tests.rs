@@ -4,7 +4,7 @@ use offhook_proto::record::RecordSet;
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::net::fixture::{Party, now};
+use crate::net::fixture::{Party, descriptor, now};
 use crate::net::store::Verdicts;
 
 /// A query under way, fed by hand.
@@ -174,25 +174,12 @@ async fn a_crowd_is_answered_and_the_rest_told_to_come_again() {
 
 #[tokio::test]
 async fn the_latest_descriptor_of_a_directory_is_told_and_nobody_elses() {
-    use offhook_proto::descriptor::{Descriptor, SignedDescriptor};
+    use offhook_proto::descriptor::Descriptor;
     use offhook_proto::identity::DirectoryKey;
 
     let key = DirectoryKey::from_seed([4; 32]);
-    let signed = |key: &DirectoryKey, issued: u64| {
-        let issued = offhook_proto::wire::UnixMillis(issued);
-        let descriptor = Descriptor {
-            name: "directory.example".to_owned(),
-            directory: key.public(),
-            nodes: Vec::new(),
-            stun: Vec::new(),
-            turn: Vec::new(),
-            web: None,
-            mailbox: false,
-            issued,
-            expires: issued.plus(Duration::from_secs(3_600)),
-        };
-        SignedDescriptor::sign(key, &descriptor).unwrap().to_bytes()
-    };
+    let signed =
+        |key: &DirectoryKey, issued: u64| descriptor(key, offhook_proto::wire::UnixMillis(issued)).to_bytes();
     let (dht, answers) = mpsc::channel(64);
     let (_askers, others) = mpsc::channel(4);
     let (first, answer) = asker(Want::All);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use libp2p::kad;
 use libp2p::kad::store::RecordStore;
-use offhook_proto::descriptor::{Descriptor, DescriptorError, SignedDescriptor};
+use offhook_proto::descriptor::{Descriptor, DescriptorError};
 use offhook_proto::identity::DirectoryKey;
 use offhook_proto::number::RecordKey;
 use offhook_proto::record::RecordError;
@@ -14,7 +14,7 @@ use offhook_proto::wire::UnixMillis;
 use super::{Disk, Loaded, Offer, Records, Refused, Verdicts};
 use crate::net::addr::Source;
 use crate::net::config::{Limits, Role};
-use crate::net::fixture::{Party, now};
+use crate::net::fixture::{Party, descriptor, now};
 
 const HERE: Source = Source::V4([192, 0, 2]);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -36,18 +36,7 @@ fn place(n: u8) -> RecordKey {
 }
 
 fn signed(n: u8, issued: UnixMillis) -> Vec<u8> {
-    let descriptor = Descriptor {
-        name: "directory.example".to_owned(),
-        directory: key(n).public(),
-        nodes: Vec::new(),
-        stun: Vec::new(),
-        turn: Vec::new(),
-        web: None,
-        mailbox: false,
-        issued,
-        expires: issued.plus(DAY * 90),
-    };
-    SignedDescriptor::sign(&key(n), &descriptor).unwrap().to_bytes()
+    descriptor(&key(n), issued).to_bytes()
 }
 
 fn offer(records: &mut Records, key: RecordKey, bytes: Vec<u8>, source: Source) -> Result<(), Refused> {
@@ -92,6 +81,7 @@ fn q3_a_node_takes_a_descriptor_at_its_own_place_and_in_its_time_only() {
     ));
     assert_eq!(records.totals(), (0, 0, 0));
     assert_eq!(offer(&mut records, place(1), good.clone(), HERE), Ok(()));
+    assert_eq!((records.totals().0, records.descriptors()), (0, 1), "a descriptor is no number's record");
     assert_eq!(records.value(&place(1), now()).unwrap().0, good);
     assert!(records.find(&place(1), now()).is_none(), "it is nobody's number");
 }
@@ -124,7 +114,7 @@ fn q3_made_up_directories_displace_directories_and_nobodys_number() {
     }
     assert!(records.value(&place(200), now()).is_some(), "a source displaces its own");
     assert!(records.value(&place(1), now()).is_none() && records.value(&place(99), now()).is_some());
-    assert_eq!(records.totals().0, 1 + 4);
+    assert_eq!((records.totals().0, records.descriptors()), (1, 4));
     assert!(records.find(&party.key(), now()).is_some());
     let mut terminal = store(&Limits::for_role(Role::Terminal));
     assert_eq!(offer(&mut terminal, place(1), signed(1, now()), HERE), Err(Refused::Full));
@@ -152,10 +142,10 @@ async fn a_descriptor_survives_a_restart_and_goes_when_it_is_over() {
     let (later, start) = (now().plus(DAY * 91), Instant::now());
     records.sweep(later, start);
     assert!(records.value(&place(1), later).is_none());
-    assert_eq!(records.totals().0, 1, "the clock may be wrong");
+    assert_eq!(records.descriptors(), 1, "the clock may be wrong");
     records.sweep(later, start + DAY);
-    assert_eq!(records.totals(), (0, 0, 0));
+    assert_eq!((records.descriptors(), records.totals()), (0, (0, 0, 0)));
     disk.flush().await;
     drop(records);
-    assert_eq!(open().await.1.totals().0, 0);
+    assert_eq!(open().await.1.descriptors(), 0);
 }

@@ -453,10 +453,15 @@ impl Records {
         }
     }
 
-    /// Keys held, bytes held for others, offers waiting.
+    /// Directories whose descriptors are held.
+    pub(in crate::net) fn descriptors(&self) -> usize {
+        self.descriptors.len()
+    }
+
+    /// Numbers whose records are held, bytes held for others (of descriptors, too), offers waiting.
     pub(in crate::net) fn totals(&self) -> (usize, usize, usize) {
         let bytes = self.shares.totals().1 + self.descriptors.bytes();
-        (self.held.len() + self.descriptors.len(), bytes, self.own.len() + self.queue.len())
+        (self.held.len(), bytes, self.own.len() + self.queue.len())
     }
 
     /// Acknowledges something that was merged before, as soon as the disk has it.

@@ -377,6 +377,8 @@ export const en = {
     id_taken: 'Somebody has that ID. Choose another one.',
     id_invalid: 'That ID cannot be used: letters, digits and most signs are fine, blanks and / \\ : * ? " < > | are not, and it cannot begin with a dot or dash.',
     signup_closed: 'This directory takes no new accounts at the moment.',
+    directory_full: 'This directory has as many accounts as it can take. Sign up at another one, or ask its operator.',
+    account_closed: 'The operator of this directory has closed this account. Ask the operator why.',
     too_many: (seconds: number | undefined) =>
       seconds === undefined
         ? 'That was too often. Wait a while and try again.'

@@ -379,6 +379,8 @@ export const ko: Catalogue = {
     id_taken: '이미 있는 ID입니다. 다른 것을 고르세요.',
     id_invalid: '쓸 수 없는 ID입니다. 글자, 숫자, 대부분의 부호는 되지만 빈칸과 / \\ : * ? " < > | 는 안 되고, 점이나 붙임표로 시작할 수 없습니다.',
     signup_closed: '이 디렉터리는 지금 새 계정을 받지 않습니다.',
+    directory_full: '이 디렉터리는 계정이 다 차서 더 받을 수 없습니다. 다른 디렉터리에 가입하거나 운영자에게 문의하세요.',
+    account_closed: '이 디렉터리의 운영자가 이 계정을 닫았습니다. 이유는 운영자에게 문의하세요.',
     too_many: (seconds) =>
       seconds === undefined
         ? '너무 자주 시도했습니다. 잠시 뒤 다시 해 보세요.'
