@@ -7,6 +7,8 @@
 mod client;
 #[path = "../../core/tests/net/fixture.rs"]
 mod fixture;
+#[path = "directory/reload.rs"]
+mod reload;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -31,6 +33,15 @@ struct Process {
 
 impl Process {
     fn start(data: &std::path::Path, listen: &str, json: bool) -> Self {
+        let mut command = Self::command(data, listen);
+        if json {
+            command.arg("--json");
+        }
+        Self::run(command)
+    }
+
+    /// A directory with everything, on ports that are free.
+    fn command(data: &std::path::Path, listen: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_offhook-directory"));
         command.args([
             "run",
@@ -48,9 +59,10 @@ impl Process {
         command.env("OFFHOOK_DIRECTORY_NAME", "directory.example");
         command.arg("--data");
         command.arg(data).stdout(Stdio::piped()).stderr(Stdio::null());
-        if json {
-            command.arg("--json");
-        }
+        command
+    }
+
+    fn run(mut command: Command) -> Self {
         let mut child = command.spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         Self { child, lines }
