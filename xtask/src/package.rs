@@ -102,7 +102,9 @@ impl Staging {
         self.file(&format!("lib/systemd/system/{unit}"), 0o644, &bytes(dist.join(&unit))?)?;
         let users = bytes(dist.join(format!("{PROGRAM}.sysusers")))?;
         self.file(&format!("usr/lib/sysusers.d/{PROGRAM}.conf"), 0o644, &users)?;
-        self.file("etc/offhook/directory.toml", 0o644, &bytes(dist.join("directory.toml"))?)?;
+        self.file("etc/offhook/directory.toml", 0o644, &settings(&bytes(dist.join("directory.toml"))?))?;
+        let hook = bytes(dist.join("certbot-deploy"))?;
+        self.file(&format!("usr/share/{PROGRAM}/certbot-deploy"), 0o755, &hook)?;
         let manual = compressed(&bytes(dist.join(format!("{PROGRAM}.8")))?)?;
         self.file(&format!("usr/share/man/man8/{PROGRAM}.8.gz"), 0o644, &manual)?;
         let doc = |name: &str| format!("usr/share/doc/{PROGRAM}/{name}");
@@ -224,6 +226,17 @@ fn compressed(bytes: &[u8]) -> Result<Vec<u8>, String> {
         written.map_err(failed)?;
         if output.status.success() { Ok(output.stdout) } else { Err("gzip failed".to_owned()) }
     })
+}
+
+/// The sample, with the one setting that a package knows: its commands find the service's data by the same file.
+fn settings(sample: &[u8]) -> Vec<u8> {
+    let data =
+        format!("# Where keys, records, accounts and their backups are.\ndata = \"/var/lib/{PROGRAM}\"\n\n");
+    let sample = String::from_utf8_lossy(sample);
+    match sample.split_once("\n\n") {
+        Some((head, rest)) => format!("{head}\n\n{data}{rest}").into_bytes(),
+        None => (data + &sample).into_bytes(),
+    }
 }
 
 fn changelog() -> String {
