@@ -234,7 +234,7 @@ impl Store {
         if !self.is_file() {
             return Ok(());
         }
-        let said: String = sqlx::query_scalar("SELECT integrity_check FROM pragma_integrity_check(1)")
+        let said: String = sqlx::query_scalar("SELECT integrity_check FROM pragma_integrity_check LIMIT 1")
             .fetch_one(self.db.pool())
             .await?;
         if said == "ok" { Ok(()) } else { Err(StoreError::Damaged("the database")) }

@@ -20,10 +20,15 @@ hostname bare
 echo "127.0.0.1 localhost
 $5 $4" >etc/hosts
 ip link set lo up
-ip link add eth0 type dummy
+# A cable that leads nowhere.
+ip link add eth0 type veth peer name wire
 ip addr add "$5/24" dev eth0
+ip link set wire up
 ip link set eth0 up
-install -m 0755 "$2/systemctl" "$2/journalctl" "$2/certbot" usr/local/bin/
+# In the place of the real ones: apt's own search path begins there.
+install -m 0755 "$2/systemctl" "$2/journalctl" "$2/certbot" usr/bin/
+# Container images forbid packages by this to start services.
+rm -f usr/sbin/policy-rc.d
 mkdir etc/stand-in
 cp "$2/ca.crt" "$2/ca.key" etc/stand-in/
 cat "$2/ca.crt" >>etc/ssl/certs/ca-certificates.crt

@@ -9,6 +9,7 @@ mod calls;
 mod chosen;
 mod crash;
 mod demo;
+mod handbook;
 mod keys;
 mod moving;
 mod nat;
