@@ -405,6 +405,17 @@ fn what_is_shipped_fits_the_program() {
         assert!(manual.contains(&format!("\n.B {command}\n")), "{command} is not in the manual page");
     }
 
+    // So does what a container runs, by words of the program's.
+    let image = std::fs::read_to_string(dist.join("Containerfile")).unwrap();
+    let words =
+        |line: &str| -> Vec<String> { serde_json::from_str(&line[line.find('[').unwrap()..]).unwrap() };
+    let run = |start: &str| image.lines().find(|line| line.starts_with(start)).map(words).unwrap();
+    assert_eq!(run("ENTRYPOINT"), ["offhook-directory"]);
+    for (start, at) in [("CMD", 0), ("HEALTHCHECK", 1)] {
+        let command = run(start)[at].clone();
+        assert!(manual.contains(&format!("\n.B {command}\n")), "{command} is no command");
+    }
+
     // Where there is a systemd, it understands every line of the unit.
     let unit = dist.join("offhook-directory.service");
     let Ok(verify) = Command::new("systemd-analyze").arg("verify").arg(&unit).output() else { return };

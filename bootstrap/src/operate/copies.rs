@@ -127,7 +127,7 @@ fn dump(url: &SecretUrl, to: &Path) -> Result<(), Failure> {
     let hint = "; if the database is copied by other means: --without-database";
     let failed = |why: String| Failure { code: 1, sentence: format!("{why}; nothing was copied{hint}") };
     let mut url = reqwest::Url::parse(url.as_str()).map_err(|error| failed(error.to_string()))?;
-    let password = url.password().map(|typed| percent_decoded(typed));
+    let password = url.password().map(percent_decoded);
     // Fails only for an address that cannot have one.
     let _ = url.set_password(None);
     let mut command = Command::new(PG_DUMP);
