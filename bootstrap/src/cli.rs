@@ -5,7 +5,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::operate::{self, AuditCommand, Desk, NumbersCommand, Place, QuotasCommand, UsersCommand};
+use crate::operate::{
+    self, AuditCommand, BackupPlan, Desk, HealthPlan, NumbersCommand, Place, QuotasCommand, RestorePlan,
+    UsersCommand,
+};
 use crate::run;
 use crate::settings::{Settings, SettingsError};
 
@@ -54,6 +57,8 @@ enum Command {
         #[command(flatten)]
         settings: Box<Settings>,
     },
+    /// Ask a directory on this host whether it is well; ends with 1 if it is not
+    Health(HealthPlan),
     /// Look at accounts, close and delete them
     #[command(after_help = USERS_EXAMPLES)]
     Users {
@@ -78,7 +83,7 @@ enum Command {
         #[command(subcommand)]
         command: QuotasCommand,
     },
-    /// Check the list of numbers; print what operators did
+    /// Check a list of numbers, one's own or another directory's; print what operators did
     #[command(after_help = AUDIT_EXAMPLES)]
     Audit {
         #[command(flatten)]
@@ -91,16 +96,16 @@ enum Command {
     Backup {
         #[command(flatten)]
         place: Place,
-        /// The folder, which must not be there or be empty
-        to: PathBuf,
+        #[command(flatten)]
+        plan: BackupPlan,
     },
     /// Put such a copy back where no directory is; all users have to log in again
     #[command(after_help = RESTORE_EXAMPLES)]
     Restore {
         #[command(flatten)]
         place: Place,
-        /// What `backup` has made
-        from: PathBuf,
+        #[command(flatten)]
+        plan: RestorePlan,
     },
 }
 
@@ -124,6 +129,7 @@ const QUOTAS_EXAMPLES: &str = "Examples:
 
 const AUDIT_EXAMPLES: &str = "Examples:
   offhook-directory audit list
+  offhook-directory audit list --url https://example.org --head example.org.head
   offhook-directory audit log --most 20";
 
 const BACKUP_EXAMPLES: &str = "Examples:
@@ -153,6 +159,7 @@ fn perform(config: Option<PathBuf>, command: Command) -> Result<(), Failure> {
     match command {
         Command::Run { json, settings } => run::run(&effective(config, *settings)?, json),
         Command::Config { settings } => run::print_config(&effective(config, *settings)?),
+        Command::Health(plan) => operate::health(&effective(config, plan.settings())?, &plan),
         Command::Users { place, command } => {
             let (settings, is_json) = at(place)?;
             Desk::run(&settings, is_json, async |desk| operate::users(desk, command).await)
@@ -165,17 +172,21 @@ fn perform(config: Option<PathBuf>, command: Command) -> Result<(), Failure> {
             let (settings, is_json) = at(place)?;
             Desk::run(&settings, is_json, async |desk| operate::quotas(desk, command).await)
         }
+        // Of the store here nothing is needed.
+        Command::Audit { place, command: AuditCommand::List(which) } if which.is_elsewhere() => {
+            operate::elsewhere(&which, place.split().1)
+        }
         Command::Audit { place, command } => {
             let (settings, is_json) = at(place)?;
             Desk::run(&settings, is_json, async |desk| operate::audit(desk, command).await)
         }
-        Command::Backup { place, to } => {
+        Command::Backup { place, plan } => {
             let (settings, is_json) = at(place)?;
-            Desk::run(&settings, is_json, async |desk| operate::backup(desk, &settings, &to).await)
+            Desk::run(&settings, is_json, async |desk| operate::backup(desk, &settings, &plan).await)
         }
-        Command::Restore { place, from } => {
+        Command::Restore { place, plan } => {
             let (settings, is_json) = at(place)?;
-            operate::restore(&settings, &from, is_json)
+            operate::restore(&settings, &plan, is_json)
         }
     }
 }

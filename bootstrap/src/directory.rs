@@ -49,6 +49,7 @@ pub struct Directory {
     front: Option<Front>,
     http: Option<Http>,
     site: Option<OpenSite>,
+    settings: Settings,
     log: JoinHandle<()>,
 }
 
@@ -104,7 +105,7 @@ impl Directory {
             site.announce(net.clone());
         }
         let log = tokio::spawn(log(events));
-        Ok(Self { net, relay, front, http, site, log })
+        Ok(Self { net, relay, front, http, site, settings, log })
     }
 
     /// The directory's key, which is its PeerId.
@@ -146,6 +147,18 @@ impl Directory {
     /// Where the front is.
     pub fn front_addr(&self) -> Option<SocketAddr> {
         self.front.as_ref().map(Front::addr)
+    }
+
+    /// Reads the files of the front's certificate again and shows that to new connections; those that there are go on. `false`: there is
+    /// no front, or none of its own making was configured. The media relay shows its own as before, so tickets stay good.
+    ///
+    /// # Errors
+    /// A [`FrontError`]: the files are not what they should be, and the certificate shown is the one before.
+    pub fn reload(&self) -> Result<bool, FrontError> {
+        let Some(front) = &self.front else { return Ok(false) };
+        let Some(identity) = front::configured(&self.settings)? else { return Ok(false) };
+        front.show(identity);
+        Ok(true)
     }
 
     /// Says farewell to everybody and finishes writing.

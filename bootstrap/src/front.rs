@@ -1,5 +1,7 @@
 //! The front on port 443: where it listens and which certificate it shows.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -18,6 +20,9 @@ const PORT: u16 = 443;
 
 /// Where the certificate that is made here is kept, with its key, in the data folder.
 const FILE: &str = "front.pem";
+
+/// More than this of a file with a certificate or a key is not read, bytes.
+const MAX_PEM: u64 = 1024 * 1024;
 
 /// Why there is no front.
 #[derive(Debug, Error)]
@@ -60,7 +65,9 @@ pub enum FrontError {
 pub(crate) struct Bound {
     listener: TcpListener,
     pub(crate) addr: SocketAddr,
+    /// The relay's certificate: its hash is in tickets, so it stays when the web's is renewed.
     pub(crate) identity: FrontIdentity,
+    web_identity: FrontIdentity,
 }
 
 /// Binds the port. Without a word about it in the settings the directory does without, if it may not have it.
@@ -80,7 +87,10 @@ pub(crate) async fn bind(settings: &Settings) -> Result<Option<Bound>, FrontErro
     };
     let unnamed = SocketAddr::from((Ipv6Addr::UNSPECIFIED, PORT));
     let addr = listener.local_addr().map_err(|error| FrontError::Listen { addr: unnamed, error })?;
-    Ok(Some(Bound { listener, addr, identity: identity(settings)? }))
+    let configured = configured(settings)?;
+    let identity = made(settings)?;
+    let web_identity = configured.unwrap_or_else(|| identity.clone());
+    Ok(Some(Bound { listener, addr, identity, web_identity }))
 }
 
 /// Both families, or what the host has.
@@ -92,33 +102,39 @@ async fn anywhere() -> std::io::Result<TcpListener> {
     }
 }
 
-/// The certificate that is configured, or one that is made at the first start and kept.
-fn identity(settings: &Settings) -> Result<FrontIdentity, FrontError> {
-    let (path, certificates, key) = match (&settings.front_cert, &settings.front_key) {
-        (Some(certificates), Some(key)) => (certificates.clone(), read(certificates)?, read(key)?),
-        (None, None) => {
-            let folder = settings.data_dir();
-            let mut made = Ok(());
-            let pem = key::load_or_make_file(&folder, FILE, || {
-                FrontIdentity::make_pem().map_or_else(
-                    |error| {
-                        made = Err(error);
-                        Vec::new()
-                    },
-                    String::into_bytes,
-                )
-            })?;
-            let path = folder.join(FILE);
-            made.map_err(|error| FrontError::Identity { path: path.clone(), error })?;
-            (path, pem.clone(), pem)
-        }
+/// The certificate of the files that the settings name, as they are now; `None` if they name none.
+pub(crate) fn configured(settings: &Settings) -> Result<Option<FrontIdentity>, FrontError> {
+    let (path, key) = match (&settings.front_cert, &settings.front_key) {
+        (Some(path), Some(key)) => (path, key),
+        (None, None) => return Ok(None),
         (Some(_), None) | (None, Some(_)) => return Err(FrontError::Half),
     };
-    FrontIdentity::from_pem(&certificates, &key).map_err(|error| FrontError::Identity { path, error })
+    let identity = FrontIdentity::from_pem(&read(path)?, &read(key)?);
+    identity.map(Some).map_err(|error| FrontError::Identity { path: path.clone(), error })
+}
+
+/// The certificate that is made at the first start and kept.
+fn made(settings: &Settings) -> Result<FrontIdentity, FrontError> {
+    let folder = settings.data_dir();
+    let failed = |error| FrontError::Identity { path: folder.join(FILE), error };
+    let mut made = Ok(());
+    let pem = key::load_or_make_file(&folder, FILE, || {
+        FrontIdentity::make_pem().map_or_else(
+            |error| {
+                made = Err(error);
+                Vec::new()
+            },
+            String::into_bytes,
+        )
+    })?;
+    made.map_err(failed)?;
+    FrontIdentity::from_pem(&pem, &pem).map_err(failed)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, FrontError> {
-    std::fs::read(path).map_err(|error| FrontError::Read { path: path.to_owned(), error })
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(MAX_PEM).read_to_end(&mut bytes));
+    read.map(|_| bytes).map_err(|error| FrontError::Read { path: path.to_owned(), error })
 }
 
 impl Bound {
@@ -134,6 +150,7 @@ impl Bound {
             None => offhook::web::service(entrance.clone()),
         };
         let mut config = FrontConfig::new(self.identity, web);
+        config.web_identity = self.web_identity;
         config.turn = relay.cloned().map(turn);
         let addr = self.addr;
         Front::start(self.listener, config, entrance).map_err(|error| FrontError::Listen { addr, error })
@@ -163,6 +180,7 @@ mod tests {
         let first = bind(&settings(folder.path())).await.expect("bound").expect("a front");
         let again = bind(&settings(folder.path())).await.expect("bound").expect("a front");
         assert_eq!(first.identity.pin(), again.identity.pin());
+        assert_eq!(first.web_identity.pin(), first.identity.pin());
         let mode = std::fs::metadata(folder.path().join(FILE)).expect("file").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
@@ -179,12 +197,12 @@ mod tests {
         own.front_key = Some(path.clone());
         let bound = bind(&own).await.expect("bound").expect("a front");
         let expected = FrontIdentity::from_pem(pem.as_bytes(), pem.as_bytes()).expect("read");
-        assert_eq!(bound.identity.pin(), expected.pin());
+        assert_eq!(bound.web_identity.pin(), expected.pin());
+        assert_ne!(bound.identity.pin(), expected.pin(), "the relay has its own");
         std::fs::write(&path, "nonsense").expect("written");
         assert!(matches!(bind(&own).await, Err(FrontError::Identity { .. })));
         own.front_key = Some(folder.path().join("nowhere"));
         assert!(matches!(bind(&own).await, Err(FrontError::Read { .. })));
-        assert!(!folder.path().join(FILE).exists(), "none was made");
     }
 
     #[tokio::test]

@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write};
 
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::info;
+use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::Failure;
@@ -34,13 +34,17 @@ async fn serve(settings: &Settings, json: bool) -> Result<(), Failure> {
     // Before anything is bound, so that an early signal is not missed.
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| failed(&error))?;
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| failed(&error))?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(|error| failed(&error))?;
     let directory = Directory::bind(settings).await.map_err(|error| refused(&error))?;
     info!(peer_id = directory.id().to_peer_id(), "directory");
     print_ready(&directory, json);
     let printer = tokio::spawn(print_addresses(directory.watch(), json));
-    tokio::select! {
-        _ = interrupt.recv() => info!("interrupted"),
-        _ = terminate.recv() => info!("terminated"),
+    loop {
+        tokio::select! {
+            _ = interrupt.recv() => break info!("interrupted"),
+            _ = terminate.recv() => break info!("terminated"),
+            _ = hangup.recv() => reload(&directory),
+        }
     }
     printer.abort();
     tokio::select! {
@@ -50,6 +54,17 @@ async fn serve(settings: &Settings, json: bool) -> Result<(), Failure> {
         _ = terminate.recv() => {}
     }
     Ok(())
+}
+
+/// What SIGHUP asks for: whoever has renewed a certificate need not restart the directory.
+fn reload(directory: &Directory) {
+    match directory.reload() {
+        Ok(true) => info!("the front shows the certificate that is in its files now"),
+        Ok(false) => info!("no certificate is configured: there is nothing to read again"),
+        Err(error) => {
+            error!(%error, "the certificate could not be read again; the front shows the one before")
+        }
+    }
 }
 
 /// Prints each address once, as soon as it is there.

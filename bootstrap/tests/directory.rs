@@ -7,6 +7,8 @@
 mod client;
 #[path = "../../core/tests/net/fixture.rs"]
 mod fixture;
+#[path = "directory/reload.rs"]
+mod reload;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -31,6 +33,15 @@ struct Process {
 
 impl Process {
     fn start(data: &std::path::Path, listen: &str, json: bool) -> Self {
+        let mut command = Self::command(data, listen);
+        if json {
+            command.arg("--json");
+        }
+        Self::run(command)
+    }
+
+    /// A directory with everything, on ports that are free.
+    fn command(data: &std::path::Path, listen: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_offhook-directory"));
         command.args([
             "run",
@@ -48,9 +59,10 @@ impl Process {
         command.env("OFFHOOK_DIRECTORY_NAME", "directory.example");
         command.arg("--data");
         command.arg(data).stdout(Stdio::piped()).stderr(Stdio::null());
-        if json {
-            command.arg("--json");
-        }
+        command
+    }
+
+    fn run(mut command: Command) -> Self {
         let mut child = command.spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         Self { child, lines }
@@ -383,15 +395,82 @@ fn what_is_shipped_fits_the_program() {
     assert_eq!(without(&config(&shown)), without(&defaults));
     assert!(shown.contains("external = ") && shown.contains("records = "), "{shown}");
 
+    // The manual page names every command.
+    let help = Command::new(env!("CARGO_BIN_EXE_offhook-directory")).arg("--help").output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let manual = std::fs::read_to_string(dist.join("offhook-directory.8")).unwrap();
+    let listed = help.split("Commands:").nth(1).unwrap().split("Options:").next().unwrap();
+    let commands = listed.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
+    let commands: Vec<_> = commands.filter(|word| !word.is_empty() && *word != "help").collect();
+    assert!(commands.contains(&"run") && commands.contains(&"health"), "{commands:?}");
+    for command in commands {
+        assert!(manual.contains(&format!("\n.B {command}\n")), "{command} is not in the manual page");
+    }
+
+    // So does what a container runs, by words of the program's.
+    let image = std::fs::read_to_string(dist.join("Containerfile")).unwrap();
+    let words =
+        |line: &str| -> Vec<String> { serde_json::from_str(&line[line.find('[').unwrap()..]).unwrap() };
+    let run = |start: &str| image.lines().find(|line| line.starts_with(start)).map(words).unwrap();
+    assert_eq!(run("ENTRYPOINT"), ["offhook-directory"]);
+    for (start, at) in [("CMD", 0), ("HEALTHCHECK", 1)] {
+        let command = run(start)[at].clone();
+        assert!(manual.contains(&format!("\n.B {command}\n")), "{command} is no command");
+    }
+
     // Where there is a systemd, it understands every line of the unit.
     let unit = dist.join("offhook-directory.service");
     let Ok(verify) = Command::new("systemd-analyze").arg("verify").arg(&unit).output() else { return };
     let said = String::from_utf8_lossy(&verify.stderr).into_owned();
     let ours: Vec<_> = said
         .lines()
-        .filter(|line| line.contains("offhook-directory.service") && !line.contains("is not executable"))
+        .filter(|line| line.contains("offhook-directory.service"))
+        // The package brings them.
+        .filter(|line| !line.contains("is not executable") && !line.contains("Command 'man "))
         .collect();
     assert!(ours.is_empty(), "{ours:?}");
+}
+
+#[test]
+fn whether_it_is_well_is_asked_by_a_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let health = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_offhook-directory"));
+        let output = command.arg("health").args(args).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout) + &text(&output.stderr))
+    };
+    let mut process = Process::start(dir.path(), "/ip4/127.0.0.1/tcp/0", false);
+    let http = process.line("metrics http://").replace("/metrics", "");
+    let (code, said) = health(&["--http", &http, "--wait", "30"]);
+    assert_eq!((code, said.as_str()), (Some(0), "well: 0 peers, 0 terminals registered\n"));
+    let (_, said) = health(&["--http", &http, "--json"]);
+    let told: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((&told["status"], &told["database"]), (&"ok".into(), &"ok".into()));
+    process.signal("-KILL");
+    process.end();
+    let (code, said) = health(&["--http", &http]);
+    assert!(code == Some(1) && said.contains("nothing answers"), "{code:?} {said}");
+    let (code, said) = health(&["--http", "none"]);
+    assert!(code == Some(2) && said.contains("not served"), "{code:?} {said}");
+    // Something else that answers there.
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = other.local_addr().unwrap().to_string();
+    let answers = std::thread::spawn(move || {
+        for answer in
+            ["HTTP/1.1 503 Service Unavailable\r\n\r\n{\"status\":\"down\"}", "HTTP/1.1 200 OK\r\n\r\nhello"]
+        {
+            let (mut stream, _) = other.accept().unwrap();
+            let mut request = [0; 1_024];
+            assert!(stream.read(&mut request).unwrap() > 0);
+            stream.write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    let (code, said) = health(&["--http", &addr]);
+    assert!(code == Some(1) && said.contains("not well") && said.contains("down"), "{code:?} {said}");
+    let (code, said) = health(&["--http", &addr]);
+    assert!(code == Some(1) && said.contains("no directory's"), "{code:?} {said}");
+    answers.join().unwrap();
 }
 
 #[test]

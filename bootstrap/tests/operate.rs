@@ -2,6 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "operate/copies.rs"]
+mod copies;
+#[path = "operate/list.rs"]
+mod list;
+
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -59,10 +64,16 @@ fn run(data: &Path, args: &[&str]) -> Outcome {
 
 impl Scene {
     async fn new() -> Self {
+        Self::on(None).await
+    }
+
+    /// On PostgreSQL, at this URL, or on SQLite.
+    async fn on(postgres: Option<&str>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");
         let place = |name: &str| data.join(name).display().to_string();
-        let (database, blobs) = (place("directory.sqlite").parse().unwrap(), place("blobs").parse().unwrap());
+        let database = postgres.map_or_else(|| place("directory.sqlite"), str::to_owned);
+        let (database, blobs) = (database.parse().unwrap(), place("blobs").parse().unwrap());
         let store = Store::open(&database, &blobs).await.unwrap();
         let opaque = Opaque::load_or_make(&data).unwrap();
         let mut key = std::fs::OpenOptions::new();
@@ -294,23 +305,6 @@ async fn a_copy_is_made_beside_a_running_directory_and_put_back_elsewhere() {
     let log = run(&other, &["audit", "log", "--json"]).json();
     assert_eq!((&log[0]["action"], &log[1]["action"]), (&json!("restore"), &json!("backup")));
     assert_eq!(run(&other, &["audit", "list"]).out, "1 entries, 1 numbers, 0 problems\n");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_copy_with_a_damaged_backup_is_put_back_and_told_of() {
-    let scene = Scene::new().await;
-    let (copy, other) = (scene.folder.path().join("copy"), scene.folder.path().join("other"));
-    let to = copy.to_str().unwrap();
-    assert_eq!(scene.run(&["backup", to]).code, Some(0));
-    let hex = data_encoding::HEXLOWER.encode(identity(2).as_bytes());
-    let blob = std::fs::read_dir(copy.join("blobs/backups").join(hex)).unwrap().next().unwrap().unwrap();
-    std::fs::write(blob.path(), "bent").unwrap();
-    run(&other, &["restore", to]).refused(1, "damaged: eve");
-    assert_eq!(run(&other, &["users", "list"]).out.lines().count(), 2, "all others are back");
-    // A key of another directory is not replaced.
-    std::fs::remove_file(other.join("directory.sqlite")).unwrap();
-    std::fs::write(other.join("signing.key"), [1; 32]).unwrap();
-    run(&other, &["restore", to]).refused(2, "signing.key is of another directory");
 }
 
 #[test]

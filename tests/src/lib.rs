@@ -1,6 +1,7 @@
 //! Network lab, scoring and helpers for the end-to-end tests and benchmarks.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
+pub mod bare;
 #[cfg(feature = "library")]
 pub mod bench;
 pub mod call;

@@ -1,6 +1,7 @@
 //! Set-up, demo, tests and benchmarks: `cargo xtask help`.
 
 mod fuzz;
+mod package;
 mod run;
 mod setup;
 mod site;
@@ -8,9 +9,11 @@ mod test;
 mod venv;
 mod voice;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use package::{Package, Plan};
 use run::{Outcome, Profile};
 
 /// Set-up, demo, tests and benchmarks of the Offhook workspace.
@@ -28,6 +31,21 @@ enum Task {
     Setup,
     /// Build the directory's web site, which the next `cargo build` puts into `offhook-directory`; takes Node
     Site,
+    /// A Debian package, `target/package/NAME_VERSION_ARCH.deb`; prints where it is
+    Package {
+        /// Which one
+        #[arg(default_value = "directory")]
+        name: Package,
+        /// Pack this program instead of building one (with the site, in the release profile)
+        #[arg(long, value_name = "FILE")]
+        program: Option<PathBuf>,
+        /// Put the package into this folder [default: target/package]
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+        /// Pack quickly rather than small: for tests
+        #[arg(long)]
+        quick: bool,
+    },
     /// One telephone call on this machine, from number to speech, step by step with times
     Demo,
     /// Everything that CI runs: format, licences, lints, tests, documentation, a short fuzz run
@@ -110,6 +128,10 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().task {
         Task::Setup => setup::setup(),
         Task::Site => site::build(),
+        Task::Package { name, program, out, quick } => {
+            let out = out.unwrap_or_else(|| run::target().join("package"));
+            package::package(name, &Plan { program, out, quick })
+        }
         Task::Demo => demo(),
         Task::Test { fuzz_inputs } => test::test(fuzz_inputs),
         Task::Fuzz { seconds, target } => fuzz::fuzz(fuzz::Length::Seconds(seconds), target.as_deref()),

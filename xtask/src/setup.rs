@@ -47,6 +47,12 @@ const SITE: &[Need] = &[
     need("npm", Sign::Program("npm"), "fetches what the site is built with"),
 ];
 
+/// To make Debian packages.
+const PACKAGE: &[Need] = &[
+    need("dpkg-dev", Sign::Program("dpkg-shlibdeps"), "finds which libraries a package needs"),
+    need("binutils", Sign::Program("strip"), "takes what only debuggers read out of programs"),
+];
+
 /// To run what tests the site.
 const BROWSER: &[Need] =
     &[need("chromium", Sign::Program("chromium"), "a browser for the tests of the site")];
@@ -113,7 +119,8 @@ impl Need {
 
 /// Everything: what `cargo xtask test` uses.
 pub fn setup() -> Outcome {
-    install_needs(BUILD.iter().chain(TEST).chain(SITE).chain(BROWSER).chain(API))?;
+    let needs = [BUILD, TEST, SITE, BROWSER, API, PACKAGE];
+    install_needs(needs.into_iter().flatten())?;
     venv::install()?;
     TOOLS.iter().try_for_each(|(package, subcommand)| install_tool(package, subcommand))
 }
@@ -126,6 +133,11 @@ pub fn for_building() -> Outcome {
 /// What building the web site needs.
 pub fn for_site() -> Outcome {
     install_needs(SITE.iter())
+}
+
+/// What making packages needs.
+pub fn for_packaging() -> Outcome {
+    install_needs(BUILD.iter().chain(PACKAGE))
 }
 
 /// What building and the network laboratory need.

@@ -3,6 +3,8 @@
 
 mod audit;
 mod copies;
+mod health;
+mod list;
 mod numbers;
 mod users;
 
@@ -23,7 +25,9 @@ use crate::settings::Settings;
 use crate::store::{Account, AuditEntry, BlobPlace, DatabasePlace, Refused, Store, StoreError};
 
 pub(crate) use audit::{AuditCommand, audit};
-pub(crate) use copies::{backup, restore};
+pub(crate) use copies::{BackupPlan, RestorePlan, backup, restore};
+pub(crate) use health::{HealthPlan, health};
+pub(crate) use list::elsewhere;
 pub(crate) use numbers::{NumbersCommand, QuotasCommand, numbers, quotas};
 pub(crate) use users::{UsersCommand, users};
 
@@ -162,6 +166,12 @@ fn failed(error: &StoreError) -> Failure {
         | StoreError::Closed => 1,
     };
     Failure { code, sentence: error.to_string() }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        failed(&error)
+    }
 }
 
 fn wrong(sentence: impl Into<String>) -> Failure {

@@ -195,6 +195,51 @@ impl Store {
         Ok(())
     }
 
+    /// Copies the backups into `blobs` of a folder, of a database that `dump` copies first. Whatever that has seen is there: what is replaced
+    /// meanwhile stays until it is copied.
+    ///
+    /// # Errors
+    /// What `dump` says, or a [`StoreError`].
+    pub async fn copy_beside<E: From<StoreError>>(
+        &self,
+        folder: &Path,
+        now: UnixMillis,
+        dump: impl AsyncFnOnce() -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.set_copying(now.plus(COPY_TIME)).await?;
+        let copied = match dump().await {
+            Ok(()) => self.copy_blobs(folder).await.map_err(E::from),
+            Err(error) => Err(error),
+        };
+        self.set_copying(UnixMillis(0)).await?;
+        copied
+    }
+
+    async fn copy_blobs(&self, folder: &Path) -> Result<(), StoreError> {
+        let copy = Blobs::open(&BlobPlace::Folder(folder.join("blobs")))?;
+        for blob in self.blobs.older_than(UnixMillis(u64::MAX)).await? {
+            // Otherwise nothing has pointed to it any more.
+            if let Some(bytes) = self.blobs.get(&blob).await? {
+                copy.put(&blob, bytes).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether all of SQLite's file is sound. PostgreSQL sees to its own.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] if it is not, or another [`StoreError`].
+    pub async fn check_file(&self) -> Result<(), StoreError> {
+        if !self.is_file() {
+            return Ok(());
+        }
+        let said: String = sqlx::query_scalar("SELECT integrity_check FROM pragma_integrity_check LIMIT 1")
+            .fetch_one(self.db.pool())
+            .await?;
+        if said == "ok" { Ok(()) } else { Err(StoreError::Damaged("the database")) }
+    }
+
     async fn set_copying(&self, until: UnixMillis) -> Result<(), StoreError> {
         let change = self.db.write(move |connection| {
             Box::pin(async move {

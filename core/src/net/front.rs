@@ -18,11 +18,13 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use rustls::ServerConfig;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
@@ -85,8 +87,10 @@ pub type FrontService = Arc<dyn Fn(FrontStream, Ends) -> BoxFuture<'static, ()> 
 /// What is behind a [`Front`].
 #[derive(Clone)]
 pub struct FrontConfig {
-    /// What it shows to clients of TLS.
+    /// What it shows to clients of TURN, for as long as it runs: they know it by its hash, which is in their tickets.
     pub identity: FrontIdentity,
+    /// What it shows to everybody else who speaks TLS, browsers say, until [`Front::show`].
+    pub web_identity: FrontIdentity,
     /// TURN. `None`: such connections are closed.
     pub turn: Option<FrontService>,
     /// The web server, over TLS. Its connections count as half open until the service ends, so it must see to it that they
@@ -99,9 +103,16 @@ pub struct FrontConfig {
 }
 
 impl FrontConfig {
-    /// Without TURN, and with the default bounds.
+    /// With one certificate for all, without TURN, and with the default bounds.
     pub fn new(identity: FrontIdentity, web: FrontService) -> Self {
-        Self { identity, turn: None, web, half_open: HALF_OPEN, half_open_per_source: HALF_OPEN_PER_SOURCE }
+        Self {
+            web_identity: identity.clone(),
+            identity,
+            turn: None,
+            web,
+            half_open: HALF_OPEN,
+            half_open_per_source: HALF_OPEN_PER_SOURCE,
+        }
     }
 }
 
@@ -112,10 +123,20 @@ impl fmt::Debug for FrontConfig {
 }
 
 /// A running front. It ends when it is dropped, with all connections that have not entered the swarm.
-#[derive(Debug)]
 pub struct Front {
     addr: SocketAddr,
+    identity: FrontIdentity,
+    tls: Tls,
     _stop: DropGuard,
+}
+
+/// What TLS is accepted with; replaced as a whole, so that no session of an earlier certificate is resumed.
+type Tls = Arc<RwLock<TlsAcceptor>>;
+
+impl fmt::Debug for Front {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Front").field("addr", &self.addr).finish_non_exhaustive()
+    }
 }
 
 impl Front {
@@ -127,8 +148,10 @@ impl Front {
         let addr = listener.local_addr()?;
         let stop = CancellationToken::new();
         let places = Places::new(config.half_open, config.half_open_per_source);
+        let identity = config.identity;
+        let tls: Tls = Arc::new(RwLock::new(acceptor(&identity, config.web_identity)));
         let shared = Arc::new(Shared {
-            tls: TlsAcceptor::from(Arc::new(tls_config(&config.identity))),
+            tls: tls.clone(),
             turn: config.turn,
             web: config.web,
             entrance,
@@ -136,7 +159,12 @@ impl Front {
             stop: stop.clone(),
         });
         tokio::spawn(stop.clone().run_until_cancelled_owned(accept(listener, shared)));
-        Ok(Self { addr, _stop: stop.drop_guard() })
+        Ok(Self { addr, identity, tls, _stop: stop.drop_guard() })
+    }
+
+    /// From now on shows another certificate to everybody but clients of TURN. Connections that there are go on with theirs.
+    pub fn show(&self, web_identity: FrontIdentity) {
+        *self.tls.write().unwrap_or_else(PoisonError::into_inner) = acceptor(&self.identity, web_identity);
     }
 
     /// Where it listens.
@@ -145,20 +173,35 @@ impl Front {
     }
 }
 
-/// Any client that can speak TLS 1.3 is served; the certificate is the only one.
-fn tls_config(identity: &FrontIdentity) -> ServerConfig {
+/// Any client that can speak TLS 1.2 or 1.3 is served. Which certificate it sees is told by what it wants.
+fn acceptor(identity: &FrontIdentity, web_identity: FrontIdentity) -> TlsAcceptor {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("ring has the cipher suites of TLS 1.3")
         .with_no_client_auth()
-        .with_cert_resolver(identity.resolver());
+        .with_cert_resolver(Arc::new(Shown { turn: identity.clone(), web: web_identity }));
     config.alpn_protocols = vec![ALPN_TURN.to_vec(), ALPN_WEB.to_vec()];
-    config
+    TlsAcceptor::from(Arc::new(config))
+}
+
+/// The certificates of TURN and of the web.
+#[derive(Debug)]
+struct Shown {
+    turn: FrontIdentity,
+    web: FrontIdentity,
+}
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        // As the protocol is chosen afterwards: TURN goes first.
+        let is_turn = hello.alpn().is_some_and(|mut names| names.any(|name| name == ALPN_TURN));
+        Some(if is_turn { self.turn.key() } else { self.web.key() })
+    }
 }
 
 struct Shared {
-    tls: TlsAcceptor,
+    tls: Tls,
     turn: Option<FrontService>,
     web: FrontService,
     entrance: Entrance,
@@ -245,7 +288,8 @@ impl Held {
     }
 
     async fn secure(self, stream: TcpStream, ends: Ends) {
-        let accept = self.shared.tls.accept(stream);
+        let tls = self.shared.tls.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let accept = tls.accept(stream);
         let Ok(Ok(stream)) = tokio::time::timeout(TLS_TIME, accept).await else { return };
         if stream.get_ref().1.alpn_protocol() == Some(ALPN_TURN) {
             self.turn(Box::new(stream), ends).await;

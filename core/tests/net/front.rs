@@ -192,6 +192,33 @@ async fn a_directory_tells_where_its_front_is() {
     }
 }
 
+#[tokio::test]
+async fn browsers_are_shown_the_latest_certificate_and_clients_of_turn_always_their_own() {
+    let directory = Fronted::start(loopback(239, Role::Directory)).await;
+    let front = directory.front.addr();
+    let shown = async |alpn: &[&[u8]]| {
+        let stream = tls(front, alpn).await.unwrap();
+        let first = stream.get_ref().1.peer_certificates().unwrap()[0].to_vec();
+        <[u8; 32]>::from(sha2::Sha256::digest(first))
+    };
+    let own = directory.identity.pin();
+    assert_eq!((shown(&[b"http/1.1"]).await, shown(&[b"stun.turn"]).await), (own, own));
+    let mut before = tls(front, &[b"stun.turn"]).await.unwrap();
+    let pem = FrontIdentity::make_pem().unwrap();
+    let renewed = FrontIdentity::from_pem(pem.as_bytes(), pem.as_bytes()).unwrap();
+    directory.front.show(renewed.clone());
+    for web in [&[][..], &[&b"http/1.1"[..]], &[b"h2", b"http/1.1"]] {
+        assert_eq!(shown(web).await, renewed.pin());
+    }
+    // As the protocol is chosen: TURN goes first.
+    for turn in [&[&b"stun.turn"[..]][..], &[b"http/1.1", b"stun.turn"]] {
+        assert_eq!(shown(turn).await, own);
+    }
+    let mut echoed = [0; 4];
+    before.write_all(b"\0\0\0\0").await.unwrap();
+    before.read_exact(&mut echoed).await.unwrap();
+}
+
 /// Terminals are told where a directory's QUIC is. What else they have met is remembered, and of use when QUIC is dead.
 #[tokio::test]
 async fn a_terminal_finds_a_directory_that_it_has_met_by_its_front_when_quic_is_dead() {

@@ -10,6 +10,7 @@ mod calls;
 mod chosen;
 mod crash;
 mod demo;
+mod handbook;
 mod keys;
 mod moving;
 mod nat;

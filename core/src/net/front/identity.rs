@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::ResolvesServerCert;
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::sign::CertifiedKey;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
@@ -74,8 +73,8 @@ impl FrontIdentity {
         self.pin
     }
 
-    pub(super) fn resolver(&self) -> Arc<dyn ResolvesServerCert> {
-        Arc::new(SingleCertAndKey::from(self.key.clone()))
+    pub(super) fn key(&self) -> Arc<CertifiedKey> {
+        self.key.clone()
     }
 }
 
