@@ -14,7 +14,11 @@ pub const OTHER: &str = "9230 3871 8324";
 
 /// A directory that keeps accounts, and how to name one of its accounts.
 pub fn directory() -> Result<(Directory, String), Box<dyn std::error::Error>> {
-    let extra = ["--name", NAME].map(str::to_owned).to_vec();
+    named(NAME)
+}
+
+fn named(name: &str) -> Result<(Directory, String), Box<dyn std::error::Error>> {
+    let extra = ["--name", name].map(str::to_owned).to_vec();
     let directory = Directory::start(None, DirectoryPlan { site: true, extra, ..DirectoryPlan::default() })?;
     let ada = format!("ada@http://{}", directory.site().ok_or("no site")?);
     Ok((directory, ada))
@@ -171,5 +175,38 @@ fn p16_two_accounts_of_one_terminal_are_on_line_at_the_same_time_and_call_each_o
     // Commands in the same folder reach the one that is named.
     let (code, said) = exit(&ada.account.offhook(None, &["--account", "bob", "status"])?);
     assert!(code == 0 && said.contains("bob"), "{code} {said}");
+    Ok(())
+}
+
+#[test]
+fn p3_an_account_that_several_directories_keep_comes_back_from_any_that_is_left() -> Outcome {
+    let names = [NAME, "second.example", "third.example", "fourth.example"];
+    let [first, second, third, fourth] = names.map(named);
+    let (mut first, second, third, fourth) = (Some(first?), second?, third?, fourth?);
+    let home = Home::new()?;
+    let sign_up = |account: &str| {
+        home.say(&["account", "signup", account, "--password-stdin"], &format!("{PASSWORD}\n"))
+    };
+    let adas = [first.as_ref().ok_or("gone")?.1.clone(), second.1.clone(), third.1.clone()];
+    for account in &adas {
+        let (code, said) = sign_up(account)?;
+        assert_eq!(code, 0, "{said}");
+    }
+    let (code, said) = sign_up(&fourth.1)?;
+    assert_ne!(code, 0, "three are enough: {said}");
+    let status = home.done(&["account", "status"], "")?;
+    assert!(names[..3].iter().all(|name| status.contains(name)) && !status.contains(names[3]), "{status}");
+
+    // One is down for good: the others are kept up all the same, and the user is told of it.
+    first.take();
+    home.done(&["contact", "add", FRIEND, "bob"], "")?;
+    let (code, said) = home.say(&["account", "backup"], "")?;
+    assert!(code != 0 && said.contains(NAME), "{said}");
+    for account in &adas[1..] {
+        let elsewhere = Home::new()?;
+        let (code, said) = elsewhere.log_in(account, PASSWORD)?;
+        assert_eq!(code, 0, "{said}");
+        assert!(elsewhere.done(&["contact", "list"], "")?.contains("bob"), "{account}");
+    }
     Ok(())
 }
