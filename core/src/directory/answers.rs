@@ -177,5 +177,6 @@ pub fn fuzz_answer(bytes: &[u8]) {
     let _ = parse::<LetIn>(bytes).map(|in_| (in_.account.id.len(), in_.backup.data.0.len()));
     let _ = parse::<KeptBackup>(bytes);
     let _ = parse::<Certified>(bytes);
+    let _ = parse::<Published>(bytes).map(|published| published.records.len());
     let _ = parse::<Availability>(bytes);
 }

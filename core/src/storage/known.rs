@@ -171,14 +171,24 @@ impl AccountStore {
     pub async fn confirm_directory(&self, name: &str) -> Result<DirectoryId, StorageError> {
         let offered = self.known_directory(name).await?.and_then(|known| known.offered);
         let offered = offered.ok_or(StorageError::NothingToConfirm)?;
-        sqlx::query(
+        let mut tx = db::write(self.pool()).await?;
+        let done = sqlx::query(
             "UPDATE known_directories SET directory = offered, descriptor = NULL, offered = NULL, asked = 0
              WHERE name = ? AND offered = ?",
         )
         .bind(name)
         .bind(offered.as_bytes().as_slice())
-        .execute(self.pool())
+        .execute(&mut *tx)
         .await?;
+        if done.rows_affected() == 1 {
+            // It may keep the account's backup, too.
+            sqlx::query("UPDATE directories SET directory = ? WHERE name = ?")
+                .bind(offered.as_bytes().as_slice())
+                .bind(name)
+                .execute(&mut *tx)
+                .await?;
+        }
+        tx.commit().await?;
         Ok(offered)
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use offhook_tests::call::{STEP, hang_up};
 use offhook_tests::draws::Draws;
 use offhook_tests::phone::{
-    Account, Directory, DirectoryPlan, PASSWORD, READY, Terminal, TerminalPlan, copy_folder,
+    Account, Directory, DirectoryPlan, PASSWORD, READY, Terminal, TerminalPlan, copy_folder, offhook,
 };
 use offhook_tests::program::{Event, Process, binary, run};
 
@@ -184,6 +184,8 @@ fn p1_a_number_that_is_given_away_rings_at_its_new_owners_and_one_that_is_given_
         "{reply}"
     );
     talk(&mut ada, &bobs, &mut bob)?;
+    // A directory that was named by the address of its site is home by its own name: that of numbers without one.
+    talk(&mut bob, "ada", &mut ada)?;
     let (code, reply) = json(&ada.account, &give)?;
     assert_eq!(code, 0, "{reply}");
     let transfer = reply["transfer"].as_str().ok_or("no code")?;
@@ -452,5 +454,27 @@ fn p16_all_accounts_of_a_home_run_in_one_program_that_ends_them_all() -> Outcome
     assert!(code == 0 && said.contains("bob"), "{said}");
     assert!(both.process.terminate(READY)?.success());
     assert_eq!(command(&["--account", "bob", "status"])?.0, 6, "nothing runs any more");
+    Ok(())
+}
+
+#[test]
+fn p4_who_has_logged_in_goes_on_line_without_any_entry_point_and_knows_the_home_directory_by_its_key()
+-> Outcome {
+    let (directory, ada) = directory()?;
+    let site = directory.site().ok_or("no site")?;
+    let desk = Terminal::online(Account::sign_up("ada", site)?, None, TerminalPlan::default())?;
+    let pocket = Terminal::online(Account::log_in("ada", site)?, None, TerminalPlan::default())?;
+    let (_, status) = json(&desk.account, &["account", "status"])?;
+    assert_eq!(status["directories"][0]["name"], NAME, "{status}");
+    for terminal in [&desk, &pocket] {
+        let (code, listed) = json(&terminal.account, &["directory", "list"])?;
+        let known = &listed["directories"][0];
+        assert_eq!((code, &known["name"], &known["home"]), (0, &NAME.into(), &true.into()), "{listed}");
+        assert_eq!(known["key"].as_str().map(str::len), Some(64), "{listed}");
+    }
+    // By its address it is still meant, too.
+    let delete = ["account", "delete", &ada, "--yes", "--password-stdin"];
+    let (code, said) = exit(&offhook(pocket.account.home(), None, &delete, &format!("{PASSWORD}\n"))?);
+    assert!(code == 0 && said.contains(NAME), "{code} {said}");
     Ok(())
 }

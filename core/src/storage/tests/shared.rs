@@ -1,0 +1,110 @@
+//! What the terminals of one account share: contents that become one, and records that say so.
+
+use super::*;
+use offhook_proto::identity::{DirectoryId, TerminalId};
+use offhook_proto::record::{AccountRecord, MAX_REVOKED};
+
+const NAME: &str = "example.org";
+
+fn directory(name: &str, version: u64) -> KnownDirectory {
+    KnownDirectory {
+        name: name.to_owned(),
+        url: format!("https://{name}"),
+        directory: DirectoryId::from_bytes([7; 32]),
+        id: id("ada"),
+        version,
+        backed_up: wall_clock(),
+        base: Content::default(),
+    }
+}
+
+fn record_of(store: &AccountStore) -> AccountRecord {
+    let set = RecordSet { account: Some(store.account_record()), terminals: Vec::new() };
+    let key = store.number().record_key(None).unwrap();
+    record::check(&key, &set.encode(), wall_clock()).unwrap().account.unwrap().record().clone()
+}
+
+fn terminal(n: u8) -> TerminalId {
+    offhook_proto::identity::TerminalKey::from_seed([n; 32]).public()
+}
+
+#[tokio::test]
+async fn q3_the_record_names_a_backup_that_every_directory_has() {
+    let (_dir, home) = home_with_ada().await;
+    let store = home.open_account(&id("ada")).await.unwrap();
+    let key = home.unlock(&id("ada"), &password("pw one")).await.unwrap();
+    assert_eq!(record_of(&store).backup, None, "no directory keeps it");
+    assert!(!store.update_record(&key, &[]).await.unwrap());
+    store.put_directory(&directory(NAME, 7)).await.unwrap();
+    store.put_directory(&directory("example.net", 4)).await.unwrap();
+    let before = record_of(&store).seq;
+    assert!(store.update_record(&key, &[]).await.unwrap() && store.reload().await.unwrap());
+    let record = record_of(&store);
+    assert_eq!(record.backup, Some(4));
+    assert!(record.seq > before, "nodes take the later record");
+    assert!(!store.update_record(&key, &[]).await.unwrap(), "nothing is signed for nothing");
+    store.remove_directory("example.net").await.unwrap();
+    assert!(store.update_record(&key, &[]).await.unwrap() && store.reload().await.unwrap());
+    assert_eq!(record_of(&store).backup, Some(7));
+}
+
+#[tokio::test]
+async fn q3_a_terminal_that_was_revoked_elsewhere_does_not_come_back_with_the_next_record() {
+    let (_dir, home) = home_with_ada().await;
+    let store = home.open_account(&id("ada")).await.unwrap();
+    let key = home.unlock(&id("ada"), &password("pw one")).await.unwrap();
+    assert!(store.update_record(&key, &[terminal(1)]).await.unwrap());
+    assert!(!store.update_record(&key, &[terminal(1)]).await.unwrap());
+    home.recertify(&id("ada"), &password("pw one")).await.unwrap();
+    store.reload().await.unwrap();
+    assert_eq!(record_of(&store).revoked, [terminal(1)]);
+    // Of more than a record holds, the latest.
+    let many: Vec<_> = (2..).take(MAX_REVOKED).map(terminal).collect();
+    assert!(store.update_record(&key, &many).await.unwrap() && store.reload().await.unwrap());
+    assert_eq!(record_of(&store).revoked, many);
+}
+
+#[tokio::test]
+async fn q2_another_terminals_key_for_a_contact_is_shown_and_waits_or_counts_if_the_user_has_confirmed_it() {
+    let (_dir, home) = home_with_ada().await;
+    let store = home.open_account(&id("ada")).await.unwrap();
+    let bob = number(5);
+    store.contact_add(&bob, "bob", None).await.unwrap();
+    let base = store.content().await.unwrap();
+    store.pin(&bob, &someone(40)).await.unwrap();
+    store.set_verified(&bob, true).await.unwrap();
+    let pin_of = |content: &Content| content.pins[&bob.canonical()].clone();
+    let there = |seed| {
+        let key = data_encoding::HEXLOWER.encode(someone(seed).as_bytes());
+        let pins = [(bob.canonical(), PinnedKey { key, verified: false })].into();
+        Content { pins, ..base.clone() }
+    };
+
+    // Both have met him for the first time. Words were compared here, so the other key only waits.
+    assert!(store.merge_content(&base, &there(41)).await.unwrap());
+    let pin = store.pin_of(&bob).await.unwrap().unwrap();
+    assert_eq!((pin.identity, pin.verified), (Some(someone(40)), true));
+    assert_eq!(pin.offered, Some(someone(41).fingerprint()));
+    // From here on the same is in the backup, and at the other terminal the user confirms the other key.
+    let agreed = store.content().await.unwrap();
+    assert!(store.merge_content(&agreed, &there(41)).await.unwrap());
+    let pin = store.pin_of(&bob).await.unwrap().unwrap();
+    assert_eq!((pin.identity, pin.verified, pin.offered), (Some(someone(41)), false, None));
+    let content = store.content().await.unwrap();
+    assert_eq!(pin_of(&content), pin_of(&there(41)), "both have the same now: nothing is put");
+    assert!(!store.merge_content(&there(41), &there(41)).await.unwrap());
+    assert!(store.contact(&bob).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_directorys_other_key_counts_for_the_backup_too_when_the_user_has_confirmed_it() {
+    let (_dir, home) = home_with_ada().await;
+    let store = home.open_account(&id("ada")).await.unwrap();
+    store.put_directory(&directory(NAME, 1)).await.unwrap();
+    let other = DirectoryId::from_bytes([8; 32]);
+    let differs = DirectoryPin::Differs { pinned: DirectoryId::from_bytes([7; 32]) };
+    assert_eq!(store.pin_directory(NAME, &other, None).await.unwrap(), differs);
+    assert_eq!(store.directories().await.unwrap()[0].directory, DirectoryId::from_bytes([7; 32]));
+    store.confirm_directory(NAME).await.unwrap();
+    assert_eq!(store.directories().await.unwrap()[0].directory, other);
+}
