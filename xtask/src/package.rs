@@ -271,3 +271,39 @@ fn copyright() -> Result<String, String> {
         env!("CARGO_PKG_REPOSITORY")
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_package_says_whose_it_is_and_where_its_data_are() {
+        let text = copyright().unwrap();
+        for needed in
+            ["License: Expat or Apache-2.0\n", "\n Permission is hereby granted", "\n .\n", "Copyright: 20"]
+        {
+            assert!(text.contains(needed), "{needed} is missing in {text}");
+        }
+        let sample = std::fs::read(root().join("bootstrap/dist/directory.toml")).unwrap();
+        let own = String::from_utf8(settings(&sample)).unwrap();
+        let on: Vec<&str> = own.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+        assert_eq!(on, ["data = \"/var/lib/offhook-directory\""]);
+        assert!(changelog().starts_with("offhook-directory (") && changelog().contains("\n -- "));
+    }
+
+    #[test]
+    fn the_service_finds_what_the_package_brings() {
+        let dist = root().join("bootstrap/dist");
+        let unit = std::fs::read_to_string(dist.join("offhook-directory.service")).unwrap();
+        for line in [
+            "ExecStart=/usr/bin/offhook-directory --config /etc/offhook/directory.toml run",
+            "ExecReload=/bin/kill -HUP $MAINPID",
+            "User=offhook-directory",
+            "StateDirectory=offhook-directory",
+        ] {
+            assert!(unit.lines().any(|found| found == line), "{line} is not in the unit");
+        }
+        let users = std::fs::read_to_string(dist.join("offhook-directory.sysusers")).unwrap();
+        assert!(users.contains("\nu offhook-directory "), "{users}");
+    }
+}

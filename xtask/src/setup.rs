@@ -71,6 +71,14 @@ const TEST: &[Need] = &[
     need("coturn", Sign::Program("turnserver"), "a TURN server that is not ours"),
     need("miniupnpd-nftables", Sign::Program("miniupnpd"), "routers of the tests that open ports on demand"),
     need("pulseaudio", Sign::Program("pulseaudio"), "sound devices for the tests"),
+    need("openssl", Sign::Program("openssl"), "certificates on the hosts on which the handbook is followed"),
+    need("curl", Sign::Program("curl"), "what the handbook asks the site with"),
+    need(
+        "ca-certificates",
+        Sign::File("/etc/ssl/certs/ca-certificates.crt"),
+        "authorities that those hosts trust",
+    ),
+    need("systemd", Sign::Program("systemd-sysusers"), "makes the user of the directory's package"),
     need(
         "postgresql",
         Sign::Versioned("/usr/lib/postgresql", "bin/postgres"),

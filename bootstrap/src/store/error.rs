@@ -97,7 +97,7 @@ pub enum StoreError {
     #[error("{0} in the store is damaged")]
     Damaged(&'static str),
     /// Only a database in a file is copied by this program.
-    #[error("a PostgreSQL database is copied by its own tools: pg_dump")]
+    #[error("a PostgreSQL database is copied and put back by its own tools, pg_dump and pg_restore")]
     OtherTools,
     /// It is being closed.
     #[error("the store is being closed")]

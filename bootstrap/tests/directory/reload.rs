@@ -105,7 +105,7 @@ async fn ticket(net: &Net) -> RelayTicket {
 }
 
 fn over_tls(ticket: &RelayTicket) -> RelayServer {
-    ticket.servers.iter().find(|server| server.transport == RelayTransport::Tls).unwrap().clone()
+    *ticket.servers.iter().find(|server| server.transport == RelayTransport::Tls).unwrap()
 }
 
 /// A way to the relay over TLS, whose certificate has to be the ticket's.
