@@ -68,7 +68,7 @@ async fn run_one(
             Some(addr) => Some(serve_metrics(addr, &phone, printer).await?),
             None => None,
         };
-        let already = greet(&phone, printer).await?;
+        let already = greet(&phone, printer, stdin).await?;
         if stdin == Stdin::Commands {
             warn_of_missing_devices(settings, printer);
             tokio::spawn(console(context.clone(), phone.clone(), printer, quit.clone()));
@@ -111,7 +111,7 @@ fn warn_of_missing_devices(settings: Settings, printer: Printer) {
 
 /// Says who this is. Gives the time of the state that was told, if that was on line: the event of the same
 /// news need not be shown again.
-async fn greet(phone: &Phone, printer: Printer) -> Result<u64, Failure> {
+async fn greet(phone: &Phone, printer: Printer, stdin: Stdin) -> Result<u64, Failure> {
     let reply = phone.execute(Command::Status).await?;
     let Reply::Status(status) = reply else { return Err(unexpected(&reply).into()) };
     let online = status.line == LineState::Online;
@@ -119,7 +119,10 @@ async fn greet(phone: &Phone, printer: Printer) -> Result<u64, Failure> {
         let version = env!("CARGO_PKG_VERSION");
         printer.line(&format!("Offhook {version}: {}, number {}.", status.account, status.number));
         if !online {
-            printer.line("Going on line … (`help` lists the commands)");
+            printer.line(match stdin {
+                Stdin::Commands => "Going on line … (`help` lists the commands)",
+                Stdin::NotHere => "Going on line …",
+            });
         }
     }
     remind(&status, printer);
