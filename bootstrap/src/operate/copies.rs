@@ -16,7 +16,7 @@ use offhook::clock::wall_clock;
 use offhook_proto::identity::DirectoryKey;
 use serde_json::json;
 
-use super::{Desk, block_on, deed, failed, open, say, wrong};
+use super::{Desk, block_on, deed, failed, on, open, say, wrong};
 use crate::cli::Failure;
 use crate::key::{self, Secret};
 use crate::settings::Settings;
@@ -381,9 +381,4 @@ fn parent(path: &Path) -> PathBuf {
 
 fn sync(folder: &Path) -> Result<(), Failure> {
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(on(folder))
-}
-
-fn on(path: &Path) -> impl FnOnce(io::Error) -> Failure {
-    let path = path.display().to_string();
-    move |error| Failure { code: 1, sentence: format!("{path}: {error}") }
 }

@@ -17,7 +17,7 @@ use reqwest::Url;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Desk, block_on, failed, say, wrong};
+use super::{Desk, block_on, failed, on, say, wrong};
 use crate::cli::Failure;
 use crate::store::{Fact, MAX_LIST_PAGE, StoreError};
 
@@ -407,9 +407,4 @@ fn remember(path: &Path, head: &Head, signed: &[u8]) -> Result<(), Failure> {
         std::fs::rename(&draft, path)
     };
     write().map_err(on(path))
-}
-
-fn on(path: &Path) -> impl FnOnce(std::io::Error) -> Failure {
-    let path = path.display().to_string();
-    move |error| Failure { code: 1, sentence: format!("{path}: {error}") }
 }

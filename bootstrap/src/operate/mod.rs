@@ -10,7 +10,7 @@ mod users;
 
 use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use data_encoding::HEXLOWER;
@@ -172,6 +172,12 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         failed(&error)
     }
+}
+
+/// What a file or folder does not give.
+fn on(path: &Path) -> impl FnOnce(std::io::Error) -> Failure {
+    let path = path.display().to_string();
+    move |error| Failure { code: 1, sentence: format!("{path}: {error}") }
 }
 
 fn wrong(sentence: impl Into<String>) -> Failure {
