@@ -28,7 +28,7 @@ pub mod redundancy;
 pub mod relay;
 pub mod request;
 pub mod rtp;
-// pub mod screening;
+pub mod screening;
 mod sealed;
 pub mod service;
 pub mod signalling;

@@ -1,11 +1,14 @@
 //! Mailboxes: what is left at a directory for somebody who is not on line.
 //!
-//! A [`letter`] is a text, a voice message or a mark. Its sender's terminal signs it, cuts it into pieces and seals each to the
-//! receiver's mailbox key; a sealed piece is a *blob*, of one of a few sizes. Blobs are deposited at the directories that the receiver's
-//! account record names ([`protocol`]): by contacts with a token that the receiver gave them ([`contacts`]), by strangers for work
-//! ([`puzzle`](crate::puzzle)). A directory keeps books of what it holds for whom ([`quota`]) and knows no letter from another.
+//! A [`letter`] is a text, a voice message or a mark. Its sender's terminal signs it, cuts it into pieces and seals each to
+//! the receiver's mailbox key; a sealed piece is a *blob*, of one of a few sizes. Blobs are deposited at the directories
+//! that the receiver's account record names ([`protocol`]): by contacts with a token that the receiver gave them
+//! ([`contacts`]), by strangers for work ([`puzzle`](crate::puzzle)). A directory keeps books of what it holds for whom
+//! ([`quota`]) and knows no letter from another.
 
 pub mod contacts;
+#[cfg(test)]
+mod hostile;
 pub mod letter;
 pub mod protocol;
 pub mod quota;
@@ -20,8 +23,8 @@ use sha2::{Digest, Sha256};
 use crate::identity::IdentityId;
 use crate::wire::{self, domain};
 
-/// How many bytes a blob may have. A blob is padded to the least of these that holds it, so that its size tells little: a text has
-/// the first or the second, a voice message some of the last and another one.
+/// How many bytes a blob may have. A blob is padded to the least of these that holds it, so that its size tells little: a
+/// text has the first or the second, a voice message some of the last and another one.
 pub const SIZE_CLASSES: [usize; 6] = [1 << 10, 4 << 10, 16 << 10, 32 << 10, 64 << 10, 128 << 10];
 /// Most bytes of a blob: the last of the [`SIZE_CLASSES`].
 pub const MAX_BLOB_BYTES: usize = SIZE_CLASSES[SIZE_CLASSES.len() - 1];

@@ -1,12 +1,13 @@
 //! Puzzles: what a stranger pays with for a deposit into a mailbox, or for letting a telephone ring.
 //!
-//! Whoever asks the price makes a [`Challenge`] with a secret of its own and forgets it. A [`Solution`] is a nonce under which the hash of the challenge
-//! and of what it is to pay for begins with as many zero bits as the challenge says. It is the [slow hash](crate::proof) of numbers, 8 MiB, so that a
-//! graphics processor is of little use; checking takes one of them. Each further bit doubles what is to be paid: 64 hashes, half a
-//! second, for 6 bits.
+//! Whoever asks the price makes a [`Challenge`] with a secret of its own and forgets it. A [`Solution`] is a nonce under
+//! which the hash of the challenge and of what it is to pay for begins with as many zero bits as the challenge says. It is
+//! the [slow hash](crate::proof) of numbers, 8 MiB, so that a graphics processor is of little use; checking takes one of
+//! them. Each further bit doubles what is to be paid: 64 hashes, half a second, for 6 bits.
 //!
-//! A challenge is good for somebody (a [`Subject`]) and for some minutes, a solution for one thing (a [`Purpose`]): a blob, a call. So nothing need be
-//! remembered: whoever pays twice with the same deposits the same blob again. The price follows from how much strangers have come lately: [`Pace`].
+//! A challenge is good for somebody (a [`Subject`]) and for some minutes, a solution for one thing (a [`Purpose`]): a blob,
+//! a call. So nothing need be remembered: whoever pays twice with the same deposits the same blob again. The price follows
+//! from how much strangers have come lately: [`Pace`].
 
 mod pace;
 
@@ -35,7 +36,8 @@ const SALT: &[u8; 16] = b"offhook/puzzle/1";
 pub const MAX_BITS: u8 = 16;
 /// How long a challenge is good: as long as the dearest puzzle takes on a slow machine.
 pub const CHALLENGE_LIFETIME: Duration = Duration::from_secs(1_800);
-/// How many bits the price may have risen while somebody worked. Whoever has laid in cheap challenges for a flood has nothing of them when it begins.
+/// How many bits the price may have risen while somebody worked. Whoever has laid in cheap challenges for a flood has
+/// nothing of them when it begins.
 pub const MAX_RISE: u8 = 2;
 
 const MAC_BYTES: usize = 16;
@@ -192,8 +194,8 @@ impl Challenge {
         self.bits <= MAX_BITS
     }
 
-    /// The first nonce in `nonces` that solves it. Short ranges let the caller stop, show progress, or share the work among threads;
-    /// 2^bits nonces are tried on average.
+    /// The first nonce in `nonces` that solves it. Short ranges let the caller stop, show progress, or share the work among
+    /// threads; 2^bits nonces are tried on average.
     #[must_use]
     pub fn solve(&self, purpose: &Purpose, nonces: Range<u64>, miner: &mut Miner) -> Option<Solution> {
         let subject = self.hashed(purpose);

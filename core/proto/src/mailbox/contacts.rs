@@ -1,18 +1,20 @@
 //! Tokens by which contacts deposit letters without doing work for it.
 //!
-//! An account has a [`TokenSecret`], known to its terminals. For each directory that keeps its mailbox a [`DepositKey`] follows from it,
-//! which that directory is told. A contact gets a [`Grant`] for each of them, in letters and whatever else goes from the one to the other: a
-//! serial number that follows from the secret, the directory and the contact, an end, and a MAC of both under the deposit key. So
+//! An account has a [`TokenSecret`], known to its terminals. For each directory that keeps its mailbox a [`DepositKey`]
+//! follows from it, which that directory is told. A contact gets a [`Grant`] for each of them, in letters and whatever else
+//! goes from the one to the other: a serial number that follows from the secret, the directory and the contact, an end, and
+//! a MAC of both under the deposit key. So
 //!
-//! * the directory checks a token by one HMAC, without a list of contacts, also while the account's terminals are off line for weeks;
-//! * it sees that two deposits are by the same contact, which it must to bound what each one leaves, and not by whom. Serials at two directories, and
-//!   before and after a [generation](TokenSecret::grant), have nothing in common;
+//! * the directory checks a token by one HMAC, without a list of contacts, also while the account's terminals are off line
+//!   for weeks;
+//! * it sees that two deposits are by the same contact, which it must to bound what each one leaves, and not by whom.
+//!   Serials at two directories, and before and after a [generation](TokenSecret::grant), have nothing in common;
 //! * no terminal needs to tell the others what it has granted: all of them grant the same;
 //! * a contact that is none any more is shut out by its serial ([`DepositRules::revoked`]), everybody by a new secret.
 //!
-//! Blind signatures would hide also that two deposits are by one contact. Then a single contact could fill the mailbox, and a directory that sees
-//! addresses would mostly know anyhow. A directory could make tokens for the mailbox that it keeps itself; it could as well let in whom it likes. For
-//! another one they are worth nothing.
+//! Blind signatures would hide also that two deposits are by one contact. Then a single contact could fill the mailbox, and
+//! a directory that sees addresses would mostly know anyhow. A directory could make tokens for the mailbox that it keeps
+//! itself; it could as well let in whom it likes. For another one they are worth nothing.
 
 use std::fmt;
 use std::time::Duration;
@@ -30,7 +32,8 @@ use crate::wire::{UnixMillis, domain};
 
 /// Most grants in a letter: one for each directory that keeps the account's mailbox.
 pub const MAX_GRANTS: usize = MAX_MAILBOXES;
-/// Most deposit keys that count at a directory at a time: the newest, and that before a change of secret for those who have not heard of it.
+/// Most deposit keys that count at a directory at a time: the newest, and that before a change of secret for those who have
+/// not heard of it.
 pub const MAX_DEPOSIT_KEYS: usize = 2;
 /// Most serials that are shut out. A terminal that needs more changes the secret.
 pub const MAX_REVOKED_SERIALS: usize = 256;
@@ -55,8 +58,8 @@ pub struct DepositKey(#[cbor(n(0), with = "minicbor::bytes")] [u8; 32]);
 #[cbor(transparent)]
 pub struct Serial(#[cbor(n(0), with = "minicbor::bytes")] [u8; 16]);
 
-/// Shows a directory that a deposit is by a contact of the mailbox's owner. Whoever has it is taken for that contact, so it goes over encrypted
-/// connections to that directory only.
+/// Shows a directory that a deposit is by a contact of the mailbox's owner. Whoever has it is taken for that contact, so it
+/// goes over encrypted connections to that directory only.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
 #[cbor(map)]
 pub struct Token {
@@ -118,7 +121,8 @@ impl TokenSecret {
 
     /// For whom `contact` stands at `directory`.
     ///
-    /// `generation`: 0, and one more for each time that the contact's serial was taken back and the same person became a contact again.
+    /// `generation`: 0, and one more for each time that the contact's serial was taken back and the same person became a
+    /// contact again.
     #[must_use]
     pub fn serial(&self, directory: &DirectoryId, contact: &IdentityId, generation: u32) -> Serial {
         let parts = [directory.as_bytes(), contact.as_bytes(), &generation.to_be_bytes()[..]];

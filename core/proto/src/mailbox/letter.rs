@@ -1,13 +1,14 @@
 //! Letters: what somebody leaves for somebody who is not on line.
 //!
 //! A [`Letter`] goes in one or several *pieces*. Each says who sends it (an [`Introduction`]: number, proof, identity, the
-//! terminal's certificate), to whom (identity and mailbox key), when, and which letter it is a piece of; it is signed by the sending
-//! terminal, padded and sealed to the mailbox key by HPKE. So a directory can neither read, alter nor attribute it, and what it puts into
-//! another mailbox does not open there, or names another receiver. A sender cannot lie about itself: the certificate is by the identity and for
-//! the terminal that signs, the number's proof is checked like a caller's.
+//! terminal's certificate), to whom (identity and mailbox key), when, and which letter it is a piece of; it is signed by the
+//! sending terminal, padded and sealed to the mailbox key by HPKE. So a directory can neither read, alter nor attribute it,
+//! and what it puts into another mailbox does not open there, or names another receiver. A sender cannot lie about itself:
+//! the certificate is by the identity and for the terminal that signs, the number's proof is checked like a caller's.
 //!
-//! What a directory can do is to withhold, to delay, to repeat and to reorder. Repetitions are the receiver's to notice ([`Seen`]); a letter that
-//! is missing shows as soon as a later one names it ([`Letter::after`]), and to its sender, who gets no [mark](Content::Mark).
+//! What a directory can do is to withhold, to delay, to repeat and to reorder. Repetitions are the receiver's to notice
+//! ([`Seen`]); a letter that is missing shows as soon as a later one names it ([`Letter::after`]), and to its sender, who
+//! gets no [mark](Content::Mark).
 //!
 //! The same seed gives the same blob, so a deposit that was interrupted is repeated and counts once.
 
@@ -32,8 +33,8 @@ use crate::signalling::codes::wire_code;
 use crate::signalling::{Introduction, MAX_TEXT_BYTES, TextId, check_intro};
 use crate::wire::UnixMillis;
 
-/// Names a letter: 16 random bytes. A text has the id under which its direct delivery was tried, so it is shown once whichever way comes
-/// first.
+/// Names a letter: 16 random bytes. A text has the id under which its direct delivery was tried, so it is shown once
+/// whichever way comes first.
 pub type MessageId = TextId;
 
 /// Bytes of sound in each piece of a voice message but its last: what the largest blob holds beside the longest introduction.
@@ -46,8 +47,8 @@ pub const MAX_VOICEMAIL_MS: u32 = 600_000;
 pub const MAX_PIECES: usize = MAX_VOICEMAIL_BYTES.div_ceil(PIECE_BYTES);
 /// Most letters that one mark is about.
 pub const MAX_MARKED: usize = 64;
-/// A letter that was written longer ago is refused: a sender tries for 30 days to deposit it, a directory keeps it for 30. Mailbox keys are
-/// kept for as long.
+/// A letter that was written longer ago is refused: a sender tries for 30 days to deposit it, a directory keeps it for 30.
+/// Mailbox keys are kept for as long.
 pub const MAX_AGE: Duration = days(60);
 
 /// What has become of a letter, told to its sender.
@@ -111,10 +112,11 @@ pub struct Letter {
     pub to: IdentityId,
     /// The key to which it is sealed: that of the receiver's account record.
     pub mailbox: MailboxPublic,
-    /// When it was written. A terminal gives each letter to the same receiver a later time than the one before: by it they are ordered.
+    /// When it was written. A terminal gives each letter to the same receiver a later time than the one before: by it they
+    /// are ordered.
     pub at: UnixMillis,
-    /// The letter that this terminal has sent to the same receiver before; none for the first, and for marks, which nobody misses. A receiver
-    /// who has not got that one knows that something is missing.
+    /// The letter that this terminal has sent to the same receiver before; none for the first, and for marks, which nobody
+    /// misses. A receiver who has not got that one knows that something is missing.
     pub after: Option<MessageId>,
     /// Tokens with which the receiver may deposit letters for the sender, at most [`MAX_GRANTS`]. Given to contacts only.
     pub grants: Vec<Grant>,
@@ -128,7 +130,8 @@ pub enum LetterError {
     /// A text longer than [`MAX_TEXT_BYTES`].
     #[error("the text is longer than {MAX_TEXT_BYTES} bytes")]
     Text,
-    /// A voice message that is empty or longer than [`MAX_VOICEMAIL_BYTES`] or [`MAX_VOICEMAIL_MS`], or a piece of one that is none.
+    /// A voice message that is empty or longer than [`MAX_VOICEMAIL_BYTES`] or [`MAX_VOICEMAIL_MS`], or a piece of one that
+    /// is none.
     #[error("the voice message is empty or too long, or a piece of it has the wrong length")]
     Voicemail,
     /// A mark about no letter, or about more than [`MAX_MARKED`].

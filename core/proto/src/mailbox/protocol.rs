@@ -1,8 +1,9 @@
 //! What terminals and directories say to one another about mailboxes: the messages of the protocol `/offhook/mailbox/1`.
 //!
-//! One request and one response for each stream, CBOR, at most [`MAX_MESSAGE`] bytes each. Depositing needs nobody's name: a blob, the mailbox, and a token or
-//! work. What concerns the content of a mailbox is asked for by a terminal that has *entered* it: it has signed the directory's [challenge](EntryChallenge), and
-//! shown its certificate by the identity whose mailbox it is. It has then entered for as long as the connection lasts.
+//! One request and one response for each stream, CBOR, at most [`MAX_MESSAGE`] bytes each. Depositing needs nobody's name: a
+//! blob, the mailbox, and a token or work. What concerns the content of a mailbox is asked for by a terminal that has
+//! *entered* it: it has signed the directory's [challenge](EntryChallenge), and shown its certificate by the identity whose
+//! mailbox it is. It has then entered for as long as the connection lasts.
 //!
 //! A directory tells a terminal that has entered of what comes ([`Notice`]).
 
@@ -95,7 +96,8 @@ pub enum Request {
         #[n(0)]
         id: BlobId,
     },
-    /// This terminal has these on its disk. Each is erased when all terminals have it. Answered by [`Response::Done`], as the next two are.
+    /// This terminal has these on its disk. Each is erased when all terminals have it. Answered by [`Response::Done`], as
+    /// the next two are.
     #[n(6)]
     Acknowledge {
         /// Blobs, 1 to [`MAX_IDS`]; those that are not there are passed over.
@@ -291,7 +293,8 @@ wire_code!(Refusal {
 });
 
 impl Refusal {
-    /// Whether the same deposit may be taken later, or by another directory. Everything else needs something else first: work, an entry.
+    /// Whether the same deposit may be taken later, or by another directory. Everything else needs something else first:
+    /// work, an entry.
     #[must_use]
     pub fn is_temporary(self) -> bool {
         match self {

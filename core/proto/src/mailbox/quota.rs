@@ -2,16 +2,19 @@
 //!
 //! # Contract of [`Ledger`]
 //!
-//! Inputs: [`open`](Ledger::open) and [`close`](Ledger::close) of mailboxes, [`enter`](Ledger::enter) and [`revoke`](Ledger::revoke) of their terminals,
-//! [`deposit`](Ledger::deposit), [`acknowledge`](Ledger::acknowledge), [`erase`](Ledger::erase), and [`expire`](Ledger::expire) at
-//! [`poll_timeout`](Ledger::poll_timeout). Each that makes something go says what: the store erases exactly that. Whoever has a store fills the books from it at the
-//! beginning ([`restore`](Ledger::restore)). Equal inputs give equal books; time comes in and may go back.
+//! Inputs: [`open`](Ledger::open) and [`close`](Ledger::close) of mailboxes, [`enter`](Ledger::enter) and
+//! [`revoke`](Ledger::revoke) of their terminals, [`deposit`](Ledger::deposit), [`acknowledge`](Ledger::acknowledge),
+//! [`erase`](Ledger::erase), and [`expire`](Ledger::expire) at [`poll_timeout`](Ledger::poll_timeout). Each that makes
+//! something go says what: the store erases exactly that. Whoever has a store fills the books from it at the beginning
+//! ([`restore`](Ledger::restore)). Equal inputs give equal books; time comes in and may go back.
 //!
 //! # What holds, whatever comes
 //!
-//! 1. A mailbox, all mailboxes together, one contact in a mailbox, one network of strangers in a mailbox and in all, hold no more than [`Limits`] say.
+//! 1. A mailbox, all mailboxes together, one contact in a mailbox, one network of strangers in a mailbox and in all, hold no
+//!    more than [`Limits`] say.
 //! 2. Strangers hold at most a fifth, of each mailbox and of everything.
-//! 3. Contacts lose no room to strangers: what fits beside what other contacts have left is taken, and strangers' blobs go for it.
+//! 3. Contacts lose no room to strangers: what fits beside what other contacts have left is taken, and strangers' blobs go
+//!    for it.
 //! 4. Strangers crowd one another out only from networks that hold more to those that hold less.
 //! 5. What is acknowledged by all terminals of the mailbox, or 30 days old, goes.
 
@@ -205,7 +208,8 @@ impl Ledger {
         }
     }
 
-    /// Begins to keep a mailbox; one that is kept stays as it is. `newest` is the number of the last blob that ever came, from the store; 0 for a new one.
+    /// Begins to keep a mailbox; one that is kept stays as it is. `newest` is the number of the last blob that ever came,
+    /// from the store; 0 for a new one.
     ///
     /// # Errors
     /// [`TooManyMailboxes`].
@@ -236,8 +240,9 @@ impl Ledger {
         keys
     }
 
-    /// A terminal that is certified until `until` has entered: from now on it must acknowledge, too. Of more than [`MAX_TERMINALS`] the one whose certificate is
-    /// over first no longer must. Says what has been acknowledged by all that are left.
+    /// A terminal that is certified until `until` has entered: from now on it must acknowledge, too. Of more than
+    /// [`MAX_TERMINALS`] the one whose certificate is over first no longer must. Says what has been acknowledged by all that
+    /// are left.
     pub fn enter(&mut self, mailbox: &MailboxId, terminal: TerminalId, until: UnixMillis) -> Vec<Key> {
         let Some(books) = self.mailboxes.get_mut(mailbox) else { return Vec::new() };
         if let Some(before) = books.terminals.insert(terminal, until) {

@@ -26,8 +26,8 @@ impl Tariff {
     }
 }
 
-/// What has come lately: a count that is halved once in each half-life. It stays near what the highest price needs, so when a flood is over the price
-/// falls by a bit in each half-life, however long the flood was.
+/// What has come lately: a count that is halved once in each half-life. It stays near what the highest price needs, so when
+/// a flood is over the price falls by a bit in each half-life, however long the flood was.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Pace {
     count: u64,
@@ -68,7 +68,8 @@ impl Pace {
     }
 }
 
-/// Paces of many: networks, mailboxes. Bounded: when there are too many, one of which nothing is left is forgotten, or else the one with the least.
+/// Paces of many: networks, mailboxes. Bounded: when there are too many, one of which nothing is left is forgotten, or else
+/// the one with the least.
 #[derive(Clone, Debug)]
 pub struct Paces<K> {
     tariff: Tariff,

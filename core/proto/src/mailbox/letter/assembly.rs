@@ -127,8 +127,8 @@ impl Assembly {
 
 /// Voice messages that are being put together, bounded. What has no place waits at the directory.
 ///
-/// Contacts and strangers have places of their own. If all are taken the message that was begun first gives way: its pieces have not been
-/// acknowledged, so they are fetched again later.
+/// Contacts and strangers have places of their own. If all are taken the message that was begun first gives way: its pieces
+/// have not been acknowledged, so they are fetched again later.
 #[derive(Debug, Default)]
 pub struct Shelf {
     assemblies: BTreeMap<(IdentityId, MessageId), Place>,
@@ -151,7 +151,8 @@ impl Shelf {
     /// Most bytes of sound on the shelf.
     pub const MAX_BYTES: usize = (Self::MAX_CONTACTS + Self::MAX_STRANGERS) * MAX_VOICEMAIL_BYTES;
 
-    /// Adds a piece of a voice message of a contact or a stranger; returns the message if it is whole now, and forgets its pieces.
+    /// Adds a piece of a voice message of a contact or a stranger; returns the message if it is whole now, and forgets its
+    /// pieces.
     ///
     /// # Errors
     /// See [`AssemblyError`]; what there was of the message is thrown away then, and all of it can be erased.

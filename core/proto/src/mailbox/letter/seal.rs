@@ -127,9 +127,11 @@ impl Piece {
 /// A piece of a letter, opened and verified but for the slow proof of its sender's number.
 #[derive(Clone, Debug)]
 pub struct Received {
-    /// Which letter it is a piece of. Only together with the sender's identity it names one: anybody can take the id of another's letter.
+    /// Which letter it is a piece of. Only together with the sender's identity it names one: anybody can take the id of
+    /// another's letter.
     pub id: MessageId,
-    /// Who sends it. The number is *not* proven before [`VerifiedIntro::proof`] has been run, unless the identity is pinned to it.
+    /// Who sends it. The number is *not* proven before [`VerifiedIntro::proof`] has been run, unless the identity is pinned
+    /// to it.
     pub from: VerifiedIntro,
     /// When it was written, as the sender says; neither older than [`MAX_AGE`] nor ahead of us by more than clocks may differ.
     pub at: UnixMillis,
@@ -203,7 +205,8 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    /// Whether another terminal of the account, or this one later, may be able to open it: it is left where it is. Everything else can be erased.
+    /// Whether another terminal of the account, or this one later, may be able to open it: it is left where it is.
+    /// Everything else can be erased.
     #[must_use]
     pub fn may_be_good(self) -> bool {
         match self {
@@ -224,10 +227,11 @@ impl OpenError {
 }
 
 impl Letter {
-    /// Signs piece number `index` by the key of the terminal that the introduction certifies, pads it, and seals it to the mailbox key.
+    /// Signs piece number `index` by the key of the terminal that the introduction certifies, pads it, and seals it to the
+    /// mailbox key.
     ///
-    /// `seed`: 32 bytes from a cryptographic random source, another for each piece of each letter. Whoever repeats a deposit keeps it: the same
-    /// seed gives the same blob. The letter must be the same then, too.
+    /// `seed`: 32 bytes from a cryptographic random source, another for each piece of each letter. Whoever repeats a deposit
+    /// keeps it: the same seed gives the same blob. The letter must be the same then, too.
     ///
     /// # Errors
     /// See [`SealError`].
@@ -274,8 +278,9 @@ pub(super) fn seal_envelope(
 
 /// Opens a blob from the mailbox of the account `me`, and verifies everything but the slow number proof.
 ///
-/// `keys`: the account's mailbox keys, newest first; more than one for the time that older ones are kept. The certificate of the sender's terminal must
-/// have been good when the letter was written. Whether it has been revoked since is for whoever knows the sender's account record.
+/// `keys`: the account's mailbox keys, newest first; more than one for the time that older ones are kept. The certificate of
+/// the sender's terminal must have been good when the letter was written. Whether it has been revoked since is for whoever
+/// knows the sender's account record.
 ///
 /// # Errors
 /// See [`OpenError`]. The cheap checks come first.

@@ -13,16 +13,17 @@ pub enum Sighting {
     New,
     /// It has been taken before.
     Repeated,
-    /// It is not newer than letters of its sender (or of strangers) that have been forgotten for want of room, so it may have been taken before. Whoever keeps
-    /// letters in a database looks there.
+    /// It is not newer than letters of its sender (or of strangers) that have been forgotten for want of room, so it may
+    /// have been taken before. Whoever keeps letters in a database looks there.
     Uncertain,
 }
 
 /// The letters that have been taken, bounded.
 ///
-/// A letter is named by its sender's identity and its id, as anybody can give his letter the id of another's. It is remembered for as long as it could be
-/// opened again ([`MAX_AGE`]). Contacts and strangers have room of their own; in each, the sender of most letters gives way first, with the oldest of them,
-/// so a flood of one sender's makes nobody else's uncertain.
+/// A letter is named by its sender's identity and its id, as anybody can give his letter the id of another's. It is
+/// remembered for as long as it could be opened again ([`MAX_AGE`]). Contacts and strangers have room of their own; in each,
+/// the sender of most letters gives way first, with the oldest of them, so a flood of one sender's makes nobody else's
+/// uncertain.
 #[derive(Debug)]
 pub struct Seen {
     pub(super) contacts: Lane,

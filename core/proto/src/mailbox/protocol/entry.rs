@@ -142,9 +142,9 @@ impl SignedEntry {
         self.0.encoded_len() <= MAX_ENTRY_BYTES
     }
 
-    /// Checks everything that the entry says of itself, for the directory `directory`, which has made the challenge with `key` for the connection with
-    /// `peer`. `revoked` are the terminals that the newest account record known of that identity revokes; nobody who has a copy of a revoked terminal's files
-    /// gets in.
+    /// Checks everything that the entry says of itself, for the directory `directory`, which has made the challenge with
+    /// `key` for the connection with `peer`. `revoked` are the terminals that the newest account record known of that
+    /// identity revokes; nobody who has a copy of a revoked terminal's files gets in.
     ///
     /// # Errors
     /// An [`EntryError`].

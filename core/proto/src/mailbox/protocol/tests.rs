@@ -262,6 +262,48 @@ fn an_entry_is_good_for_one_directory_one_connection_and_a_minute() {
     assert!(Request::from_bytes(&Request::Enter { entry: long }.to_bytes()).is_err());
 }
 
+/// Bytes as version 1 wrote them; the fuzzer begins with the same ones.
+#[test]
+fn messages_of_version_1_can_be_read() {
+    let seeds: [&[u8]; 13] = [
+        include_bytes!("../../../../../fuzz/seeds/mailbox/request_00_price"),
+        include_bytes!("../../../../../fuzz/seeds/mailbox/request_01_deposit"),
+        include_bytes!("../../../../../fuzz/seeds/mailbox/request_02_deposit"),
+        include_bytes!("../../../../../fuzz/seeds/mailbox/request_03_challenge"),
+        include_bytes!("../../../../../fuzz/seeds/mailbox/request_04_enter"),
+        include_bytes!("../../../../../fuzz/seeds/mailbox/request_05_list"),
+        include_bytes!("../../../../../fuzz/seeds/mailbox/request_06_get"),
+        include_bytes!("../../../../../fuzz/seeds/mailbox/request_07_acknowledge"),
+        include_bytes!("../../../../../fuzz/seeds/mailbox/request_08_erase"),
+        include_bytes!("../../../../../fuzz/seeds/mailbox/request_09_rules"),
+        include_bytes!("../../../../../fuzz/seeds/mailbox/request_10_quota"),
+        include_bytes!("../../../../../fuzz/seeds/mailbox/request_11_close"),
+        include_bytes!("../../../../../fuzz/seeds/mailbox/request_12_notice"),
+    ];
+    for (bytes, request) in seeds.into_iter().zip(requests()) {
+        assert_eq!(request.to_bytes(), bytes, "{request:?}");
+        assert_eq!(Request::from_bytes(bytes), Ok(request));
+    }
+    let seeds: [&[u8]; 10] = [
+        include_bytes!("../../../../../fuzz/seeds/mailbox/response_00"),
+        include_bytes!("../../../../../fuzz/seeds/mailbox/response_01"),
+        include_bytes!("../../../../../fuzz/seeds/mailbox/response_02"),
+        include_bytes!("../../../../../fuzz/seeds/mailbox/response_03"),
+        include_bytes!("../../../../../fuzz/seeds/mailbox/response_04"),
+        include_bytes!("../../../../../fuzz/seeds/mailbox/response_05"),
+        include_bytes!("../../../../../fuzz/seeds/mailbox/response_06"),
+        include_bytes!("../../../../../fuzz/seeds/mailbox/response_07"),
+        include_bytes!("../../../../../fuzz/seeds/mailbox/response_08"),
+        include_bytes!("../../../../../fuzz/seeds/mailbox/response_09"),
+    ];
+    for (bytes, response) in seeds.into_iter().zip(responses()) {
+        assert_eq!(response.to_bytes(), bytes, "{response:?}");
+        assert_eq!(Response::from_bytes(bytes), Ok(response));
+    }
+    let payload = include_bytes!("../../../../../fuzz/seeds/mailbox/entry_payload");
+    assert_eq!(wire::encode(&entry()), payload);
+}
+
 proptest! {
     #[test]
     fn decoding_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..400)) {

@@ -407,8 +407,8 @@ fn fits_without_strangers(ledger: &Ledger, deposit: &Deposit) -> bool {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
-    /// Whatever comes in whatever order: no bound is exceeded, the books are right, a store that is told what goes holds the same, contacts are refused nothing
-    /// for the sake of strangers, and nothing of a contact's is evicted.
+    /// Whatever comes in whatever order: no bound is exceeded, the books are right, a store that is told what goes holds the
+    /// same, contacts are refused nothing for the sake of strangers, and nothing of a contact's is evicted.
     #[test]
     fn no_sequence_exceeds_the_bounds(steps in prop::collection::vec(step(), 1..250)) {
         let mut ledger = Ledger::new(small());
@@ -418,9 +418,10 @@ proptest! {
         }
         for step in &steps {
             let before = ledger.held().0;
-            let promised = match step {
-                Step::Deposit(deposit) => fits_without_strangers(&ledger, deposit).then_some(deposit),
-                _ => None,
+            let promised = if let Step::Deposit(deposit) = step {
+                fits_without_strangers(&ledger, deposit).then_some(deposit)
+            } else {
+                None
             };
             carry_out(&mut ledger, &mut store, step, &mut now);
             if let Some(deposit) = promised {
