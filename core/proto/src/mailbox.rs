@@ -3,10 +3,11 @@
 //! A [`letter`] is a text, a voice message or a mark. Its sender's terminal signs it, cuts it into pieces and seals each to
 //! the receiver's mailbox key; a sealed piece is a *blob*, of one of a few sizes. Blobs are deposited at the directories
 //! that the receiver's account record names ([`protocol`]): by contacts with a token that the receiver gave them
-//! ([`contacts`]), by strangers for work ([`puzzle`](crate::puzzle)). A directory keeps books of what it holds for whom
+//! ([`contacts`]), by strangers for work ([`puzzle`](crate::puzzle)): [`gate`]. A directory keeps books of what it holds for whom
 //! ([`quota`]) and knows no letter from another.
 
 pub mod contacts;
+pub mod gate;
 #[cfg(test)]
 mod hostile;
 pub mod letter;

@@ -155,6 +155,9 @@ pub enum SealError {
     /// The letter has no piece of this number.
     #[error("the letter has no such piece")]
     NoSuchPiece,
+    /// It would be longer than [`MAX_BLOB_BYTES`]. What keeps the other limits does not come to that.
+    #[error("the piece is too long")]
+    TooLarge,
     /// The receiver's public key is not usable.
     #[error("the receiver's key is not usable")]
     BadKey,
@@ -262,13 +265,9 @@ pub(super) fn seal_envelope(
     to: &MailboxPublic,
     seed: [u8; 32],
 ) -> Result<Vec<u8>, SealError> {
-    // Longest introduction, tokens and sound together fit: `the_longest_letters_fit_a_blob`.
     let needed = OVERHEAD + LENGTH_BYTES + envelope.len();
-    let class = SIZE_CLASSES.into_iter().find(|class| *class >= needed);
-    let length = u32::try_from(envelope.len()).ok();
-    let (Some(class), Some(length)) = (class, length) else {
-        return Err(SealError::Letter(LetterError::Grants));
-    };
+    let class = SIZE_CLASSES.into_iter().find(|class| *class >= needed).ok_or(SealError::TooLarge)?;
+    let length = u32::try_from(envelope.len()).map_err(|_| SealError::TooLarge)?;
     let mut plain = Zeroizing::new(Vec::with_capacity(class - OVERHEAD));
     plain.extend_from_slice(&length.to_be_bytes());
     plain.extend_from_slice(envelope);

@@ -40,7 +40,7 @@ impl Default for Seen {
 }
 
 impl Seen {
-    /// Letters of contacts that are remembered, about 4 MiB.
+    /// Letters of contacts that are remembered, about 8 MiB.
     pub const MAX_CONTACTS: usize = 65_536;
     /// Letters of strangers that are remembered.
     pub const MAX_STRANGERS: usize = 4_096;
