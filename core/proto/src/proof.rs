@@ -73,17 +73,23 @@ impl Miner {
     /// The number of `identity` and `nonce`, if that nonce gives one: one slow hash.
     #[must_use]
     pub fn try_nonce(&mut self, identity: &IdentityId, nonce: u64) -> Option<PlainNumber> {
-        let mut input = [0; 40];
-        input[..32].copy_from_slice(identity.as_bytes());
-        input[32..].copy_from_slice(&nonce.to_be_bytes());
-        let mut output = [0; OUTPUT];
-        self.argon2
-            .hash_password_into_with_memory(&input, SALT, &mut output, &mut self.blocks)
-            .expect("lengths of input, salt, output and memory are constants that fit the parameters");
+        let output = self.hash(identity.as_bytes(), nonce, SALT);
         let mut digits = [0; 8];
         digits.copy_from_slice(&output[1..9]);
         // 2^64 is 1.8 * 10^8 times as large as the number of numbers: the bias of the modulus is nothing.
         (output[0] == 0).then(|| PlainNumber::from_index(u64::from_be_bytes(digits)))
+    }
+
+    /// The slow hash of a subject and a nonce, with a salt that says what it is for.
+    pub(crate) fn hash(&mut self, subject: &[u8; 32], nonce: u64, salt: &[u8; 16]) -> [u8; OUTPUT] {
+        let mut input = [0; 40];
+        input[..32].copy_from_slice(subject);
+        input[32..].copy_from_slice(&nonce.to_be_bytes());
+        let mut output = [0; OUTPUT];
+        self.argon2
+            .hash_password_into_with_memory(&input, salt, &mut output, &mut self.blocks)
+            .expect("lengths of input, salt, output and memory are constants that fit the parameters");
+        output
     }
 
     /// The first nonce in `nonces` that gives a number. Short ranges let the caller stop, show progress, or

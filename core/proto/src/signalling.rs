@@ -9,7 +9,7 @@
 //! version can add kinds; unknown reasons arrive as `Other`.
 
 #[macro_use]
-mod codes;
+pub(crate) mod codes;
 
 mod candidate;
 mod last_word;
@@ -35,12 +35,14 @@ use crate::wire::{self, UnixMillis};
 
 pub use candidate::is_relayed;
 pub use last_word::LastWord;
+pub(crate) use limits::check_intro;
 pub use limits::{
     LimitError, MAX_CANDIDATE_BYTES, MAX_CANDIDATES, MAX_CODECS, MAX_DTMF_MS, MAX_ROUTES, MAX_TEXT_BYTES,
     MAX_TUNNEL_BYTES, MAX_TUNNEL_DATAGRAMS,
 };
 pub use presence::{MAX_NOTE_BYTES, Presence, PresenceCode, PresenceTold};
 pub use reasons::{ByeReason, CancelReason, RecordingState, RejectReason};
+pub(crate) use seal::verify_certified;
 pub use seal::{MAX_BLOB_BYTES, OpenError, Opened, SealError, VerifiedIntro, open, open_envelope, seal};
 pub use transfer::{Successor, Token, TransferStep};
 

@@ -53,6 +53,16 @@ pub mod domain {
     pub const BACKUP: &str = "offhook/backup/1";
     /// Hash that makes the second key to a backup of the identity, and its associated data.
     pub const RECOVERY: &str = "offhook/recovery/1";
+    /// Hash of an identity key that names its mailbox.
+    pub const MAILBOX: &str = "offhook/mailbox/1";
+    /// Piece of a letter, signed by the sending terminal's key; what it is sealed as.
+    pub const LETTER: &str = "offhook/letter/1";
+    /// Entry into a mailbox, signed by the key of one of its owner's terminals; the MAC of a challenge to do so.
+    pub const MAILBOX_ENTRY: &str = "offhook/mailbox-entry/1";
+    /// MACs that make tokens for deposits.
+    pub const DEPOSIT_TOKEN: &str = "offhook/deposit-token/1";
+    /// Puzzles: what they are for, the MAC of a challenge, and what is hashed.
+    pub const PUZZLE: &str = "offhook/puzzle/1";
 }
 
 /// Milliseconds since 1970-01-01 UTC. The time of everything that is signed.

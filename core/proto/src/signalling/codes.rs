@@ -40,3 +40,5 @@ macro_rules! wire_code {
         }
     };
 }
+
+pub(crate) use wire_code;

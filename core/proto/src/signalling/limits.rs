@@ -138,6 +138,7 @@ fn check_candidates(list: &[String]) -> Result<(), LimitError> {
     if good { Ok(()) } else { Err(LimitError::Candidates) }
 }
 
-fn check_intro(intro: &Introduction) -> Result<(), LimitError> {
+/// Checks what a decoder of introductions doesn't.
+pub(crate) fn check_intro(intro: &Introduction) -> Result<(), LimitError> {
     if intro.routes.len() <= MAX_ROUTES { Ok(()) } else { Err(LimitError::Routes) }
 }

@@ -1,19 +1,11 @@
 //! Signing and sealing of packets.
 //!
-//! A blob is `version (1 byte, 1) || encapsulated key (32) || ciphertext`, sealed by HPKE (RFC 9180) in base mode
-//! with DHKEM(X25519, HKDF-SHA256), HKDF-SHA256 and ChaCha20Poly1305; `info` is [`INFO`], the version byte is
-//! the associated data. Inside is a [`Signed`] envelope around the packet, by the sender's terminal key. Base
-//! mode, because the signature inside already authenticates the sender, and binds the receiver ([`Packet::to`]).
+//! A blob is sealed by HPKE (RFC 9180) as [`Kind`] says. Inside is a [`Signed`] envelope around the packet, by the sender's
+//! terminal key, which authenticates the sender, and binds the receiver ([`Packet::to`]).
 
 use std::fmt;
 use std::sync::Arc;
 
-use hpke::aead::ChaCha20Poly1305;
-use hpke::kdf::HkdfSha256;
-use hpke::kem::X25519HkdfSha256;
-use hpke::{Deserializable, Kem, OpModeR, OpModeS, Serializable};
-use rand_chacha::ChaCha20Rng;
-use rand_chacha::rand_core::SeedableRng;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -22,16 +14,12 @@ use super::{CallId, Introduction, LimitError, Packet};
 use crate::identity::{CertError, IdentityId, SealKey, SealPublic, TerminalCert, TerminalId, TerminalKey};
 use crate::number::{NodeAddr, Number, RecordKey};
 use crate::proof::{ChosenCert, ProofError, ProofTask};
+use crate::sealed::{BadKey, Kind, OVERHEAD, Unopened};
 use crate::wire::{self, Signed, UnixMillis, domain};
 
-/// HPKE's `info`.
-const INFO: &[u8] = b"offhook/signal/1";
-const VERSION: u8 = 1;
+const KIND: Kind = Kind { info: domain::SIGNAL, version: 1 };
 /// Bytes of a blob. Every message at its own limit together with an introduction fits.
 pub const MAX_BLOB_BYTES: usize = 8 * 1024;
-const KEY_BYTES: usize = 32;
-const TAG_BYTES: usize = 16;
-const HEADER_BYTES: usize = 1 + KEY_BYTES;
 
 /// Why a packet cannot be sealed. Our own fault, or the receiver's record holds a useless key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -160,27 +148,10 @@ pub fn seal(
 
 /// Seals any bytes as an envelope.
 pub(super) fn seal_bytes(envelope: &[u8], to: &SealPublic, seed: [u8; 32]) -> Result<Vec<u8>, SealError> {
-    if HEADER_BYTES + envelope.len() + TAG_BYTES > MAX_BLOB_BYTES {
+    if envelope.len() + OVERHEAD > MAX_BLOB_BYTES {
         return Err(SealError::TooLarge);
     }
-    let receiver =
-        <X25519HkdfSha256 as Kem>::PublicKey::from_bytes(to.as_bytes()).map_err(|_| SealError::BadKey)?;
-    let mut rng = ChaCha20Rng::from_seed(seed);
-    let (key, ciphertext) =
-        hpke::single_shot_seal_with_rng::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(
-            &OpModeS::Base,
-            &receiver,
-            INFO,
-            envelope,
-            &[VERSION],
-            &mut rng,
-        )
-        .map_err(|_| SealError::BadKey)?;
-    let mut blob = Vec::with_capacity(HEADER_BYTES + ciphertext.len());
-    blob.push(VERSION);
-    blob.extend_from_slice(&key.to_bytes());
-    blob.extend_from_slice(&ciphertext);
-    Ok(blob)
+    KIND.seal(envelope, to, seed).map_err(|BadKey| SealError::BadKey)
 }
 
 /// Opens a blob that arrived for the terminal `my_id`, and verifies everything but the slow number proof.
@@ -233,24 +204,10 @@ fn unseal(blob: &[u8], me: &SealKey) -> Result<Zeroizing<Vec<u8>>, OpenError> {
     if blob.len() > MAX_BLOB_BYTES {
         return Err(OpenError::TooLarge);
     }
-    let (header, ciphertext) = blob.split_at_checked(HEADER_BYTES).ok_or(OpenError::Version)?;
-    let (version, key) = header.split_first().ok_or(OpenError::Version)?;
-    if *version != VERSION {
-        return Err(OpenError::Version);
-    }
-    let key = <X25519HkdfSha256 as Kem>::EncappedKey::from_bytes(key).map_err(|_| OpenError::Sealed)?;
-    let secret =
-        <X25519HkdfSha256 as Kem>::PrivateKey::from_bytes(me.seed()).map_err(|_| OpenError::Sealed)?;
-    hpke::single_shot_open::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(
-        &OpModeR::Base,
-        &secret,
-        &key,
-        INFO,
-        ciphertext,
-        &[VERSION],
-    )
-    .map(Zeroizing::new)
-    .map_err(|_| OpenError::Sealed)
+    KIND.open(blob, me).map_err(|error| match error {
+        Unopened::Version => OpenError::Version,
+        Unopened::Sealed => OpenError::Sealed,
+    })
 }
 
 fn verify_intro(
@@ -262,6 +219,18 @@ fn verify_intro(
     if cert.terminal != *from || cert.identity != intro.identity {
         return Err(OpenError::CertMismatch);
     }
+    verify_certified(intro, cert, now)
+}
+
+/// Verifies the rest of an introduction whose certificate has been found good for its sender and its identity.
+///
+/// # Errors
+/// [`OpenError::CertMismatch`] for a chosen number of somebody else, or [`OpenError::Proof`].
+pub(crate) fn verify_certified(
+    intro: &Introduction,
+    cert: TerminalCert,
+    now: UnixMillis,
+) -> Result<VerifiedIntro, OpenError> {
     let chosen = match intro.chosen.as_ref().map(|cert| cert.verify(now)) {
         Some(Ok(cert)) if cert.identity == intro.identity => Some(cert),
         Some(Ok(_)) => return Err(OpenError::CertMismatch),

@@ -1,0 +1,74 @@
+//! What did not ring, for the user to look at.
+
+use std::collections::VecDeque;
+
+use super::Reason;
+use crate::identity::IdentityId;
+use crate::wire::UnixMillis;
+
+/// Entries that are kept: so many of contacts, and as many of strangers.
+pub const MAX_LOGGED: usize = 128;
+
+/// A call that did not ring, or several of the same caller for the same reason; of strangers in a flood, all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Who; `None` for a flood, whose identities are not worth keeping.
+    pub identity: Option<IdentityId>,
+    /// Whether it was a contact.
+    pub contact: bool,
+    /// Why.
+    pub reason: Reason,
+    /// When it was first, and last.
+    pub first: UnixMillis,
+    /// When it was last.
+    pub last: UnixMillis,
+    /// How often.
+    pub count: u64,
+}
+
+/// The latest of them, bounded, contacts and strangers apart: the one that was last longest ago gives way.
+#[derive(Clone, Debug, Default)]
+pub struct Log {
+    contacts: VecDeque<Entry>,
+    strangers: VecDeque<Entry>,
+}
+
+impl Log {
+    /// Notes one.
+    pub(super) fn note(&mut self, contact: bool, identity: IdentityId, reason: Reason, at: UnixMillis) {
+        let identity = (reason != Reason::Flood).then_some(identity);
+        let lane = if contact { &mut self.contacts } else { &mut self.strangers };
+        let same = lane.iter().rposition(|entry| (entry.identity, entry.reason) == (identity, reason));
+        let mut entry = same.and_then(|place| lane.remove(place)).unwrap_or(Entry {
+            identity,
+            contact,
+            reason,
+            first: at,
+            last: at,
+            count: 0,
+        });
+        entry.last = at;
+        entry.count = entry.count.saturating_add(1);
+        while lane.len() >= MAX_LOGGED {
+            lane.pop_front();
+        }
+        lane.push_back(entry);
+    }
+
+    /// All entries; of contacts and of strangers the latest one first.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.contacts.iter().rev().chain(self.strangers.iter().rev())
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.contacts.len() + self.strangers.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
