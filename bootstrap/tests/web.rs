@@ -150,6 +150,27 @@ async fn many_networks_guess_slowly_and_the_owner_still_gets_in_from_where_he_wa
 }
 
 #[tokio::test]
+async fn neighbours_guess_no_faster_than_few_networks_may() {
+    let scene = scene_with_ada().await;
+    let mut stranger = scene.client();
+    for (id, subnet) in [("ada", "2001:db8:1"), ("nobody", "2001:db8:2")] {
+        let many = |tries: u32| format!("{subnet}:{}::1", tries / 5);
+        let (tries, refused) = guess(&mut stranger, id, many).await;
+        assert_eq!((tries, refused.status, refused.error()), (40, 429, "too_many"));
+    }
+    let mut owner = scene.client();
+    owner.network = "2001:db8:3::1".to_owned();
+    assert_eq!(owner.log_in("ada", GOOD).await.status, 200);
+    stranger.network = "2001:db8:4::1".to_owned();
+    let mut tries = 0;
+    while stranger.begin(&format!("user{tries}"), "wrong").await.err().unwrap().status == 200 {
+        tries += 1;
+        stranger.network = format!("2001:db8:4:{}::1", tries / 5);
+    }
+    assert_eq!(tries, 240, "of whomever");
+}
+
+#[tokio::test]
 async fn one_network_does_not_ask_faster_than_it_may() {
     let scene = Scene::new().await;
     let mut one = scene.client();
@@ -177,13 +198,13 @@ async fn neighbours_sign_up_no_faster_than_a_network_of_them_may() {
     let mut tries = 0;
     let refused = loop {
         client.network = format!("198.51.100.{}", tries / 10);
-        // An ID that is taken: nothing is evaluated.
-        let start = json!({ "id": "ada", "request": text(&[0; 32]) });
+        // No message of OPAQUE's: nothing is evaluated.
+        let start = json!({ "id": format!("user{tries}"), "request": text(&[0; 32]) });
         let answer = client.post("/signup/start", start).await;
         if answer.status == 429 {
             break answer;
         }
-        assert_eq!(answer.error(), "id_taken");
+        assert_eq!(answer.error(), "malformed");
         tries += 1;
     };
     assert_eq!((tries, refused.error()), (100, "too_many"));

@@ -18,8 +18,12 @@ pub enum Subject {
     LoginId,
     /// Passwords tried for one ID from one network.
     LoginIdNetwork,
+    /// Passwords tried for one ID from a network and its neighbours.
+    LoginIdWide,
     /// Passwords tried from one network.
     LoginNetwork,
+    /// Passwords tried from a network and its neighbours.
+    LoginWide,
     /// Networks from which an account is known to log in.
     LoginKnown,
     /// One log-in, which ends once.
@@ -30,6 +34,8 @@ pub enum Subject {
     SignUpWide,
     /// Numbers looked up from one network.
     LookUpNetwork,
+    /// Numbers looked up from a network and its neighbours.
+    LookUpWide,
     /// Changes by one account.
     ChangeAccount,
     /// Numbers issued to one account.
@@ -42,15 +48,18 @@ pub enum Subject {
 
 impl Subject {
     /// All of them, in the order of their declaration.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::LoginId,
         Self::LoginIdNetwork,
+        Self::LoginIdWide,
         Self::LoginNetwork,
+        Self::LoginWide,
         Self::LoginKnown,
         Self::Login,
         Self::SignUpNetwork,
         Self::SignUpWide,
         Self::LookUpNetwork,
+        Self::LookUpWide,
         Self::ChangeAccount,
         Self::IssueAccount,
         Self::IssueWide,
@@ -62,12 +71,15 @@ impl Subject {
         match self {
             Self::LoginId => "login id",
             Self::LoginIdNetwork => "login id network",
+            Self::LoginIdWide => "login id wide",
             Self::LoginNetwork => "login network",
+            Self::LoginWide => "login wide",
             Self::LoginKnown => "login known",
             Self::Login => "login",
             Self::SignUpNetwork => "sign-up network",
             Self::SignUpWide => "sign-up wide",
             Self::LookUpNetwork => "look-up network",
+            Self::LookUpWide => "look-up wide",
             Self::ChangeAccount => "change account",
             Self::IssueAccount => "issue account",
             Self::IssueWide => "issue wide",

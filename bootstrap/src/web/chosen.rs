@@ -84,9 +84,9 @@ async fn issue(app: &App, wish: &Wish, request: &Request, network: &Network) -> 
     let (identity, now) = (request.verified.request.identity, app.now());
     let certified = app.0.issuer.certify(&wish.number, identity, request.verified.request.at, now)?;
     app.0.store.check_claim(&certified.issue, now).await?;
-    request.once(app).await?;
     // Not for what is refused, such as names that somebody has: those who try several are no squatters.
     app.0.store.attempt(limits::issue(&identity, network), now).await?;
+    request.once(app).await?;
     let change =
         Change::Issued { number: Number::Chosen(wish.number.clone()), identity, expires: certified.expires };
     app.0.store.claim_number(certified.issue, app.0.issuer.append(change, now), now).await?;
@@ -106,8 +106,8 @@ async fn take_over(
         return Err(TransferError::Mismatch.into());
     }
     app.0.store.check_number_count(&identity).await?;
-    request.once(app).await?;
     app.0.store.attempt(limits::issue(&identity, network), now).await?;
+    request.once(app).await?;
     let certified = app.0.issuer.certify(number, identity, told.at, now)?;
     let change = Change::Transferred {
         number: Number::Chosen(number.clone()),

@@ -108,7 +108,7 @@ pub(super) async fn recover(
     headers: HeaderMap,
     Body(body): Body<Recover>,
 ) -> Result<Response, ApiError> {
-    app.0.pace.attempt(app.now())?;
+    app.in_pace()?;
     let paid = limits::recover(&network);
     app.0.store.attempt(paid.clone(), app.now()).await?;
     let request = Request::of_anybody(&app, &body.signed)?;

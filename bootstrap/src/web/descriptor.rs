@@ -74,7 +74,7 @@ pub(crate) fn describe(
 /// The descriptor of this moment. Without a name there is none.
 pub(super) async fn descriptor(State(app): State<App>) -> Result<Response, ApiError> {
     let now = app.now();
-    app.0.pace.attempt(now)?;
+    app.in_pace()?;
     let config = &app.0.config;
     let name = config.name.clone().ok_or(ApiError::NotFound)?;
     let reach = config.reach.borrow().clone();

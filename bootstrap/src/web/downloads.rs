@@ -183,7 +183,7 @@ pub(super) async fn download(
     name: Result<Named<String>, PathRejection>,
 ) -> Result<Response, ApiError> {
     let Named(name) = name.map_err(|_| ApiError::NotFound)?;
-    app.0.pace.attempt(app.now())?;
+    app.in_pace()?;
     let (mut file, version) = app.0.downloads.open(&name).await.ok_or(ApiError::NotFound)?;
     let tag = version.tag();
     let caching = [(header::ETAG, tag.clone()), (header::CACHE_CONTROL, ASK_FIRST.to_owned())];

@@ -14,19 +14,21 @@ use offhook_proto::wire::UnixMillis;
 
 use super::App;
 use super::error::ApiError;
-use super::limits::{Bucket, Network, Pace};
+use super::limits::{Bucket, NEIGHBOURS, Network, ONE_NETWORK, Pace};
 use super::visitor::{self, FORWARDED};
 
 /// Requests from one network. A page of the site asks for some twenty files.
 const ONE: Pace = Pace { at_once: 800, per_second: 100 };
+/// Requests from a network and its neighbours: an IPv6 /48, which costs nothing, is 65,536 networks.
+const WIDE: Pace = Pace { at_once: 2_000, per_second: 300 };
 
-/// Networks that are told apart, some 50 bytes each. While so many have asked lately, the further ones share one place.
+/// Networks that are told apart, some 50 bytes each, and as many neighbourhoods.
 const MAX_NETWORKS: usize = 65_536;
 
 /// Who has asked lately. A network that has not asked for as long as its place takes to run empty is forgotten.
 #[derive(Debug, Default)]
 pub(super) struct Gate {
-    places: Mutex<Places>,
+    places: Mutex<(Places, Places)>,
     /// Whether the operator was told that a proxy is missing in the settings.
     is_told: AtomicBool,
 }
@@ -41,12 +43,13 @@ struct Places {
 }
 
 impl Places {
-    fn of(&mut self, network: Network, now: UnixMillis) -> &mut Bucket {
+    /// The place of a network, or one that it shares with others if there is none left.
+    fn of(&mut self, network: Network, pace: Pace, now: UnixMillis) -> &mut Bucket {
         let is_full = self.of.len() >= MAX_NETWORKS && !self.of.contains_key(&network);
         // At most once a second: it looks at all of them.
         if is_full && now.since(self.swept) >= Duration::from_secs(1) {
             self.swept = now;
-            self.of.retain(|_, place| !place.is_empty(ONE, now));
+            self.of.retain(|_, place| !place.is_empty(pace, now));
         }
         if self.of.len() >= MAX_NETWORKS && !self.of.contains_key(&network) {
             return &mut self.others;
@@ -56,9 +59,13 @@ impl Places {
 }
 
 impl Gate {
-    fn attempt(&self, network: Network, now: UnixMillis) -> Result<(), ApiError> {
+    /// Lets one request through, or says which pace does not.
+    fn attempt(&self, network: Network, now: UnixMillis) -> Result<(), (&'static str, ApiError)> {
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        places.of(network, now).take(ONE, now)
+        let (narrow, wide) = &mut *places;
+        // What one of them asks for beyond its own pace takes nothing from its neighbours.
+        narrow.of(network, ONE, now).take(ONE, now).map_err(|error| (ONE_NETWORK, error))?;
+        wide.of(network.wide(), WIDE, now).take(WIDE, now).map_err(|error| (NEIGHBOURS, error))
     }
 
     /// Once: who sends this header is mostly a proxy, and without its word all visitors are one network, with the limits of one. Whether
@@ -84,7 +91,10 @@ pub(super) async fn pass(State(app): State<App>, request: Request, next: Next) -
     let network = Network::of(visitor::behind(proxies, peer, request.headers()));
     match app.0.gate.attempt(network, app.now()) {
         Ok(()) => next.run(request).await,
-        Err(error) => error.into_response(),
+        Err((pace, error)) => {
+            app.0.meters.out_of_pace(pace);
+            error.into_response()
+        }
     }
 }
 
@@ -94,8 +104,9 @@ mod tests {
 
     use super::*;
 
+    /// Each in a neighbourhood of its own.
     fn network(n: usize) -> Network {
-        Network::of(Ipv4Addr::from_bits(u32::try_from(n).expect("few")).into())
+        Network::of(Ipv4Addr::from_bits(u32::try_from(n).expect("few") << 8).into())
     }
 
     const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
@@ -124,16 +135,34 @@ mod tests {
     }
 
     #[test]
+    fn neighbours_take_little_of_what_all_have_together() {
+        let gate = Gate::default();
+        let subnet = |n: u16| Network::of(std::net::Ipv6Addr::new(0x2001, 0xdb8, 1, n, 0, 0, 0, 1).into());
+        let tries = |at| (0..u16::MAX).filter(|n| gate.attempt(subnet(*n), at).is_ok()).count();
+        assert_eq!(tries(NOW), 2_000, "of one /48");
+        assert_eq!(tries(UnixMillis(NOW.0 + 1_000)), 300);
+        let refused = gate.attempt(subnet(0), UnixMillis(NOW.0 + 1_000)).expect_err("they are many");
+        assert_eq!(refused.0, NEIGHBOURS);
+        assert!(gate.attempt(network(1), NOW).is_ok(), "somebody else");
+        let places = &gate.places.lock().expect("no panic").0;
+        assert!(places.of.len() <= MAX_NETWORKS);
+    }
+
+    #[test]
     fn networks_without_end_take_no_memory_without_end() {
         let gate = Gate::default();
+        let counts = || {
+            let places = gate.places.lock().expect("no panic");
+            (places.0.of.len(), places.1.of.len())
+        };
         for n in 0..MAX_NETWORKS + 800 {
             gate.attempt(network(n), NOW).expect("the first of its network");
         }
-        assert_eq!(gate.places.lock().expect("no panic").of.len(), MAX_NETWORKS);
+        assert_eq!(counts(), (MAX_NETWORKS, MAX_NETWORKS));
         assert!(gate.attempt(network(MAX_NETWORKS + 900), NOW).is_err(), "they share one place");
         assert!(gate.attempt(network(7), NOW).is_ok(), "who had one before keeps it");
         let later = UnixMillis(NOW.0 + 1_000);
         gate.attempt(network(MAX_NETWORKS + 900), later).expect("there is room again");
-        assert_eq!(gate.places.lock().expect("no panic").of.len(), 1);
+        assert_eq!(counts(), (1, 1));
     }
 }

@@ -20,7 +20,7 @@ const COUNT_TIME: Duration = Duration::from_secs(60);
 pub(super) type Counted = Mutex<Option<(UnixMillis, u64)>>;
 
 pub(super) async fn info(State(app): State<App>) -> Result<Json<Value>, ApiError> {
-    app.0.pace.attempt(app.now())?;
+    app.in_pace()?;
     let config = &app.0.config;
     Ok(Json(json!({
         "name": config.name,

@@ -5,10 +5,12 @@
 //! password. Done for an ID that nobody has yet, it would help whoever steals the ID's password file later; so it counts the same.
 //!
 //! ```text
-//! ID and network    tight     guesses from one place
+//! ID and network    tight     guesses from one place, also counted with its neighbours
 //! ID                loose     guesses from everywhere, of a botnet
-//! network           loose     one guess each for many IDs
+//! network           loose     one guess each for many IDs, also counted with its neighbours
 //! ```
+//!
+//! With its neighbours, since whoever has an IPv6 /48, which costs nothing, has 65,536 networks.
 //!
 //! If only the ID counted, or counted tightly, anybody could lock its owner out by guessing. So it counts loosely, and not at all for who
 //! comes from where the owner has logged in lately, or with a session of the owner's: those are bounded by the limits for network and account,
@@ -26,7 +28,9 @@ use crate::store::{Limit, Memory, Subject};
 
 /// Passwords for one ID from one network: so many at once, then one in so much time, 1,440 a day.
 const LOGIN_ID_NETWORK: (u32, Duration) = (20, Duration::from_secs(60));
-/// Passwords for one ID from wherever, 4,320 a day: ten networks at once do not stop the owner, and the password that the site calls weak
+/// Passwords for one ID from a network and its neighbours.
+const LOGIN_ID_WIDE: (u32, Duration) = (40, Duration::from_secs(60));
+/// Passwords for one ID from wherever, 4,320 a day: five neighbourhoods at once do not stop the owner, and the password that the site calls weak
 /// (a million guesses) lasts most of a year.
 const LOGIN_ID: (u32, Duration) = (200, Duration::from_secs(20));
 /// From how many networks an account is known to log in: so many at once, then one more in so much time. Each is remembered
@@ -36,12 +40,16 @@ const LOGIN_KNOWN: (u32, Duration) = (16, Duration::from_secs(86_400));
 const KNOWN_TIME: Duration = Duration::from_secs(60 * 86_400);
 /// Passwords from one network. A company behind one address logs in at eight.
 const LOGIN_NETWORK: (u32, Duration) = (60, Duration::from_secs(10));
+/// Passwords from a network and its neighbours.
+const LOGIN_WIDE: (u32, Duration) = (240, Duration::from_secs(3));
 /// Sign-ups from one network.
 const SIGN_UP_NETWORK: (u32, Duration) = (20, Duration::from_secs(120));
 /// Steps of sign-ups, two each, from a network and its neighbours: 360 accounts a day.
 const SIGN_UP_WIDE: (u32, Duration) = (100, Duration::from_secs(120));
 /// Numbers looked up from one network, as somebody does who types one.
 const LOOK_UP_NETWORK: (u32, Duration) = (120, Duration::from_millis(500));
+/// Numbers looked up from a network and its neighbours.
+const LOOK_UP_WIDE: (u32, Duration) = (480, Duration::from_millis(125));
 
 /// Changes by one account. Its terminals keep its backup as it changes.
 const CHANGE_ACCOUNT: (u32, Duration) = (60, Duration::from_secs(10));
@@ -88,53 +96,68 @@ impl Default for Network {
 
 /// What an evaluation of OPAQUE's function costs, for an ID that somebody has or not.
 pub(super) fn evaluate(id: &str, network: &Network, is_known: bool) -> Vec<Limit> {
-    let both = [network.bytes(), id.as_bytes()].concat();
-    let mut limits = vec![
-        Limit::new(Subject::LoginIdNetwork, &both, LOGIN_ID_NETWORK.0, LOGIN_ID_NETWORK.1),
-        Limit::new(Subject::LoginNetwork, network.bytes(), LOGIN_NETWORK.0, LOGIN_NETWORK.1),
-    ];
+    let with_id = |network: &Network| [network.bytes(), id.as_bytes()].concat();
+    let mut limits = recover(network);
+    limits.push(limit(Subject::LoginIdNetwork, &with_id(network), LOGIN_ID_NETWORK));
     if !is_known {
-        limits.push(Limit::new(Subject::LoginId, id.as_bytes(), LOGIN_ID.0, LOGIN_ID.1));
+        limits.push(limit(Subject::LoginIdWide, &with_id(&network.wide()), LOGIN_ID_WIDE));
+        limits.push(limit(Subject::LoginId, id.as_bytes(), LOGIN_ID));
     }
     limits
 }
 
+fn limit(subject: Subject, key: &[u8], (at_once, every): (u32, Duration)) -> Limit {
+    Limit::new(subject, key, at_once, every)
+}
+
 /// That somebody has logged in from a network, by a hash that only the directory can make.
 pub(super) fn known(identity: &IdentityId, hash: [u8; 32]) -> Memory {
-    let limit = Limit::new(Subject::LoginKnown, identity.as_bytes(), LOGIN_KNOWN.0, LOGIN_KNOWN.1);
+    let limit = limit(Subject::LoginKnown, identity.as_bytes(), LOGIN_KNOWN);
     Memory::new(hash, KNOWN_TIME, limit)
 }
 
 /// What getting in without a password costs.
 pub(super) fn recover(network: &Network) -> Vec<Limit> {
-    vec![Limit::new(Subject::LoginNetwork, network.bytes(), LOGIN_NETWORK.0, LOGIN_NETWORK.1)]
+    vec![
+        limit(Subject::LoginNetwork, network.bytes(), LOGIN_NETWORK),
+        limit(Subject::LoginWide, network.wide().bytes(), LOGIN_WIDE),
+    ]
 }
 
 /// What a change by an account costs.
 pub(super) fn change(identity: &IdentityId) -> Vec<Limit> {
-    vec![Limit::new(Subject::ChangeAccount, identity.as_bytes(), CHANGE_ACCOUNT.0, CHANGE_ACCOUNT.1)]
+    vec![limit(Subject::ChangeAccount, identity.as_bytes(), CHANGE_ACCOUNT)]
 }
 
 /// What a number costs that an account did not have.
 pub(super) fn issue(identity: &IdentityId, network: &Network) -> Vec<Limit> {
     vec![
-        Limit::new(Subject::IssueAccount, identity.as_bytes(), ISSUE_ACCOUNT.0, ISSUE_ACCOUNT.1),
-        Limit::new(Subject::IssueWide, network.wide().bytes(), ISSUE_WIDE.0, ISSUE_WIDE.1),
+        limit(Subject::IssueAccount, identity.as_bytes(), ISSUE_ACCOUNT),
+        limit(Subject::IssueWide, network.wide().bytes(), ISSUE_WIDE),
     ]
 }
 
 /// What a step of signing up costs.
 pub(super) fn sign_up(network: &Network) -> Vec<Limit> {
     vec![
-        Limit::new(Subject::SignUpNetwork, network.bytes(), SIGN_UP_NETWORK.0, SIGN_UP_NETWORK.1),
-        Limit::new(Subject::SignUpWide, network.wide().bytes(), SIGN_UP_WIDE.0, SIGN_UP_WIDE.1),
+        limit(Subject::SignUpNetwork, network.bytes(), SIGN_UP_NETWORK),
+        limit(Subject::SignUpWide, network.wide().bytes(), SIGN_UP_WIDE),
     ]
 }
 
 /// What looking up a number costs.
 pub(super) fn look_up(network: &Network) -> Vec<Limit> {
-    vec![Limit::new(Subject::LookUpNetwork, network.bytes(), LOOK_UP_NETWORK.0, LOOK_UP_NETWORK.1)]
+    vec![
+        limit(Subject::LookUpNetwork, network.bytes(), LOOK_UP_NETWORK),
+        limit(Subject::LookUpWide, network.wide().bytes(), LOOK_UP_WIDE),
+    ]
 }
+
+/// What the paces in memory are called where their refusals are counted: of a network, of one with its neighbours, of all together.
+pub(super) const PACES: [&str; 3] = [ONE_NETWORK, NEIGHBOURS, TOGETHER];
+pub(super) const ONE_NETWORK: &str = "network pace";
+pub(super) const NEIGHBOURS: &str = "wide pace";
+pub(super) const TOGETHER: &str = "total pace";
 
 /// A pace in memory: so many at once, and each second.
 #[derive(Clone, Copy, Debug)]

@@ -51,9 +51,9 @@ pub(super) async fn start(
     Body(start): Body<Start>,
 ) -> Result<Response, ApiError> {
     let id = account_id(&start.id)?;
-    app.0.pace.attempt(app.now())?;
+    app.in_pace()?;
     let account = app.0.store.account_by_id(&id).await?;
-    let is_known = is_known(&app, &headers, &id, account.as_ref(), &network).await?;
+    let is_known = is_known(&app, &headers, account.as_ref(), &network).await?;
     app.0.store.attempt(limits::evaluate(id.as_str(), &network, is_known), app.now()).await?;
     let from = (network, is_known);
     let begun = app.0.opaque.begin(&id, account.as_ref(), &start.request.0, from, app.now())?;
@@ -65,17 +65,18 @@ pub(super) async fn start(
 async fn is_known(
     app: &App,
     headers: &HeaderMap,
-    id: &AccountId,
     account: Option<&Account>,
     network: &Network,
 ) -> Result<bool, ApiError> {
-    let place = limits::known(&IdentityId::from_bytes([0; 32]), app.0.opaque.place(id.as_str(), network));
+    let nobody = IdentityId::from_bytes([0; 32]);
+    let identity = account.map(|account| &account.identity);
+    let place = limits::known(identity.unwrap_or(&nobody), app.0.opaque.place(identity, network));
     // Asked for an ID that nobody has as well: the time tells nothing.
     if app.0.store.remembers(&place, app.now()).await? {
         return Ok(true);
     }
     let session = visitor::session_of(app, headers).await?;
-    Ok(session.is_some_and(|session| account.is_some_and(|account| account.identity == session.identity)))
+    Ok(session.is_some_and(|session| Some(&session.identity) == identity))
 }
 
 /// The last message of a log-in.
@@ -129,7 +130,7 @@ pub(super) async fn finish(
         None => error.into(),
     })?;
     let paid = limits::evaluate(&logged_in.id, &logged_in.network, logged_in.is_known);
-    let place = app.0.opaque.place(&logged_in.id, &logged_in.network);
+    let place = app.0.opaque.place(Some(&logged_in.identity), &logged_in.network);
     let entry = Entry {
         password: Some(logged_in.password),
         paid,

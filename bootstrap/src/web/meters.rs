@@ -16,6 +16,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::App;
+use super::limits::PACES;
 use crate::store::{Store, StoreError, Subject};
 use offhook_proto::wire::UnixMillis;
 
@@ -119,6 +120,9 @@ impl Default for Meters {
         for subject in Subject::ALL {
             drop(all.limits.get_or_create(&limited(subject)));
         }
+        for pace in PACES {
+            drop(all.limits.get_or_create(&Limited { subject: pace }));
+        }
         Self(Arc::new(all))
     }
 }
@@ -159,6 +163,11 @@ impl Meters {
         self.0.accounts.set(i64::try_from(accounts).unwrap_or(i64::MAX));
         self.0.sessions.set(i64::try_from(sessions).unwrap_or(i64::MAX));
         Ok(())
+    }
+
+    /// A pace that is kept in memory has refused somebody.
+    pub(super) fn out_of_pace(&self, pace: &'static str) {
+        self.0.limits.get_or_create(&Limited { subject: pace }).inc();
     }
 
     /// Counts limits that have been hit, which only the store knows.

@@ -70,10 +70,11 @@ pub use openapi::OPENAPI;
 pub use serve::Site;
 
 use downloads::Downloads;
+use error::ApiError;
 use gate::Gate;
 use info::Counted;
 use issuer::Issuer;
-use limits::Together;
+use limits::{TOGETHER, Together};
 pub(crate) use meters::Meters;
 use opaque::Opaque;
 use pages::Pages;
@@ -196,6 +197,11 @@ pub fn system_clock() -> Clock {
 impl App {
     fn now(&self) -> UnixMillis {
         (self.0.clock)()
+    }
+
+    /// Takes one of the attempts that all together may make.
+    fn in_pace(&self) -> Result<(), ApiError> {
+        self.0.pace.attempt(self.now()).inspect_err(|_| self.0.meters.out_of_pace(TOGETHER))
     }
 }
 

@@ -22,7 +22,7 @@ pub(super) async fn look_up(
     let Path(typed) = typed.map_err(|rejection| ApiError::Malformed(rejection.body_text()))?;
     let Some(directory) = &app.0.config.name else { return Err(ApiError::ChosenOff) };
     let now = app.now();
-    app.0.pace.attempt(now)?;
+    app.in_pace()?;
     app.0.store.attempt(limits::look_up(&network), now).await?;
     let wish = match app.0.issuer.judge(&typed)? {
         Ok(wish) => wish,
@@ -77,7 +77,7 @@ pub(super) async fn list(
     from: Result<Query<From>, QueryRejection>,
 ) -> Result<Response, ApiError> {
     let Query(From { from }) = from.map_err(|rejection| ApiError::Malformed(rejection.body_text()))?;
-    app.0.pace.attempt(app.now())?;
+    app.in_pace()?;
     let head = app.0.store.list_head().await?;
     let entries = app.0.store.list(from, MAX_LIST_PAGE).await?;
     let entries: Vec<Bytes> = entries.into_iter().map(Bytes).collect();

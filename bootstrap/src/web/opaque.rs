@@ -103,10 +103,11 @@ impl Opaque {
         &self.0.fingerprint
     }
 
-    /// A hash by which it is remembered that an ID has logged in from a network. Without the secret nobody finds out of which.
-    pub(super) fn place(&self, id: &str, network: &Network) -> [u8; 32] {
+    /// A hash by which it is remembered that somebody has logged in from a network; without an account, one like it. Without the secret
+    /// nobody finds out of whom or which.
+    pub(super) fn place(&self, identity: Option<&IdentityId>, network: &Network) -> [u8; 32] {
         let hash = Sha256::new().chain_update(self.0.place).chain_update(network.bytes());
-        hash.chain_update(id).finalize().into()
+        hash.chain_update(identity.map_or([0; 32], |identity| *identity.as_bytes())).finalize().into()
     }
 
     /// Answers the first message of a registration.

@@ -34,7 +34,7 @@ pub(super) async fn start(
 ) -> Result<Response, ApiError> {
     check_open(&app)?;
     let id = login::account_id(&start.id)?;
-    app.0.pace.attempt(app.now())?;
+    app.in_pace()?;
     app.0.store.attempt(limits::sign_up(&network), app.now()).await?;
     check_room(&app).await?;
     app.0.store.attempt(limits::evaluate(id.as_str(), &network, false), app.now()).await?;
@@ -82,7 +82,7 @@ pub(super) async fn finish(
     check_open(&app)?;
     let now = app.now();
     let id = login::account_id(&body.id)?;
-    app.0.pace.attempt(now)?;
+    app.in_pace()?;
     app.0.store.attempt(limits::sign_up(&network), now).await?;
     check_room(&app).await?;
     let identity = IdentityId::from_bytes(body.identity.0);
@@ -97,11 +97,12 @@ pub(super) async fn finish(
     })?;
     check_backup(&body.backup, FIRST_VERSION)?;
     let password_file = Opaque::registered(&body.upload.0)?;
-    request.once(&app).await?;
     let proof = PlainProof { nonce: body.proof_nonce };
     check_proof(&app, identity, proof, number).await?;
+    // Last, so that who is refused because too many come at once need not sign again.
+    request.once(&app).await?;
     let password = Some(password_file.hash());
-    let place = app.0.opaque.place(id.as_str(), &network);
+    let place = app.0.opaque.place(Some(&identity), &network);
     let account = NewAccount { identity, id, number, proof, password_file, backup: body.backup.0 };
     app.0.store.sign_up(account, now).await?;
     let place = Some(limits::known(&identity, place));

@@ -4,7 +4,7 @@
 //! ours can have read, and that follows from the token; another site's page gets neither. A program's token is sent by
 //! nobody but the program, and needs no such word.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use axum::extract::FromRequestParts;
@@ -163,7 +163,7 @@ pub(super) fn peer(extensions: &Extensions) -> IpAddr {
 }
 
 pub(super) fn is_proxy(proxies: &[IpAddr], peer: IpAddr) -> bool {
-    proxies.contains(&peer.to_canonical())
+    proxies.iter().any(|proxy| proxy.to_canonical() == peer.to_canonical())
 }
 
 /// The address of the client, if a proxy that is trusted tells it: the last one that it has written down.
@@ -172,8 +172,14 @@ pub(super) fn behind(proxies: &[IpAddr], peer: IpAddr, headers: &HeaderMap) -> I
         return peer;
     }
     let told = headers.get_all(FORWARDED).iter().next_back();
-    let last = told.and_then(|told| told.to_str().ok()?.rsplit(',').next()?.trim().parse().ok());
+    let last = told.and_then(|told| address(told.to_str().ok()?.rsplit(',').next()?.trim()));
     last.unwrap_or(peer)
+}
+
+/// An address, to which some proxies add the port.
+fn address(text: &str) -> Option<IpAddr> {
+    let with_port = || text.parse().ok().map(|addr: SocketAddr| addr.ip());
+    text.parse().ok().or_else(with_port)
 }
 
 #[cfg(test)]
@@ -191,6 +197,11 @@ mod tests {
         assert_eq!(behind(&proxies, ip("::ffff:127.0.0.1"), &headers), ip("192.0.2.3"));
         assert_eq!(behind(&proxies, ip("192.0.2.9"), &headers), ip("192.0.2.9"));
         assert_eq!(behind(&[], ip("127.0.0.1"), &headers), ip("127.0.0.1"));
+        for (told, behind_it) in [("192.0.2.4:4711", "192.0.2.4"), ("[2001:db8::1]:1", "2001:db8::1")] {
+            headers.insert("x-forwarded-for", HeaderValue::from_static(told));
+            assert_eq!(behind(&proxies, ip("127.0.0.1"), &headers), ip(behind_it));
+        }
+        assert_eq!(behind(&[ip("::ffff:127.0.0.1")], ip("127.0.0.1"), &headers), ip("2001:db8::1"));
         headers.insert("x-forwarded-for", HeaderValue::from_static("nonsense"));
         assert_eq!(behind(&proxies, ip("127.0.0.1"), &headers), ip("127.0.0.1"));
     }
