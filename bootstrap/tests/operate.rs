@@ -6,6 +6,8 @@
 mod copies;
 #[path = "operate/list.rs"]
 mod list;
+#[path = "store/s3.rs"]
+mod s3;
 
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -303,7 +305,11 @@ async fn a_copy_is_made_beside_a_running_directory_and_put_back_elsewhere() {
     assert_eq!(restored.account(&identity(3)).await.unwrap(), None, "it came later");
     assert_eq!(restored.session(&TokenHash::of(&[1]), wall_clock()).await.unwrap(), None);
     let log = run(&other, &["audit", "log", "--json"]).json();
-    assert_eq!((&log[0]["action"], &log[1]["action"]), (&json!("restore"), &json!("backup")));
+    assert_eq!((&log[0]["action"], &log[1]["action"]), (&json!("restore"), &json!("begin backup")));
+    // One that fails is in the log as such.
+    assert_eq!(scene.run(&["backup", "/proc/nowhere/copy"]).code, Some(1));
+    assert_eq!(scene.last_deed(), by_olga("backup failed", "/proc/nowhere/copy"));
+    assert_eq!(scene.log()[1], by_olga("begin backup", "/proc/nowhere/copy"));
     assert_eq!(run(&other, &["audit", "list"]).out, "1 entries, 1 numbers, 0 problems\n");
 }
 

@@ -112,7 +112,13 @@ fn sweep_folder(root: &FilePath, before: UnixMillis) -> std::io::Result<()> {
         if !identity.is_dir() {
             continue;
         }
-        for file in std::fs::read_dir(&identity)? {
+        let files = match std::fs::read_dir(&identity) {
+            Ok(files) => files,
+            // The last blob in it was erased just now.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        for file in files {
             let file = file?;
             if is_staged(&file, before) {
                 gone(std::fs::remove_file(file.path()))?;

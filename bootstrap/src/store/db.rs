@@ -219,6 +219,18 @@ fn sqlite_options(path: &Path) -> SqliteConnectOptions {
         .disable_statement_logging()
 }
 
+/// What SQLite says of a file, `ok` if it is sound.
+pub(super) const INTEGRITY: &str = "SELECT integrity_check FROM pragma_integrity_check LIMIT 1";
+
+/// What SQLite says of a file that nobody has open, `ok` if it is sound.
+pub(super) async fn check_sqlite(path: &Path) -> Result<String, StoreError> {
+    let options = SqliteConnectOptions::new().filename(path).read_only(true).disable_statement_logging();
+    let mut connection = options.connect().await?;
+    let said = sqlx::query_scalar(INTEGRITY).fetch_one(&mut connection).await?;
+    connection.close().await?;
+    Ok(said)
+}
+
 /// SQLite's file as the `Any` driver takes it. sqlx's own conversion into an address neither escapes `%` nor keeps the
 /// case of a relative path.
 fn any_options(path: &Path) -> Result<AnyConnectOptions, StoreError> {

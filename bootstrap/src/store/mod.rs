@@ -15,6 +15,7 @@ mod attempts;
 mod audit;
 mod backups;
 mod blobs;
+mod copy;
 mod db;
 mod error;
 mod list;
@@ -137,15 +138,17 @@ impl Store {
     /// process was killed. To be done at the start, and again and again.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// The first [`StoreError`]; the other parts are done all the same.
     pub async fn sweep(&self, now: UnixMillis) -> Result<(), StoreError> {
-        self.sweep_sessions(now).await?;
-        self.sweep_attempts(now).await?;
         let before = u64::try_from(ORPHAN_AGE.as_millis()).unwrap_or(u64::MAX);
         let before = UnixMillis(now.0.saturating_sub(before));
-        self.sweep_blobs(now, before).await?;
-        self.blobs.sweep_staged(before).await?;
-        Ok(())
+        let parts = [
+            self.sweep_sessions(now).await,
+            self.sweep_attempts(now).await,
+            self.sweep_blobs(now, before).await.map(|_| ()),
+            self.blobs.sweep_staged(before).await,
+        ];
+        parts.into_iter().collect()
     }
 
     /// Whether the database answers.

@@ -4,11 +4,12 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
+use offhook::clock::wall_clock;
 use offhook_bootstrap::store::Store;
 use offhook_tests::postgres::Postgres;
 use serde_json::json;
 
-use crate::{Scene, identity, run};
+use crate::{Scene, identity, run, s3};
 
 /// The names of what is in a folder.
 fn names(folder: &Path) -> Vec<String> {
@@ -69,6 +70,102 @@ async fn a_damaged_copy_is_refused_and_nothing_of_it_is_put_back() {
     std::fs::remove_file(other.join("directory.sqlite")).unwrap();
     std::fs::write(other.join("signing.key"), [1; 32]).unwrap();
     run(&other, &["restore", to]).refused(2, "signing.key is of another directory");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_is_not_put_back_beside_what_is_left_of_a_database() {
+    let scene = Scene::new().await;
+    let (copy, other) = (scene.folder.path().join("copy"), scene.folder.path().join("other"));
+    let to = copy.to_str().unwrap();
+    assert_eq!(scene.run(&["backup", to]).code, Some(0));
+    std::fs::create_dir(&other).unwrap();
+    for left in ["directory.sqlite-wal", "directory.sqlite-shm", "directory.sqlite-journal"] {
+        // The log of a directory whose host has crashed.
+        std::fs::write(other.join(left), [7; 4_096]).unwrap();
+        run(&other, &["restore", to]).refused(2, &format!("{left} already"));
+        assert_eq!(names(&other), [left], "nothing was put back");
+        std::fs::remove_file(other.join(left)).unwrap();
+    }
+    // What an earlier one left that was cut off is no hindrance.
+    std::fs::write(other.join("directory.sqlite.part"), [7; 4_096]).unwrap();
+    std::fs::create_dir(other.join("restore.part")).unwrap();
+    assert_eq!(run(&other, &["restore", to]).code, Some(0));
+    let mut found = names(&other);
+    found.sort();
+    assert_eq!(found, ["blobs", "directory.sqlite", "opaque.key", "signing.key"]);
+    let mode = std::fs::metadata(other.join("directory.sqlite")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "password files are in it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_copy_left_is_removed_and_nothing_else() {
+    let scene = Scene::new().await;
+    let copies = scene.folder.path().join("copies");
+    let digits = "0123456789abcdef".repeat(2);
+    let [old, new, other] =
+        [format!("a.part-{digits}"), format!("b.part-{digits}"), "c.part-time".to_owned()];
+    for name in [&old, &new, &other] {
+        std::fs::create_dir_all(copies.join(name).join("blobs")).unwrap();
+    }
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(25 * 3_600);
+    for name in [&old, &other] {
+        std::fs::File::open(copies.join(name)).unwrap().set_modified(long_ago).unwrap();
+    }
+    assert_eq!(scene.run(&["backup", copies.join("d").to_str().unwrap()]).code, Some(0));
+    let mut found = names(&copies);
+    found.sort();
+    assert_eq!(found, [new, other, "d".to_owned()]);
+    let mode = std::fs::metadata(copies.join("d")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_that_is_killed_leaves_no_session_of_then() {
+    let scene = Scene::new().await;
+    let (copy, other) = (scene.folder.path().join("copy"), scene.folder.path().join("other"));
+    assert_eq!(scene.run(&["backup", copy.to_str().unwrap()]).code, Some(0));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_offhook-directory"));
+    let mut restore = command.arg("restore").arg(&copy).arg("--data").arg(&other).spawn().unwrap();
+    let database = other.join("directory.sqlite");
+    while !database.exists() && restore.try_wait().unwrap().is_none() {
+        std::hint::spin_loop();
+    }
+    restore.kill().unwrap();
+    restore.wait().unwrap();
+    let blobs = other.join("blobs").display().to_string().parse().unwrap();
+    let store = Store::open(&database.display().to_string().parse().unwrap(), &blobs).await.unwrap();
+    assert_eq!(store.count_sessions(None, wall_clock()).await.unwrap(), 0);
+    let log = store.audit(None, 1).await.unwrap();
+    assert_eq!(log[0].1.action, "restore");
+    assert_eq!(store.backup(&identity(2)).await.unwrap().unwrap().bytes, vec![2; 1_000]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_is_not_put_back_into_another_users_folder() {
+    let scene = Scene::new().await;
+    let copy = scene.folder.path().join("copy");
+    assert_eq!(scene.run(&["backup", copy.to_str().unwrap()]).code, Some(0));
+    let other = scene.folder.path().join("other");
+    std::fs::create_dir(&other).unwrap();
+    // Root gives one away. The root of all folders is not that of anybody else, nor of who is root in a user namespace only.
+    let other = if std::os::unix::fs::chown(&other, Some(65_534), None).is_ok() { other } else { "/".into() };
+    run(&other, &["restore", copy.to_str().unwrap()]).refused(2, "restore as that user");
+    assert!(!other.join("directory.sqlite").exists() && !other.join("signing.key").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_is_put_back_with_the_users_backups_in_an_s3_store() {
+    let scene = Scene::new().await;
+    let (copy, other) = (scene.folder.path().join("copy"), scene.folder.path().join("other"));
+    assert_eq!(scene.run(&["backup", copy.to_str().unwrap()]).code, Some(0));
+    let server = s3::Server::start().await;
+    let said = run(&other, &["restore", copy.to_str().unwrap(), "--blobs", &server.url()]);
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    assert_eq!((server.names().len(), server.unsigned()), (2, 0));
+    assert!(!other.join("blobs").exists());
+    let database = other.join("directory.sqlite").display().to_string().parse().unwrap();
+    let store = Store::open(&database, &server.url().parse().unwrap()).await.unwrap();
+    assert_eq!(store.backup(&identity(2)).await.unwrap().unwrap().bytes, vec![2; 1_000]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
