@@ -11,7 +11,7 @@ use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use offhook::clock::wall_clock;
 use offhook_proto::descriptor::{MAX_DESCRIPTOR_BYTES, SignedDescriptor};
 use offhook_proto::identity::DirectoryId;
-use offhook_proto::list::{Audit, Head, MAX_HEAD_BYTES, SignedHead};
+use offhook_proto::list::{Audit, Head, HeadFinding, MAX_HEAD_BYTES, SignedHead};
 use offhook_proto::wire;
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
@@ -74,7 +74,10 @@ impl Which {
 pub(super) async fn own(desk: &Desk, which: &Which) -> Result<(), Failure> {
     let key = desk.store.fact(Fact::SigningKey).await.map_err(|error| failed(&error))?;
     // Before the first start with a site nothing was issued.
-    let Some(key) = key else { return desk.say("0 entries", &json!({ "entries": 0, "findings": 0 })) };
+    let Some(key) = key else {
+        desk.say("0 entries", &json!({ "entries": 0, "findings": 0 }))?;
+        return if which.head.is_some() { Err(nothing_to_remember()) } else { Ok(()) };
+    };
     let damaged = |_| failed(&StoreError::Damaged("the list of numbers"));
     let directory = DirectoryId::from_bytes(key.try_into().map_err(damaged)?);
     let remembered = which.head.as_deref().map(remembered).transpose()?.flatten();
@@ -92,9 +95,10 @@ pub(crate) fn elsewhere(which: &Which, is_json: bool) -> Result<(), Failure> {
         let (source, directory) = match (&which.url, &which.file) {
             (Some(url), _) => {
                 let site = Site::new(url, which.save.as_deref())?;
+                // The site is asked again where its key is only remembered: that it has another one now is worth knowing.
                 let directory = match known {
-                    Some(key) => key,
-                    None => site.key().await?,
+                    Some(key) if which.key.is_some() || url.scheme() != "https" => key,
+                    known => agreed([known, Some(site.key().await?)])?,
                 };
                 (Source::Site(site), directory)
             }
@@ -185,7 +189,9 @@ impl Site {
         if !matches!(url.scheme(), "https" | "http") || !url.has_host() {
             return Err(wrong("a directory's site is named by https://NAME"));
         }
-        let client = reqwest::Client::builder().timeout(ANSWER_TIME).build();
+        // Elsewhere is another directory's site, or nobody's.
+        let redirect = reqwest::redirect::Policy::none();
+        let client = reqwest::Client::builder().timeout(ANSWER_TIME).redirect(redirect).build();
         let client = client.map_err(|error| Failure { code: 1, sentence: error.to_string() })?;
         let saved = save.map(|path| {
             let file = OpenOptions::new().write(true).create_new(true).open(path).map_err(on(path))?;
@@ -200,10 +206,7 @@ impl Site {
             return Err(wrong("without https nothing vouches for the key: name it by --key"));
         }
         let told = self.get("/.well-known/offhook", None, MAX_DESCRIPTOR_BYTES).await?;
-        let described = SignedDescriptor::from_bytes(&told).and_then(|signed| signed.verify(wall_clock()));
-        let unusable =
-            |error| Failure { code: 1, sentence: format!("what the site says of itself: {error}") };
-        described.map(|descriptor| descriptor.directory).map_err(unusable)
+        vouched(&told, self.url.host_str().unwrap_or_default())
     }
 
     async fn page(&mut self, from: u64) -> Result<Page, Failure> {
@@ -228,6 +231,10 @@ impl Site {
         };
         let response = self.client.get(url).send().await.map_err(unreached)?;
         let mut response = response.error_for_status().map_err(unreached)?;
+        if !response.status().is_success() {
+            let sentence = format!("the site does not answer there, but with status {}", response.status());
+            return Err(Failure { code: 1, sentence });
+        }
         let mut answer = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(unreached)? {
             answer.extend_from_slice(&chunk);
@@ -238,6 +245,17 @@ impl Site {
         }
         Ok(answer)
     }
+}
+
+/// The key in what a site says of itself, if it is the site of the directory with that name.
+fn vouched(told: &[u8], name: &str) -> Result<DirectoryId, Failure> {
+    let described =
+        SignedDescriptor::from_bytes(told).and_then(|signed| signed.verify_named(name, wall_clock()));
+    let unusable = |error| Failure {
+        code: 1,
+        sentence: format!("what the site says of itself: {error}; the directory's key can be named by --key"),
+    };
+    described.map(|descriptor| descriptor.directory).map_err(unusable)
 }
 
 fn with_causes(error: &dyn std::error::Error) -> String {
@@ -275,12 +293,17 @@ async fn check(
     if let Some((head, signed)) = &end {
         if let Err(finding) = audit.conclude(head) {
             findings.add(None, &finding.to_string())?;
-            if let Some(kept) = remembered {
+            // Only these two are about a head that was seen earlier.
+            if let (Some(kept), HeadFinding::Forked { .. } | HeadFinding::Shrunk { .. }) =
+                (remembered, finding)
+            {
                 prove(kept, signed, is_json)?;
             }
         }
     } else if findings.count == 0 && !seen.is_empty() {
         findings.add(None, "the list once had entries and has none now")?;
+    } else if findings.count == 0 && which.is_elsewhere() {
+        findings.add(None, "nothing that the directory has signed vouches for the list")?;
     }
     let (length, numbers, key) = (audit.length(), audit.numbers(), HEXLOWER.encode(directory.as_bytes()));
     let count = findings.count;
@@ -295,7 +318,8 @@ async fn check(
     }
     match (&which.head, end) {
         (Some(path), Some((head, signed))) => remember(path, &head, &signed),
-        (Some(_) | None, _) => Ok(()),
+        (Some(_), None) => Err(nothing_to_remember()),
+        (None, _) => Ok(()),
     }
 }
 
@@ -355,6 +379,10 @@ fn prove(kept: &Kept, signed: &[u8], is_json: bool) -> Result<(), Failure> {
     let [then, now] = [&kept.signed, signed].map(|head| BASE64URL_NOPAD.encode(head));
     let text = format!("signed then: {then}\nsigned now:  {now}");
     say(is_json, &text, &json!({ "signed_then": then, "signed_now": now }))
+}
+
+fn nothing_to_remember() -> Failure {
+    Failure { code: 1, sentence: "the list has no entries yet: there is no end to remember".to_owned() }
 }
 
 /// The end of a list as it was seen, with the directory's signature.

@@ -173,6 +173,17 @@ async fn a_site_that_misbehaves_ends_the_check_with_a_sentence() {
     assert_eq!(again.code, Some(0), "{}", again.out);
     visit(|_, _| vec![b' '; 3 * 1024 * 1024]).refused(1, "longer than");
     visit(|_, _| b"<html>".to_vec()).refused(1, "is no list");
+    // Nothing signed at all, with entries or without.
+    for entries in [&page["entries"], &json!([])] {
+        let unsigned = json!({ "length": 0, "head": "", "entries": entries });
+        let site = serve(unsigned, |page, _| page.to_string().into_bytes());
+        let said = auditor.visit(&format!("http://{site}"));
+        said.refused(1, "not as it must be");
+        assert!(!Path::new(&auditor.at("head")).exists(), "{}", said.out);
+    }
+    // Elsewhere is another site.
+    let away = redirect_to(&directory.url);
+    auditor.check(&["--url", &format!("http://{away}"), "--key", &key]).refused(1, "302");
     // Nobody there; nobody vouches; not a site.
     auditor.check(&["--url", "http://127.0.0.1:1", "--key", &key]).refused(1, "does not answer");
     auditor.check(&["--url", &directory.url]).refused(2, "name it by --key");
@@ -180,6 +191,23 @@ async fn a_site_that_misbehaves_ends_the_check_with_a_sentence() {
     auditor.check(&["--url", "ftp://127.0.0.1", "--key", &key]).refused(2, "https://NAME");
     std::fs::write(auditor.at("head"), "{}").unwrap();
     auditor.visit(&directory.url).refused(2, "is not what was remembered");
+}
+
+/// A site that sends everybody elsewhere, until the test ends.
+fn redirect_to(url: &str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (addr, url) = (listener.local_addr().unwrap(), url.to_owned());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut request = [0; 1_024];
+            assert!(stream.read(&mut request).unwrap() > 0);
+            let head = "HTTP/1.1 302 Found\r\nConnection: close\r\nContent-Length: 0\r\nLocation: ";
+            // Whoever asks may have had enough.
+            let _ = stream.write_all(format!("{head}{url}/api/v1/list?from=0\r\n\r\n").as_bytes());
+        }
+    });
+    addr
 }
 
 /// A site that answers so, from the entry that is asked for on; until the test ends.
