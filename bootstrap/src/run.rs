@@ -155,8 +155,7 @@ fn refused(error: &DirectoryError) -> Failure {
         DirectoryError::Net(NetError::Addr { .. })
         | DirectoryError::Relay(RelayError::NoPorts(..))
         | DirectoryError::Front(
-            FrontError::Identity { .. }
-            | FrontError::Half
+            FrontError::Half
             | FrontError::Key(KeyError::Exposed { .. } | KeyError::Damaged { .. }),
         )
         | DirectoryError::Key(KeyError::Exposed { .. } | KeyError::Damaged { .. })
@@ -182,7 +181,11 @@ fn refused(error: &DirectoryError) -> Failure {
         | DirectoryError::Key(KeyError::Io { .. })
         | DirectoryError::Relay(RelayError::Listen { .. } | RelayError::NoAddress)
         | DirectoryError::Front(
-            FrontError::Listen { .. } | FrontError::Read { .. } | FrontError::Key(KeyError::Io { .. }),
+            FrontError::Listen { .. }
+            | FrontError::Read { .. }
+            // Mostly a pair of which one half is not renewed yet: a moment later it fits.
+            | FrontError::Identity { .. }
+            | FrontError::Key(KeyError::Io { .. }),
         )
         | DirectoryError::Http(_)
         | DirectoryError::Site(

@@ -190,6 +190,21 @@ async fn a_broken_certificate_is_refused_and_the_one_before_is_shown_on() {
     assert!(shows(scene.front, &new).await);
 }
 
+#[test]
+fn a_start_between_a_new_certificate_and_its_key_is_tried_again() {
+    let [old, new] = [(); 2].map(|()| FrontIdentity::make_pem().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    std::fs::write(at("front.crt"), new).unwrap();
+    std::fs::write(at("front.key"), old).unwrap();
+    let mut command = Process::command(&at("data"), "/ip4/127.0.0.1/udp/0/quic-v1");
+    command.env("OFFHOOK_DIRECTORY_FRONT_CERT", at("front.crt"));
+    command.env("OFFHOOK_DIRECTORY_FRONT_KEY", at("front.key"));
+    let output = command.output().unwrap();
+    // With 2 systemd would not start it again.
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 #[tokio::test]
 async fn without_a_configured_certificate_there_is_nothing_to_read_again() {
     let folder = tempfile::tempdir().unwrap();
