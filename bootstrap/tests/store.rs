@@ -59,6 +59,7 @@ promises! {
     accounts::a_backup_that_is_replaced_while_it_is_read_is_whole,
     accounts::what_was_left_behind_is_swept_and_what_is_new_is_not,
     accounts::a_backup_that_was_changed_is_not_given_out,
+    accounts::a_copy_has_what_its_moment_needs_though_another_copy_ends_meanwhile,
     accounts::new_credentials_come_with_their_backup_and_end_all_sessions,
     accounts::a_deleted_account_leaves_nothing_but_its_numbers,
     accounts::a_database_belongs_to_one_directory,

@@ -124,6 +124,11 @@ pub async fn what_was_left_behind_is_swept_and_what_is_new_is_not(bench: &Bench)
     let before = bench.blobs().len();
     store.sweep(UnixMillis(now + 1_800_000)).await.unwrap();
     assert_eq!(bench.blobs().len(), before, "half an hour old");
+    // A part that fails keeps no other from being done.
+    bench.execute("ALTER TABLE sessions RENAME TO away").await;
+    assert!(store.sweep(UnixMillis(now + 7_200_000)).await.is_err());
+    assert_eq!(bench.blobs().len(), before.saturating_sub(1), "two hours old");
+    bench.execute("ALTER TABLE away RENAME TO sessions").await;
     store.sweep(UnixMillis(now + 7_200_000)).await.unwrap();
     assert_eq!(bench.blobs().len(), before.saturating_sub(1), "two hours old");
     assert!(left(kept).await.unwrap().is_some(), "what is pointed to stays");
@@ -240,4 +245,26 @@ pub async fn a_copy_is_a_store_of_one_moment(bench: &Bench) {
     let later = u64::try_from(system.as_millis()).unwrap() + 7_200_000;
     store.sweep(UnixMillis(later)).await.unwrap();
     assert_eq!(bench.blobs().len(), 20, "what was kept for the copy is gone");
+}
+
+pub async fn a_copy_has_what_its_moment_needs_though_another_copy_ends_meanwhile(bench: &Bench) {
+    let store = with_accounts(bench, 1).await;
+    let at = |name: &str| bench.folder.path().join(name);
+    let nothing = async |_| Ok::<_, StoreError>(());
+    let replace = async |_| {
+        store.copy_beside(&at("other"), NOW, nothing).await?;
+        store.put_backup(&identity(1), 2, b"second".to_vec(), NOW).await
+    };
+    let first = store.backup(&identity(1)).await.unwrap().unwrap().bytes;
+    store.copy_beside(&at("copy"), NOW, replace).await.unwrap();
+    let own = at("copy/blobs/backups").join(data_encoding::HEXLOWER.encode(identity(1).as_bytes()));
+    let blobs = std::fs::read_dir(own).unwrap().map(|blob| std::fs::read(blob.unwrap().path()).unwrap());
+    assert!(blobs.collect::<Vec<_>>().contains(&first));
+    // With a backup missing it is no copy.
+    store.put_backup(&identity(1), 3, b"third".to_vec(), NOW).await.unwrap();
+    for blob in bench.blobs() {
+        std::fs::remove_file(blob).unwrap();
+    }
+    let copied = store.copy_beside(&at("third"), NOW, nothing).await;
+    assert!(matches!(copied, Err(StoreError::Damaged(_))), "{copied:?}");
 }
