@@ -294,3 +294,32 @@ pub(super) async fn not_found() -> ApiError {
 pub(super) async fn method_not_allowed() -> ApiError {
     ApiError::MethodNotAllowed
 }
+
+#[cfg(test)]
+mod tests {
+    /// The words that a part of this file gives, which begins and ends with these.
+    fn words(from: &str, to: &str) -> Vec<&'static str> {
+        let (_, rest) = include_str!("error.rs").split_once(from).expect("it begins");
+        let (part, _) = rest.split_once(to).expect("it ends");
+        let quoted = part.split('"').skip(1).step_by(2);
+        quoted.collect()
+    }
+
+    #[test]
+    fn every_word_is_said_in_both_languages() {
+        let mut words: Vec<_> = [("fn status_and_word", "fn sentence"), ("fn transfer_word", "fn status_of")]
+            .into_iter()
+            .flat_map(|(from, to)| words(from, to))
+            .collect();
+        assert!(words.contains(&"too_slow") && words.contains(&"untimely"), "{words:?}");
+        words.extend(["malformed", "bad_signature", "other_directory", "other_identity", "clock"]);
+        let catalogues =
+            [include_str!("../../site/src/lib/i18n/en.ts"), include_str!("../../site/src/lib/i18n/ko.ts")];
+        for (catalogue, language) in catalogues.into_iter().zip(["English", "Korean"]) {
+            let errors = catalogue.split_once("\n  errors: {").map(|(_, errors)| errors).expect("errors");
+            let missing: Vec<_> =
+                words.iter().filter(|word| !errors.contains(&format!("\n    {word}:"))).collect();
+            assert!(missing.is_empty(), "{language}: {missing:?}");
+        }
+    }
+}

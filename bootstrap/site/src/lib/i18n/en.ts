@@ -407,6 +407,10 @@ export const en = {
       max === undefined ? 'You have as many numbers of your choice as this directory gives.' : `This directory gives at most ${max} numbers of your choice to one account.`,
     not_found: 'The directory does not have that.',
     too_large: 'That is too large for the directory.',
+    untimely: 'The transfer is too old, or not valid yet. It has to be made anew.',
+    too_slow: 'That took too long. Try again.',
+    not_json: 'The directory did not understand the page. Reload it.',
+    method_not_allowed: 'The directory does not do that there. Reload the page.',
     identity_taken: 'That identity has an account here already.',
   },
 };
