@@ -488,3 +488,19 @@ fn parent(path: &Path) -> PathBuf {
 fn sync(folder: &Path) -> Result<(), Failure> {
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(on(folder))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_in_no_argument_and_what_only_the_program_knows_is_left_out() {
+        let given = |text: &str| for_libpq(reqwest::Url::parse(text).expect("an address"));
+        let secret = |text: &str| Some(OsString::from(text));
+        assert_eq!(given("postgres://u@h/d"), ("postgres://u@h/d".to_owned(), None));
+        assert_eq!(given("postgres://u:a%40b@h/d"), ("postgres://u@h/d".to_owned(), secret("a@b")));
+        let all = "postgres://u:first@h/d?password=s%2Fecret&ssl-mode=require&statement-cache-capacity=5&application_name=a%20b";
+        let expected = "postgres://u@h/d?sslmode=require&application_name=a%20b";
+        assert_eq!(given(all), (expected.to_owned(), secret("s/ecret")));
+    }
+}

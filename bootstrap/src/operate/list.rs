@@ -436,3 +436,33 @@ fn remember(path: &Path, head: &Head, signed: &[u8]) -> Result<(), Failure> {
     };
     write().map_err(on(path))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use offhook_proto::descriptor::Descriptor;
+    use offhook_proto::identity::DirectoryKey;
+
+    use super::*;
+
+    #[test]
+    fn a_site_vouches_for_the_directory_of_its_own_name_only() {
+        let (key, now) = (DirectoryKey::from_seed([5; 32]), wall_clock());
+        let descriptor = Descriptor {
+            name: "example.org".to_owned(),
+            directory: key.public(),
+            nodes: vec!["/ip4/192.0.2.1/udp/1/quic-v1".parse().expect("an address")],
+            stun: vec![],
+            turn: vec![],
+            web: None,
+            mailbox: false,
+            issued: now,
+            expires: now.plus(Duration::from_secs(3_600)),
+        };
+        let told = SignedDescriptor::sign(&key, &descriptor).expect("signed").to_bytes();
+        assert_eq!(vouched(&told, "example.org").ok(), Some(key.public()));
+        let refused = vouched(&told, "example.net").map_err(|failure| failure.sentence);
+        assert!(refused.is_err_and(|sentence| sentence.contains("--key")));
+    }
+}

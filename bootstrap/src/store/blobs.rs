@@ -208,4 +208,26 @@ mod tests {
         assert!(!is_there("bb"), "its folder was empty then");
         assert!(is_there("cc/1-x"), "a blob is not half-written");
     }
+
+    #[test]
+    fn folders_that_go_while_they_are_looked_through_are_no_failure() {
+        let folder = tempfile::tempdir().expect("folder");
+        let root = folder.path().to_owned();
+        let (going, swept) = (root.clone(), std::sync::atomic::AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let names: Vec<_> = (0..50).map(|n| going.join(n.to_string())).collect();
+                while !swept.load(std::sync::atomic::Ordering::Relaxed) {
+                    for name in &names {
+                        // The other thread removes them, too.
+                        let _ = std::fs::create_dir(name);
+                        let _ = std::fs::remove_dir(name);
+                    }
+                }
+            });
+            let outcomes: Vec<_> = (0..2_000).map(|_| sweep_folder(&root, UnixMillis(0))).collect();
+            swept.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert!(outcomes.iter().all(Result::is_ok), "{:?}", outcomes.iter().find(|one| one.is_err()));
+        });
+    }
 }

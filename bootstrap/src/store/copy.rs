@@ -239,3 +239,25 @@ fn moment(value: &[u8]) -> Result<UnixMillis, StoreError> {
 fn sound(said: &str) -> Result<(), StoreError> {
     if said == "ok" { Ok(()) } else { Err(StoreError::Damaged("the database")) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_copy_that_lasts_keeps_what_it_needs_for_longer() {
+        let folder = tempfile::tempdir().expect("folder");
+        let at = |name: &str| folder.path().join(name);
+        let places = (DatabasePlace::Sqlite(at("x.sqlite")), BlobPlace::Folder(at("blobs")));
+        let store = Store::open(&places.0, &places.1).await.expect("opened");
+        let now = UnixMillis(1_000_000);
+        let lasts = async {
+            while store.copying_until().await? <= now.plus(COPY_TIME) {
+                tokio::task::yield_now().await;
+            }
+            Ok::<_, StoreError>(())
+        };
+        store.held(now, Duration::from_millis(1), lasts).await.expect("it was renewed");
+        assert_eq!(store.copying_until().await.expect("read"), UnixMillis(0), "it has ended");
+    }
+}
