@@ -40,6 +40,9 @@ pub async fn execute(cli: Cli, printer: Printer) -> Outcome {
         return Ok(());
     }
     let context = Context::new(&cli.global)?;
+    if let Err(error) = context.home.sweep_left().await {
+        tracing::warn!(%error, "something of an account that was wiped is still there");
+    }
     match cli.command {
         Cmd::Account(command) => account::execute(&context, printer, command).await,
         Cmd::Run(args) => run::run(&context, printer, &args).await,

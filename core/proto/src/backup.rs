@@ -30,6 +30,8 @@ pub const MAX_SETTINGS: usize = 256;
 pub const MAX_SETTING_NAME_BYTES: usize = 64;
 /// Most bytes of a setting.
 pub const MAX_SETTING_BYTES: usize = 64 * 1024;
+/// Most predecessors that a backup names: who has been away for longer merges without knowing what was removed meanwhile.
+pub const MAX_PREDECESSORS: usize = 128;
 /// Most fields of later versions that are kept for those.
 pub const MAX_UNKNOWN_FIELDS: usize = 64;
 

@@ -52,6 +52,7 @@ impl Directory {
         let mut signed = None;
         let mut known = known.copied();
         let is_named_by_itself = known.is_none() && !address.is_name();
+        let has_name = address.is_name();
         if address.is_name()
             && let Some((descriptor, told)) = descriptor_of(&address, known.as_ref()).await?
         {
@@ -64,6 +65,9 @@ impl Directory {
         let id = DirectoryId::from_bytes(info.directory.0);
         if known.is_some_and(|known| known != id) {
             return Err(DirectoryError::OtherDirectory(address.name().to_owned()));
+        }
+        if has_name && info.name.as_deref().is_some_and(|name| name != address.name()) {
+            return Err(http.answer("it says that it has another name"));
         }
         if let Some(name) = info.name.as_deref().filter(|name| is_named_by_itself && address.speaks_for(name))
         {

@@ -2,7 +2,7 @@
 //! something has changed, and the certificates of its chosen numbers, its own and its record are renewed from half of their life on.
 
 use super::DirectoryError;
-use super::account::{Older, Unlocked};
+use super::{Older, Unlocked};
 use crate::api::Command;
 use crate::clock::wall_clock;
 use crate::engine::Request;

@@ -8,6 +8,8 @@
 //! client    a directory that has been met: sign up, log in, recover
 //! session   somebody who is in: backups, credentials, numbers
 //! account   an account of this terminal and its directories: what the command line does
+//! sync      its backup there and here
+//! numbers   its chosen numbers
 //! keeper    a running terminal that does it by itself
 //! ```
 //!
@@ -22,16 +24,20 @@ mod client;
 mod error;
 mod http;
 mod keeper;
+mod numbers;
 mod session;
+mod sync;
 mod transfer;
 
-pub use account::{Claimed, Older, Signed, Synced, Unlocked};
+pub use account::{Signed, Unlocked};
 pub use address::{AccountAddress, DirectoryAddress};
 pub use answers::{Availability, ChosenNumber, DirectoryInfo, NumberState};
 pub use client::Directory;
 pub use error::{DirectoryError, Refusal};
 pub(crate) use keeper::Keeper;
+pub use numbers::Claimed;
 pub use session::{Conflict, Session};
+pub use sync::{Older, Synced};
 pub use transfer::{BadTransferCode, TransferCode};
 
 /// For the fuzz target.
@@ -39,3 +45,6 @@ pub use transfer::{BadTransferCode, TransferCode};
 pub mod fuzz {
     pub use super::answers::fuzz_answer as answer;
 }
+
+#[cfg(test)]
+mod tests;

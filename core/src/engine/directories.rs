@@ -26,9 +26,21 @@ const MAX_NODES: usize = 4;
 /// What came of asking about a directory.
 pub(super) enum News {
     /// It was met, or was not; a command waits for that.
-    Met { command: Command, reply: oneshot::Sender<Result<Reply, ApiError>>, result: Result<(), ApiError> },
+    Met {
+        command: Command,
+        reply: oneshot::Sender<Result<Reply, ApiError>>,
+        /// Another key than the remembered one, if the site names one.
+        result: Result<Option<Changed>, ApiError>,
+    },
     /// Its site names another key than the remembered one.
-    Changed { name: String, pinned: DirectoryId, offered: DirectoryId },
+    Changed(Changed),
+}
+
+/// Another key of a directory than the remembered one.
+pub(super) struct Changed {
+    name: String,
+    pinned: DirectoryId,
+    offered: DirectoryId,
 }
 
 impl Engine {
@@ -64,16 +76,23 @@ impl Engine {
 
     pub(super) async fn on_directory(&mut self, news: News) {
         match news {
-            News::Met { command, reply, result: Ok(()) } => self.execute_met(command, reply).await,
+            News::Met { command, reply, result: Ok(changed) } => {
+                if let Some(changed) = changed {
+                    self.tell_changed(&changed);
+                }
+                self.execute_met(command, reply).await;
+            }
             News::Met { reply, result: Err(error), .. } => {
                 // An error means that the asker went away.
                 let _ = reply.send(Err(error));
             }
-            News::Changed { name, pinned, offered } => {
-                let (pinned, offered) = (pinned.to_string(), offered.to_string());
-                self.emit(Event::DirectoryChanged { name, pinned, offered });
-            }
+            News::Changed(changed) => self.tell_changed(&changed),
         }
+    }
+
+    fn tell_changed(&mut self, Changed { name, pinned, offered }: &Changed) {
+        let (name, pinned, offered) = (name.clone(), pinned.to_string(), offered.to_string());
+        self.emit(Event::DirectoryChanged { name, pinned, offered });
     }
 
     /// Is at home with the directories that the account is with, beside the configured entry points: whoever has logged in needs no
@@ -131,7 +150,7 @@ impl Engine {
             match refresh(sites, &account, &net, &known).await {
                 Ok(Some(offered)) => {
                     let (name, pinned) = (known.name, known.directory);
-                    let news = Internal::Directory(News::Changed { name, pinned, offered });
+                    let news = Internal::Directory(News::Changed(Changed { name, pinned, offered }));
                     // An error means that the engine has ended.
                     let _ = internal.send(news).await;
                 }
@@ -171,14 +190,14 @@ async fn move_in(sites: &Arc<dyn Sites>, account: &AccountStore, net: &Net, name
                 return None;
             }
             if let Ok(Some(offered)) = refresh(sites.clone(), account, net, &known).await {
-                news = Some(News::Changed { name: known.name, pinned: known.directory, offered });
+                let (name, pinned) = (known.name, known.directory);
+                news = Some(News::Changed(Changed { name, pinned, offered }));
             }
         }
-        None => {
-            if let Err(error) = meet(&**sites, account, name).await {
-                tracing::info!(%error, "the account's directory could not be met");
-            }
-        }
+        None => match meet(&**sites, account, name).await {
+            Ok(changed) => news = changed.map(News::Changed),
+            Err(error) => tracing::info!(%error, "the account's directory could not be met"),
+        },
     }
     if let Ok(Some(known)) = account.known_directory(name).await {
         settle(net, &known).await;
@@ -217,12 +236,15 @@ fn one_of_each_first(nodes: Vec<NodeAddr>) -> Vec<NodeAddr> {
     ranked.into_iter().map(|(_, node)| node).collect()
 }
 
-/// Who the site of `name` says it is. Only here TLS has a say; what the network holds under some key is no proof of any name.
-async fn meet(sites: &dyn Sites, account: &AccountStore, name: &str) -> Result<(), ApiError> {
+/// Who the site of `name` says it is; another key than the remembered one, if it is one. Only here TLS has a say; what the network holds under some key is no proof of any name.
+async fn meet(sites: &dyn Sites, account: &AccountStore, name: &str) -> Result<Option<Changed>, ApiError> {
     let (descriptor, signed) = ask_site(sites, name).await.map_err(|error| unmet(name, error))?;
     match account.pin_directory(name, &descriptor.directory, Some(&signed)).await {
-        // Met meanwhile by another command; that one's key counts.
-        Ok(DirectoryPin::New | DirectoryPin::Matches | DirectoryPin::Differs { .. }) => Ok(()),
+        Ok(DirectoryPin::New | DirectoryPin::Matches) => Ok(None),
+        // The account's own, which was known, or met meanwhile by another command: the key that was there counts.
+        Ok(DirectoryPin::Differs { pinned }) => {
+            Ok(Some(Changed { name: name.to_owned(), pinned, offered: descriptor.directory }))
+        }
         Err(error) => Err(error.to_api()),
     }
 }

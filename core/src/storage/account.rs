@@ -1,3 +1,4 @@
+use super::create::run_blocking;
 use super::home::{renew, sign_record};
 use super::{AccountId, StorageError, db};
 use crate::clock::wall_clock;
@@ -23,6 +24,8 @@ use tokio::sync::watch;
 pub(super) const DATABASE: &str = "account.db";
 /// File name of the lock that the running program holds.
 pub(super) const LOCK: &str = "lock";
+/// File name of the lock that is held while a backup is brought up to date.
+const SYNC_LOCK: &str = "sync.lock";
 /// Larger blobs than this in place of a proof, certificate or record mean a damaged file.
 const MAX_BLOB: usize = 16 * 1024;
 
@@ -108,6 +111,17 @@ impl AccountStore {
         // Whoever has renewed them may have written more, such as a chosen number.
         self.changed();
         Ok(changed)
+    }
+
+    /// Waits until nobody else brings the account's backup up to date: the command line may, beside the terminal that runs.
+    pub(crate) async fn sync_lock(&self) -> Result<File, StorageError> {
+        let path = self.0.dir.join(SYNC_LOCK);
+        run_blocking(move || {
+            let file = open_lock(&path)?;
+            file.lock().map_err(StorageError::io(&path))?;
+            Ok(file)
+        })
+        .await
     }
 
     /// Something that belongs into a backup has changed.
@@ -314,16 +328,21 @@ pub(super) fn decode<'b, T: minicbor::Decode<'b, ()>>(
 
 /// The operating system drops the lock when the program dies, however it dies.
 pub(super) fn take_lock(path: &Path, id: &AccountId) -> Result<File, StorageError> {
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .map_err(StorageError::io(path))?;
+    let file = open_lock(path)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(StorageError::InUse(id.to_string())),
         Err(TryLockError::Error(error)) => Err(StorageError::io(path)(error)),
     }
+}
+
+/// A file that is only there to be locked.
+pub(super) fn open_lock(path: &Path) -> Result<File, StorageError> {
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(StorageError::io(path))
 }

@@ -77,6 +77,8 @@ impl AccountStore {
     pub async fn put_chosen(&self, key: &IdentityKey, new: NewNumber) -> Result<Number, StorageError> {
         let mut tx = db::write(self.pool()).await?;
         let number = put(&mut tx, key, &new, wall_clock()).await?;
+        // How it has come here is beside it from now on, and what was once given away is the account's again.
+        sqlx::query("DELETE FROM codes WHERE number = ?").bind(number.canonical()).execute(&mut *tx).await?;
         tx.commit().await?;
         self.changed();
         Ok(number)

@@ -2,6 +2,7 @@ use super::pins::{PinCheck, pin_fingerprint};
 use super::{AccountStore, StorageError, db};
 use crate::api;
 use crate::clock::wall_clock;
+use offhook_proto::backup::MAX_CONTACTS;
 use offhook_proto::identity::Fingerprint;
 use offhook_proto::number::{Number, NumberError};
 use unicode_normalization::UnicodeNormalization as _;
@@ -96,6 +97,14 @@ impl AccountStore {
             .await?;
         if namesake.is_some_and(|(other,)| other != number.canonical()) {
             return Err(StorageError::ContactExists(name));
+        }
+        // More would not be in the account's backup, and lost without a word.
+        let (others,): (i64,) = sqlx::query_as("SELECT count(*) FROM contacts WHERE number <> ?")
+            .bind(number.canonical())
+            .fetch_one(&mut *tx)
+            .await?;
+        if db::uint(others) >= MAX_CONTACTS as u64 {
+            return Err(StorageError::TooLarge("The list of contacts"));
         }
         sqlx::query(
             "INSERT INTO contacts (number, name, name_key, added) VALUES (?, ?, ?, ?)

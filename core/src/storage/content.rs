@@ -3,7 +3,7 @@
 use super::contacts::{check_name, name_key};
 use super::pins::{fingerprint_of, pin_backed_up};
 use super::settings::BACKED_UP;
-use super::{AccountStore, StorageError, db};
+use super::{AccountStore, KnownDirectory, StorageError, db, directories};
 use crate::clock::wall_clock;
 use data_encoding::HEXLOWER;
 use offhook_proto::backup::{Backup, BackupContact, BackupPin, MAX_CONTACTS, MAX_PINS};
@@ -173,13 +173,20 @@ impl AccountStore {
         read(&mut db).await
     }
 
-    /// Takes up what another terminal has made of `base`. Nothing that is written here meanwhile is lost. Says whether anything is
-    /// another way than it was.
+    /// Takes up what another terminal has made of `base`, and remembers in the same moment that it was seen: a kill between the two would
+    /// have it merged twice, or not at all. Nothing that is written here meanwhile is lost. Says whether anything is another way than it
+    /// was.
     ///
     /// # Errors
     /// [`StorageError::Database`].
-    pub(crate) async fn merge_content(&self, base: &Content, there: &Content) -> Result<bool, StorageError> {
+    pub(crate) async fn merge_content(
+        &self,
+        base: &Content,
+        seen: &KnownDirectory,
+    ) -> Result<bool, StorageError> {
+        let there = &seen.base;
         let mut tx = db::write(self.pool()).await?;
+        directories::put(&mut tx, seen).await?;
         let mut here = read(&mut tx).await?;
         // Of strangers that the backup has no room for, too, another key takes no pinned one's place unseen.
         for number in there.pins.keys() {
@@ -188,12 +195,12 @@ impl AccountStore {
             }
         }
         let merged = here.merged(base, there);
-        if merged.content == here && merged.offered.is_empty() {
-            return Ok(false);
+        let is_news = merged.content != here || !merged.offered.is_empty();
+        if is_news {
+            put(&mut tx, &merged).await?;
         }
-        put(&mut tx, &merged).await?;
         tx.commit().await?;
-        Ok(true)
+        Ok(is_news)
     }
 }
 

@@ -3,6 +3,7 @@
 use super::account::DATABASE;
 use super::restore::Restored;
 use super::seal::{KdfCost, SealedSeed};
+use super::wipe::wipe;
 use super::{AccountId, Password, StorageError, db};
 use crate::clock::wall_clock;
 use offhook_proto::identity::{IdentityId, IdentityKey, MailboxKey, SealKey, SignedCert, TerminalKey};
@@ -11,7 +12,7 @@ use offhook_proto::proof::{Miner, NumberProof, PlainProof};
 use offhook_proto::record::{ACCOUNT_LIFETIME, AccountRecord};
 use offhook_proto::wire::{self, UnixMillis};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
-use std::fs::{self, DirBuilder, File};
+use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -135,8 +136,8 @@ impl Draft {
         let written = self.write_files(&unfinished, password).await;
         let placed = written.and_then(|()| place(&unfinished, &accounts.join(name), accounts));
         if placed.is_err() {
-            // Best effort: what stays is removed when the next account is made.
-            let _ = fs::remove_dir_all(&unfinished);
+            // Best effort: what stays is wiped when the program starts the next time.
+            let _ = wipe(&unfinished);
         }
         placed
     }

@@ -26,6 +26,8 @@ pub struct KnownDirectory {
     pub backed_up: UnixMillis,
     /// What is in it.
     pub base: Content,
+    /// Digest of the backup that this is of ([`offhook_proto::backup::Backup::digest`]); none if nothing there was seen yet.
+    pub seen: Option<[u8; 32]>,
 }
 
 impl AccountStore {
@@ -34,13 +36,14 @@ impl AccountStore {
     /// # Errors
     /// [`StorageError::Database`] or [`StorageError::Damaged`].
     pub async fn directories(&self) -> Result<Vec<KnownDirectory>, StorageError> {
-        type Row = (String, String, Vec<u8>, String, i64, i64, String);
+        type Row = (String, String, Vec<u8>, String, i64, i64, String, Option<Vec<u8>>);
         let rows: Vec<Row> = sqlx::query_as(
-            "SELECT name, url, directory, id, version, backed_up, base FROM directories ORDER BY added, name",
+            "SELECT name, url, directory, id, version, backed_up, base, seen FROM directories
+             ORDER BY added, name",
         )
         .fetch_all(self.pool())
         .await?;
-        let read = |(name, url, directory, id, version, backed_up, base): Row| {
+        let read = |(name, url, directory, id, version, backed_up, base, seen): Row| {
             Ok(KnownDirectory {
                 name,
                 url,
@@ -49,6 +52,7 @@ impl AccountStore {
                 version: db::uint(version),
                 backed_up: UnixMillis(db::uint(backed_up)),
                 base: serde_json::from_str(&base).map_err(|_| StorageError::Damaged("a directory"))?,
+                seen: seen.map(|seen| db::bytes(&seen, "a directory")).transpose()?,
             })
         };
         rows.into_iter().map(read).collect()
@@ -116,10 +120,10 @@ pub(super) async fn put(tx: &mut db::Write, directory: &KnownDirectory) -> Resul
     let base = serde_json::to_string(&directory.base)
         .map_err(|_| StorageError::Internal("a backup could not be written"))?;
     sqlx::query(
-        "INSERT INTO directories (name, url, directory, id, version, backed_up, base, added)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+        "INSERT INTO directories (name, url, directory, id, version, backed_up, base, seen, added)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT (name) DO UPDATE SET url = excluded.url, id = excluded.id, version = excluded.version,
-                                          backed_up = excluded.backed_up, base = excluded.base",
+                                          backed_up = excluded.backed_up, base = excluded.base, seen = excluded.seen",
     )
     .bind(&directory.name)
     .bind(&directory.url)
@@ -128,6 +132,7 @@ pub(super) async fn put(tx: &mut db::Write, directory: &KnownDirectory) -> Resul
     .bind(db::int(directory.version))
     .bind(db::int(directory.backed_up.0))
     .bind(base)
+    .bind(directory.seen.map(|seen| seen.to_vec()))
     .bind(db::int(wall_clock().0))
     .execute(&mut **tx)
     .await?;

@@ -1,7 +1,6 @@
-use super::account::{DATABASE, decode};
-use super::create::{Draft, UNFINISHED, cert_until, run_blocking, sync_dir};
+use super::account::{DATABASE, decode, open_lock};
+use super::create::{Draft, cert_until, run_blocking, sync_dir};
 use super::seal::{KdfCost, SealedSeed};
-use super::wipe::{GONE, wipe};
 use super::{AccountId, AccountStore, NewAccount, Password, StorageError, chosen, db};
 use crate::clock::wall_clock;
 use crate::recording::Recordings;
@@ -9,7 +8,7 @@ use offhook_proto::identity::{Fingerprint, IdentityId, IdentityKey, SealKey, Sig
 use offhook_proto::number::Number;
 use offhook_proto::record::{ACCOUNT_LIFETIME, AccountRecord};
 use offhook_proto::wire::{self, UnixMillis};
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -231,7 +230,6 @@ impl Home {
         done
     }
 
-    /// Where the account's files are.
     /// An account's recordings, whether a terminal runs it or not.
     ///
     /// # Errors
@@ -240,6 +238,7 @@ impl Home {
         Ok(Recordings::of(&self.folder_of(id).await?))
     }
 
+    /// Where the account's files are.
     pub(super) async fn folder_of(&self, id: &AccountId) -> Result<PathBuf, StorageError> {
         Ok(self.accounts.join(self.find(id).await?.name))
     }
@@ -320,35 +319,29 @@ impl Home {
         }
     }
 
-    /// Removes what programs left behind that died while they made or wiped an account. Under the lock, so nobody
-    /// is making one now.
-    fn sweep(&self) -> Result<(), StorageError> {
-        for entry in fs::read_dir(&self.accounts).map_err(StorageError::io(&self.accounts))? {
-            let path = entry.map_err(StorageError::io(&self.accounts))?.path();
-            let name = path.file_name().map(|name| name.to_string_lossy());
-            if name.as_deref().is_some_and(|name| name.starts_with(UNFINISHED) || name.starts_with(GONE)) {
-                // What was never finished has keys in it, too.
-                wipe(&path).map_err(StorageError::io(&path))?;
-            }
-        }
-        Ok(())
-    }
-
     /// Waits for the lock under which accounts come and change their IDs.
     pub(super) async fn lock(&self) -> Result<File, StorageError> {
-        let path = self.accounts.join(".lock");
+        let (file, path) = self.lock_file()?;
         run_blocking(move || {
-            let file = OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .open(&path)
-                .map_err(StorageError::io(&path))?;
             file.lock().map_err(StorageError::io(&path))?;
             Ok(file)
         })
         .await
+    }
+
+    /// The same lock, unless somebody has it.
+    pub(super) fn try_lock(&self) -> Result<Option<File>, StorageError> {
+        let (file, path) = self.lock_file()?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(StorageError::io(&path)(error)),
+        }
+    }
+
+    fn lock_file(&self) -> Result<(File, PathBuf), StorageError> {
+        let path = self.accounts.join(".lock");
+        Ok((open_lock(&path)?, path))
     }
 }
 

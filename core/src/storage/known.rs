@@ -75,8 +75,7 @@ impl AccountStore {
     /// [`StorageError::Database`] or [`StorageError::Damaged`].
     pub async fn known_directories(&self) -> Result<Vec<PinnedDirectory>, StorageError> {
         let names: Vec<(String,)> = sqlx::query_as(
-            "SELECT name FROM known_directories UNION SELECT name FROM directories
-             UNION SELECT directory FROM chosen ORDER BY 1",
+            "SELECT name FROM known_directories UNION SELECT name FROM directories ORDER BY 1",
         )
         .fetch_all(self.pool())
         .await?;
@@ -87,18 +86,13 @@ impl AccountStore {
         Ok(known)
     }
 
-    /// The key of a directory that the account is with: it keeps the backup, or has issued a number.
+    /// The key of a directory that keeps the account's backup. Certificates prove nothing here: whoever issues one chooses the name in it.
     async fn own_directory(&self, name: &str) -> Result<Option<DirectoryId>, StorageError> {
         let key: Option<(Vec<u8>,)> = sqlx::query_as("SELECT directory FROM directories WHERE name = ?")
             .bind(name)
             .fetch_optional(self.pool())
             .await?;
-        if let Some((key,)) = key {
-            return Ok(Some(DirectoryId::from_bytes(db::bytes(&key, "a directory")?)));
-        }
-        let held = self.chosen().await?;
-        let issuer = held.into_iter().find(|held| held.directory == name);
-        Ok(issuer.and_then(|held| held.certified(wall_clock()).ok()).map(|cert| cert.directory))
+        key.map(|(key,)| db::bytes(&key, "a directory").map(DirectoryId::from_bytes)).transpose()
     }
 
     /// Remembers the key of a directory if the name has none yet, with what it says of itself. Another key never takes the remembered

@@ -23,6 +23,7 @@
 mod account;
 mod book;
 mod chosen;
+mod codes;
 mod contacts;
 mod content;
 mod create;
@@ -46,6 +47,7 @@ mod wipe;
 pub use account::AccountStore;
 pub use book::ResolveError;
 pub use chosen::{HeldNumber, NewNumber};
+pub(crate) use codes::CodeOf;
 pub use contacts::{Contact, MAX_CONTACT_NAME};
 pub use content::{Content, PinnedKey};
 pub use create::{NewAccount, mine_number};

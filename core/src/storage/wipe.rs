@@ -1,14 +1,14 @@
 //! Taking an account off this terminal, so that nothing of its keys stays.
 
 use super::account::take_lock;
-use super::create::{run_blocking, sync_dir};
+use super::create::{UNFINISHED, run_blocking, sync_dir};
 use super::{AccountId, Home, StorageError};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
 /// Directories with this prefix were accounts. A program that was killed while it wiped one leaves it to the next.
-pub(super) const GONE: &str = ".gone-";
+const GONE: &str = ".gone-";
 
 /// Zeros that are written at a time, bytes.
 const BLOCK: usize = 64 * 1024;
@@ -20,10 +20,12 @@ impl Home {
     /// writes in place nothing of them stays. No running program may have it open.
     ///
     /// # Errors
-    /// [`StorageError::InUse`] while a terminal runs it; [`StorageError::Io`] if files stay: they are tried again when the next
-    /// account is made.
+    /// [`StorageError::InUse`] while a terminal runs it; [`StorageError::Io`] if files stay: they are tried again by
+    /// [`Self::sweep_left`].
     pub async fn remove_account(&self, id: &AccountId) -> Result<(), StorageError> {
         let _lock = self.lock().await?;
+        // An earlier one of the same account, say.
+        self.sweep()?;
         let folder = self.folder_of(id).await?;
         let held = take_lock(&folder.join(super::account::LOCK), id)?;
         let (accounts, name) = (
@@ -36,6 +38,49 @@ impl Home {
         drop(held);
         self.forget_current(&name)?;
         run_blocking(move || wipe(&gone).map_err(StorageError::io(&gone))).await
+    }
+}
+
+impl Home {
+    /// Finishes what a program that was killed has not: of accounts that are wiped, or were never whole, nothing stays. Programs do so
+    /// when they start. While another one makes or wipes an account, that one does it.
+    ///
+    /// # Errors
+    /// [`StorageError::Io`] if something stays.
+    pub async fn sweep_left(&self) -> Result<(), StorageError> {
+        if self.left()?.is_empty() {
+            return Ok(());
+        }
+        let Some(lock) = self.try_lock()? else { return Ok(()) };
+        let home = self.clone();
+        run_blocking(move || {
+            let _lock = lock;
+            home.sweep()
+        })
+        .await
+    }
+
+    /// Folders of accounts that were never finished, or are being wiped.
+    fn left(&self) -> Result<Vec<PathBuf>, StorageError> {
+        let accounts = self.accounts_dir();
+        let mut left = Vec::new();
+        for entry in fs::read_dir(accounts).map_err(StorageError::io(accounts))? {
+            let path = entry.map_err(StorageError::io(accounts))?.path();
+            let name = path.file_name().map(|name| name.to_string_lossy());
+            if name.as_deref().is_some_and(|name| name.starts_with(UNFINISHED) || name.starts_with(GONE)) {
+                left.push(path);
+            }
+        }
+        Ok(left)
+    }
+
+    /// Wipes what programs left behind that died while they made or wiped an account. Under the lock, so nobody is making one now.
+    pub(super) fn sweep(&self) -> Result<(), StorageError> {
+        for path in self.left()? {
+            // What was never finished has keys in it, too.
+            wipe(&path).map_err(StorageError::io(&path))?;
+        }
+        Ok(())
     }
 }
 

@@ -77,7 +77,8 @@ Examples:
     /// Wipe an account from this terminal; its directories keep it
     #[command(after_help = "\
 A terminal that runs the account is ended first. Its files are overwritten before they are removed: on a disk that writes in
-place nothing of its keys stays. What its directories have no backup of would be lost, so that takes --force.")]
+place nothing of its keys stays. One of its directories has to keep all of it just now, or it takes --force; of a locked account
+the password is asked for to find that out.")]
     Logout {
         /// Which
         id: String,
@@ -87,6 +88,9 @@ place nothing of its keys stays. What its directories have no backup of would be
         /// Even if something would be lost
         #[arg(long)]
         force: bool,
+        /// Read the password of a locked account from standard input's first line
+        #[arg(long)]
+        password_stdin: bool,
     },
     /// Directories that keep an account's backup, and how old it is
     Status {

@@ -25,7 +25,9 @@ pub async fn execute(context: &Context, printer: Printer, command: AccountCmd) -
         }
         AccountCmd::Login { at, older } => sign_up::log_in(context, printer, &at, age(older)).await,
         AccountCmd::Recover { at, older } => sign_up::recover(context, printer, &at, age(older)).await,
-        AccountCmd::Logout { id, yes, force } => sign_up::log_out(context, printer, &id, yes, force).await,
+        AccountCmd::Logout { id, yes, force, password_stdin } => {
+            sign_up::log_out(context, printer, &id, (yes, force, password_stdin)).await
+        }
         AccountCmd::Status { id } => sign_up::status(context, printer, id.as_ref()).await,
         AccountCmd::Backup { id, older, password_stdin } => {
             sign_up::back_up(context, printer, id.as_ref(), (age(older), password_stdin)).await

@@ -73,7 +73,10 @@ pub async fn sign_up(context: &Context, printer: Printer, at: &AtDirectory, with
             return Err(error.into());
         }
     };
-    unlocked.set_unattended(at.unattended()).await?;
+    // One that was here before stays as it is, unless it is to be locked.
+    if !is_here || at.locked {
+        unlocked.set_unattended(at.unattended()).await?;
+    }
     renewed(context).await?;
     let words = with_words.then(|| unlocked.recovery_words());
     if printer.json() {
@@ -308,13 +311,21 @@ pub async fn delete(
 }
 
 /// `offhook account logout`
-pub async fn log_out(context: &Context, printer: Printer, id: &str, yes: bool, force: bool) -> Outcome {
+pub async fn log_out(
+    context: &Context,
+    printer: Printer,
+    id: &str,
+    (yes, force, password_stdin): (bool, bool, bool),
+) -> Outcome {
     let id: AccountId = id.parse()?;
-    if !force {
-        check_kept(context, &id).await?;
-    }
+    let kept = if force { None } else { Some(check_kept(context, &id, password_stdin).await?) };
     confirm(yes, &format!("Wipe {id} from this terminal, with its history, messages and recordings?"))?;
     end_terminal(context, &id).await?;
+    if let Some(unlocked) = kept {
+        // The terminal may have changed something until its end.
+        put_all(&unlocked, &id).await?;
+        unlocked.store().close().await;
+    }
     context.home.remove_account(&id).await?;
     let sentence = format!("{id} is no longer on this terminal.");
     if printer.json() {
@@ -325,27 +336,38 @@ pub async fn log_out(context: &Context, printer: Printer, id: &str, yes: bool, f
     Ok(())
 }
 
-/// Some directory has all of it, or gets it now.
-async fn check_kept(context: &Context, id: &AccountId) -> Outcome {
+/// Some directory has all of it just now. Of a locked account that takes its password, but not to find out that something would be lost.
+async fn check_kept(context: &Context, id: &AccountId, password_stdin: bool) -> Result<Unlocked, Failure> {
     let store = context.home.beside(id).await?;
-    if store.directories().await?.is_empty() {
+    let directories = store.directories().await?;
+    if directories.is_empty() {
         return Err(Failure::bad_input(format!(
             "No directory keeps {id}: its number would be lost for ever. If that is meant, say --force."
         )));
     }
-    let mut why = String::new();
-    if let Some(unlocked) = Unlocked::unattended(&store).await?
-        && let Err(error) = unlocked.sync(Older::Refuse).await
-    {
-        why = format!(" {error}");
-    }
     let content = store.content().await?;
-    let is_kept = store.directories().await?.iter().any(|known| known.base == content);
-    if is_kept {
-        return Ok(());
+    let is_locked = store.unattended_key().await?.is_none();
+    if is_locked && directories.iter().all(|known| known.base != content) {
+        return Err(Failure::bad_input(format!(
+            "Something has changed since the last backup and would be lost: `offhook account backup {id}` first, or say --force."
+        )));
+    }
+    let unlocked = unlock(context, id, password_stdin).await?;
+    put_all(&unlocked, id).await?;
+    Ok(unlocked)
+}
+
+/// Has one directory at least keep all of it, now.
+async fn put_all(unlocked: &Unlocked, id: &AccountId) -> Outcome {
+    let mut why = String::new();
+    for (_, synced) in unlocked.sync_each(Older::Refuse).await? {
+        match synced {
+            Ok(_) => return Ok(()),
+            Err(error) => why = error.to_string(),
+        }
     }
     Err(Failure::bad_input(format!(
-        "Something has changed since the last backup and would be lost: `offhook account backup {id}` first, or say --force.{why}"
+        "No directory keeps {id} as it is now, so that it would be lost: `offhook account backup {id}` first, or say --force. {why}"
     )))
 }
 

@@ -299,7 +299,12 @@ fn p16_logging_out_is_refused_while_something_would_be_lost_and_forced_it_wipes_
     };
     refused(&home)?;
 
-    // Nor can an unlocked one while its directory is down.
+    // Signing up again puts it there, and leaves a locked account locked.
+    home.done(&["account", "signup", &ada, "--password-stdin"], &format!("{PASSWORD}\n"))?;
+    let status = home.done(&["--json", "account", "status"], "")?;
+    assert!(status.contains(r#""locked":true"#) && status.contains(r#""changed_since":false"#), "{status}");
+
+    // All of it was there once. Whether it still is cannot be told of an unlocked one while its directory is down.
     home.done(&["account", "unlock", "ada", "--password-stdin"], &format!("{PASSWORD}\n"))?;
     directory.process.kill();
     refused(&home)?;

@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use minicbor::bytes::ByteSlice;
+use minicbor::bytes::{ByteArray, ByteSlice};
 use minicbor::decode::{self, Decoder};
 use minicbor::encode::{self, Encoder, Write};
 use minicbor::{Decode, Encode};
+use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use super::{
-    BackupError, MAX_BACKUP_BYTES, MAX_CONTACT_NAME_BYTES, MAX_CONTACTS, MAX_PINS, MAX_SETTING_BYTES,
-    MAX_SETTING_NAME_BYTES, MAX_SETTINGS, MAX_UNKNOWN_FIELDS,
+    BackupError, MAX_BACKUP_BYTES, MAX_CONTACT_NAME_BYTES, MAX_CONTACTS, MAX_PINS, MAX_PREDECESSORS,
+    MAX_SETTING_BYTES, MAX_SETTING_NAME_BYTES, MAX_SETTINGS, MAX_UNKNOWN_FIELDS,
 };
 use crate::identity::{Fingerprint, IdentityId, IdentityKey, MailboxKey, TerminalId};
 use crate::number::{NodeAddr, Number, PlainNumber};
@@ -99,12 +100,15 @@ pub struct Backup {
     pub revoked: Vec<TerminalId>,
     /// Directories that keep messages for the account.
     pub mailboxes: Vec<NodeAddr>,
+    /// [Digests](Self::digest) of what it has replaced, the oldest first, at most [`MAX_PREDECESSORS`]: a higher version alone does not
+    /// tell that it knows what another one has.
+    pub predecessors: Vec<[u8; 32]>,
     /// Fields of later versions as they were read, by their keys, so that an old program doesn't lose them.
     pub(super) unknown: BTreeMap<u64, Zeroizing<Vec<u8>>>,
 }
 
 /// Keys of the map below this one are known.
-const FIRST_UNKNOWN: u64 = 11;
+const FIRST_UNKNOWN: u64 = 12;
 
 impl Backup {
     /// A backup of a new account that has nothing but its keys and its number.
@@ -128,6 +132,7 @@ impl Backup {
             created,
             revoked: Vec::new(),
             mailboxes: Vec::new(),
+            predecessors: Vec::new(),
             unknown: BTreeMap::new(),
         }
     }
@@ -145,6 +150,7 @@ impl Backup {
             || self.pins.len() > MAX_PINS
             || self.revoked.len() > MAX_REVOKED
             || self.mailboxes.len() > MAX_MAILBOXES
+            || self.predecessors.len() > MAX_PREDECESSORS
             || self.unknown.len() > MAX_UNKNOWN_FIELDS;
         if too_many { Err(BackupError::TooManyEntries) } else { Ok(()) }
     }
@@ -158,8 +164,23 @@ impl Backup {
         Ok(plain)
     }
 
+    /// SHA-256 of all that is in it, keys and all: two that have the same are the same backup, however they are sealed.
+    ///
+    /// # Errors
+    /// [`BackupError::TooManyEntries`], [`BackupError::TooLarge`].
+    pub fn digest(&self) -> Result<[u8; 32], BackupError> {
+        Ok(Sha256::digest(&*self.to_plain()?).into())
+    }
+
+    /// It is about to replace the one of this digest.
+    pub fn follow(&mut self, digest: [u8; 32]) {
+        self.predecessors.push(digest);
+        self.predecessors.drain(..self.predecessors.len().saturating_sub(MAX_PREDECESSORS));
+    }
+
     fn encode_fields<W: Write>(&self, e: &mut Encoder<W>) -> Result<(), encode::Error<W::Error>> {
-        let fields = FIRST_UNKNOWN + self.unknown.len() as u64;
+        let has_predecessors = !self.predecessors.is_empty();
+        let fields = FIRST_UNKNOWN - u64::from(!has_predecessors) + self.unknown.len() as u64;
         e.map(fields)?;
         e.u8(0)?.bytes(self.identity.seed())?;
         e.u8(1)?.bytes(self.mailbox.seed())?;
@@ -172,6 +193,12 @@ impl Backup {
         e.u8(8)?.encode(self.created)?;
         e.u8(9)?.encode(&self.revoked)?;
         e.u8(10)?.encode(&self.mailboxes)?;
+        if has_predecessors {
+            e.u8(11)?.array(self.predecessors.len() as u64)?;
+            for digest in &self.predecessors {
+                e.bytes(digest)?;
+            }
+        }
         for (key, value) in &self.unknown {
             e.u64(*key)?;
             e.writer_mut().write_all(value).map_err(encode::Error::write)?;
@@ -225,6 +252,10 @@ impl Backup {
             match key {
                 9 => backup.revoked = d.decode()?,
                 10 => backup.mailboxes = d.decode()?,
+                11 => {
+                    let digests: Vec<ByteArray<32>> = d.decode()?;
+                    backup.predecessors = digests.into_iter().map(Into::into).collect();
+                }
                 _ => {
                     let start = d.position();
                     d.skip()?;

@@ -109,12 +109,32 @@ fn fields_of_later_versions_are_kept() {
     let mut bytes = plain(&full()).to_vec();
     assert_eq!(bytes[0], 0xab);
     bytes[0] = 0xad;
-    // Two more fields: 11 with a list of a map, and 300 with a text.
-    bytes.extend_from_slice(&[11, 0x81, 0xa1, 0x01, 0x02, 0x19, 0x01, 0x2c, 0x62, b'h', b'i']);
+    // Two more fields: 12 with a list of a map, and 300 with a text.
+    bytes.extend_from_slice(&[12, 0x81, 0xa1, 0x01, 0x02, 0x19, 0x01, 0x2c, 0x62, b'h', b'i']);
     let backup = Backup::from_plain(&bytes).unwrap();
     assert_eq!(*plain(&backup), bytes);
     let sealed = backup.seal(&key(), 1, &nonces()).unwrap();
     assert_same(&sealed.open(&key(), &ALICE.key().public()).unwrap(), &backup);
+}
+
+#[test]
+fn a_backup_names_what_it_has_replaced_and_forgets_the_oldest() {
+    let mut backup = full();
+    let first = backup.digest().unwrap();
+    backup.follow(first);
+    let second = backup.digest().unwrap();
+    assert_ne!(second, first);
+    assert_same(&Backup::from_plain(&plain(&backup)).unwrap(), &backup);
+    assert_eq!(Backup::from_plain(&plain(&backup)).unwrap().predecessors, [first]);
+    for n in 0..MAX_PREDECESSORS {
+        backup.follow([u8::try_from(n).unwrap(); 32]);
+    }
+    assert_eq!((backup.predecessors.len(), backup.predecessors[0]), (MAX_PREDECESSORS, [0; 32]));
+    backup.predecessors.push([7; 32]);
+    assert_eq!(backup.digest(), Err(BackupError::TooManyEntries));
+    // However it is sealed, it is the same.
+    let sealed = full().seal(&BackupKey::from_export_key(&[6; 64]), 9, &nonces()).unwrap();
+    assert_eq!(sealed.open_as_owner(&ALICE.key()).unwrap().digest().unwrap(), first);
 }
 
 #[test]
@@ -166,7 +186,7 @@ fn what_is_inside_is_checked_when_it_is_opened() {
     let trailing = [&bytes[..], &[0]].concat();
     assert_eq!(Backup::from_plain(&trailing).err(), Some(BackupError::Malformed));
     let many: Vec<u8> =
-        (11..=75).flat_map(|key: u8| if key < 24 { vec![key, 0] } else { vec![24, key, 0] }).collect();
+        (12..=76).flat_map(|key: u8| if key < 24 { vec![key, 0] } else { vec![24, key, 0] }).collect();
     let fields = u8::try_from(11 + 65).unwrap();
     let many = [&[0xb8, fields], &bytes[1..], &many].concat();
     assert_eq!(Backup::from_plain(&many).err(), Some(BackupError::TooManyEntries));

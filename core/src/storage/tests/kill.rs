@@ -114,6 +114,31 @@ fn unfinished(home: &Path) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p16_a_wipe_that_is_killed_is_finished_by_the_next_program() {
+    if let Some(home) = as_child() {
+        Home::open(home).unwrap().remove_account(&id("ada")).await.unwrap();
+        return;
+    }
+    const RECORDINGS: usize = 200;
+    for _ in 0..5 {
+        let (_dir, home) = home_with_ada().await;
+        let store = home.open_account(&id("ada")).await.unwrap();
+        for n in 0..RECORDINGS {
+            std::fs::write(store.data_dir().join(format!("{n}.opus")), [7; 4096]).unwrap();
+        }
+        store.close().await;
+        drop(store);
+        let mut child = child("p16_a_wipe_that_is_killed_is_finished_by_the_next_program", home.dir());
+        wait_until(|| entries(home.dir()).iter().any(|name| name.starts_with(".gone-")));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        home.sweep_left().await.unwrap();
+        assert_eq!(entries(home.dir()), [".lock"]);
+        assert_eq!(home.accounts().await.unwrap(), []);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_acknowledged_is_there_after_the_kill() {
     if let Some(home) = as_child() {
         return write_for_ever(&Home::open(home).unwrap()).await;

@@ -62,13 +62,15 @@ async fn a_number_without_a_directory_is_the_home_directorys() {
     store.set_home_directory(Some("example.com")).await.unwrap();
     assert_eq!(store.resolve("bob").await.unwrap().number.to_string(), "bob@example.com");
     store.set_home_directory(None).await.unwrap();
-    // The directory of a number that the account holds is known without having been dialled.
+    // That of a number that the account holds is home to it, but for its key it has to be asked: whoever issues a certificate chooses
+    // the name in it.
     let identity = home.unlock(&id("ada"), &password("pw one")).await.unwrap();
     let number = ChosenNumber::new("ada", Some(NAME)).unwrap();
     let cert = SignedChosenCert::certify(&key(1), &number, identity.public(), wall_clock()).unwrap();
     store.put_chosen(&identity, NewNumber { cert, transfers: Vec::new() }).await.unwrap();
-    assert_eq!(store.known_directory(NAME).await.unwrap().unwrap().directory, directory(1));
+    assert_eq!(store.known_directory(NAME).await.unwrap(), None);
     assert_eq!(store.resolve("bob").await.unwrap().number.to_string(), "bob@example.org");
+    store.pin_directory(NAME, &directory(1), None).await.unwrap();
     let own = store.resolve("ada").await.unwrap_err().to_api();
     assert_eq!((own.code, own.message.as_str()), (ErrorCode::BadInput, "That is your own number."));
     let listed = store.execute(&Command::Directories).await.unwrap().unwrap();

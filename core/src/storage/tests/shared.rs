@@ -15,6 +15,7 @@ fn directory(name: &str, version: u64) -> KnownDirectory {
         version,
         backed_up: wall_clock(),
         base: Content::default(),
+        seen: None,
     }
 }
 
@@ -81,18 +82,20 @@ async fn q2_another_terminals_key_for_a_contact_is_shown_and_waits_or_counts_if_
     };
 
     // Both have met him for the first time. Words were compared here, so the other key only waits.
-    assert!(store.merge_content(&base, &there(41)).await.unwrap());
+    let seen = KnownDirectory { base: there(41), ..directory(NAME, 2) };
+    assert!(store.merge_content(&base, &seen).await.unwrap());
+    assert_eq!(store.directories().await.unwrap()[0].version, 2, "written down in the same moment");
     let pin = store.pin_of(&bob).await.unwrap().unwrap();
     assert_eq!((pin.identity, pin.verified), (Some(someone(40)), true));
     assert_eq!(pin.offered, Some(someone(41).fingerprint()));
     // From here on the same is in the backup, and at the other terminal the user confirms the other key.
     let agreed = store.content().await.unwrap();
-    assert!(store.merge_content(&agreed, &there(41)).await.unwrap());
+    assert!(store.merge_content(&agreed, &seen).await.unwrap());
     let pin = store.pin_of(&bob).await.unwrap().unwrap();
     assert_eq!((pin.identity, pin.verified, pin.offered), (Some(someone(41)), false, None));
     let content = store.content().await.unwrap();
     assert_eq!(pin_of(&content), pin_of(&there(41)), "both have the same now: nothing is put");
-    assert!(!store.merge_content(&there(41), &there(41)).await.unwrap());
+    assert!(!store.merge_content(&there(41), &seen).await.unwrap());
     assert!(store.contact(&bob).await.unwrap().is_some());
 }
 
