@@ -148,16 +148,14 @@ pub async fn recover(context: &Context, printer: Printer, at: &AtDirectory, olde
 
 /// What can be done where a directory has lost something.
 fn or_older(error: DirectoryError) -> Failure {
-    match error {
-        DirectoryError::RolledBack { .. } => Failure::new(
-            error.code(),
-            format!(
-                "{error} Another terminal of the account may have it still: `offhook account backup --older` \
-             there puts it back. To do with the older one, say --older."
-            ),
-        ),
-        error => error.into(),
+    if !matches!(error, DirectoryError::RolledBack { .. }) {
+        return error.into();
     }
+    let sentence = format!(
+        "{error} Another terminal of the account may have it still: `offhook account backup --older` there puts it back. \
+         To do with the older one, say --older."
+    );
+    Failure::new(error.code(), sentence)
 }
 
 async fn refuse_taken(context: &Context, local: &AccountId) -> Outcome {

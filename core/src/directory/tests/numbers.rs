@@ -87,7 +87,7 @@ async fn p1_how_a_number_has_come_to_the_account_is_known_to_all_terminals() {
     desk.unlocked.sync(Older::Refuse).await.unwrap();
     for terminal in [&desk, &pocket] {
         let held = terminal.store().chosen().await.unwrap();
-        assert_eq!(held[0].transfers, [transfer.clone()]);
+        assert_eq!(held[0].transfers, std::slice::from_ref(&transfer));
     }
     assert_eq!(directory.backup().chosen[0].transfers, [transfer]);
 }
@@ -100,7 +100,7 @@ async fn p1_a_claim_whose_answer_is_lost_does_not_lose_how_the_number_came() {
     directory.state().loses = Some("POST /account/numbers");
     terminal.unlocked.claim(&chosen("bob"), vec![transfer.clone()]).await.unwrap_err();
     terminal.unlocked.sync(Older::Refuse).await.unwrap();
-    assert_eq!(terminal.store().chosen().await.unwrap()[0].transfers, [transfer.clone()]);
+    assert_eq!(terminal.store().chosen().await.unwrap()[0].transfers, std::slice::from_ref(&transfer));
     assert_eq!(directory.backup().chosen[0].transfers, [transfer]);
 }
 
