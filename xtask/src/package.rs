@@ -246,7 +246,7 @@ fn changelog() -> String {
     )
 }
 
-/// In the machine-readable format (https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/).
+/// In the machine-readable format (<https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/>).
 fn copyright() -> Result<String, String> {
     let path = root().join("LICENSE-MIT");
     let text = std::fs::read_to_string(&path).map_err(|error| on(&path, &error))?;
