@@ -2,7 +2,6 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use data_encoding::HEXLOWER;
 use offhook::clock::wall_clock;
@@ -74,9 +73,7 @@ async fn the_log_of_the_program_tells_no_secret_and_nobodys_name() {
 
     let pid = running.0.id().to_string();
     assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-    while running.0.try_wait().unwrap().is_none() {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    running.0.wait().unwrap();
     let log = std::fs::read_to_string(log).unwrap();
     assert!(log.contains("TRACE offhook"), "everything is logged: {log}");
     let (cookie, csrf) = (client.cookie.unwrap_or_default(), answer.json["csrf"].as_str().unwrap());
