@@ -65,7 +65,7 @@ impl Engine {
         let pin = self.account.pin_of(&link.number).await.map_err(|e| e.to_api())?;
         let Some(pin) = pin else { return Ok(link.key.map(Pin::Fingerprint)) };
         if let Some(named) = link.key.filter(|named| *named != pin.fingerprint) {
-            self.key_changed(&link.number, pin.fingerprint, named, false);
+            self.key_changed(&link.number, pin.fingerprint, named, false).await;
             let sentence = "The link names another key than the one known for this number.";
             return Err(ApiError::new(ErrorCode::KeyChanged, sentence));
         }
@@ -159,14 +159,14 @@ impl Engine {
         }
     }
 
-    pub(super) fn on_lookup(&mut self, news: LookupNews) {
+    pub(super) async fn on_lookup(&mut self, news: LookupNews) {
         let LookupNews { call, event } = news;
         match event {
             LookupEvent::Found { set, origin, since } => {
                 self.on_set(call, &set, Some(origin), since);
                 self.remember_record(&call, &set);
             }
-            LookupEvent::Finished { complete, .. } => self.on_lookup_finished(call, complete),
+            LookupEvent::Finished { complete, .. } => self.on_lookup_finished(call, complete).await,
         }
     }
 
@@ -213,7 +213,7 @@ impl Engine {
         }
     }
 
-    fn on_lookup_finished(&mut self, call: CallId, complete: bool) {
+    async fn on_lookup_finished(&mut self, call: CallId, complete: bool) {
         let Some(search) = self.searches.get(&call) else { return };
         match search.claims.finish(complete) {
             Outcome::Finished(_) if search.expired && search.claims.chosen().is_none() => {
@@ -231,7 +231,8 @@ impl Engine {
             }
             Outcome::KeyChanged { pinned, offered, moved } => {
                 if let Some(offered) = offered {
-                    self.key_changed(&search.number, pinned, offered, moved);
+                    let number = search.number.clone();
+                    self.key_changed(&number, pinned, offered, moved).await;
                 }
                 self.distrust(call, Distrust::KeyChanged);
             }

@@ -144,7 +144,7 @@ impl Engine {
             }
         };
         if let Some(pin) = pin.filter(|pin| !pin.expected().matches(&intro.identity)) {
-            self.key_changed(&intro.number, pin.fingerprint, intro.identity.fingerprint(), false);
+            self.key_changed(&intro.number, pin.fingerprint, intro.identity.fingerprint(), false).await;
             return Caller::Refused(RejectReason::KeyChanged);
         }
         if self.is_revoked(terminal, intro).await {
@@ -171,24 +171,23 @@ impl Engine {
 
     /// Tell that another key than the pinned one was met, and keep it for the user's word.
     /// `moved`: the pinned key's owner has given the number away.
-    pub(super) fn key_changed(
+    pub(super) async fn key_changed(
         &self,
         number: &Number,
         pinned: Fingerprint,
         offered: Fingerprint,
         moved: bool,
     ) {
+        // First, and awaited: whoever hears the event may confirm the key at once, and the end of the call comes after it.
+        if let Err(error) = self.account.offered_key(number, &offered).await {
+            tracing::error!(%error, "a changed key could not be kept");
+        }
         self.emit(Event::KeyChanged {
             number: number.clone(),
             pinned: pinned.to_string(),
             offered: offered.to_string(),
             moved,
         });
-        let number = number.clone();
-        self.keep(
-            "a changed key",
-            move |account| async move { account.offered_key(&number, &offered).await },
-        );
     }
 }
 

@@ -318,7 +318,7 @@ impl Engine {
 
     async fn on_internal(&mut self, result: Internal) {
         match result {
-            Internal::Lookup(news) => self.on_lookup(*news),
+            Internal::Lookup(news) => self.on_lookup(*news).await,
             Internal::LookAgain(call) => self.look_again(call),
             Internal::Directory(news) => self.on_directory(news).await,
             Internal::Shown(judged) => self.on_shown(*judged).await,
