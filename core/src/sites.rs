@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
@@ -19,6 +20,26 @@ const FETCH_TIME: Duration = Duration::from_secs(5);
 
 /// How long a connection to it may take.
 const CONNECT_TIME: Duration = Duration::from_secs(3);
+
+/// An authority (RFC 3986, section 3.2) without its port.
+pub(crate) fn host_of(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
+        Some(_) | None => authority,
+    }
+}
+
+/// Whether an authority is of this host.
+pub(crate) fn is_loopback(authority: &str) -> bool {
+    let host = host_of(authority);
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// Whether the address of a site leads to this host, and so nowhere for anybody else.
+pub(crate) fn is_of_this_host(url: &str) -> bool {
+    url.split_once("://").is_some_and(|(_, authority)| is_loopback(authority))
+}
 
 /// Why a site told nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]

@@ -3,6 +3,8 @@
 //!
 //! `/metrics` and `/health` are not here: they are for whoever runs the directory ([`Http`](crate::http::Http)).
 
+mod paced;
+
 use std::time::Duration;
 
 use axum::extract::{Extension, Request, State};
@@ -18,6 +20,7 @@ use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body
 use tracing::debug;
 
 use crate::net::{Ends, Entrance, FrontService, FrontStream, WS_PATH};
+pub use paced::{Pace, Paced};
 
 /// A request's header must be there by then, and a connection is closed after this whatever it does, unless it has become
 /// a WebSocket.
@@ -45,7 +48,8 @@ pub fn service_with_site(entrance: Entrance, site: Router) -> FrontService {
 }
 
 async fn serve(router: Router, stream: FrontStream, ends: Ends, time: Duration) {
-    let service = TowerToHyperService::new(router.layer(Extension(ends)));
+    let stream = Paced::new(stream);
+    let service = TowerToHyperService::new(router.layer(Extension(ends)).layer(Extension(stream.pace())));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIME)
@@ -66,6 +70,7 @@ async fn landing() -> Response {
 async fn websocket(
     State(entrance): State<Entrance>,
     Extension(ends): Extension<Ends>,
+    Extension(pace): Extension<Pace>,
     mut request: Request,
 ) -> Response {
     let Ok(response) = create_response_with_body(&request, Body::empty) else {
@@ -74,7 +79,10 @@ async fn websocket(
     let upgrade = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         match tokio::time::timeout(HEADER_TIME, upgrade).await {
-            Ok(Ok(upgraded)) => entrance.enter_web(TokioIo::new(upgraded), ends).await,
+            Ok(Ok(upgraded)) => {
+                pace.end();
+                entrance.enter_web(TokioIo::new(upgraded), ends).await;
+            }
             Ok(Err(error)) => debug!(%error, "no WebSocket comes about"),
             Err(_) => debug!("no WebSocket comes about in time"),
         }

@@ -417,8 +417,9 @@ pub fn contacts(list: &[Contact]) -> String {
             (Some(_), true) => "verified",
         };
         let state = contact.presence.as_ref().map(|told| format!("  {}", presence(told.state, &told.note)));
+        let offered = if contact.offered.is_some() { ", but another key waits: `contact confirm`" } else { "" };
         let (name, number) = (padded(name, first), padded(number, second));
-        format!("  {name}  {number}  {key}{}", state.unwrap_or_default())
+        format!("  {name}  {number}  {key}{offered}{}", state.unwrap_or_default())
     };
     list.iter().zip(&names).zip(&numbers).map(line).collect::<Vec<_>>().join("\n")
 }
@@ -509,8 +510,11 @@ mod tests {
             name: name.into(),
             fingerprint: fingerprint.map(str::to_owned),
             verified,
+            offered: None,
             presence: None,
         };
+        let waiting = Contact { offered: Some("g".into()), ..contact("Eve", Some("f"), true) };
+        assert!(contacts(&[waiting]).ends_with("verified, but another key waits: `contact confirm`"));
         let table = contacts(&[contact("Ada", Some("f"), true), contact("Bartholomew", None, false)]);
         let columns: Vec<_> =
             table.lines().map(|line| line.find("  v").or(line.find("  not")).unwrap()).collect();

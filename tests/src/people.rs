@@ -130,7 +130,7 @@ impl Person {
             seq,
             expires: seq.plus(ACCOUNT_LIFETIME),
             transfers: Vec::new(),
-            backup: None,
+            backups: Vec::new(),
         }
     }
 

@@ -9,9 +9,11 @@ import { identityId, mailboxPublic, newSeeds, peerId } from '../src/lib/formats/
 import { checkDigit, display, isPlain, plainFromIndex } from '../src/lib/formats/number';
 import { tryNonce } from '../src/lib/formats/proof';
 import { chosenProof, plainProof } from '../src/lib/formats/proof-encoding';
-import { AccountRecord, MAX_REVOKED } from '../src/lib/formats/record';
+import { AccountRecord, backupAt, MAX_REVOKED } from '../src/lib/formats/record';
 import { seedOf, wordMeant, wordsOf } from '../src/lib/formats/words';
 import vectors from './vectors.json';
+
+const DIRECTORY = hexToBytes(vectors.certificate.directory);
 
 describe('numbers', () => {
   test('the number of an identity and a nonce is that of core/proto', async () => {
@@ -90,7 +92,7 @@ describe('account records', () => {
     const [plain, , chosen] = vectors.records;
     const publics = { identity: identityId(seed), mailbox: mailboxPublic(hexToBytes(vectors.mailbox.seed)) };
     const certificate = hexToBytes(vectors.certificate.bytes);
-    const common = { mailboxes: ['/dns4/mailbox.example/tcp/443'], revoked: [], backup: 3 };
+    const common = { mailboxes: ['/dns4/mailbox.example/tcp/443'], revoked: [], backup: backupAt(seed, DIRECTORY, 3) };
     const cases = [
       [plain, plainProof(78n), []],
       [chosen, chosenProof(certificate, 78n), [hexToBytes(vectors.transfer)]],
@@ -109,7 +111,11 @@ describe('account records', () => {
     expect(revoked.revoked).toEqual([terminal]);
     expect(payloadOf(revoked.sign(seed)).get(5)).toEqual(payloadOf(hexToBytes(after?.bytes ?? '')).get(5));
     expect(revoked.next({ revoke: terminal }, 5).revoked).toEqual([terminal]);
-    expect(payloadOf(record.next({ backup: 4 }, 5).sign(seed)).get(9)).toEqual(new Raw(encode(4)));
+    const next = record.next({ backup: backupAt(seed, DIRECTORY, 4) }, 5);
+    expect(next.backups).toEqual([backupAt(seed, DIRECTORY, 4)]);
+    const other = backupAt(seed, new Uint8Array(32).fill(6), 9);
+    expect(next.next({ backup: other }, 6).backups).toEqual([backupAt(seed, DIRECTORY, 4), other]);
+    expect(backupAt(new Uint8Array(32).fill(8), DIRECTORY, 4).place).not.toEqual(next.backups[0]?.place);
   });
 
   test('the oldest revocations give way', () => {

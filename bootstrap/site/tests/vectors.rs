@@ -6,7 +6,7 @@ use std::time::Duration;
 use offhook_proto::identity::{DirectoryKey, IdentityKey, SealKey, TerminalId};
 use offhook_proto::number::Number;
 use offhook_proto::proof::{ChosenCert, Miner, NumberProof, PlainProof, SignedChosenCert, SignedTransfer};
-use offhook_proto::record::AccountRecord;
+use offhook_proto::record::{AccountRecord, BackupAt};
 use offhook_proto::wire::{UnixMillis, encode};
 
 const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
@@ -22,7 +22,7 @@ fn record(number: &str, proof: NumberProof, revoked: Vec<TerminalId>, transfers:
         seq: NOW,
         expires: NOW.plus(Duration::from_secs(400 * 86_400)),
         transfers,
-        backup: Some(3),
+        backups: vec![BackupAt::new(&IdentityKey::from_seed([7; 32]), &DirectoryKey::from_seed([77; 32]).public(), 3)],
     }
 }
 

@@ -3,7 +3,6 @@
 //! ```text
 //! serve     connections: how many, from where, how slow
 //! headers   what browsers are told not to do
-//! paced     how slowly whoever is answered may read
 //! gate      how fast one network may ask, whatever it asks for
 //! meters    what is counted
 //! limits    how often somebody may try
@@ -37,7 +36,6 @@ mod meters;
 mod numbers;
 pub mod opaque;
 mod openapi;
-mod paced;
 mod pages;
 mod records;
 mod serve;

@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use offhook::web::Paced;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::debug;
@@ -19,7 +20,6 @@ use tracing::debug;
 use super::SiteError;
 use super::error::ApiError;
 use super::limits::Network;
-use super::paced::Paced;
 
 /// A request's header must be there by then, and the next request's after the last answer.
 const HEADER_TIME: Duration = Duration::from_secs(10);

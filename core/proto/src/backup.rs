@@ -10,7 +10,7 @@ mod content;
 mod seal;
 mod words;
 
-pub use content::{Backup, BackupChosen, BackupContact, BackupPin};
+pub use content::{Backup, BackupChosen, BackupContact, BackupDirectory, BackupPin};
 pub use seal::{BackupKey, Nonces, SealedBackup};
 pub use words::{MAX_WORDS_BYTES, RECOVERY_WORDS, RecoveryWords, WordsError};
 
@@ -30,6 +30,10 @@ pub const MAX_SETTINGS: usize = 256;
 pub const MAX_SETTING_NAME_BYTES: usize = 64;
 /// Most bytes of a setting.
 pub const MAX_SETTING_BYTES: usize = 64 * 1024;
+/// Most directories in a backup: more than a user may sign up at, so that none gets lost when two terminals have done so at once.
+pub const MAX_DIRECTORIES: usize = 8;
+/// Most bytes of a directory's name, and of its site's address: `https://`, a DNS name and a port.
+pub const MAX_DIRECTORY_BYTES: usize = 272;
 /// Most predecessors that a backup names: who has been away for longer merges without knowing what was removed meanwhile.
 pub const MAX_PREDECESSORS: usize = 128;
 /// Most fields of later versions that are kept for those.

@@ -26,7 +26,7 @@ use minicbor::{Decode, Encode};
 use thiserror::Error;
 
 use crate::identity::{
-    CertError, IdentityId, IdentityKey, MailboxPublic, SignedCert, TerminalId, TerminalKey,
+    CertError, DirectoryId, IdentityId, IdentityKey, MailboxPublic, SignedCert, TerminalId, TerminalKey,
 };
 use crate::number::{NodeAddr, Number};
 use crate::proof::{NumberProof, ProofError, SignedTransfer, TransferError};
@@ -43,6 +43,8 @@ pub const MAX_TERMINALS: usize = 8;
 pub const MAX_MAILBOXES: usize = 3;
 /// Most revoked terminals that an account record lists. Certificates end after 13 months, so old ones can go.
 pub const MAX_REVOKED: usize = 32;
+/// Most directories whose backups an account record tells the versions of.
+pub const MAX_BACKUPS: usize = 8;
 /// Most addresses of a terminal.
 pub const MAX_ADDRS: usize = 16;
 /// Longest validity of an account record: 400 days. Then the number lapses.
@@ -82,12 +84,48 @@ pub struct AccountRecord {
     /// [`MAX_TRANSFERS`](crate::proof::MAX_TRANSFERS). To be kept for as long as it has the number.
     #[cbor(n(8), default, skip_if = "Vec::is_empty")]
     pub transfers: Vec<SignedTransfer>,
-    /// Version of the account's newest backup. A directory that hands out an older one has lost or withheld the newer.
-    #[n(9)]
-    pub backup: Option<u64>,
+    /// How new the account's backup at each of its directories is, at most [`MAX_BACKUPS`]. One that hands out an older one has lost
+    /// or withheld the newer.
+    #[cbor(n(9), default, skip_if = "Vec::is_empty")]
+    pub backups: Vec<BackupAt>,
+}
+
+/// The newest version of the backup at one directory; each directory counts its own.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+#[cbor(map)]
+pub struct BackupAt {
+    /// Which directory: only whoever has the identity key can tell, so that a record says nobody where its account can be attacked.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub place: [u8; 16],
+    /// The version.
+    #[n(1)]
+    pub version: u64,
+}
+
+impl BackupAt {
+    /// `owner` is the account's identity.
+    #[must_use]
+    pub fn new(owner: &IdentityKey, directory: &DirectoryId, version: u64) -> Self {
+        Self { place: Self::place(owner, directory), version }
+    }
+
+    fn place(owner: &IdentityKey, directory: &DirectoryId) -> [u8; 16] {
+        let hash = wire::hash(domain::BACKUP_AT, &[owner.seed(), directory.as_bytes()]);
+        let mut place = [0; 16];
+        place.copy_from_slice(&hash[..16]);
+        place
+    }
 }
 
 impl AccountRecord {
+    /// The newest version of the backup that is said to be at a directory; `None` if nothing is said of it. `owner` is the record's
+    /// identity.
+    #[must_use]
+    pub fn backup_at(&self, owner: &IdentityKey, directory: &DirectoryId) -> Option<u64> {
+        let place = BackupAt::place(owner, directory);
+        self.backups.iter().filter(|at| at.place == place).map(|at| at.version).max()
+    }
+
     /// Signs the record. `key` is the one whose public half is `identity`; whether the record keeps the
     /// limits is for [`check`] to say.
     #[must_use]

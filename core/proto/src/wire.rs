@@ -53,6 +53,8 @@ pub mod domain {
     pub const BACKUP: &str = "offhook/backup/1";
     /// Hash that makes the second key to a backup of the identity, and its associated data.
     pub const RECOVERY: &str = "offhook/recovery/1";
+    /// Hash by which an account record names a directory to the account alone.
+    pub const BACKUP_AT: &str = "offhook/backup-at/1";
     /// Hash of an identity key that names its mailbox.
     pub const MAILBOX: &str = "offhook/mailbox/1";
     /// Piece of a letter, signed by the sending terminal's key; what it is sealed as.

@@ -15,6 +15,9 @@ pub struct Contact {
     pub fingerprint: Option<String>,
     /// Whether the two people compared words or digits.
     pub verified: bool,
+    /// Fingerprint of another key that was met under the number, and that waits to be confirmed or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offered: Option<String>,
     /// How it is, if it has told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub presence: Option<ContactPresence>,

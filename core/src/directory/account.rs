@@ -2,10 +2,10 @@
 
 use super::client::Directory;
 use super::session::Session;
-use super::{AccountAddress, DirectoryError, Older, Refusal};
+use super::{AccountAddress, DirectoryError, Heard, Older, Refusal};
 use crate::clock::wall_clock;
 use crate::storage::{
-    AccountId, AccountStore, AccountSummary, Content, DirectoryPin, Home, KnownDirectory, MAX_DIRECTORIES,
+    AccountId, AccountStore, AccountSummary, Content, DirectoryAt, DirectoryPin, Home, KnownDirectory, MAX_DIRECTORIES,
     Password, StorageError, Unattended,
 };
 use offhook_proto::backup::{Backup, RecoveryWords};
@@ -65,6 +65,8 @@ impl Home {
         (unattended, older): (Unattended, Older),
     ) -> Result<AccountSummary, DirectoryError> {
         let identity = words.identity();
+        // Before the password is another one.
+        self.has_room_for(&local, &identity.public()).await?;
         let directory = Directory::connect(&address.directory, None).await?;
         let session = directory.recover(&identity).await?;
         let sealed = session.backup(0)?;
@@ -99,7 +101,8 @@ impl Home {
 async fn check_age(session: &Session, backup: &Backup, older: Older) -> Result<(), DirectoryError> {
     match older {
         Older::Refuse => {
-            session.backup(session.published_version(&Number::Plain(backup.number)).await).map(drop)
+            let number = Number::Plain(backup.number);
+            session.backup(session.published_version(&backup.identity, &number).await).map(drop)
         }
         Older::Take => Ok(()),
     }
@@ -125,22 +128,26 @@ async fn pin(store: &AccountStore, directory: &Directory) -> Result<(), Director
 
 /// What is remembered of a directory whose backup is this one.
 fn known(session: &Session, version: u64, backup: &Backup) -> Result<KnownDirectory, DirectoryError> {
-    let seen = Some(backup.digest()?);
-    Ok(KnownDirectory { version, base: Content::of(backup), seen, ..unseen(session)? })
+    let (unseen, seen) = (unseen(session)?, Some(backup.digest()?));
+    let kept = backup.directories.iter().find(|kept| kept.directory == unseen.directory);
+    let added = kept.map_or(unseen.added, |kept| kept.added);
+    Ok(KnownDirectory { version, base: Content::of(backup), seen, added, ..unseen })
 }
 
 /// What is remembered of a directory whose backup is still to be merged.
 fn unseen(session: &Session) -> Result<KnownDirectory, DirectoryError> {
-    let directory = session.directory();
+    let (directory, now) = (session.directory(), wall_clock());
     Ok(KnownDirectory {
         name: directory.name().to_owned(),
         url: directory.url().to_owned(),
         directory: directory.id(),
         id: session.id()?,
         version: 0,
-        backed_up: wall_clock(),
+        backed_up: now,
         base: Content::default(),
         seen: None,
+        added: now,
+        is_too_large: false,
     })
 }
 
@@ -210,7 +217,7 @@ impl Unlocked {
             return Err(StorageError::TooLarge("The list of directories").into());
         }
         pin(&self.store, &directory).await?;
-        let backup = self.backup().await?;
+        let backup = self.backup_for(&directory, &address.id).await?;
         let signed_up = async {
             let begun = directory.begin_sign_up(&address.id, password).await?;
             directory.finish_sign_up(&begun, &backup).await
@@ -245,7 +252,7 @@ impl Unlocked {
     ) -> Result<Signed, DirectoryError> {
         let _lock = self.store.sync_lock().await?;
         let known = before.map_or_else(|| unseen(&session), Ok)?;
-        let synced = self.sync_in(&known, &mut session).await;
+        let synced = self.sync_in(&known, &mut session, &mut Heard::default()).await;
         let id = session.id()?;
         session.log_out().await;
         synced?;
@@ -293,7 +300,7 @@ impl Unlocked {
         // Another terminal may have changed it.
         let id = id.map_or_else(|| session.id(), |id| Ok(id.clone()))?;
         // What another terminal has put there is not to be lost.
-        self.sync_in(known, &mut session).await?;
+        self.sync_in(known, &mut session, &mut Heard::default()).await?;
         let sealed = session.backup(0)?;
         let mut backup = sealed.open_as_owner(&self.key)?;
         backup.follow(backup.digest()?);
@@ -326,10 +333,14 @@ impl Unlocked {
         Ok(())
     }
 
-    /// A backup of what is here.
-    async fn backup(&self) -> Result<Backup, DirectoryError> {
+    /// A backup of what is here, for a directory where the account is about to be.
+    async fn backup_for(&self, directory: &Directory, id: &AccountId) -> Result<Backup, DirectoryError> {
         let mut backup = self.store.new_backup(&self.key).await?;
-        self.store.content().await?.put_into(&mut backup)?;
+        let mut content = self.store.content().await?;
+        let (name, url) = (directory.name().to_owned(), directory.url().to_owned());
+        let at = DirectoryAt { name, url, id: id.to_string(), added: wall_clock().0 };
+        content.join(&directory.id(), at);
+        content.put_into(&mut backup)?;
         self.put_papers(&mut backup).await?;
         Ok(backup)
     }

@@ -1,9 +1,9 @@
 //! Where an account is: `ada@example.org`.
 
 use super::DirectoryError;
+use crate::sites::{host_of, is_loopback, is_of_this_host};
 use crate::storage::{AccountId, StorageError};
 use offhook_proto::number::ChosenNumber;
-use std::net::IpAddr;
 use std::str::FromStr;
 
 /// Longest name or address of a directory, bytes: a DNS name, or an address with a port.
@@ -45,6 +45,19 @@ impl DirectoryAddress {
         }
     }
 
+    /// The same directory at the site that it names itself. That is none of this host: who is here at all knows, and types it.
+    ///
+    /// # Errors
+    /// [`DirectoryError::Answer`].
+    pub(super) fn at_site(&self, site: Option<&str>) -> Result<Self, DirectoryError> {
+        let url = site.unwrap_or(&self.url);
+        if is_of_this_host(url) || !Self::is_safe(url) {
+            let what = "the site that it names is none that may be asked";
+            return Err(DirectoryError::Answer { name: self.name.clone(), what });
+        }
+        Self::kept(&self.name, url)
+    }
+
     /// Whether a directory at this address may say that it has this DNS name: the connection proves it, or leads to this host.
     pub(super) fn speaks_for(&self, name: &str) -> bool {
         match self.url.split_once("://") {
@@ -72,16 +85,17 @@ impl FromStr for DirectoryAddress {
         if trimmed.len() > MAX_LEN {
             return Err(bad());
         }
+        // Schemes and hosts are the same in any case (RFC 3986, sections 3.1 and 3.2.2), and there is nothing else in it.
+        let trimmed = trimmed.to_ascii_lowercase();
         if let Some((_, authority)) = trimmed.split_once("://") {
-            if !Self::is_safe(trimmed) {
+            if !Self::is_safe(&trimmed) {
                 return Err(bad());
             }
-            return Ok(Self { name: authority.to_owned(), url: trimmed.to_owned(), is_name: false });
+            return Ok(Self { name: authority.to_owned(), url: trimmed, is_name: false });
         }
-        let lower = trimmed.to_ascii_lowercase();
-        let (host, port) = match lower.rsplit_once(':') {
+        let (host, port) = match trimmed.rsplit_once(':') {
             Some((host, port)) => (host, Some(port.parse::<u16>().map_err(|_| bad())?)),
-            None => (lower.as_str(), None),
+            None => (trimmed.as_str(), None),
         };
         // The names that numbers have behind their @.
         let number = ChosenNumber::new("a", Some(host)).map_err(|_| bad())?;
@@ -94,20 +108,6 @@ impl FromStr for DirectoryAddress {
 fn is_authority(text: &str) -> bool {
     let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'[' | b']');
     !text.is_empty() && text.len() <= MAX_LEN && text.bytes().all(is_plain)
-}
-
-/// An authority without its port.
-fn host_of(authority: &str) -> &str {
-    match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
-        Some(_) | None => authority,
-    }
-}
-
-fn is_loopback(authority: &str) -> bool {
-    let host = host_of(authority);
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// An account at a directory: `ada@example.org`. An ID may have an `@` in it; the last one counts.
@@ -156,9 +156,21 @@ mod tests {
     fn q3_no_site_says_that_it_is_a_name_for_which_its_connection_does_not_speak() {
         let speaks = |typed: &str, name| typed.parse::<DirectoryAddress>().unwrap().speaks_for(name);
         assert!(speaks("https://example.org:8443", "example.org"));
+        assert!(speaks("HTTPS://Example.ORG", "example.org"), "in any case");
         assert!(speaks("http://127.0.0.1:8080", "example.org"), "this host, as the user has typed");
         assert!(!speaks("https://eve.example", "example.org"));
         assert!(!speaks("https://example.org.eve.example:8443", "example.org"));
+    }
+
+    #[test]
+    fn q3_a_directory_sends_nobody_to_a_service_of_his_own_host() {
+        let named: DirectoryAddress = "example.org".parse().unwrap();
+        let at = |site| named.at_site(site).map(|address| address.url).ok();
+        assert_eq!(at(None).as_deref(), Some("https://example.org"));
+        assert_eq!(at(Some("https://site.example.org:8443")).as_deref(), Some("https://site.example.org:8443"));
+        for bad in ["http://127.0.0.1:8080", "https://localhost", "https://[::1]:443", "http://site.example.org"] {
+            assert_eq!(at(Some(bad)), None, "{bad}");
+        }
     }
 
     #[test]

@@ -56,8 +56,7 @@ impl Directory {
         if address.is_name()
             && let Some((descriptor, told)) = descriptor_of(&address, known.as_ref()).await?
         {
-            let site = descriptor.web.as_deref().unwrap_or(address.url());
-            address = DirectoryAddress::kept(address.name(), site)?;
+            address = address.at_site(descriptor.web.as_deref())?;
             (known, signed) = (Some(descriptor.directory), Some(told));
         }
         let mut http = Http::new(&address)?;

@@ -2,7 +2,7 @@
 
 use crate::api::{ApiError, ErrorCode};
 use crate::storage::StorageError;
-use offhook_proto::backup::BackupError;
+use offhook_proto::backup::{BackupError, MAX_BACKUP_BYTES};
 use offhook_proto::opaque::OpaqueError;
 use std::time::Duration;
 use thiserror::Error;
@@ -168,6 +168,12 @@ pub enum DirectoryError {
     /// Other terminals change the backup without end.
     #[error("Another terminal of this account keeps changing the backup. Try again later.")]
     Conflict,
+    /// There is more to keep than a backup has room for.
+    #[error(
+        "The backup at {0} stays as it is: with what is new here it would be larger than {max} KiB. Remove contacts that are not needed \
+         any more.", max = MAX_BACKUP_BYTES / 1024
+    )]
+    TooLarge(String),
     /// The backup can't be opened or sealed.
     #[error("The backup can't be used: {0}.")]
     Backup(#[from] BackupError),
@@ -218,6 +224,7 @@ impl DirectoryError {
             Self::Refused { refusal, .. } => refusal.code(),
             Self::OtherDirectory(_) => ErrorCode::KeyChanged,
             Self::Certificate => ErrorCode::Certificate,
+            Self::TooLarge(_) => ErrorCode::Full,
             Self::Answer { .. } | Self::RolledBack { .. } | Self::Conflict | Self::Backup(_) => {
                 ErrorCode::Network
             }

@@ -1,12 +1,11 @@
 //! What a running terminal does by itself for an account that may act without its password: its backup is put to its directories when
 //! something has changed, and the certificates of its chosen numbers, its own and its record are renewed from half of their life on.
 
-use super::DirectoryError;
-use super::{Older, Unlocked};
-use crate::api::Command;
+use super::{DirectoryError, Heard, Older, Unlocked};
+use crate::api::{ApiError, Command, Event};
 use crate::clock::wall_clock;
 use crate::engine::Request;
-use crate::storage::{AccountStore, Content, KnownDirectory};
+use crate::storage::{AccountStore, KnownDirectory};
 use offhook_proto::wire::UnixMillis;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -94,26 +93,38 @@ async fn keep_once(
 ) -> Result<(), DirectoryError> {
     let Some(unlocked) = Unlocked::unattended(account).await? else { return Ok(()) };
     let now = wall_clock();
-    let (mut is_new, mut failed) = (false, None);
+    let (mut heard, mut failed) = (Heard::default(), None);
     for known in account.directories().await? {
         if !is_due && !wants(account, &known, now).await? {
             continue;
         }
-        match unlocked.sync_with(&known, Older::Refuse).await {
+        match unlocked.sync_with(&known, Older::Refuse, &mut heard).await {
             Ok(synced) => {
                 tracing::debug!(version = synced.version, is_new = synced.is_new, "the backup is up to date");
-                is_new |= synced.has_taken || synced.has_signed;
             }
-            Err(error) => failed = failed.or(Some(error)),
+            Err(error) => {
+                if matches!(error, DirectoryError::TooLarge(_)) && !known.is_too_large {
+                    let ApiError { code, message } = error.to_api();
+                    tell(engine, Request::Tell(Event::Error { code, message })).await;
+                }
+                failed = failed.or(Some(error));
+            }
         }
     }
     // After it is known which terminals were revoked elsewhere.
     if account.papers_due(now) {
         unlocked.renew_papers().await?;
-        is_new = true;
+        heard.has_signed = true;
     }
-    if is_new {
-        tell(engine).await;
+    if heard.is_news() {
+        let (reply, _) = oneshot::channel();
+        // The engine takes papers up that it has not made itself.
+        tell(engine, Request::Execute(Command::Renewed, reply)).await;
+    }
+    for key in heard.offered {
+        let (pinned, offered) = (key.pinned.to_string(), key.offered.to_string());
+        let changed = Event::KeyChanged { number: key.number, pinned, offered, moved: false };
+        tell(engine, Request::Tell(changed)).await;
     }
     failed.map_or(Ok(()), Err)
 }
@@ -124,21 +135,18 @@ async fn wants(
     known: &KnownDirectory,
     now: UnixMillis,
 ) -> Result<bool, DirectoryError> {
-    let content: Content = account.content().await?;
     let chosen = account.chosen().await?;
     // Cheap to ask about, and rare: whoever has claimed a number since.
     let is_due = chosen.iter().any(|held| {
         held.certified(now).is_ok_and(|cert| cert.renewal_due(now) || cert.issued > known.backed_up)
     });
-    Ok(is_due || content != known.base)
+    Ok(is_due || account.has_changed(known).await?)
 }
 
-/// The engine takes papers up that it has not made itself.
-async fn tell(engine: &mpsc::WeakSender<Request>) {
+async fn tell(engine: &mpsc::WeakSender<Request>, what: Request) {
     let Some(engine) = engine.upgrade() else { return };
-    let (reply, _) = oneshot::channel();
     // An error means that it ends.
-    let _ = engine.send(Request::Execute(Command::Renewed, reply)).await;
+    let _ = engine.send(what).await;
 }
 
 #[cfg(test)]

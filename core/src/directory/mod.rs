@@ -37,7 +37,7 @@ pub use error::{DirectoryError, Refusal};
 pub(crate) use keeper::Keeper;
 pub use numbers::Claimed;
 pub use session::{Conflict, Session};
-pub use sync::{Older, Synced};
+pub use sync::{Heard, Older, Synced};
 pub use transfer::{BadTransferCode, TransferCode};
 
 /// For the fuzz target.

@@ -2,7 +2,7 @@
 
 use super::account::Unlocked;
 use super::client::Directory;
-use super::{DirectoryAddress, DirectoryError, Older};
+use super::{DirectoryAddress, DirectoryError, Heard, Older};
 use crate::clock::wall_clock;
 use crate::storage::{CodeOf, HeldNumber, KnownDirectory, NewNumber, StorageError};
 use offhook_proto::identity::IdentityId;
@@ -129,7 +129,7 @@ impl Unlocked {
 
     /// The backup is to have what has changed; if that does not succeed now, it will later.
     async fn keep_up(&self, known: &KnownDirectory) {
-        if let Err(error) = self.sync_with(known, Older::Refuse).await {
+        if let Err(error) = self.sync_with(known, Older::Refuse, &mut Heard::default()).await {
             tracing::warn!(%error, "the backup is not up to date");
         }
     }

@@ -94,9 +94,9 @@ impl Session {
         Ok(backup)
     }
 
-    /// The newest version of the backup that the account has told the network of, as far as the directory finds its record; 0 if it does
-    /// not. It cannot make one up, as the account has signed it.
-    pub(super) async fn published_version(&self, number: &Number) -> u64 {
+    /// The newest version of the backup here that the account has told the network of, as far as the directory finds its record; 0 if it
+    /// does not. It cannot make one up, as the account has signed it.
+    pub(super) async fn published_version(&self, owner: &IdentityKey, number: &Number) -> u64 {
         let published: Result<Published, _> = self.ask(Method::GET, "/account/terminals", None).await;
         let records = match published {
             Ok(published) => published.records,
@@ -106,14 +106,15 @@ impl Session {
             }
         };
         let Some(key) = number.record_key(None) else { return 0 };
-        let version = |bytes: &answers::Bytes| {
+        let record = |bytes: &answers::Bytes| {
             let account = wire::decode(&bytes.0, MAX_ENVELOPE_BYTES).ok()?;
             let set = RecordSet { account: Some(account), terminals: Vec::new() };
             // Those of chosen numbers lie elsewhere and say the same.
             let account = record::check(&key, &set.encode(), wall_clock()).ok()?.account?;
-            account.backup.filter(|_| account.identity == self.identity())
+            (account.identity == owner.public()).then(|| account.record().clone())
         };
-        records.iter().filter_map(version).max().unwrap_or(0)
+        let newest = records.iter().filter_map(record).max_by_key(|record| record.seq);
+        newest.and_then(|record| record.backup_at(owner, &self.directory.id())).unwrap_or(0)
     }
 
     /// Fetches the backup that is there by now.

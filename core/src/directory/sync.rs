@@ -5,10 +5,12 @@ use super::client::{Directory, nonces};
 use super::session::{Conflict, Session};
 use super::{DirectoryAddress, DirectoryError};
 use crate::clock::wall_clock;
-use crate::storage::{CodeOf, Content, HeldNumber, KnownDirectory, NewNumber, StorageError};
-use offhook_proto::backup::{Backup, BackupChosen};
+use crate::storage::{CodeOf, Content, HeldNumber, KnownDirectory, NewNumber, OfferedKey, StorageError};
+use offhook_proto::backup::{Backup, BackupChosen, BackupError, SealedBackup};
+use offhook_proto::identity::DirectoryId;
 use offhook_proto::number::Number;
 use offhook_proto::proof::SignedTransfer;
+use std::collections::BTreeSet;
 
 /// How often a backup is merged and put again when another terminal was faster.
 const TRIES: u32 = 5;
@@ -23,16 +25,33 @@ pub enum Older {
 }
 
 /// What became of a backup.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Synced {
     /// Version of the backup that is there.
     pub version: u64,
     /// Something was put there.
     pub is_new: bool,
+    /// What came of it here.
+    pub heard: Heard,
+}
+
+/// What has changed here while a backup was brought up to date.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Heard {
     /// Something of another terminal's came from there.
     pub has_taken: bool,
     /// The account's records were signed anew: a terminal that runs has to publish them.
     pub has_signed: bool,
+    /// Other keys than the ones that count, about which the user has to be asked.
+    pub offered: Vec<OfferedKey>,
+}
+
+impl Heard {
+    /// Whether a terminal that runs has to take something up.
+    #[must_use]
+    pub fn is_news(&self) -> bool {
+        self.has_taken || self.has_signed
+    }
 }
 
 impl Unlocked {
@@ -60,19 +79,27 @@ impl Unlocked {
         &self,
         older: Older,
     ) -> Result<Vec<(String, Result<Synced, DirectoryError>)>, StorageError> {
-        let mut done = Vec::new();
-        for known in self.store.directories().await? {
-            let synced = self.sync_with(&known, older).await;
+        let (mut done, mut met) = (Vec::new(), BTreeSet::new());
+        // One may tell of others, with which the account is since another terminal has signed it up there.
+        while let Some(known) = self.unmet(&met).await? {
+            met.insert(known.directory);
+            let synced = self.sync_with(&known, older, &mut Heard::default()).await;
             done.push((known.name, synced));
         }
         Ok(done)
     }
 
+    async fn unmet(&self, met: &BTreeSet<DirectoryId>) -> Result<Option<KnownDirectory>, StorageError> {
+        Ok(self.store.directories().await?.into_iter().find(|known| !met.contains(&known.directory)))
+    }
+
     /// The same at one directory.
-    ///
-    /// # Errors
-    /// [`DirectoryError`].
-    pub async fn sync_with(&self, known: &KnownDirectory, older: Older) -> Result<Synced, DirectoryError> {
+    pub(super) async fn sync_with(
+        &self,
+        known: &KnownDirectory,
+        older: Older,
+        heard: &mut Heard,
+    ) -> Result<Synced, DirectoryError> {
         let _lock = self.store.sync_lock().await?;
         let mut known = self.newest(known).await?;
         let mut session = self.enter(&known).await?;
@@ -82,7 +109,7 @@ impl Unlocked {
             // Of another history than what was seen: what is missing there was not removed, and where the two differ, what is here counts.
             known = KnownDirectory { version: found, base: Content::default(), seen: None, ..known };
         }
-        let synced = self.sync_in(&known, &mut session).await;
+        let synced = self.sync_in(&known, &mut session, heard).await;
         session.log_out().await;
         synced
     }
@@ -98,55 +125,112 @@ impl Unlocked {
         Directory::connect(&address, Some(&known.directory)).await?.recover(&self.key).await
     }
 
-    /// Renews certificates, merges, and puts what has changed.
+    /// Renews certificates, merges, and puts what has changed. What was heard of other terminals is heard whatever becomes of the rest.
     pub(super) async fn sync_in(
         &self,
         known: &KnownDirectory,
         session: &mut Session,
+        heard: &mut Heard,
     ) -> Result<Synced, DirectoryError> {
-        let mut known = KnownDirectory { id: session.id()?, ..known.clone() };
+        let mut known = self.called_there(known, session).await?;
         self.take_certificates(&known, session).await?;
-        let (mut has_taken, mut has_signed) = (false, false);
         for _ in 0..TRIES {
             let sealed = session.backup(known.version)?;
-            let mut backup = sealed.open_as_owner(&self.key)?;
-            let (there, before) = (Content::of(&backup), backup.digest()?);
-            if known.seen != Some(before) {
-                // A version is no lineage: a directory that was put back from a copy has other ones by the same numbers.
-                let descends = known.seen.is_some_and(|seen| backup.predecessors.contains(&seen));
-                let base = if descends { known.base } else { Content::default() };
-                known =
-                    KnownDirectory { version: sealed.version(), base: there, seen: Some(before), ..known };
-                has_taken |= self.store.merge_content(&base, &known).await?;
+            let backup = sealed.open_as_owner(&self.key)?;
+            let before = backup.digest()?;
+            known = self.take_up(known, (sealed.version(), &backup), heard).await?;
+            let backed_up = wall_clock();
+            let backup = self.filled(&known, backup, heard).await?;
+            let (backup, next) = match self.next(backup, before, &sealed) {
+                Err(BackupError::TooLarge(_)) => return self.is_too_large(known).await,
+                next => next?,
+            };
+            if let Some(next) = &next
+                && session.put_backup(&self.key, next).await? == Err(Conflict)
+            {
+                session.fetch_backup().await?;
+                continue;
             }
-            // As it can be kept here: a name that somebody else has, say, is another one then.
-            let content = self.store.content().await?;
-            content.put_into(&mut backup)?;
-            // A terminal that was revoked elsewhere must not come back with the next record of this one.
-            has_signed |= self.store.update_record(&self.key, &backup.revoked).await?;
-            self.put_papers(&mut backup).await?;
-            if backup.digest()? == before {
-                let (version, backed_up) = (sealed.version(), wall_clock());
-                known = KnownDirectory { version, base: content, backed_up, ..known };
-                self.store.put_directory(&known).await?;
-                has_signed |= self.store.update_record(&self.key, &[]).await?;
-                return Ok(Synced { version: known.version, is_new: false, has_taken, has_signed });
-            }
-            backup.follow(before);
-            let (version, seen) = (sealed.version().saturating_add(1), Some(backup.digest()?));
-            let next = backup.seal(&sealed.key_as_owner(&self.key)?, version, &nonces())?;
-            match session.put_backup(&self.key, &next).await? {
-                Ok(()) => {
-                    let backed_up = wall_clock();
-                    known = KnownDirectory { version, base: content, seen, backed_up, ..known };
-                    self.store.put_directory(&known).await?;
-                    has_signed |= self.store.update_record(&self.key, &[]).await?;
-                    return Ok(Synced { version, is_new: true, has_taken, has_signed });
-                }
-                Err(Conflict) => session.fetch_backup().await?,
-            }
+            let version = next.as_ref().map_or(sealed.version(), SealedBackup::version);
+            // Of what was written, not of what is here: the two differ if something changes meanwhile, or has no room.
+            let (base, seen) = (Content::of(&backup), Some(backup.digest()?));
+            known = KnownDirectory { version, base, seen, backed_up, is_too_large: false, ..known };
+            self.store.put_directory(&known).await?;
+            heard.has_signed |= self.store.update_record(&self.key, &[]).await?;
+            return Ok(Synced { version, is_new: next.is_some(), heard: heard.clone() });
         }
         Err(DirectoryError::Conflict)
+    }
+
+    /// What is remembered of a directory, with the ID that the account has there by now.
+    async fn called_there(
+        &self,
+        known: &KnownDirectory,
+        session: &Session,
+    ) -> Result<KnownDirectory, DirectoryError> {
+        let called = KnownDirectory { id: session.id()?, ..known.clone() };
+        if called.id != known.id {
+            self.store.put_directory(&called).await?;
+        }
+        Ok(called)
+    }
+
+    /// Takes up what other terminals have put there since it was seen.
+    async fn take_up(
+        &self,
+        known: KnownDirectory,
+        (version, backup): (u64, &Backup),
+        heard: &mut Heard,
+    ) -> Result<KnownDirectory, DirectoryError> {
+        let (there, digest) = (Content::of(backup), backup.digest()?);
+        if known.seen == Some(digest) {
+            return Ok(known);
+        }
+        // A version is no lineage: a directory that was put back from a copy has other ones by the same numbers.
+        let descends = known.seen.is_some_and(|seen| backup.predecessors.contains(&seen));
+        let base = if descends { known.base } else { Content::default() };
+        let known = KnownDirectory { version, base: there, seen: Some(digest), ..known };
+        let taken = self.store.merge_content(&base, &known).await?;
+        heard.has_taken |= taken.is_news;
+        heard.offered.extend(taken.offered);
+        Ok(known)
+    }
+
+    /// The backup with what is here. As it can be kept here: a name that somebody else has, say, is another one then.
+    async fn filled(
+        &self,
+        known: &KnownDirectory,
+        mut backup: Backup,
+        heard: &mut Heard,
+    ) -> Result<Backup, DirectoryError> {
+        // A terminal that was revoked elsewhere must not come back with the next record of this one.
+        heard.has_signed |= self.store.update_record(&self.key, &backup.revoked).await?;
+        self.store.content_at(known).await?.put_into(&mut backup)?;
+        self.put_papers(&mut backup).await?;
+        Ok(backup)
+    }
+
+    /// The backup, sealed as the one that follows; not sealed if it is the same as the one of this digest.
+    fn next(
+        &self,
+        mut backup: Backup,
+        before: [u8; 32],
+        there: &SealedBackup,
+    ) -> Result<(Backup, Option<SealedBackup>), BackupError> {
+        if backup.digest()? == before {
+            return Ok((backup, None));
+        }
+        backup.follow(before);
+        let version = there.version().saturating_add(1);
+        let next = backup.seal(&there.key_as_owner(&self.key)?, version, &nonces())?;
+        Ok((backup, Some(next)))
+    }
+
+    /// What is there stays as it is, and the user is told.
+    async fn is_too_large(&self, known: KnownDirectory) -> Result<Synced, DirectoryError> {
+        let name = known.name.clone();
+        self.store.put_directory(&KnownDirectory { is_too_large: true, ..known }).await?;
+        Err(DirectoryError::TooLarge(name))
     }
 
     /// What the directory certifies is the account's, and what it does not certify any more is not; what is due is renewed.
@@ -179,6 +263,8 @@ impl Unlocked {
             if before.is_none_or(|held| held.cert != cert || held.transfers != transfers) {
                 self.store.put_chosen(&self.key, NewNumber { cert, transfers }).await?;
             }
+            // How it has come here is kept with the number from now on.
+            self.store.remove_code(&said.number, CodeOf::Taken).await?;
             certified.push(said.number);
         }
         for held in held.iter().filter(|held| !certified.contains(&held.number)) {

@@ -2,6 +2,7 @@
 
 mod histories;
 mod numbers;
+mod several;
 mod stand_in;
 
 use super::*;
@@ -76,6 +77,8 @@ impl Terminal {
                 backed_up: wall_clock(),
                 base: Content::of(backup),
                 seen: Some(backup.digest().unwrap()),
+                added: wall_clock(),
+                is_too_large: false,
             }
         };
         home.restore_account(id("ada"), password(), backup, known, Unattended::Yes).await.unwrap();

@@ -78,6 +78,8 @@ pub(crate) enum Request {
     Follow(oneshot::Sender<broadcast::Receiver<TimedEvent>>),
     /// Other devices, of the embedding program perhaps.
     UseDevices(DeviceChoice, devices::Answer),
+    /// Something that every handle hears of.
+    Tell(Event),
     /// Metrics in Prometheus text form.
     Metrics(oneshot::Sender<String>),
 }
@@ -337,6 +339,10 @@ impl Engine {
     async fn on_request(&mut self, request: Request) {
         match request {
             Request::Execute(command, reply) => self.execute(command, reply).await,
+            Request::Tell(event) => {
+                self.contacts_changed = true;
+                self.emit(event);
+            }
             Request::Watch(call, reply) => {
                 // An error means that the asker went away.
                 let _ = reply.send(self.views.watch(&call));

@@ -97,7 +97,7 @@ impl Engine {
         match self.account.contacts().await {
             Ok(contacts) => {
                 let known = contacts.into_iter().filter_map(|contact| {
-                    let storage::Contact { number, name, fingerprint, verified } = contact;
+                    let storage::Contact { number, name, fingerprint, verified, offered: _ } = contact;
                     fingerprint.map(|fingerprint| Known { number, name, fingerprint, verified })
                 });
                 self.presence.set_contacts(Instant::now(), known.collect());

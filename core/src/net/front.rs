@@ -10,7 +10,8 @@
 //! ```
 //!
 //! Until it is handed over a connection is *half open*: it has a place, of which a source (/24 or /64) may take so many,
-//! and little time. When the places are taken, the one that has been there longest gives way.
+//! and little time. When the places are taken, the one that has been there longest gives way. Connections of the web have
+//! places of their own, for as long as they last, so that none of them takes one from a terminal.
 
 mod identity;
 
@@ -57,6 +58,10 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 const HALF_OPEN: usize = 1_024;
 const HALF_OPEN_PER_SOURCE: usize = 64;
 
+/// Connections to the web server, altogether and of one /24 or /64.
+const WEB: usize = 2_048;
+const WEB_PER_SOURCE: usize = 512;
+
 /// A connection that the front hands over.
 pub type FrontStream = Box<dyn FrontIo>;
 
@@ -93,9 +98,12 @@ pub struct FrontConfig {
     pub web_identity: FrontIdentity,
     /// TURN. `None`: such connections are closed.
     pub turn: Option<FrontService>,
-    /// The web server, over TLS. Its connections count as half open until the service ends, so it must see to it that they
-    /// do.
+    /// The web server, over TLS. Its connections have a place until the service ends, so it must see to it that they do.
     pub web: FrontService,
+    /// Connections to it altogether; beyond it the oldest of the source that has most is closed.
+    pub web_places: usize,
+    /// The same of one /24 or /64; beyond it the source gets no more.
+    pub web_places_per_source: usize,
     /// Half-open connections altogether; beyond it the oldest of the source that has most is closed.
     pub half_open: usize,
     /// The same of one /24 or /64; beyond it the source's own oldest one is closed.
@@ -110,6 +118,8 @@ impl FrontConfig {
             identity,
             turn: None,
             web,
+            web_places: WEB,
+            web_places_per_source: WEB_PER_SOURCE,
             half_open: HALF_OPEN,
             half_open_per_source: HALF_OPEN_PER_SOURCE,
         }
@@ -147,7 +157,6 @@ impl Front {
     pub fn start(listener: TcpListener, config: FrontConfig, entrance: Entrance) -> io::Result<Self> {
         let addr = listener.local_addr()?;
         let stop = CancellationToken::new();
-        let places = Places::new(config.half_open, config.half_open_per_source);
         let identity = config.identity;
         let tls: Tls = Arc::new(RwLock::new(acceptor(&identity, config.web_identity)));
         let shared = Arc::new(Shared {
@@ -155,7 +164,8 @@ impl Front {
             turn: config.turn,
             web: config.web,
             entrance,
-            half_open: Mutex::new(HalfOpen { places, tasks: HashMap::new(), next: 0 }),
+            half_open: Room::new(config.half_open, config.half_open_per_source),
+            browsing: Room::new(config.web_places, config.web_places_per_source),
             stop: stop.clone(),
         });
         tokio::spawn(stop.clone().run_until_cancelled_owned(accept(listener, shared)));
@@ -205,12 +215,17 @@ struct Shared {
     turn: Option<FrontService>,
     web: FrontService,
     entrance: Entrance,
-    half_open: Mutex<HalfOpen>,
+    half_open: Room,
+    /// Connections to the web server.
+    browsing: Room,
     stop: CancellationToken,
 }
 
-/// The half-open connections and how to end them.
-struct HalfOpen {
+/// Connections that have a place, and how to end them.
+#[derive(Clone)]
+struct Room(Arc<Mutex<Guests>>);
+
+struct Guests {
     places: Places<u64>,
     tasks: HashMap<u64, AbortHandle>,
     next: u64,
@@ -229,26 +244,56 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 }
 
 impl Shared {
-    fn half_open(&self) -> MutexGuard<'_, HalfOpen> {
-        self.half_open.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Gives a connection a place among the half-open ones.
+    fn admit(self: &Arc<Self>, stream: TcpStream, remote: SocketAddr) {
+        let (source, shared) = (Source::of(remote.ip()), self.clone());
+        let conduct = |place| HalfOpen { shared, place }.conduct(stream, remote);
+        self.half_open.admit(&self.stop, |places, key| places.take(key, source), conduct);
     }
 
-    /// Gives a connection a place, and ends the one that loses it.
-    fn admit(self: &Arc<Self>, stream: TcpStream, remote: SocketAddr) {
-        let mut half_open = self.half_open();
-        half_open.next += 1;
-        let key = half_open.next;
-        let loser = match half_open.places.take(key, Source::of(remote.ip())) {
+    /// Hands a connection to the web server. A download is worth nothing if it does not last, so that no later connection of the same
+    /// source ends it.
+    fn browse(&self, stream: FrontStream, ends: Ends) {
+        let (source, web) = (Source::of(ends.remote.ip()), self.web.clone());
+        let serve = |place: Held| async move {
+            web(stream, ends).await;
+            drop(place);
+        };
+        self.browsing.admit(&self.stop, |places, key| places.take_for_good(key, source), serve);
+    }
+}
+
+impl Room {
+    fn new(total: usize, per_source: usize) -> Self {
+        let places = Places::new(total, per_source);
+        Self(Arc::new(Mutex::new(Guests { places, tasks: HashMap::new(), next: 0 })))
+    }
+
+    fn guests(&self) -> MutexGuard<'_, Guests> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Serves a connection that gets a place, and ends the one that loses it.
+    fn admit<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        stop: &CancellationToken,
+        take: impl FnOnce(&mut Places<u64>, u64) -> Place<u64>,
+        serve: impl FnOnce(Held) -> F,
+    ) {
+        let mut guests = self.guests();
+        guests.next += 1;
+        let key = guests.next;
+        let loser = match take(&mut guests.places, key) {
             Place::Given => None,
-            Place::Instead(loser) => half_open.tasks.remove(&loser),
+            Place::Instead(loser) => guests.tasks.remove(&loser),
             Place::None => return,
         };
-        let place = Held { shared: self.clone(), key };
-        let task = self.stop.clone().run_until_cancelled_owned(place.conduct(stream, remote));
-        half_open.tasks.insert(key, tokio::spawn(task).abort_handle());
-        drop(half_open);
+        let place = Held { room: self.clone(), key };
+        let task = stop.clone().run_until_cancelled_owned(serve(place));
+        guests.tasks.insert(key, tokio::spawn(task).abort_handle());
+        drop(guests);
         if let Some(loser) = loser {
-            debug!("a half-open connection to the front makes room");
+            debug!("a connection to the front makes room");
             loser.abort();
         }
     }
@@ -256,19 +301,25 @@ impl Shared {
 
 /// A place, given back when dropped.
 struct Held {
-    shared: Arc<Shared>,
+    room: Room,
     key: u64,
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        let mut half_open = self.shared.half_open();
-        half_open.places.leave(&self.key);
-        half_open.tasks.remove(&self.key);
+        let mut guests = self.room.guests();
+        guests.places.leave(&self.key);
+        guests.tasks.remove(&self.key);
     }
 }
 
-impl Held {
+/// A connection that is not handed over yet.
+struct HalfOpen {
+    shared: Arc<Shared>,
+    place: Held,
+}
+
+impl HalfOpen {
     /// Leads a connection to where it belongs.
     async fn conduct(self, stream: TcpStream, remote: SocketAddr) {
         // Of no use to a connection that has gone already.
@@ -294,7 +345,8 @@ impl Held {
         if stream.get_ref().1.alpn_protocol() == Some(ALPN_TURN) {
             self.turn(Box::new(stream), ends).await;
         } else {
-            (self.shared.web)(Box::new(stream), ends).await;
+            drop(self.place);
+            self.shared.browse(Box::new(stream), ends);
         }
     }
 

@@ -5,11 +5,11 @@ use crate::clock::wall_clock;
 use crate::recording::Recordings;
 use offhook_proto::backup::Backup;
 use offhook_proto::identity::{
-    CERT_LIFETIME, IdentityId, IdentityKey, MailboxKey, SealKey, SignedCert, TerminalId, TerminalKey,
+    CERT_LIFETIME, DirectoryId, IdentityId, IdentityKey, MailboxKey, SealKey, SignedCert, TerminalId, TerminalKey,
 };
 use offhook_proto::number::{NodeAddr, Number};
 use offhook_proto::proof::NumberProof;
-use offhook_proto::record::{AccountRecord, MAX_REVOKED, SignedAccount};
+use offhook_proto::record::{AccountRecord, BackupAt, MAX_BACKUPS, MAX_REVOKED, SignedAccount};
 use offhook_proto::wire::{self, UnixMillis};
 use sqlx::SqlitePool;
 use std::fmt;
@@ -150,8 +150,8 @@ impl AccountStore {
         Ok(())
     }
 
-    /// Signs the account's records anew if something of theirs has changed: terminals that were revoked elsewhere, or the version of the
-    /// backup that every directory of the account has at least. Says whether that was so.
+    /// Signs the account's records anew if something of theirs has changed: terminals that were revoked elsewhere, or the version of
+    /// the backup at a directory of the account. Says whether that was so.
     pub(crate) async fn update_record(
         &self,
         key: &IdentityKey,
@@ -160,11 +160,21 @@ impl AccountStore {
         let mut tx = db::write(self.pool()).await?;
         let (body,): (Vec<u8>,) =
             sqlx::query_as("SELECT record_body FROM account").fetch_one(&mut *tx).await?;
-        let (version,): (Option<i64>,) =
-            sqlx::query_as("SELECT min(version) FROM directories").fetch_one(&mut *tx).await?;
+        // Of one that another terminal has told of, nothing was seen yet.
+        let versions: Vec<(Vec<u8>, i64)> = sqlx::query_as(
+            "SELECT directory, version FROM directories WHERE version > 0 ORDER BY directory LIMIT ?",
+        )
+        .bind(i64::try_from(MAX_BACKUPS).unwrap_or(i64::MAX))
+        .fetch_all(&mut *tx)
+        .await?;
+        let backups = versions.into_iter().map(|(directory, version)| {
+            let directory = DirectoryId::from_bytes(db::bytes(&directory, "a directory")?);
+            Ok(BackupAt::new(key, &directory, db::uint(version)))
+        });
+        let backups = backups.collect::<Result<_, StorageError>>()?;
         let before: AccountRecord = decode(&body, "the account record")?;
         let mut record = before.clone();
-        record.backup = version.map(db::uint);
+        record.backups = backups;
         // Nobody takes a revocation back; of too many the oldest, whose certificates end first, give way.
         record.revoked.extend(revoked.iter().filter(|terminal| !before.revoked.contains(terminal)));
         record.revoked.drain(..record.revoked.len().saturating_sub(MAX_REVOKED));

@@ -21,6 +21,8 @@ pub struct Contact {
     pub fingerprint: Option<Fingerprint>,
     /// Whether the two people compared words or digits.
     pub verified: bool,
+    /// Another key that was met under the number and waits for the user's word.
+    pub offered: Option<Fingerprint>,
 }
 
 impl From<Contact> for api::Contact {
@@ -30,18 +32,19 @@ impl From<Contact> for api::Contact {
             name: contact.name,
             fingerprint: contact.fingerprint.map(|f| f.to_string()),
             verified: contact.verified,
+            offered: contact.offered.map(|f| f.to_string()),
             presence: None,
         }
     }
 }
 
-type ContactRow = (String, String, Option<String>, Option<bool>);
+type ContactRow = (String, String, Option<String>, Option<bool>, Option<String>);
 
 impl AccountStore {
     /// The contacts, by name.
     pub async fn contacts(&self) -> Result<Vec<Contact>, StorageError> {
         let rows: Vec<ContactRow> = sqlx::query_as(
-            "SELECT c.number, c.name, p.fingerprint, p.verified
+            "SELECT c.number, c.name, p.fingerprint, p.verified, p.offered
              FROM contacts c LEFT JOIN pins p ON p.number = c.number ORDER BY c.name_key",
         )
         .fetch_all(self.pool())
@@ -52,7 +55,7 @@ impl AccountStore {
     /// The contact with this number.
     pub async fn contact(&self, number: &Number) -> Result<Option<Contact>, StorageError> {
         let row: Option<ContactRow> = sqlx::query_as(
-            "SELECT c.number, c.name, p.fingerprint, p.verified
+            "SELECT c.number, c.name, p.fingerprint, p.verified, p.offered
              FROM contacts c LEFT JOIN pins p ON p.number = c.number WHERE c.number = ?",
         )
         .bind(number.canonical())
@@ -145,11 +148,17 @@ impl AccountStore {
 }
 
 impl Contact {
-    fn from_row((number, name, fingerprint, verified): ContactRow) -> Result<Self, StorageError> {
-        let fingerprint = fingerprint
-            .map(|text| text.parse().map_err(|_| StorageError::Damaged("a pinned key")))
-            .transpose()?;
-        Ok(Self { number: db::number(&number)?, name, fingerprint, verified: verified.unwrap_or(false) })
+    fn from_row(
+        (number, name, fingerprint, verified, offered): ContactRow,
+    ) -> Result<Self, StorageError> {
+        let parse = |text: String| text.parse().map_err(|_| StorageError::Damaged("a pinned key"));
+        Ok(Self {
+            number: db::number(&number)?,
+            name,
+            fingerprint: fingerprint.map(parse).transpose()?,
+            verified: verified.unwrap_or(false),
+            offered: offered.map(parse).transpose()?,
+        })
     }
 }
 

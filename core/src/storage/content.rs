@@ -1,25 +1,24 @@
-//! What a backup takes along beside keys and numbers: contacts, settings and pinned keys, and how those of two terminals become one.
+//! What a backup takes along beside keys and numbers: contacts, settings, pinned keys and directories, and how those of two terminals
+//! become one. What reads and writes them is in [`rows`].
 
-use super::contacts::{check_name, name_key};
-use super::pins::{fingerprint_of, pin_backed_up};
+mod rows;
+
+use super::pins::fingerprint_of;
 use super::settings::BACKED_UP;
-use super::{AccountStore, KnownDirectory, StorageError, db, directories};
-use crate::clock::wall_clock;
+use super::{StorageError, db};
 use data_encoding::HEXLOWER;
-use offhook_proto::backup::{Backup, BackupContact, BackupPin, MAX_CONTACTS, MAX_PINS};
-use offhook_proto::identity::{Fingerprint, IdentityId};
-use offhook_proto::number::Number;
+use offhook_proto::backup::{
+    Backup, BackupContact, BackupDirectory, BackupPin, MAX_CONTACTS, MAX_DIRECTORIES, MAX_PINS,
+};
+use offhook_proto::identity::{DirectoryId, Fingerprint, IdentityId, TerminalId};
 use offhook_proto::record::Pin;
+use offhook_proto::wire::UnixMillis;
+pub use rows::OfferedKey;
+pub(super) use rows::put;
 use serde::{Deserialize, Serialize};
-use sqlx::SqliteConnection;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Most pinned keys of strangers in a backup, the last met first. Those of contacts and verified people are all in it.
-const MAX_STRANGERS: usize = 512;
-/// How often another name is tried for a contact whose name somebody else has here.
-const NAME_TRIES: u32 = 100;
-
-/// Contacts, settings and pinned keys. Numbers are in their canonical form.
+/// Contacts, settings, pinned keys, directories and revoked terminals. Numbers are in their canonical form.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Content {
@@ -29,6 +28,23 @@ pub struct Content {
     pub settings: BTreeMap<String, String>,
     /// Pinned keys by number.
     pub pins: BTreeMap<String, PinnedKey>,
+    /// Directories that the account is with, by their keys, 64 hexadecimal digits.
+    pub directories: BTreeMap<String, DirectoryAt>,
+    /// Keys of revoked terminals, 64 hexadecimal digits. They are of the account record, which only the identity's key changes.
+    pub revoked: BTreeSet<String>,
+}
+
+/// Where a directory is, and who the account is there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DirectoryAt {
+    /// Its name, as it stands behind the ID.
+    pub name: String,
+    /// Where its API is asked.
+    pub url: String,
+    /// The account's ID there.
+    pub id: String,
+    /// Since when the account is with it, Unix milliseconds.
+    pub added: u64,
 }
 
 /// A pinned key: 64 hexadecimal digits, or its fingerprint as it is shown.
@@ -40,18 +56,26 @@ pub struct PinnedKey {
     pub verified: bool,
 }
 
+/// The key of a map entry.
+fn hex(key: &[u8; 32]) -> String {
+    HEXLOWER.encode(key)
+}
+
+fn unhex(text: &str) -> Option<[u8; 32]> {
+    HEXLOWER.decode(text.as_bytes()).ok().and_then(|bytes| bytes.try_into().ok())
+}
+
 impl PinnedKey {
     fn of(pin: &BackupPin) -> Self {
         let key = match &pin.pin {
-            Pin::Key(key) => HEXLOWER.encode(key.as_bytes()),
+            Pin::Key(key) => hex(key.as_bytes()),
             Pin::Fingerprint(fingerprint) => fingerprint.to_string(),
         };
         Self { key, verified: pin.verified }
     }
 
     fn pin(&self) -> Option<Pin> {
-        let key = HEXLOWER.decode(self.key.as_bytes()).ok().and_then(|bytes| bytes.try_into().ok());
-        match key {
+        match unhex(&self.key) {
             Some(key) => Some(Pin::Key(IdentityId::from_bytes(key))),
             None => self.key.parse().ok().map(Pin::Fingerprint),
         }
@@ -102,14 +126,21 @@ impl Content {
         let contacts = backup.contacts.iter().map(|c| (c.number.canonical(), c.name.clone()));
         let settings = backup.settings.iter().filter(|(name, _)| BACKED_UP.contains(&name.as_str()));
         let pins = backup.pins.iter().map(|pin| (pin.number.canonical(), PinnedKey::of(pin)));
+        let directories = backup.directories.iter().map(|kept| {
+            let (name, url, id) = (kept.name.clone(), kept.url.clone(), kept.id.clone());
+            (hex(kept.directory.as_bytes()), DirectoryAt { name, url, id, added: kept.added.0 })
+        });
         Self {
             contacts: contacts.collect(),
             settings: settings.map(|(name, value)| (name.clone(), value.clone())).collect(),
             pins: pins.collect(),
+            directories: directories.collect(),
+            revoked: revoked(&backup.revoked),
         }
     }
 
-    /// Writes it into a backup, over what that has of the same kind. Settings of other programs stay.
+    /// Writes it into a backup, over what that has of the same kind. Settings of other programs stay. Revoked terminals are written
+    /// with the account's papers, of which they are.
     ///
     /// # Errors
     /// [`StorageError::Damaged`] if a number or key is none; it comes from the account's file.
@@ -126,7 +157,24 @@ impl Content {
         backup.pins = self.pins.iter().take(MAX_PINS).map(pin).collect::<Result<_, StorageError>>()?;
         backup.settings.retain(|name, _| !BACKED_UP.contains(&name.as_str()));
         backup.settings.extend(self.settings.clone());
+        let directory = |(key, at): (&String, &DirectoryAt)| {
+            let key = unhex(key).ok_or(StorageError::Damaged("a directory"))?;
+            let (name, url, id) = (at.name.clone(), at.url.clone(), at.id.clone());
+            let (directory, added) = (DirectoryId::from_bytes(key), UnixMillis(at.added));
+            Ok(BackupDirectory { name, url, directory, id, added })
+        };
+        backup.directories = self
+            .directories
+            .iter()
+            .take(MAX_DIRECTORIES)
+            .map(directory)
+            .collect::<Result<_, StorageError>>()?;
         Ok(())
+    }
+
+    /// The account is with a directory.
+    pub(crate) fn join(&mut self, directory: &DirectoryId, at: DirectoryAt) {
+        self.directories.insert(hex(directory.as_bytes()), at);
     }
 
     /// What two terminals make of `base`, each with changes of its own: where both have changed the same, `self` wins. A pinned key is
@@ -145,162 +193,35 @@ impl Content {
             contacts: merged(&base.contacts, &self.contacts, &other.contacts),
             settings: merged(&base.settings, &self.settings, &other.settings),
             pins,
+            directories: first_ones(merged(&base.directories, &self.directories, &other.directories)),
+            revoked: self.revoked.union(&other.revoked).cloned().collect(),
         };
         Merged { content, offered }
     }
 }
 
-fn merged(
-    base: &BTreeMap<String, String>,
-    own: &BTreeMap<String, String>,
-    other: &BTreeMap<String, String>,
-) -> BTreeMap<String, String> {
+/// Of more directories than a backup has room for, those with which the account was first.
+fn first_ones(directories: BTreeMap<String, DirectoryAt>) -> BTreeMap<String, DirectoryAt> {
+    let mut directories: Vec<_> = directories.into_iter().collect();
+    directories.sort_by(|(a, at), (b, other)| at.added.cmp(&other.added).then_with(|| a.cmp(b)));
+    directories.into_iter().take(MAX_DIRECTORIES).collect()
+}
+
+fn revoked(terminals: &[TerminalId]) -> BTreeSet<String> {
+    terminals.iter().map(|terminal| hex(terminal.as_bytes())).collect()
+}
+
+fn merged<V: Clone + PartialEq>(
+    base: &BTreeMap<String, V>,
+    own: &BTreeMap<String, V>,
+    other: &BTreeMap<String, V>,
+) -> BTreeMap<String, V> {
     let keys: BTreeSet<&String> = own.keys().chain(other.keys()).collect();
     let value = |key: &String| {
         let (was, mine, theirs) = (base.get(key), own.get(key), other.get(key));
         if was == mine { theirs } else { mine }.cloned()
     };
     keys.into_iter().filter_map(|key| Some((key.clone(), value(key)?))).collect()
-}
-
-impl AccountStore {
-    /// What a backup takes along.
-    ///
-    /// # Errors
-    /// [`StorageError::Database`].
-    pub async fn content(&self) -> Result<Content, StorageError> {
-        let mut db = self.pool().acquire().await?;
-        read(&mut db).await
-    }
-
-    /// Takes up what another terminal has made of `base`, and remembers in the same moment that it was seen: a kill between the two would
-    /// have it merged twice, or not at all. Nothing that is written here meanwhile is lost. Says whether anything is another way than it
-    /// was.
-    ///
-    /// # Errors
-    /// [`StorageError::Database`].
-    pub(crate) async fn merge_content(
-        &self,
-        base: &Content,
-        seen: &KnownDirectory,
-    ) -> Result<bool, StorageError> {
-        let there = &seen.base;
-        let mut tx = db::write(self.pool()).await?;
-        directories::put(&mut tx, seen).await?;
-        let mut here = read(&mut tx).await?;
-        // Of strangers that the backup has no room for, too, another key takes no pinned one's place unseen.
-        for number in there.pins.keys() {
-            if !here.pins.contains_key(number) {
-                here.pins.extend(read_pin(&mut tx, number).await?.map(|pin| (number.clone(), pin)));
-            }
-        }
-        let merged = here.merged(base, there);
-        let is_news = merged.content != here || !merged.offered.is_empty();
-        if is_news {
-            put(&mut tx, &merged).await?;
-        }
-        tx.commit().await?;
-        Ok(is_news)
-    }
-}
-
-async fn read_pin(db: &mut SqliteConnection, number: &str) -> Result<Option<PinnedKey>, StorageError> {
-    let row: Option<(String, Option<Vec<u8>>, bool)> =
-        sqlx::query_as("SELECT fingerprint, identity, verified FROM pins WHERE number = ?")
-            .bind(number)
-            .fetch_optional(db)
-            .await?;
-    Ok(row.map(|(fingerprint, identity, verified)| PinnedKey {
-        key: identity.map_or(fingerprint, |key| HEXLOWER.encode(&key)),
-        verified,
-    }))
-}
-
-async fn read(db: &mut SqliteConnection) -> Result<Content, StorageError> {
-    let contacts: Vec<(String, String)> =
-        sqlx::query_as("SELECT number, name FROM contacts").fetch_all(&mut *db).await?;
-    let mut settings = BTreeMap::new();
-    for name in BACKED_UP {
-        let value: Option<(String,)> = sqlx::query_as("SELECT value FROM settings WHERE key = ?")
-            .bind(*name)
-            .fetch_optional(&mut *db)
-            .await?;
-        settings.extend(value.map(|(value,)| ((*name).to_owned(), value)));
-    }
-    type Row = (String, String, Option<Vec<u8>>, bool, bool);
-    let rows: Vec<Row> = sqlx::query_as(
-        "SELECT number, fingerprint, identity, verified,
-                verified OR number IN (SELECT number FROM contacts) AS known
-         FROM pins ORDER BY known DESC, last_seen DESC, number LIMIT ?",
-    )
-    .bind(i64::try_from(MAX_PINS).unwrap_or(i64::MAX))
-    .fetch_all(&mut *db)
-    .await?;
-    let known = rows.iter().filter(|row| row.4).count();
-    let mut pins = BTreeMap::new();
-    for (number, fingerprint, identity, verified, _) in rows.into_iter().take(known + MAX_STRANGERS) {
-        let key = identity.map_or(fingerprint, |key| HEXLOWER.encode(&key));
-        pins.insert(number, PinnedKey { key, verified });
-    }
-    Ok(Content { contacts: contacts.into_iter().collect(), settings, pins })
-}
-
-/// Writes contacts, settings and pins in place of those that are there; pins of others stay.
-pub(super) async fn put(tx: &mut db::Write, merged: &Merged) -> Result<(), StorageError> {
-    let content = &merged.content;
-    let held: Vec<(String, String)> =
-        sqlx::query_as("SELECT number, name FROM contacts").fetch_all(&mut **tx).await?;
-    for (number, name) in &held {
-        // A name that changes hands must be free first.
-        if content.contacts.get(number) != Some(name) {
-            sqlx::query("DELETE FROM contacts WHERE number = ?").bind(number).execute(&mut **tx).await?;
-        }
-    }
-    for (number, name) in &content.contacts {
-        if !held.iter().any(|(n, old)| n == number && old == name) {
-            add_contact(tx, &db::number(number)?, name).await?;
-        }
-    }
-    for name in BACKED_UP {
-        match content.settings.get(*name) {
-            Some(value) => sqlx::query(
-                "INSERT INTO settings (key, value) VALUES (?, ?)
-                 ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-            )
-            .bind(*name)
-            .bind(value),
-            None => sqlx::query("DELETE FROM settings WHERE key = ?").bind(*name),
-        }
-        .execute(&mut **tx)
-        .await?;
-    }
-    for (number, pinned) in &content.pins {
-        let pin = pinned.pin().ok_or(StorageError::Damaged("a pinned key"))?;
-        let offered = merged.offered.get(number);
-        pin_backed_up(tx, &db::number(number)?, &pin, pinned.verified, offered).await?;
-    }
-    Ok(())
-}
-
-/// Adds a contact under its name, or one like it if somebody else has that here. What is no name is told by the number.
-async fn add_contact(tx: &mut db::Write, number: &Number, name: &str) -> Result<(), StorageError> {
-    let name = check_name(name).unwrap_or_else(|_| format!("? {number}"));
-    for n in 1..=NAME_TRIES {
-        let tried = if n == 1 { name.clone() } else { format!("{name} ({n})") };
-        let done = sqlx::query(
-            "INSERT INTO contacts (number, name, name_key, added) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
-        )
-        .bind(number.canonical())
-        .bind(&tried)
-        .bind(name_key(&tried))
-        .bind(db::int(wall_clock().0))
-        .execute(&mut **tx)
-        .await?;
-        if done.rows_affected() == 1 {
-            return Ok(());
-        }
-    }
-    Err(StorageError::ContactExists(name))
 }
 
 #[cfg(test)]
@@ -371,5 +292,29 @@ mod tests {
         assert_eq!((&taken.content, offered(&taken)), (&new, None));
         let kept = new.merged(&old, &old);
         assert_eq!((&kept.content, offered(&kept)), (&new, None));
+    }
+
+    fn directories(directories: &[(u8, &str, u64)]) -> Content {
+        let directory = |(key, name, added): &(u8, &str, u64)| {
+            let (name, id) = ((*name).to_owned(), "ada".to_owned());
+            (hex(&[*key; 32]), DirectoryAt { url: format!("https://{name}"), name, id, added: *added })
+        };
+        Content { directories: directories.iter().map(directory).collect(), ..Content::default() }
+    }
+
+    #[test]
+    fn p3_directories_that_one_terminal_has_joined_or_left_are_joined_or_left_by_all() {
+        let base = directories(&[(1, "a.example", 1), (2, "b.example", 2)]);
+        let here = directories(&[(1, "a.example", 1), (2, "b.example", 2), (3, "c.example", 3)]);
+        let there = directories(&[(1, "a.example", 1), (4, "d.example", 4)]);
+        let merged = here.merged(&base, &there).content;
+        assert_eq!(merged, directories(&[(1, "a.example", 1), (3, "c.example", 3), (4, "d.example", 4)]));
+        let many = |from: u8| -> Vec<(u8, &str, u64)> {
+            (0..5).map(|n| (from + n, "x.example", u64::from(n) * 2 + u64::from(from / 100))).collect()
+        };
+        let all = directories(&many(10)).merged(&Content::default(), &directories(&many(110))).content;
+        let again = directories(&many(110)).merged(&Content::default(), &directories(&many(10))).content;
+        assert_eq!((all.directories.len(), &all), (MAX_DIRECTORIES, &again), "the first ones, at every terminal");
+        assert!(all.directories.values().all(|at| at.added < 8));
     }
 }

@@ -180,7 +180,7 @@ impl Draft {
             seq: now,
             expires: now.plus(ACCOUNT_LIFETIME),
             transfers: Vec::new(),
-            backup: self.restored.as_ref().map(|kept| kept.directory.version),
+            backups: self.restored.as_ref().map(|kept| kept.backup_at(&self.identity)).into_iter().collect(),
         }
     }
 

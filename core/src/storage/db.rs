@@ -57,6 +57,17 @@ pub(super) async fn write(pool: &SqlitePool) -> Result<Write, StorageError> {
     Ok(pool.begin_with("BEGIN IMMEDIATE").await?)
 }
 
+/// Empties the log: what was replaced or taken away must not stay readable in it.
+///
+/// # Errors
+/// [`StorageError::LogInUse`] if others read in it for longer than [`BUSY`].
+pub(super) async fn empty_log(pool: &SqlitePool) -> Result<(), StorageError> {
+    // The row says how it went: "busy" is no error of SQLite's (PRAGMA wal_checkpoint).
+    let (is_busy, _, _): (i64, i64, i64) =
+        sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(pool).await?;
+    if is_busy == 0 { Ok(()) } else { Err(StorageError::LogInUse) }
+}
+
 fn options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)

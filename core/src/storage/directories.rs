@@ -2,11 +2,12 @@
 
 use super::content::Content;
 use super::{AccountId, AccountStore, StorageError, db};
-use crate::clock::wall_clock;
+use offhook_proto::backup;
 use offhook_proto::identity::{DirectoryId, IdentityKey};
 use offhook_proto::wire::UnixMillis;
 
-/// Most directories that keep an account's backup.
+/// Most directories at which an account may be signed up from one terminal. Several that have not heard of each other may come to more,
+/// of which none gets lost ([`backup::MAX_DIRECTORIES`]).
 pub const MAX_DIRECTORIES: usize = 3;
 
 /// A directory that keeps the account's backup.
@@ -28,6 +29,10 @@ pub struct KnownDirectory {
     pub base: Content,
     /// Digest of the backup that this is of ([`offhook_proto::backup::Backup::digest`]); none if nothing there was seen yet.
     pub seen: Option<[u8; 32]>,
+    /// Since when the account is with it.
+    pub added: UnixMillis,
+    /// What is here could not be put there last: it is more than a backup has room for ([`backup::MAX_BACKUP_BYTES`]).
+    pub is_too_large: bool,
 }
 
 impl AccountStore {
@@ -36,14 +41,14 @@ impl AccountStore {
     /// # Errors
     /// [`StorageError::Database`] or [`StorageError::Damaged`].
     pub async fn directories(&self) -> Result<Vec<KnownDirectory>, StorageError> {
-        type Row = (String, String, Vec<u8>, String, i64, i64, String, Option<Vec<u8>>);
+        type Row = (String, String, Vec<u8>, String, i64, i64, String, Option<Vec<u8>>, i64, bool);
         let rows: Vec<Row> = sqlx::query_as(
-            "SELECT name, url, directory, id, version, backed_up, base, seen FROM directories
+            "SELECT name, url, directory, id, version, backed_up, base, seen, added, too_large FROM directories
              ORDER BY added, name",
         )
         .fetch_all(self.pool())
         .await?;
-        let read = |(name, url, directory, id, version, backed_up, base, seen): Row| {
+        let read = |(name, url, directory, id, version, backed_up, base, seen, added, too_large): Row| {
             Ok(KnownDirectory {
                 name,
                 url,
@@ -53,6 +58,8 @@ impl AccountStore {
                 backed_up: UnixMillis(db::uint(backed_up)),
                 base: serde_json::from_str(&base).map_err(|_| StorageError::Damaged("a directory"))?,
                 seen: seen.map(|seen| db::bytes(&seen, "a directory")).transpose()?,
+                added: UnixMillis(db::uint(added)),
+                is_too_large: too_large,
             })
         };
         rows.into_iter().map(read).collect()
@@ -61,7 +68,7 @@ impl AccountStore {
     /// Remembers a directory, or what its newest backup is.
     ///
     /// # Errors
-    /// [`StorageError::TooLarge`] for more than [`MAX_DIRECTORIES`], [`StorageError::Database`].
+    /// [`StorageError::TooLarge`] for more than a backup has room for, [`StorageError::Database`].
     pub async fn put_directory(&self, directory: &KnownDirectory) -> Result<(), StorageError> {
         let mut tx = db::write(self.pool()).await?;
         put(&mut tx, directory).await?;
@@ -103,27 +110,33 @@ impl AccountStore {
         put_unattended(&mut tx, key).await?;
         tx.commit().await?;
         // A key that was taken away must not stay readable in the log.
-        sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(self.pool()).await?;
         self.changed();
-        Ok(())
+        db::empty_log(self.pool()).await
     }
 }
 
 pub(super) async fn put(tx: &mut db::Write, directory: &KnownDirectory) -> Result<(), StorageError> {
+    // One that is met by another name is the same by its key.
+    sqlx::query("DELETE FROM directories WHERE directory = ? AND name <> ?")
+        .bind(directory.directory.as_bytes().as_slice())
+        .bind(&directory.name)
+        .execute(&mut **tx)
+        .await?;
     let (others,): (i64,) = sqlx::query_as("SELECT count(*) FROM directories WHERE name <> ?")
         .bind(&directory.name)
         .fetch_one(&mut **tx)
         .await?;
-    if db::uint(others) >= MAX_DIRECTORIES as u64 {
+    if db::uint(others) >= backup::MAX_DIRECTORIES as u64 {
         return Err(StorageError::TooLarge("The list of directories"));
     }
     let base = serde_json::to_string(&directory.base)
         .map_err(|_| StorageError::Internal("a backup could not be written"))?;
     sqlx::query(
-        "INSERT INTO directories (name, url, directory, id, version, backed_up, base, seen, added)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-         ON CONFLICT (name) DO UPDATE SET url = excluded.url, id = excluded.id, version = excluded.version,
-                                          backed_up = excluded.backed_up, base = excluded.base, seen = excluded.seen",
+        "INSERT INTO directories (name, url, directory, id, version, backed_up, base, seen, added, too_large)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+         ON CONFLICT (name) DO UPDATE SET url = excluded.url, directory = excluded.directory, id = excluded.id,
+             version = excluded.version, backed_up = excluded.backed_up, base = excluded.base, seen = excluded.seen,
+             added = excluded.added, too_large = excluded.too_large",
     )
     .bind(&directory.name)
     .bind(&directory.url)
@@ -133,7 +146,8 @@ pub(super) async fn put(tx: &mut db::Write, directory: &KnownDirectory) -> Resul
     .bind(db::int(directory.backed_up.0))
     .bind(base)
     .bind(directory.seen.map(|seen| seen.to_vec()))
-    .bind(db::int(wall_clock().0))
+    .bind(db::int(directory.added.0))
+    .bind(directory.is_too_large)
     .execute(&mut **tx)
     .await?;
     Ok(())

@@ -52,6 +52,12 @@ pub enum StorageError {
     /// The value is longer than the store takes.
     #[error("{0} is too large to keep.")]
     TooLarge(&'static str),
+    /// It is done, but what it has replaced is still in the log of the account's file.
+    #[error(
+        "It is done. But another program reads the account just now, so that what was there before may still be found in its files: \
+         end it, and give the same command once more."
+    )]
+    LogInUse,
     /// The file was written by a newer version of this program.
     #[error("The account was written by a newer version of Offhook; update this one.")]
     NewerVersion,
@@ -96,7 +102,7 @@ impl StorageError {
             Self::NothingToConfirm => ErrorCode::NothingToConfirm,
             Self::OtherKey => ErrorCode::KeyChanged,
             Self::Number => ErrorCode::Certificate,
-            Self::InUse(_) => ErrorCode::InUse,
+            Self::InUse(_) | Self::LogInUse => ErrorCode::InUse,
             Self::TooLarge(_)
             | Self::NewerVersion
             | Self::Damaged(_)

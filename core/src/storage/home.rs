@@ -134,6 +134,23 @@ impl Home {
             .ok_or(StorageError::Internal("the new account is gone"))
     }
 
+    /// Whether an account of this ID and identity could come here.
+    ///
+    /// # Errors
+    /// [`StorageError::AccountExists`] if the ID is taken, or the identity is here under another one.
+    pub(crate) async fn has_room_for(
+        &self,
+        id: &AccountId,
+        identity: &IdentityId,
+    ) -> Result<(), StorageError> {
+        let accounts = self.scan().await?;
+        self.refuse_taken(id, &accounts)?;
+        match accounts.iter().find(|account| account.identity == *identity) {
+            Some(same) => Err(StorageError::AccountExists(same.id.to_string())),
+            None => Ok(()),
+        }
+    }
+
     /// Opens an account to run it, without its password. Only one program at a time can have it open.
     pub async fn open_account(&self, id: &AccountId) -> Result<AccountStore, StorageError> {
         let account = self.find(id).await?;
@@ -222,8 +239,7 @@ impl Home {
             renew(&mut tx, &key).await?;
             tx.commit().await?;
             // The old password's seed must not stay readable in the log.
-            sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&pool).await?;
-            Ok(())
+            db::empty_log(&pool).await
         };
         let done = done.await;
         pool.close().await;

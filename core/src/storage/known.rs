@@ -2,10 +2,11 @@
 
 use super::{AccountStore, StorageError, db};
 use crate::clock::wall_clock;
-use offhook_proto::descriptor::SignedDescriptor;
+use offhook_proto::descriptor::{Descriptor, SignedDescriptor};
 use offhook_proto::identity::DirectoryId;
 use offhook_proto::number::{ChosenNumber, Number};
 use offhook_proto::wire::UnixMillis;
+use sqlx::SqliteConnection;
 
 /// Most directories remembered. Only what the user dials adds one; the one used longest ago goes first, never a contact's.
 pub const MAX_KNOWN_DIRECTORIES: u32 = 1_000;
@@ -51,22 +52,8 @@ impl AccountStore {
     /// # Errors
     /// [`StorageError::Database`] or [`StorageError::Damaged`].
     pub async fn known_directory(&self, name: &str) -> Result<Option<PinnedDirectory>, StorageError> {
-        let row: Option<Row> = sqlx::query_as(
-            "SELECT directory, descriptor, offered, asked FROM known_directories WHERE name = ?",
-        )
-        .bind(name)
-        .fetch_optional(self.pool())
-        .await?;
-        match row {
-            Some(row) => PinnedDirectory::from_row(name, row).map(Some),
-            None => Ok(self.own_directory(name).await?.map(|directory| PinnedDirectory {
-                name: name.to_owned(),
-                directory,
-                descriptor: None,
-                offered: None,
-                asked: UnixMillis(0),
-            })),
-        }
+        let mut db = self.pool().acquire().await?;
+        known(&mut db, name).await
     }
 
     /// All directories that are remembered, by name.
@@ -86,17 +73,8 @@ impl AccountStore {
         Ok(known)
     }
 
-    /// The key of a directory that keeps the account's backup. Certificates prove nothing here: whoever issues one chooses the name in it.
-    async fn own_directory(&self, name: &str) -> Result<Option<DirectoryId>, StorageError> {
-        let key: Option<(Vec<u8>,)> = sqlx::query_as("SELECT directory FROM directories WHERE name = ?")
-            .bind(name)
-            .fetch_optional(self.pool())
-            .await?;
-        key.map(|(key,)| db::bytes(&key, "a directory").map(DirectoryId::from_bytes)).transpose()
-    }
-
     /// Remembers the key of a directory if the name has none yet, with what it says of itself. Another key never takes the remembered
-    /// one's place by itself: it is kept as offered.
+    /// one's place by itself: it is kept as offered. Nor does an older descriptor that of a newer one.
     ///
     /// # Errors
     /// [`StorageError::Database`] or [`StorageError::Damaged`].
@@ -106,56 +84,23 @@ impl AccountStore {
         directory: &DirectoryId,
         descriptor: Option<&SignedDescriptor>,
     ) -> Result<DirectoryPin, StorageError> {
-        if let Some(known) = self.known_directory(name).await?
-            && known.directory != *directory
-        {
-            let pinned = known.directory;
-            self.put_known(name, &pinned, None, Some(directory)).await?;
-            return Ok(DirectoryPin::Differs { pinned });
-        }
-        let is_new = self.put_known(name, directory, descriptor, None).await?;
-        Ok(if is_new { DirectoryPin::New } else { DirectoryPin::Matches })
-    }
-
-    /// Writes what is known of a directory; what is not given stays. Whether it is new.
-    async fn put_known(
-        &self,
-        name: &str,
-        directory: &DirectoryId,
-        descriptor: Option<&SignedDescriptor>,
-        offered: Option<&DirectoryId>,
-    ) -> Result<bool, StorageError> {
         let mut tx = db::write(self.pool()).await?;
-        let now = db::int(wall_clock().0);
-        let (before,): (i64,) = sqlx::query_as("SELECT count(*) FROM known_directories WHERE name = ?")
-            .bind(name)
-            .fetch_one(&mut *tx)
-            .await?;
-        sqlx::query(
-            "INSERT INTO known_directories (name, directory, descriptor, offered, asked, used)
-             VALUES (?, ?, ?, ?, ?, ?)
-             ON CONFLICT (name) DO UPDATE SET descriptor = coalesce(excluded.descriptor, descriptor),
-                 offered = coalesce(excluded.offered, offered), asked = excluded.asked, used = excluded.used",
-        )
-        .bind(name)
-        .bind(directory.as_bytes().as_slice())
-        .bind(descriptor.map(SignedDescriptor::to_bytes))
-        .bind(offered.map(|offered| offered.as_bytes().to_vec()))
-        .bind(now)
-        .bind(now)
-        .execute(&mut *tx)
-        .await?;
-        sqlx::query(
-            "DELETE FROM known_directories WHERE name IN (
-                 SELECT name FROM known_directories k WHERE NOT EXISTS
-                     (SELECT 1 FROM contacts WHERE substr(number, instr(number, '@') + 1) = k.name)
-                 ORDER BY used DESC, name LIMIT -1 OFFSET ?)",
-        )
-        .bind(MAX_KNOWN_DIRECTORIES)
-        .execute(&mut *tx)
-        .await?;
+        let before = known(&mut tx, name).await?;
+        let pin = match &before {
+            Some(known) if known.directory != *directory => {
+                let pinned = known.directory;
+                put_known(&mut tx, name, &pinned, None, Some(directory)).await?;
+                DirectoryPin::Differs { pinned }
+            }
+            Some(_) | None => {
+                let held = before.as_ref().and_then(|known| known.descriptor.as_ref());
+                let newer = descriptor.filter(|told| !held.is_some_and(|held| is_newer(directory, held, told)));
+                let is_new = put_known(&mut tx, name, directory, newer, None).await?;
+                if is_new { DirectoryPin::New } else { DirectoryPin::Matches }
+            }
+        };
         tx.commit().await?;
-        Ok(before == 0)
+        Ok(pin)
     }
 
     /// The user accepts the other key that a directory's site has named: it is the remembered one from now on.
@@ -237,6 +182,73 @@ impl AccountStore {
             .await?;
         Ok(found.is_some())
     }
+}
+
+async fn known(db: &mut SqliteConnection, name: &str) -> Result<Option<PinnedDirectory>, StorageError> {
+    let row: Option<Row> = sqlx::query_as(
+        "SELECT directory, descriptor, offered, asked FROM known_directories WHERE name = ?",
+    )
+    .bind(name)
+    .fetch_optional(&mut *db)
+    .await?;
+    if let Some(row) = row {
+        return PinnedDirectory::from_row(name, row).map(Some);
+    }
+    // That of a directory that keeps the account's backup. Certificates prove nothing here: whoever issues one chooses the name in it.
+    let own: Option<(Vec<u8>,)> = sqlx::query_as("SELECT directory FROM directories WHERE name = ?")
+        .bind(name)
+        .fetch_optional(db)
+        .await?;
+    own.map(|(key,)| PinnedDirectory::from_row(name, (key, None, None, 0))).transpose()
+}
+
+/// Whether one descriptor of a directory is newer than another. They may be over by now.
+fn is_newer(directory: &DirectoryId, descriptor: &SignedDescriptor, other: &SignedDescriptor) -> bool {
+    let key = Descriptor::key(directory);
+    match (descriptor.verify_kept(&key), other.verify_kept(&key)) {
+        (Ok(descriptor), Ok(other)) => descriptor.is_newer_than(&other),
+        (Ok(_), Err(_)) => true,
+        (Err(_), _) => false,
+    }
+}
+
+/// Writes what is known of a directory; what is not given stays. Whether it is new.
+async fn put_known(
+    tx: &mut db::Write,
+    name: &str,
+    directory: &DirectoryId,
+    descriptor: Option<&SignedDescriptor>,
+    offered: Option<&DirectoryId>,
+) -> Result<bool, StorageError> {
+    let now = db::int(wall_clock().0);
+    let (before,): (i64,) = sqlx::query_as("SELECT count(*) FROM known_directories WHERE name = ?")
+        .bind(name)
+        .fetch_one(&mut **tx)
+        .await?;
+    sqlx::query(
+        "INSERT INTO known_directories (name, directory, descriptor, offered, asked, used)
+         VALUES (?, ?, ?, ?, ?, ?)
+         ON CONFLICT (name) DO UPDATE SET descriptor = coalesce(excluded.descriptor, descriptor),
+             offered = coalesce(excluded.offered, offered), asked = excluded.asked, used = excluded.used",
+    )
+    .bind(name)
+    .bind(directory.as_bytes().as_slice())
+    .bind(descriptor.map(SignedDescriptor::to_bytes))
+    .bind(offered.map(|offered| offered.as_bytes().to_vec()))
+    .bind(now)
+    .bind(now)
+    .execute(&mut **tx)
+    .await?;
+    sqlx::query(
+        "DELETE FROM known_directories WHERE name IN (
+             SELECT name FROM known_directories k WHERE NOT EXISTS
+                 (SELECT 1 FROM contacts WHERE substr(number, instr(number, '@') + 1) = k.name)
+             ORDER BY used DESC, name LIMIT -1 OFFSET ?)",
+    )
+    .bind(MAX_KNOWN_DIRECTORIES)
+    .execute(&mut **tx)
+    .await?;
+    Ok(before == 0)
 }
 
 fn with_directory(chosen: &ChosenNumber, home: &str) -> Result<ChosenNumber, StorageError> {

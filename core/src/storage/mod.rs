@@ -49,7 +49,7 @@ pub use book::ResolveError;
 pub use chosen::{HeldNumber, NewNumber};
 pub(crate) use codes::CodeOf;
 pub use contacts::{Contact, MAX_CONTACT_NAME};
-pub use content::{Content, PinnedKey};
+pub use content::{Content, DirectoryAt, OfferedKey, PinnedKey};
 pub use create::{NewAccount, mine_number};
 pub use directories::{KnownDirectory, MAX_DIRECTORIES};
 pub use error::StorageError;

@@ -5,8 +5,9 @@ use super::create::Draft;
 use super::{AccountId, AccountSummary, Home, KnownDirectory, NewNumber, Password, StorageError};
 use super::{chosen, db, directories};
 use offhook_proto::backup::{Backup, BackupChosen};
-use offhook_proto::identity::TerminalId;
+use offhook_proto::identity::{IdentityKey, TerminalId};
 use offhook_proto::number::NodeAddr;
+use offhook_proto::record::BackupAt;
 use offhook_proto::wire::UnixMillis;
 use std::collections::BTreeMap;
 
@@ -31,6 +32,13 @@ pub(super) struct Restored {
     chosen: Vec<BackupChosen>,
     pub(super) directory: KnownDirectory,
     unattended: Unattended,
+}
+
+impl Restored {
+    /// How new the backup is of which the account is made.
+    pub(super) fn backup_at(&self, owner: &IdentityKey) -> BackupAt {
+        BackupAt::new(owner, &self.directory.directory, self.directory.version)
+    }
 }
 
 impl Home {

@@ -95,7 +95,7 @@ impl Party {
             seq,
             expires: seq.plus(Duration::from_secs(86_400)),
             transfers: Vec::new(),
-            backup: None,
+            backups: Vec::new(),
         }
     }
 

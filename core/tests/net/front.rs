@@ -364,6 +364,88 @@ async fn a_flood_of_half_open_connections_keeps_nobody_out() {
     assert_eq!(node.net.routes().len(), 1);
 }
 
+/// A page, and the whole answer of which so much is read.
+async fn ask(stream: &mut TlsStream<TcpStream>) -> std::io::Result<String> {
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: front.invalid\r\n\r\n").await?;
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"nothing to see.\n") {
+        let mut more = [0; 1_024];
+        match stream.read(&mut more).await? {
+            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            length => answer.extend_from_slice(&more[..length]),
+        }
+    }
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+#[tokio::test]
+async fn q15_connections_of_the_web_take_no_place_of_a_terminals() {
+    let directory = Fronted::with(loopback(249, Role::Directory), |config| {
+        config.half_open_per_source = 2;
+        config.web_places_per_source = 6;
+    })
+    .await;
+    let mut browsers = Vec::new();
+    for _ in 0..6 {
+        let mut browser = tls(directory.front.addr(), &[b"http/1.1"]).await.unwrap();
+        assert!(ask(&mut browser).await.unwrap().starts_with("HTTP/1.1 200"));
+        browsers.push(browser);
+    }
+    let mut seventh = tls(directory.front.addr(), &[b"http/1.1"]).await.unwrap();
+    assert!(ask(&mut seventh).await.is_err(), "a source gets so many and no more");
+    // Terminals come in, over TLS, too, while all of the web's places are taken.
+    let node = terminal(&Party::new(0), &[directory.addr(false)]).await;
+    node.registered(1).await;
+    for browser in &mut browsers {
+        assert!(ask(browser).await.unwrap().starts_with("HTTP/1.1 200"), "and end none of them");
+    }
+    drop(browsers.pop());
+    let freed = async {
+        loop {
+            let mut next = tls(directory.front.addr(), &[b"http/1.1"]).await.unwrap();
+            if ask(&mut next).await.is_ok() {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, freed).await.expect("a place that was left is given again");
+}
+
+#[tokio::test]
+async fn q15_who_reads_an_answer_too_slowly_is_cut_off_at_the_front() {
+    let (ended, mut is_ended) = tokio::sync::mpsc::unbounded_channel();
+    let endless = || {
+        let chunk = axum::body::Bytes::from_static(&[b'x'; 16 * 1024]);
+        let chunks = futures::stream::repeat_with(move || Ok::<_, std::io::Error>(chunk.clone()));
+        std::future::ready(axum::body::Body::from_stream(chunks))
+    };
+    let site = axum::Router::new().fallback(axum::routing::get(endless));
+    let directory = Fronted::with(loopback(250, Role::Directory), |_| {}).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let web = offhook::web::service_with_site(directory.node.net.entrance(), site);
+    let config = FrontConfig::new(
+        directory.identity.clone(),
+        Arc::new(move |io, ends| {
+            let (served, ended) = (web(io, ends), ended.clone());
+            async move {
+                served.await;
+                // An error means that the test is over.
+                let _ = ended.send(());
+            }
+            .boxed()
+        }),
+    );
+    let front = Front::start(listener, config, directory.node.net.entrance()).unwrap();
+    let mut slow = tls(front.addr(), &[b"http/1.1"]).await.unwrap();
+    slow.write_all(b"GET /large HTTP/1.1\r\nHost: front.invalid\r\n\r\n").await.unwrap();
+    let mut first = [0; 64];
+    slow.read_exact(&mut first).await.unwrap();
+    assert!(first.starts_with(b"HTTP/1.1 200"));
+    // Nothing more is read; a connection with a site may last ten minutes else.
+    let cut = tokio::time::timeout(Duration::from_secs(30), is_ended.recv()).await;
+    assert_eq!(cut.expect("cut off"), Some(()));
+}
+
 #[tokio::test]
 async fn a_front_ends_when_it_is_dropped() {
     let Fronted { node, front, .. } = Fronted::start(loopback(248, Role::Directory)).await;

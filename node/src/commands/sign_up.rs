@@ -8,12 +8,12 @@ use crate::exit::{Failure, Outcome};
 use crate::output::Printer;
 use crate::password::Source;
 use crate::telephone::Telephone as _;
-use crate::text::local_time;
+use crate::text::{fingerprint, local_time};
 use futures::StreamExt as _;
 use offhook::api::{Command, ErrorCode};
 use offhook::directory::{AccountAddress, Directory, DirectoryError, Older, Unlocked};
 use offhook::proto::backup::RecoveryWords;
-use offhook::storage::{AccountId, KnownDirectory, NewAccount, StorageError, Unattended};
+use offhook::storage::{AccountId, KnownDirectory, NewAccount, OfferedKey, StorageError, Unattended};
 use serde_json::{Value, json};
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::time::Duration;
@@ -188,13 +188,17 @@ pub async fn unlock(context: &Context, id: &AccountId, password_stdin: bool) -> 
 pub async fn status(context: &Context, printer: Printer, id: Option<&String>) -> Outcome {
     let id = chosen_account(context, id).await?;
     let store = context.home.beside(&id).await?;
-    let (directories, content) = (store.directories().await?, store.content().await?);
+    let mut directories = Vec::new();
+    for known in store.directories().await? {
+        let has_changed = store.has_changed(&known).await?;
+        directories.push((known, has_changed));
+    }
     let is_locked = store.unattended_key().await?.is_none();
     if printer.json() {
-        let directory = |known: &KnownDirectory| {
+        let directory = |(known, has_changed): &(KnownDirectory, bool)| {
             json!({
                 "name": known.name, "url": known.url, "id": known.id.as_str(), "version": known.version,
-                "backed_up": known.backed_up, "changed_since": known.base != content,
+                "backed_up": known.backed_up, "changed_since": has_changed, "too_large": known.is_too_large,
             })
         };
         let directories: Vec<Value> = directories.iter().map(directory).collect();
@@ -210,15 +214,8 @@ pub async fn status(context: &Context, printer: Printer, id: Option<&String>) ->
             "No directory keeps a backup of it. `offhook account signup {id}@NAME` changes that."
         ));
     }
-    for known in &directories {
-        let state = if known.base == content { "up to date" } else { "something has changed since" };
-        printer.line(&format!(
-            "  {}@{}  backup {} of {}, {state}",
-            known.id,
-            known.name,
-            known.version,
-            local_time(known.backed_up.0)
-        ));
+    for (known, has_changed) in &directories {
+        printer.line(&format!("  {}@{}  {}", known.id, known.name, state_of(known, *has_changed)));
     }
     if !directories.is_empty() {
         printer.line(match is_locked {
@@ -227,6 +224,30 @@ pub async fn status(context: &Context, printer: Printer, id: Option<&String>) ->
         });
     }
     Ok(())
+}
+
+/// How the backup at a directory stands.
+fn state_of(known: &KnownDirectory, has_changed: bool) -> String {
+    if known.version == 0 {
+        return "known from another terminal, not asked yet".to_owned();
+    }
+    let state = match (known.is_too_large, has_changed) {
+        (true, _) => "what is new has no room in it: remove contacts that are not needed",
+        (false, true) => "something has changed since",
+        (false, false) => "up to date",
+    };
+    format!("backup {} of {}, {state}", known.version, local_time(known.backed_up.0))
+}
+
+/// What another terminal of the account has pinned for a number.
+fn offered_text(key: &OfferedKey) -> String {
+    format!(
+        "WARNING: another terminal has met another key behind {} (here it is {}, there {}). Ask them in another way, then \
+         `contact confirm`.",
+        key.number,
+        fingerprint(&key.pinned.to_string()),
+        fingerprint(&key.offered.to_string())
+    )
 }
 
 /// `offhook account backup`
@@ -242,20 +263,29 @@ pub async fn back_up(
     }
     let unlocked = unlock(context, &id, password_stdin).await?;
     let done = unlocked.sync(older).await.map_err(or_older)?;
-    if done.iter().any(|(_, synced)| synced.has_taken || synced.has_signed) {
+    if done.iter().any(|(_, synced)| synced.heard.is_news()) {
         renewed(context).await?;
     }
     if printer.json() {
         let list = done.iter().map(|(name, synced)| {
-            json!({ "name": name, "version": synced.version, "new": synced.is_new, "taken": synced.has_taken })
+            let offered = synced.heard.offered.iter().map(|key| {
+                json!({ "number": key.number, "pinned": key.pinned, "offered": key.offered })
+            });
+            json!({
+                "name": name, "version": synced.version, "new": synced.is_new, "taken": synced.heard.has_taken,
+                "offered": offered.collect::<Vec<_>>(),
+            })
         });
         printer.value(&json!({ "reply": "backed_up", "directories": list.collect::<Vec<_>>() }));
         return Ok(());
     }
     for (name, synced) in done {
         let what = if synced.is_new { "is there now" } else { "was up to date" };
-        let taken = if synced.has_taken { " Something of another terminal's came with it." } else { "" };
+        let taken = if synced.heard.has_taken { " Something of another terminal's came with it." } else { "" };
         printer.line(&format!("{name}: backup {} {what}.{taken}", synced.version));
+        for key in &synced.heard.offered {
+            printer.line(&offered_text(key));
+        }
     }
     Ok(())
 }
@@ -343,9 +373,12 @@ async fn check_kept(context: &Context, id: &AccountId, password_stdin: bool) -> 
             "No directory keeps {id}: its number would be lost for ever. If that is meant, say --force."
         )));
     }
-    let content = store.content().await?;
+    let mut is_kept = false;
+    for known in &directories {
+        is_kept |= !store.has_changed(known).await?;
+    }
     let is_locked = store.unattended_key().await?.is_none();
-    if is_locked && directories.iter().all(|known| known.base != content) {
+    if is_locked && !is_kept {
         return Err(Failure::bad_input(format!(
             "Something has changed since the last backup and would be lost: `offhook account backup {id}` first, or say --force."
         )));

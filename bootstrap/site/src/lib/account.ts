@@ -8,7 +8,7 @@ import type { Cbor } from './formats/cbor';
 import { expectCertificate, readCertificate } from './formats/certificate';
 import { identityId, mailboxPublic, type Seeds } from './formats/identity';
 import { chosenProof, plainProof } from './formats/proof-encoding';
-import { AccountRecord, type Change } from './formats/record';
+import { AccountRecord, backupAt, type BackupAt, type Change } from './formats/record';
 import { signRequest, signTransfer, type Action } from './formats/requests';
 import { Opaque } from './keys/opaque';
 import type { Found } from './miner/miner';
@@ -219,8 +219,8 @@ export function terminals(): Promise<Terminals> {
  */
 export async function revoke(terminal: string): Promise<void> {
   const key = keyFromHex(terminal);
-  const backup = await storeBackup(keys().backup.withRevoked(key));
-  await changeRecords({ revoke: key, backup });
+  const version = await storeBackup(keys().backup.withRevoked(key));
+  await changeRecords({ revoke: key, backup: await here(version) });
   await refresh();
 }
 
@@ -235,13 +235,19 @@ async function changeRecords(change: Change): Promise<void> {
 }
 
 /** Tells everybody the backup's version, so that no directory can hand out an older one. */
-async function tellVersion(backup: number): Promise<void> {
+async function tellVersion(version: number): Promise<void> {
   try {
-    await changeRecords({ backup });
+    await changeRecords({ backup: await here(version) });
   } catch (error) {
     // The backup is stored; the next terminal that is on line tells its version.
     if (!(error instanceof ApiError)) throw error;
   }
+}
+
+/** The version of the backup at this directory, as records tell it. */
+async function here(version: number): Promise<BackupAt> {
+  const { directory } = await session.directory();
+  return backupAt(keys().backup.identitySeed, keyFromHex(directory), version);
 }
 
 /** Publishes the first record of a number, so that it exists before a terminal is on line. */
@@ -249,7 +255,8 @@ async function publishFirst(number: string, proof: Cbor, transfers: readonly Uin
   const { backup, version } = keys();
   const { identitySeed, mailboxSeed, mailboxes, revoked } = backup;
   const publics = { identity: identityId(identitySeed), mailbox: mailboxPublic(mailboxSeed) };
-  const record = AccountRecord.first(number, proof, publics, Date.now(), { mailboxes, revoked, transfers, backup: version });
+  const told = { mailboxes, revoked, transfers, backup: await here(version) };
+  const record = AccountRecord.first(number, proof, publics, Date.now(), told);
   try {
     await publish(record.sign(identitySeed));
   } catch (error) {

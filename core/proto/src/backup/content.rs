@@ -11,13 +11,15 @@ use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use super::{
-    BackupError, MAX_BACKUP_BYTES, MAX_CONTACT_NAME_BYTES, MAX_CONTACTS, MAX_PINS, MAX_PREDECESSORS,
-    MAX_SETTING_BYTES, MAX_SETTING_NAME_BYTES, MAX_SETTINGS, MAX_UNKNOWN_FIELDS,
+    BackupError, MAX_BACKUP_BYTES, MAX_CONTACT_NAME_BYTES, MAX_CONTACTS, MAX_DIRECTORIES,
+    MAX_DIRECTORY_BYTES, MAX_PINS, MAX_PREDECESSORS, MAX_SETTING_BYTES, MAX_SETTING_NAME_BYTES, MAX_SETTINGS,
+    MAX_UNKNOWN_FIELDS,
 };
-use crate::identity::{Fingerprint, IdentityId, IdentityKey, MailboxKey, TerminalId};
+use crate::identity::{DirectoryId, Fingerprint, IdentityId, IdentityKey, MailboxKey, TerminalId};
 use crate::number::{NodeAddr, Number, PlainNumber};
 use crate::proof::{MAX_CHOSEN_NUMBERS, MAX_TRANSFERS, PlainProof, SignedChosenCert, SignedTransfer};
 use crate::record::{MAX_MAILBOXES, MAX_REVOKED, Pin};
+use crate::request::MAX_ID_BYTES;
 use crate::wire::UnixMillis;
 
 /// A chosen number in a backup.
@@ -76,6 +78,34 @@ fn decode_pin<'b, C>(d: &mut Decoder<'b>, ctx: &mut C) -> Result<Pin, decode::Er
     Fingerprint::decode(d, ctx).map(Pin::Fingerprint)
 }
 
+/// A directory that the account is with.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct BackupDirectory {
+    /// Its name, as it stands behind the ID.
+    #[n(0)]
+    pub name: String,
+    /// Where its API is asked.
+    #[n(1)]
+    pub url: String,
+    /// Its key.
+    #[n(2)]
+    pub directory: DirectoryId,
+    /// The account's ID there.
+    #[n(3)]
+    pub id: String,
+    /// Since when the account is with it.
+    #[n(4)]
+    pub added: UnixMillis,
+}
+
+impl BackupDirectory {
+    fn is_too_long(&self) -> bool {
+        [&self.name, &self.url].iter().any(|text| text.len() > MAX_DIRECTORY_BYTES)
+            || self.id.len() > MAX_ID_BYTES
+    }
+}
+
 /// Everything that an account takes along to another terminal. Its keys are erased when it is dropped.
 pub struct Backup {
     /// The identity key.
@@ -103,12 +133,14 @@ pub struct Backup {
     /// [Digests](Self::digest) of what it has replaced, the oldest first, at most [`MAX_PREDECESSORS`]: a higher version alone does not
     /// tell that it knows what another one has.
     pub predecessors: Vec<[u8; 32]>,
+    /// Directories that the account is with, at most [`MAX_DIRECTORIES`].
+    pub directories: Vec<BackupDirectory>,
     /// Fields of later versions as they were read, by their keys, so that an old program doesn't lose them.
     pub(super) unknown: BTreeMap<u64, Zeroizing<Vec<u8>>>,
 }
 
 /// Keys of the map below this one are known.
-const FIRST_UNKNOWN: u64 = 12;
+const FIRST_UNKNOWN: u64 = 13;
 
 impl Backup {
     /// A backup of a new account that has nothing but its keys and its number.
@@ -133,6 +165,7 @@ impl Backup {
             revoked: Vec::new(),
             mailboxes: Vec::new(),
             predecessors: Vec::new(),
+            directories: Vec::new(),
             unknown: BTreeMap::new(),
         }
     }
@@ -151,6 +184,8 @@ impl Backup {
             || self.revoked.len() > MAX_REVOKED
             || self.mailboxes.len() > MAX_MAILBOXES
             || self.predecessors.len() > MAX_PREDECESSORS
+            || self.directories.len() > MAX_DIRECTORIES
+            || self.directories.iter().any(BackupDirectory::is_too_long)
             || self.unknown.len() > MAX_UNKNOWN_FIELDS;
         if too_many { Err(BackupError::TooManyEntries) } else { Ok(()) }
     }
@@ -179,9 +214,10 @@ impl Backup {
     }
 
     fn encode_fields<W: Write>(&self, e: &mut Encoder<W>) -> Result<(), encode::Error<W::Error>> {
-        let has_predecessors = !self.predecessors.is_empty();
-        let fields = FIRST_UNKNOWN - u64::from(!has_predecessors) + self.unknown.len() as u64;
-        e.map(fields)?;
+        let (has_predecessors, has_directories) =
+            (!self.predecessors.is_empty(), !self.directories.is_empty());
+        let absent = u64::from(!has_predecessors) + u64::from(!has_directories);
+        e.map(FIRST_UNKNOWN - absent + self.unknown.len() as u64)?;
         e.u8(0)?.bytes(self.identity.seed())?;
         e.u8(1)?.bytes(self.mailbox.seed())?;
         e.u8(2)?.encode(Number::Plain(self.number))?;
@@ -198,6 +234,9 @@ impl Backup {
             for digest in &self.predecessors {
                 e.bytes(digest)?;
             }
+        }
+        if has_directories {
+            e.u8(12)?.encode(&self.directories)?;
         }
         for (key, value) in &self.unknown {
             e.u64(*key)?;
@@ -256,6 +295,7 @@ impl Backup {
                     let digests: Vec<ByteArray<32>> = d.decode()?;
                     backup.predecessors = digests.into_iter().map(Into::into).collect();
                 }
+                12 => backup.directories = d.decode()?,
                 _ => {
                     let start = d.position();
                     d.skip()?;

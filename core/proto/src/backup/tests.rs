@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::identity::{IdentityKey, MailboxKey, SealKey, TerminalId};
+use crate::identity::{DirectoryKey, IdentityKey, MailboxKey, SealKey, TerminalId};
 use crate::proof::tests::{ALICE, BOB, ISSUED, chosen_cert, directory_key};
 use crate::proof::{PlainProof, SignedChosenCert, SignedTransfer};
 use crate::record::Pin;
@@ -109,12 +109,33 @@ fn fields_of_later_versions_are_kept() {
     let mut bytes = plain(&full()).to_vec();
     assert_eq!(bytes[0], 0xab);
     bytes[0] = 0xad;
-    // Two more fields: 12 with a list of a map, and 300 with a text.
-    bytes.extend_from_slice(&[12, 0x81, 0xa1, 0x01, 0x02, 0x19, 0x01, 0x2c, 0x62, b'h', b'i']);
+    // Two more fields: 13 with a list of a map, and 300 with a text.
+    bytes.extend_from_slice(&[13, 0x81, 0xa1, 0x01, 0x02, 0x19, 0x01, 0x2c, 0x62, b'h', b'i']);
     let backup = Backup::from_plain(&bytes).unwrap();
     assert_eq!(*plain(&backup), bytes);
     let sealed = backup.seal(&key(), 1, &nonces()).unwrap();
     assert_same(&sealed.open(&key(), &ALICE.key().public()).unwrap(), &backup);
+}
+
+fn directory(n: u8) -> BackupDirectory {
+    BackupDirectory {
+        name: format!("directory{n}.example"),
+        url: format!("https://directory{n}.example"),
+        directory: DirectoryKey::from_seed([n; 32]).public(),
+        id: "ada".to_owned(),
+        added: ISSUED,
+    }
+}
+
+#[test]
+fn p3_a_backup_names_the_directories_that_the_account_is_with() {
+    let mut backup = full();
+    backup.directories = vec![directory(1), directory(2)];
+    backup.follow([7; 32]);
+    let sealed = backup.seal(&key(), 3, &nonces()).unwrap();
+    let opened = sealed.open(&key(), &ALICE.key().public()).unwrap();
+    assert_eq!(opened.directories, backup.directories);
+    assert_same(&opened, &backup);
 }
 
 #[test]
@@ -166,6 +187,12 @@ fn lists_and_texts_have_limits() {
     assert_eq!(refusal(&|b| b.chosen = vec![b.chosen[0].clone(); 9]), too_many);
     assert_eq!(refusal(&|b| b.revoked = vec![b.revoked[0]; 33]), too_many);
     assert_eq!(refusal(&|b| b.mailboxes = vec![b.mailboxes[0].clone(); 4]), too_many);
+    assert_eq!(refusal(&|b| b.directories = vec![directory(1); MAX_DIRECTORIES]), None);
+    assert_eq!(refusal(&|b| b.directories = vec![directory(1); MAX_DIRECTORIES + 1]), too_many);
+    let named = |name: usize, id: usize| BackupDirectory { name: "n".repeat(name), id: "i".repeat(id), ..directory(1) };
+    assert_eq!(refusal(&|b| b.directories = vec![named(MAX_DIRECTORY_BYTES, 256)]), None);
+    assert_eq!(refusal(&|b| b.directories = vec![named(MAX_DIRECTORY_BYTES + 1, 256)]), too_many);
+    assert_eq!(refusal(&|b| b.directories = vec![named(MAX_DIRECTORY_BYTES, 257)]), too_many);
     let setting = |name: usize, value: usize| ("n".repeat(name), "v".repeat(value));
     assert_eq!(refusal(&|b| b.settings = [setting(65, 1)].into()), too_many);
     assert_eq!(refusal(&|b| b.settings = [setting(64, MAX_SETTING_BYTES)].into()), None);
@@ -186,7 +213,7 @@ fn what_is_inside_is_checked_when_it_is_opened() {
     let trailing = [&bytes[..], &[0]].concat();
     assert_eq!(Backup::from_plain(&trailing).err(), Some(BackupError::Malformed));
     let many: Vec<u8> =
-        (12..=76).flat_map(|key: u8| if key < 24 { vec![key, 0] } else { vec![24, key, 0] }).collect();
+        (13..=77).flat_map(|key: u8| if key < 24 { vec![key, 0] } else { vec![24, key, 0] }).collect();
     let fields = u8::try_from(11 + 65).unwrap();
     let many = [&[0xb8, fields], &bytes[1..], &many].concat();
     assert_eq!(Backup::from_plain(&many).err(), Some(BackupError::TooManyEntries));

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    ACCOUNT_LIFETIME, AccountEvidence, AccountRecord, Checked, CheckedSet, MAX_ADDRS, MAX_ENVELOPE_BYTES,
-    MAX_MAILBOXES, MAX_REVOKED, MAX_TERMINALS, RecordError, RecordSet, SignedAccount, SignedTerminal,
+    ACCOUNT_LIFETIME, AccountEvidence, AccountRecord, Checked, CheckedSet, MAX_ADDRS, MAX_BACKUPS,
+    MAX_ENVELOPE_BYTES, MAX_MAILBOXES, MAX_REVOKED, MAX_TERMINALS, RecordError, RecordSet, SignedAccount, SignedTerminal,
     TERMINAL_LIFETIME, TerminalRecord,
 };
 use crate::number::{Number, RecordKey};
@@ -79,7 +79,10 @@ fn check_account(
     now: UnixMillis,
 ) -> Result<Checked<AccountRecord>, RecordError> {
     let record: AccountRecord = open(&envelope)?;
-    if record.mailboxes.len() > MAX_MAILBOXES || record.revoked.len() > MAX_REVOKED {
+    let too_many = record.mailboxes.len() > MAX_MAILBOXES
+        || record.revoked.len() > MAX_REVOKED
+        || record.backups.len() > MAX_BACKUPS;
+    if too_many {
         return Err(RecordError::TooManyEntries);
     }
     check_times(record.seq, record.expires, ACCOUNT_LIFETIME, now)?;

@@ -22,6 +22,8 @@ pub(super) struct State {
     pub(super) version: u64,
     data: Vec<u8>,
     pub(super) chosen: Vec<SignedChosenCert>,
+    /// What it says the network has of the account.
+    pub(super) records: Vec<Vec<u8>>,
     /// It has no account any more.
     pub(super) is_gone: bool,
     /// Requests to paths that end like this are done, and their answers lost.
@@ -53,6 +55,7 @@ impl StandIn {
             version: 1,
             data: sealed(backup, 1),
             chosen: Vec::new(),
+            records: Vec::new(),
             is_gone: false,
             loses: None,
             heard: Vec::new(),
@@ -170,7 +173,10 @@ impl State {
             "POST /recover" if self.is_gone => refused("not_found"),
             "POST /recover" => (200, self.let_in()),
             "GET /account/backup" => (200, self.kept()),
-            "GET /account/terminals" => (200, json!({ "records": [] })),
+            "GET /account/terminals" => {
+                let records: Vec<_> = self.records.iter().map(|record| BASE64URL_NOPAD.encode(record)).collect();
+                (200, json!({ "records": records }))
+            }
             "PUT /account/backup" if body["version"] == self.version + 1 => {
                 self.version += 1;
                 self.data = BASE64URL_NOPAD.decode(body["data"].as_str().unwrap().as_bytes()).unwrap();

@@ -1,6 +1,7 @@
 use super::*;
 use crate::api::{Command, ErrorCode, Reply};
 use crate::clock::wall_clock;
+use offhook_proto::descriptor::{Descriptor, SignedDescriptor};
 use offhook_proto::identity::{DirectoryId, DirectoryKey};
 use offhook_proto::number::ChosenNumber;
 use offhook_proto::proof::SignedChosenCert;
@@ -41,6 +42,36 @@ async fn another_key_of_a_directory_waits_for_the_users_word() {
         None,
         "another name is another directory"
     );
+}
+
+#[tokio::test]
+async fn an_older_descriptor_takes_no_newer_ones_place() {
+    let (_dir, _home, store) = ada().await;
+    let said = |at: u64| {
+        let issued = UnixMillis(at);
+        let descriptor = Descriptor {
+            name: NAME.to_owned(),
+            directory: directory(1),
+            nodes: Vec::new(),
+            stun: Vec::new(),
+            turn: Vec::new(),
+            web: None,
+            mailbox: false,
+            issued,
+            expires: issued.plus(std::time::Duration::from_secs(86_400)),
+        };
+        SignedDescriptor::sign(&key(1), &descriptor).unwrap()
+    };
+    let now = wall_clock().0;
+    // The first two are over by now.
+    let [older, old, new] = [now - 900_000_000, now - 800_000_000, now].map(said);
+    let kept = async |told: &SignedDescriptor| {
+        store.pin_directory(NAME, &directory(1), Some(told)).await.unwrap();
+        store.known_directory(NAME).await.unwrap().unwrap().descriptor.unwrap()
+    };
+    for (told, stays) in [(&old, &old), (&older, &old), (&new, &new), (&old, &new)] {
+        assert_eq!(kept(told).await.to_bytes(), stays.to_bytes());
+    }
 }
 
 #[tokio::test]

@@ -10,12 +10,14 @@ fn directory(name: &str, version: u64) -> KnownDirectory {
     KnownDirectory {
         name: name.to_owned(),
         url: format!("https://{name}"),
-        directory: DirectoryId::from_bytes([7; 32]),
+        directory: DirectoryId::from_bytes([if name == NAME { 7 } else { 6 }; 32]),
         id: id("ada"),
         version,
         backed_up: wall_clock(),
         base: Content::default(),
         seen: None,
+        added: UnixMillis(1),
+        is_too_large: false,
     }
 }
 
@@ -30,23 +32,26 @@ fn terminal(n: u8) -> TerminalId {
 }
 
 #[tokio::test]
-async fn q3_the_record_names_a_backup_that_every_directory_has() {
+async fn q3_the_record_names_the_backup_of_every_directory() {
     let (_dir, home) = home_with_ada().await;
     let store = home.open_account(&id("ada")).await.unwrap();
     let key = home.unlock(&id("ada"), &password("pw one")).await.unwrap();
-    assert_eq!(record_of(&store).backup, None, "no directory keeps it");
+    let told = |store: &AccountStore| {
+        let record = record_of(store);
+        [NAME, "example.net"].map(|name| record.backup_at(&key, &directory(name, 1).directory))
+    };
+    assert_eq!(told(&store), [None, None], "no directory keeps it");
     assert!(!store.update_record(&key, &[]).await.unwrap());
     store.put_directory(&directory(NAME, 7)).await.unwrap();
     store.put_directory(&directory("example.net", 4)).await.unwrap();
     let before = record_of(&store).seq;
     assert!(store.update_record(&key, &[]).await.unwrap() && store.reload().await.unwrap());
-    let record = record_of(&store);
-    assert_eq!(record.backup, Some(4));
-    assert!(record.seq > before, "nodes take the later record");
+    assert_eq!(told(&store), [Some(7), Some(4)]);
+    assert!(record_of(&store).seq > before, "nodes take the later record");
     assert!(!store.update_record(&key, &[]).await.unwrap(), "nothing is signed for nothing");
     store.remove_directory("example.net").await.unwrap();
     assert!(store.update_record(&key, &[]).await.unwrap() && store.reload().await.unwrap());
-    assert_eq!(record_of(&store).backup, Some(7));
+    assert_eq!(told(&store), [Some(7), None]);
 }
 
 #[tokio::test]
@@ -83,19 +88,19 @@ async fn q2_another_terminals_key_for_a_contact_is_shown_and_waits_or_counts_if_
 
     // Both have met him for the first time. Words were compared here, so the other key only waits.
     let seen = KnownDirectory { base: there(41), ..directory(NAME, 2) };
-    assert!(store.merge_content(&base, &seen).await.unwrap());
+    assert!(store.merge_content(&base, &seen).await.unwrap().is_news);
     assert_eq!(store.directories().await.unwrap()[0].version, 2, "written down in the same moment");
     let pin = store.pin_of(&bob).await.unwrap().unwrap();
     assert_eq!((pin.identity, pin.verified), (Some(someone(40)), true));
     assert_eq!(pin.offered, Some(someone(41).fingerprint()));
     // From here on the same is in the backup, and at the other terminal the user confirms the other key.
     let agreed = store.content().await.unwrap();
-    assert!(store.merge_content(&agreed, &seen).await.unwrap());
+    assert!(store.merge_content(&agreed, &seen).await.unwrap().is_news);
     let pin = store.pin_of(&bob).await.unwrap().unwrap();
     assert_eq!((pin.identity, pin.verified, pin.offered), (Some(someone(41)), false, None));
     let content = store.content().await.unwrap();
     assert_eq!(pin_of(&content), pin_of(&there(41)), "both have the same now: nothing is put");
-    assert!(!store.merge_content(&there(41), &seen).await.unwrap());
+    assert!(!store.merge_content(&there(41), &seen).await.unwrap().is_news);
     assert!(store.contact(&bob).await.unwrap().is_some());
 }
 

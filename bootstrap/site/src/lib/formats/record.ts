@@ -1,8 +1,8 @@
 // Account records (`core/proto/src/record.rs`): who has a number, and which terminals no longer count.
 
 import * as domain from './domain';
-import { FormatError, equalBytes } from './bytes';
-import { type Cbor, decode, encode, field, Raw } from './cbor';
+import { FormatError, equalBytes, inDomain, sha256 } from './bytes';
+import { type Cbor, decode, encode, field, optional, Raw, type Reader } from './cbor';
 import { open, sign } from './envelope';
 
 /** Longest validity of an account record in milliseconds: 400 days. */
@@ -14,7 +14,22 @@ const REVOKED = 5;
 const SEQ = 6;
 const EXPIRES = 7;
 const TRANSFERS = 8;
-const BACKUP = 9;
+const BACKUPS = 9;
+/** Most directories whose backups a record tells the versions of. */
+const MAX_BACKUPS = 8;
+const PLACE_BYTES = 16;
+
+/** How new the account's backup at a directory is: one that hands out an older one is found out. */
+export interface BackupAt {
+  /** The directory, as only its account can tell. */
+  place: Uint8Array;
+  version: number;
+}
+
+/** How new the backup at a directory is; `identitySeed` is the account's. */
+export function backupAt(identitySeed: Uint8Array, directory: Uint8Array, version: number): BackupAt {
+  return { place: sha256(inDomain(domain.BACKUP_AT, identitySeed, directory)).slice(0, PLACE_BYTES), version };
+}
 
 /** What a first record says beside number, proof and keys. */
 export interface FirstRecord {
@@ -23,14 +38,13 @@ export interface FirstRecord {
   revoked: readonly Uint8Array[];
   /** The transfers by which the identity has got the number, if it was somebody else's. */
   transfers: readonly Uint8Array[];
-  /** Version of the account's backup: a directory that hands out an older one is found out. */
-  backup: number;
+  backup: BackupAt;
 }
 
 /** What a next record changes. */
 export interface Change {
   revoke?: Uint8Array;
-  backup?: number;
+  backup?: BackupAt;
 }
 
 /** An account record. Its fields are kept as they were encoded, so that those which this version does not know live on. */
@@ -53,7 +67,7 @@ export class AccountRecord {
     const values: Cbor[] = [number, proof, keys.identity, keys.mailbox, mailboxes, revoked, now, now + ACCOUNT_LIFETIME_MS];
     const fields = new Map(values.map((value, key) => [key, new Raw(encode(value))]));
     if (transfers.length > 0) fields.set(TRANSFERS, new Raw(encode(transfers.map((transfer) => new Raw(transfer)))));
-    fields.set(BACKUP, new Raw(encode(backup)));
+    fields.set(BACKUPS, encodeBackups([backup]));
     return new AccountRecord(fields);
   }
 
@@ -69,6 +83,16 @@ export class AccountRecord {
     return field(this.fields, REVOKED, (r) => r.array((item) => item.fixed(32)));
   }
 
+  /** How new the backups at the account's directories are. */
+  get backups(): BackupAt[] {
+    const read = (r: Reader): BackupAt[] =>
+      r.array((item) => {
+        const map = item.map();
+        return { place: field(map, 0, (value) => value.fixed(PLACE_BYTES)), version: field(map, 1, (value) => value.count()) };
+      });
+    return optional(this.fields, BACKUPS, read) ?? [];
+  }
+
   get seq(): number {
     return field(this.fields, SEQ, (r) => r.count());
   }
@@ -81,7 +105,10 @@ export class AccountRecord {
       const others = this.revoked.filter((known) => !equalBytes(known, revoke));
       fields.set(REVOKED, new Raw(encode([...others, revoke].slice(-MAX_REVOKED))));
     }
-    if (backup !== undefined) fields.set(BACKUP, new Raw(encode(backup)));
+    if (backup !== undefined) {
+      const others = this.backups.filter(({ place }) => !equalBytes(place, backup.place));
+      fields.set(BACKUPS, encodeBackups([...others, backup].slice(-MAX_BACKUPS)));
+    }
     // A record counts only if it is later than the one before, whatever the clocks say.
     const seq = Math.max(now, this.seq + 1);
     fields.set(SEQ, new Raw(encode(seq)));
@@ -93,4 +120,8 @@ export class AccountRecord {
   sign(seed: Uint8Array): Uint8Array {
     return sign(seed, domain.ACCOUNT_RECORD, this.fields);
   }
+}
+
+function encodeBackups(backups: readonly BackupAt[]): Raw {
+  return new Raw(encode(backups.map(({ place, version }) => new Map<number, Cbor>([[0, place], [1, version]]))));
 }

@@ -1,5 +1,5 @@
 use super::sample::*;
-use crate::identity::{CERT_LIFETIME, CertError, SignedCert, TerminalCert};
+use crate::identity::{CERT_LIFETIME, CertError, DirectoryKey, SignedCert, TerminalCert};
 use crate::number::RecordKey;
 use crate::proof::tests::{ALICE, BOB, ISSUED, chosen_cert, chosen_proof};
 use crate::proof::{NumberProof, PlainProof, ProofError};
@@ -79,6 +79,8 @@ fn lists_have_limits() {
     assert_eq!(account_verdict(&AccountRecord { mailboxes, ..account() }), Err(RecordError::TooManyEntries));
     let revoked = vec![terminal_id(1); MAX_REVOKED + 1];
     assert_eq!(account_verdict(&AccountRecord { revoked, ..account() }), Err(RecordError::TooManyEntries));
+    let backups = vec![BackupAt { place: [1; 16], version: 1 }; MAX_BACKUPS + 1];
+    assert_eq!(account_verdict(&AccountRecord { backups, ..account() }), Err(RecordError::TooManyEntries));
     let addrs = vec![addr("/dns4/a/tcp/1"); MAX_ADDRS + 1];
     assert_eq!(terminal_verdict(&TerminalRecord { addrs, ..terminal(1) }), Some(RecordError::TooManyEntries));
 }
@@ -307,4 +309,15 @@ fn sets_of_version_1_can_be_read() {
         checked.terminals.iter().all(|terminal| terminal.addrs == [addr("/ip4/192.0.2.1/udp/4001/quic-v1")])
     );
     assert_eq!(checked.terminals[0].certificate().seal, seal());
+}
+
+#[test]
+fn q3_a_record_tells_its_owner_alone_how_new_the_backup_at_a_directory_is() {
+    let [first, second, third] = [1, 2, 3].map(|n| DirectoryKey::from_seed([n; 32]).public());
+    let owner = ALICE.key();
+    let backups = vec![BackupAt::new(&owner, &first, 7), BackupAt::new(&owner, &second, 4)];
+    let record = AccountRecord { backups, ..account() };
+    assert!(account_verdict(&record).is_ok());
+    assert_eq!([&first, &second, &third].map(|at| record.backup_at(&owner, at)), [Some(7), Some(4), None]);
+    assert_eq!(record.backup_at(&BOB.key(), &first), None, "nobody else finds it");
 }

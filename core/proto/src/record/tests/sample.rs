@@ -49,7 +49,7 @@ pub(super) fn account_of(owner: &Vector) -> AccountRecord {
         seq: ago(DAY),
         expires: NOW.plus(DAY * 300),
         transfers: Vec::new(),
-        backup: None,
+        backups: Vec::new(),
     }
 }
 

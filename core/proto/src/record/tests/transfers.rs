@@ -164,14 +164,14 @@ fn the_longest_account_record_fits_its_envelope() {
         mailboxes: vec![addr(&format!("/dns4/{}", "x".repeat(250))); MAX_MAILBOXES],
         revoked: (0..32).map(terminal_id).collect(),
         transfers,
-        backup: Some(u64::MAX),
+        backups: vec![BackupAt { place: [0xff; 16], version: u64::MAX }; MAX_BACKUPS],
         seq: ISSUED.plus(DAY),
         ..account_of(&BOB)
     };
     let full = AccountRecord { expires: full.seq.plus(ACCOUNT_LIFETIME), ..full };
     let set = RecordSet { account: Some(full.sign(&BOB.key())), terminals: Vec::new() };
     let checked = check(&key, &set.encode(), NOW).unwrap();
-    assert_eq!(checked.account.unwrap().backup, Some(u64::MAX));
+    assert_eq!(checked.account.unwrap().backups.len(), MAX_BACKUPS);
 }
 
 /// All histories of four transfers between three people, as each of them would show it.

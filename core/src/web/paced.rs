@@ -3,6 +3,8 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -16,17 +18,36 @@ const SLOWEST: u32 = 2_048;
 
 /// A stream that fails when its reader is too slow.
 #[derive(Debug)]
-pub(super) struct Paced<S> {
+pub struct Paced<S> {
     stream: S,
+    /// It is for others by now to see to slow readers.
+    is_free: Pace,
     /// How long writes may still wait; each byte that is taken adds a little, up to [`PATIENCE`].
     left: Duration,
     /// Since when a write waits, and when that has lasted too long.
     waiting: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
+/// Lets the reader of a [`Paced`] stream take its time from now on: of one that is a WebSocket by then.
+#[derive(Clone, Debug, Default)]
+pub struct Pace(Arc<AtomicBool>);
+
+impl Pace {
+    /// From now on nobody is given up.
+    pub fn end(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 impl<S> Paced<S> {
-    pub(super) const fn new(stream: S) -> Self {
-        Self { stream, left: PATIENCE, waiting: None }
+    /// A stream whose reader has to keep up.
+    pub fn new(stream: S) -> Self {
+        Self { stream, is_free: Pace::default(), left: PATIENCE, waiting: None }
+    }
+
+    /// What ends that.
+    pub fn pace(&self) -> Pace {
+        self.is_free.clone()
     }
 }
 
@@ -44,6 +65,10 @@ impl<S: AsyncWrite + Unpin> Paced<S> {
             let earned = Duration::from_secs(1).saturating_mul(taken) / SLOWEST;
             self.left = self.left.saturating_add(earned).min(PATIENCE);
             return Poll::Ready(written);
+        }
+        if self.is_free.0.load(Ordering::Relaxed) {
+            self.waiting = None;
+            return Poll::Pending;
         }
         let left = self.left;
         let (_, too_long) =
@@ -90,14 +115,21 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 
     use super::*;
 
     /// How long a writer lasts whose reader takes so many bytes every second; `None`: until everything is written.
     async fn lasts(bytes_per_second: usize) -> Option<Duration> {
-        let (ours, mut theirs) = duplex(1_024);
-        let mut paced = Paced::new(ours);
+        let (ours, theirs) = duplex(1_024);
+        lasts_with(bytes_per_second, Paced::new(ours), theirs).await
+    }
+
+    async fn lasts_with(
+        bytes_per_second: usize,
+        mut paced: Paced<DuplexStream>,
+        mut theirs: DuplexStream,
+    ) -> Option<Duration> {
         let reader = tokio::spawn(async move {
             let mut taken = vec![0; bytes_per_second];
             loop {
@@ -119,5 +151,9 @@ mod tests {
         let dripping = lasts(16).await.expect("given up");
         assert!(dripping < Duration::from_secs(12), "{dripping:?}");
         assert_eq!(lasts(4_096).await, None);
+        let (ours, theirs) = duplex(1_024);
+        let paced = Paced::new(ours);
+        paced.pace().end();
+        assert_eq!(lasts_with(1_024, paced, theirs).await, None, "a WebSocket has limits of its own");
     }
 }
