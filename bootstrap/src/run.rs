@@ -146,12 +146,26 @@ fn failed(error: &dyn std::error::Error) -> Failure {
     Failure { code: 1, sentence: error.to_string() }
 }
 
-/// Wrong addresses and keys are the operator's to correct, and starting again does not help; the rest is the system's.
 fn refused(error: &DirectoryError) -> Failure {
+    let hint = match error {
+        DirectoryError::Http(_) => "; choose another address with --http, or \"none\"",
+        DirectoryError::Relay(_) => "; without it: --relay=false",
+        DirectoryError::Front(FrontError::Listen { .. }) => "; without it: --front none",
+        DirectoryError::Site(SiteError::Listen { .. }) => "; choose another address with --site, or \"none\"",
+        DirectoryError::Net(_)
+        | DirectoryError::Key(_)
+        | DirectoryError::Front(_)
+        | DirectoryError::Site(_) => "",
+    };
+    Failure { code: code_of(error), sentence: format!("{error}{hint}") }
+}
+
+/// Wrong addresses and keys are the operator's to correct, and starting again does not help; the rest is the system's.
+fn code_of(error: &DirectoryError) -> u8 {
     use crate::store::StoreError;
     use offhook::net::NetError;
     use offhook::relay::RelayError;
-    let code = match error {
+    match error {
         DirectoryError::Net(NetError::Addr { .. })
         | DirectoryError::Relay(RelayError::NoPorts(..))
         | DirectoryError::Front(
@@ -202,16 +216,5 @@ fn refused(error: &DirectoryError) -> Failure {
                 | StoreError::Closed,
             ),
         ) => 1,
-    };
-    let hint = match error {
-        DirectoryError::Http(_) => "; choose another address with --http, or \"none\"",
-        DirectoryError::Relay(_) => "; without it: --relay=false",
-        DirectoryError::Front(FrontError::Listen { .. }) => "; without it: --front none",
-        DirectoryError::Site(SiteError::Listen { .. }) => "; choose another address with --site, or \"none\"",
-        DirectoryError::Net(_)
-        | DirectoryError::Key(_)
-        | DirectoryError::Front(_)
-        | DirectoryError::Site(_) => "",
-    };
-    Failure { code, sentence: format!("{error}{hint}") }
+    }
 }

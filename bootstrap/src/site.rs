@@ -28,6 +28,9 @@ const DEFAULT: ([u8; 4], u16) = ([127, 0, 0, 1], 8080);
 /// How often what nobody needs any more is erased.
 const SWEEP: Duration = Duration::from_secs(3_600);
 
+/// How often attempts are forgotten that count no more: a flood from many networks leaves one each.
+const FORGET: Duration = Duration::from_secs(300);
+
 /// How often accounts and sessions are counted.
 const MEASURE: Duration = Duration::from_secs(60);
 
@@ -130,13 +133,21 @@ fn is_https(url: &str) -> Option<bool> {
     }
 }
 
-/// Erases what nobody needs any more, at the start and then every hour.
+/// Erases what nobody needs any more, at the start and then every hour; attempts more often.
 async fn sweep(store: Store) {
-    let mut hours = tokio::time::interval(SWEEP);
+    let (mut hours, mut often) = (tokio::time::interval(SWEEP), tokio::time::interval(FORGET));
     loop {
-        hours.tick().await;
-        if let Err(error) = store.sweep(wall_clock()).await {
-            warn!(%error, "old sessions and backups could not be erased; it is tried again in an hour");
+        tokio::select! {
+            _ = hours.tick() => {
+                if let Err(error) = store.sweep(wall_clock()).await {
+                    warn!(%error, "old sessions and backups could not be erased; it is tried again in an hour");
+                }
+            }
+            _ = often.tick() => {
+                if let Err(error) = store.sweep_attempts(wall_clock()).await {
+                    warn!(%error, "old attempts could not be forgotten; it is tried again in some minutes");
+                }
+            }
         }
     }
 }

@@ -417,7 +417,8 @@ pub fn contacts(list: &[Contact]) -> String {
             (Some(_), true) => "verified",
         };
         let state = contact.presence.as_ref().map(|told| format!("  {}", presence(told.state, &told.note)));
-        let offered = if contact.offered.is_some() { ", but another key waits: `contact confirm`" } else { "" };
+        let offered =
+            if contact.offered.is_some() { ", but another key waits: `contact confirm`" } else { "" };
         let (name, number) = (padded(name, first), padded(number, second));
         format!("  {name}  {number}  {key}{offered}{}", state.unwrap_or_default())
     };

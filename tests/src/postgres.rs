@@ -1,7 +1,7 @@
 //! A PostgreSQL server of one's own, from Debian's package: in a temporary folder, without a port.
 
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -96,7 +96,7 @@ fn programs() -> Option<PathBuf> {
 }
 
 fn is_root() -> bool {
-    std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
+    rustix::process::geteuid().is_root()
 }
 
 /// A program, as a user that the server runs as, and no longer than this thread.

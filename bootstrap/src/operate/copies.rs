@@ -154,7 +154,7 @@ async fn copy_into(
 
 /// Removes what copies that were killed have left beside theirs.
 fn remove_old_drafts(folder: &Path) -> Result<(), Failure> {
-    let ours = own_user()?;
+    let ours = own_user();
     for entry in std::fs::read_dir(folder).map_err(on(folder))? {
         let entry = entry.map_err(on(folder))?;
         let name = entry.file_name();
@@ -307,14 +307,13 @@ pub(crate) fn restore(settings: &Settings, plan: &RestorePlan, is_json: bool) ->
     Err(Failure { code: 1, sentence })
 }
 
-fn own_user() -> Result<u32, Failure> {
-    let own = Path::new("/proc/self");
-    std::fs::metadata(own).map(|own| own.uid()).map_err(on(own))
+fn own_user() -> u32 {
+    rustix::process::geteuid().as_raw()
 }
 
 /// A directory does not start with files of another user, who in a restore is mostly root.
 fn is_own(path: &Path) -> Result<(), Failure> {
-    let ours = own_user()?;
+    let ours = own_user();
     match std::fs::metadata(path) {
         Ok(there) if there.uid() != ours => Err(wrong(format!(
             "{} is of user {}, who runs the directory: restore as that user, not as user {ours}",

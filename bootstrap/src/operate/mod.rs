@@ -9,7 +9,6 @@ mod numbers;
 mod users;
 
 use std::io::Write as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -120,8 +119,7 @@ fn deed(action: &str, subject: &str, details: &str) -> AuditEntry {
 fn actor() -> String {
     let named =
         ["SUDO_USER", "USER"].iter().find_map(|name| std::env::var(name).ok().filter(|n| !n.is_empty()));
-    let user = std::fs::metadata("/proc/self").map(|own| format!("user {}", own.uid()));
-    named.or(user.ok()).unwrap_or_else(|| "unknown".to_owned())
+    named.unwrap_or_else(|| format!("user {}", rustix::process::geteuid().as_raw()))
 }
 
 fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {

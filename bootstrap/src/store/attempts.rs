@@ -170,7 +170,11 @@ impl Store {
         change.await
     }
 
-    pub(super) async fn sweep_attempts(&self, now: UnixMillis) -> Result<(), StoreError> {
+    /// Forgets attempts that count no more.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the rest is forgotten the next time.
+    pub async fn sweep_attempts(&self, now: UnixMillis) -> Result<(), StoreError> {
         let change = || {
             self.db.write_lightly(move |connection| {
                 Box::pin(async move {

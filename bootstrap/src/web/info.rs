@@ -57,8 +57,13 @@ async fn node(app: &App) -> Result<Value, ApiError> {
 }
 
 async fn accounts(app: &App) -> Result<u64, ApiError> {
+    count(app, &app.0.accounts).await
+}
+
+/// How many accounts there are, as far as was counted in the last minute.
+pub(super) async fn count(app: &App, counted: &Counted) -> Result<u64, ApiError> {
     let now = app.now();
-    let mut counted = app.0.accounts.lock().await;
+    let mut counted = counted.lock().await;
     if let Some((at, count)) = *counted
         && at <= now
         && now.since(at) < COUNT_TIME

@@ -177,6 +177,8 @@ struct Inner {
     pages: Pages,
     downloads: Downloads,
     accounts: Counted,
+    /// The same, with those that were made here since.
+    room: Counted,
     started: UnixMillis,
     gate: Gate,
     meters: Meters,
@@ -239,6 +241,7 @@ pub(crate) fn metered_router(
         gate: Gate::default(),
         downloads: Downloads::new(config.downloads.clone()),
         accounts: Counted::default(),
+        room: Counted::default(),
         started: clock(),
         config,
         store,

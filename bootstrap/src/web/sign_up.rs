@@ -20,7 +20,7 @@ use super::login::{self, Entry, Start};
 use super::opaque::Opaque;
 use super::signed::{Request, check_backup};
 use super::visitor;
-use super::{App, limits};
+use super::{App, info, limits};
 use crate::store::NewAccount;
 
 /// The first backup has this version.
@@ -50,10 +50,23 @@ fn check_open(app: &App) -> Result<(), ApiError> {
     if app.0.config.is_open { Ok(()) } else { Err(ApiError::SignUpClosed) }
 }
 
-/// Whether one more account is within what the operator permits. Those that are made at the same moment may be a few too many.
+/// Whether one more account is within what the operator permits. Those that are made at the same moment, or by other processes within
+/// a minute, may be a few too many: to count a hundred thousand takes too long for each step of each visitor.
 async fn check_room(app: &App) -> Result<(), ApiError> {
-    let count = app.0.store.count_accounts().await?;
-    if count < app.0.config.accounts { Ok(()) } else { Err(ApiError::Full) }
+    let most = app.0.config.accounts;
+    if info::count(app, &app.0.room).await? < most {
+        return Ok(());
+    }
+    // Nobody is refused for what was so a minute ago.
+    *app.0.room.lock().await = None;
+    if info::count(app, &app.0.room).await? < most { Ok(()) } else { Err(ApiError::Full) }
+}
+
+/// One account more is here.
+async fn count_in(app: &App) {
+    if let Some((_, count)) = &mut *app.0.room.lock().await {
+        *count += 1;
+    }
 }
 
 /// The last message of a registration, with all that the account is.
@@ -105,6 +118,7 @@ pub(super) async fn finish(
     let place = app.0.opaque.place(Some(&identity), &network);
     let account = NewAccount { identity, id, number, proof, password_file, backup: body.backup.0 };
     app.0.store.sign_up(account, now).await?;
+    count_in(&app).await;
     let place = Some(limits::known(&identity, place));
     let entry = Entry { password, paid: Vec::new(), place, status: StatusCode::CREATED };
     login::let_in(&app, &headers, &identity, entry, body.token).await

@@ -5,8 +5,8 @@ use super::session::Session;
 use super::{AccountAddress, DirectoryError, Heard, Older, Refusal};
 use crate::clock::wall_clock;
 use crate::storage::{
-    AccountId, AccountStore, AccountSummary, Content, DirectoryAt, DirectoryPin, Home, KnownDirectory, MAX_DIRECTORIES,
-    Password, StorageError, Unattended,
+    AccountId, AccountStore, AccountSummary, Content, DirectoryAt, DirectoryPin, Home, KnownDirectory,
+    MAX_DIRECTORIES, Password, StorageError, Unattended,
 };
 use offhook_proto::backup::{Backup, RecoveryWords};
 use offhook_proto::identity::IdentityKey;

@@ -167,8 +167,13 @@ mod tests {
         let named: DirectoryAddress = "example.org".parse().unwrap();
         let at = |site| named.at_site(site).map(|address| address.url).ok();
         assert_eq!(at(None).as_deref(), Some("https://example.org"));
-        assert_eq!(at(Some("https://site.example.org:8443")).as_deref(), Some("https://site.example.org:8443"));
-        for bad in ["http://127.0.0.1:8080", "https://localhost", "https://[::1]:443", "http://site.example.org"] {
+        assert_eq!(
+            at(Some("https://site.example.org:8443")).as_deref(),
+            Some("https://site.example.org:8443")
+        );
+        for bad in
+            ["http://127.0.0.1:8080", "https://localhost", "https://[::1]:443", "http://site.example.org"]
+        {
             assert_eq!(at(Some(bad)), None, "{bad}");
         }
     }

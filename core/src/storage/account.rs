@@ -5,7 +5,8 @@ use crate::clock::wall_clock;
 use crate::recording::Recordings;
 use offhook_proto::backup::Backup;
 use offhook_proto::identity::{
-    CERT_LIFETIME, DirectoryId, IdentityId, IdentityKey, MailboxKey, SealKey, SignedCert, TerminalId, TerminalKey,
+    CERT_LIFETIME, DirectoryId, IdentityId, IdentityKey, MailboxKey, SealKey, SignedCert, TerminalId,
+    TerminalKey,
 };
 use offhook_proto::number::{NodeAddr, Number};
 use offhook_proto::proof::NumberProof;

@@ -148,9 +148,7 @@ impl AccountStore {
 }
 
 impl Contact {
-    fn from_row(
-        (number, name, fingerprint, verified, offered): ContactRow,
-    ) -> Result<Self, StorageError> {
+    fn from_row((number, name, fingerprint, verified, offered): ContactRow) -> Result<Self, StorageError> {
         let parse = |text: String| text.parse().map_err(|_| StorageError::Damaged("a pinned key"));
         Ok(Self {
             number: db::number(&number)?,

@@ -314,7 +314,11 @@ mod tests {
         };
         let all = directories(&many(10)).merged(&Content::default(), &directories(&many(110))).content;
         let again = directories(&many(110)).merged(&Content::default(), &directories(&many(10))).content;
-        assert_eq!((all.directories.len(), &all), (MAX_DIRECTORIES, &again), "the first ones, at every terminal");
+        assert_eq!(
+            (all.directories.len(), &all),
+            (MAX_DIRECTORIES, &again),
+            "the first ones, at every terminal"
+        );
         assert!(all.directories.values().all(|at| at.added < 8));
     }
 }

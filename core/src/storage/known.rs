@@ -94,7 +94,8 @@ impl AccountStore {
             }
             Some(_) | None => {
                 let held = before.as_ref().and_then(|known| known.descriptor.as_ref());
-                let newer = descriptor.filter(|told| !held.is_some_and(|held| is_newer(directory, held, told)));
+                let newer =
+                    descriptor.filter(|told| !held.is_some_and(|held| is_newer(directory, held, told)));
                 let is_new = put_known(&mut tx, name, directory, newer, None).await?;
                 if is_new { DirectoryPin::New } else { DirectoryPin::Matches }
             }
@@ -185,12 +186,11 @@ impl AccountStore {
 }
 
 async fn known(db: &mut SqliteConnection, name: &str) -> Result<Option<PinnedDirectory>, StorageError> {
-    let row: Option<Row> = sqlx::query_as(
-        "SELECT directory, descriptor, offered, asked FROM known_directories WHERE name = ?",
-    )
-    .bind(name)
-    .fetch_optional(&mut *db)
-    .await?;
+    let row: Option<Row> =
+        sqlx::query_as("SELECT directory, descriptor, offered, asked FROM known_directories WHERE name = ?")
+            .bind(name)
+            .fetch_optional(&mut *db)
+            .await?;
     if let Some(row) = row {
         return PinnedDirectory::from_row(name, row).map(Some);
     }

@@ -14,6 +14,7 @@ use offhook::directory::{Older, Unlocked};
 use offhook::storage::{AccountId, AccountSummary, NewAccount, StorageError};
 use serde_json::{Value, json};
 use std::io::{IsTerminal as _, Write as _};
+use std::path::Path;
 
 /// Does what the command says.
 pub async fn execute(context: &Context, printer: Printer, command: AccountCmd) -> Outcome {
@@ -46,45 +47,19 @@ pub async fn execute(context: &Context, printer: Printer, command: AccountCmd) -
             done(context, printer, &id, &format!("The current account is {id}.")).await
         }
         AccountCmd::Password { id, password_stdin } => {
-            let id = id.parse()?;
-            let source = Source::new(password_stdin);
-            let old = source.current("Old password: ")?;
-            // Before anybody thinks up and types a new one.
-            let unlocked = Unlocked::open(home, &id, &old).await?;
-            let new = source.new_password()?;
-            unlocked.change_credentials(home, (&id, &old), (&id, &new)).await?;
-            renewed(context).await?;
-            done(context, printer, &id, &format!("The password of {id} is changed.")).await
+            change_password(context, printer, &id, Source::new(password_stdin)).await
         }
         AccountCmd::Rename { id, new_id, password_stdin } => {
-            let (id, new_id): (AccountId, AccountId) = (id.parse()?, new_id.parse()?);
-            let password = Source::new(password_stdin).current("Password: ")?;
-            let unlocked = Unlocked::open(home, &id, &password).await?;
-            unlocked.change_credentials(home, (&id, &password), (&new_id, &password)).await?;
-            renewed(context).await?;
-            let sentence = format!("{id} is now called {new_id}. The number stays the same.");
-            done(context, printer, &new_id, &sentence).await
+            rename(context, printer, (&id, &new_id), Source::new(password_stdin)).await
         }
         AccountCmd::Ringtone { id, file, bell: _ } => {
-            let id = id.parse()?;
-            home.set_ringtone(&id, file.as_deref()).await?;
-            let what = if file.is_some() { "this" } else { "the old telephone's bell" };
-            let sentence = format!("Calls to {id} ring with {what} from the next start on.");
-            done(context, printer, &id, &sentence).await
+            set_ringtone(context, printer, &id, file.as_deref()).await
         }
         AccountCmd::Greeting { id, file, default: _ } => {
-            let id = id.parse()?;
-            home.set_greeting(&id, file.as_deref()).await?;
-            let what = if file.is_some() { "this" } else { "three notes" };
-            let sentence = format!("The answering machine of {id} greets callers with {what}.");
-            done(context, printer, &id, &sentence).await
+            set_greeting(context, printer, &id, file.as_deref()).await
         }
         AccountCmd::HoldMusic { id, file, default: _ } => {
-            let id = id.parse()?;
-            home.set_hold_music(&id, file.as_deref()).await?;
-            let what = if file.is_some() { "this" } else { "the music box" };
-            let sentence = format!("Whoever {id} puts on hold hears {what} from the next start on.");
-            done(context, printer, &id, &sentence).await
+            set_hold_music(context, printer, &id, file.as_deref()).await
         }
         AccountCmd::Renew { id, password_stdin } => {
             let id = id.parse()?;
@@ -94,6 +69,49 @@ pub async fn execute(context: &Context, printer: Printer, command: AccountCmd) -
             done(context, printer, &id, &format!("The certificate of {id} is renewed for 13 months.")).await
         }
     }
+}
+
+async fn change_password(context: &Context, printer: Printer, id: &str, source: Source) -> Outcome {
+    let id = id.parse()?;
+    let old = source.current("Old password: ")?;
+    // Before anybody thinks up and types a new one.
+    let unlocked = Unlocked::open(&context.home, &id, &old).await?;
+    let new = source.new_password()?;
+    unlocked.change_credentials(&context.home, (&id, &old), (&id, &new)).await?;
+    renewed(context).await?;
+    done(context, printer, &id, &format!("The password of {id} is changed.")).await
+}
+
+async fn rename(context: &Context, printer: Printer, (id, new_id): (&str, &str), source: Source) -> Outcome {
+    let (id, new_id): (AccountId, AccountId) = (id.parse()?, new_id.parse()?);
+    let password = source.current("Password: ")?;
+    let unlocked = Unlocked::open(&context.home, &id, &password).await?;
+    unlocked.change_credentials(&context.home, (&id, &password), (&new_id, &password)).await?;
+    renewed(context).await?;
+    let sentence = format!("{id} is now called {new_id}. The number stays the same.");
+    done(context, printer, &new_id, &sentence).await
+}
+
+async fn set_ringtone(context: &Context, printer: Printer, id: &str, file: Option<&Path>) -> Outcome {
+    let id = id.parse()?;
+    context.home.set_ringtone(&id, file).await?;
+    let what = if file.is_some() { "this" } else { "the old telephone's bell" };
+    done(context, printer, &id, &format!("Calls to {id} ring with {what} from the next start on.")).await
+}
+
+async fn set_greeting(context: &Context, printer: Printer, id: &str, file: Option<&Path>) -> Outcome {
+    let id = id.parse()?;
+    context.home.set_greeting(&id, file).await?;
+    let what = if file.is_some() { "this" } else { "three notes" };
+    done(context, printer, &id, &format!("The answering machine of {id} greets callers with {what}.")).await
+}
+
+async fn set_hold_music(context: &Context, printer: Printer, id: &str, file: Option<&Path>) -> Outcome {
+    let id = id.parse()?;
+    context.home.set_hold_music(&id, file).await?;
+    let what = if file.is_some() { "this" } else { "the music box" };
+    done(context, printer, &id, &format!("Whoever {id} puts on hold hears {what} from the next start on."))
+        .await
 }
 
 fn age(older: bool) -> Older {

@@ -281,7 +281,8 @@ pub async fn back_up(
     }
     for (name, synced) in done {
         let what = if synced.is_new { "is there now" } else { "was up to date" };
-        let taken = if synced.heard.has_taken { " Something of another terminal's came with it." } else { "" };
+        let taken =
+            if synced.heard.has_taken { " Something of another terminal's came with it." } else { "" };
         printer.line(&format!("{name}: backup {} {what}.{taken}", synced.version));
         for key in &synced.heard.offered {
             printer.line(&offered_text(key));

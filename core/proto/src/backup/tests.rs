@@ -189,7 +189,11 @@ fn lists_and_texts_have_limits() {
     assert_eq!(refusal(&|b| b.mailboxes = vec![b.mailboxes[0].clone(); 4]), too_many);
     assert_eq!(refusal(&|b| b.directories = vec![directory(1); MAX_DIRECTORIES]), None);
     assert_eq!(refusal(&|b| b.directories = vec![directory(1); MAX_DIRECTORIES + 1]), too_many);
-    let named = |name: usize, id: usize| BackupDirectory { name: "n".repeat(name), id: "i".repeat(id), ..directory(1) };
+    let named = |name: usize, id: usize| BackupDirectory {
+        name: "n".repeat(name),
+        id: "i".repeat(id),
+        ..directory(1)
+    };
     assert_eq!(refusal(&|b| b.directories = vec![named(MAX_DIRECTORY_BYTES, 256)]), None);
     assert_eq!(refusal(&|b| b.directories = vec![named(MAX_DIRECTORY_BYTES + 1, 256)]), too_many);
     assert_eq!(refusal(&|b| b.directories = vec![named(MAX_DIRECTORY_BYTES, 257)]), too_many);

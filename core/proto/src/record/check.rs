@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{
     ACCOUNT_LIFETIME, AccountEvidence, AccountRecord, Checked, CheckedSet, MAX_ADDRS, MAX_BACKUPS,
-    MAX_ENVELOPE_BYTES, MAX_MAILBOXES, MAX_REVOKED, MAX_TERMINALS, RecordError, RecordSet, SignedAccount, SignedTerminal,
-    TERMINAL_LIFETIME, TerminalRecord,
+    MAX_ENVELOPE_BYTES, MAX_MAILBOXES, MAX_REVOKED, MAX_TERMINALS, RecordError, RecordSet, SignedAccount,
+    SignedTerminal, TERMINAL_LIFETIME, TerminalRecord,
 };
 use crate::number::{Number, RecordKey};
 use crate::proof::{TransferError, verify_chain};

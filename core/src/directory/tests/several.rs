@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::storage::OfferedKey;
-use offhook_proto::backup::{BackupPin, MAX_BACKUP_BYTES, MAX_CONTACTS, MAX_CONTACT_NAME_BYTES};
+use offhook_proto::backup::{BackupPin, MAX_BACKUP_BYTES, MAX_CONTACT_NAME_BYTES, MAX_CONTACTS};
 use offhook_proto::record::{Pin, RecordSet};
 
 const SECOND: &str = "second.example";
@@ -50,7 +50,10 @@ async fn p3_a_terminal_learns_from_the_backup_with_which_directories_the_account
     pocket.store().contact_add(&number(1), "carol", None).await.unwrap();
     let synced = sync(&pocket).await;
     assert_eq!(synced.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), [NAME, SECOND]);
-    assert_eq!((names(&first.backup()), names(&second.backup())), (vec!["carol".into()], vec!["carol".into()]));
+    assert_eq!(
+        (names(&first.backup()), names(&second.backup())),
+        (vec!["carol".into()], vec!["carol".into()])
+    );
     // One that was there before learns it, and forgets one that was left.
     let lap = Terminal::at(&first, NAME, &empty()).await;
     assert_eq!(names_of(&lap).await, [NAME]);
@@ -129,14 +132,14 @@ async fn q2_a_key_that_another_terminal_has_met_is_told_when_it_is_kept_already(
     backup.pins = vec![BackupPin { number: number(1), pin: Pin::Key(key(41)), verified: false }];
     directory.put(&backup);
     let synced = sync(&desk).await;
-    let offered = OfferedKey {
-        number: number(1),
-        pinned: key(41).fingerprint(),
-        offered: key(40).fingerprint(),
-    };
+    let offered =
+        OfferedKey { number: number(1), pinned: key(41).fingerprint(), offered: key(40).fingerprint() };
     assert_eq!(synced[0].1.heard.offered, [offered]);
     let carol = desk.store().contact(&number(1)).await.unwrap().unwrap();
-    assert_eq!((carol.fingerprint, carol.offered), (Some(key(41).fingerprint()), Some(key(40).fingerprint())));
+    assert_eq!(
+        (carol.fingerprint, carol.offered),
+        (Some(key(41).fingerprint()), Some(key(40).fingerprint()))
+    );
     assert_eq!(sync(&desk).await[0].1.heard, Heard::default(), "once");
 }
 

@@ -174,7 +174,8 @@ impl State {
             "POST /recover" => (200, self.let_in()),
             "GET /account/backup" => (200, self.kept()),
             "GET /account/terminals" => {
-                let records: Vec<_> = self.records.iter().map(|record| BASE64URL_NOPAD.encode(record)).collect();
+                let records: Vec<_> =
+                    self.records.iter().map(|record| BASE64URL_NOPAD.encode(record)).collect();
                 (200, json!({ "records": records }))
             }
             "PUT /account/backup" if body["version"] == self.version + 1 => {

@@ -7,7 +7,9 @@ use crate::storage::account::decode;
 use crate::storage::contacts::{check_name, name_key};
 use crate::storage::pins::pin_backed_up;
 use crate::storage::settings::BACKED_UP;
-use crate::storage::{AccountId, AccountStore, KnownDirectory, MAX_CONTACT_NAME, StorageError, db, directories};
+use crate::storage::{
+    AccountId, AccountStore, KnownDirectory, MAX_CONTACT_NAME, StorageError, db, directories,
+};
 use data_encoding::HEXLOWER;
 use offhook_proto::backup::MAX_PINS;
 use offhook_proto::identity::Fingerprint;
@@ -127,10 +129,7 @@ async fn read_pin(db: &mut SqliteConnection, number: &str) -> Result<Option<Pinn
     Ok(row.map(|row| PinnedKey::from_row(row).1))
 }
 
-async fn read(
-    db: &mut SqliteConnection,
-    known: Option<&KnownDirectory>,
-) -> Result<Content, StorageError> {
+async fn read(db: &mut SqliteConnection, known: Option<&KnownDirectory>) -> Result<Content, StorageError> {
     let contacts: Vec<(String, String)> =
         sqlx::query_as("SELECT number, name FROM contacts").fetch_all(&mut *db).await?;
     let mut settings = BTreeMap::new();
@@ -239,10 +238,7 @@ pub(in crate::storage) async fn put(tx: &mut db::Write, merged: &Merged) -> Resu
     put_directories(tx, &content.directories).await
 }
 
-async fn put_contacts(
-    tx: &mut db::Write,
-    contacts: &BTreeMap<String, String>,
-) -> Result<(), StorageError> {
+async fn put_contacts(tx: &mut db::Write, contacts: &BTreeMap<String, String>) -> Result<(), StorageError> {
     let held: Vec<(String, String)> =
         sqlx::query_as("SELECT number, name FROM contacts").fetch_all(&mut **tx).await?;
     for (number, name) in &held {

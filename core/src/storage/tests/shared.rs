@@ -1,6 +1,7 @@
 //! What the terminals of one account share: contents that become one, and records that say so.
 
 use super::*;
+use offhook_proto::backup::MAX_CONTACTS;
 use offhook_proto::identity::{DirectoryId, TerminalId};
 use offhook_proto::record::{AccountRecord, MAX_REVOKED};
 
@@ -102,6 +103,32 @@ async fn q2_another_terminals_key_for_a_contact_is_shown_and_waits_or_counts_if_
     assert_eq!(pin_of(&content), pin_of(&there(41)), "both have the same now: nothing is put");
     assert!(!store.merge_content(&there(41), &seen).await.unwrap().is_news);
     assert!(store.contact(&bob).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn p16_a_list_has_so_many_contacts_as_a_backup_and_no_more() {
+    let (_dir, home) = home_with_ada().await;
+    let store = home.open_account(&id("ada")).await.unwrap();
+    // All but one, without a write to disk for each.
+    let mut tx = db::write(store.pool()).await.unwrap();
+    for n in 1..MAX_CONTACTS as u64 {
+        let name = format!("friend {n}");
+        sqlx::query("INSERT INTO contacts (number, name, name_key, added) VALUES (?, ?, ?, 0)")
+            .bind(number(n).canonical())
+            .bind(&name)
+            .bind(&name)
+            .execute(&mut *tx)
+            .await
+            .unwrap();
+    }
+    tx.commit().await.unwrap();
+    store.contact_add(&number(500_000), "the last", None).await.unwrap();
+    let refused = store.contact_add(&number(500_001), "one too many", None).await;
+    assert!(matches!(refused, Err(StorageError::TooLarge("The list of contacts"))), "{refused:?}");
+    store.contact_rename(&number(500_000), "still the last").await.unwrap();
+    store.contact_remove(&number(1)).await.unwrap();
+    store.contact_add(&number(500_001), "in the free place", None).await.unwrap();
+    assert_eq!(store.contacts().await.unwrap().len(), MAX_CONTACTS);
 }
 
 #[tokio::test]
