@@ -306,4 +306,42 @@ mod tests {
         let users = std::fs::read_to_string(dist.join("offhook-directory.sysusers")).unwrap();
         assert!(users.contains("\nu offhook-directory "), "{users}");
     }
+
+    /// No image is built here, for which an engine and a base are needed; but each of its lines has to fit what the package brings.
+    #[test]
+    fn the_image_finds_what_the_package_brings() {
+        let dist = root().join("bootstrap/dist");
+        let read = |name: &str| std::fs::read_to_string(dist.join(name)).unwrap();
+        // A line that goes on is one with the next.
+        let image = read("Containerfile").replace("\\\n", " ");
+        let words = |instruction: &str| -> Vec<&str> {
+            let line = image.lines().find_map(|line| line.strip_prefix(instruction)?.strip_prefix(' '));
+            line.unwrap_or_default().split_whitespace().collect()
+        };
+        let sample = settings(read("directory.toml").as_bytes());
+        let data = String::from_utf8(sample).unwrap();
+        let data = data.lines().find_map(|line| line.strip_prefix("data = ")).unwrap().trim_matches('"');
+        let told = format!("STATE_DIRECTORY={data}");
+        assert_eq!(words("ENV"), ["OFFHOOK_DIRECTORY_CONFIG=/etc/offhook/directory.toml", told.as_str()]);
+        assert_eq!((words("VOLUME"), words("WORKDIR")), (vec![data], vec![data]));
+        let user = words("USER")[0];
+        assert!(read("offhook-directory.sysusers").contains(&format!("\nu {user} ")), "{user}");
+        // The package as it is called, copied to where it is installed from, by commands that a shell understands.
+        let [package, folder] = words("COPY")[..] else { panic!("a package and a folder") };
+        assert_eq!(package, format!("{PROGRAM}_*.deb"));
+        let run = words("RUN").join(" ");
+        assert_eq!(run.matches(&format!("{folder}{package}")).count(), 2, "installed and removed: {run}");
+        assert!(Command::new("sh").args(["-n", "-c", &run]).status().unwrap().success(), "{run}");
+        // Who makes the user when there is no systemd.
+        assert!(read("debian/postinst").contains("systemd-sysusers") && run.contains("standalone-sysusers"));
+        let handbook = std::fs::read_to_string(root().join("docs/directory.md")).unwrap();
+        for port in words("EXPOSE") {
+            let (number, protocol) = port.split_once('/').unwrap();
+            let listed = handbook.lines().filter(|line| line.starts_with("| ")).any(|line| {
+                let first = line.split('|').nth(1).unwrap_or_default();
+                first.contains(number) && first.contains(protocol)
+            });
+            assert!(listed, "{port} is no port of the handbook's");
+        }
+    }
 }

@@ -80,6 +80,11 @@ async fn anybody_checks_the_list_of_a_directory_and_sees_when_it_is_rewritten() 
     let said = auditor.check(&["--url", &directory.url, "--head", &auditor.at("head"), "--json"]).json();
     assert_eq!((&said[0]["entries"], &said[0]["findings"]), (&json!(2), &json!(0)));
     assert_eq!(auditor.remembered()["length"], 2);
+    // The list itself is kept beside its end, without a word.
+    let kept = auditor.at("head.list");
+    let from_file = auditor.check(&["--file", &kept, "--key", &key()]);
+    assert!(from_file.out.starts_with("2 entries, 2 numbers, 0 problems\n"), "{}", from_file.out);
+    let before = std::fs::read(&kept).unwrap();
     assert!(!Path::new(&auditor.at("directory.sqlite")).exists(), "nothing is made");
 
     // The same key, and a list that was written anew: as long as before, and longer.
@@ -95,6 +100,15 @@ async fn anybody_checks_the_list_of_a_directory_and_sees_when_it_is_rewritten() 
             said.out
         );
         assert!(said.out.contains("signed then: ") && said.out.contains("signed now: "), "{}", said.out);
+        assert!(said.out.contains(": entry 0 is the first that differs"), "{}", said.out);
+        assert_eq!(std::fs::read(&kept).unwrap(), before, "what proves it stays");
+        let wrong = auditor.check(&["--file", &auditor.at("head.list.wrong"), "--key", &key()]);
+        assert_eq!(
+            wrong.code,
+            Some(0),
+            "the other half of the proof, which is a list by itself: {}",
+            wrong.out
+        );
     }
     // And one from which entries were taken.
     let short = Scene::new().await;
@@ -102,6 +116,10 @@ async fn anybody_checks_the_list_of_a_directory_and_sees_when_it_is_rewritten() 
     said.refused(1, "");
     assert!(said.out.contains("the list once had 2 entries and has 1 now"), "{}", said.out);
     assert_eq!(auditor.remembered()["length"], 2, "what was seen is not forgotten over it");
+    // A site that is down leaves what is kept, and nothing else.
+    auditor.visit("http://127.0.0.1:9").refused(1, "does not answer");
+    assert!(!Path::new(&auditor.at("head.list.part")).exists());
+    assert_eq!(std::fs::read(&kept).unwrap(), before);
     let said = auditor.visit(&directory.url);
     assert_eq!(said.code, Some(0), "{}{}", said.out, said.err);
     // The operator's own check remembers, too.

@@ -10,7 +10,7 @@ use crate::clock::wall_clock;
 use crate::storage::{
     AccountId, AccountStore, Content, Home, KnownDirectory, Password, StorageError, Unattended,
 };
-use offhook_proto::backup::{Backup, BackupContact};
+use offhook_proto::backup::{Backup, BackupContact, RecoveryWords};
 use offhook_proto::identity::{DirectoryKey, IdentityKey, MailboxKey};
 use offhook_proto::number::{Number, PlainNumber};
 use offhook_proto::proof::{PlainProof, try_nonce};
@@ -64,23 +64,14 @@ struct Terminal {
 
 impl Terminal {
     async fn at(directory: &StandIn, name: &str, backup: &Backup) -> Self {
+        let known = known_at(directory, name, backup);
+        Self::with(known, backup).await
+    }
+
+    /// A terminal that has this, whatever it has seen of the directory.
+    async fn with(known: KnownDirectory, backup: &Backup) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::open(dir.path().join("home")).unwrap();
-        let known = {
-            let state = directory.state();
-            KnownDirectory {
-                name: name.to_owned(),
-                url: directory.url.clone(),
-                directory: state.key.public(),
-                id: id("ada"),
-                version: state.version,
-                backed_up: wall_clock(),
-                base: Content::of(backup),
-                seen: Some(backup.digest().unwrap()),
-                added: wall_clock(),
-                is_too_large: false,
-            }
-        };
         home.restore_account(id("ada"), password(), backup, known, Unattended::Yes).await.unwrap();
         let unlocked = Unlocked::open(&home, &id("ada"), &password()).await.unwrap();
         Self { _dir: dir, home, unlocked }
@@ -99,6 +90,23 @@ impl Terminal {
         let mut names: Vec<_> = self.store().content().await.unwrap().contacts.into_values().collect();
         names.sort();
         names
+    }
+}
+
+/// What a terminal knows of a directory whose backup is this one.
+fn known_at(directory: &StandIn, name: &str, backup: &Backup) -> KnownDirectory {
+    let state = directory.state();
+    KnownDirectory {
+        name: name.to_owned(),
+        url: directory.url.clone(),
+        directory: state.key.public(),
+        id: id("ada"),
+        version: state.version,
+        backed_up: wall_clock(),
+        base: Content::of(backup),
+        seen: Some(backup.digest().unwrap()),
+        added: wall_clock(),
+        is_too_large: false,
     }
 }
 
@@ -174,6 +182,20 @@ async fn p16_what_came_of_a_backup_is_told_of_each_directory() {
     directory.state().is_gone = true;
     let synced = terminal.unlocked.sync_each(Older::Refuse).await.unwrap();
     assert!(matches!(&synced[..], [(_, Err(_))]), "{synced:?}");
+}
+
+#[tokio::test]
+async fn q2_a_recovery_of_an_account_that_is_here_already_changes_nothing_anywhere() {
+    let directory = StandIn::start(NAME, 3, &identity(), &empty()).await;
+    let terminal = Terminal::at(&directory, NAME, &empty()).await;
+    let address = format!("ada@{}", directory.url).parse().unwrap();
+    let (words, new) = (RecoveryWords::of(&identity()), Password::new("pw two").unwrap());
+    let how = (Unattended::Yes, Older::Refuse);
+    let refused = terminal.home.recover(&address, id("grace"), &words, &new, how).await;
+    let is_told =
+        matches!(&refused, Err(DirectoryError::Storage(StorageError::AccountExists(id))) if id == "ada");
+    assert!(is_told, "{refused:?}");
+    assert!(directory.state().heard.is_empty(), "the old password counts still");
 }
 
 /// A revocation at one directory that another one has to hear of.

@@ -1,6 +1,7 @@
 //! Chosen numbers: certified, renewed, given away.
 
 use super::*;
+use crate::storage::CodeOf;
 use offhook_proto::backup::BackupChosen;
 use offhook_proto::number::ChosenNumber;
 use offhook_proto::proof::{CHOSEN_LIFETIME, ChosenCert, SignedChosenCert, SignedTransfer};
@@ -101,7 +102,12 @@ async fn p1_a_claim_whose_answer_is_lost_does_not_lose_how_the_number_came() {
     terminal.unlocked.claim(&chosen("bob"), vec![transfer.clone()]).await.unwrap_err();
     terminal.unlocked.sync(Older::Refuse).await.unwrap();
     assert_eq!(terminal.store().chosen().await.unwrap()[0].transfers, std::slice::from_ref(&transfer));
-    assert_eq!(directory.backup().chosen[0].transfers, [transfer]);
+    assert_eq!(directory.backup().chosen[0].transfers, std::slice::from_ref(&transfer));
+    // What is kept with the number is kept once.
+    let number = Number::Chosen(chosen("bob@directory.example"));
+    terminal.store().put_code(&number, CodeOf::Taken, &[transfer]).await.unwrap();
+    terminal.unlocked.sync(Older::Refuse).await.unwrap();
+    assert_eq!(terminal.store().code(&number, CodeOf::Taken).await.unwrap(), []);
 }
 
 #[tokio::test]

@@ -13,22 +13,6 @@ async fn two_directories() -> (StandIn, StandIn) {
     (first, second)
 }
 
-fn known_at(directory: &StandIn, name: &str) -> KnownDirectory {
-    let state = directory.state();
-    KnownDirectory {
-        name: name.to_owned(),
-        url: directory.url.clone(),
-        directory: state.key.public(),
-        id: id("ada"),
-        version: 1,
-        backed_up: wall_clock(),
-        base: Content::default(),
-        seen: Some(empty().digest().unwrap()),
-        added: wall_clock(),
-        is_too_large: false,
-    }
-}
-
 async fn names_of(terminal: &Terminal) -> Vec<String> {
     terminal.store().directories().await.unwrap().into_iter().map(|known| known.name).collect()
 }
@@ -41,7 +25,7 @@ async fn sync(terminal: &Terminal) -> Vec<(String, Synced)> {
 async fn p3_a_terminal_learns_from_the_backup_with_which_directories_the_account_is() {
     let (first, second) = two_directories().await;
     let desk = Terminal::at(&first, NAME, &empty()).await;
-    desk.store().put_directory(&known_at(&second, SECOND)).await.unwrap();
+    desk.store().put_directory(&known_at(&second, SECOND, &empty())).await.unwrap();
     sync(&desk).await;
     assert_eq!(first.backup().directories.len(), 2);
     // A terminal that logs in at the first one is with the second, too, and puts its backup there.
@@ -70,7 +54,7 @@ async fn p3_a_terminal_learns_from_the_backup_with_which_directories_the_account
 async fn q3_the_backup_of_one_directory_is_not_older_for_what_another_one_counts() {
     let (first, second) = two_directories().await;
     let desk = Terminal::at(&first, NAME, &empty()).await;
-    desk.store().put_directory(&known_at(&second, SECOND)).await.unwrap();
+    desk.store().put_directory(&known_at(&second, SECOND, &empty())).await.unwrap();
     for n in 1..5 {
         desk.store().contact_add(&number(n), &format!("friend {n}"), None).await.unwrap();
         desk.unlocked.sync_with(&desk.known().await, Older::Refuse, &mut Heard::default()).await.unwrap();
@@ -98,7 +82,7 @@ async fn q3_the_backup_of_one_directory_is_not_older_for_what_another_one_counts
 async fn q2_a_terminal_wants_to_tell_every_directory_of_a_revocation() {
     let (first, second) = two_directories().await;
     let desk = Terminal::at(&first, NAME, &empty()).await;
-    desk.store().put_directory(&known_at(&second, SECOND)).await.unwrap();
+    desk.store().put_directory(&known_at(&second, SECOND, &empty())).await.unwrap();
     sync(&desk).await;
     sync(&desk).await;
     let changed = async || {
@@ -143,21 +127,16 @@ async fn q2_a_key_that_another_terminal_has_met_is_told_when_it_is_kept_already(
     assert_eq!(sync(&desk).await[0].1.heard, Heard::default(), "once");
 }
 
+/// Contacts with names of 240 bytes, a little more than a backup holds, and far fewer than a list may have.
+const COUNT: u64 = 1_010;
+
 #[tokio::test]
 async fn p16_what_has_no_room_in_a_backup_is_told_and_does_not_count_as_put() {
     let directory = StandIn::start(NAME, 3, &identity(), &empty()).await;
-    let desk = Terminal::at(&directory, NAME, &empty()).await;
-    sync(&desk).await;
-    let before = (desk.known().await, directory.state().version);
-    // Names of 64 letters of four bytes each: as many as a list may have are more than a backup holds.
     let letters = "\u{10400}".repeat(60);
-    let mut added = 0;
-    while added * MAX_CONTACT_NAME_BYTES <= MAX_BACKUP_BYTES + 32 * MAX_CONTACT_NAME_BYTES {
-        added += 1;
-        let name = format!("{letters}{added}");
-        desk.store().contact_add(&number(added as u64), &name, None).await.unwrap();
-    }
-    assert!(added < MAX_CONTACTS);
+    let contacts = (1..=COUNT).map(|n| contact(n, &format!("{letters}{n}"))).collect();
+    let desk = Terminal::with(known_at(&directory, NAME, &empty()), &with(contacts)).await;
+    let before = (desk.known().await, directory.state().version);
     let refused = desk.unlocked.sync(Older::Refuse).await;
     assert!(matches!(&refused, Err(DirectoryError::TooLarge(name)) if name == NAME), "{refused:?}");
     assert!(refused.unwrap_err().to_string().contains("256 KiB"));
@@ -165,10 +144,8 @@ async fn p16_what_has_no_room_in_a_backup_is_told_and_does_not_count_as_put() {
     assert!(known.is_too_large && known.backed_up == before.0.backed_up, "{known:?}");
     assert!(desk.store().has_changed(&known).await.unwrap());
     assert_eq!(directory.state().version, before.1, "what is there stays");
-    for n in 1..=added {
-        if n % 2 == 0 {
-            desk.store().contact_remove(&number(n as u64)).await.unwrap();
-        }
+    for n in 1..=30 {
+        desk.store().contact_remove(&number(n)).await.unwrap();
     }
     sync(&desk).await;
     let known = desk.known().await;
@@ -178,13 +155,14 @@ async fn p16_what_has_no_room_in_a_backup_is_told_and_does_not_count_as_put() {
 #[tokio::test]
 async fn p16_more_strangers_than_a_backup_has_room_for_come_to_rest() {
     let directory = StandIn::start(NAME, 3, &identity(), &empty()).await;
-    let desk = Terminal::at(&directory, NAME, &empty()).await;
-    let pocket = Terminal::at(&directory, NAME, &empty()).await;
     let key = IdentityKey::from_seed([40; 32]).public();
-    for n in 1..=600 {
-        desk.store().pin(&number(n), &key).await.unwrap();
-        pocket.store().pin(&number(1_000 + n), &key).await.unwrap();
-    }
+    let met = |from: u64| {
+        let pin = |n| BackupPin { number: number(n), pin: Pin::Key(key), verified: false };
+        Backup { pins: (from..from + 600).map(pin).collect(), ..empty() }
+    };
+    let known = known_at(&directory, NAME, &empty());
+    let desk = Terminal::with(known.clone(), &met(1)).await;
+    let pocket = Terminal::with(known, &met(1_001)).await;
     for newcomer in [5_000, 6_000] {
         desk.store().pin(&number(newcomer), &key).await.unwrap();
         pocket.store().pin(&number(newcomer + 1), &key).await.unwrap();
