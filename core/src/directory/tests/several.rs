@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::storage::OfferedKey;
-use offhook_proto::backup::{BackupPin, MAX_BACKUP_BYTES, MAX_CONTACT_NAME_BYTES, MAX_CONTACTS};
+use offhook_proto::backup::BackupPin;
 use offhook_proto::record::{Pin, RecordSet};
 
 const SECOND: &str = "second.example";
@@ -158,7 +158,9 @@ async fn p16_more_strangers_than_a_backup_has_room_for_come_to_rest() {
     let key = IdentityKey::from_seed([40; 32]).public();
     let met = |from: u64| {
         let pin = |n| BackupPin { number: number(n), pin: Pin::Key(key), verified: false };
-        Backup { pins: (from..from + 600).map(pin).collect(), ..empty() }
+        let mut backup = empty();
+        backup.pins = (from..from + 600).map(pin).collect();
+        backup
     };
     let known = known_at(&directory, NAME, &empty());
     let desk = Terminal::with(known.clone(), &met(1)).await;
