@@ -364,51 +364,49 @@ async fn a_flood_of_half_open_connections_keeps_nobody_out() {
     assert_eq!(node.net.routes().len(), 1);
 }
 
-/// A page, and the whole answer of which so much is read.
-async fn ask(stream: &mut TlsStream<TcpStream>) -> std::io::Result<String> {
-    stream.write_all(b"GET / HTTP/1.1\r\nHost: front.invalid\r\n\r\n").await?;
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"nothing to see.\n") {
-        let mut more = [0; 1_024];
-        match stream.read(&mut more).await? {
-            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
-            length => answer.extend_from_slice(&more[..length]),
-        }
-    }
-    Ok(String::from_utf8_lossy(&answer).into_owned())
+/// Asks for a page, whose answer takes as long as it takes.
+async fn ask(front: SocketAddr) -> TlsStream<TcpStream> {
+    let mut stream = tls(front, &[b"http/1.1"]).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+    stream
 }
 
 #[tokio::test]
 async fn q15_connections_of_the_web_take_no_place_of_a_terminals() {
-    let directory = Fronted::with(loopback(249, Role::Directory), |config| {
-        config.half_open_per_source = 2;
-        config.web_places_per_source = 6;
-    })
-    .await;
-    let mut browsers = Vec::new();
-    for _ in 0..6 {
-        let mut browser = tls(directory.front.addr(), &[b"http/1.1"]).await.unwrap();
-        assert!(ask(&mut browser).await.unwrap().starts_with("HTTP/1.1 200"));
-        browsers.push(browser);
-    }
-    let mut seventh = tls(directory.front.addr(), &[b"http/1.1"]).await.unwrap();
-    assert!(ask(&mut seventh).await.is_err(), "a source gets so many and no more");
-    // Terminals come in, over TLS, too, while all of the web's places are taken.
-    let node = terminal(&Party::new(0), &[directory.addr(false)]).await;
-    node.registered(1).await;
-    for browser in &mut browsers {
-        assert!(ask(browser).await.unwrap().starts_with("HTTP/1.1 200"), "and end none of them");
-    }
-    drop(browsers.pop());
-    let freed = async {
-        loop {
-            let mut next = tls(directory.front.addr(), &[b"http/1.1"]).await.unwrap();
-            if ask(&mut next).await.is_ok() {
-                return;
-            }
+    let (release, released) = tokio::sync::watch::channel(false);
+    let page = move || {
+        let mut released = released.clone();
+        async move {
+            // An error means that the test is over.
+            let _ = released.wait_for(|is_released| *is_released).await;
+            "here it is"
         }
     };
-    tokio::time::timeout(PATIENCE, freed).await.expect("a place that was left is given again");
+    let site = axum::Router::new().fallback(axum::routing::get(page));
+    let directory = Fronted::start(loopback(249, Role::Directory)).await;
+    let entrance = directory.node.net.entrance();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let web = offhook::web::service_with_site(entrance.clone(), site);
+    let mut config = FrontConfig::new(directory.identity.clone(), web);
+    config.half_open_per_source = 2;
+    config.web_places_per_source = 6;
+    let front = Front::start(listener, config, entrance).unwrap();
+    let mut browsers = Vec::new();
+    for _ in 0..6 {
+        browsers.push(ask(front.addr()).await);
+    }
+    closed(&mut ask(front.addr()).await).await;
+    // Terminals come in while all of the web's places are taken, and end none of its connections.
+    let (port, id) = (front.addr().port(), directory.node.net.id().to_peer_id());
+    let node =
+        terminal(&Party::new(0), &[format!("/ip4/127.0.0.1/tcp/{port}/p2p/{id}").parse().unwrap()]).await;
+    node.registered(1).await;
+    release.send(true).unwrap();
+    for mut browser in browsers {
+        let mut answer = Vec::new();
+        let _ = browser.read_to_end(&mut answer).await;
+        assert!(answer.ends_with(b"here it is"), "{}", String::from_utf8_lossy(&answer));
+    }
 }
 
 #[tokio::test]
