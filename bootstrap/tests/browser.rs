@@ -148,7 +148,7 @@ impl Terminal {
         let terminal = Self { key, net, number: number.record_key(None).unwrap() };
         let account = terminal.look_up().await.account.expect("the page has published it");
         assert_eq!(
-            (&account.number, account.backup),
+            (&account.number, account.backups.first().map(|at| at.version)),
             (&number, Some(2)),
             "the second backup has the chosen number"
         );
@@ -194,7 +194,7 @@ async fn people_use_the_site(width: &str, walk: &str) {
     let known = terminal.look_up().await;
     let account = known.account.expect("an account record");
     assert_eq!(account.revoked, [terminal.key.public()], "the page has revoked it, for everybody");
-    assert!(known.terminals.is_empty() && account.backup > Some(2));
+    assert!(known.terminals.is_empty() && account.backups.first().map(|at| at.version) > Some(2));
 }
 
 #[tokio::test(flavor = "multi_thread")]

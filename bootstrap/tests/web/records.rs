@@ -37,7 +37,7 @@ fn record(scene: &Scene, n: u8, later: u64, revoked: &[TerminalId]) -> AccountRe
         seq,
         expires: seq.plus(Duration::from_secs(86_400)),
         transfers: Vec::new(),
-        backup: Some(1),
+        backups: vec![offhook_proto::record::BackupAt::new(&key(n), &scene.directory, 1)],
     }
 }
 
