@@ -401,15 +401,18 @@ impl JitterBuffer {
     }
 
     /// Frames before `following` are missing. Those for which a concealed frame has been played while waiting
-    /// are done with; the last one is repaired from the packet after it.
+    /// are done with; the last one is repaired from the packet after it. Where the delay is to become longer by about a frame, that one is
+    /// heard after what was played instead: it grows without a word made up.
     fn cross_gap(&mut self, now: i64, following: u64) -> Playout {
-        let concealed = u64::from(self.waited).min(following - self.next);
+        let missing = following - self.next;
+        let waited = u64::from(self.waited);
+        let held = self.packets.get(&following);
+        let delay = held.map_or(0, |held| self.delay(now, held.time));
+        let short = delay + self.frame_micros() / 2 < self.target();
+        let concealed = if short && waited >= missing { missing - 1 } else { waited.min(missing) };
         self.advance(concealed, true);
         match following - self.next {
-            0 => {
-                let delay = self.packets.get(&following).map_or(0, |held| self.delay(now, held.time));
-                self.play_next(delay, self.target())
-            }
+            0 => self.play_next(delay, self.target()),
             1 => {
                 let payload =
                     self.packets.get(&following).map(|held| held.payload.clone()).unwrap_or_default();

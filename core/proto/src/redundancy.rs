@@ -7,6 +7,10 @@
 //! costs delay at the other end, which has to wait for them: [`Redundancy`] weighs the three. While anything is lost, the codec repairs
 //! each frame a little by the one after it, too (LBRR, RFC 6716 section 2.1.7), whether that one came itself or as a copy; so a copy is
 //! worth most where it does not travel with the frame after its own.
+//!
+//! What begins is answered at once: each frame that is lost before is heard, and copies for nothing cost little. The way there is mostly
+//! like the way back, so that what gets lost on its way here is [a reason](Redundancy::suspect), too: who has listened until now speaks
+//! with copies from the first word.
 
 use std::collections::VecDeque;
 
@@ -35,12 +39,19 @@ const GAIN_OF_DELAY: f64 = 1.5;
 /// Losses are judged by the worst of the last half second to ten seconds: what begins is answered at once, and what was is forgotten
 /// by and by.
 const SPANS: [usize; 5] = [25, 50, 100, 250, WINDOW];
-/// By how many standard deviations there may have been more rows of losses than usual.
-const LUCK: f64 = 0.7;
-/// A single row of losses is taken for what happens once in so many packets at most: it may be an outage that does not come again.
-const ONE_ROW: usize = 250;
 /// A single loss is answered for so many packets.
 const RECENT: usize = 100;
+/// A single row of more losses than this is taken for what happens once in so many packets at most: it may be an outage that does not
+/// come again.
+const OUTAGE: usize = 5;
+const ONE_OUTAGE: usize = 250;
+/// So many packets are sent as if this share of them got lost, after some were lost on the way back.
+const SUSPECTED: usize = 50;
+const SUSPECTED_SHARE: f64 = 0.1;
+/// After a suspicion that was unfounded there is none for so many packets, those of ten seconds; for twice as many after each more, up to
+/// so many times.
+const TRUSTED: usize = 500;
+const MAX_DOUBLINGS: u32 = 5;
 /// What "lately" means, in packets.
 const LATELY: usize = 20;
 /// Which copies would have helped is told by the losses there were, and so many more that nothing has to do with each other: a few
@@ -108,6 +119,40 @@ pub struct Redundancy {
     received: VecDeque<bool>,
     distances: Distances,
     lossy: bool,
+    suspicion: Suspicion,
+}
+
+/// What is thought of the way there because of the way back.
+#[derive(Debug, Default)]
+struct Suspicion {
+    /// Packets that are still sent with it.
+    left: usize,
+    /// Packets until there may be another one.
+    trusted: usize,
+    /// How many in a row were unfounded.
+    unfounded: u32,
+}
+
+impl Suspicion {
+    fn begin(&mut self) {
+        if self.trusted == 0 {
+            self.left = SUSPECTED;
+        }
+    }
+
+    /// Takes what the other end says about so many packets.
+    fn told(&mut self, packets: usize, lost: bool) {
+        if lost {
+            *self = Suspicion { left: self.left, ..Suspicion::default() };
+        }
+        self.trusted = self.trusted.saturating_sub(packets);
+        let ends = self.left > 0 && self.left <= packets;
+        self.left = self.left.saturating_sub(packets);
+        if ends && !lost {
+            self.trusted = TRUSTED << self.unfounded.min(MAX_DOUBLINGS);
+            self.unfounded = self.unfounded.saturating_add(1);
+        }
+    }
 }
 
 impl Redundancy {
@@ -116,6 +161,14 @@ impl Redundancy {
         self.received.extend(&trace.received);
         let excess = self.received.len().saturating_sub(WINDOW);
         self.received.drain(..excess);
+        self.suspicion.told(trace.received.len(), trace.received.contains(&false));
+        self.choose();
+    }
+
+    /// Packets from the other end were lost. For a second's packets that is taken for a sign that ours will be, too; much more rarely
+    /// where it has turned out to be none.
+    pub fn suspect(&mut self) {
+        self.suspicion.begin();
         self.choose();
     }
 
@@ -136,8 +189,12 @@ impl Redundancy {
     }
 
     fn choose(&mut self) {
-        let past = Past::new(self.received.make_contiguous());
-        self.lossy = past.is_lossy();
+        let suspected = self.suspicion.left > 0;
+        let mut past = Past::new(self.received.make_contiguous());
+        if suspected {
+            past.share = past.share.max(SUSPECTED_SHARE);
+        }
+        self.lossy = suspected || past.is_lossy();
         let judged = |set| (past.cost(&set), set);
         let (cost, best) = match self.lossy {
             true => Distances::all().map(judged).min_by(|(a, _), (b, _)| a.total_cmp(b)),
@@ -166,10 +223,9 @@ impl<'a> Past<'a> {
             let begin = received.len().saturating_sub(span);
             let lost = lost.iter().filter(|at| **at >= begin);
             let rows = lost.clone().filter(|at| **at == begin || received[**at - 1]).count();
-            let once = if rows == 1 { ONE_ROW } else { 0 };
-            let of = span.min(received.len().max(SPANS[0])).max(once);
-            // Of a few rows it may be bad luck that there are so many.
-            lost.count() as f64 / of as f64 * (1.0 - LUCK / (rows.max(1) as f64).sqrt())
+            let count = lost.count();
+            let once = if rows == 1 && count > OUTAGE { ONE_OUTAGE } else { 0 };
+            count as f64 / span.min(received.len().max(SPANS[0])).max(once) as f64
         });
         Past { received, lost, share: share.into_iter().fold(0.0, f64::max) }
     }
@@ -281,6 +337,43 @@ mod tests {
         assert_eq!(soon(5, 100).distances(), Distances::NONE);
         assert_eq!(soon(25, 10).distances().iter().count(), 1, "{:?}", soon(25, 10).distances());
         assert_eq!(soon(25, 3).distances().iter().count(), 2, "{:?}", soon(25, 3).distances());
+    }
+
+    /// Takes so many packets that all have come.
+    fn clean(redundancy: &mut Redundancy, packets: usize) {
+        redundancy.take(&LossTrace { ssrc: 1, begin: 0, received: vec![true; packets] });
+    }
+
+    #[test]
+    fn what_is_lost_on_the_way_back_is_expected_on_the_way_there_for_a_while() {
+        let mut redundancy = after(|_| false);
+        redundancy.suspect();
+        assert!(redundancy.lossy());
+        assert_eq!(redundancy.distances().iter().count(), 1);
+        clean(&mut redundancy, SUSPECTED - 1);
+        assert!(redundancy.lossy());
+        clean(&mut redundancy, 1);
+        assert!(!redundancy.lossy());
+        assert_eq!(redundancy.distances(), Distances::NONE);
+    }
+
+    #[test]
+    fn where_only_the_way_back_is_bad_suspicions_become_rare() {
+        let mut redundancy = after(|_| false);
+        let mut suspected = 0;
+        // Ten minutes, in each second of which something is lost on the way back.
+        for _ in 0..600 {
+            redundancy.suspect();
+            suspected += usize::from(redundancy.lossy());
+            clean(&mut redundancy, 50);
+        }
+        assert!((4..=8).contains(&suspected), "{suspected} of 600");
+        // A loss makes all of them founded.
+        redundancy.take(&LossTrace { ssrc: 1, begin: 0, received: vec![false] });
+        clean(&mut redundancy, WINDOW);
+        assert!(!redundancy.lossy());
+        redundancy.suspect();
+        assert!(redundancy.lossy());
     }
 
     #[test]

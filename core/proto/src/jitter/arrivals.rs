@@ -82,6 +82,9 @@ impl Arrivals {
     }
 }
 
+/// The share that a first loss is taken for: just too little to wait for repairs. A second one within two seconds is enough.
+const FIRST_LOSS: f32 = 0.0145;
+
 /// Share of lost frames, smoothed over about 128 of them, with a decision that does not flutter.
 #[derive(Debug, Default)]
 pub(super) struct LossRate {
@@ -92,6 +95,9 @@ pub(super) struct LossRate {
 impl LossRate {
     pub(super) fn record(&mut self, lost: bool) {
         self.rate += (f32::from(u8::from(lost)) - self.rate) / 128.0;
+        if lost {
+            self.rate = self.rate.max(FIRST_LOSS);
+        }
         self.high = self.rate > if self.high { 0.005 } else { 0.015 };
     }
 

@@ -312,7 +312,11 @@ impl VoiceEngine {
         let incoming = &mut self.incoming;
         let last = incoming.last_report.map(|(ntp, at)| (ntp, now.saturating_duration_since(at)));
         let blocks = incoming.ssrc.map(|ssrc| incoming.reception.report(ssrc, last)).into_iter().collect();
+        let before = incoming.reception.bursts().lost;
         let trace = incoming.ssrc.and_then(|ssrc| incoming.reception.trace(ssrc));
+        if incoming.reception.bursts().lost > before {
+            self.outgoing.suspect();
+        }
         let limit = incoming
             .ssrc
             .zip(incoming.bottleneck.limit())

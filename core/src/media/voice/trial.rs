@@ -58,7 +58,7 @@ pub fn speech(path: &Path, seconds: u32) -> Result<Vec<f32>, AudioError> {
     Ok(samples)
 }
 
-/// One end says all of `said` (48 kHz), the other listens and has no microphone. `network` answers the delay of a packet, or `None` if it is
+/// One end says all of `said` (48 kHz), the other listens and says nothing. `network` answers the delay of a packet, or `None` if it is
 /// lost.
 ///
 /// # Errors
@@ -113,6 +113,9 @@ fn listener(heard: &Arc<Mutex<Vec<f32>>>, now: Instant) -> Result<VoiceEngine, A
     let mut ear = Ear { heard: heard.clone(), pace: Pace::default() };
     let first = ear.start(now)?;
     engine.set_sink(Box::new(ear), first);
+    let mut silence = Mouth { said: Arc::default(), at: 0, pace: Pace::default() };
+    silence.start(now)?;
+    engine.set_source(Box::new(silence));
     Ok(engine)
 }
 

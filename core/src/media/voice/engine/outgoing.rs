@@ -21,8 +21,9 @@ use crate::recording::Tap;
 const GAP: Duration = Duration::from_millis(200);
 /// What the codec is told to expect while packets get lost, however many: copies do the rest, and more took too much from the voice.
 const WITH_COPIES: f32 = 0.1;
-/// While nothing is said every fifth frame is sent all the same, ten a second, so that the other end knows that the line is up.
-const PAUSE_EVERY: u32 = 5;
+/// While nothing is said every second frame is sent all the same, 25 a second: the other end knows that the line is up, and this one what
+/// gets lost on it before there is something to lose. One in five told too late.
+const PAUSE_EVERY: u32 = 2;
 /// Time of a frame.
 const FRAME_TIME: Duration = Duration::from_millis(20);
 
@@ -227,14 +228,24 @@ impl Outgoing {
             self.told = trace.begin.wrapping_add(trace.received.len() as u16);
         }
         self.steering.take(news.as_ref(), limit);
-        self.encoder.set_bitrate(self.steering.plan().bitrate);
-        // Where packets get lost, each of the few that are left in a pause would be missed, and silence taken for an outage.
-        self.encoder.set_pauses(share == 0.0 && self.steering.plan().distances == Distances::NONE);
-        if news.is_some() {
-            self.encoder.expect_loss(if self.steering.lossy() { WITH_COPIES } else { 0.0 });
-        } else if trace.is_none() {
+        self.follow_plan();
+        if news.is_none() && trace.is_none() {
             self.encoder.expect_loss(share);
         }
+    }
+
+    /// Packets from the other end were lost: so may be what is sent there.
+    pub(super) fn suspect(&mut self) {
+        self.steering.suspect();
+        self.follow_plan();
+    }
+
+    fn follow_plan(&mut self) {
+        let plan = self.steering.plan();
+        self.encoder.set_bitrate(plan.bitrate);
+        // Where packets get lost, each of the few that are left in a pause would be missed, and silence taken for an outage.
+        self.encoder.set_pauses(self.remote_loss == 0.0 && plan.distances == Distances::NONE);
+        self.encoder.expect_loss(if self.steering.lossy() { WITH_COPIES } else { 0.0 });
     }
 
     /// What a trace tells of packets that were sent and that none has told of before. Each of them is worth a calculation; what is made
