@@ -13,6 +13,7 @@ mod history;
 mod keys;
 mod presence;
 mod recordings;
+mod screening;
 mod serving;
 mod sound;
 mod stats;
@@ -30,6 +31,9 @@ pub use history::{HISTORY_REPLY, MAX_HISTORY_REPLY, PastCall};
 pub use keys::{CallKeys, TransferFailure, TransferState, Volumes};
 pub use presence::{ContactPresence, PresenceInfo, PresenceSettings, PresenceState, Visibility};
 pub use recordings::{Recording, RecordingEnd, RecordingEvent, RecordingKind};
+pub use screening::{
+    BlockedCaller, Day, Named, QuietTime, RefusedCall, Screening, ScreeningChange, Strangers,
+};
 pub use serving::{Serving, Unproved};
 pub use sound::{ChosenDevices, DevicesResult};
 pub(crate) use stats::share;

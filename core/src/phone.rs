@@ -427,6 +427,9 @@ impl Phone {
             | Reply::Recordings { .. }
             | Reply::Volumes(_)
             | Reply::Presence(_)
+            | Reply::Blocked { .. }
+            | Reply::Screening(_)
+            | Reply::Refused { .. }
             | Reply::Link { .. } => Err(ApiError::new(ErrorCode::Internal, "dialling gave no call")),
         }
     }

@@ -135,11 +135,18 @@ fn message(kind: u8, what: u8, hash: [u8; 32]) -> Option<Message> {
             offer: offer(),
             candidates: list,
             replaces: (what & 1 == 1).then(|| token(what)),
+            solution: (what & 2 == 2)
+                .then(|| Solution { challenge: challenge(what), nonce: u64::from(what) }),
         },
         1 => Message::Ringing { offer: offer(), candidates: list },
         2 => Message::Accept { invite_hash: if what == 0 { [0; 32] } else { hash }, candidates: list },
         3 => Message::Confirm { candidates: list },
-        4 => Message::Reject { reason: RejectReason::from_code(what % 9) },
+        4 => match RejectReason::from_code(what % 11) {
+            reason @ RejectReason::Work => {
+                Message::Reject { reason, challenge: (what < 200).then(|| challenge(what)) }
+            }
+            reason => Message::reject(reason),
+        },
         5 => Message::Cancel { reason: CancelReason::from_code(what % 8) },
         6 => Message::Bye { reason: (what > 0).then(|| ByeReason::from_code(what % 8)) },
         7 => Message::Candidates { list, generation: u32::from(what / 17) },
@@ -237,7 +244,7 @@ impl World {
                 let _ = calls.accept(now, call_id(call));
             }
             Input::Reject { call, reason } => {
-                let _ = calls.reject(now, call_id(call), RejectReason::from_code(reason % 9));
+                let _ = calls.reject(now, call_id(call), RejectReason::from_code(reason % 11));
             }
             Input::HangUp { call } => {
                 let _ = calls.hang_up(now, call_id(call));

@@ -185,6 +185,10 @@ pub fn reason(reason: EndReason) -> &'static str {
         EndReason::Unreachable => "the number exists, but is not on line",
         EndReason::WrongNumber => "nobody has this number",
         EndReason::Blocked => "the other end does not take calls from you",
+        EndReason::Voicemail => "the other end does not want to be disturbed now; leave a message",
+        EndReason::Work => {
+            "the other end has strangers work before it rings, and too many call; try again later"
+        }
         EndReason::AnsweredElsewhere => "answered at another terminal",
         EndReason::Cancelled => "given up",
         EndReason::Transferred => "transferred",

@@ -23,6 +23,7 @@ mod publish;
 mod publisher;
 mod recording;
 mod relays;
+mod screening;
 mod shown;
 mod stats;
 mod status;
@@ -54,6 +55,7 @@ use presence::Book;
 use proofs::Proofs;
 use publisher::Publisher;
 use recording::Recorders;
+use screening::Screener;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -97,6 +99,7 @@ enum Internal {
     DevicesChanged(Vec<DeviceInfo>),
     Recorder(recording::News),
     Machine(machine::News),
+    Screening(screening::News),
 }
 
 /// Open the account, start the network, and spawn the engine.
@@ -116,11 +119,12 @@ pub(crate) async fn start(
     let volumes = keys::volumes(&account).await?;
     let presence = presence::kept(&account).await?;
     let publisher = Publisher::new(settings.republish, publish::last_seq(&account).await?, Instant::now());
+    let screener = Screener::load(&account).await?;
     let (net, net_events) = Net::start(net_config(&settings, &account)?).await?;
     let (requests, requests_rx) = mpsc::channel(REQUEST_QUEUE);
     let keeper = Keeper::start(account.clone(), requests.downgrade());
     let number = account.number().clone();
-    let mut engine = Engine::new(settings, account, net, publisher, events, line);
+    let mut engine = Engine::new(settings, account, net, publisher, screener, events, line);
     engine.volumes = volumes;
     engine.presence = presence;
     engine.tones.set_volumes(keys::loudness(volumes.speaker), keys::loudness(volumes.ringer));
@@ -176,6 +180,7 @@ pub(crate) struct Engine {
     call_tones: bool,
     music: HoldMusic,
     presence: Book,
+    screener: Screener,
     /// The contact list, or what is known of keys, may be another since it was read.
     contacts_changed: bool,
     /// Calls put on hold or taken back so far.
@@ -207,6 +212,7 @@ impl Engine {
         account: AccountStore,
         net: Net,
         publisher: Publisher,
+        screener: Screener,
         events: broadcast::Sender<TimedEvent>,
         line: watch::Sender<LineState>,
     ) -> Self {
@@ -249,6 +255,7 @@ impl Engine {
             call_tones: settings.tones,
             music: HoldMusic::default(),
             presence: Book::new(PresenceInfo::default(), Visibility::Nobody, Instant::now()),
+            screener,
             contacts_changed: true,
             holds: 0,
             parting: None,
@@ -276,6 +283,8 @@ impl Engine {
         let Some(mut internal) = self.internal_rx.take() else { return };
         self.load_shown().await;
         self.keep_routes().await;
+        self.reload_contacts().await;
+        self.reload_policy().await;
         while !self.stopping {
             let timer = self.next_timeout();
             tokio::select! {
@@ -302,8 +311,9 @@ impl Engine {
     fn next_timeout(&self) -> Instant {
         let idle = Instant::now() + std::time::Duration::from_secs(60);
         let calls = [self.calls.poll_timeout(), self.recorders.poll_timeout(), self.machines.poll_timeout()];
-        let own = [self.publisher.poll_timeout(), self.presence.poll_timeout(), Some(self.reminder)];
-        own.into_iter().chain(calls).chain([self.stats_due()]).flatten().fold(idle, Instant::min)
+        let own = [self.publisher.poll_timeout(), self.presence.poll_timeout(), self.screener.poll_timeout()];
+        let own = own.into_iter().chain([Some(self.reminder)]);
+        own.chain(calls).chain([self.stats_due()]).flatten().fold(idle, Instant::min)
     }
 
     fn on_timeout(&mut self) {
@@ -312,6 +322,8 @@ impl Engine {
         self.machine_timeouts(Instant::now());
         self.publish_if_due(Instant::now());
         self.remind_if_due(Instant::now());
+        self.keep_refused_if_due(Instant::now());
+        self.presence.set_quiet(Instant::now(), self.screener.is_quiet());
         self.tell_stats(Instant::now());
         self.update_line();
     }
@@ -331,6 +343,7 @@ impl Engine {
             Internal::DevicesChanged(devices) => self.emit(Event::DevicesChanged { devices }),
             Internal::Recorder(news) => self.on_recorder(news),
             Internal::Machine(news) => self.on_machine(news),
+            Internal::Screening(news) => self.on_screening(news).await,
         }
     }
 
@@ -359,6 +372,7 @@ impl Engine {
         self.calls.hang_up_all(now());
         self.drain().await;
         self.tell_farewell().await;
+        self.keep_refused();
         self.withdraw();
         self.legs.close_all().await;
         // Texts that came before are written; nobody hears of it any more, so they come again and are known then.

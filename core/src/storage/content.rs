@@ -2,6 +2,7 @@
 
 use super::contacts::{check_name, name_key};
 use super::pins::{fingerprint_of, pin_backed_up};
+use super::screening::{self, POLICY};
 use super::settings::BACKED_UP;
 use super::{AccountStore, KnownDirectory, StorageError, db, directories};
 use crate::clock::wall_clock;
@@ -141,11 +142,17 @@ impl Content {
             pins.insert(number.clone(), pin);
             offered.extend(other_key.map(|key| (number.clone(), key)));
         }
-        let content = Self {
-            contacts: merged(&base.contacts, &self.contacts, &other.contacts),
-            settings: merged(&base.settings, &self.settings, &other.settings),
-            pins,
-        };
+        let mut settings = merged(&base.settings, &self.settings, &other.settings);
+        // Two may have blocked different people.
+        let policy = |content: &'_ Self| content.settings.get(POLICY).cloned();
+        let (was, own, theirs) = (policy(base), policy(self), policy(other));
+        match screening::merged(was.as_ref(), own.as_ref(), theirs.as_ref()) {
+            Some(Some(policy)) => drop(settings.insert(POLICY.to_owned(), policy)),
+            Some(None) => drop(settings.remove(POLICY)),
+            None => {}
+        }
+        let content =
+            Self { contacts: merged(&base.contacts, &self.contacts, &other.contacts), settings, pins };
         Merged { content, offered }
     }
 }

@@ -223,7 +223,7 @@ fn invite(from: &Person, to: &TerminalCert, n: u64) -> Vec<u8> {
         ack: 0,
         time: now(),
         intro: Some(Arc::new(intro)),
-        message: Some(Message::Invite { offer, candidates: Vec::new(), replaces: None }),
+        message: Some(Message::Invite { offer, candidates: Vec::new(), replaces: None, solution: None }),
     };
     let mut seed = [0; 32];
     seed[..16].copy_from_slice(&id);

@@ -17,4 +17,5 @@ mod texts;
 mod transfers;
 mod user;
 mod watch;
+mod work;
 mod world;

@@ -15,6 +15,7 @@ use crate::call::{
     CallConfig, CallError, CallEvent, CallState, Caller, Calls, EndReason, EndedBy, LegId, LookupEnd, Now,
     Output, Peer, Role, Source, TextFailure, TextKept, TextKey,
 };
+use crate::puzzle::{Challenge, Solution};
 use crate::signalling::{CallId, Codec, LastWord, MediaOffer, Message, Opened, Packet, RejectReason, TextId};
 use crate::wire::UnixMillis;
 
@@ -37,6 +38,7 @@ pub(super) enum Happening {
     Found { at: usize, call: CallId, account: usize, terminal: usize, source: Source },
     LookupFinished { at: usize, call: CallId, end: LookupEnd },
     User { at: usize, act: Act },
+    Worked { at: usize, call: CallId, challenge: Challenge },
 }
 
 /// What a user does.
@@ -129,6 +131,11 @@ pub(super) struct World {
     /// Everybody refuses everybody.
     pub refusal: Option<RejectReason>,
     pub users: bool,
+    /// What terminals ask of whoever calls, bits; and by how much the price has risen when it is paid.
+    pub toll: BTreeMap<usize, u8>,
+    pub rise: u8,
+    /// How long it takes to solve a puzzle; `None`: it is given up.
+    pub solving: Option<Duration>,
     /// Print what happens.
     pub trace: bool,
     queue: BinaryHeap<Reverse<(Duration, u64)>>,
@@ -171,6 +178,9 @@ impl World {
             contacts: true,
             refusal: None,
             users: false,
+            toll: BTreeMap::new(),
+            rise: 0,
+            solving: Some(Duration::from_millis(300)),
             trace: false,
             queue: BinaryHeap::new(),
             happenings: BTreeMap::new(),
@@ -254,6 +264,7 @@ impl World {
             | Happening::TextKept { at, .. }
             | Happening::Found { at, .. }
             | Happening::LookupFinished { at, .. }
+            | Happening::Worked { at, .. }
             | Happening::User { at, .. } => *at,
         };
         let now = self.now(at);
@@ -289,6 +300,14 @@ impl World {
             Happening::LookupFinished { call, end, .. } => {
                 ignore(self.terminals[at].calls.lookup_finished(now, call, end));
             }
+            Happening::Worked { call, challenge, .. } => {
+                let next = CallId::from_bytes(self.rng.bytes());
+                let (calls, solution) = (&mut self.terminals[at].calls, Solution { challenge, nonce: 7 });
+                ignore(match self.solving {
+                    Some(_) => calls.worked(now, call, next, solution),
+                    None => calls.gave_up(now, call),
+                });
+            }
             Happening::User { act, .. } => self.user_acts(at, act),
         }
         self.drain(at);
@@ -314,6 +333,9 @@ impl World {
         let friend = if self.contacts { Caller::Contact } else { Caller::Stranger };
         let caller = self.refusal.map_or(friend, Caller::Refused);
         let now = self.now(to);
+        if !known && let Some(output) = self.toll_of(to, now, &opened) {
+            return self.carry_out(to, output);
+        }
         self.terminals[to].calls.handle_packet(now, opened, caller);
     }
 
@@ -366,6 +388,10 @@ impl World {
                 self.terminals[at].tunnelled += 1;
             }
             Output::StartAudio { leg } => self.start_audio(at, leg),
+            Output::Work { call, challenge } => {
+                let delay = self.solving.unwrap_or(Duration::from_millis(100));
+                self.schedule(delay, Happening::Worked { at, call, challenge });
+            }
             Output::StopMedia { leg, last } => self.stop_media(at, leg, last),
             Output::KeepText { key, text } => {
                 assert!(self.terminals[at].seen.handed.insert(text.id), "a text arrived twice");
@@ -568,7 +594,7 @@ pub(super) fn craft(from: &Party, to: &Party, call: CallId, seq: u32, message: M
 }
 
 pub(super) fn invite() -> Message {
-    Message::Invite { offer: offer(), candidates: Vec::new(), replaces: None }
+    Message::Invite { offer: offer(), candidates: Vec::new(), replaces: None, solution: None }
 }
 
 pub(super) fn call_id(byte: u8) -> CallId {
