@@ -4,6 +4,7 @@ mod calls;
 mod network;
 mod other_end;
 mod recordings;
+mod screening;
 mod sound;
 
 pub use calls::{local_time, stats};
@@ -33,6 +34,8 @@ pub fn event(event: &Event) -> Option<String> {
         Event::Searching { number, .. } => network::searching(number),
         Event::Found { terminals: 1, .. } => "Found. Inviting …".into(),
         Event::Found { terminals, .. } => format!("Found on {terminals} terminals. Inviting …"),
+        Event::Working { .. } => "Many strangers call there. Working for the call …".into(),
+        Event::Refused(call) => screening::refused_now(call),
         Event::Ringing { .. } => "It rings …".into(),
         Event::Incoming { number, name, replaces, answered, .. } => {
             incoming(&caller(name.as_deref(), number), replaces.is_some(), *answered)
@@ -124,6 +127,9 @@ pub fn reply(reply: &Reply) -> String {
             };
             format!("  presence     {}\n  told to      {visible}", presence(told.state, &told.note))
         }
+        Reply::Blocked { blocked } => screening::blocked(blocked),
+        Reply::Screening(state) => screening::screening(state),
+        Reply::Refused { calls } => screening::refused(calls),
         Reply::Link { link } => link.clone(),
     }
 }
@@ -369,6 +375,10 @@ pub fn done(command: &Command) -> Option<&'static str> {
         Command::ContactAdd { .. } => Some("The contact is kept."),
         Command::ContactRemove { .. } => Some("The contact is removed."),
         Command::HistoryClear => Some("The calls are forgotten."),
+        Command::Reject { block: true, .. } => Some("You hear of the caller no more."),
+        Command::Reject { voicemail: true, .. } => Some("The caller is told to leave a message."),
+        Command::BlockAdd { .. } => Some("Blocked."),
+        Command::BlockRemove { .. } => Some("Not blocked any more."),
         Command::ContactConfirm { .. } => {
             Some("The new key is accepted. Compare words in your next call: `offhook verify`.")
         }
@@ -400,6 +410,9 @@ pub fn done(command: &Command) -> Option<&'static str> {
         | Command::Contacts
         | Command::Directories
         | Command::History { .. }
+        | Command::BlockList
+        | Command::Screening(_)
+        | Command::Refused
         | Command::Link
         | Command::Renewed
         | Command::Shutdown => None,
@@ -493,6 +506,7 @@ mod tests {
             body: "a\u{1b}[2Jb\n\u{202e}c".into(),
             call: None,
             id: "i".into(),
+            silent: false,
         };
         let line = event(&text).unwrap();
         assert!(!line.contains(['\u{1b}', '\n', '\u{202e}']), "{line:?}");
