@@ -42,8 +42,8 @@ use crate::signalling::CallId;
 use crate::wire::MAX_CLOCK_AHEAD;
 
 /// What letting the telephone ring costs a stranger: nothing while few call, half a second from the seventh within two minutes on, up to
-/// minutes in a flood.
-pub const CALL_TARIFF: Tariff = Tariff { base: 5, max: 15, free: 6, half_life: Duration::from_secs(120) };
+/// half a minute in a flood: as much as callers [do](crate::call::CallConfig::max_work).
+pub const CALL_TARIFF: Tariff = Tariff { base: 5, max: 12, free: 6, half_life: Duration::from_secs(120) };
 /// Strangers that are answered in a second: told the price, or refused. The others of that second hear nothing, as of a
 /// terminal that is off line.
 pub const ANSWERS_PER_SECOND: u32 = 16;

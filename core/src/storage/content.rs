@@ -331,6 +331,30 @@ mod tests {
     }
 
     #[test]
+    fn q8_of_two_terminals_that_have_blocked_different_people_neither_is_forgotten() {
+        use data_encoding::BASE64;
+        use offhook_proto::screening::{Blocked, Policy};
+        let blocks = |numbers: &[&str], contacts_only| {
+            let mut policy = Policy { contacts_only, ..Policy::default() };
+            for number in numbers {
+                policy.block(Blocked::Number(number.parse().unwrap())).unwrap();
+            }
+            let setting = BASE64.encode(&policy.to_bytes().unwrap());
+            Content { settings: [(POLICY.to_owned(), setting)].into(), ..Content::default() }
+        };
+        let base = blocks(&["ada@a.example", "bob@a.example"], false);
+        let here = blocks(&["bob@a.example", "cy@a.example"], false);
+        let there = blocks(&["ada@a.example", "bob@a.example", "dan@a.example"], true);
+        let merged = here.merged(&base, &there).content;
+        assert_eq!(merged, blocks(&["bob@a.example", "cy@a.example", "dan@a.example"], true));
+        assert_eq!(there.merged(&base, &here).content, merged);
+        // Nothing at all is the default, and one that cannot be read is taken or left whole.
+        assert_eq!(Content::default().merged(&base, &Content::default()).content, Content::default());
+        let odd = Content { settings: [(POLICY.to_owned(), "?".to_owned())].into(), ..Content::default() };
+        assert_eq!(odd.merged(&base, &base).content, odd);
+    }
+
+    #[test]
     fn pins_of_both_are_kept_and_a_key_says_more_than_its_fingerprint() {
         let key = offhook_proto::identity::IdentityKey::from_seed([1; 32]).public();
         let pinned = |key: &[u8], verified| PinnedKey { key: HEXLOWER.encode(key), verified };
