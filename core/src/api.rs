@@ -18,6 +18,7 @@ mod serving;
 mod sound;
 mod stats;
 mod status;
+mod terminals;
 
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +40,7 @@ pub use sound::{ChosenDevices, DevicesResult};
 pub(crate) use stats::share;
 pub use stats::{CallStats, CallSummary, Estimate, Quality};
 pub use status::{CallStatus, Status};
+pub use terminals::TerminalInfo;
 
 /// A call's identifier in the API: 32 hex digits of its [`offhook_proto::signalling::CallId`].
 pub type CallRef = String;

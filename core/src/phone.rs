@@ -430,6 +430,7 @@ impl Phone {
             | Reply::Blocked { .. }
             | Reply::Screening(_)
             | Reply::Refused { .. }
+            | Reply::Terminals { .. }
             | Reply::Link { .. } => Err(ApiError::new(ErrorCode::Internal, "dialling gave no call")),
         }
     }

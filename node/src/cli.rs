@@ -6,6 +6,7 @@ mod history;
 mod number;
 mod recording;
 mod screening;
+mod terminals;
 mod words;
 
 use clap::{Args, Parser, Subcommand};
@@ -18,6 +19,7 @@ pub use history::{HistoryArgs, HistoryCmd};
 pub use number::NumberCmd;
 pub use recording::{Record, RecordArgs, RecordingCmd};
 pub use screening::{BlockCmd, DndCmd, RejectArgs, StrangersMay};
+pub use terminals::TerminalsCmd;
 pub use words::{Answer, Presence, Serve, Switch, Transfers, VisibleTo};
 
 const EXAMPLES: &str = "\
@@ -313,6 +315,12 @@ Examples:
         /// The words were the same: remember the other end as verified
         #[arg(long)]
         confirm: bool,
+    },
+    /// The terminals of the account: list them, put one out
+    Terminals {
+        /// What to do; they are listed without it
+        #[command(subcommand)]
+        command: Option<TerminalsCmd>,
     },
     /// Chosen numbers of the account: list, claim, renew, release, give away
     #[command(subcommand)]

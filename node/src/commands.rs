@@ -15,6 +15,7 @@ mod screening;
 mod service;
 mod sign_up;
 mod stats;
+mod terminals;
 
 use crate::cli::{Cli, Cmd, Presence, RejectArgs, VisibleTo};
 use crate::config::{Context, Settings};
@@ -87,6 +88,7 @@ pub async fn execute(cli: Cli, printer: Printer) -> Outcome {
         Cmd::Devices { command } => devices::execute(&context, printer, command).await,
         Cmd::Contact(command) => contact::execute(&context, printer, command).await,
         Cmd::Directory(command) => directories::execute(&context, printer, command).await,
+        Cmd::Terminals { command } => terminals::execute(&context, printer, command).await,
         Cmd::Number(command) => number::execute(&context, printer, command).await,
         Cmd::Link { no_qr } => link::print(&context, printer, no_qr).await,
         Cmd::Service { install } => service::execute(&context, printer, install),

@@ -127,6 +127,7 @@ pub fn reply(reply: &Reply) -> String {
             };
             format!("  presence     {}\n  told to      {visible}", presence(told.state, &told.note))
         }
+        Reply::Terminals { terminals } => network::terminals(terminals),
         Reply::Blocked { blocked } => screening::blocked(blocked),
         Reply::Screening(state) => screening::screening(state),
         Reply::Refused { calls } => screening::refused(calls),
@@ -413,6 +414,7 @@ pub fn done(command: &Command) -> Option<&'static str> {
         | Command::BlockList
         | Command::Screening(_)
         | Command::Refused
+        | Command::Terminals
         | Command::Link
         | Command::Renewed
         | Command::Shutdown => None,

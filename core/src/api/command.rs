@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     BlockedCaller, CallRef, Contact, DevicesResult, DirectoryInfo, LookupResult, PastCall, PresenceSettings,
-    PresenceState, Recording, RefusedCall, Screening, ScreeningChange, Status, VerifyResult, Visibility,
-    Volumes,
+    PresenceState, Recording, RefusedCall, Screening, ScreeningChange, Status, TerminalInfo, VerifyResult,
+    Visibility, Volumes,
 };
 
 /// What a program asks of the telephone. Serialised with the tag `command`.
@@ -236,6 +236,8 @@ pub enum Command {
     },
     /// Forget all calls that are over.
     HistoryClear,
+    /// List the terminals of this account, as the network knows them. Takes up to three seconds.
+    Terminals,
     /// The invitation link of this account.
     Link,
     /// Another program has renewed the certificate, the account record or the ID in the account's file: take them up.
@@ -303,6 +305,11 @@ pub enum Reply {
     Refused {
         /// Contacts' and strangers', the latest first.
         calls: Vec<RefusedCall>,
+    },
+    /// The terminals of this account.
+    Terminals {
+        /// This one first, those that were put out last.
+        terminals: Vec<TerminalInfo>,
     },
     /// An invitation link.
     Link {

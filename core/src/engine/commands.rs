@@ -34,6 +34,9 @@ impl Engine {
         if let Command::Lookup { number } = &command {
             return self.look_up(number, reply).await;
         }
+        if command == Command::Terminals {
+            return self.list_terminals(reply);
+        }
         if command == Command::Devices {
             return self.list_devices(reply);
         }
@@ -94,6 +97,7 @@ impl Engine {
             Command::Levels { call, on } => self.levels(call.as_ref(), on),
             // Answered by tasks, above.
             Command::Lookup { .. }
+            | Command::Terminals
             | Command::Devices
             | Command::UseDevices { .. }
             | Command::History { .. }

@@ -27,6 +27,7 @@ mod screening;
 mod shown;
 mod stats;
 mod status;
+mod terminals;
 mod texts;
 mod transfers;
 

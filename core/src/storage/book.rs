@@ -181,6 +181,7 @@ impl AccountStore {
             | Command::Lookup { .. }
             | Command::Status
             | Command::Verify { .. }
+            | Command::Terminals
             | Command::Link
             | Command::Renewed
             | Command::Shutdown => return None,

@@ -335,7 +335,8 @@ mod tests {
         use data_encoding::BASE64;
         use offhook_proto::screening::{Blocked, Policy};
         let blocks = |numbers: &[&str], contacts_only| {
-            let mut policy = Policy { contacts_only, ..Policy::default() };
+            let mut policy = Policy::default();
+            policy.contacts_only = contacts_only;
             for number in numbers {
                 policy.block(Blocked::Number(number.parse().unwrap())).unwrap();
             }

@@ -98,7 +98,7 @@ async fn q8_nothing_rings_for_who_does_not_want_to_be_disturbed() {
     let bob = person(1, &dir, |builder| builder.ringer(ringer)).await;
     // The presence is the switch of `offhook dnd`: there are no two of them.
     set(&bob, PresenceState::DoNotDisturb, "").await;
-    let mut call = ada.phone.dial(bob.number()).await.unwrap();
+    let call = ada.phone.dial(bob.number()).await.unwrap();
     assert_eq!(call.ended().await, EndReason::Voicemail);
     assert_eq!((bob.status().await.calls.len(), bell.open.load(SeqCst)), (0, 0));
     let Reply::Presence(told) = bob.does(Command::Presence { state: None, note: None, visible: None }).await

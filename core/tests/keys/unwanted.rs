@@ -1,12 +1,13 @@
 //! Unwanted calls: what does not ring, what its caller is told, and what the user can see of it.
 
 use crate::presence::befriend;
-use crate::scene::{Person, directory, end, person, start};
+use crate::scene::{PATIENCE, Person, directory, end, person, start};
 use offhook::api::{
     BlockedCaller, Command, EndReason, Event, RefusedCall, Reply, Screening, ScreeningChange, Strangers,
 };
 use offhook::phone::CallState;
 use offhook::proto::screening::{CALL_TARIFF, Reason};
+use std::time::{Duration, Instant};
 
 async fn screening(person: &Person, change: ScreeningChange) -> Screening {
     match person.does(Command::Screening(change)).await {
@@ -31,7 +32,7 @@ async fn blocked(person: &Person) -> Vec<BlockedCaller> {
 
 /// How a call of one to the other ends that is not to ring.
 async fn refuses(caller: &Person, callee: &Person) -> EndReason {
-    let mut call = caller.phone.dial(callee.number()).await.unwrap();
+    let call = caller.phone.dial(callee.number()).await.unwrap();
     call.ended().await
 }
 
@@ -39,8 +40,14 @@ async fn refuses(caller: &Person, callee: &Person) -> EndReason {
 async fn rings(caller: &Person, callee: &Person) {
     let mut call = caller.phone.dial(callee.number()).await.unwrap();
     assert_eq!(call.until(|state| *state == CallState::Ringing).await, CallState::Ringing);
-    call.hangup().await.unwrap();
+    call.hang_up().await.unwrap();
     call.ended().await;
+    // A stranger has one call at a time.
+    let end = Instant::now() + PATIENCE;
+    while !callee.status().await.calls.is_empty() {
+        assert!(Instant::now() < end, "it rings on");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -155,13 +162,13 @@ async fn q8_a_stranger_works_for_a_call_when_many_strangers_have_called() {
     assert_eq!(call.until(|state| *state == CallState::Ringing).await, CallState::Ringing);
     bob.does(Command::Answer { call: None }).await;
     assert_eq!(call.until(|state| *state == CallState::Active).await, CallState::Active);
-    call.hangup().await.unwrap();
+    call.hang_up().await.unwrap();
     call.ended().await;
     // Who has become a contact does not.
     befriend(&bob, &ada, "Ada").await;
     let mut call = ada.phone.dial(bob.number()).await.unwrap();
     call.until(|state| *state == CallState::Ringing).await;
-    call.hangup().await.unwrap();
+    call.hang_up().await.unwrap();
     call.ended().await;
     let heard = std::iter::from_fn(|| {
         futures::FutureExt::now_or_never(futures::StreamExt::next(ada.events.as_mut())).flatten()

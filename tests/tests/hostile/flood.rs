@@ -322,8 +322,7 @@ fn a_flood_of_invites_leaves_room_for_a_proper_call() -> Outcome {
 /// The victim can see what came: of contacts nothing, of strangers few by name, and the flood as one.
 fn why_it_did_not_ring(victim: &mut Terminal) -> Outcome {
     victim.process.send(r#"{"command":"refused"}"#)?;
-    let reply =
-        victim.process.wait_for("why", STEP, |event| event.text("reply") == "refused")?;
+    let reply = victim.process.wait_for("why", STEP, |event| event.text("reply") == "refused")?;
     let calls = reply.value["calls"].as_array().cloned().unwrap_or_default();
     let of = |reason: &str| calls.iter().filter(|call| call["reason"] == reason).count();
     assert!((1..=128).contains(&of("unpaid")), "{reply:?}");

@@ -7,6 +7,7 @@ use super::guard::legs_of;
 use super::leg::{Leg, LegState, Media};
 use super::state::{Call, CallState};
 use super::{CallError, Calls, Distrust, LookupEnd, MAX_LEGS, Now, Source};
+use crate::identity::TerminalId;
 use crate::number::Number;
 use crate::puzzle::Challenge;
 use crate::signalling::{CallId, CancelReason, MediaOffer, Message, RejectReason};
@@ -139,6 +140,26 @@ impl Calls {
             self.leg_failed(now, leg, EndReason::Unreachable);
         }
         self.check_exhausted(now, wire);
+    }
+
+    /// The callee's account has put a terminal out that was rung, from a record kept from an earlier call say: nobody is to be talked to there.
+    pub fn revoked(&mut self, now: Now, call: CallId, terminal: TerminalId) {
+        let wire = self.wire_id(call).unwrap_or(call);
+        let id = LegId { call: wire, terminal };
+        let Some(leg) = self.legs.get(&id).filter(|leg| leg.role == Role::Caller && leg.is_live()) else {
+            return;
+        };
+        if let Some(call) = self.calls.get_mut(&wire) {
+            call.work.forget(&terminal);
+        }
+        if leg.state == LegState::Text {
+            self.text_leg_failed(now, id);
+        } else if self.calls.get(&wire).is_some_and(|call| call.state.is_answered()) {
+            self.end(now, wire, EndReason::Failed(Failure::Remote), EndedBy::Local);
+        } else {
+            self.leg_failed(now, id, EndReason::Unreachable);
+        }
+        self.finish(now);
     }
 
     /// Legs that no route leads to.

@@ -38,6 +38,11 @@ impl Work {
         self.peers.insert(peer.terminal, peer.clone());
     }
 
+    /// It is not to be invited again.
+    pub fn forget(&mut self, terminal: &TerminalId) {
+        self.peers.remove(terminal);
+    }
+
     /// What is shown with an invite.
     pub fn solution(&self) -> Option<Solution> {
         self.solution

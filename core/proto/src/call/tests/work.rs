@@ -218,3 +218,59 @@ fn q8_a_caller_is_told_to_leave_a_message_by_all_terminals_at_once() {
     world.run_ms(60_000);
     world.assert_idle();
 }
+
+/// Each way takes 50 ms: the accept goes to the caller, and its cancel to the others.
+#[test]
+fn q5_the_terminals_that_do_not_answer_say_so_within_300_ms_at_a_round_trip_of_100_ms() {
+    let mut late = 0;
+    for seed in 0..200 {
+        let mut world = World::new(seed, &[(0, 0), (1, 0), (1, 1), (1, 2)], &CallConfig::default());
+        world.weather.delay = (50, 50);
+        // One of twenty packets is lost.
+        world.weather.loss = if seed < 100 { 0 } else { 50 };
+        world.dial_as(ALICE, call_id(1), 1);
+        world.run_ms(5_000);
+        if (BOB..4).any(|at| world.rings(at) == 0) {
+            continue;
+        }
+        world.act(BOB, Act::Accept { call: call_id(1) });
+        world.run_ms(300);
+        let elsewhere = Some((EndReason::AnsweredElsewhere, EndedBy::Elsewhere));
+        let told = (BOB2..4).filter(|at| world.ended(*at, call_id(1)) == elsewhere).count();
+        assert!(told == 2 || seed >= 100, "seed {seed}: {told}");
+        late += 2 - told;
+        world.run_ms(2_000);
+        assert!((BOB2..4).all(|at| world.ended(at, call_id(1)) == elsewhere), "seed {seed}: sooner or later");
+    }
+    assert!(late <= 30, "{late} of 200 were late although hardly anything was lost");
+}
+
+#[test]
+fn q5_a_terminal_that_was_put_out_stops_ringing_and_is_not_talked_to() {
+    let pocket = Party::get(1, 1).peer.terminal;
+    let mut world = World::new(8, &[(0, 0), (1, 0), (1, 1)], &CallConfig::default());
+    world.dial_as(ALICE, call_id(1), 1);
+    world.run_ms(2_000);
+    assert_eq!((world.rings(BOB), world.rings(BOB2)), (1, 1));
+    let now = world.now(ALICE);
+    world.terminals[ALICE].calls.revoked(now, call_id(1), pocket);
+    world.drain(ALICE);
+    world.run_ms(1_000);
+    assert!(world.ended(BOB2, call_id(1)).is_some());
+    world.act(BOB2, Act::Accept { call: call_id(1) });
+    world.run_ms(1_000);
+    assert_eq!(world.state(ALICE, call_id(1)), Some(CallState::Ringing), "at the other one");
+    // One that has answered before the record came.
+    let mut world = World::new(9, &[(0, 0), (1, 0), (1, 1)], &CallConfig::default());
+    world.dial_as(ALICE, call_id(1), 1);
+    world.run_ms(2_000);
+    world.act(BOB2, Act::Accept { call: call_id(1) });
+    world.run_ms(1_000);
+    let now = world.now(ALICE);
+    world.terminals[ALICE].calls.revoked(now, call_id(1), pocket);
+    world.drain(ALICE);
+    world.run_ms(60_000);
+    let failed = EndReason::Failed(crate::call::Failure::Remote);
+    assert_eq!(world.ended(ALICE, call_id(1)), Some((failed, EndedBy::Local)));
+    world.assert_idle();
+}
