@@ -119,7 +119,11 @@ impl Engine {
         self.contacts_changed = false;
         match self.account.contacts().await {
             Ok(contacts) => {
-                self.screener.set_contacts(&contacts);
+                let met = self.account.met().await.unwrap_or_else(|error| {
+                    tracing::error!(%error, "the pinned keys could not be read");
+                    Vec::new()
+                });
+                self.screener.set_known(&contacts, met);
                 let known = contacts.into_iter().filter_map(|contact| {
                     let storage::Contact { number, name, fingerprint, verified } = contact;
                     fingerprint.map(|fingerprint| Known { number, name, fingerprint, verified })

@@ -2,7 +2,7 @@
 //! work that others ask of this terminal.
 //!
 //! ```text
-//! unsealed ── claims to be a contact ──────────────► signatures ── pinned key, contact ── policy ── rings
+//! unsealed ── claims to be a contact, or met ────────────► signatures ── pinned key, contact ── policy ── rings
 //!    │
 //!    └─ a stranger ─┬─ has not paid: policy, price, answers left? ── no: nothing more is done
 //!                   │                                             └─ yes: signatures ── told why, and nothing is kept; or its number's proof
@@ -21,7 +21,7 @@ use offhook_proto::call::{Caller, Output, Peer};
 use offhook_proto::identity::{Fingerprint, IdentityId, TerminalId};
 use offhook_proto::number::Number;
 use offhook_proto::proof::Miner;
-use offhook_proto::puzzle::{Challenge, Purpose, PuzzleKey, PuzzleTask, Solution, Subject};
+use offhook_proto::puzzle::{Challenge, MAX_BITS, Purpose, PuzzleKey, PuzzleTask, Solution, Subject};
 use offhook_proto::screening::{Decision, Incoming, LetterDecision, Reason, Screen, Standing, Verdict};
 use offhook_proto::signalling::{self, CallId, Message, Opened, Packet, RejectReason};
 use std::collections::{BTreeMap, BTreeSet};
@@ -84,6 +84,8 @@ pub(super) enum News {
 struct Known {
     keys: BTreeSet<Fingerprint>,
     numbers: BTreeSet<Number>,
+    /// Spoken with before.
+    met: BTreeSet<IdentityId>,
 }
 
 /// Everything about unwanted calls.
@@ -142,10 +144,11 @@ impl Screener {
         self.toils.remove(call);
     }
 
-    pub fn set_contacts(&mut self, contacts: &[storage::Contact]) {
+    pub fn set_known(&mut self, contacts: &[storage::Contact], met: Vec<IdentityId>) {
         self.known = Known {
             keys: contacts.iter().filter_map(|contact| contact.fingerprint).collect(),
             numbers: contacts.iter().map(|contact| contact.number.clone()).collect(),
+            met: met.into_iter().collect(),
         };
     }
 }
@@ -165,7 +168,7 @@ impl Engine {
         // Without an introduction a packet of an unknown dialog is not even opened.
         let Some(intro) = &claims.intro else { return Door::Shut };
         let known = &self.screener.known;
-        if known.keys.contains(&intro.identity.fingerprint()) {
+        if known.keys.contains(&intro.identity.fingerprint()) || known.met.contains(&intro.identity) {
             return Door::Open;
         }
         // Somebody else's key under a contact's number, or a contact's whose key is not known: no more of them than proofs can be run.
@@ -379,7 +382,9 @@ impl Engine {
             Caller::Refused(_) => return Some(caller),
         };
         let exempt = self.screener.screen.policy().is_exempt(&intro.number);
-        let standing = if contact { Standing::Contact { exempt } } else { Standing::Stranger { paid: None } };
+        // Whoever was spoken with has paid for ever.
+        let paid = self.screener.known.met.contains(&intro.identity).then_some(MAX_BITS);
+        let standing = if contact { Standing::Contact { exempt } } else { Standing::Stranger { paid } };
         let incoming = Incoming { identity: &intro.identity, number: &intro.number, standing };
         let local = local_time();
         match &packet.opened.packet.message {

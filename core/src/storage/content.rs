@@ -336,7 +336,9 @@ mod tests {
         use offhook_proto::screening::{Blocked, Policy};
         let blocks = |numbers: &[&str], contacts_only| {
             let mut policy = Policy::default();
-            policy.contacts_only = contacts_only;
+            if contacts_only {
+                policy.contacts_only = true;
+            }
             for number in numbers {
                 policy.block(Blocked::Number(number.parse().unwrap())).unwrap();
             }

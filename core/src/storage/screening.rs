@@ -21,6 +21,8 @@ pub(super) const POLICY: &str = "screening";
 const REFUSED: &str = "refused";
 /// Most bytes of that: of very long numbers fewer are kept.
 const MAX_REFUSED_BYTES: usize = 60 * 1024;
+/// People spoken with that are told from strangers.
+const MAX_MET: u32 = 4_096;
 /// Longest time for which quiet is asked, minutes: a year.
 const MAX_MINUTES: u32 = 366 * 24 * 60;
 
@@ -165,6 +167,21 @@ impl AccountStore {
         (policy.quiet.on, policy.quiet.until) = (on, None);
         let value = to_setting(&policy).map_err(|_| StorageError::TooLarge("A setting"))?;
         self.set_setting(POLICY, value.as_deref()).await
+    }
+
+    /// Whom the user has spoken with, the last ones first, at most 4,096.
+    ///
+    /// # Errors
+    /// [`StorageError::Database`].
+    pub async fn met(&self) -> Result<Vec<IdentityId>, StorageError> {
+        let rows: Vec<(Vec<u8>,)> = sqlx::query_as(
+            "SELECT identity FROM pins WHERE identity IS NOT NULL ORDER BY last_seen DESC LIMIT ?",
+        )
+        .bind(MAX_MET)
+        .fetch_all(self.pool())
+        .await?;
+        let keys = rows.into_iter().filter_map(|(key,)| Some(IdentityId::from_bytes(key.try_into().ok()?)));
+        Ok(keys.collect())
     }
 
     /// The calls that did not ring, as they were kept.
