@@ -7,6 +7,7 @@
 mod basics;
 mod bounds;
 mod chance;
+mod crafted;
 mod failures;
 mod party;
 mod presence;
