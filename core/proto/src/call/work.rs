@@ -70,6 +70,10 @@ impl Calls {
         let max = self.config.max_work;
         let Some(call) = self.calls.get_mut(&id.call) else { return };
         call.note(EndReason::Work);
+        if call.state.is_answered() {
+            // An answered call cannot be rejected any more; whoever does so has left it.
+            return self.end(now, id.call, EndReason::HungUp, EndedBy::Remote);
+        }
         if !call.state.is_dialling() || rings {
             return self.check_exhausted(now, id.call);
         }

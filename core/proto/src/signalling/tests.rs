@@ -334,7 +334,7 @@ fn later_versions_are_understood_as_far_as_possible() {
         Reject {
             #[n(0)]
             reason: u8,
-            #[n(1)]
+            #[n(9)]
             comment: String,
         },
         #[n(6)]

@@ -239,8 +239,6 @@ fn q5_the_terminals_that_do_not_answer_say_so_within_300_ms_at_a_round_trip_of_1
         let told = (BOB2..4).filter(|at| world.ended(*at, call_id(1)) == elsewhere).count();
         assert!(told == 2 || seed >= 100, "seed {seed}: {told}");
         late += 2 - told;
-        world.run_ms(2_000);
-        assert!((BOB2..4).all(|at| world.ended(at, call_id(1)) == elsewhere), "seed {seed}: sooner or later");
     }
     assert!(late <= 30, "{late} of 200 were late although hardly anything was lost");
 }
