@@ -13,10 +13,12 @@ mod history;
 mod keys;
 mod presence;
 mod recordings;
+mod screening;
 mod serving;
 mod sound;
 mod stats;
 mod status;
+mod terminals;
 
 use serde::{Deserialize, Serialize};
 
@@ -30,11 +32,15 @@ pub use history::{HISTORY_REPLY, MAX_HISTORY_REPLY, PastCall};
 pub use keys::{CallKeys, TransferFailure, TransferState, Volumes};
 pub use presence::{ContactPresence, PresenceInfo, PresenceSettings, PresenceState, Visibility};
 pub use recordings::{Recording, RecordingEnd, RecordingEvent, RecordingKind};
+pub use screening::{
+    BlockedCaller, Day, Named, QuietTime, RefusedCall, Screening, ScreeningChange, Strangers,
+};
 pub use serving::{Serving, Unproved};
 pub use sound::{ChosenDevices, DevicesResult};
 pub(crate) use stats::share;
 pub use stats::{CallStats, CallSummary, Estimate, Quality};
 pub use status::{CallStatus, Status};
+pub use terminals::TerminalInfo;
 
 /// A call's identifier in the API: 32 hex digits of its [`offhook_proto::signalling::CallId`].
 pub type CallRef = String;

@@ -42,6 +42,11 @@ impl<K: Clone + Eq + Hash, J> FairQueue<K, J> {
         gone
     }
 
+    /// Whether a job of this source would be taken without another of it waiting too long: its share is not used up.
+    pub(crate) fn has_room(&self, source: &K) -> bool {
+        self.waiting.get(source).map_or(0, VecDeque::len) < self.max_per_source
+    }
+
     /// The next job: each source's oldest in turn.
     pub(crate) fn pop(&mut self) -> Option<J> {
         let source = self.turns.pop_front()?;

@@ -427,6 +427,10 @@ impl Phone {
             | Reply::Recordings { .. }
             | Reply::Volumes(_)
             | Reply::Presence(_)
+            | Reply::Blocked { .. }
+            | Reply::Screening(_)
+            | Reply::Refused { .. }
+            | Reply::Terminals { .. }
             | Reply::Link { .. } => Err(ApiError::new(ErrorCode::Internal, "dialling gave no call")),
         }
     }

@@ -157,7 +157,10 @@ async fn p13_the_bell_rings_until_it_is_answered_and_the_caller_hears_how_it_sta
     in_room.hears("the bell again", 1_000.0).await;
     at_ear.hears("ringback again", 425.0).await;
     let before = at_ear.times.load(SeqCst);
-    callee.execute(offhook::api::Command::Reject { call: None }).await.unwrap();
+    callee
+        .execute(offhook::api::Command::Reject { call: None, voicemail: false, block: false })
+        .await
+        .unwrap();
     assert_eq!(call.ended().await, EndReason::Declined);
     at_ear.is_opened_anew(before).await;
     at_ear.hears("busy", 425.0).await;

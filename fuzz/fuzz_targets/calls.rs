@@ -11,9 +11,10 @@ use offhook_proto::call::{
     CallConfig, CallEvent, Caller, Calls, Distrust, LegId, LocalParty, LookupEnd, Now, Output, Peer, Source,
     TextKept, TextKey,
 };
-use offhook_proto::identity::{IdentityKey, SealKey, SignedCert, TerminalId, TerminalKey};
+use offhook_proto::identity::{IdentityId, IdentityKey, SealKey, SignedCert, TerminalId, TerminalKey};
 use offhook_proto::number::{Number, PlainNumber};
 use offhook_proto::proof::{NumberProof, PlainProof};
+use offhook_proto::puzzle::{Challenge, PuzzleKey, Solution, Subject};
 use offhook_proto::signalling::{
     ByeReason, CallId, CancelReason, Codec, Introduction, LastWord, MediaOffer, Message, Opened, Packet,
     Presence, PresenceCode, PresenceTold, RecordingState, RejectReason, Successor, TextId, Token, TransferId,
@@ -89,6 +90,8 @@ enum Input {
     SendFailed { leg: Leg },
     Time { ms: u16 },
     Timer,
+    Worked { call: u8, next: u8 },
+    GaveUp { call: u8 },
 }
 
 #[derive(Arbitrary, Debug)]
@@ -123,6 +126,12 @@ fn leg(leg: Leg) -> LegId {
     LegId { call: call_id(leg.call), terminal: who(leg.at).peer.terminal }
 }
 
+/// Of few prices, some of them more than is ever done.
+fn challenge(what: u8) -> Challenge {
+    let subject = Subject::call(&IdentityId::from_bytes([1; 32]), &IdentityId::from_bytes([2; 32]));
+    PuzzleKey::from_seed([3; 32]).challenge(&subject, what % 20, WALL)
+}
+
 fn offer() -> MediaOffer {
     let (ice_ufrag, ice_pwd) = ("u".repeat(4), "p".repeat(22));
     MediaOffer { ice_ufrag, ice_pwd, fingerprint: [0; 32], codecs: vec![Codec::Opus] }
@@ -135,11 +144,18 @@ fn message(kind: u8, what: u8, hash: [u8; 32]) -> Option<Message> {
             offer: offer(),
             candidates: list,
             replaces: (what & 1 == 1).then(|| token(what)),
+            solution: (what & 2 == 2)
+                .then(|| Solution { challenge: challenge(what), nonce: u64::from(what) }),
         },
         1 => Message::Ringing { offer: offer(), candidates: list },
         2 => Message::Accept { invite_hash: if what == 0 { [0; 32] } else { hash }, candidates: list },
         3 => Message::Confirm { candidates: list },
-        4 => Message::Reject { reason: RejectReason::from_code(what % 9) },
+        4 => match RejectReason::from_code(what % 11) {
+            reason @ RejectReason::Work => {
+                Message::Reject { reason, challenge: (what < 200).then(|| challenge(what)) }
+            }
+            reason => Message::reject(reason),
+        },
         5 => Message::Cancel { reason: CancelReason::from_code(what % 8) },
         6 => Message::Bye { reason: (what > 0).then(|| ByeReason::from_code(what % 8)) },
         7 => Message::Candidates { list, generation: u32::from(what / 17) },
@@ -190,6 +206,8 @@ struct World {
     open_media: usize,
     /// Texts that wait to be kept.
     texts: VecDeque<TextKey>,
+    /// Asked of this terminal.
+    work: Option<Challenge>,
 }
 
 impl World {
@@ -199,7 +217,8 @@ impl World {
         let now = Now { instant: Instant::now(), wall: WALL };
         let config = CallConfig { max_calls: 3, ..CallConfig::default() };
         let calls = Calls::new(config, local);
-        Self { calls, me: me.peer.terminal, now, hash: [0; 32], open_media: 0, texts: VecDeque::new() }
+        let texts = VecDeque::new();
+        Self { calls, me: me.peer.terminal, now, hash: [0; 32], open_media: 0, texts, work: None }
     }
 
     fn input(&mut self, input: Input) {
@@ -237,7 +256,7 @@ impl World {
                 let _ = calls.accept(now, call_id(call));
             }
             Input::Reject { call, reason } => {
-                let _ = calls.reject(now, call_id(call), RejectReason::from_code(reason % 9));
+                let _ = calls.reject(now, call_id(call), RejectReason::from_code(reason % 11));
             }
             Input::HangUp { call } => {
                 let _ = calls.hang_up(now, call_id(call));
@@ -272,6 +291,15 @@ impl World {
                     true => calls.presence_at(now, call, number, who(to).peer.clone(), what),
                     false => calls.presence_to(now, call, number, what),
                 };
+            }
+            Input::Worked { call, next } => {
+                if let Some(challenge) = self.work.take() {
+                    let solution = Solution { challenge, nonce: 0 };
+                    let _ = calls.worked(now, call_id(call), call_id(next), solution);
+                }
+            }
+            Input::GaveUp { call } => {
+                let _ = calls.gave_up(now, call_id(call));
             }
             Input::Hold { call } => {
                 let _ = calls.hold(now, call_id(call), true);
@@ -333,6 +361,8 @@ impl World {
             | Input::DeclineTransfer { .. }
             | Input::Presence { .. }
             | Input::Packet(_)
+            | Input::Worked { .. }
+            | Input::GaveUp { .. }
             | Input::Time { .. }
             | Input::Timer => {}
         }
@@ -398,6 +428,7 @@ impl World {
                 Output::PrepareMedia { .. } => self.open_media += 1,
                 Output::StopMedia { .. } => self.open_media -= 1,
                 Output::KeepText { key, .. } => self.texts.push_back(key),
+                Output::Work { challenge, .. } => self.work = Some(challenge),
                 Output::Event(CallEvent::Ended { call, .. }) => assert!(self.calls.leg_of(call).is_none()),
                 Output::RemoteOffer { .. }
                 | Output::RemoteCandidates { .. }

@@ -1,21 +1,27 @@
 //! The command line's words and flags.
 
 mod account;
+mod devices;
 mod flags;
+mod history;
 mod number;
 mod recording;
+mod screening;
+mod terminals;
 mod words;
 
 use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use offhook::api::{HISTORY_REPLY, MAX_HISTORY_REPLY};
-
 pub use account::{AccountCmd, AtDirectory};
+pub use devices::{DevicesCmd, DevicesTestArgs, DevicesUseArgs};
 pub use flags::{NetworkArgs, SoundArgs, TurnUri};
+pub use history::{HistoryArgs, HistoryCmd};
 pub use number::NumberCmd;
 pub use recording::{Record, RecordArgs, RecordingCmd};
+pub use screening::{BlockCmd, DndCmd, RejectArgs, StrangersMay};
+pub use terminals::TerminalsCmd;
 pub use words::{Answer, Presence, Serve, Switch, Transfers, VisibleTo};
 
 const EXAMPLES: &str = "\
@@ -99,8 +105,44 @@ Examples:
   offhook answer 9f3a...    of several that ring, this one")]
     Answer(CallArg),
     /// Decline the call that rings
-    #[command(after_help = "Examples:\n  offhook reject\n  offhook reject 9f3a...")]
-    Reject(CallArg),
+    #[command(after_help = "\
+Examples:
+  offhook reject
+  offhook reject 9f3a...       of several that ring, this one
+  offhook reject --voicemail   the caller is told to leave a message
+  offhook reject --block       and hear of the caller no more")]
+    Reject(RejectArgs),
+    /// People of whom you do not want to hear
+    #[command(subcommand)]
+    Block(BlockCmd),
+    /// Do not disturb: when nothing is to ring, and for whom all the same
+    #[command(after_help = "\
+Whoever calls meanwhile is told to leave a message; the answering machine takes contacts' calls if it is on. What did not ring:
+`offhook history refused`. What holds at one terminal holds at all, if the account keeps a backup at a directory.
+
+Examples:
+  offhook dnd                               what holds
+  offhook dnd on --minutes 90
+  offhook dnd schedule mon-fri 22:00-7:00
+  offhook dnd except --always Ada
+  offhook dnd off")]
+    Dnd {
+        /// What to do; what holds is shown without it
+        #[command(subcommand)]
+        command: Option<DndCmd>,
+    },
+    /// What strangers may: ring, work, voicemail or refuse
+    #[command(after_help = "\
+Strangers are all who are no contacts. With work, the first few ring as always; while many call, each has its terminal solve a
+puzzle first, which takes longer the more of them call.
+
+Examples:
+  offhook strangers             what holds
+  offhook strangers voicemail   only contacts ring, strangers may leave a message")]
+    Strangers {
+        /// What they may
+        may: Option<StrangersMay>,
+    },
     /// End the call
     #[command(after_help = "\
 Without an identifier the call in which you talk is meant, before one on hold, and that before one that rings.
@@ -173,8 +215,8 @@ Examples:
     /// Tell or set how you are, for your contacts
     #[command(after_help = "\
 Contacts whose keys are known are told, over encrypted messages of their own; nothing is public. During a call they are
-told that you are in one. With dnd (do not disturb) nothing rings here either, until you say otherwise, whoever is told: a
-call that comes in is shown and can be answered, and the answering machine takes it if it is on.
+told that you are in one, and while you do not want to be disturbed (`offhook dnd`) that. `presence dnd` is `dnd on`; another
+presence is `dnd off`.
 
 Examples:
   offhook presence away back at five
@@ -239,7 +281,11 @@ Examples:
   offhook stats --json | jq .mos")]
     Stats(CallArg),
     /// The calls that are over, the last one first; missed ones are marked
-    #[command(after_help = "Examples:\n  offhook history --limit 5\n  offhook history clear")]
+    #[command(after_help = "\
+Examples:
+  offhook history --limit 5
+  offhook history refused   the calls that did not ring, and why
+  offhook history clear")]
     History(HistoryArgs),
     /// End the running terminal
     Shutdown,
@@ -272,6 +318,12 @@ Examples:
         #[arg(long)]
         confirm: bool,
     },
+    /// The terminals of the account: list them, put one out
+    Terminals {
+        /// What to do; they are listed without it
+        #[command(subcommand)]
+        command: Option<TerminalsCmd>,
+    },
     /// Chosen numbers of the account: list, claim, renew, release, give away
     #[command(subcommand)]
     Number(NumberCmd),
@@ -295,50 +347,6 @@ Examples:
         #[arg(long)]
         install: bool,
     },
-}
-
-/// `offhook devices ...`
-#[derive(Debug, Subcommand)]
-pub enum DevicesCmd {
-    /// Use other devices from now on, in a call that lasts as well, and remember them in config.toml
-    #[command(after_help = "\
-Examples:
-  offhook devices use --mic pulseaudio:alsa_input.usb-headset --speaker pulseaudio:alsa_output.usb-headset
-  offhook devices use --ringer default
-
-What is not named stays as it is. A device that is not there is refused, and nothing changes.")]
-    Use(DevicesUseArgs),
-    /// Play tones, listen for three seconds, play that back, and say what was found
-    #[command(after_help = "\
-It takes about nine seconds. The exit code is 1 if calls cannot be made like this: the microphone hears nothing at
-all, or a device does not work.")]
-    Test(DevicesTestArgs),
-}
-
-/// `offhook devices use`
-#[derive(Debug, Args)]
-#[group(required = true, multiple = true)]
-pub struct DevicesUseArgs {
-    /// Microphone: default, none, file:PATH.wav or an id from `offhook devices`
-    #[arg(long, value_name = "DEVICE")]
-    pub mic: Option<String>,
-    /// Loudspeaker: default, none, file:PATH.wav or an id from `offhook devices`
-    #[arg(long, value_name = "DEVICE")]
-    pub speaker: Option<String>,
-    /// What rings: default, none or an id from `offhook devices`
-    #[arg(long, value_name = "DEVICE")]
-    pub ringer: Option<String>,
-}
-
-/// `offhook devices test`
-#[derive(Debug, Args)]
-pub struct DevicesTestArgs {
-    /// Microphone [default: the one that calls use]
-    #[arg(long, env = "OFFHOOK_MIC", value_name = "DEVICE", hide_env_values = true)]
-    pub mic: Option<String>,
-    /// Loudspeaker [default: the one that calls use]
-    #[arg(long, env = "OFFHOOK_SPEAKER", value_name = "DEVICE", hide_env_values = true)]
-    pub speaker: Option<String>,
 }
 
 /// `offhook contact ...`
@@ -512,26 +520,6 @@ pub struct HoldArgs {
     /// The call's identifier from `offhook status`; without it `on` is for the one in which people talk, `off` for the one that
     /// has been on hold longest
     pub call: Option<String>,
-}
-
-/// `offhook history`
-#[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true)]
-pub struct HistoryArgs {
-    /// How many calls at most, 1 to 1000
-    #[arg(long, value_name = "N", default_value_t = HISTORY_REPLY,
-          value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_HISTORY_REPLY)))]
-    pub limit: u32,
-    /// Something else than to list them.
-    #[command(subcommand)]
-    pub command: Option<HistoryCmd>,
-}
-
-/// `offhook history ...`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
-pub enum HistoryCmd {
-    /// Forget all of them
-    Clear,
 }
 
 /// Which call, where there may be several.

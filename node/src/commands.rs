@@ -11,11 +11,13 @@ mod link;
 mod number;
 pub mod recording;
 mod run;
+mod screening;
 mod service;
 mod sign_up;
 mod stats;
+mod terminals;
 
-use crate::cli::{Cli, Cmd, Presence, VisibleTo};
+use crate::cli::{Cli, Cmd, Presence, RejectArgs, VisibleTo};
 use crate::config::{Context, Settings};
 use crate::control::Remote;
 use crate::control::sockets::{self, Running};
@@ -48,7 +50,12 @@ pub async fn execute(cli: Cli, printer: Printer) -> Outcome {
         Cmd::Run(args) => run::run(&context, printer, &args).await,
         Cmd::Dial(args) => dial::dial(&context, printer, &args).await,
         Cmd::Answer(args) => ask(&context, printer, Command::Answer { call: args.call }).await,
-        Cmd::Reject(args) => ask(&context, printer, Command::Reject { call: args.call }).await,
+        Cmd::Reject(RejectArgs { call, voicemail, block }) => {
+            ask(&context, printer, Command::Reject { call, voicemail, block }).await
+        }
+        Cmd::Block(command) => screening::block(&context, printer, command).await,
+        Cmd::Dnd { command } => screening::dnd(&context, printer, command).await,
+        Cmd::Strangers { may } => screening::strangers(&context, printer, may).await,
         Cmd::Hangup(args) => ask(&context, printer, Command::Hangup { call: args.call }).await,
         Cmd::Mute(args) => {
             ask(&context, printer, Command::Mute { call: args.call, on: args.state.is_on() }).await
@@ -81,6 +88,7 @@ pub async fn execute(cli: Cli, printer: Printer) -> Outcome {
         Cmd::Devices { command } => devices::execute(&context, printer, command).await,
         Cmd::Contact(command) => contact::execute(&context, printer, command).await,
         Cmd::Directory(command) => directories::execute(&context, printer, command).await,
+        Cmd::Terminals { command } => terminals::execute(&context, printer, command).await,
         Cmd::Number(command) => number::execute(&context, printer, command).await,
         Cmd::Link { no_qr } => link::print(&context, printer, no_qr).await,
         Cmd::Service { install } => service::execute(&context, printer, install),

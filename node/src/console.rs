@@ -1,7 +1,8 @@
 //! The commands that a running terminal takes on its standard input: one a line, in words or as the JSON
 //! of the control socket.
 
-use offhook::api::{ApiError, Command, ErrorCode, MAX_HISTORY_REPLY, PresenceState};
+use crate::times;
+use offhook::api::{ApiError, Command, ErrorCode, MAX_HISTORY_REPLY, PresenceState, ScreeningChange};
 
 /// What a line means.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,7 +20,8 @@ pub enum Input {
 /// What `help` prints.
 pub const HELP: &str = "\
 dial NUMBER            call a number, a contact or an invitation link
-answer | reject        take or decline the call that rings
+answer | reject        take or decline the call that rings; `reject voicemail`: it may leave a message,
+                       `reject block`: hear of the caller no more
 hangup                 end the call
 text NUMBER MESSAGE    send a text message (a name with blanks in double quotes)
 dtmf KEYS              press keys: 0-9 * # A-D
@@ -29,6 +31,10 @@ swap                   from the call in which you talk to the one on hold
 transfer NUMBER        have the other end call that number instead; `transfer` alone: the other call's
 follow [no]            do what the other end asks for by a transfer, or don't
 presence [STATE] [TEXT] what contacts are told: available, away, dnd or offline, and a word
+dnd [on [MINUTES] | off | schedule DAYS TIMES... | schedule none]
+                       do not disturb: what holds, or change it
+blocked | block NUMBER | unblock NUMBER
+                       of whom you do not want to hear
 volume [PERCENT]       how loud it is, 0 to 200; `volume ringer PERCENT` for the bell
 devices                list the sound devices
 use mic|speaker|ringer DEVICE
@@ -42,8 +48,8 @@ contacts               list the contacts
 contact add NUMBER NAME | remove CONTACT | confirm CONTACT
 link                   the invitation link of this account
 status                 the state of this terminal, and how its calls go
-history [N] | history clear
-                       the last calls, missed ones marked; forget them
+history [N] | history refused | history clear
+                       the last calls, missed ones marked; those that did not ring; forget them
 quit                   go off line and end";
 
 /// Understands a line, or says in a sentence why not.
@@ -64,7 +70,11 @@ fn understood(line: &str) -> Result<Input, String> {
         "quit" | "exit" => return Ok(Input::Quit),
         "dial" | "call" => Command::Dial { number: needed(rest, "dial NUMBER")? },
         "answer" => Command::Answer { call: call(rest) },
-        "reject" | "decline" => Command::Reject { call: call(rest) },
+        "reject" | "decline" => reject(rest),
+        "dnd" => dnd(rest)?,
+        "blocked" => Command::BlockList,
+        "block" => Command::BlockAdd { number: needed(rest, "block NUMBER")? },
+        "unblock" => Command::BlockRemove { number: needed(rest, "unblock NUMBER")? },
         "hangup" => Command::Hangup { call: call(rest) },
         "text" => {
             let (number, body) = split_number(rest);
@@ -105,6 +115,28 @@ fn understood(line: &str) -> Result<Input, String> {
     Ok(Input::Command(command))
 }
 
+fn reject(rest: &str) -> Command {
+    let (voicemail, block) = (split_word(rest).0 == "voicemail", split_word(rest).0 == "block");
+    let which = if voicemail || block { split_word(rest).1 } else { rest };
+    Command::Reject { call: call(which), voicemail, block }
+}
+
+fn dnd(rest: &str) -> Result<Command, String> {
+    let usage = "Usage: dnd [on [MINUTES] | off | schedule DAYS TIMES... | schedule none]";
+    let mut change = ScreeningChange::default();
+    match split_word(rest) {
+        ("" | "show", _) => {}
+        ("on", "") => change.quiet = Some(true),
+        ("on", minutes) => {
+            (change.quiet, change.minutes) = (Some(true), Some(minutes.parse().map_err(|_| usage)?));
+        }
+        ("off", _) => change.quiet = Some(false),
+        ("schedule", times) => change.times = Some(times::parse(times)?),
+        _ => return Err(usage.into()),
+    }
+    Ok(Command::Screening(change))
+}
+
 fn use_device(rest: &str) -> Result<Command, String> {
     let usage = "use mic|speaker|ringer DEVICE";
     let (which, device) = split_word(rest);
@@ -138,11 +170,12 @@ fn history(rest: &str) -> Result<Command, String> {
     match rest {
         "" => Ok(Command::History { limit: None }),
         "clear" => Ok(Command::HistoryClear),
+        "refused" => Ok(Command::Refused),
         number => match number.parse() {
             Ok(limit @ 1..=MAX_HISTORY_REPLY) => Ok(Command::History { limit: Some(limit) }),
-            Ok(_) | Err(_) => {
-                Err(format!("Usage: history [N] | history clear, N from 1 to {MAX_HISTORY_REPLY}"))
-            }
+            Ok(_) | Err(_) => Err(format!(
+                "Usage: history [N] | history refused | history clear, N from 1 to {MAX_HISTORY_REPLY}"
+            )),
         },
     }
 }
@@ -317,6 +350,22 @@ mod tests {
         assert_eq!(command("history"), Command::History { limit: None });
         assert_eq!(command("history 5"), Command::History { limit: Some(5) });
         assert_eq!(command("history clear"), Command::HistoryClear);
+        assert_eq!(command("history refused"), Command::Refused);
+        let rejected = |call: Option<&str>, voicemail, block| Command::Reject {
+            call: call.map(str::to_owned),
+            voicemail,
+            block,
+        };
+        assert_eq!(command("reject"), rejected(None, false, false));
+        assert_eq!(command("reject 00ff"), rejected(Some("00ff"), false, false));
+        assert_eq!(command("reject voicemail"), rejected(None, true, false));
+        assert_eq!(command("reject block 00ff"), rejected(Some("00ff"), false, true));
+        let dnd = |quiet, minutes| ScreeningChange { quiet, minutes, ..ScreeningChange::default() };
+        assert_eq!(command("dnd"), Command::Screening(dnd(None, None)));
+        assert_eq!(command("dnd on 90"), Command::Screening(dnd(Some(true), Some(90))));
+        assert_eq!(command("dnd off"), Command::Screening(dnd(Some(false), None)));
+        assert!(parse("dnd schedule mon").is_err() && parse("dnd on x").is_err());
+        assert_eq!(command("block 4821 0937 5567"), Command::BlockAdd { number: "4821 0937 5567".into() });
         assert_eq!(parse("quit"), Ok(Input::Quit));
         assert_eq!(parse("   "), Ok(Input::Empty));
     }

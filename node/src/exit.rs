@@ -57,6 +57,8 @@ impl Exit {
             EndReason::Unreachable => Self::Unreachable,
             EndReason::WrongNumber => Self::WrongNumber,
             EndReason::Blocked => Self::Blocked,
+            EndReason::Voicemail => Self::NoAnswer,
+            EndReason::Work => Self::Blocked,
             EndReason::KeyChanged => Self::KeyChanged,
             EndReason::Cancelled => Self::Interrupted,
             // Of a dialled call neither comes: it is the other one that is merged into it.

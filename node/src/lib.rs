@@ -16,6 +16,7 @@ pub mod password;
 pub mod signals;
 pub mod telephone;
 pub mod text;
+mod times;
 
 use clap::Parser as _;
 use cli::Cli;

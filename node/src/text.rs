@@ -4,6 +4,7 @@ mod calls;
 mod network;
 mod other_end;
 mod recordings;
+mod screening;
 mod sound;
 
 pub use calls::{local_time, stats};
@@ -33,6 +34,8 @@ pub fn event(event: &Event) -> Option<String> {
         Event::Searching { number, .. } => network::searching(number),
         Event::Found { terminals: 1, .. } => "Found. Inviting …".into(),
         Event::Found { terminals, .. } => format!("Found on {terminals} terminals. Inviting …"),
+        Event::Working { .. } => "Many strangers call there. Working for the call …".into(),
+        Event::Refused(call) => screening::refused_now(call),
         Event::Ringing { .. } => "It rings …".into(),
         Event::Incoming { number, name, replaces, answered, .. } => {
             incoming(&caller(name.as_deref(), number), replaces.is_some(), *answered)
@@ -124,6 +127,10 @@ pub fn reply(reply: &Reply) -> String {
             };
             format!("  presence     {}\n  told to      {visible}", presence(told.state, &told.note))
         }
+        Reply::Terminals { terminals } => network::terminals(terminals),
+        Reply::Blocked { blocked } => screening::blocked(blocked),
+        Reply::Screening(state) => screening::screening(state),
+        Reply::Refused { calls } => screening::refused(calls),
         Reply::Link { link } => link.clone(),
     }
 }
@@ -185,6 +192,10 @@ pub fn reason(reason: EndReason) -> &'static str {
         EndReason::Unreachable => "the number exists, but is not on line",
         EndReason::WrongNumber => "nobody has this number",
         EndReason::Blocked => "the other end does not take calls from you",
+        EndReason::Voicemail => "the other end does not want to be disturbed now; leave a message",
+        EndReason::Work => {
+            "the other end has strangers work before it rings, and too many call; try again later"
+        }
         EndReason::AnsweredElsewhere => "answered at another terminal",
         EndReason::Cancelled => "given up",
         EndReason::Transferred => "transferred",
@@ -365,6 +376,10 @@ pub fn done(command: &Command) -> Option<&'static str> {
         Command::ContactAdd { .. } => Some("The contact is kept."),
         Command::ContactRemove { .. } => Some("The contact is removed."),
         Command::HistoryClear => Some("The calls are forgotten."),
+        Command::Reject { block: true, .. } => Some("You hear of the caller no more."),
+        Command::Reject { voicemail: true, .. } => Some("The caller is told to leave a message."),
+        Command::BlockAdd { .. } => Some("Blocked."),
+        Command::BlockRemove { .. } => Some("Not blocked any more."),
         Command::ContactConfirm { .. } => {
             Some("The new key is accepted. Compare words in your next call: `offhook verify`.")
         }
@@ -396,6 +411,10 @@ pub fn done(command: &Command) -> Option<&'static str> {
         | Command::Contacts
         | Command::Directories
         | Command::History { .. }
+        | Command::BlockList
+        | Command::Screening(_)
+        | Command::Refused
+        | Command::Terminals
         | Command::Link
         | Command::Renewed
         | Command::Shutdown => None,
@@ -491,6 +510,7 @@ mod tests {
             body: "a\u{1b}[2Jb\n\u{202e}c".into(),
             call: None,
             id: "i".into(),
+            silent: false,
         };
         let line = event(&text).unwrap();
         assert!(!line.contains(['\u{1b}', '\n', '\u{202e}']), "{line:?}");

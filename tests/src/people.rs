@@ -79,6 +79,24 @@ impl Person {
         }
     }
 
+    /// Somebody whom nobody has ever seen, one of 2^64, under a number to which it has no right.
+    pub fn fresh(n: u64) -> Self {
+        let seed = |kind: u8| {
+            let mut seed = [kind; 32];
+            seed[..8].copy_from_slice(&n.to_be_bytes());
+            seed
+        };
+        let plain = PlainNumber::from_index(n.wrapping_mul(7_919).wrapping_add(1_000_003));
+        Self {
+            identity: IdentityKey::from_seed(seed(0xf1)),
+            terminal: TerminalKey::from_seed(seed(0xf2)),
+            seal: SealKey::from_seed(seed(0xf3)),
+            number: Number::Plain(plain),
+            proof: NumberProof::Plain(PlainProof { nonce: n }),
+            key: plain.key(),
+        }
+    }
+
     /// The same account with the terminal of another seed.
     #[must_use]
     pub fn with_terminal(&self, seed: u8) -> Self {

@@ -21,6 +21,7 @@
 //! * **Media**, by leg: [`set_offer`](Calls::set_offer), [`local_candidates`](Calls::local_candidates),
 //!   [`tunnel`](Calls::tunnel), [`media_ready`](Calls::media_ready), [`media_failed`](Calls::media_failed),
 //!   [`media_lost`](Calls::media_lost), [`media_closed`](Calls::media_closed).
+//! * **Work** that the callee asks of strangers: [`worked`](Calls::worked), [`gave_up`](Calls::gave_up).
 //! * **Storage**: [`text_kept`](Calls::text_kept) when a text that arrived is on disk.
 //! * **Time**: [`handle_timeout`](Calls::handle_timeout) when [`poll_timeout`](Calls::poll_timeout) is due.
 //!
@@ -62,6 +63,7 @@ mod texts;
 mod timers;
 mod transfer;
 mod tunnel;
+mod work;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -70,7 +72,7 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
-use crate::identity::TerminalId;
+use crate::identity::{IdentityId, TerminalId};
 use crate::number::Number;
 use crate::signalling::{CallId, Introduction, LimitError, RejectReason, TextId};
 use crate::wire::UnixMillis;
@@ -140,6 +142,8 @@ pub struct CallConfig {
     pub contact_rate: u32,
     /// The same for one stranger. Default 10.
     pub stranger_rate: u32,
+    /// The dearest puzzle that is solved for calling a stranger, bits. Default 12: half a minute of a core, on average.
+    pub max_work: u8,
 }
 
 impl Default for CallConfig {
@@ -157,6 +161,7 @@ impl Default for CallConfig {
             max_texts: 32,
             contact_rate: 60,
             stranger_rate: 10,
+            max_work: 12,
         }
     }
 }
@@ -364,6 +369,20 @@ impl Calls {
     pub fn leg_of(&self, call: CallId) -> Option<LegId> {
         let wire = self.wire_id(call)?;
         chosen_leg(wire, self.calls.get(&wire)?)
+    }
+
+    /// Who calls, of a call that rings here.
+    #[must_use]
+    pub fn caller(&self, call: CallId) -> Option<(Number, IdentityId)> {
+        let call = self.calls.get(&self.wire_id(call)?)?;
+        Some((call.number.clone(), call.identity?))
+    }
+
+    /// Whether this account or number is being called from here: its call is no stranger's.
+    #[must_use]
+    pub fn is_calling(&self, identity: &IdentityId, number: &Number) -> bool {
+        let same = |call: &Call| call.identity.map_or(call.number == *number, |known| known == *identity);
+        self.calls.values().any(|call| call.state.is_dialling() && same(call))
     }
 
     /// The other end of a leg, as long as the leg is not over.

@@ -23,7 +23,7 @@ use sha2::Sha256;
 use thiserror::Error;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use crate::identity::{IdentityId, TerminalId};
+use crate::identity::{IdentityId, MailboxKey, TerminalId};
 use crate::knock::Network;
 use crate::mailbox::{BlobId, MailboxId};
 use crate::proof::Miner;
@@ -130,6 +130,13 @@ impl PuzzleKey {
         Self(seed)
     }
 
+    /// The key that all terminals of an account have in common, so that what is solved for one is solved for all: from the mailbox key, which
+    /// they share.
+    #[must_use]
+    pub fn of_account(mailbox: &MailboxKey) -> Self {
+        Self(wire::hash(domain::PUZZLE, &[&[6], mailbox.seed()]))
+    }
+
     /// A challenge of so many bits (at most [`MAX_BITS`]) for `subject`.
     #[must_use]
     pub fn challenge(&self, subject: &Subject, bits: u8, now: UnixMillis) -> Challenge {
@@ -188,6 +195,12 @@ impl fmt::Debug for PuzzleKey {
 }
 
 impl Challenge {
+    /// Names it, to know again what was paid with.
+    #[must_use]
+    pub fn id(&self) -> [u8; 32] {
+        wire::hash(domain::PUZZLE, &[&[5], &self.at.0.to_be_bytes(), &[self.bits], &self.mac])
+    }
+
     /// Whether it asks for no more than is ever done.
     #[must_use]
     pub fn is_sound(&self) -> bool {

@@ -6,10 +6,11 @@
 //!
 //! # Contract of [`Screen`]
 //!
-//! Inputs: [`set_policy`](Screen::set_policy), [`call`](Screen::call) and [`letter`](Screen::letter) for whatever comes,
-//! *after* its signature has been verified and before its number's slow proof is run for a stranger. What the caller says
-//! must be decided by others: whether it is a contact (by its key), and what it has paid. `now` never goes back; the time of
-//! day comes in, as whoever drives this knows the time zone.
+//! Inputs: [`set_policy`](Screen::set_policy), [`call`](Screen::call) and [`letter`](Screen::letter) for whatever comes. Of contacts, and of who
+//! has paid, *after* signatures have been verified. A stranger who has not paid can be [judged](Screen::judge) by its mere claims before
+//! any of them is, and certainly before its number's slow proof is run: most of a flood is over then. Whoever asks decides whether the
+//! caller is a contact (by its key), and what it has paid. `now` never goes back; the time of day comes in, as whoever drives this
+//! knows the time zone.
 //!
 //! # What holds, whatever comes
 //!
@@ -23,28 +24,33 @@ mod policy;
 
 pub use log::{Entry, Log, MAX_LOGGED};
 pub use policy::{
-    Blocked, LocalTime, MAX_BLOCKED, MAX_POLICY_BYTES, MAX_WINDOWS, Policy, PolicyError, Quiet, Through,
-    Weekdays, Window,
+    Blocked, LocalTime, MAX_BLOCKED, MAX_EXEMPT, MAX_POLICY_BYTES, MAX_WINDOWS, Policy, PolicyError, Quiet,
+    Through, Weekdays, Window,
 };
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::call::FRESH;
 use crate::identity::IdentityId;
 use crate::number::Number;
-use crate::puzzle::{MAX_RISE, Pace, Tariff};
+use crate::puzzle::{CHALLENGE_LIFETIME, Challenge, MAX_RISE, Pace, Tariff};
+use crate::signalling::CallId;
+use crate::wire::MAX_CLOCK_AHEAD;
 
-/// What letting the telephone ring costs a stranger: nothing to speak of (a fifth of a second) while few call, up to minutes
-/// in a flood.
-pub const CALL_TARIFF: Tariff = Tariff { base: 5, max: 15, free: 6, half_life: Duration::from_secs(120) };
+/// What letting the telephone ring costs a stranger: nothing while few call, half a second from the seventh within two minutes on, up to
+/// half a minute in a flood: as much as callers [do](crate::call::CallConfig::max_work).
+pub const CALL_TARIFF: Tariff = Tariff { base: 5, max: 12, free: 6, half_life: Duration::from_secs(120) };
 /// Strangers that are answered in a second: told the price, or refused. The others of that second hear nothing, as of a
 /// terminal that is off line.
 pub const ANSWERS_PER_SECOND: u32 = 16;
 /// A contact who calls again within so long, though quiet is wanted, means it: it rings if [`Quiet::again`] says so.
 pub const AGAIN: Duration = Duration::from_secs(180);
+/// Challenges of which it is remembered that they were paid with: as many as strangers are told in their lifetime.
+const MAX_SPENT: usize = 32_768;
 /// Contacts whose calls that did not ring are remembered for that.
 const MAX_CALLERS: usize = 64;
 
@@ -172,6 +178,9 @@ pub struct Screen {
     answers: (Option<Instant>, u32),
     /// Contacts whose calls did not ring, the newest last.
     callers: VecDeque<(Instant, IdentityId)>,
+    /// Challenges that were paid with, or in vain, the oldest first, and for which call.
+    spent: BTreeMap<[u8; 32], (CallId, Instant)>,
+    spent_order: VecDeque<[u8; 32]>,
     log: Log,
 }
 
@@ -184,6 +193,8 @@ impl Screen {
             pace: Pace::default(),
             answers: (None, 0),
             callers: VecDeque::new(),
+            spent: BTreeMap::new(),
+            spent_order: VecDeque::new(),
             log: Log::default(),
         }
     }
@@ -211,21 +222,70 @@ impl Screen {
         self.pace.price(&CALL_TARIFF, now)
     }
 
-    /// Decides about a call.
+    /// Takes up what did not ring before a restart.
+    pub fn remember(&mut self, log: Log) {
+        self.log = log;
+    }
+
+    /// Decides about a call, and notes it if it does not ring.
     pub fn call(&mut self, now: Instant, local: LocalTime, incoming: &Incoming<'_>) -> Verdict<Decision> {
-        let verdict = match incoming.standing {
+        let verdict = self.judge(now, local, incoming);
+        self.note(local, incoming, verdict);
+        verdict
+    }
+
+    /// Notes a call that was judged, when it is known whose it is. Nothing of one that rings, and of a flood again nothing.
+    pub fn note(&mut self, local: LocalTime, incoming: &Incoming<'_>, verdict: Verdict<Decision>) {
+        if verdict.decision != Decision::Ring && verdict.reason != Reason::Flood {
+            let contact = matches!(incoming.standing, Standing::Contact { .. });
+            self.log.note(contact, Some((*incoming.identity, incoming.number)), verdict.reason, local.at);
+        }
+    }
+
+    /// Whether a stranger who has something else to say than a call is looked at: as often as strangers are answered.
+    pub fn hears(&mut self, now: Instant, local: LocalTime) -> bool {
+        let hears = self.may_answer(now);
+        if !hears {
+            self.log.note(false, None, Reason::Flood, local.at);
+        }
+        hears
+    }
+
+    /// Whether a challenge can still be paid with for this call: it pays for one alone, and for that as long as its invite is repeated.
+    #[must_use]
+    pub fn is_unspent(&self, now: Instant, challenge: &Challenge, call: CallId) -> bool {
+        let spent = self.spent.get(&challenge.id());
+        spent.is_none_or(|(known, at)| *known == call && now.saturating_duration_since(*at) < FRESH)
+    }
+
+    /// Something was paid with this challenge, or in vain.
+    pub fn spend(&mut self, now: Instant, challenge: &Challenge, call: CallId) {
+        let over = |at: Instant| now.saturating_duration_since(at) > CHALLENGE_LIFETIME + MAX_CLOCK_AHEAD;
+        while let Some(oldest) = self.spent_order.front() {
+            let old = self.spent.get(oldest).is_none_or(|(_, at)| over(*at));
+            if !old && self.spent_order.len() < MAX_SPENT {
+                break;
+            }
+            self.spent.remove(oldest);
+            self.spent_order.pop_front();
+        }
+        let id = challenge.id();
+        if !self.spent.contains_key(&id) {
+            self.spent.insert(id, (call, now));
+            self.spent_order.push_back(id);
+        }
+    }
+
+    /// Decides about a call; what it came to is [noted](Screen::note) separately.
+    pub fn judge(&mut self, now: Instant, local: LocalTime, incoming: &Incoming<'_>) -> Verdict<Decision> {
+        match incoming.standing {
             _ if self.policy.blocks(incoming.identity, incoming.number) => self.blocked(now, incoming),
             Standing::Contact { exempt: true } => {
                 Verdict { decision: Decision::Ring, reason: Reason::Exempt }
             }
             Standing::Contact { exempt: false } => self.contacts_call(now, local, incoming),
             Standing::Stranger { paid } => self.strangers_call(now, local, paid),
-        };
-        if verdict.decision != Decision::Ring {
-            let contact = matches!(incoming.standing, Standing::Contact { .. });
-            self.log.note(contact, *incoming.identity, verdict.reason, local.at);
         }
-        verdict
     }
 
     /// Decides about a letter. Strangers have paid its directory for it, so nothing more is asked.
@@ -285,6 +345,7 @@ impl Screen {
         // Whoever has paid is answered: there are no more of them than can pay.
         let has_paid = paid.is_some_and(|bits| bits.saturating_add(MAX_RISE) >= price);
         if !has_paid && !self.may_answer(now) {
+            self.log.note(false, None, Reason::Flood, local.at);
             return Verdict { decision: Decision::Ignore, reason: Reason::Flood };
         }
         let reason = match self.policy.contacts_only {
@@ -296,7 +357,8 @@ impl Screen {
             let decision = if messages { Decision::Voicemail } else { Decision::Refuse };
             return Verdict { decision, reason };
         }
-        if self.policy.strangers_work && !has_paid {
+        // The first few ring for nothing.
+        if self.policy.strangers_work && !has_paid && price > CALL_TARIFF.base {
             return Verdict { decision: Decision::Work { bits: price }, reason: Reason::Unpaid };
         }
         Verdict { decision: Decision::Ring, reason: Reason::Welcome }

@@ -31,6 +31,7 @@ use sha2::{Digest, Sha256};
 use crate::identity::{Fingerprint, IdentityId, SignedCert, TerminalId};
 use crate::number::{NodeAddr, Number};
 use crate::proof::{NumberProof, SignedChosenCert};
+use crate::puzzle::{Challenge, Solution};
 use crate::wire::{self, UnixMillis};
 
 pub use candidate::is_relayed;
@@ -43,7 +44,10 @@ pub use limits::{
 pub use presence::{MAX_NOTE_BYTES, Presence, PresenceCode, PresenceTold};
 pub use reasons::{ByeReason, CancelReason, RecordingState, RejectReason};
 pub(crate) use seal::verify_certified;
-pub use seal::{MAX_BLOB_BYTES, OpenError, Opened, SealError, VerifiedIntro, open, open_envelope, seal};
+pub use seal::{
+    MAX_BLOB_BYTES, OpenError, Opened, SealError, Unverified, VerifiedIntro, open, open_envelope, seal,
+    unseal,
+};
 pub use transfer::{Successor, Token, TransferStep};
 
 /// Names one call (or one text message sent outside of a call). 16 random bytes chosen by the caller.
@@ -219,6 +223,9 @@ pub enum Message {
         /// Shows that the call is to take the place of one that stands at the callee's terminal.
         #[n(2)]
         replaces: Option<Token>,
+        /// The puzzle of an earlier [`RejectReason::Work`], solved for this call.
+        #[n(3)]
+        solution: Option<Solution>,
     },
     /// Callee to caller: it really rings here.
     #[n(1)]
@@ -254,6 +261,9 @@ pub enum Message {
         /// Why.
         #[n(0)]
         reason: RejectReason,
+        /// With [`RejectReason::Work`]: what is to be done.
+        #[n(1)]
+        challenge: Option<Challenge>,
     },
     /// Caller to callee, before a confirm: stop ringing. Final.
     #[n(5)]
@@ -380,6 +390,12 @@ pub enum Message {
 }
 
 impl Message {
+    /// A refusal without anything to be done.
+    #[must_use]
+    pub fn reject(reason: RejectReason) -> Self {
+        Self::Reject { reason, challenge: None }
+    }
+
     /// The last message that its sender sends in a call.
     #[must_use]
     pub fn is_final(&self) -> bool {
@@ -470,7 +486,7 @@ impl fmt::Debug for Message {
     /// The kind and the reason; no address, text or key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.kind())?;
-        if let Self::Reject { reason } = self {
+        if let Self::Reject { reason, .. } = self {
             write!(f, "({reason:?})")?;
         }
         if let Self::Cancel { reason } = self {
@@ -536,7 +552,7 @@ impl Packet {
 wire_code!(Codec { Opus = 0 });
 wire_code!(RecordingState { Off = 0, Wanted = 1, Allowed = 2, Refused = 3 });
 wire_code!(RejectReason {
-    Busy = 0, Declined = 1, Blocked = 2, KeyChanged = 3, NoAnswer = 4, Expired = 5, Failed = 6,
+    Busy = 0, Declined = 1, Blocked = 2, KeyChanged = 3, NoAnswer = 4, Expired = 5, Failed = 6, Voicemail = 7, Work = 8,
 });
 wire_code!(ByeReason {
     NoMediaPath = 0, MediaLost = 1, Media = 2, NotConfirmed = 3, SignallingLost = 4, Failed = 5,

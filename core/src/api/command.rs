@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CallRef, Contact, DevicesResult, DirectoryInfo, LookupResult, PastCall, PresenceSettings, PresenceState,
-    Recording, Status, VerifyResult, Visibility, Volumes,
+    BlockedCaller, CallRef, Contact, DevicesResult, DirectoryInfo, LookupResult, PastCall, PresenceSettings,
+    PresenceState, Recording, RefusedCall, Screening, ScreeningChange, Status, TerminalInfo, VerifyResult,
+    Visibility, Volumes,
 };
 
 /// What a program asks of the telephone. Serialised with the tag `command`.
@@ -25,7 +26,29 @@ pub enum Command {
     Reject {
         /// The call.
         call: Option<CallRef>,
+        /// Have its caller leave a message instead.
+        #[serde(default)]
+        voicemail: bool,
+        /// Hear of its caller no more.
+        #[serde(default)]
+        block: bool,
     },
+    /// Hear of somebody no more: calls do not ring, messages are not kept.
+    BlockAdd {
+        /// Number or name.
+        number: String,
+    },
+    /// Hear of somebody again.
+    BlockRemove {
+        /// Number, name, or the fingerprint of a blocked key.
+        number: String,
+    },
+    /// List who is blocked.
+    BlockList,
+    /// Tell or change when nothing is to ring, and what strangers may. Nothing is changed of what is not named.
+    Screening(ScreeningChange),
+    /// The calls that did not ring, and why.
+    Refused,
     /// End a call, whatever its state.
     Hangup {
         /// The call.
@@ -213,6 +236,8 @@ pub enum Command {
     },
     /// Forget all calls that are over.
     HistoryClear,
+    /// List the terminals of this account, as the network knows them. Takes up to three seconds.
+    Terminals,
     /// The invitation link of this account.
     Link,
     /// Another program has renewed the certificate, the account record or the ID in the account's file: take them up.
@@ -269,6 +294,23 @@ pub enum Reply {
     Volumes(Volumes),
     /// What contacts are told.
     Presence(PresenceSettings),
+    /// Who is blocked.
+    Blocked {
+        /// In the order of their numbers.
+        blocked: Vec<BlockedCaller>,
+    },
+    /// When nothing is to ring, and what strangers may.
+    Screening(Screening),
+    /// The calls that did not ring.
+    Refused {
+        /// Contacts' and strangers', the latest first.
+        calls: Vec<RefusedCall>,
+    },
+    /// The terminals of this account.
+    Terminals {
+        /// This one first, those that were put out last.
+        terminals: Vec<TerminalInfo>,
+    },
     /// An invitation link.
     Link {
         /// The link.

@@ -20,6 +20,10 @@ pub enum EndReason {
     WrongNumber,
     /// The callee does not take calls from this caller.
     Blocked,
+    /// It does not ring at the callee's now; a message may be left.
+    Voicemail,
+    /// The callee has strangers work before it rings, and it is more than this terminal does.
+    Work,
     /// Another terminal of the callee answered.
     AnsweredElsewhere,
     /// The caller gave up before an answer.
@@ -81,6 +85,8 @@ impl EndReason {
             Self::Unreachable => "unreachable",
             Self::WrongNumber => "wrong_number",
             Self::Blocked => "blocked",
+            Self::Voicemail => "voicemail",
+            Self::Work => "work",
             Self::AnsweredElsewhere => "answered_elsewhere",
             Self::Cancelled => "cancelled",
             Self::KeyChanged => "key_changed",

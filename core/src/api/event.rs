@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     CallRef, CallStats, CallSummary, ChosenDevices, EndReason, ErrorCode, PathKind, PresenceState, Recording,
-    RecordingEvent, RelayUse, Serving, Side, TransferFailure, TransferState,
+    RecordingEvent, RefusedCall, RelayUse, Serving, Side, TransferFailure, TransferState,
 };
 use crate::audio::{DeviceInfo, DeviceKind, Level};
 
@@ -44,6 +44,15 @@ pub enum Event {
         /// How many terminals so far.
         terminals: usize,
     },
+    /// The callee has strangers work before it rings: this terminal solves a puzzle now, and calls again by itself.
+    Working {
+        /// The call.
+        call: CallRef,
+        /// How much, in bits: each doubles it, 6 are about half a second.
+        bits: u8,
+    },
+    /// Somebody's call did not ring. Not told of each in a flood of strangers; [`Command::Refused`](super::Command::Refused) lists all.
+    Refused(RefusedCall),
     /// A terminal of the callee really rings.
     Ringing {
         /// The call.
@@ -66,7 +75,7 @@ pub enum Event {
         /// Nobody has to answer it: that is done, in the place of another call or because the telephone answers every call.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         answered: bool,
-        /// Nothing is to ring: the user does not want to be disturbed.
+        /// Nothing is to ring: the user does not want to be disturbed, and the answering machine takes it.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         silent: bool,
     },
@@ -122,6 +131,9 @@ pub enum Event {
         call: Option<CallRef>,
         /// The message's identifier, 32 hex digits.
         id: String,
+        /// No sound is to tell of it: quiet is wanted, or it is a stranger's and only contacts may call.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        silent: bool,
     },
     /// A text message of ours is on the other terminal.
     TextDelivered {
@@ -339,6 +351,7 @@ impl Event {
         match self {
             Self::Searching { call, .. }
             | Self::Found { call, .. }
+            | Self::Working { call, .. }
             | Self::Ringing { call }
             | Self::Incoming { call, .. }
             | Self::Accepted { call }
@@ -371,6 +384,7 @@ impl Event {
             | Self::TextDelivered { .. }
             | Self::TextFailed { .. }
             | Self::VoiceMessage(_)
+            | Self::Refused(_)
             | Self::Presence { .. }
             | Self::KeyChanged { .. }
             | Self::DirectoryChanged { .. }

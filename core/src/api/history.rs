@@ -51,6 +51,8 @@ pub(crate) fn is_missed(outgoing: bool, duration_ms: u64, reason: EndReason) -> 
         EndReason::Declined
         | EndReason::HungUp
         | EndReason::Blocked
+        | EndReason::Voicemail
+        | EndReason::Work
         | EndReason::AnsweredElsewhere
         | EndReason::Merged
         | EndReason::Transferred

@@ -9,7 +9,7 @@ use crate::storage::{
     MAX_DIRECTORIES, Password, StorageError, Unattended,
 };
 use offhook_proto::backup::{Backup, RecoveryWords};
-use offhook_proto::identity::IdentityKey;
+use offhook_proto::identity::{IdentityKey, TerminalId};
 use offhook_proto::number::Number;
 
 /// An account whose identity key is at hand.
@@ -309,6 +309,16 @@ impl Unlocked {
         self.store.put_directory(&self::known(&session, version, &backup)?).await?;
         self.store.update_record(&self.key, &[]).await?;
         session.log_out().await;
+        Ok(())
+    }
+
+    /// Puts a terminal out of the account: its records and calls count nowhere any more where the account's new record is known. Whoever
+    /// runs the account publishes that.
+    ///
+    /// # Errors
+    /// [`DirectoryError`].
+    pub async fn revoke(&self, terminal: &TerminalId) -> Result<(), DirectoryError> {
+        self.store.update_record(&self.key, &[*terminal]).await?;
         Ok(())
     }
 

@@ -31,6 +31,8 @@ pub(super) struct CallView {
     pub keys: KeyState,
     /// The answering machine speaks in it, not the user.
     pub by_machine: bool,
+    /// Nothing rings: quiet is wanted, and the answering machine takes it.
+    pub silent: bool,
     /// Where it stands.
     pub state: watch::Sender<CallState>,
 }
@@ -54,6 +56,7 @@ impl CallViews {
             leg: None,
             keys,
             by_machine: false,
+            silent: false,
             state: watch::Sender::new(first),
         };
         self.calls.insert(call, view);
@@ -168,7 +171,7 @@ pub(super) fn parting(reason: api::EndReason, by: EndedBy, outgoing: bool, answe
     use api::EndReason as R;
     match reason {
         R::AnsweredElsewhere | R::Cancelled | R::Merged | R::Transferred => None,
-        R::HungUp | R::Declined | R::Busy | R::Blocked | R::NoAnswer
+        R::HungUp | R::Declined | R::Busy | R::Blocked | R::Voicemail | R::NoAnswer
             if matches!(by, EndedBy::Local | EndedBy::Elsewhere) =>
         {
             None
@@ -177,8 +180,8 @@ pub(super) fn parting(reason: api::EndReason, by: EndedBy, outgoing: bool, answe
         // Of a call that was not answered only the caller hears something.
         _ if !outgoing => None,
         R::HungUp | R::NoAnswer => Some(Tone::End),
-        R::Busy | R::Declined | R::Blocked => Some(Tone::Busy),
-        R::Unreachable | R::WrongNumber | R::KeyChanged | R::Failed(_) => Some(Tone::Special),
+        R::Busy | R::Declined | R::Blocked | R::Voicemail => Some(Tone::Busy),
+        R::Unreachable | R::WrongNumber | R::KeyChanged | R::Work | R::Failed(_) => Some(Tone::Special),
     }
 }
 
@@ -192,6 +195,8 @@ pub(super) fn end_reason(reason: EndReason) -> api::EndReason {
         EndReason::Unreachable => api::EndReason::Unreachable,
         EndReason::WrongNumber => api::EndReason::WrongNumber,
         EndReason::Blocked => api::EndReason::Blocked,
+        EndReason::Voicemail => api::EndReason::Voicemail,
+        EndReason::Work => api::EndReason::Work,
         EndReason::KeyChanged => api::EndReason::KeyChanged,
         EndReason::AnsweredElsewhere => api::EndReason::AnsweredElsewhere,
         EndReason::Cancelled => api::EndReason::Cancelled,

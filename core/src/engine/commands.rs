@@ -34,6 +34,9 @@ impl Engine {
         if let Command::Lookup { number } = &command {
             return self.look_up(number, reply).await;
         }
+        if command == Command::Terminals {
+            return self.list_terminals(reply);
+        }
         if command == Command::Devices {
             return self.list_devices(reply);
         }
@@ -56,7 +59,7 @@ impl Engine {
         match command {
             Command::Dial { number } => self.dial(&number).await,
             Command::Answer { call } => self.answer(call.as_ref()),
-            Command::Reject { call } => self.reject(call.as_ref()),
+            Command::Reject { call, voicemail, block } => self.reject(call.as_ref(), voicemail, block).await,
             Command::Hangup { call } => self.hang_up(call.as_ref()),
             Command::Text { number, body } => self.text(&number, body).await,
             Command::Dtmf { call, digits } => self.dtmf(call.as_ref(), &digits),
@@ -78,7 +81,12 @@ impl Engine {
             | Command::Directories
             | Command::DirectoryAdd { .. }
             | Command::DirectoryConfirm { .. }
-            | Command::DirectoryHome { .. }) => self.in_file(&command).await,
+            | Command::DirectoryHome { .. }
+            | Command::BlockAdd { .. }
+            | Command::BlockRemove { .. }
+            | Command::BlockList
+            | Command::Screening(_)) => self.in_file(&command).await,
+            Command::Refused => self.refused().await,
             Command::Link => Ok(Reply::Link { link: self.link() }),
             Command::Renewed => self.renewed().await,
             Command::Shutdown => {
@@ -89,6 +97,7 @@ impl Engine {
             Command::Levels { call, on } => self.levels(call.as_ref(), on),
             // Answered by tasks, above.
             Command::Lookup { .. }
+            | Command::Terminals
             | Command::Devices
             | Command::UseDevices { .. }
             | Command::History { .. }
@@ -118,9 +127,26 @@ impl Engine {
         Ok(Reply::Done)
     }
 
-    fn reject(&mut self, call: Option<&CallRef>) -> Result<Reply, ApiError> {
+    async fn reject(
+        &mut self,
+        call: Option<&CallRef>,
+        voicemail: bool,
+        block: bool,
+    ) -> Result<Reply, ApiError> {
         let call = self.views.pick(call, "No call rings here.", |v| v.rings_here())?;
-        self.calls.reject(now(), call, RejectReason::Declined).map_err(call_error)?;
+        let caller = self.calls.caller(call);
+        let reason = match (block, voicemail) {
+            (true, _) => RejectReason::Blocked,
+            (false, true) => RejectReason::Voicemail,
+            (false, false) => RejectReason::Declined,
+        };
+        self.calls.reject(now(), call, reason).map_err(call_error)?;
+        if let Some((number, identity)) = caller.filter(|_| block) {
+            // Its key is met here, so that the two can be shown together.
+            self.account.pin(&number, &identity).await.map_err(|e| e.to_api())?;
+            self.account.block(&number, Some(identity)).await?;
+            self.reload_policy().await;
+        }
         Ok(Reply::Done)
     }
 
@@ -191,6 +217,7 @@ impl Engine {
     async fn in_file(&mut self, command: &Command) -> Result<Reply, ApiError> {
         let unanswered = || ApiError::new(ErrorCode::Internal, "a command went the wrong way");
         let mut reply = self.account.execute(command).await.ok_or_else(unanswered)?;
+        self.reload_policy().await;
         self.contacts_changed = true;
         if let Ok(Reply::Contacts { contacts }) = &mut reply {
             self.with_presence(contacts);
@@ -222,6 +249,7 @@ impl Engine {
         // A chosen number may have come or gone beside the papers, and contacts of another terminal's.
         self.contacts_changed = true;
         self.reload_visibility().await;
+        self.reload_policy().await;
         self.move_in();
         self.load_shown().await;
         self.publisher.now(Instant::now());

@@ -199,6 +199,10 @@ impl Engine {
 
     fn found(&mut self, call: CallId, set: &CheckedSet, identity: IdentityId, source: Source) {
         let me = self.account.terminal_key().public();
+        // What was rung by an older record may have been lost or stolen meanwhile.
+        for terminal in set.account.iter().flat_map(|account| account.revoked.iter()) {
+            self.calls.revoked(now(), call, *terminal);
+        }
         for terminal in live(set).filter(|t| t.terminal() != me) {
             let peer = Peer {
                 identity,

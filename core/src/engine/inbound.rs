@@ -9,14 +9,14 @@ use offhook_proto::call::{Caller, LegId};
 use offhook_proto::identity::{Fingerprint, TerminalId};
 use offhook_proto::number::Number;
 use offhook_proto::proof::ProofTask;
-use offhook_proto::signalling::{self, Opened, RejectReason, VerifiedIntro};
+use offhook_proto::signalling::{self, Opened, RejectReason, Unverified, VerifiedIntro};
 use std::sync::Arc;
 use std::time::Instant;
 
 impl Engine {
     pub(super) async fn on_net(&mut self, event: NetEvent) {
         match event {
-            NetEvent::Signal { via, blob, .. } => self.on_signal(&blob, via).await,
+            NetEvent::Signal { via, blob, .. } => self.screen_signal(&blob, via).await,
             // What they come to is in the status.
             NetEvent::EntryUp { .. } => tracing::debug!("an entry point is up"),
             NetEvent::EntryDown { .. } => tracing::info!("the connection to an entry point is lost"),
@@ -24,36 +24,30 @@ impl Engine {
         }
     }
 
-    /// A sealed packet from the network, which came through the node `via`.
-    async fn on_signal(&mut self, blob: &[u8], via: TerminalId) {
-        if let Some(opened) = self.open(blob) {
-            tell(&opened, "a packet has come by signalling");
-            self.take(Unproven { opened, via }).await;
-        }
-    }
-
     /// A sealed packet that came over a leg's own connection, or by a courier. Nothing but packets of that leg has any business there.
     pub(super) fn on_control(&mut self, leg: LegId, blob: &[u8]) {
-        let Some(opened) = self.open(blob) else { return };
+        let Some(opened) = self.unseal(blob).and_then(|unverified| self.verified(unverified)) else { return };
         tell(&opened, "a packet has come over the call's own connection or by a courier");
         if leg_of(&opened) == leg && self.calls.knows(&leg.call, &leg.terminal) {
             self.calls.handle_packet(now(), opened, Caller::Stranger);
         }
     }
 
-    fn open(&self, blob: &[u8]) -> Option<Opened> {
-        let known = |call: &signalling::CallId, from: &TerminalId| self.calls.knows(call, from);
+    /// Unseals a packet; nothing of what it says is verified.
+    pub(super) fn unseal(&self, blob: &[u8]) -> Option<Unverified> {
         let me = self.account.terminal_key().public();
-        match signalling::open(blob, self.account.seal_key(), &me, &known, wall_clock()) {
-            Ok(opened) => Some(opened),
-            Err(error) => {
-                tracing::debug!(%error, "a packet is refused");
-                None
-            }
-        }
+        let unsealed = signalling::unseal(blob, self.account.seal_key(), &me);
+        unsealed.inspect_err(|error| tracing::debug!(%error, "a packet is refused")).ok()
     }
 
-    async fn take(&mut self, packet: Unproven) {
+    /// Verifies all of a packet but its number.
+    pub(super) fn verified(&self, unverified: Unverified) -> Option<Opened> {
+        let known = |call: &signalling::CallId, from: &TerminalId| self.calls.knows(call, from);
+        let opened = unverified.verify(&known, wall_clock());
+        opened.inspect_err(|error| tracing::debug!(%error, "a packet is refused")).ok()
+    }
+
+    pub(super) async fn take(&mut self, packet: Unproven) {
         let leg = leg_of(&packet.opened);
         if self.calls.knows(&leg.call, &leg.terminal) {
             // Whose terminal that is was settled when the dialog began: what the packet says of itself counts no more.
@@ -126,6 +120,7 @@ impl Engine {
         let intro = &*shown;
         let leg = leg_of(&packet.opened);
         let caller = self.classify(&leg.terminal, intro).await;
+        let Some(caller) = self.screened(&packet, intro, caller).await else { return };
         if caller == Caller::Contact {
             self.legs.set_open(leg);
         }
@@ -192,7 +187,7 @@ impl Engine {
 }
 
 /// For whoever looks for the cause of a slow call: what came when, not from whom.
-fn tell(Opened { packet, .. }: &Opened, how: &'static str) {
+pub(super) fn tell(Opened { packet, .. }: &Opened, how: &'static str) {
     tracing::debug!(kind = packet.kind(), seq = packet.seq, ack = packet.ack, how);
 }
 

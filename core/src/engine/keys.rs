@@ -230,11 +230,10 @@ impl Engine {
         let (mut talking, mut rings_here, mut rings_there, mut dialling) = (false, false, false, false);
         for (_, view) in self.views.live() {
             talking |= view.talks();
-            rings_here |= view.rings_here();
+            rings_here |= view.rings_here() && !view.silent;
             rings_there |= view.rings_there();
             dialling |= view.outgoing && !view.is_active();
         }
-        rings_here &= !self.presence.wants_calm();
         self.tell_of_waiting(talking && rings_here);
         self.parting = self.parting.filter(|_| !talking && !rings_here && !dialling);
         self.tones.play(match (rings_here, talking) {

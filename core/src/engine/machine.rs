@@ -71,6 +71,11 @@ impl Machines {
         Self { settings, calls: BTreeMap::new() }
     }
 
+    /// Whether it answers what nobody answers.
+    pub fn is_on(&self) -> bool {
+        self.settings.is_some()
+    }
+
     /// When it is to answer next.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let due = |state: &State| match state {

@@ -23,9 +23,11 @@ mod publish;
 mod publisher;
 mod recording;
 mod relays;
+mod screening;
 mod shown;
 mod stats;
 mod status;
+mod terminals;
 mod texts;
 mod transfers;
 
@@ -54,6 +56,7 @@ use presence::Book;
 use proofs::Proofs;
 use publisher::Publisher;
 use recording::Recorders;
+use screening::Screener;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -99,6 +102,7 @@ enum Internal {
     DevicesChanged(Vec<DeviceInfo>),
     Recorder(recording::News),
     Machine(machine::News),
+    Screening(screening::News),
 }
 
 /// Open the account, start the network, and spawn the engine.
@@ -118,11 +122,12 @@ pub(crate) async fn start(
     let volumes = keys::volumes(&account).await?;
     let presence = presence::kept(&account).await?;
     let publisher = Publisher::new(settings.republish, publish::last_seq(&account).await?, Instant::now());
+    let screener = Screener::load(&account).await?;
     let (net, net_events) = Net::start(net_config(&settings, &account)?).await?;
     let (requests, requests_rx) = mpsc::channel(REQUEST_QUEUE);
     let keeper = Keeper::start(account.clone(), requests.downgrade());
     let number = account.number().clone();
-    let mut engine = Engine::new(settings, account, net, publisher, events, line);
+    let mut engine = Engine::new(settings, account, net, publisher, screener, events, line);
     engine.volumes = volumes;
     engine.presence = presence;
     engine.tones.set_volumes(keys::loudness(volumes.speaker), keys::loudness(volumes.ringer));
@@ -178,6 +183,7 @@ pub(crate) struct Engine {
     call_tones: bool,
     music: HoldMusic,
     presence: Book,
+    screener: Screener,
     /// The contact list, or what is known of keys, may be another since it was read.
     contacts_changed: bool,
     /// Calls put on hold or taken back so far.
@@ -209,6 +215,7 @@ impl Engine {
         account: AccountStore,
         net: Net,
         publisher: Publisher,
+        screener: Screener,
         events: broadcast::Sender<TimedEvent>,
         line: watch::Sender<LineState>,
     ) -> Self {
@@ -251,6 +258,7 @@ impl Engine {
             call_tones: settings.tones,
             music: HoldMusic::default(),
             presence: Book::new(PresenceInfo::default(), Visibility::Nobody, Instant::now()),
+            screener,
             contacts_changed: true,
             holds: 0,
             parting: None,
@@ -278,6 +286,8 @@ impl Engine {
         let Some(mut internal) = self.internal_rx.take() else { return };
         self.load_shown().await;
         self.keep_routes().await;
+        self.reload_contacts().await;
+        self.reload_policy().await;
         while !self.stopping {
             let timer = self.next_timeout();
             tokio::select! {
@@ -304,8 +314,9 @@ impl Engine {
     fn next_timeout(&self) -> Instant {
         let idle = Instant::now() + std::time::Duration::from_secs(60);
         let calls = [self.calls.poll_timeout(), self.recorders.poll_timeout(), self.machines.poll_timeout()];
-        let own = [self.publisher.poll_timeout(), self.presence.poll_timeout(), Some(self.reminder)];
-        own.into_iter().chain(calls).chain([self.stats_due()]).flatten().fold(idle, Instant::min)
+        let own = [self.publisher.poll_timeout(), self.presence.poll_timeout(), self.screener.poll_timeout()];
+        let own = own.into_iter().chain([Some(self.reminder)]);
+        own.chain(calls).chain([self.stats_due()]).flatten().fold(idle, Instant::min)
     }
 
     fn on_timeout(&mut self) {
@@ -314,6 +325,8 @@ impl Engine {
         self.machine_timeouts(Instant::now());
         self.publish_if_due(Instant::now());
         self.remind_if_due(Instant::now());
+        self.keep_refused_if_due(Instant::now());
+        self.presence.set_quiet(Instant::now(), self.screener.is_quiet());
         self.tell_stats(Instant::now());
         self.update_line();
     }
@@ -333,6 +346,7 @@ impl Engine {
             Internal::DevicesChanged(devices) => self.emit(Event::DevicesChanged { devices }),
             Internal::Recorder(news) => self.on_recorder(news),
             Internal::Machine(news) => self.on_machine(news),
+            Internal::Screening(news) => self.on_screening(news).await,
         }
     }
 
@@ -365,6 +379,7 @@ impl Engine {
         self.calls.hang_up_all(now());
         self.drain().await;
         self.tell_farewell().await;
+        self.keep_refused();
         self.withdraw();
         self.legs.close_all().await;
         // Texts that came before are written; nobody hears of it any more, so they come again and are known then.

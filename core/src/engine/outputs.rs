@@ -79,6 +79,7 @@ impl Engine {
                 }
                 Output::StopMedia { leg, last } => ended.push((leg, last)),
                 Output::KeepText { key, text } => self.keep_text(key, text),
+                Output::Work { call, challenge } => self.work(call, challenge),
                 Output::Event(event) => self.on_call_event(event).await,
             }
         }
@@ -208,7 +209,9 @@ impl Engine {
                 self.views.set(&call, CallState::Inviting);
                 self.emit(Event::Found { call: call.to_string(), terminals });
             }
+            CallEvent::Working { call, bits } => self.emit(Event::Working { call: call.to_string(), bits }),
             CallEvent::Ringing { call } => {
+                self.screener.stop_work(&call);
                 self.views.set(&call, CallState::Ringing);
                 self.emit(Event::Ringing { call: call.to_string() });
             }
@@ -216,6 +219,7 @@ impl Engine {
                 self.on_incoming(call, number, (contact, answered), replaces).await;
             }
             CallEvent::Accepted { call } => {
+                self.screener.stop_work(&call);
                 self.pin_peer(call);
                 self.views.set(&call, CallState::Connecting);
                 if !self.machines.answered(&call) {
@@ -279,7 +283,11 @@ impl Engine {
             None => self.machines.rings(call, std::time::Instant::now()),
         }
         let replaces = replaces.map(|call| call.to_string());
-        let (answered, silent) = (answered || self.answer == AnswerMode::Auto, self.presence.wants_calm());
+        let (answered, silent) =
+            (answered || self.answer == AnswerMode::Auto, self.screener.take_silent(&call));
+        if let Some(view) = self.views.get_mut(&call) {
+            view.silent = silent;
+        }
         let id = call.to_string();
         self.emit(Event::Incoming { call: id, number, name, contact, replaces, answered, silent });
         if self.answer == AnswerMode::Auto
@@ -330,6 +338,7 @@ impl Engine {
         let kept = if by_machine { api::EndReason::NoAnswer } else { reason };
         let kept_summary = summary.clone().filter(|_| talked.is_some());
         self.tally.count(outgoing, talked, kept, kept_summary.as_ref());
+        self.screener.stop_work(&call);
         self.views.set(&call, CallState::Ended(reason));
         self.parting = parting(reason, by, outgoing, talked.is_some());
         self.stop_search(&call);

@@ -24,9 +24,17 @@ const VISIBLE: &str = "presence_visible";
 
 /// What the user has chosen in an earlier run.
 pub(super) async fn kept(account: &AccountStore) -> Result<Book, StorageError> {
-    let chosen = account.setting(CHOSEN).await?.and_then(|text| serde_json::from_str(&text).ok());
+    let kept = account.setting(CHOSEN).await?.and_then(|text| serde_json::from_str(&text).ok());
+    let mut chosen: PresenceInfo = kept.unwrap_or_default();
+    if chosen.state == PresenceState::DoNotDisturb {
+        // Of a version in which this was a state of its own.
+        chosen.state = PresenceState::Available;
+        account.set_quiet(true).await?;
+        let text = serde_json::to_string(&chosen).map_err(|_| StorageError::Internal("a setting"))?;
+        account.set_setting(CHOSEN, Some(&text)).await?;
+    }
     let visible = account.setting(VISIBLE).await?.and_then(|text| serde_json::from_str(&text).ok());
-    Ok(Book::new(chosen.unwrap_or_default(), visible.unwrap_or_default(), Instant::now()))
+    Ok(Book::new(chosen, visible.unwrap_or_default(), Instant::now()))
 }
 
 impl Engine {
@@ -44,6 +52,14 @@ impl Engine {
         if note.as_ref().is_some_and(|note| note.len() > MAX_NOTE_BYTES) {
             return Err(bad(format!("A presence's text has at most {MAX_NOTE_BYTES} bytes.")));
         }
+        if let Some(state) = state {
+            self.set_quiet(state == PresenceState::DoNotDisturb).await?;
+        }
+        // Who does not want to be disturbed is so by the settings about unwanted calls, and nowhere else.
+        let state = state.map(|state| match state {
+            PresenceState::DoNotDisturb => PresenceState::Available,
+            other => other,
+        });
         let chosen = self.presence.chosen();
         let chosen = match (state, note) {
             (None, None) => None,
@@ -65,6 +81,13 @@ impl Engine {
         self.presence.choose(Instant::now(), chosen, visible);
         let PresenceInfo { state, note } = self.presence.own();
         Ok(Reply::Presence(PresenceSettings { state, note, visible: self.presence.visible() }))
+    }
+
+    /// Has nothing ring from now on, or whatever rang before.
+    async fn set_quiet(&mut self, quiet: bool) -> Result<(), ApiError> {
+        self.account.set_quiet(quiet).await.map_err(|error| error.to_api())?;
+        self.reload_policy().await;
+        Ok(())
     }
 
     /// Takes up who is told, as another terminal of the account has chosen it: it is in the file.
@@ -96,6 +119,11 @@ impl Engine {
         self.contacts_changed = false;
         match self.account.contacts().await {
             Ok(contacts) => {
+                let met = self.account.met().await.unwrap_or_else(|error| {
+                    tracing::error!(%error, "the pinned keys could not be read");
+                    Vec::new()
+                });
+                self.screener.set_known(&contacts, met);
                 let known = contacts.into_iter().filter_map(|contact| {
                     let storage::Contact { number, name, fingerprint, verified, offered: _ } = contact;
                     fingerprint.map(|fingerprint| Known { number, name, fingerprint, verified })

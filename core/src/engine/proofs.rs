@@ -25,6 +25,8 @@ pub(super) struct Unproven {
     pub opened: Opened,
     /// The connected node that it came through.
     pub via: TerminalId,
+    /// A stranger's that is screened already, and may ring.
+    pub welcome: bool,
 }
 
 /// A proof to be run.
@@ -54,6 +56,16 @@ impl Default for Proofs {
 }
 
 impl Proofs {
+    /// Whether a claim of this account that comes through `via` would be taken.
+    pub fn has_room(&self, via: &TerminalId, identity: &IdentityId) -> bool {
+        !self.claimants.contains(identity) && self.turns.has_room(via)
+    }
+
+    /// Whether this account has a claim.
+    pub fn has_claim(&self, identity: &IdentityId) -> bool {
+        self.claimants.contains(identity)
+    }
+
     /// Has a packet wait for `task`, the proof of what `identity` claims. False if it is dropped.
     pub fn add(&mut self, task: &ProofTask, identity: IdentityId, packet: Unproven) -> bool {
         if let Some(claim) = self.claims.get_mut(task) {
@@ -120,7 +132,8 @@ mod tests {
         let (from, to) = (node(200), node(201));
         let call = CallId::from_bytes([via; 16]);
         let packet = Packet { call, from, to, seq: 1, ack: 0, time: NOW, intro: None, message: None };
-        Unproven { opened: Opened { packet, payload_hash: [0; 32], intro: None }, via: node(via) }
+        let opened = Opened { packet, payload_hash: [0; 32], intro: None };
+        Unproven { opened, via: node(via), welcome: false }
     }
 
     /// What `account` claims with its nonce number `nonce`.

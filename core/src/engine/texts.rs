@@ -72,11 +72,12 @@ impl Engine {
 
     pub(super) fn on_text_written(&mut self, written: Written) {
         let Written { key, text, new, name } = written;
-        let IncomingText { call, from, id, body, .. } = text;
+        let IncomingText { call, from, identity, contact, id, body } = text;
         match &new {
             Ok(true) => {
+                let silent = call.is_none() && self.is_text_silent(&identity, &from, contact);
                 let (call, id) = (call.map(|c| c.to_string()), id.to_string());
-                self.emit(Event::Text { from, name, body, call, id });
+                self.emit(Event::Text { from, name, body, call, id, silent });
             }
             Ok(false) => tracing::debug!("a repeated text is not shown again"),
             Err(error) => {

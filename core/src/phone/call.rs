@@ -94,7 +94,7 @@ impl Call {
     /// # Errors
     /// [`ErrorCode::NoCall`](crate::api::ErrorCode::NoCall) if it does not ring here.
     pub async fn reject(&self) -> Result<(), ApiError> {
-        self.command(Command::Reject { call: Some(self.id.clone()) }).await
+        self.command(Command::Reject { call: Some(self.id.clone()), voicemail: false, block: false }).await
     }
 
     /// End it, whatever its state.

@@ -148,6 +148,11 @@ impl AccountStore {
             Command::DirectoryAdd { name, key } => self.add_directory(name, key).await,
             Command::DirectoryConfirm { name } => self.confirm_other_key(name).await,
             Command::DirectoryHome { name } => self.choose_home(name.as_deref()).await,
+            Command::BlockAdd { number } => self.block_typed(number).await,
+            Command::BlockRemove { number } => self.unblock_typed(number).await,
+            Command::BlockList => self.list_blocked().await,
+            Command::Screening(asked) => self.screen(asked).await,
+            Command::Refused => self.list_refused().await,
             Command::History { limit } => self.past_calls(*limit).await,
             Command::HistoryClear => {
                 self.history_clear().await.map(|()| Reply::Done).map_err(|error| error.to_api())
@@ -176,6 +181,7 @@ impl AccountStore {
             | Command::Lookup { .. }
             | Command::Status
             | Command::Verify { .. }
+            | Command::Terminals
             | Command::Link
             | Command::Renewed
             | Command::Shutdown => return None,

@@ -4,6 +4,7 @@
 mod rows;
 
 use super::pins::fingerprint_of;
+use super::screening::{self, POLICY};
 use super::settings::BACKED_UP;
 use super::{StorageError, db};
 use data_encoding::HEXLOWER;
@@ -189,9 +190,18 @@ impl Content {
             pins.insert(number.clone(), pin);
             offered.extend(other_key.map(|key| (number.clone(), key)));
         }
+        let mut settings = merged(&base.settings, &self.settings, &other.settings);
+        // Two may have blocked different people.
+        let policy = |content: &'_ Self| content.settings.get(POLICY).cloned();
+        let (was, own, theirs) = (policy(base), policy(self), policy(other));
+        match screening::merged(was.as_ref(), own.as_ref(), theirs.as_ref()) {
+            Some(Some(policy)) => drop(settings.insert(POLICY.to_owned(), policy)),
+            Some(None) => drop(settings.remove(POLICY)),
+            None => {}
+        }
         let content = Self {
             contacts: merged(&base.contacts, &self.contacts, &other.contacts),
-            settings: merged(&base.settings, &self.settings, &other.settings),
+            settings,
             pins,
             directories: first_ones(merged(&base.directories, &self.directories, &other.directories)),
             revoked: self.revoked.union(&other.revoked).cloned().collect(),
@@ -242,6 +252,33 @@ mod tests {
         assert_eq!(merged, content(&[("1", "ada l."), ("2", "bobby"), ("4", "kim"), ("5", "lee")]));
         let other_way = there.merged(&base, &here).content;
         assert_eq!(other_way, merged, "nothing was changed by both");
+    }
+
+    #[test]
+    fn q8_of_two_terminals_that_have_blocked_different_people_neither_is_forgotten() {
+        use data_encoding::BASE64;
+        use offhook_proto::screening::{Blocked, Policy};
+        let blocks = |numbers: &[&str], contacts_only| {
+            let mut policy = Policy::default();
+            if contacts_only {
+                policy.contacts_only = true;
+            }
+            for number in numbers {
+                policy.block(Blocked::Number(number.parse().unwrap())).unwrap();
+            }
+            let setting = BASE64.encode(&policy.to_bytes().unwrap());
+            Content { settings: [(POLICY.to_owned(), setting)].into(), ..Content::default() }
+        };
+        let base = blocks(&["ada@a.example", "bob@a.example"], false);
+        let here = blocks(&["bob@a.example", "cy@a.example"], false);
+        let there = blocks(&["ada@a.example", "bob@a.example", "dan@a.example"], true);
+        let merged = here.merged(&base, &there).content;
+        assert_eq!(merged, blocks(&["bob@a.example", "cy@a.example", "dan@a.example"], true));
+        assert_eq!(there.merged(&base, &here).content, merged);
+        // Nothing at all is the default, and one that cannot be read is taken or left whole.
+        assert_eq!(Content::default().merged(&base, &Content::default()).content, Content::default());
+        let odd = Content { settings: [(POLICY.to_owned(), "?".to_owned())].into(), ..Content::default() };
+        assert_eq!(odd.merged(&base, &base).content, odd);
     }
 
     #[test]

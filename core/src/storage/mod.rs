@@ -40,6 +40,7 @@ mod pins;
 mod records;
 mod restore;
 mod ringtone;
+mod screening;
 mod seal;
 mod settings;
 mod wipe;

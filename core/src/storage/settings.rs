@@ -4,7 +4,7 @@ use super::{AccountStore, StorageError};
 const MAX_VALUE: usize = 64 * 1024;
 
 /// Settings that belong to the user and not to the terminal, and so into a backup.
-pub(super) const BACKED_UP: &[&str] = &["presence_visible"];
+pub(super) const BACKED_UP: &[&str] = &["presence_visible", super::screening::POLICY];
 
 impl AccountStore {
     /// A setting of this account.

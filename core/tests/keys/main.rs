@@ -8,3 +8,4 @@ mod scene;
 mod second;
 mod sounds;
 mod transfer;
+mod unwanted;

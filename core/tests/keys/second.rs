@@ -69,7 +69,7 @@ async fn q13_a_second_number_is_dialled_while_the_first_call_is_on_hold() {
     cy.rings().await;
     ada.ear.hears("ringback of the second call", 425.0).await;
     // Declined: the first call is still there, and on hold until the user takes it back.
-    cy.does(Command::Reject { call: None }).await;
+    cy.does(Command::Reject { call: None, voicemail: false, block: false }).await;
     assert_eq!(second.until(|_| false).await, CallState::Ended(EndReason::Declined));
     assert!(ada.call(first.id()).await.keys.held);
     let second = talk(&ada, &mut cy, [ADA, CY]).await;

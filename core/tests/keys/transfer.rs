@@ -97,7 +97,7 @@ async fn q13_a_transfer_that_comes_to_nothing_gives_the_call_back() {
     is_asked(&mut bob).await;
     let new = follow(&bob).await;
     cy.rings().await;
-    cy.does(Command::Reject { call: None }).await;
+    cy.does(Command::Reject { call: None, voicemail: false, block: false }).await;
     assert_eq!(new.ended().await, EndReason::Declined);
     assert_eq!(comes_to(&mut ada, TransferState::Failed).await, Some(TransferFailure::Rejected));
     ada.ear.hears("Bob again", BOB).await;

@@ -1,8 +1,26 @@
 //! What people read of the network, of keys and certificates.
 
+use super::calls::local_time;
 use super::{certificate, fingerprint, padded, widest};
-use offhook::api::{DirectoryInfo, Event};
+use offhook::api::{DirectoryInfo, Event, TerminalInfo};
 use offhook::proto::number::Number;
+
+/// The terminals of the account.
+pub(super) fn terminals(list: &[TerminalInfo]) -> String {
+    let line = |terminal: &TerminalInfo| {
+        let state = match (terminal.this, terminal.revoked, terminal.online) {
+            (_, true, _) => "put out",
+            (true, false, _) => "this one",
+            (false, false, true) => "on line",
+            (false, false, false) => "not on line",
+        };
+        let since = terminal.certified.map(|at| format!(", certified {}", local_time(at)));
+        // Enough of the key to name it.
+        let key: String = terminal.terminal.chars().take(16).collect();
+        format!("  {key}  {state}{}", since.unwrap_or_default())
+    };
+    list.iter().map(line).collect::<Vec<_>>().join("\n")
+}
 
 /// An event of the network as one line.
 pub(super) fn event(event: &Event) -> Option<String> {

@@ -2,6 +2,7 @@
 
 mod dht;
 mod directory;
+mod flood;
 mod gap;
 mod hardship;
 mod idle;
@@ -14,6 +15,7 @@ mod traces;
 
 pub use dht::dht;
 pub use directory::directory;
+pub use flood::{Flooded, flood, measure as measure_flood};
 pub use gap::gap;
 pub use hardship::hardship;
 pub use idle::idle;

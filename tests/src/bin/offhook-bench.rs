@@ -32,6 +32,8 @@ enum Name {
     Hardship,
     Traces,
     Directory,
+    /// The flood of `mailbox` alone
+    Flood,
 }
 
 fn main() -> ExitCode {
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         Name::Hardship => bench::hardship(cli.count.unwrap_or(20)),
         Name::Traces => bench::traces(cli.count.unwrap_or(2000), cli.filter.as_deref()),
         Name::Directory => bench::directory(cli.count.unwrap_or(2000), cli.filter.as_deref()),
+        Name::Flood => bench::flood(),
         Name::Reach => bench::reach(cli.count, cli.filter.as_deref()),
     };
     match result {

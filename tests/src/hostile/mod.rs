@@ -37,6 +37,7 @@
 mod driver;
 mod evidence;
 mod flaws;
+pub mod invites;
 mod node;
 mod stream;
 pub mod wire;

@@ -93,3 +93,51 @@ fn both_ring_one_answers_and_texts_reach_both() -> Outcome {
     assert_eq!(elsewhere(&desk)?.text("reason"), "declined");
     Ok(())
 }
+
+/// The key of the terminal that is on line beside this one.
+fn other_terminal(of: &Terminal) -> Result<String, Box<dyn std::error::Error>> {
+    let (code, said) = exit(&of.account.offhook(None, &["terminals", "list", "--json"])?);
+    assert_eq!(code, 0, "{said}");
+    let listed: serde_json::Value = serde_json::from_str(said.trim())?;
+    let terminals = listed["terminals"].as_array().ok_or("no terminals")?;
+    let other = terminals.iter().find(|one| one["this"] == false && one["online"] == true);
+    Ok(other.and_then(|one| one["terminal"].as_str()).ok_or("no other terminal")?.to_owned())
+}
+
+#[test]
+fn q5_a_terminal_that_was_put_out_is_out_at_once_with_a_copy_of_its_files_too() -> Outcome {
+    let directory = Directory::start(None, DirectoryPlan::default())?;
+    let [ada, desk] = Account::create_all(["ada", "bob"])?;
+    let pocket = second_terminal(&desk)?;
+    let stolen = pocket.fresh_copy()?;
+    let plan = TerminalPlan { entry: directory.addresses.clone(), ..TerminalPlan::default() };
+    let mut ada = Terminal::online(ada, None, plan.clone())?;
+    let mut desk = Terminal::online(desk, None, plan.clone())?;
+    let pocket = Terminal::online(pocket, None, plan.clone())?;
+    // Ada knows both, and keeps their records.
+    ring(&mut ada, &mut desk)?;
+    pocket.process.wait("incoming", STEP)?;
+    ada.process.send("hangup")?;
+    for terminal in [&ada, &desk, &pocket] {
+        terminal.process.wait("ended", STEP)?;
+    }
+    let key = other_terminal(&desk)?;
+    drop(pocket);
+    let revoke = ["terminals", "revoke", &key[..16], "--password-stdin"];
+    let (code, said) = exit(&offhook(desk.account.home(), None, &revoke, &format!("{PASSWORD}\n"))?);
+    assert_eq!(code, 0, "{said}");
+    let (code, said) = exit(&offhook(desk.account.home(), None, &revoke, &format!("{PASSWORD}\n"))?);
+    assert_ne!(code, 0, "it is out already: {said}");
+
+    // The copy does not come on line: nobody keeps its record. It does not ring, and calls nobody who knows.
+    let mut stolen = Terminal::start(stolen, None, plan)?;
+    ring(&mut ada, &mut desk)?;
+    ada.process.send("hangup")?;
+    ada.process.wait("ended", STEP)?;
+    desk.process.wait("ended", STEP)?;
+    stolen.process.send(&format!("dial {}", ada.number()))?;
+    let ended = stolen.process.wait("ended", STEP)?;
+    assert_eq!(ended.text("reason"), "blocked", "{}", ended.value);
+    assert!(stolen.process.wait("incoming", std::time::Duration::from_millis(500)).is_err(), "it rang");
+    Ok(())
+}

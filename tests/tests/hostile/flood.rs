@@ -10,8 +10,8 @@ use offhook_proto::identity::TerminalCert;
 use offhook_proto::number::Number;
 use offhook_proto::record;
 use offhook_proto::service::{Request, Response};
-use offhook_proto::signalling::{CallId, Codec, Introduction, MediaOffer, Message, Packet, seal};
 use offhook_tests::call::{STEP, ring};
+use offhook_tests::hostile::invites::{invite, of_a_crowd};
 use offhook_tests::hostile::wire::{self, varint};
 use offhook_tests::hostile::{Flood, Gang, Manner, Node, Outgoing, Protocol, Tally};
 use offhook_tests::people::{Person, now};
@@ -196,51 +196,17 @@ fn garbage_and_half_messages_leave_memory_bounded() -> Outcome {
     end(&mut scene.ada, &mut scene.bob)
 }
 
-/// An invite, sealed to the victim.
-fn invite(from: &Person, to: &TerminalCert, n: u64) -> Vec<u8> {
-    let mut id = [0; 16];
-    id[..8].copy_from_slice(&n.to_be_bytes());
-    id[8..].copy_from_slice(&from.key().0[..8]);
-    let intro = Introduction {
-        number: from.number.clone(),
-        proof: from.proof.clone(),
-        identity: from.identity.public(),
-        cert: from.cert(now()),
-        routes: Vec::new(),
-        chosen: None,
-    };
-    let offer = MediaOffer {
-        ice_ufrag: "evil".to_owned(),
-        ice_pwd: "no password is long enough".to_owned(),
-        fingerprint: [9; 32],
-        codecs: vec![Codec::Opus],
-    };
-    let packet = Packet {
-        call: CallId::from_bytes(id),
-        from: from.terminal.public(),
-        to: to.terminal,
-        seq: 1,
-        ack: 0,
-        time: now(),
-        intro: Some(Arc::new(intro)),
-        message: Some(Message::Invite { offer, candidates: Vec::new(), replaces: None }),
-    };
-    let mut seed = [0; 32];
-    seed[..16].copy_from_slice(&id);
-    seal(&packet, &from.terminal, &to.seal, seed).expect("an invite within its limits")
-}
-
 /// What one attacker sends: its own invites, new ones and repeated ones, and noise in between.
 fn barrage(
     from: &Person,
     cert: &TerminalCert,
     wrap: impl Fn(&[u8]) -> Vec<u8> + Send + 'static,
 ) -> impl FnMut(u64) -> Outgoing + Send + 'static {
-    let blobs: Vec<Vec<u8>> = (0..64).map(|n| invite(from, cert, n)).collect();
+    let blobs: Vec<Vec<u8>> = (0..64).map(|n| invite(from, cert, n, None)).collect();
     let (from, cert) = (from.clone(), *cert);
     move |n| {
         let blob = match n % 8 {
-            0 => invite(&from, &cert, 1_000 + n),
+            0 => invite(&from, &cert, 1_000 + n, None),
             1 => noise(n, 8_000),
             _ => blobs[n as usize % blobs.len()].clone(),
         };
@@ -341,14 +307,65 @@ fn a_flood_of_invites_leaves_room_for_a_proper_call() -> Outcome {
     assert!(tally.of(&Response::Delivered) > 100, "{:?}", tally.answers);
     assert!(growth[0] < 96 && growth[1] < 48, "grew by {growth:?} MiB");
 
-    // Afterwards the user declines whoever still rings, and then a stranger's call gets through.
+    // It rang for those who called before there was a price; afterwards a stranger is told it again.
     let rings = decline_all(&mut scene.bob)?;
-    assert!(rings <= 64, "it rang {rings} times in {SIEGE:?}");
+    assert!(rings <= 16, "it rang {rings} times in {SIEGE:?}");
     let entry = vec![scene.directory.address()];
     let mut cy =
         Terminal::online(Account::create("cy")?, None, TerminalPlan { entry, ..TerminalPlan::default() })?;
-    ring_among_others(&mut cy, &mut scene.bob)?;
-    end_of(&mut cy)
+    cy.process.send(&format!("dial {}", scene.bob.number()))?;
+    cy.process.wait("working", STEP)?;
+    end_of(&mut cy)?;
+    why_it_did_not_ring(&mut scene.bob)
+}
+
+/// The victim can see what came: of contacts nothing, of strangers few by name, and the flood as one.
+fn why_it_did_not_ring(victim: &mut Terminal) -> Outcome {
+    victim.process.send(r#"{"command":"refused"}"#)?;
+    let reply = victim.process.wait_for("why", STEP, |event| event.text("reply") == "refused")?;
+    let calls = reply.value["calls"].as_array().cloned().unwrap_or_default();
+    let of = |reason: &str| calls.iter().filter(|call| call["reason"] == reason).count();
+    assert!((1..=128).contains(&of("unpaid")), "{reply:?}");
+    assert!(of("flood") <= 1 && calls.iter().all(|call| call["contact"] == false), "{reply:?}");
+    Ok(())
+}
+
+/// Invites of so many identities, each used once by those who have not come to the end of them.
+const CROWD_OF_CALLERS: u64 = 12_000;
+
+#[test]
+fn q8_a_flood_from_identities_that_nobody_has_seen_leaves_memory_bounded_and_contacts_ringing() -> Outcome {
+    let mut scene = Scene::start(None)?;
+    let blobs = Arc::new(of_a_crowd(&scene.cert, 0, CROWD_OF_CALLERS));
+    let watch = scene.watch();
+    // The victim's own second directory brings each in another name, without being asked.
+    let floods = (0..4_usize).map(|lane| {
+        let (crowd, wrap) = (Arc::clone(&blobs), wire::deliver_in_a_new_name());
+        let make = move |n: u64| Outgoing::Whole(wrap(&crowd[(n as usize * 4 + lane) % crowd.len()]));
+        scene.evil.flood(Protocol::Signal, scene.bob_peer, (u64::MAX, OPEN, SIEGE), make)
+    });
+    let floods: Vec<Flood> = floods.collect();
+    let sent = || floods.iter().map(Flood::sent).sum::<u64>();
+    until("the height of it", SIEGE, || Ok((sent() >= HEIGHT, sent())))?;
+    let (dialled, rang) = ring_among_others(&mut scene.ada, &mut scene.bob)?;
+    end_of(&mut scene.ada)?;
+    for flood in &floods {
+        flood.stop();
+    }
+    let tally = join(floods)?;
+    let growth = watch.growth();
+    println!(
+        "{} invites, {} taken; a contact's call rang after {} ms; the terminal +{} MiB",
+        tally.sent,
+        tally.of(&Response::Delivered),
+        (rang - dialled) / 1_000_000,
+        growth[1],
+    );
+    assert!(tally.of(&Response::Delivered) > 1_000, "{:?}: this shows nothing", tally.answers);
+    assert!(growth[1] <= 20, "the terminal grew by {growth:?} MiB");
+    let rings = decline_all(&mut scene.bob)?;
+    assert!(rings <= 8, "it rang {rings} times");
+    Ok(())
 }
 
 /// Dials until the callee rings for this caller, whoever else rings there.

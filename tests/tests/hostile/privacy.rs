@@ -224,7 +224,12 @@ impl Stranger {
         self.say(
             scene,
             0,
-            Some(Message::Invite { offer, candidates: vec![candidate(scene)], replaces: None }),
+            Some(Message::Invite {
+                offer,
+                candidates: vec![candidate(scene)],
+                replaces: None,
+                solution: None,
+            }),
         )
     }
 
@@ -281,7 +286,7 @@ fn a_declined_stranger_never_sees_a_terminals_address() -> Outcome {
     // It has seen them; what it says from now on it says knowing them.
     packets.extend(stranger.until_packet(|packet| packet.ack >= 2)?);
     scene.bob.process.send("reject")?;
-    let declined = |message: &Message| matches!(message, Message::Reject { reason: RejectReason::Declined });
+    let declined = |message: &Message| *message == Message::reject(RejectReason::Declined);
     packets.extend(stranger.until(declined)?);
     stranger.say(&scene, 2, None)?;
     scene.bob.process.wait("ended", STEP)?;

@@ -7,7 +7,9 @@ use super::guard::legs_of;
 use super::leg::{Leg, LegState, Media};
 use super::state::{Call, CallState};
 use super::{CallError, Calls, Distrust, LookupEnd, MAX_LEGS, Now, Source};
+use crate::identity::TerminalId;
 use crate::number::Number;
+use crate::puzzle::Challenge;
 use crate::signalling::{CallId, CancelReason, MediaOffer, Message, RejectReason};
 
 impl Calls {
@@ -88,9 +90,10 @@ impl Calls {
         Ok(())
     }
 
-    fn invite(&mut self, now: Now, id: LegId, peer: Peer) {
+    pub(super) fn invite(&mut self, now: Now, id: LegId, peer: Peer) {
         let Some(call) = self.calls.get_mut(&id.call) else { return };
         call.terminals.insert(id.terminal);
+        call.work.remember(&peer);
         if call.state == CallState::Searching {
             call.state = CallState::Inviting;
             call.ring_deadline = Some(now.instant + call.ringing(&self.config));
@@ -137,6 +140,26 @@ impl Calls {
             self.leg_failed(now, leg, EndReason::Unreachable);
         }
         self.check_exhausted(now, wire);
+    }
+
+    /// The callee's account has put a terminal out that was rung, from a record kept from an earlier call say: nobody is to be talked to there.
+    pub fn revoked(&mut self, now: Now, call: CallId, terminal: TerminalId) {
+        let wire = self.wire_id(call).unwrap_or(call);
+        let id = LegId { call: wire, terminal };
+        let Some(leg) = self.legs.get(&id).filter(|leg| leg.role == Role::Caller && leg.is_live()) else {
+            return;
+        };
+        if let Some(call) = self.calls.get_mut(&wire) {
+            call.work.forget(&terminal);
+        }
+        if leg.state == LegState::Text {
+            self.text_leg_failed(now, id);
+        } else if self.calls.get(&wire).is_some_and(|call| call.state.is_answered()) {
+            self.end(now, wire, EndReason::Failed(Failure::Remote), EndedBy::Local);
+        } else {
+            self.leg_failed(now, id, EndReason::Unreachable);
+        }
+        self.finish(now);
     }
 
     /// Legs that no route leads to.
@@ -206,7 +229,8 @@ impl Calls {
     /// Ends an outgoing call when no leg is left and none can come.
     pub(super) fn check_exhausted(&mut self, now: Now, wire: CallId) {
         let Some(call) = self.calls.get(&wire) else { return };
-        if !call.state.is_dialling() || !call.lookup_done || !self.live_legs(wire).is_empty() {
+        let waits = !call.lookup_done || call.work.is_under_way();
+        if !call.state.is_dialling() || waits || !self.live_legs(wire).is_empty() {
             return;
         }
         self.end_exhausted(now, wire);
@@ -234,6 +258,8 @@ impl Calls {
             | EndReason::Busy
             | EndReason::NoAnswer
             | EndReason::Blocked
+            | EndReason::Voicemail
+            | EndReason::Work
             | EndReason::KeyChanged
             | EndReason::AnsweredElsewhere
             | EndReason::Cancelled
@@ -264,6 +290,7 @@ impl Calls {
             return;
         }
         leg.state = LegState::Ringing;
+        self.work_is_over(id.call);
         self.outputs.push_back(Output::RemoteOffer { leg: id, offer });
         self.remote_candidates(id, candidates, 0);
         let Some(call) = self.calls.get_mut(&id.call) else { return };
@@ -314,13 +341,24 @@ impl Calls {
         self.send_candidates(now, id);
     }
 
-    pub(super) fn on_reject(&mut self, now: Now, id: LegId, reason: RejectReason) {
+    pub(super) fn on_reject(
+        &mut self,
+        now: Now,
+        id: LegId,
+        reason: RejectReason,
+        challenge: Option<Challenge>,
+    ) {
+        if let (RejectReason::Work, Some(challenge)) = (reason, challenge) {
+            return self.on_work(now, id, challenge);
+        }
         let reason = match reason {
             RejectReason::Busy => EndReason::Busy,
             RejectReason::Declined => EndReason::Declined,
             RejectReason::Blocked => EndReason::Blocked,
             RejectReason::KeyChanged => EndReason::KeyChanged,
             RejectReason::NoAnswer => EndReason::NoAnswer,
+            RejectReason::Voicemail => EndReason::Voicemail,
+            RejectReason::Work => EndReason::Work,
             RejectReason::Expired => EndReason::Failed(Failure::Clock),
             RejectReason::Failed | RejectReason::Other(_) => EndReason::Failed(Failure::Remote),
         };
@@ -331,7 +369,7 @@ impl Calls {
         // cannot be rejected any more; whoever does so has left it.
         if call.state.is_answered() {
             self.end(now, id.call, EndReason::HungUp, EndedBy::Remote);
-        } else if matches!(reason, EndReason::Declined | EndReason::Blocked) {
+        } else if matches!(reason, EndReason::Declined | EndReason::Blocked | EndReason::Voicemail) {
             self.end(now, id.call, reason, EndedBy::Remote);
         } else {
             self.check_exhausted(now, id.call);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::transfer::TransferState;
 use crate::identity::{IdentityId, SealPublic, TerminalId};
 use crate::number::{NodeAddr, Number};
+use crate::puzzle::Challenge;
 use crate::signalling::{CallId, LastWord, MediaOffer, Packet, Presence, RecordingState, TextId};
 
 /// One pair of terminals within a call: a forked call has several legs of which one wins.
@@ -134,6 +135,15 @@ pub enum Output {
         /// The message.
         text: IncomingText,
     },
+    /// The callee has strangers solve a puzzle before it rings. Solve it for [`Purpose::call`](crate::puzzle::Purpose::call) of a new call id
+    /// and this terminal, and call [`Calls::worked`](super::Calls::worked); or, if it is too much, [`Calls::gave_up`](super::Calls::gave_up). To be
+    /// stopped when anything else is told of the call.
+    Work {
+        /// The call.
+        call: CallId,
+        /// The puzzle.
+        challenge: Challenge,
+    },
     /// For the application.
     Event(CallEvent),
 }
@@ -195,6 +205,13 @@ pub enum CallEvent {
         call: CallId,
         /// How many so far.
         terminals: usize,
+    },
+    /// The callee has strangers work before it rings: this terminal does so now, and calls again by itself.
+    Working {
+        /// The call.
+        call: CallId,
+        /// How much, in bits of the puzzle: each doubles it.
+        bits: u8,
     },
     /// At least one terminal of the callee really rings: play ringback.
     Ringing {
@@ -328,6 +345,7 @@ impl fmt::Debug for CallEvent {
         match self {
             Self::Searching { call, .. } => write!(f, "Searching({call:?})"),
             Self::Found { call, terminals } => write!(f, "Found({call:?}, {terminals})"),
+            Self::Working { call, bits } => write!(f, "Working({call:?}, {bits})"),
             Self::Ringing { call } => write!(f, "Ringing({call:?})"),
             Self::Incoming { call, contact, .. } => write!(f, "Incoming({call:?}, contact: {contact})"),
             Self::Accepted { call } => write!(f, "Accepted({call:?})"),
@@ -364,6 +382,10 @@ pub enum EndReason {
     WrongNumber,
     /// The callee does not take calls from this caller.
     Blocked,
+    /// It does not ring at the callee's now, but a message may be left.
+    Voicemail,
+    /// The callee has strangers work before it rings, and it is more than this terminal does ([`Output::Work`]).
+    Work,
     /// The identity key behind a number is not the pinned one. With [`EndedBy::Remote`] the callee has pinned another
     /// key to the caller's number; otherwise it is the callee's key that has changed ([`Distrust::KeyChanged`]).
     KeyChanged,

@@ -126,7 +126,7 @@ impl Calls {
     }
 
     fn end_busy(&mut self, now: Now, wire: CallId) {
-        let farewell = Message::Reject { reason: RejectReason::Busy };
+        let farewell = Message::reject(RejectReason::Busy);
         self.end_with(now, wire, EndReason::Busy, EndedBy::Local, &farewell);
     }
 }

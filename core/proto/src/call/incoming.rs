@@ -9,7 +9,7 @@ use super::packets::is_fresh;
 use super::state::{Call, CallState};
 use super::{CallError, Caller, Calls, MAX_EARLY, Now};
 use crate::identity::IdentityId;
-use crate::signalling::{CallId, Message, Opened, RejectReason};
+use crate::signalling::{CallId, Message, Opened, Packet, RejectReason};
 
 impl Calls {
     /// A packet of a dialog that we don't know. It must introduce its sender.
@@ -68,7 +68,8 @@ impl Calls {
     pub(super) fn first_message(&mut self, now: Now, id: LegId, seq: u32, message: Message) {
         let Some(leg) = self.legs.get_mut(&id) else { return };
         match message {
-            Message::Invite { offer, candidates, replaces } => {
+            // What has been worked for it the engine has seen before.
+            Message::Invite { offer, candidates, replaces, solution: _ } => {
                 leg.replaces = replaces;
                 leg.remote_offer = Some(offer);
                 leg.remote_candidates_seen = candidates.len();
@@ -152,7 +153,38 @@ impl Calls {
 
     /// Refuses an invite or text without keeping anything but the answer, which every repetition gets again.
     pub(super) fn refuse(&mut self, now: Now, id: LegId, reason: RejectReason) {
-        self.close(now, id, Some(Message::Reject { reason }), true);
+        self.close(now, id, Some(Message::reject(reason)), true);
+    }
+
+    /// The answer to the first packet of a dialog that is not begun: nothing of it is kept, and each repetition is answered anew. `None` to
+    /// one that says nothing that wants an answer.
+    #[must_use]
+    pub fn turn_away(&self, now: Now, opened: &Opened, refusal: Message) -> Option<Output> {
+        let intro = opened.intro.as_ref()?;
+        let packet = &opened.packet;
+        let fresh = packet.to == self.terminal && packet.seq == 1 && is_fresh(now, packet);
+        if !fresh || packet.message.as_ref().is_none_or(Message::is_final) {
+            return None;
+        }
+        let peer = Peer {
+            identity: intro.identity,
+            terminal: packet.from,
+            seal: intro.cert.seal,
+            routes: intro.routes.clone(),
+        };
+        let answer = Packet {
+            call: packet.call,
+            from: self.terminal,
+            to: packet.from,
+            seq: 1,
+            // A text counts as delivered with its acknowledgement.
+            ack: u32::from(matches!(packet.message, Some(Message::Invite { .. }))),
+            time: now.wall,
+            intro: Some(Arc::clone(&self.intro)),
+            message: Some(refusal),
+        };
+        let leg = LegId { call: packet.call, terminal: packet.from };
+        Some(Output::Transmit { leg, peer: Arc::new(peer), packet: answer })
     }
 
     /// Lets an incoming call ring; one that is `answered` thereafter only shows itself.
@@ -236,7 +268,7 @@ impl Calls {
         self.start_audio(id);
     }
 
-    /// Declines a call that rings here. `reason` is what the caller is told: declined, busy or blocked.
+    /// Declines a call that rings here. `reason` is what the caller is told: declined, busy, blocked, or to leave a message.
     ///
     /// # Errors
     /// [`CallError::UnknownCall`], [`CallError::WrongState`] unless it rings here.
@@ -247,12 +279,14 @@ impl Calls {
             RejectReason::Blocked => EndReason::Blocked,
             RejectReason::NoAnswer => EndReason::NoAnswer,
             RejectReason::KeyChanged => EndReason::KeyChanged,
+            RejectReason::Voicemail => EndReason::Voicemail,
             RejectReason::Declined
+            | RejectReason::Work
             | RejectReason::Expired
             | RejectReason::Failed
             | RejectReason::Other(_) => EndReason::Declined,
         };
-        self.end_with(now, wire, ended, EndedBy::Local, &Message::Reject { reason });
+        self.end_with(now, wire, ended, EndedBy::Local, &Message::reject(reason));
         self.finish(now);
         Ok(())
     }

@@ -16,7 +16,9 @@ impl Calls {
     /// [`CallError::Limit`].
     pub fn set_offer(&mut self, now: Now, leg: LegId, offer: MediaOffer) -> Result<(), CallError> {
         offer.check()?;
-        let replaces = self.calls.get(&leg.call).and_then(|call| call.transfers.token());
+        let call = self.calls.get(&leg.call);
+        let replaces = call.and_then(|call| call.transfers.token());
+        let solution = call.and_then(|call| call.work.solution());
         let known = self.live_leg(leg)?;
         if known.state != LegState::Preparing || known.media == Media::Absent {
             return Err(CallError::WrongState);
@@ -24,7 +26,7 @@ impl Calls {
         known.state = LegState::Open;
         let candidates = known.take_candidates();
         let message = match known.role {
-            Role::Caller => Message::Invite { offer, candidates, replaces },
+            Role::Caller => Message::Invite { offer, candidates, replaces, solution },
             Role::Callee => Message::Ringing { offer, candidates },
         };
         self.send(now, leg, message);
@@ -137,7 +139,7 @@ impl Calls {
         let Ok(known) = self.live_leg(leg) else { return };
         match (last, known.role) {
             (Some(LastWord::Bye(reason)), _) => self.on_bye(now, leg, reason),
-            (Some(LastWord::Reject(reason)), Role::Caller) => self.on_reject(now, leg, reason),
+            (Some(LastWord::Reject(reason)), Role::Caller) => self.on_reject(now, leg, reason, None),
             (Some(LastWord::Cancel(reason)), Role::Callee) => self.on_cancel(now, leg, reason),
             (Some(LastWord::Reject(_)), Role::Callee)
             | (Some(LastWord::Cancel(_)), Role::Caller)

@@ -37,7 +37,7 @@ impl Calls {
         if leg.state == LegState::Early && !is_fresh(now, &packet) {
             return;
         }
-        if let (LegState::Text, Some(Message::Reject { reason })) = (leg.state, &packet.message) {
+        if let (LegState::Text, Some(Message::Reject { reason, .. })) = (leg.state, &packet.message) {
             // Before its acknowledgement is looked at: refused is not delivered.
             let reason = *reason;
             self.text_rejected(now, id, reason);
@@ -92,7 +92,7 @@ impl Calls {
         match message {
             Message::Ringing { offer, candidates } => self.on_ringing(now, id, offer, candidates),
             Message::Accept { invite_hash, candidates } => self.on_accept(now, id, &invite_hash, candidates),
-            Message::Reject { reason } => self.on_reject(now, id, reason),
+            Message::Reject { reason, challenge } => self.on_reject(now, id, reason, challenge),
             Message::Bye { reason } => self.on_bye(now, id, reason),
             Message::Candidates { list, generation } => self.remote_candidates(id, list, generation),
             Message::Text { .. }
@@ -328,7 +328,7 @@ fn farewell(leg: &Leg, reason: EndReason) -> Message {
     match leg.role {
         _ if leg.state == LegState::Chosen => Message::Bye { reason: bye_reason(reason) },
         Role::Caller => Message::Cancel { reason: cancel_reason(reason) },
-        Role::Callee => Message::Reject { reason: reject_reason(reason) },
+        Role::Callee => Message::reject(reject_reason(reason)),
     }
 }
 
@@ -343,6 +343,8 @@ fn bye_reason(reason: EndReason) -> Option<ByeReason> {
         | EndReason::Unreachable
         | EndReason::WrongNumber
         | EndReason::Blocked
+        | EndReason::Voicemail
+        | EndReason::Work
         | EndReason::AnsweredElsewhere
         | EndReason::Cancelled
         | EndReason::Merged
@@ -376,7 +378,7 @@ fn failed_at_other_end(reason: ByeReason) -> EndReason {
 
 fn cancel_reason(reason: EndReason) -> CancelReason {
     match reason {
-        EndReason::Declined | EndReason::Blocked => CancelReason::DeclinedElsewhere,
+        EndReason::Declined | EndReason::Blocked | EndReason::Voicemail => CancelReason::DeclinedElsewhere,
         EndReason::NoAnswer => CancelReason::NoAnswer,
         // A hang-up that we hear of before the other legs were told of the answer.
         EndReason::HungUp | EndReason::AnsweredElsewhere | EndReason::Merged | EndReason::Transferred => {
@@ -384,6 +386,7 @@ fn cancel_reason(reason: EndReason) -> CancelReason {
         }
         EndReason::Cancelled => CancelReason::Cancelled,
         EndReason::Busy
+        | EndReason::Work
         | EndReason::Unreachable
         | EndReason::WrongNumber
         | EndReason::KeyChanged
@@ -397,9 +400,11 @@ fn reject_reason(reason: EndReason) -> RejectReason {
         EndReason::Blocked => RejectReason::Blocked,
         EndReason::KeyChanged => RejectReason::KeyChanged,
         EndReason::NoAnswer => RejectReason::NoAnswer,
+        EndReason::Voicemail => RejectReason::Voicemail,
         EndReason::Failed(_) | EndReason::Unreachable => RejectReason::Failed,
         EndReason::HungUp
         | EndReason::Declined
+        | EndReason::Work
         | EndReason::WrongNumber
         | EndReason::AnsweredElsewhere
         | EndReason::Cancelled

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::CallConfig;
 use super::event::{Direction, EndReason, Failure};
 use super::transfer::{FOLLOWED_RINGING, Transfers};
+use super::work::Work;
 use crate::identity::{IdentityId, TerminalId};
 use crate::number::Number;
 use crate::signalling::CallId;
@@ -119,6 +120,8 @@ pub(super) struct Call {
     pub muted: bool,
     /// No user talks in it: a machine has answered.
     pub unattended: bool,
+    /// What the callee asks of strangers.
+    pub work: Work,
 }
 
 impl Call {
@@ -146,6 +149,7 @@ impl Call {
             held: false,
             muted: false,
             unattended: false,
+            work: Work::default(),
         }
     }
 
@@ -180,6 +184,7 @@ impl Call {
             held: false,
             muted: false,
             unattended: false,
+            work: Work::default(),
         }
     }
 
@@ -199,8 +204,8 @@ impl Call {
 
     /// Earliest of its deadlines.
     pub fn deadline(&self) -> Option<Instant> {
-        let own = [self.search_deadline, self.ring_deadline, self.media_deadline, self.transfers.deadline()];
-        own.into_iter().flatten().min()
+        let own = [self.search_deadline, self.ring_deadline, self.media_deadline];
+        own.into_iter().chain([self.transfers.deadline(), self.work.deadline()]).flatten().min()
     }
 
     /// Keeps the most telling of the reasons for which legs failed: what the callee's user did, before what her
@@ -220,13 +225,15 @@ fn weight(reason: EndReason) -> u8 {
         EndReason::Failed(_) => 3,
         EndReason::NoAnswer => 4,
         EndReason::KeyChanged => 5,
-        EndReason::Busy => 6,
-        EndReason::Blocked => 7,
-        EndReason::Declined => 8,
+        EndReason::Work => 6,
+        EndReason::Busy => 7,
+        EndReason::Voicemail => 8,
+        EndReason::Blocked => 9,
+        EndReason::Declined => 10,
         EndReason::HungUp
         | EndReason::AnsweredElsewhere
         | EndReason::Cancelled
         | EndReason::Merged
-        | EndReason::Transferred => 9,
+        | EndReason::Transferred => 11,
     }
 }

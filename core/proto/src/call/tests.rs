@@ -7,6 +7,7 @@
 mod basics;
 mod bounds;
 mod chance;
+mod crafted;
 mod failures;
 mod party;
 mod presence;
@@ -17,4 +18,5 @@ mod texts;
 mod transfers;
 mod user;
 mod watch;
+mod work;
 mod world;

@@ -249,9 +249,11 @@ impl Calls {
                 RejectReason::KeyChanged => TextFailure::KeyChanged,
                 RejectReason::Expired => TextFailure::Clock,
                 RejectReason::Failed => TextFailure::NotKept,
-                RejectReason::Declined | RejectReason::NoAnswer | RejectReason::Other(_) => {
-                    TextFailure::Refused
-                }
+                RejectReason::Declined
+                | RejectReason::NoAnswer
+                | RejectReason::Voicemail
+                | RejectReason::Work
+                | RejectReason::Other(_) => TextFailure::Refused,
             };
         }
         self.text_leg_failed(now, leg);

@@ -63,6 +63,8 @@ impl Calls {
             self.end(now, wire, EndReason::Failed(failure), EndedBy::Network);
         } else if late(call.ring_deadline) {
             self.end(now, wire, EndReason::NoAnswer, EndedBy::Network);
+        } else if late(call.work.deadline()) {
+            self.end(now, wire, EndReason::Work, EndedBy::Remote);
         } else if late(call.search_deadline) && call.state != CallState::Active {
             self.search_timed_out(now, wire);
         }

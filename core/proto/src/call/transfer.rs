@@ -467,6 +467,14 @@ impl Calls {
         }
     }
 
+    /// Whether a call that stands here is to be replaced by one that shows this token: it is not screened. Nothing is used up.
+    #[must_use]
+    pub fn expects(&self, now: Now, token: &Token) -> bool {
+        let fits = |expected: &Expected| expected.token == *token && expected.deadline > now.instant;
+        let mut answered = self.calls.values().filter(|call| call.state.is_answered());
+        answered.any(|call| call.transfers.expected.as_ref().is_some_and(fits))
+    }
+
     /// The call that stands here and that a new one of `identity`, which shows this token, takes the place of; and whether the
     /// new one may be answered for the user, who talks with a contact and is heard there: what is on hold or muted is not opened
     /// again by somebody else. A token is good once.
@@ -572,8 +580,8 @@ fn state_of(step: TransferStep) -> TransferState {
 fn step_of(reason: EndReason) -> TransferStep {
     match reason {
         EndReason::Busy => TransferStep::Busy,
-        EndReason::Declined | EndReason::Blocked => TransferStep::Rejected,
-        EndReason::NoAnswer => TransferStep::NoAnswer,
+        EndReason::Declined | EndReason::Blocked | EndReason::Work => TransferStep::Rejected,
+        EndReason::NoAnswer | EndReason::Voicemail => TransferStep::NoAnswer,
         EndReason::Unreachable => TransferStep::Unreachable,
         EndReason::WrongNumber => TransferStep::WrongNumber,
         EndReason::Cancelled => TransferStep::Declined,

@@ -158,7 +158,12 @@ fn an_invite_has_the_same_frame_every_time() {
         codecs: vec![crate::signalling::Codec::Opus],
     };
     let mut a = Dialog::new();
-    a.send(now, UnixMillis(5), Message::Invite { offer, candidates: Vec::new(), replaces: None }).unwrap();
+    a.send(
+        now,
+        UnixMillis(5),
+        Message::Invite { offer, candidates: Vec::new(), replaces: None, solution: None },
+    )
+    .unwrap();
     let first = frames(&mut a);
     a.receive(now + ms(300), UnixMillis(300), 1, 0, Some(hold(true)));
     a.handle_timeout(now + ms(400), UnixMillis(400)).unwrap();

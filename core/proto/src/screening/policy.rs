@@ -18,6 +18,9 @@ pub const MAX_WINDOWS: usize = 32;
 /// Most bytes of an encoded policy: it fits a setting of an account's [backup](crate::backup::MAX_SETTING_BYTES), in base64, too.
 pub const MAX_POLICY_BYTES: usize = 48 * 1024;
 
+/// Most contacts who may always disturb.
+pub const MAX_EXEMPT: usize = 256;
+
 const MINUTES_OF_DAY: u16 = 24 * 60;
 
 /// Who is not to be heard of.
@@ -149,12 +152,15 @@ pub struct Policy {
     /// When nothing is to ring.
     #[n(2)]
     pub quiet: Quiet,
-    /// Whether strangers solve a puzzle before it rings.
+    /// Whether strangers solve a puzzle before it rings, when more of them call than [cost nothing](super::CALL_TARIFF).
     #[n(3)]
     pub strangers_work: bool,
     /// Whether strangers whose call does not ring may leave a message.
     #[n(4)]
     pub strangers_leave_messages: bool,
+    /// Numbers of contacts who may always disturb, at most [`MAX_EXEMPT`], in order.
+    #[n(5)]
+    pub(super) exempt: Vec<Number>,
 }
 
 impl Default for Policy {
@@ -165,6 +171,7 @@ impl Default for Policy {
             quiet: Quiet::default(),
             strangers_work: true,
             strangers_leave_messages: true,
+            exempt: Vec::new(),
         }
     }
 }
@@ -208,7 +215,8 @@ impl Policy {
         })?;
         policy.check()?;
         // It is searched by halves.
-        if policy.blocked.is_sorted_by(|a, b| a < b) { Ok(policy) } else { Err(PolicyError::Malformed) }
+        let sorted = policy.blocked.is_sorted_by(|a, b| a < b) && policy.exempt.is_sorted_by(|a, b| a < b);
+        if sorted { Ok(policy) } else { Err(PolicyError::Malformed) }
     }
 
     /// Blocks somebody; false if it was so already.
@@ -252,13 +260,12 @@ impl Policy {
     /// # Errors
     /// A [`PolicyError`] if both together are beyond the limits.
     pub fn merged(&self, other: &Self, base: &Self) -> Result<Self, PolicyError> {
-        let set = |policy: &Self| policy.blocked.iter().cloned().collect::<BTreeSet<_>>();
-        let (ours, theirs, before) = (set(self), set(other), set(base));
-        let stays = |who: &&Blocked| !before.contains(who) || ours.contains(who) && theirs.contains(who);
-        let blocked = ours.union(&theirs).filter(stays).cloned().collect();
+        let blocked = merged_lists(&self.blocked, &other.blocked, &base.blocked);
+        let exempt = merged_lists(&self.exempt, &other.exempt, &base.exempt);
         let pick = |ours: bool, theirs: bool, base: bool| if ours == base { theirs } else { ours };
         let merged = Self {
             blocked,
+            exempt,
             contacts_only: pick(self.contacts_only, other.contacts_only, base.contacts_only),
             quiet: if self.quiet == base.quiet { other.quiet.clone() } else { self.quiet.clone() },
             strangers_work: pick(self.strangers_work, other.strangers_work, base.strangers_work),
@@ -269,6 +276,41 @@ impl Policy {
             ),
         };
         merged.to_bytes().map(|_| merged)
+    }
+
+    /// Has a contact always ring, or not any more; false if it was so already.
+    ///
+    /// # Errors
+    /// [`PolicyError::TooMany`] or [`PolicyError::TooLarge`]; nothing has changed then.
+    pub fn set_exempt(&mut self, number: &Number, exempt: bool) -> Result<bool, PolicyError> {
+        match (self.exempt.binary_search(number), exempt) {
+            (Ok(_), true) | (Err(_), false) => return Ok(false),
+            (Ok(place), false) => {
+                self.exempt.remove(place);
+                return Ok(true);
+            }
+            (Err(_), true) if self.exempt.len() >= MAX_EXEMPT => return Err(PolicyError::TooMany),
+            (Err(place), true) => self.exempt.insert(place, number.clone()),
+        }
+        match self.to_bytes() {
+            Ok(_) => Ok(true),
+            Err(error) => {
+                self.exempt.retain(|known| known != number);
+                Err(error)
+            }
+        }
+    }
+
+    /// Contacts who may always disturb, in order.
+    #[must_use]
+    pub fn exempt(&self) -> &[Number] {
+        &self.exempt
+    }
+
+    /// Whether a contact may always disturb.
+    #[must_use]
+    pub fn is_exempt(&self, number: &Number) -> bool {
+        self.exempt.binary_search(number).is_ok()
     }
 
     /// Whether somebody is blocked.
@@ -296,9 +338,18 @@ impl Policy {
     }
 
     fn check(&self) -> Result<(), PolicyError> {
-        if self.blocked.len() > MAX_BLOCKED || self.quiet.windows.len() > MAX_WINDOWS {
+        let lists = self.blocked.len() > MAX_BLOCKED || self.exempt.len() > MAX_EXEMPT;
+        if lists || self.quiet.windows.len() > MAX_WINDOWS {
             return Err(PolicyError::TooMany);
         }
         if self.quiet.windows.iter().all(Window::is_sound) { Ok(()) } else { Err(PolicyError::Time) }
     }
+}
+
+/// What two have made of a list of `base`, in order.
+fn merged_lists<T: Ord + Clone>(ours: &[T], theirs: &[T], base: &[T]) -> Vec<T> {
+    let set = |list: &[T]| list.iter().cloned().collect::<BTreeSet<T>>();
+    let (ours, theirs, before) = (set(ours), set(theirs), set(base));
+    let stays = |who: &&T| !before.contains(*who) || ours.contains(*who) && theirs.contains(*who);
+    ours.union(&theirs).filter(stays).cloned().collect()
 }

@@ -73,9 +73,13 @@ fn night() -> Policy {
 fn q8_contacts_ring_and_strangers_pay_first() {
     let mut world = World::new(Policy::default());
     assert_eq!(world.call(1, CONTACT, NOON), (Decision::Ring, Reason::Welcome));
-    let (asked, why) = world.call(2, STRANGER, NOON);
-    assert_eq!((asked, why), (Decision::Work { bits: CALL_TARIFF.base }, Reason::Unpaid));
-    let paid = Standing::Stranger { paid: Some(CALL_TARIFF.base) };
+    // The first few ring for nothing.
+    for n in 0..u64::from(CALL_TARIFF.free) {
+        assert_eq!(world.call(10 + n, STRANGER, NOON), (Decision::Ring, Reason::Welcome));
+    }
+    let price = CALL_TARIFF.base + 1;
+    assert_eq!(world.call(2, STRANGER, NOON), (Decision::Work { bits: price }, Reason::Unpaid));
+    let paid = Standing::Stranger { paid: Some(price) };
     assert_eq!(world.call(2, paid, NOON), (Decision::Ring, Reason::Welcome));
     let cheap = Standing::Stranger { paid: Some(1) };
     assert_eq!(world.call(2, cheap, NOON).1, Reason::Unpaid);
@@ -95,6 +99,7 @@ fn q8_the_price_rises_with_strangers_calls_and_falls_again() {
     assert_eq!(world.call(1, paid, NOON).0, Decision::Ring);
     world.pass(3_600);
     assert_eq!(world.screen.price(world.now), CALL_TARIFF.base);
+    assert_eq!(world.call(1, STRANGER, NOON).0, Decision::Ring);
 }
 
 #[test]
@@ -312,6 +317,93 @@ fn two_terminals_that_both_changed_the_policy_lose_nothing() {
     assert!(merged.contacts_only && merged.quiet.on && !merged.strangers_work);
 }
 
+#[test]
+fn q8_a_challenge_pays_for_one_call_for_as_long_as_it_is_repeated() {
+    let mut world = World::new(Policy::default());
+    let key = crate::puzzle::PuzzleKey::from_seed([1; 32]);
+    let subject = crate::puzzle::Subject::call(&who(1), &who(2));
+    let challenge = |n| key.challenge(&subject, 6, UnixMillis(AT.0 + n));
+    let call = |n| CallId::from_bytes([n; 16]);
+    assert!(world.screen.is_unspent(world.now, &challenge(1), call(1)));
+    world.screen.spend(world.now, &challenge(1), call(1));
+    assert!(world.screen.is_unspent(world.now, &challenge(1), call(1)), "its repetitions");
+    assert!(!world.screen.is_unspent(world.now, &challenge(1), call(2)));
+    assert!(world.screen.is_unspent(world.now, &challenge(2), call(2)));
+    world.pass(FRESH.as_secs());
+    assert!(!world.screen.is_unspent(world.now, &challenge(1), call(1)), "nobody repeats it so long");
+    world.screen.spend(world.now, &challenge(1), call(1));
+    assert!(!world.screen.is_unspent(world.now, &challenge(1), call(1)), "and it does not begin anew");
+    // As long as it would be taken otherwise; and there is a bound.
+    world.pass(CHALLENGE_LIFETIME.as_secs());
+    assert!(!world.screen.is_unspent(world.now, &challenge(1), call(1)));
+    world.pass(MAX_CLOCK_AHEAD.as_secs() + 1);
+    for n in 0..MAX_SPENT as u64 + 100 {
+        world.screen.spend(world.now, &challenge(10 + n), call(3));
+    }
+    assert_eq!((world.screen.spent.len(), world.screen.spent_order.len()), (MAX_SPENT, MAX_SPENT));
+}
+
+#[test]
+fn q8_what_did_not_ring_is_known_after_a_restart_with_the_numbers_that_were_shown() {
+    let mut world = World::new(night());
+    for n in [1, 2, 1] {
+        world.call(n, CONTACT, 0);
+    }
+    world.call(9, STRANGER, 0);
+    let before: Vec<Entry> = world.screen.log().entries().cloned().collect();
+    assert_eq!(before[0].number, Some(number(1)));
+    let mut again = World::new(night());
+    again.screen.remember(Log::of(before.clone()));
+    assert_eq!(again.screen.log().entries().cloned().collect::<Vec<_>>(), before);
+    again.call(1, CONTACT, 0);
+    assert_eq!(again.screen.log().entries().next().unwrap().count, 3);
+    assert!(!format!("{before:?}").contains(&number(1).to_string()));
+    let many = (0..1_000).map(|_| before[0].clone());
+    assert_eq!(Log::of(many).len(), MAX_LOGGED);
+}
+
+#[test]
+fn q8_who_may_always_disturb_is_a_list_of_its_own_that_is_merged_without_loss() {
+    let mut base = free();
+    assert_eq!(base.set_exempt(&number(1), true), Ok(true));
+    assert_eq!(base.set_exempt(&number(1), true), Ok(false));
+    let (mut here, mut there) = (base.clone(), base.clone());
+    here.set_exempt(&number(2), true).unwrap();
+    here.set_exempt(&number(1), false).unwrap();
+    there.set_exempt(&number(3), true).unwrap();
+    let merged = here.merged(&there, &base).unwrap();
+    assert_eq!(merged.exempt(), [number(2), number(3)]);
+    assert!(merged.is_exempt(&number(3)) && !merged.is_exempt(&number(1)));
+    let mut many = free();
+    for n in 0..MAX_EXEMPT as u64 {
+        many.set_exempt(&number(n), true).unwrap();
+    }
+    assert_eq!(many.set_exempt(&number(9_999), true), Err(PolicyError::TooMany));
+}
+
+#[test]
+fn q8_strangers_who_have_something_else_to_say_are_heard_no_more_often_than_callers() {
+    let mut world = World::new(free());
+    let heard = (0..1_000).filter(|_| world.screen.hears(world.now, at(NOON))).count();
+    assert_eq!(heard, ANSWERS_PER_SECOND as usize);
+    assert_eq!(world.call(1, STRANGER, NOON).0, Decision::Ignore, "of all together");
+    assert_eq!(world.call(1, CONTACT, NOON).0, Decision::Ring);
+    world.pass(1);
+    assert!(world.screen.hears(world.now, at(NOON)));
+    // What was judged and turned out to be forged is not noted.
+    let (identity, number) = (who(3), number(3));
+    let incoming = Incoming { identity: &identity, number: &number, standing: STRANGER };
+    let mut blocked = free();
+    blocked.block(Blocked::Identity(identity)).unwrap();
+    world.screen.set_policy(blocked);
+    let verdict = world.screen.judge(world.now, at(NOON), &incoming);
+    assert_eq!(verdict.decision, Decision::Refuse);
+    let noted = |world: &World| world.screen.log().entries().filter(|e| e.identity == Some(identity)).count();
+    assert_eq!(noted(&world), 0);
+    world.screen.note(at(NOON), &incoming, verdict);
+    assert_eq!(noted(&world), 1);
+}
+
 /// Bytes as version 1 wrote them; the fuzzer begins with the same ones.
 #[test]
 fn policies_of_version_1_can_be_read() {
@@ -327,6 +419,7 @@ fn policies_of_version_1_can_be_read() {
 
 fn sample() -> Policy {
     let mut policy = night();
+    policy.set_exempt(&number(7), true).unwrap();
     policy.quiet.until = Some(AT);
     policy.block(Blocked::Identity(who(1))).unwrap();
     policy.block(Blocked::Number("ada@directory.example".parse().unwrap())).unwrap();
@@ -395,6 +488,7 @@ proptest! {
             let (identity, number) = (who(n), number(n));
             let incoming = Incoming { identity: &identity, number: &number, standing };
             let local = LocalTime { weekday, minute, at: AT };
+            let price = world.screen.price(world.now);
             let verdict = world.screen.call(world.now, local, &incoming);
             let letter = world.screen.letter(local, &incoming);
             let rings = verdict.decision == Decision::Ring;
@@ -409,7 +503,7 @@ proptest! {
                 prop_assert!(!rings || policy.quiet(local, true).is_none() || policy.quiet.again);
             } else if rings {
                 prop_assert!(!policy.contacts_only && policy.quiet(local, false).is_none());
-                prop_assert!(!policy.strangers_work || standing != STRANGER);
+                prop_assert!(!policy.strangers_work || standing != STRANGER || price == CALL_TARIFF.base);
             }
             prop_assert!(world.screen.log.len() <= 2 * MAX_LOGGED);
             prop_assert!(world.screen.callers.len() <= MAX_CALLERS);

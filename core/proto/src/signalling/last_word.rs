@@ -20,7 +20,7 @@ impl LastWord {
     pub fn of(message: &Message) -> Option<Self> {
         match message {
             Message::Bye { reason } => Some(Self::Bye(*reason)),
-            Message::Reject { reason } => Some(Self::Reject(*reason)),
+            Message::Reject { reason, challenge: _ } => Some(Self::Reject(*reason)),
             Message::Cancel { reason } => Some(Self::Cancel(*reason)),
             Message::Invite { .. }
             | Message::Ringing { .. }

@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use super::presence::MAX_NOTE_BYTES;
-use super::{Introduction, MediaOffer, Message, Packet};
+use super::{Introduction, MediaOffer, Message, Packet, RejectReason};
 
 /// Candidates in one message. RFC 8838 trickles; a terminal with more sends further messages.
 pub const MAX_CANDIDATES: usize = 16;
@@ -42,6 +42,9 @@ pub enum LimitError {
     /// A tunnelled datagram that is empty or longer than [`MAX_TUNNEL_BYTES`], none, or more than [`MAX_TUNNEL_DATAGRAMS`].
     #[error("tunnelled datagrams of a size or number that is not permitted")]
     Tunnel,
+    /// A puzzle that asks for more than is ever done, or one without a reason to work.
+    #[error("a puzzle that asks for too much")]
+    Puzzle,
     /// Media parameters outside of their limits.
     #[error("bad media parameters")]
     Offer,
@@ -79,7 +82,15 @@ impl Message {
     pub fn check(&self) -> Result<(), LimitError> {
         let require = |good: bool, error| if good { Ok(()) } else { Err(error) };
         match self {
-            Self::Invite { offer, candidates, replaces: _ } | Self::Ringing { offer, candidates } => {
+            Self::Invite { offer, candidates, replaces: _, solution } => {
+                offer.check()?;
+                require(solution.is_none_or(|solved| solved.challenge.is_sound()), LimitError::Puzzle)?;
+                check_candidates(candidates)
+            }
+            Self::Reject { reason, challenge: Some(challenge) } => {
+                require(*reason == RejectReason::Work && challenge.is_sound(), LimitError::Puzzle)
+            }
+            Self::Ringing { offer, candidates } => {
                 offer.check()?;
                 check_candidates(candidates)
             }
@@ -105,7 +116,7 @@ impl Message {
                 let few = (1..=MAX_TUNNEL_DATAGRAMS).contains(&datagrams.len());
                 require(few && datagrams.iter().all(|datagram| sound(datagram.len())), LimitError::Tunnel)
             }
-            Self::Reject { .. }
+            Self::Reject { challenge: None, .. }
             | Self::Cancel { .. }
             | Self::Bye { .. }
             | Self::Hold { .. }

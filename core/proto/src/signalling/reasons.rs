@@ -17,6 +17,10 @@ pub enum RejectReason {
     Expired,
     /// The terminal cannot make the call: no audio device, no socket.
     Failed,
+    /// It does not ring now, and the caller may leave a message.
+    Voicemail,
+    /// A stranger who calls is to work first: to solve the puzzle that comes along, and to call again.
+    Work,
     /// A reason that this version does not know.
     Other(u8),
 }

@@ -168,7 +168,7 @@ pub fn open(
     known: &dyn Fn(&CallId, &TerminalId) -> bool,
     now: UnixMillis,
 ) -> Result<Opened, OpenError> {
-    open_envelope(&unseal(blob, me)?, my_id, known, now)
+    unseal(blob, me, my_id)?.verify(known, now)
 }
 
 /// The second half of [`open`]: verifies an envelope that has been unsealed.
@@ -181,26 +181,70 @@ pub fn open_envelope(
     known: &dyn Fn(&CallId, &TerminalId) -> bool,
     now: UnixMillis,
 ) -> Result<Opened, OpenError> {
-    let signed: Signed = wire::decode(envelope, MAX_BLOB_BYTES).map_err(|_| OpenError::Malformed)?;
-    let packet: Packet =
-        wire::decode(signed.payload_unverified(), MAX_BLOB_BYTES).map_err(|_| OpenError::Malformed)?;
-    packet.check()?;
-    if packet.to != *my_id {
-        return Err(OpenError::NotForUs);
-    }
-    if packet.intro.is_none() && !known(&packet.call, &packet.from) {
-        return Err(OpenError::UnknownDialog);
-    }
-    let payload = signed.verify(packet.from.as_bytes(), domain::SIGNAL).map_err(|_| OpenError::Signature)?;
-    let payload_hash = Sha256::digest(payload).into();
-    let intro = match &packet.intro {
-        Some(intro) => Some(Arc::new(verify_intro(intro, &packet.from, now)?)),
-        None => None,
-    };
-    Ok(Opened { packet, payload_hash, intro })
+    Unverified::of(envelope, my_id)?.verify(known, now)
 }
 
-fn unseal(blob: &[u8], me: &SealKey) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+/// The first half of [`open`]: what a blob claims, of which nothing has been verified. To decide by it whether verifying is worth its
+/// price.
+///
+/// # Errors
+/// See [`OpenError`].
+pub fn unseal(blob: &[u8], me: &SealKey, my_id: &TerminalId) -> Result<Unverified, OpenError> {
+    Unverified::of(&unseal_envelope(blob, me)?, my_id)
+}
+
+/// A packet within its limits, for this terminal. Anybody may have written it.
+pub struct Unverified {
+    signed: Signed,
+    packet: Packet,
+}
+
+impl Unverified {
+    fn of(envelope: &[u8], my_id: &TerminalId) -> Result<Self, OpenError> {
+        let signed: Signed = wire::decode(envelope, MAX_BLOB_BYTES).map_err(|_| OpenError::Malformed)?;
+        let packet: Packet =
+            wire::decode(signed.payload_unverified(), MAX_BLOB_BYTES).map_err(|_| OpenError::Malformed)?;
+        packet.check()?;
+        if packet.to == *my_id { Ok(Self { signed, packet }) } else { Err(OpenError::NotForUs) }
+    }
+
+    /// What it claims.
+    #[must_use]
+    pub fn claims(&self) -> &Packet {
+        &self.packet
+    }
+
+    /// Verifies everything but the slow number proof; `known` and `now` as for [`open`].
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn verify(
+        self,
+        known: &dyn Fn(&CallId, &TerminalId) -> bool,
+        now: UnixMillis,
+    ) -> Result<Opened, OpenError> {
+        let Self { signed, packet } = self;
+        if packet.intro.is_none() && !known(&packet.call, &packet.from) {
+            return Err(OpenError::UnknownDialog);
+        }
+        let payload =
+            signed.verify(packet.from.as_bytes(), domain::SIGNAL).map_err(|_| OpenError::Signature)?;
+        let payload_hash = Sha256::digest(payload).into();
+        let intro = match &packet.intro {
+            Some(intro) => Some(Arc::new(verify_intro(intro, &packet.from, now)?)),
+            None => None,
+        };
+        Ok(Opened { packet, payload_hash, intro })
+    }
+}
+
+impl fmt::Debug for Unverified {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Unverified").field(&self.packet.kind()).finish()
+    }
+}
+
+fn unseal_envelope(blob: &[u8], me: &SealKey) -> Result<Zeroizing<Vec<u8>>, OpenError> {
     if blob.len() > MAX_BLOB_BYTES {
         return Err(OpenError::TooLarge);
     }

@@ -10,6 +10,7 @@ use super::*;
 use crate::identity::{CertError, IdentityKey, SealKey, SealPublic, TerminalKey};
 use crate::number::PlainNumber;
 use crate::proof::{PlainProof, ProofError};
+use crate::puzzle::{PuzzleKey, Subject};
 use crate::wire::Signed;
 
 const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
@@ -54,6 +55,12 @@ impl Sender {
     }
 }
 
+fn solution(bits: u8) -> Solution {
+    let subject = Subject::call(&IdentityId::from_bytes([1; 32]), &IdentityId::from_bytes([2; 32]));
+    let challenge = PuzzleKey::from_seed([3; 32]).challenge(&subject, bits, UnixMillis(1_800_000_000_000));
+    Solution { challenge, nonce: u64::MAX }
+}
+
 fn offer() -> MediaOffer {
     MediaOffer {
         ice_ufrag: "frag".to_owned(),
@@ -77,12 +84,12 @@ fn presence(note: &str) -> Presence {
 fn messages() -> Vec<Message> {
     let candidates = vec!["candidate:1 1 udp 2 192.0.2.1 9 typ host".to_owned()];
     vec![
-        Message::Invite { offer: offer(), candidates: Vec::new(), replaces: None },
+        Message::Invite { offer: offer(), candidates: Vec::new(), replaces: None, solution: None },
         Message::Ringing { offer: offer(), candidates: candidates.clone() },
         Message::Accept { invite_hash: [3; 32], candidates: vec!["candidate".into()] },
         Message::Confirm { candidates: Vec::new() },
-        Message::Reject { reason: RejectReason::Busy },
-        Message::Reject { reason: RejectReason::Other(200) },
+        Message::reject(RejectReason::Busy),
+        Message::reject(RejectReason::Other(200)),
         Message::Cancel { reason: CancelReason::Glare },
         Message::Bye { reason: None },
         Message::Candidates { list: candidates, generation: 3 },
@@ -105,7 +112,11 @@ fn messages() -> Vec<Message> {
             offer: offer(),
             candidates: Vec::new(),
             replaces: Some(Token::from_bytes([1; 16])),
+            solution: Some(solution(6)),
         },
+        Message::reject(RejectReason::Voicemail),
+        Message::Reject { reason: RejectReason::Work, challenge: Some(solution(6).challenge) },
+        Message::reject(RejectReason::Work),
         Message::Presence(presence("")),
         Message::Presence(Presence { told: None, ask: true, watch: true }),
         Message::Expect { token: Token::from_bytes([1; 16]), identity: IdentityId::from_bytes([3; 32]) },
@@ -154,7 +165,7 @@ fn everything_at_its_limit_fits() {
     packet.intro = Some(Arc::new(intro));
     let offer = MediaOffer { ice_ufrag: "u".repeat(32), ice_pwd: "p".repeat(64), ..offer() };
     for message in [
-        Message::Invite { offer, candidates, replaces: Some(Token::from_bytes([1; 16])) },
+        Message::Invite { offer, candidates, replaces: Some(Token::from_bytes([1; 16])), solution: None },
         Message::Text { id: TextId::from_bytes([0; 16]), body: "x".repeat(MAX_TEXT_BYTES) },
         Message::Tunnel { datagrams: vec![vec![0; MAX_TUNNEL_BYTES].into(); MAX_TUNNEL_DATAGRAMS] },
     ] {
@@ -287,6 +298,7 @@ fn limits_are_checked_on_receipt() {
                 offer: MediaOffer { ice_ufrag: "abc".to_owned(), ..offer() },
                 candidates: Vec::new(),
                 replaces: None,
+                solution: None,
             },
             LimitError::Offer,
         ),
@@ -322,7 +334,7 @@ fn later_versions_are_understood_as_far_as_possible() {
         Reject {
             #[n(0)]
             reason: u8,
-            #[n(1)]
+            #[n(9)]
             comment: String,
         },
         #[n(6)]
@@ -371,7 +383,7 @@ fn later_versions_are_understood_as_far_as_possible() {
     let unknown = read(Later::Hologram { depth: 3, nested: vec![vec![1, 2, 3]] });
     assert_eq!((unknown.seq, unknown.message), (1, None));
     let reason = read(Later::Reject { reason: 99, comment: "later".to_owned() }).message;
-    assert_eq!(reason, Some(Message::Reject { reason: RejectReason::Other(99) }));
+    assert_eq!(reason, Some(Message::reject(RejectReason::Other(99))));
     let bye = read(Later::Bye { reason: 99, comment: "later".to_owned() }).message;
     assert_eq!(bye, Some(Message::Bye { reason: Some(ByeReason::Other(99)) }));
 }

@@ -79,6 +79,8 @@ pub(in crate::engine) struct Book {
     visible: Visibility,
     chosen: PresenceInfo,
     in_call: bool,
+    /// The user does not want to be disturbed now.
+    quiet: bool,
     online: bool,
     contacts: BTreeMap<String, Contact>,
     watchers: BTreeMap<TerminalId, Watcher>,
@@ -100,6 +102,7 @@ impl Book {
             visible,
             chosen,
             in_call: false,
+            quiet: false,
             online: false,
             contacts: BTreeMap::new(),
             watchers: BTreeMap::new(),
@@ -121,16 +124,14 @@ impl Book {
         &self.chosen
     }
 
-    /// Whether the user does not want to be disturbed.
-    pub fn wants_calm(&self) -> bool {
-        self.chosen.state == PresenceState::DoNotDisturb
-    }
-
     /// What others are told.
     pub fn own(&self) -> PresenceInfo {
-        let busy =
-            self.in_call && matches!(self.chosen.state, PresenceState::Available | PresenceState::Away);
-        let state = if busy { PresenceState::Busy } else { self.chosen.state };
+        let here = matches!(self.chosen.state, PresenceState::Available | PresenceState::Away);
+        let state = match self.chosen.state {
+            _ if here && self.quiet => PresenceState::DoNotDisturb,
+            _ if here && self.in_call => PresenceState::Busy,
+            chosen => chosen,
+        };
         PresenceInfo { state, note: self.chosen.note.clone() }
     }
 
@@ -174,6 +175,15 @@ impl Book {
     pub fn set_in_call(&mut self, now: Instant, in_call: bool) {
         let before = self.own();
         self.in_call = in_call;
+        if before != self.own() {
+            self.change(now);
+        }
+    }
+
+    /// Whether the user does not want to be disturbed.
+    pub fn set_quiet(&mut self, now: Instant, quiet: bool) {
+        let before = self.own();
+        self.quiet = quiet;
         if before != self.own() {
             self.change(now);
         }

@@ -198,7 +198,7 @@ fn an_invite_is_fresh_for_sixty_seconds() {
         assert_eq!(world.rings(BOB), usize::from(rings), "age {age}");
         if !rings {
             let answer = world.sent[0].1.message.clone();
-            assert_eq!(answer, Some(Message::Reject { reason: RejectReason::Expired }));
+            assert_eq!(answer, Some(Message::reject(RejectReason::Expired)));
             world.assert_idle();
         }
     }
@@ -230,7 +230,7 @@ fn repeated_invites_and_texts_are_dropped() {
     world.record = true;
     world.inject(BOB, alice, packet.clone(), Caller::Stranger);
     assert_eq!(world.rings(BOB), 1, "when it is over");
-    assert_eq!(world.sent[0].1.message, Some(Message::Reject { reason: RejectReason::Declined }));
+    assert_eq!(world.sent[0].1.message, Some(Message::reject(RejectReason::Declined)));
     world.run_ms(44_000);
     world.inject(BOB, alice, packet.clone(), Caller::Stranger);
     assert_eq!(world.rings(BOB), 1, "just before it expires");
@@ -255,7 +255,7 @@ fn hang_up_busy_and_accept_from_the_wrong_peer_are_ignored() {
     let alice = Party::get(0, 0);
     for message in [
         Message::Bye { reason: None },
-        Message::Reject { reason: RejectReason::Busy },
+        Message::reject(RejectReason::Busy),
         Message::Cancel { reason: CancelReason::Cancelled },
         Message::Accept { invite_hash: [0; 32], candidates: Vec::new() },
         Message::Ringing { offer: offer(), candidates: Vec::new() },
@@ -380,7 +380,7 @@ fn dialogs_that_begin_with_anything_else_are_closed() {
         Message::Confirm { candidates: Vec::new() },
         Message::Bye { reason: None },
         Message::Hold { on: true },
-        Message::Reject { reason: RejectReason::Busy },
+        Message::reject(RejectReason::Busy),
     ] {
         let mut world = two();
         world.inject(BOB, alice, craft(alice, bob, call_id(1), 1, message), Caller::Contact);

@@ -79,7 +79,7 @@ fn a_text_that_cannot_be_kept_is_refused_and_never_acknowledged() {
     for _ in 0..3 {
         let (packets, _) = outputs(&mut calls);
         assert_eq!(packets.len(), 1);
-        assert_eq!(packets[0].message, Some(Message::Reject { reason: RejectReason::Failed }));
+        assert_eq!(packets[0].message, Some(Message::reject(RejectReason::Failed)));
         assert_eq!(packets[0].ack, 0);
         calls.handle_packet(now, alice.opened(packet.clone()), Caller::Contact);
     }
@@ -169,7 +169,7 @@ fn texts_that_wait_for_the_disk_are_bounded() {
         let packet = craft(party, Party::get(1, 0), CallId::from_bytes([n; 16]), 1, text(n));
         calls.handle_packet(now, party.opened(packet), caller);
         let (packets, texts) = outputs(calls);
-        let busy = Message::Reject { reason: RejectReason::Busy };
+        let busy = Message::reject(RejectReason::Busy);
         assert_eq!(packets[0].message == Some(busy), texts.is_empty());
         !texts.is_empty()
     };

@@ -236,8 +236,12 @@ fn an_attended_transfer_of_a_stranger_rings_and_its_failure_leaves_both_calls() 
 /// A made-up token, the right one from somebody else, one that was used, and one that is too old.
 #[test]
 fn a_token_is_good_once_in_time_and_from_one_account() {
-    let invite =
-        |token: Token| Message::Invite { offer: offer(), candidates: Vec::new(), replaces: Some(token) };
+    let invite = |token: Token| Message::Invite {
+        offer: offer(),
+        candidates: Vec::new(),
+        replaces: Some(token),
+        solution: None,
+    };
     let (right, wrong) = (Token::from_bytes([7; 16]), Token::from_bytes([8; 16]));
     let mut world = three(&config());
     world.terminals[BOB].calls.config_mut().max_calls = 1;
@@ -324,7 +328,8 @@ fn nobody_takes_the_place_of_oneself() {
     world.terminals[ALICE].calls.finish(now);
     world.drain(ALICE);
     world.run_ms(500);
-    let invite = Message::Invite { offer: offer(), candidates: Vec::new(), replaces: Some(token) };
+    let invite =
+        Message::Invite { offer: offer(), candidates: Vec::new(), replaces: Some(token), solution: None };
     let mut packet = craft(alice, bob, call_id(11), 1, invite);
     packet.time = world.now(BOB).wall;
     world.inject(BOB, alice, packet, Caller::Contact);

@@ -175,6 +175,7 @@ impl World {
                 }
             }
             CallEvent::Searching { .. }
+            | CallEvent::Working { .. }
             | CallEvent::Transfer { .. }
             | CallEvent::TransferLapsed { .. }
             | CallEvent::Presence { .. }

@@ -42,7 +42,7 @@ impl World {
             CallEvent::Searching { call, .. } | CallEvent::Incoming { call, .. } => {
                 assert!(!seen.ended.contains_key(call) && seen.live.insert(*call), "announced twice");
             }
-            CallEvent::Found { call, .. } | CallEvent::Ringing { call } => {
+            CallEvent::Found { call, .. } | CallEvent::Working { call, .. } | CallEvent::Ringing { call } => {
                 assert!(seen.live.contains(call) && !seen.accepted.contains(call), "{event:?}");
             }
             CallEvent::Accepted { call } => {

@@ -10,12 +10,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::chance::{Rng, Weather};
+pub(super) use super::crafted::{call_id, craft, ignore, invite, offer};
 use super::party::{Party, WALL};
 use crate::call::{
-    CallConfig, CallError, CallEvent, CallState, Caller, Calls, EndReason, EndedBy, LegId, LookupEnd, Now,
-    Output, Peer, Role, Source, TextFailure, TextKept, TextKey,
+    CallConfig, CallEvent, CallState, Caller, Calls, EndReason, EndedBy, LegId, LookupEnd, Now, Output, Peer,
+    Role, Source, TextFailure, TextKept, TextKey,
 };
-use crate::signalling::{CallId, Codec, LastWord, MediaOffer, Message, Opened, Packet, RejectReason, TextId};
+use crate::puzzle::{Challenge, Solution};
+use crate::signalling::{CallId, LastWord, Message, Opened, Packet, RejectReason, TextId};
 use crate::wire::UnixMillis;
 
 /// A candidate that tells where its terminal is, and one that does not.
@@ -37,6 +39,7 @@ pub(super) enum Happening {
     Found { at: usize, call: CallId, account: usize, terminal: usize, source: Source },
     LookupFinished { at: usize, call: CallId, end: LookupEnd },
     User { at: usize, act: Act },
+    Worked { at: usize, call: CallId, challenge: Challenge },
 }
 
 /// What a user does.
@@ -129,6 +132,11 @@ pub(super) struct World {
     /// Everybody refuses everybody.
     pub refusal: Option<RejectReason>,
     pub users: bool,
+    /// What terminals ask of whoever calls, bits; and by how much the price has risen when it is paid.
+    pub toll: BTreeMap<usize, u8>,
+    pub rise: u8,
+    /// How long it takes to solve a puzzle; `None`: it is given up.
+    pub solving: Option<Duration>,
     /// Print what happens.
     pub trace: bool,
     queue: BinaryHeap<Reverse<(Duration, u64)>>,
@@ -171,6 +179,9 @@ impl World {
             contacts: true,
             refusal: None,
             users: false,
+            toll: BTreeMap::new(),
+            rise: 0,
+            solving: Some(Duration::from_millis(300)),
             trace: false,
             queue: BinaryHeap::new(),
             happenings: BTreeMap::new(),
@@ -254,6 +265,7 @@ impl World {
             | Happening::TextKept { at, .. }
             | Happening::Found { at, .. }
             | Happening::LookupFinished { at, .. }
+            | Happening::Worked { at, .. }
             | Happening::User { at, .. } => *at,
         };
         let now = self.now(at);
@@ -289,6 +301,14 @@ impl World {
             Happening::LookupFinished { call, end, .. } => {
                 ignore(self.terminals[at].calls.lookup_finished(now, call, end));
             }
+            Happening::Worked { call, challenge, .. } => {
+                let next = CallId::from_bytes(self.rng.bytes());
+                let (calls, solution) = (&mut self.terminals[at].calls, Solution { challenge, nonce: 7 });
+                ignore(match self.solving {
+                    Some(_) => calls.worked(now, call, next, solution),
+                    None => calls.gave_up(now, call),
+                });
+            }
             Happening::User { act, .. } => self.user_acts(at, act),
         }
         self.drain(at);
@@ -314,6 +334,9 @@ impl World {
         let friend = if self.contacts { Caller::Contact } else { Caller::Stranger };
         let caller = self.refusal.map_or(friend, Caller::Refused);
         let now = self.now(to);
+        if !known && let Some(output) = self.toll_of(to, now, &opened) {
+            return self.carry_out(to, output);
+        }
         self.terminals[to].calls.handle_packet(now, opened, caller);
     }
 
@@ -366,6 +389,10 @@ impl World {
                 self.terminals[at].tunnelled += 1;
             }
             Output::StartAudio { leg } => self.start_audio(at, leg),
+            Output::Work { call, challenge } => {
+                let delay = self.solving.unwrap_or(Duration::from_millis(100));
+                self.schedule(delay, Happening::Worked { at, call, challenge });
+            }
             Output::StopMedia { leg, last } => self.stop_media(at, leg, last),
             Output::KeepText { key, text } => {
                 assert!(self.terminals[at].seen.handed.insert(text.id), "a text arrived twice");
@@ -550,43 +577,5 @@ impl World {
             assert_eq!(terminal.calls.poll_timeout(), None);
             assert!(terminal.seen.live.is_empty() && terminal.media_all_stopped());
         }
-    }
-}
-
-/// A packet by hand.
-pub(super) fn craft(from: &Party, to: &Party, call: CallId, seq: u32, message: Message) -> Packet {
-    Packet {
-        call,
-        from: from.local.terminal,
-        to: to.local.terminal,
-        seq,
-        ack: 0,
-        time: WALL,
-        intro: Some(Arc::new(from.local.intro.clone())),
-        message: Some(message),
-    }
-}
-
-pub(super) fn invite() -> Message {
-    Message::Invite { offer: offer(), candidates: Vec::new(), replaces: None }
-}
-
-pub(super) fn call_id(byte: u8) -> CallId {
-    CallId::from_bytes([byte; 16])
-}
-
-/// Inputs may come too late; that they change nothing then is what the invariants show.
-pub(super) fn ignore(result: Result<(), CallError>) {
-    if let Err(error) = result {
-        assert!(!matches!(error, CallError::Limit(_)), "{error}");
-    }
-}
-
-pub(super) fn offer() -> MediaOffer {
-    MediaOffer {
-        ice_ufrag: "ufrag".to_owned(),
-        ice_pwd: "password-of-22-characters".to_owned(),
-        fingerprint: [7; 32],
-        codecs: vec![Codec::Opus],
     }
 }
