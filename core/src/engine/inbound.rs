@@ -18,6 +18,7 @@ impl Engine {
         match event {
             NetEvent::Signal { via, blob, .. } => self.on_signal(&blob, via).await,
             // What they come to is in the status.
+            NetEvent::Mail { .. } => tracing::debug!("a notice of a mailbox"),
             NetEvent::EntryUp { .. } => tracing::debug!("an entry point is up"),
             NetEvent::EntryDown { .. } => tracing::info!("the connection to an entry point is lost"),
             NetEvent::Listening { .. } => {}

@@ -104,7 +104,10 @@ fn responses() -> Vec<Response> {
     vec![
         Response::Price { challenge: challenge() },
         Response::Kept,
-        Response::Challenge { challenge: entry_key().challenge(&peer(), NOW) },
+        Response::Challenge {
+            challenge: entry_key().challenge(&peer(), NOW),
+            node: SignedNode::sign(&DirectoryKey::from_seed([1; 32]), &peer()),
+        },
         Response::Entered { newest: 4 },
         Response::Listed { items: vec![item(1, 1024), item(9, 4096)], more: true },
         Response::Blob { blob: vec![3; 1024] },
