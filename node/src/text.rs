@@ -49,6 +49,18 @@ pub fn event(event: &Event) -> Option<String> {
             format!("Message from {}: {}", caller(name.as_deref(), from), printable(body))
         }
         Event::TextDelivered { .. } => "Message delivered.".into(),
+        Event::TextWaits { left: true, .. } => {
+            "Nobody is there; the message was left at the other end's directory.".into()
+        }
+        Event::TextWaits { left: false, .. } => {
+            "Nobody is there; the message is kept here and delivered as soon as somebody is.".into()
+        }
+        Event::TextRead { .. } => "Message read.".into(),
+        Event::Voicemail { voicemail, from, name, duration_ms, .. } => format!(
+            "Voice message {voicemail} from {}, {} s.",
+            caller(name.as_deref(), from),
+            duration_ms.div_ceil(1_000)
+        ),
         Event::TextFailed { reason: why, .. } => format!("Message not delivered: {}.", reason(*why)),
         Event::Dtmf { .. }
         | Event::RemoteHold { .. }

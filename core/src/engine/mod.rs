@@ -15,7 +15,9 @@ mod inbound;
 mod keys;
 mod legs;
 mod machine;
+mod mailbox;
 mod metrics;
+mod outbox;
 mod outputs;
 mod presence;
 mod proofs;
@@ -97,6 +99,8 @@ enum Internal {
     DevicesChanged(Vec<DeviceInfo>),
     Recorder(recording::News),
     Machine(machine::News),
+    Mail(Box<mailbox::News>),
+    Letter(Box<outbox::News>),
 }
 
 /// Open the account, start the network, and spawn the engine.
@@ -162,6 +166,10 @@ pub(crate) struct Engine {
     publisher: Publisher,
     /// Texts on their way to disk.
     texts: mpsc::Sender<texts::Arrived>,
+    /// When mailboxes are looked into.
+    collector: mailbox::Collector,
+    /// Letters on their way to those who were not on line.
+    letters: outbox::Letters,
     /// When to look at the certificate's end again.
     reminder: Instant,
     /// Whether this terminal was last told to serve the network.
@@ -239,6 +247,8 @@ impl Engine {
             moved_in: Instant::now(),
             publisher,
             texts,
+            collector: mailbox::Collector::default(),
+            letters: outbox::Letters::default(),
             reminder: Instant::now() + status::REMIND_EVERY,
             serves: false,
             line,
@@ -276,6 +286,7 @@ impl Engine {
         let Some(mut internal) = self.internal_rx.take() else { return };
         self.load_shown().await;
         self.keep_routes().await;
+        self.load_letters().await;
         while !self.stopping {
             let timer = self.next_timeout();
             tokio::select! {
@@ -292,6 +303,7 @@ impl Engine {
                 Some((leg, event)) = self.legs.next_event() => self.on_media(leg, event),
                 () = tokio::time::sleep_until(timer.into()) => self.on_timeout(),
             }
+            self.send_letters();
             self.drain().await;
             self.sound();
             self.tell_presence().await;
@@ -303,7 +315,13 @@ impl Engine {
         let idle = Instant::now() + std::time::Duration::from_secs(60);
         let calls = [self.calls.poll_timeout(), self.recorders.poll_timeout(), self.machines.poll_timeout()];
         let own = [self.publisher.poll_timeout(), self.presence.poll_timeout(), Some(self.reminder)];
-        own.into_iter().chain(calls).chain([self.stats_due()]).flatten().fold(idle, Instant::min)
+        let letters = [self.collector.poll_timeout(), self.letters.poll_timeout()];
+        own.into_iter()
+            .chain(letters)
+            .chain(calls)
+            .chain([self.stats_due()])
+            .flatten()
+            .fold(idle, Instant::min)
     }
 
     fn on_timeout(&mut self) {
@@ -312,6 +330,7 @@ impl Engine {
         self.machine_timeouts(Instant::now());
         self.publish_if_due(Instant::now());
         self.remind_if_due(Instant::now());
+        self.collect_if_due(Instant::now());
         self.tell_stats(Instant::now());
         self.update_line();
     }
@@ -331,6 +350,8 @@ impl Engine {
             Internal::DevicesChanged(devices) => self.emit(Event::DevicesChanged { devices }),
             Internal::Recorder(news) => self.on_recorder(news),
             Internal::Machine(news) => self.on_machine(news),
+            Internal::Mail(news) => self.on_mail(*news).await,
+            Internal::Letter(news) => self.on_letter(*news).await,
         }
     }
 

@@ -6,7 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::identity::{
-    CertError, DirectoryId, IdentityId, IdentityKey, SealKey, SignedCert, TerminalId, TerminalKey,
+    CertError, DirectoryId, DirectoryKey, IdentityId, IdentityKey, SealKey, SignedCert, TerminalId,
+    TerminalKey,
 };
 use crate::mailbox::contacts::{MAX_DEPOSIT_KEYS, MAX_REVOKED_SERIALS, Serial, TokenSecret};
 use crate::puzzle::{PuzzleKey, Subject};
