@@ -2,6 +2,7 @@
 
 mod account;
 mod flags;
+mod letters;
 mod number;
 mod recording;
 mod words;
@@ -14,6 +15,7 @@ use offhook::api::{HISTORY_REPLY, MAX_HISTORY_REPLY};
 
 pub use account::{AccountCmd, AtDirectory};
 pub use flags::{NetworkArgs, SoundArgs, TurnUri};
+pub use letters::{MessagesArgs, MessagesCmd, VoicemailCmd};
 pub use number::NumberCmd;
 pub use recording::{Record, RecordArgs, RecordingCmd};
 pub use words::{Answer, Presence, Serve, Switch, Transfers, VisibleTo};
@@ -241,6 +243,12 @@ Examples:
     /// The calls that are over, the last one first; missed ones are marked
     #[command(after_help = "Examples:\n  offhook history --limit 5\n  offhook history clear")]
     History(HistoryArgs),
+    /// The text messages that are kept, the last one first
+    #[command(after_help = "Examples:\n  offhook messages --with Bob --limit 5\n  offhook messages read Bob")]
+    Messages(MessagesArgs),
+    /// Voice messages: those in the mailbox, and one for somebody who cannot be talked with
+    #[command(subcommand)]
+    Voicemail(VoicemailCmd),
     /// End the running terminal
     Shutdown,
     /// The sound devices: list, choose and test them

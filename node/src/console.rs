@@ -43,6 +43,8 @@ contact add NUMBER NAME | remove CONTACT | confirm CONTACT
 link                   the invitation link of this account
 status                 the state of this terminal, and how its calls go
 history [N] | history clear
+messages [NUMBER]
+voicemails
                        the last calls, missed ones marked; forget them
 quit                   go off line and end";
 
@@ -100,6 +102,11 @@ fn understood(line: &str) -> Result<Input, String> {
         "link" => Command::Link,
         "status" => Command::Status,
         "history" => history(rest)?,
+        "messages" => {
+            let with = Some(unquoted(rest)).filter(|with| !with.is_empty()).map(str::to_owned);
+            Command::Messages { with, limit: None }
+        }
+        "voicemails" => Command::Voicemails,
         other => return Err(format!("Unknown command \"{other}\". `help` lists the commands.")),
     };
     Ok(Input::Command(command))

@@ -1,6 +1,7 @@
 //! What people read: events, replies, errors in words.
 
 mod calls;
+mod letters;
 mod network;
 mod other_end;
 mod recordings;
@@ -123,6 +124,8 @@ pub fn reply(reply: &Reply) -> String {
         Reply::Contacts { contacts: list } => contacts(list),
         Reply::Directories { directories: list } => network::directories(list),
         Reply::History { calls } => calls::history(calls),
+        Reply::Messages { messages } => letters::messages(messages),
+        Reply::Voicemails { voicemails } => letters::voicemails(voicemails),
         Reply::Devices(found) => sound::devices(found),
         Reply::Recordings { recordings } => recordings::list(recordings),
         Reply::Volumes(volumes) => {
@@ -377,6 +380,9 @@ pub fn done(command: &Command) -> Option<&'static str> {
         Command::ContactAdd { .. } => Some("The contact is kept."),
         Command::ContactRemove { .. } => Some("The contact is removed."),
         Command::HistoryClear => Some("The calls are forgotten."),
+        Command::MessagesRead { .. } => Some("The other end will be told."),
+        Command::VoicemailSave { .. } => Some("The voice message is in the file."),
+        Command::VoicemailDelete { .. } => Some("The voice message is deleted."),
         Command::ContactConfirm { .. } => {
             Some("The new key is accepted. Compare words in your next call: `offhook verify`.")
         }
@@ -408,6 +414,9 @@ pub fn done(command: &Command) -> Option<&'static str> {
         | Command::Contacts
         | Command::Directories
         | Command::History { .. }
+        | Command::Messages { .. }
+        | Command::Voicemails
+        | Command::VoicemailLeave { .. }
         | Command::Link
         | Command::Renewed
         | Command::Shutdown => None,

@@ -48,6 +48,7 @@ impl Engine {
     pub(super) async fn unmet(&self, command: &Command) -> Option<String> {
         let (Command::Dial { number: typed }
         | Command::Text { number: typed, .. }
+        | Command::VoicemailLeave { number: typed, .. }
         | Command::Lookup { number: typed }
         | Command::Transfer { to: Some(typed), .. }) = command
         else {

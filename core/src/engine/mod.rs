@@ -30,6 +30,7 @@ mod stats;
 mod status;
 mod texts;
 mod transfers;
+mod voicemail;
 
 use crate::TurnServer;
 use crate::api::{

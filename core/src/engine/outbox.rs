@@ -38,7 +38,7 @@ const MAX_GUESSES: usize = 3;
 /// What came of a letter.
 pub(super) enum News {
     /// A try is over.
-    Tried { id: MessageId, tried: Tried },
+    Tried { id: MessageId, tried: Tried, quiet: bool },
     /// A text has become a letter.
     Kept { id: MessageId, to: Number, written: UnixMillis },
     /// It could not be kept.
@@ -130,15 +130,15 @@ impl Engine {
             };
             let internal = self.internal.clone();
             self.jobs.spawn(async move {
-                let tried = match work.send(&id).await {
-                    Ok(tried) => tried,
+                let (tried, quiet) = match work.send(&id).await {
+                    Ok(done) => done,
                     Err(error) => {
                         tracing::error!(%error, "a letter could not be read or noted");
-                        Tried::Nowhere(None)
+                        (Tried::Nowhere(None), true)
                     }
                 };
                 // An error means that the engine has ended.
-                let _ = internal.send(Internal::Letter(Box::new(News::Tried { id, tried }))).await;
+                let _ = internal.send(Internal::Letter(Box::new(News::Tried { id, tried, quiet }))).await;
             });
         }
     }
@@ -197,11 +197,13 @@ impl Engine {
                 self.mark_message(id, MessageState::Failed);
                 self.tell_text_failed(id, why);
             }
-            News::Tried { id, tried: Tried::Left } => {
-                self.emit(Event::TextWaits { id: id.to_string(), left: true });
+            News::Tried { id, tried: Tried::Left, quiet } => {
+                if !quiet {
+                    self.emit(Event::TextWaits { id: id.to_string(), left: true });
+                }
                 self.letter_over(id, Outcome::Done, Some(MessageState::Left));
             }
-            News::Tried { id, tried: Tried::Nowhere(Some((number, body))) } => {
+            News::Tried { id, tried: Tried::Nowhere(Some((number, body))), .. } => {
                 if self.letters.told.insert(id) {
                     self.emit(Event::TextWaits { id: id.to_string(), left: false });
                     // It was tried straight just now.
@@ -209,7 +211,12 @@ impl Engine {
                 }
                 self.send_straight(id, number, body).await;
             }
-            News::Tried { id, tried: Tried::Nowhere(None) } => self.letter_over(id, Outcome::Later, None),
+            News::Tried { id, tried: Tried::Nowhere(None), quiet } => {
+                if !quiet && self.letters.told.insert(id) {
+                    self.emit(Event::TextWaits { id: id.to_string(), left: false });
+                }
+                self.letter_over(id, Outcome::Later, None);
+            }
         }
     }
 
@@ -274,8 +281,14 @@ struct Address {
 }
 
 impl Sending {
-    async fn send(&self, id: &MessageId) -> Result<Tried, StorageError> {
-        let Some(letter) = self.account.letter(id).await? else { return Ok(Tried::Left) };
+    /// What it comes to, and whether nobody needs to hear of it.
+    async fn send(&self, id: &MessageId) -> Result<(Tried, bool), StorageError> {
+        let Some(letter) = self.account.letter(id).await? else { return Ok((Tried::Left, true)) };
+        let quiet = matches!(letter.content, Content::Mark { .. });
+        Ok((self.send_letter(letter).await?, quiet))
+    }
+
+    async fn send_letter(&self, letter: OutLetter) -> Result<Tried, StorageError> {
         let Some(key) = self.account.place_of(&letter.number).await? else { return Ok(straight(&letter)) };
         let Some(address) = self.address(&letter.number, key).await? else { return Ok(straight(&letter)) };
         let sealed = self.sealed(&letter, &address).await?;

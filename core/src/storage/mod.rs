@@ -35,6 +35,7 @@ mod history;
 mod home;
 mod id;
 mod known;
+mod letter_book;
 mod letters;
 mod messages;
 mod pins;
