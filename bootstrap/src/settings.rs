@@ -1,5 +1,6 @@
 //! Settings: one type for flags, environment, file and defaults; the first of them that says something counts.
 
+mod mail;
 mod values;
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -442,21 +443,6 @@ impl Settings {
     /// Where backups are kept.
     pub fn blobs(&self) -> BlobPlace {
         self.blobs.clone().unwrap_or_else(|| BlobPlace::Folder(self.data_dir().join("blobs")))
-    }
-
-    /// What is kept in mailboxes at most; `None` if none are to be kept. `self` need not be complete.
-    pub fn mail_limits(&self) -> Option<MailLimits> {
-        if self.mailbox == Some(false) {
-            return None;
-        }
-        let mut limits = MailLimits::default();
-        let books = &mut limits.books;
-        books.mailboxes = self.mailboxes.unwrap_or(books.mailboxes);
-        let bytes = |mb: Option<u64>, otherwise: u64| mb.map_or(otherwise, |mb| mb.saturating_mul(1 << 20));
-        books.mailbox.bytes = bytes(self.mailbox_mb, books.mailbox.bytes);
-        books.total.bytes = bytes(self.mailbox_total_mb, books.total.bytes);
-        limits.guests = self.mailbox_guests.unwrap_or(limits.guests);
-        Some(limits)
     }
 
     /// The media relay's configuration; `None` if there is to be none. `self` need not be complete.

@@ -11,11 +11,9 @@ use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use offhook::api::{HISTORY_REPLY, MAX_HISTORY_REPLY};
-
 pub use account::{AccountCmd, AtDirectory};
 pub use flags::{NetworkArgs, SoundArgs, TurnUri};
-pub use letters::{MessagesArgs, MessagesCmd, VoicemailCmd};
+pub use letters::{HistoryArgs, HistoryCmd, MessagesArgs, MessagesCmd, VoicemailCmd};
 pub use number::NumberCmd;
 pub use recording::{Record, RecordArgs, RecordingCmd};
 pub use words::{Answer, Presence, Serve, Switch, Transfers, VisibleTo};
@@ -520,26 +518,6 @@ pub struct HoldArgs {
     /// The call's identifier from `offhook status`; without it `on` is for the one in which people talk, `off` for the one that
     /// has been on hold longest
     pub call: Option<String>,
-}
-
-/// `offhook history`
-#[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true)]
-pub struct HistoryArgs {
-    /// How many calls at most, 1 to 1000
-    #[arg(long, value_name = "N", default_value_t = HISTORY_REPLY,
-          value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_HISTORY_REPLY)))]
-    pub limit: u32,
-    /// Something else than to list them.
-    #[command(subcommand)]
-    pub command: Option<HistoryCmd>,
-}
-
-/// `offhook history ...`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
-pub enum HistoryCmd {
-    /// Forget all of them
-    Clear,
 }
 
 /// Which call, where there may be several.

@@ -222,11 +222,12 @@ async fn show_quota(desk: &Desk, id: &AccountId) -> Result<(), Failure> {
         "mailbox": mailbox.map(|held| json!({ "bytes": held.bytes, "blobs": held.count })),
         "mailbox_mb": megabytes,
     });
-    let room = megabytes.map_or_else(|| "as much as others".to_owned(), |mb| format!("{mb} MB"));
-    let left = mailbox.map_or_else(
-        || "no mailbox".to_owned(),
-        |held| format!("{} bytes in {} pieces in the mailbox", held.bytes, held.count),
-    );
-    let text = format!("{}  {held} of {most} chosen numbers{like}  {left}, room for {room}", id.as_str());
+    let mut text = format!("{}  {held} of {most} chosen numbers{like}", id.as_str());
+    if mailbox.is_some() || megabytes.is_some() {
+        let held = mailbox.unwrap_or_default();
+        let room = megabytes.map_or_else(|| "as much as others have".to_owned(), |mb| format!("{mb} MB"));
+        let line = format!("{}  {} bytes in {} pieces in the mailbox", id.as_str(), held.bytes, held.count);
+        text = format!("{text}\n{line}, room for {room}");
+    }
     desk.say(&text, &json)
 }

@@ -233,10 +233,7 @@ pub(super) enum Failure {
 
 impl Failure {
     pub fn of(response: &Response) -> Self {
-        match response {
-            Response::Refused { reason } => Self::Refused(*reason),
-            _ => Self::Nonsense,
-        }
+        if let Response::Refused { reason } = response { Self::Refused(*reason) } else { Self::Nonsense }
     }
 }
 
@@ -266,6 +263,8 @@ impl Collecting {
         for node in nodes {
             match self.collect_at(&node).await {
                 Ok(()) => kept_at.push(node),
+                // An older program.
+                Err(Failure::Request(RequestError::Unsupported)) => {}
                 // It is a terminal that serves others, or a directory that keeps none (for us).
                 Err(Failure::Refused(reason)) if !reason.is_temporary() => {
                     tracing::debug!(?reason, "no mailbox there");

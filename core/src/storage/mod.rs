@@ -44,6 +44,7 @@ mod restore;
 mod ringtone;
 mod seal;
 mod settings;
+mod voicemails;
 mod wipe;
 
 pub use account::AccountStore;
@@ -59,13 +60,15 @@ pub use history::{CallEntry, MAX_HISTORY};
 pub use home::{AccountSummary, Home};
 pub use id::{AccountId, MAX_ID_CHARS};
 pub use known::{DirectoryPin, MAX_KNOWN_DIRECTORIES, PinnedDirectory};
-pub use letters::{OutLetter, VoicemailEntry};
-pub(crate) use letters::{SealedFor, Sender, VoicePart};
+pub use letters::OutLetter;
+pub(crate) use letters::{SealedFor, Sender};
 pub use messages::{MAX_MESSAGES, MessageEntry, MessageState};
 pub use pins::{Pin, PinCheck};
 pub use records::{MAX_CACHED_RECORDS, MAX_ROUTES};
 pub use restore::Unattended;
 pub use seal::{MAX_PASSWORD_BYTES, Password};
+pub(crate) use voicemails::VoicePart;
+pub use voicemails::VoicemailEntry;
 
 #[cfg(test)]
 mod tests;

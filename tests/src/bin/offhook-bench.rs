@@ -32,6 +32,7 @@ enum Name {
     Hardship,
     Traces,
     Directory,
+    Mailbox,
 }
 
 fn main() -> ExitCode {
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         Name::Hardship => bench::hardship(cli.count.unwrap_or(20)),
         Name::Traces => bench::traces(cli.count.unwrap_or(2000), cli.filter.as_deref()),
         Name::Directory => bench::directory(cli.count.unwrap_or(2000), cli.filter.as_deref()),
+        Name::Mailbox => bench::mailbox(cli.count.unwrap_or(10_000)),
         Name::Reach => bench::reach(cli.count, cli.filter.as_deref()),
     };
     match result {
