@@ -156,7 +156,13 @@ async fn answer(post: Arc<Post>, asked: MailRequest) {
         }
         // The network gives notices to nobody here.
         Request::Notice(_) => Err(Refusal::Malformed),
-        request => match post.seat(from, has_entered, now).await {
+        request @ (Request::List { .. }
+        | Request::Get { .. }
+        | Request::Acknowledge { .. }
+        | Request::Erase { .. }
+        | Request::Rules { .. }
+        | Request::Quota
+        | Request::Close) => match post.seat(from, has_entered, now).await {
             Ok(seat) => post.inside(from, seat, request, now).await,
             Err(refusal) => Err(refusal),
         },

@@ -33,7 +33,7 @@ const RETRY: Duration = Duration::from_secs(20);
 const SHORT: u32 = 16 * 1024;
 
 /// When mailboxes are looked into.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Collector {
     running: bool,
     /// Something has come since it was begun.
@@ -41,12 +41,6 @@ pub(super) struct Collector {
     due: Option<Instant>,
     /// The nodes that were asked last.
     nodes: Vec<NodeAddr>,
-}
-
-impl Default for Collector {
-    fn default() -> Self {
-        Self { running: false, again: false, due: None, nodes: Vec::new() }
-    }
 }
 
 /// What comes of it.

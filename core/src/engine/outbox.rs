@@ -445,10 +445,8 @@ impl Sending {
         blob: Vec<u8>,
     ) -> Result<(), Failure> {
         let deposit = Request::Deposit { mailbox, days: MAX_KEEP_DAYS, admission, blob };
-        match self.net.mail(std::slice::from_ref(node), deposit).await? {
-            Response::Kept => Ok(()),
-            other => Err(Failure::of(&other)),
-        }
+        let answer = self.net.mail(std::slice::from_ref(node), deposit).await?;
+        if answer == Response::Kept { Ok(()) } else { Err(Failure::of(&answer)) }
     }
 }
 

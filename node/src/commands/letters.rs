@@ -61,14 +61,14 @@ pub async fn voicemail(context: &Context, printer: Printer, command: VoicemailCm
 async fn play(context: &Context, printer: Printer, voicemail: i64, speaker: Option<String>) -> Outcome {
     let sound = SoundArgs { speaker, ..SoundArgs::default() };
     let speaker = device(&context.settings(&NetworkArgs::default(), &sound, None)?.speaker)?;
-    let folder = tempfile::tempdir().map_err(|error| Failure::system(&error.to_string()))?;
+    let folder = tempfile::tempdir().map_err(|error| Failure::system(error.to_string()))?;
     let file = folder.path().join("voicemail.opus");
     let command = Command::VoicemailSave { voicemail, file: file.clone() };
     match running(context).await? {
         Some(remote) => remote.execute(command).await,
         None => super::in_file(context, &command).await?,
     }?;
-    let audio = std::fs::read(&file).map_err(|error| Failure::system(&error.to_string()))?;
+    let audio = std::fs::read(&file).map_err(|error| Failure::system(error.to_string()))?;
     let (played, _) = listen_to(audio, speaker).await?;
     if printer.json() {
         printer.value(&json!({ "reply": "played", "duration_ms": played.as_millis() as u64 }));
@@ -128,9 +128,9 @@ async fn leave(
     if listen && listen_to(voice.audio.clone(), speaker).await?.1 {
         return Err(Failure::bad_input("The message was not sent."));
     }
-    let folder = tempfile::tempdir().map_err(|error| Failure::system(&error.to_string()))?;
+    let folder = tempfile::tempdir().map_err(|error| Failure::system(error.to_string()))?;
     let file = folder.path().join("message.opus");
-    std::fs::write(&file, &voice.audio).map_err(|error| Failure::system(&error.to_string()))?;
+    std::fs::write(&file, &voice.audio).map_err(|error| Failure::system(error.to_string()))?;
     if let Some(remote) = running(context).await? {
         return send(&remote, printer, number, file).await;
     }

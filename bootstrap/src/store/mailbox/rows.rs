@@ -18,6 +18,10 @@ use crate::store::{Quota, StoreError, db};
 /// So many of the last changes are kept for processes that have not heard of them; one that has missed more reads everything.
 const LOG_KEPT: i64 = 10_000;
 
+/// A mailbox, and a piece of a letter, as they are stored.
+type MailboxRow = (Vec<u8>, Vec<u8>, Option<Vec<u8>>, i64, i64, Vec<u8>);
+type BlobRow = (Vec<u8>, Vec<u8>, i64, i64, Vec<u8>, i64, i64);
+
 /// Holds what all changes go through, until the transaction ends; how many there have been, and the name of the last.
 pub(super) async fn hold(connection: &mut AnyConnection) -> Result<(i64, Vec<u8>), StoreError> {
     let tail = sqlx::query_as("UPDATE mail_tail SET length = length WHERE one = 1 RETURNING length, mark");
@@ -75,7 +79,7 @@ async fn read_all(
 ) -> Result<Books, StoreError> {
     const DAMAGED: StoreError = StoreError::Damaged("a mailbox");
     let mut books = Books::new(limits);
-    let rows: Vec<(Vec<u8>, Vec<u8>, Option<Vec<u8>>, i64, i64, Vec<u8>)> = sqlx::query_as(
+    let rows: Vec<MailboxRow> = sqlx::query_as(
         "SELECT mailbox, identity, network, newest, entered, rules FROM mailboxes ORDER BY mailbox",
     )
     .fetch_all(&mut *connection)
@@ -119,7 +123,7 @@ async fn read_blobs(connection: &mut AnyConnection, books: &mut Books) -> Result
         let key = (mailbox_of(&mailbox)?, blob_of(&id)?);
         acknowledged.entry(key).or_default().push(terminal_of(&terminal)?);
     }
-    let rows: Vec<(Vec<u8>, Vec<u8>, i64, i64, Vec<u8>, i64, i64)> = sqlx::query_as(
+    let rows: Vec<BlobRow> = sqlx::query_as(
         "SELECT mailbox, id, number, size, depositor, arrived, expires FROM mail_blobs ORDER BY mailbox, number",
     )
     .fetch_all(&mut *connection)

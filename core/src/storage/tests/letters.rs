@@ -139,7 +139,7 @@ async fn p14_a_voice_message_is_whole_when_all_its_pieces_are_there_in_any_order
     let whole = store.take_voice(from(&bob, 1, 100), part(0, begin)).await.unwrap().unwrap();
     assert_eq!((whole.bytes, whole.duration_ms, whole.heard), (audio.len() as u64, 40_000, false));
     assert_eq!(store.take_voice(from(&bob, 1, 100), part(0, begin)).await.unwrap(), None, "taken once");
-    assert_eq!(store.voicemails(10).await.unwrap(), [whole.clone()]);
+    assert_eq!(store.voicemails(10).await.unwrap(), std::slice::from_ref(&whole));
     assert_eq!(store.voicemail_audio(whole.row).await.unwrap(), Some(audio.clone()));
     assert!(store.voicemails(10).await.unwrap()[0].heard);
     assert!(store.voicemail_delete(whole.row).await.unwrap());

@@ -21,6 +21,11 @@ pub(super) fn other(error: impl std::fmt::Display) -> BenchError {
     BenchError::Other(error.to_string())
 }
 
+/// Another answer than there should be.
+fn strange(answer: &Response) -> BenchError {
+    other(format!("a directory answers {answer:?}"))
+}
+
 /// Something of this length that is no other.
 pub(super) fn blob(mailbox: u8, n: u32, length: usize) -> Vec<u8> {
     let mut blob = vec![0x5a; length];
@@ -92,17 +97,13 @@ impl Asker {
     }
 
     async fn ask(&self, request: Request) -> Result<Response, BenchError> {
-        match self.net.mail(std::slice::from_ref(&self.node), request).await.map_err(other)? {
-            Response::Refused { reason } => Err(other(format!("refused: {reason:?}"))),
-            answer => Ok(answer),
-        }
+        let answer = self.net.mail(std::slice::from_ref(&self.node), request).await.map_err(other)?;
+        if let Response::Refused { .. } = answer { Err(strange(&answer)) } else { Ok(answer) }
     }
 
     async fn done(&self, request: Request) -> Result<(), BenchError> {
-        match self.ask(request).await? {
-            Response::Done | Response::Kept => Ok(()),
-            answer => Err(other(format!("{answer:?}"))),
-        }
+        let answer = self.ask(request).await?;
+        if matches!(answer, Response::Done | Response::Kept) { Ok(()) } else { Err(strange(&answer)) }
     }
 
     pub async fn enter(&self) -> Result<DirectoryId, BenchError> {
@@ -115,10 +116,8 @@ impl Asker {
         let cert = self.person.cert(ago(Duration::from_secs(60)));
         let entry =
             SignedEntry::sign(&self.person.terminal, &Entry { directory, challenge, cert, open: true });
-        match self.ask(Request::Enter { entry }).await? {
-            Response::Entered { .. } => Ok(directory),
-            answer => Err(other(format!("{answer:?}"))),
-        }
+        let answer = self.ask(Request::Enter { entry }).await?;
+        if let Response::Entered { .. } = answer { Ok(directory) } else { Err(strange(&answer)) }
     }
 
     pub async fn deposit(&self, mailbox: MailboxId, token: Token, blob: Vec<u8>) -> Result<(), BenchError> {
@@ -127,17 +126,15 @@ impl Asker {
     }
 
     pub async fn list(&self) -> Result<Vec<BlobId>, BenchError> {
-        match self.ask(Request::List { after: 0, max: 256 }).await? {
-            Response::Listed { items, .. } => Ok(items.iter().map(|item| item.id).collect()),
-            answer => Err(other(format!("{answer:?}"))),
-        }
+        let answer = self.ask(Request::List { after: 0, max: 256 }).await?;
+        let Response::Listed { items, .. } = answer else { return Err(strange(&answer)) };
+        Ok(items.iter().map(|item| item.id).collect())
     }
 
     pub async fn get(&self, id: BlobId) -> Result<(), BenchError> {
-        match self.ask(Request::Get { id }).await? {
-            Response::Blob { blob } if BlobId::of(&blob) == id => Ok(()),
-            answer => Err(other(format!("{answer:?}"))),
-        }
+        let answer = self.ask(Request::Get { id }).await?;
+        let is_it = matches!(&answer, Response::Blob { blob } if BlobId::of(blob) == id);
+        if is_it { Ok(()) } else { Err(strange(&answer)) }
     }
 
     pub async fn acknowledge(&self, ids: &[BlobId]) -> Result<(), BenchError> {
