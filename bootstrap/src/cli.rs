@@ -75,7 +75,7 @@ enum Command {
         #[command(subcommand)]
         command: NumbersCommand,
     },
-    /// Let an account have more or fewer chosen numbers than others
+    /// Let an account have more or fewer chosen numbers than others, or another mailbox
     #[command(after_help = QUOTAS_EXAMPLES)]
     Quotas {
         #[command(flatten)]
@@ -125,6 +125,7 @@ const NUMBERS_EXAMPLES: &str = "Examples:
 const QUOTAS_EXAMPLES: &str = "Examples:
   offhook-directory quotas show ada
   offhook-directory quotas set ada --numbers 20
+  offhook-directory quotas set ada --mailbox-mb 256
   offhook-directory quotas reset ada";
 
 const AUDIT_EXAMPLES: &str = "Examples:
@@ -240,6 +241,10 @@ mod tests {
             defaults.registered.map(|n| n.to_string()),
             defaults.records.map(|n| n.to_string()),
             defaults.record_mb.map(|n| n.to_string()),
+            defaults.mailboxes.map(|n| n.to_string()),
+            defaults.mailbox_guests.map(|n| n.to_string()),
+            defaults.mailbox_mb.map(|n| n.to_string()),
+            defaults.mailbox_total_mb.map(|n| n.to_string()),
         ];
         for value in said {
             let value = value.expect("has a default");

@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 
 use offhook::http::{Http, HttpError};
-use offhook::net::{Front, Net, NetError, NetEvent, NetStatus, RelayNotice};
+use offhook::net::{Front, MailRequest, Net, NetError, NetEvent, NetStatus, RelayNotice};
 use offhook::relay::{Relay, RelayError};
-use offhook_proto::identity::TerminalId;
+use offhook_proto::identity::{DirectoryKey, TerminalId};
 use offhook_proto::number::NodeAddr;
 use offhook_proto::relay::{RelayTransport, TicketIssuer};
 use thiserror::Error;
@@ -15,8 +15,10 @@ use tracing::{debug, info};
 
 use crate::front::{self, FrontError};
 use crate::key::{self, KeyError, Secret};
+use crate::post::{self, OpenPost};
 use crate::settings::Settings;
 use crate::site::{self, OpenSite, Watched};
+use crate::store::{Fact, Store};
 use crate::web::{Reach, SiteError};
 
 /// Why a directory doesn't start.
@@ -49,6 +51,9 @@ pub struct Directory {
     front: Option<Front>,
     http: Option<Http>,
     site: Option<OpenSite>,
+    post: Option<OpenPost>,
+    /// What it keeps, if it has no site.
+    store: Option<Store>,
     settings: Settings,
     log: JoinHandle<()>,
 }
@@ -82,7 +87,22 @@ impl Directory {
         }
         // Before anybody is told of the directory: wrong settings show here.
         let mut site = site::open(&settings).await?;
+        let own_store = match &site {
+            Some(_) => None,
+            None => open_store(&settings).await?,
+        };
+        let store = site.as_ref().map(OpenSite::store).or(own_store.as_ref()).cloned();
+        let mut requests = None;
+        if store.is_some() && settings.mail_limits().is_some() {
+            let (sender, receiver) = mpsc::channel(post::WAITING);
+            config.mailboxes = Some(sender);
+            requests = Some(receiver);
+        }
         let (net, events) = Net::start(config).await?;
+        let post = match (store, requests) {
+            (Some(store), Some(requests)) => Some(open_post(&settings, store, &net, requests).await?),
+            (_, _) => None,
+        };
         relay.iter().for_each(|relay| net.tell_counters_of(relay));
         let pages = site.as_ref().map(OpenSite::router);
         let front = bound.map(|bound| bound.serve(relay.as_ref(), pages, net.entrance())).transpose()?;
@@ -99,13 +119,14 @@ impl Directory {
             stun: turn.or(net.stun_addr().map(|addr| addr.port())),
             turn,
             front: front.as_ref().map(|front| front.addr().port()),
+            mailbox: post.is_some(),
         };
         if let Some(site) = &mut site {
             site.follow(&net, reach.clone());
             site.announce(net.clone());
         }
         let log = tokio::spawn(log(events));
-        Ok(Self { net, relay, front, http, site, settings, log })
+        Ok(Self { net, relay, front, http, site, post, store: own_store, settings, log })
     }
 
     /// The directory's key, which is its PeerId.
@@ -167,13 +188,42 @@ impl Directory {
         if let Some(http) = self.http {
             http.stop().await;
         }
+        self.net.shutdown().await;
+        if let Some(post) = self.post {
+            post.stop().await;
+        }
         if let Some(site) = self.site {
             site.stop().await;
         }
-        self.net.shutdown().await;
+        if let Some(store) = self.store {
+            store.close().await;
+        }
         self.relay.iter().for_each(Relay::stop);
         self.log.abort();
     }
+}
+
+/// What a directory without a site keeps: mailboxes.
+async fn open_store(settings: &Settings) -> Result<Option<Store>, SiteError> {
+    if settings.mail_limits().is_none() {
+        return Ok(None);
+    }
+    let seed = key::load_or_make(&settings.data_dir(), Secret::Signing)?;
+    let store = Store::open(&settings.database(), &settings.blobs()).await?;
+    store.belongs_to(Fact::SigningKey, DirectoryKey::from_seed(seed).public().as_bytes()).await?;
+    Ok(Some(store))
+}
+
+async fn open_post(
+    settings: &Settings,
+    store: Store,
+    net: &Net,
+    requests: mpsc::Receiver<MailRequest>,
+) -> Result<OpenPost, SiteError> {
+    let seed = key::load_or_make(&settings.data_dir(), Secret::Signing)?;
+    let mail = store.mail(settings.mail_limits().unwrap_or_default()).await?;
+    let signing = DirectoryKey::from_seed(seed);
+    Ok(OpenPost::open(store, mail, net.clone(), &signing, &seed, requests).await?)
 }
 
 /// Takes the network's events, so that the channel never fills. Packets to the directory itself mean nothing.
@@ -183,6 +233,7 @@ async fn log(mut events: mpsc::Receiver<NetEvent>) {
             NetEvent::Listening { addr } => info!(%addr, "listening"),
             NetEvent::EntryUp { node, .. } => info!(node = %node.to_peer_id(), "entry point connected"),
             NetEvent::EntryDown { .. } => info!("entry point lost"),
+            NetEvent::Mail { .. } => debug!("a notice for the directory itself"),
             NetEvent::Signal { .. } => debug!("a packet for the directory itself"),
         }
     }

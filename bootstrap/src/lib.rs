@@ -19,6 +19,7 @@ mod directory;
 mod front;
 mod key;
 mod operate;
+mod post;
 mod processes;
 mod run;
 mod settings;

@@ -1,5 +1,6 @@
 //! Settings: one type for flags, environment, file and defaults; the first of them that says something counts.
 
+mod mail;
 mod values;
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -13,7 +14,7 @@ use offhook_proto::relay::TicketIssuer;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::store::{BlobPlace, DatabasePlace};
+use crate::store::{BlobPlace, DatabasePlace, MailLimits};
 use crate::web::ACCOUNTS;
 pub use values::{AddrOrNone, LogFormat, PortRange, PortRangeError};
 
@@ -182,6 +183,35 @@ pub struct Settings {
     #[arg(long, env = "OFFHOOK_DIRECTORY_BLOBS", value_name = "DIR|URL", hide_env_values = true)]
     pub blobs: Option<BlobPlace>,
 
+    /// Keep what is left for those who are not on line [default: true]
+    #[arg(
+        long,
+        env = "OFFHOOK_DIRECTORY_MAILBOX",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        hide_possible_values = true,
+        hide_env_values = true
+    )]
+    pub mailbox: Option<bool>,
+
+    /// Most mailboxes [default: 10000]
+    #[arg(long, env = "OFFHOOK_DIRECTORY_MAILBOXES", value_name = "N", hide_env_values = true)]
+    pub mailboxes: Option<usize>,
+
+    /// Most mailboxes of those who have no account here [default: 1000]
+    #[arg(long, env = "OFFHOOK_DIRECTORY_MAILBOX_GUESTS", value_name = "N", hide_env_values = true)]
+    pub mailbox_guests: Option<usize>,
+
+    /// Most megabytes in one mailbox; of it a fifth is for strangers [default: 64]
+    #[arg(long, env = "OFFHOOK_DIRECTORY_MAILBOX_MB", value_name = "MB", hide_env_values = true)]
+    pub mailbox_mb: Option<u64>,
+
+    /// Most megabytes in all mailboxes [default: 20480]
+    #[arg(long, env = "OFFHOOK_DIRECTORY_MAILBOX_TOTAL_MB", value_name = "MB", hide_env_values = true)]
+    pub mailbox_total_mb: Option<u64>,
+
     /// Use and tell private and loopback addresses, as on a LAN of its own [default: only while no public
     /// one is known]
     #[arg(
@@ -291,6 +321,7 @@ impl Settings {
     /// What counts where nobody says anything else.
     pub fn defaults() -> Self {
         let (limits, quotas) = (Limits::for_role(Role::Directory), RelayQuotas::default());
+        let mail = MailLimits::default();
         let wildcard = |template: [&str; 2]| template.map(|addr| addr.replace("PORT", &PORT.to_string()));
         let listen = [
             wildcard(["/ip4/0.0.0.0/udp/PORT/quic-v1", "/ip4/0.0.0.0/tcp/PORT"]),
@@ -316,6 +347,11 @@ impl Settings {
             accounts: Some(ACCOUNTS),
             database: None,
             blobs: None,
+            mailbox: Some(true),
+            mailboxes: Some(mail.books.mailboxes),
+            mailbox_guests: Some(mail.guests),
+            mailbox_mb: Some(mail.books.mailbox.bytes >> 20),
+            mailbox_total_mb: Some(mail.books.total.bytes >> 20),
             allow_private: None,
             relay: Some(true),
             relay_ips: Some(Vec::new()),
@@ -370,6 +406,11 @@ impl Settings {
             accounts: self.accounts.or(other.accounts),
             database: self.database.or(other.database),
             blobs: self.blobs.or(other.blobs),
+            mailbox: self.mailbox.or(other.mailbox),
+            mailboxes: self.mailboxes.or(other.mailboxes),
+            mailbox_guests: self.mailbox_guests.or(other.mailbox_guests),
+            mailbox_mb: self.mailbox_mb.or(other.mailbox_mb),
+            mailbox_total_mb: self.mailbox_total_mb.or(other.mailbox_total_mb),
             allow_private: self.allow_private.or(other.allow_private),
             relay: self.relay.or(other.relay),
             relay_ips: self.relay_ips.or(other.relay_ips),

@@ -200,6 +200,11 @@ impl OpenSite {
         (self.meters.clone(), self.store.clone())
     }
 
+    /// What it keeps.
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// Where it is served.
     pub(crate) fn addr(&self) -> SocketAddr {
         self.site.addr()

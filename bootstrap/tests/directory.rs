@@ -7,6 +7,8 @@
 mod client;
 #[path = "../../core/tests/net/fixture.rs"]
 mod fixture;
+#[path = "directory/mailbox.rs"]
+mod mailbox;
 #[path = "directory/reload.rs"]
 mod reload;
 

@@ -251,6 +251,9 @@ async fn an_operator_lets_an_account_have_more_numbers_or_fewer() {
     assert_eq!(scene.run(&["quotas", "set", "ada", "--numbers", "1"]).out, "ada  1 of 1 chosen numbers\n");
     assert_eq!(scene.last_deed(), by_olga("set quota", "ada"));
     assert!(scene.try_claim(1, "lovelace").await.is_err());
+    let roomy = "ada  1 of 1 chosen numbers\nada  0 bytes in 0 pieces in the mailbox, room for 256 MB\n";
+    assert_eq!(scene.run(&["quotas", "set", "ada", "--mailbox-mb", "256"]).out, roomy);
+    assert_eq!(scene.run(&["quotas", "set", "ada"]).code, Some(2), "it says nothing");
     assert_eq!(scene.run(&["quotas", "reset", "ada", "--json"]).json()[0]["numbers"], 8);
     scene.claim(1, "lovelace").await;
 }

@@ -8,6 +8,8 @@ mod accounts;
 mod bench;
 #[path = "store/cut.rs"]
 mod cut;
+#[path = "store/mailbox.rs"]
+mod mailbox;
 #[path = "store/numbers.rs"]
 mod numbers;
 #[path = "store/processes.rs"]
@@ -63,6 +65,13 @@ promises! {
     accounts::new_credentials_come_with_their_backup_and_end_all_sessions,
     accounts::a_deleted_account_leaves_nothing_but_its_numbers,
     accounts::a_database_belongs_to_one_directory,
+    mailbox::a_letter_is_kept_until_all_terminals_have_it,
+    mailbox::mailboxes_are_as_they_were_when_the_store_is_opened_again,
+    mailbox::several_processes_keep_the_same_books,
+    mailbox::a_change_that_fails_leaves_books_and_database_as_they_were,
+    mailbox::letters_without_a_row_are_swept_and_others_are_copied,
+    mailbox::a_letter_that_was_changed_is_not_given_out,
+    mailbox::an_operator_grants_a_mailbox_more_or_less,
     numbers::a_number_is_one_identitys,
     numbers::a_look_alike_is_refused,
     numbers::a_released_number_is_kept_from_others_until_it_has_lapsed,

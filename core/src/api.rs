@@ -11,6 +11,7 @@ mod error;
 mod event;
 mod history;
 mod keys;
+mod letters;
 mod presence;
 mod recordings;
 mod screening;
@@ -30,6 +31,7 @@ pub use event::{Event, TimedEvent};
 pub(crate) use history::is_missed;
 pub use history::{HISTORY_REPLY, MAX_HISTORY_REPLY, PastCall};
 pub use keys::{CallKeys, TransferFailure, TransferState, Volumes};
+pub use letters::{MAX_MESSAGES_REPLY, MESSAGES_REPLY, MessageStatus, PastMessage, Voicemail};
 pub use presence::{ContactPresence, PresenceInfo, PresenceSettings, PresenceState, Visibility};
 pub use recordings::{Recording, RecordingEnd, RecordingEvent, RecordingKind};
 pub use screening::{

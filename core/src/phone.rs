@@ -422,6 +422,8 @@ impl Phone {
             | Reply::Verify(_)
             | Reply::Contacts { .. }
             | Reply::Directories { .. }
+            | Reply::Messages { .. }
+            | Reply::Voicemails { .. }
             | Reply::History { .. }
             | Reply::Devices(_)
             | Reply::Recordings { .. }

@@ -4,6 +4,7 @@ mod account;
 mod devices;
 mod flags;
 mod history;
+mod letters;
 mod number;
 mod recording;
 mod screening;
@@ -18,6 +19,7 @@ pub use account::{AccountCmd, AtDirectory};
 pub use devices::{DevicesCmd, DevicesTestArgs, DevicesUseArgs};
 pub use flags::{NetworkArgs, SoundArgs, TurnUri};
 pub use history::{HistoryArgs, HistoryCmd};
+pub use letters::{MessagesArgs, MessagesCmd, VoicemailCmd};
 pub use number::NumberCmd;
 pub use recording::{Record, RecordArgs, RecordingCmd};
 pub use screening::{BlockCmd, DndCmd, RejectArgs, StrangersMay};
@@ -287,6 +289,12 @@ Examples:
   offhook history refused   the calls that did not ring, and why
   offhook history clear")]
     History(HistoryArgs),
+    /// The text messages that are kept, the last one first
+    #[command(after_help = "Examples:\n  offhook messages --with Bob --limit 5\n  offhook messages read Bob")]
+    Messages(MessagesArgs),
+    /// Voice messages: those in the mailbox, and one for somebody who cannot be talked with
+    #[command(subcommand)]
+    Voicemail(VoicemailCmd),
     /// End the running terminal
     Shutdown,
     /// The sound devices: list, choose and test them

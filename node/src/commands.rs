@@ -7,6 +7,7 @@ mod devices;
 mod dial;
 mod directories;
 mod history;
+mod letters;
 mod link;
 mod number;
 pub mod recording;
@@ -83,6 +84,8 @@ pub async fn execute(cli: Cli, printer: Printer) -> Outcome {
         Cmd::Status => ask(&context, printer, Command::Status).await,
         Cmd::Stats(args) => stats::follow(&context, printer, args.call).await,
         Cmd::History(args) => history::execute(&context, printer, &args).await,
+        Cmd::Messages(args) => letters::messages(&context, printer, args).await,
+        Cmd::Voicemail(command) => letters::voicemail(&context, printer, command).await,
         Cmd::Text(args) => calls::text(&context, printer, &args).await,
         Cmd::Lookup(args) => calls::lookup(&context, printer, &args).await,
         Cmd::Devices { command } => devices::execute(&context, printer, command).await,

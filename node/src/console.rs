@@ -50,6 +50,8 @@ link                   the invitation link of this account
 status                 the state of this terminal, and how its calls go
 history [N] | history refused | history clear
                        the last calls, missed ones marked; those that did not ring; forget them
+messages [NUMBER]      the last text messages, all or those with one number
+voicemails             the voice messages of the mailbox
 quit                   go off line and end";
 
 /// Understands a line, or says in a sentence why not.
@@ -110,6 +112,11 @@ fn understood(line: &str) -> Result<Input, String> {
         "link" => Command::Link,
         "status" => Command::Status,
         "history" => history(rest)?,
+        "messages" => {
+            let with = Some(unquoted(rest)).filter(|with| !with.is_empty()).map(str::to_owned);
+            Command::Messages { with, limit: None }
+        }
+        "voicemails" => Command::Voicemails,
         other => return Err(format!("Unknown command \"{other}\". `help` lists the commands.")),
     };
     Ok(Input::Command(command))

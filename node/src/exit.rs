@@ -199,6 +199,11 @@ pub fn text_outcome(event: &Event, id: &str) -> Option<Outcome> {
     {
         return Some(Ok(()));
     }
+    if let Event::TextWaits { id: waits, left } = event {
+        // What a directory keeps needs this program no more.
+        let outcome = if *left { Ok(()) } else { Err(Failure::silent(Exit::Unreachable)) };
+        return (waits == id).then_some(outcome);
+    }
     let Event::TextFailed { id: failed, reason } = event else { return None };
     let exit = Exit::of_end(*reason);
     // A message is neither hung up nor interrupted.
@@ -251,6 +256,9 @@ mod tests {
         let delivered = Event::TextDelivered { id: "a".into() };
         assert_eq!(text_outcome(&delivered, "a"), Some(Ok(())));
         assert_eq!(text_outcome(&delivered, "b"), None);
+        let waits = |left| Event::TextWaits { id: "a".into(), left };
+        assert_eq!(text_outcome(&waits(true), "a"), Some(Ok(())), "its directory has it");
+        assert_eq!(text_outcome(&waits(false), "a").unwrap().unwrap_err().exit, Exit::Unreachable);
         let failed = Event::TextFailed { id: "a".into(), reason: EndReason::WrongNumber };
         assert_eq!(text_outcome(&failed, "a").unwrap().unwrap_err().exit, Exit::WrongNumber);
     }

@@ -1,6 +1,7 @@
 //! What people read: events, replies, errors in words.
 
 mod calls;
+mod letters;
 mod network;
 mod other_end;
 mod recordings;
@@ -52,6 +53,18 @@ pub fn event(event: &Event) -> Option<String> {
             format!("Message from {}: {}", caller(name.as_deref(), from), printable(body))
         }
         Event::TextDelivered { .. } => "Message delivered.".into(),
+        Event::TextWaits { left: true, .. } => {
+            "Nobody is there; the message was left at the other end's directory.".into()
+        }
+        Event::TextWaits { left: false, .. } => {
+            "Nobody is there; the message is kept here and delivered as soon as somebody is.".into()
+        }
+        Event::TextRead { .. } => "Message read.".into(),
+        Event::Voicemail { voicemail, from, name, duration_ms, .. } => format!(
+            "Voice message {voicemail} from {}, {} s.",
+            caller(name.as_deref(), from),
+            duration_ms.div_ceil(1_000)
+        ),
         Event::TextFailed { reason: why, .. } => format!("Message not delivered: {}.", reason(*why)),
         Event::Dtmf { .. }
         | Event::RemoteHold { .. }
@@ -114,6 +127,8 @@ pub fn reply(reply: &Reply) -> String {
         Reply::Contacts { contacts: list } => contacts(list),
         Reply::Directories { directories: list } => network::directories(list),
         Reply::History { calls } => calls::history(calls),
+        Reply::Messages { messages } => letters::messages(messages),
+        Reply::Voicemails { voicemails } => letters::voicemails(voicemails),
         Reply::Devices(found) => sound::devices(found),
         Reply::Recordings { recordings } => recordings::list(recordings),
         Reply::Volumes(volumes) => {
@@ -380,6 +395,9 @@ pub fn done(command: &Command) -> Option<&'static str> {
         Command::Reject { voicemail: true, .. } => Some("The caller is told to leave a message."),
         Command::BlockAdd { .. } => Some("Blocked."),
         Command::BlockRemove { .. } => Some("Not blocked any more."),
+        Command::MessagesRead { .. } => Some("The other end will be told."),
+        Command::VoicemailSave { .. } => Some("The voice message is in the file."),
+        Command::VoicemailDelete { .. } => Some("The voice message is deleted."),
         Command::ContactConfirm { .. } => {
             Some("The new key is accepted. Compare words in your next call: `offhook verify`.")
         }
@@ -415,6 +433,9 @@ pub fn done(command: &Command) -> Option<&'static str> {
         | Command::Screening(_)
         | Command::Refused
         | Command::Terminals
+        | Command::Messages { .. }
+        | Command::Voicemails
+        | Command::VoicemailLeave { .. }
         | Command::Link
         | Command::Renewed
         | Command::Shutdown => None,

@@ -124,6 +124,14 @@ impl Directory {
         Ok(values.iter().sum())
     }
 
+    /// Its metrics on loopback, in Prometheus's text form.
+    ///
+    /// # Errors
+    /// When it serves no `/metrics`.
+    pub fn metrics(&self) -> Result<String, ProgramError> {
+        Ok(http_get(&self.http, "/metrics")?)
+    }
+
     /// What it says of its health, on the host on which it runs.
     ///
     /// # Errors

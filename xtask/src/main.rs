@@ -102,6 +102,8 @@ enum Bench {
     /// What one directory carries on one core: look-ups, registrations, log-ins, invites, idle terminals; and what is lost when it
     /// is killed 200 times
     Directory,
+    /// What the mailboxes of one directory carry on one core, and what of 10,000 messages is lost or doubled by kills
+    Mailbox,
     /// How speech sounds and when it is heard, beside other telephones: loss, jitter, a narrow link (tests/phonebench)
     Voice,
 }
@@ -119,6 +121,7 @@ impl Bench {
             Self::Traces => "traces",
             Self::Onset => "onset",
             Self::Directory => "directory",
+            Self::Mailbox => "mailbox",
             Self::Voice => "voice",
         }
     }

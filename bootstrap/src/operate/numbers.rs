@@ -38,18 +38,22 @@ pub(crate) enum NumbersCommand {
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum QuotasCommand {
-    /// Print how many chosen numbers an account may have
+    /// Print how many chosen numbers an account may have, and how much in its mailbox
     Show {
         /// The user's ID
         id: AccountId,
     },
-    /// Let an account have more or fewer chosen numbers than others; what it has it keeps
+    /// Let an account have more or fewer chosen numbers than others, or another mailbox; what it has it keeps
+    #[command(group = clap::ArgGroup::new("what").required(true).multiple(true))]
     Set {
         /// The user's ID
         id: AccountId,
-        /// How many
-        #[arg(long, value_name = "N")]
-        numbers: u64,
+        /// How many chosen numbers
+        #[arg(long, value_name = "N", group = "what")]
+        numbers: Option<u64>,
+        /// How many megabytes in its mailbox
+        #[arg(long, value_name = "MB", group = "what")]
+        mailbox_mb: Option<u64>,
     },
     /// Let it have as many as others
     Reset {
@@ -180,16 +184,26 @@ async fn reserved(desk: &Desk) -> Result<(), Failure> {
 
 /// Does what was typed.
 pub(crate) async fn quotas(desk: &Desk, command: QuotasCommand) -> Result<(), Failure> {
-    let (id, value) = match command {
+    let (id, changes) = match command {
         QuotasCommand::Show { id } => return show_quota(desk, &id).await,
-        QuotasCommand::Set { id, numbers } => (id, Some(numbers)),
-        QuotasCommand::Reset { id } => (id, None),
+        QuotasCommand::Set { id, numbers, mailbox_mb } => {
+            let numbers = numbers.map(|value| (Quota::Numbers, Some(value)));
+            let mailbox = mailbox_mb.map(|value| (Quota::MailboxMegabytes, Some(value)));
+            (id, numbers.into_iter().chain(mailbox).collect())
+        }
+        QuotasCommand::Reset { id } => (id, vec![(Quota::Numbers, None), (Quota::MailboxMegabytes, None)]),
     };
     let account = desk.account(&id).await?;
-    let details = value.map_or_else(|| "numbers as others".to_owned(), |n| format!("numbers {n}"));
-    let done = Some(deed("set quota", id.as_str(), &details));
-    let change = desk.store.set_quota(&account.identity, Quota::Numbers, value, done);
-    change.await.map_err(|error| failed(&error))?;
+    for (quota, value) in changes {
+        let what = match quota {
+            Quota::Numbers => "numbers",
+            Quota::MailboxMegabytes => "mailbox megabytes",
+        };
+        let details = value.map_or_else(|| format!("{what} as others"), |n| format!("{what} {n}"));
+        let done = Some(deed("set quota", id.as_str(), &details));
+        let change = desk.store.set_quota(&account.identity, quota, value, done);
+        change.await.map_err(|error| failed(&error))?;
+    }
     show_quota(desk, &id).await
 }
 
@@ -200,6 +214,20 @@ async fn show_quota(desk: &Desk, id: &AccountId) -> Result<(), Failure> {
     let held = desk.store.numbers_of(&account.identity).await.map_err(|error| failed(&error))?.len();
     let most = granted.unwrap_or(MAX_NUMBERS);
     let like = if granted.is_some() { "" } else { ", as others" };
-    let json = json!({ "id": id.as_str(), "numbers": most, "granted": granted.is_some(), "held": held });
-    desk.say(&format!("{}  {held} of {most} chosen numbers{like}", id.as_str()), &json)
+    let mailbox = desk.store.mailbox_use(&account.identity).await.map_err(|error| failed(&error))?;
+    let megabytes = desk.store.quota(&account.identity, Quota::MailboxMegabytes).await;
+    let megabytes = megabytes.map_err(|error| failed(&error))?;
+    let json = json!({
+        "id": id.as_str(), "numbers": most, "granted": granted.is_some(), "held": held,
+        "mailbox": mailbox.map(|held| json!({ "bytes": held.bytes, "blobs": held.count })),
+        "mailbox_mb": megabytes,
+    });
+    let mut text = format!("{}  {held} of {most} chosen numbers{like}", id.as_str());
+    if mailbox.is_some() || megabytes.is_some() {
+        let held = mailbox.unwrap_or_default();
+        let room = megabytes.map_or_else(|| "as much as others have".to_owned(), |mb| format!("{mb} MB"));
+        let line = format!("{}  {} bytes in {} pieces in the mailbox", id.as_str(), held.bytes, held.count);
+        text = format!("{text}\n{line}, room for {room}");
+    }
+    desk.say(&text, &json)
 }

@@ -134,8 +134,7 @@ impl Store {
         if old.is_empty() {
             return Ok(0);
         }
-        let rows = sqlx::query_scalar("SELECT blob FROM backups").fetch_all(self.db.pool()).await?;
-        let pointed_to: HashSet<String> = rows.into_iter().collect();
+        let pointed_to: HashSet<String> = self.pointed_to().await?.into_iter().collect();
         // In this order: a copy that begins later has no blob that nothing points to now.
         if self.copying_until().await? > now {
             return Ok(0);

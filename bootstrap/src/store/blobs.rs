@@ -1,4 +1,4 @@
-//! Backups, each a blob: a file, or an object of an S3-compatible store.
+//! Backups and letters, each a blob: a file, or an object of an S3-compatible store.
 
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
@@ -17,8 +17,10 @@ use offhook_proto::wire::UnixMillis;
 use super::StoreError;
 use super::place::BlobPlace;
 
-/// The folder of all blobs in their place.
+/// The folders of all blobs in their place: those of backups, and of letters. In each, every account has one.
 const FOLDER: &str = "backups";
+pub(super) const MAIL_FOLDER: &str = "mail";
+const FOLDERS: [&str; 2] = [FOLDER, MAIL_FOLDER];
 
 /// How long S3 may take for a request, and for all tries of one.
 const S3_REQUEST_TIME: Duration = Duration::from_secs(10);
@@ -81,11 +83,15 @@ impl Blobs {
     /// Names of the blobs that were written before.
     pub(super) async fn older_than(&self, time: UnixMillis) -> Result<Vec<String>, StoreError> {
         let is_older = |written: i64| u64::try_from(written).is_ok_and(|written| written < time.0);
-        let blobs = self.store.list(Some(&Path::from(FOLDER)));
-        let names = blobs.try_filter_map(|blob| async move {
-            Ok(is_older(blob.last_modified.timestamp_millis()).then(|| blob.location.to_string()))
-        });
-        Ok(names.try_collect().await?)
+        let mut names: Vec<String> = Vec::new();
+        for folder in FOLDERS {
+            let blobs = self.store.list(Some(&Path::from(folder)));
+            let older = blobs.try_filter_map(|blob| async move {
+                Ok(is_older(blob.last_modified.timestamp_millis()).then(|| blob.location.to_string()))
+            });
+            names.extend(older.try_collect::<Vec<_>>().await?);
+        }
+        Ok(names)
     }
 }
 
@@ -93,8 +99,9 @@ impl Blobs {
     /// Removes files whose writing was begun before, and was ended by a kill, and folders without files. S3 leaves none.
     pub(super) async fn sweep_staged(&self, before: UnixMillis) -> Result<(), StoreError> {
         let Some(folder) = self.folder.clone() else { return Ok(()) };
-        let root = folder.join(FOLDER);
-        let swept = tokio::task::spawn_blocking(move || sweep_folder(&root, before));
+        let roots = FOLDERS.map(|part| folder.join(part));
+        let sweep = move || roots.iter().try_for_each(|root| sweep_folder(root, before));
+        let swept = tokio::task::spawn_blocking(sweep);
         swept.await.map_err(|_| StoreError::Closed)?.map_err(StoreError::io(&folder))
     }
 }

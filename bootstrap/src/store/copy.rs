@@ -23,8 +23,11 @@ const RENEW: Duration = Duration::from_secs(300);
 /// What the names of facts begin with that say until when a copy is made.
 const COPYING: &str = "copying ";
 
+/// Names of all blobs that something points to.
+const POINTED_TO: &str = "SELECT blob FROM backups UNION ALL SELECT blob FROM mail_blobs";
+
 impl Store {
-    /// Copies the database and the backups into a new folder, while everything goes on. The copy is of one moment. It is opened
+    /// Copies the database, the backups and the letters into a new folder, while everything goes on. The copy is of one moment. It is opened
     /// like any other store: `directory.sqlite` and `blobs` are in it.
     ///
     /// # Errors
@@ -44,7 +47,8 @@ impl Store {
         let copy = Self::open(&DatabasePlace::Sqlite(path), &blobs).await?;
         let copied = async {
             for blob in copy.pointed_to().await? {
-                let bytes = self.blobs.get(&blob).await?.ok_or(StoreError::Damaged("a backup"))?;
+                let bytes =
+                    self.blobs.get(&blob).await?.ok_or(StoreError::Damaged("a backup or a letter"))?;
                 copy.blobs.put(&blob, bytes).await?;
             }
             // Of the copy nobody makes one.
@@ -55,11 +59,11 @@ impl Store {
         copied
     }
 
-    /// Copies the backups into `blobs` of a folder, of a database that `dump` copies first. It is told PostgreSQL's name of the moment of
+    /// Copies the backups and letters into `blobs` of a folder, of a database that `dump` copies first. It is told PostgreSQL's name of the moment of
     /// which the copy is to be. Whatever was pointed to at that moment is in the copy: what is replaced meanwhile stays until it is copied.
     ///
     /// # Errors
-    /// What `dump` says, [`StoreError::Damaged`] if a backup is missing, or another [`StoreError`].
+    /// What `dump` says, [`StoreError::Damaged`] if one of them is missing, or another [`StoreError`].
     pub async fn copy_beside<E: From<StoreError>>(
         &self,
         folder: &Path,
@@ -68,7 +72,7 @@ impl Store {
     ) -> Result<(), E> {
         let work = async {
             let (mut moment, name) = self.moment().await?;
-            let needed = sqlx::query_scalar("SELECT blob FROM backups").fetch_all(&mut *moment).await;
+            let needed = sqlx::query_scalar(POINTED_TO).fetch_all(&mut *moment).await;
             let needed: Vec<String> = needed.map_err(StoreError::from)?;
             dump(name).await?;
             moment.rollback().await.map_err(StoreError::from)?;
@@ -98,7 +102,7 @@ impl Store {
                 needed.remove(&blob);
             }
         }
-        if needed.is_empty() { Ok(()) } else { Err(StoreError::Damaged("a backup")) }
+        if needed.is_empty() { Ok(()) } else { Err(StoreError::Damaged("a backup or a letter")) }
     }
 
     /// Copies SQLite's database, as it is at one moment, into a new file, only for its owner. Nothing of it is in a log beside that.
@@ -114,7 +118,7 @@ impl Store {
         file.sync_all().map_err(StoreError::io(to))
     }
 
-    /// Takes the backups that accounts point to from another place, as they are there. What is missing there is missing here.
+    /// Takes the backups and letters that something points to from another place, as they are there. What is missing there is missing here.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -128,8 +132,8 @@ impl Store {
         Ok(())
     }
 
-    async fn pointed_to(&self) -> Result<Vec<String>, StoreError> {
-        Ok(sqlx::query_scalar("SELECT blob FROM backups").fetch_all(self.db.pool()).await?)
+    pub(super) async fn pointed_to(&self) -> Result<Vec<String>, StoreError> {
+        Ok(sqlx::query_scalar(POINTED_TO).fetch_all(self.db.pool()).await?)
     }
 
     /// Whether all of SQLite's file is sound. PostgreSQL sees to its own.

@@ -26,7 +26,7 @@ use sqlx::{AnyConnection, AnyPool, ConnectOptions as _, Connection as _, Executo
 use tokio::sync::{mpsc, oneshot};
 
 use super::StoreError;
-use super::place::DatabasePlace;
+use super::place::{DatabasePlace, SecretUrl};
 
 /// Every version of the tables, embedded in the program.
 static SQLITE_TABLES: Migrator = sqlx::migrate!("src/store/migrations/sqlite");
@@ -75,7 +75,7 @@ pub(super) struct Db {
 #[derive(Clone, Debug)]
 enum Kind {
     Sqlite { path: PathBuf, writer: mpsc::Sender<Change> },
-    Postgres,
+    Postgres { url: SecretUrl },
 }
 
 impl Db {
@@ -84,7 +84,7 @@ impl Db {
         sqlx::any::install_default_drivers();
         match place {
             DatabasePlace::Sqlite(path) => Self::open_sqlite(path).await,
-            DatabasePlace::Postgres(url) => Self::open_postgres(url.as_str()).await,
+            DatabasePlace::Postgres(url) => Self::open_postgres(url).await,
         }
     }
 
@@ -109,15 +109,15 @@ impl Db {
         Ok(Self { pool: pool(SQLITE_READERS).await?, kind: Kind::Sqlite { path: path.to_owned(), writer } })
     }
 
-    async fn open_postgres(url: &str) -> Result<Self, StoreError> {
-        let mut connection = PgConnection::connect(url).await?;
+    async fn open_postgres(url: &SecretUrl) -> Result<Self, StoreError> {
+        let mut connection = PgConnection::connect(url.as_str()).await?;
         // Several processes may start at once; the first of them makes the tables, which the others wait for.
         migrate(POSTGRES_TABLES.run(&mut connection).await)?;
         connection.close().await?;
-        let options: AnyConnectOptions = url.parse()?;
+        let options: AnyConnectOptions = url.as_str().parse()?;
         let options = options.disable_statement_logging();
         let pool = pool(POSTGRES_CONNECTIONS, POSTGRES_SETTINGS).connect_with(options).await?;
-        Ok(Self { pool, kind: Kind::Postgres })
+        Ok(Self { pool, kind: Kind::Postgres { url: url.clone() } })
     }
 
     /// For statements that only read.
@@ -129,13 +129,21 @@ impl Db {
     pub(super) fn path(&self) -> Option<&Path> {
         match &self.kind {
             Kind::Sqlite { path, .. } => Some(path),
-            Kind::Postgres => None,
+            Kind::Postgres { .. } => None,
+        }
+    }
+
+    /// The address of PostgreSQL, if it is that.
+    pub(super) fn url(&self) -> Option<&SecretUrl> {
+        match &self.kind {
+            Kind::Sqlite { .. } => None,
+            Kind::Postgres { url } => Some(url),
         }
     }
 
     /// Whether commits that may be lost in a crash are worth saying so: see [`Db::write_lightly`].
     fn is_postgres(&self) -> bool {
-        matches!(self.kind, Kind::Postgres)
+        matches!(self.kind, Kind::Postgres { .. })
     }
 
     /// Changes something, all of it or, on an error, nothing. It is on disk when this returns. A change that has begun is not
@@ -158,7 +166,7 @@ impl Db {
         let change = Change { apply, done };
         match &self.kind {
             Kind::Sqlite { writer, .. } => writer.send(change).await.map_err(|_| StoreError::Closed)?,
-            Kind::Postgres => {
+            Kind::Postgres { .. } => {
                 tokio::spawn(write_alone(self.pool.clone(), change));
             }
         }

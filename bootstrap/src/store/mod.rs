@@ -1,9 +1,9 @@
 //! What a directory keeps of those who signed up: accounts, their backups and sessions, chosen numbers and the list of them,
-//! how often somebody tried something, and what the operator did.
+//! how often somebody tried something, what is left for them in their mailboxes, and what the operator did.
 //!
 //! ```text
 //! database    SQLite's file by default; PostgreSQL's by its URL, for several processes of one directory
-//! blobs       backups: a folder by default, an S3-compatible store by its URL
+//! blobs       backups and letters: a folder by default, an S3-compatible store by its URL
 //! ```
 //!
 //! What has been acknowledged is on disk. Nothing of it opens a password or a backup: a password file (RFC 9807) cannot be
@@ -19,6 +19,7 @@ mod copy;
 mod db;
 mod error;
 mod list;
+mod mailbox;
 mod numbers;
 mod place;
 mod processes;
@@ -38,6 +39,7 @@ pub use audit::{AuditEntry, MAX_AUDIT_TEXT};
 pub use backups::{Backup, MAX_BACKUP};
 pub use error::{Refused, StoreError};
 pub use list::{Append, Appended, ListHead, MAX_LIST_PAGE, Tail};
+pub use mailbox::{ACCOUNT_IDLE, Entrant, GUEST_IDLE, Heard, Kept, Mail, MailError, MailLimits};
 pub use numbers::{HeldNumber, Issue, MAX_NUMBERS};
 pub use place::{BlobPlace, DatabasePlace, SecretUrl};
 pub use processes::{MAX_PROCESS_NODES, MAX_PROCESSES};

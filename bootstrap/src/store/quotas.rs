@@ -3,19 +3,22 @@
 use offhook_proto::identity::IdentityId;
 use sqlx::AnyConnection;
 
-use super::{AuditEntry, Refused, Store, StoreError, audit, db};
+use super::{AuditEntry, Refused, Store, StoreError, audit, db, mailbox};
 
 /// What there may be more or less of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quota {
     /// Chosen numbers; [`MAX_NUMBERS`](super::MAX_NUMBERS) where nothing else is said.
     Numbers,
+    /// Megabytes in the account's mailbox; what all mailboxes may hold where nothing else is said.
+    MailboxMegabytes,
 }
 
 impl Quota {
-    const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Numbers => "numbers",
+            Self::MailboxMegabytes => "mailbox megabytes",
         }
     }
 }
@@ -42,6 +45,9 @@ impl Store {
                         .await?;
                 if there.is_none() {
                     return Err(Refused::NoAccount.into());
+                }
+                if quota == Quota::MailboxMegabytes {
+                    mailbox::renew(connection).await?;
                 }
                 let Some(value) = value else {
                     let gone = sqlx::query("DELETE FROM quotas WHERE identity = $1 AND quota = $2");

@@ -27,6 +27,8 @@ pub struct Reach {
     pub turn: Option<u16>,
     /// TCP port on which it relays media, too, with TLS.
     pub front: Option<u16>,
+    /// Whether its nodes keep mailboxes.
+    pub mailbox: bool,
 }
 
 impl Reach {
@@ -64,8 +66,7 @@ pub(crate) fn describe(
         turn: reach.servers(&[(reach.turn, "udp", ""), (reach.turn.and(reach.front), "tcp", "/tls")]),
         nodes: reach.nodes.into_iter().take(MAX_NODES).collect(),
         web,
-        // There is no API for messages yet.
-        mailbox: false,
+        mailbox: reach.mailbox,
         issued: now,
         expires: now.plus(DESCRIPTOR_LIFETIME),
     }
@@ -94,7 +95,7 @@ mod tests {
     fn services_are_at_the_hosts_of_the_node() {
         let nodes = ["/ip4/192.0.2.1/udp/1/quic-v1", "/ip4/192.0.2.1/tcp/1", "/dns/example.org/tcp/443/ws"];
         let nodes = nodes.map(|addr| addr.parse().expect("an address")).to_vec();
-        let reach = Reach { nodes, stun: Some(3478), turn: None, front: Some(443) };
+        let reach = Reach { nodes, stun: Some(3478), turn: None, front: Some(443), mailbox: false };
         let text = |addrs: Vec<NodeAddr>| addrs.iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(
             text(reach.servers(&[(reach.stun, "udp", "")])),

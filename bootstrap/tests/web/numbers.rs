@@ -162,10 +162,11 @@ async fn a_directory_says_who_it_is_and_where_it_is_reached() {
     assert_eq!((read().await.nodes, read().await.web), (vec![], url));
     let nodes = vec!["/ip4/192.0.2.1/udp/4001/quic-v1".parse().unwrap()];
     let (stun, turn, front) = (Some(3478), Some(3478), Some(443));
-    reach.send_replace(Reach { nodes: nodes.clone(), stun, turn, front });
+    reach.send_replace(Reach { nodes: nodes.clone(), stun, turn, front, mailbox: true });
     let told = read().await;
     assert_eq!((told.nodes, told.stun[0].as_str()), (nodes, "/ip4/192.0.2.1/udp/3478"));
     assert_eq!(told.turn[1].as_str(), "/ip4/192.0.2.1/tcp/443/tls");
+    assert!(told.mailbox);
     let info = scene.client().get("/info").await.json;
     assert_eq!(info["directory"], HEXLOWER.encode(scene.directory.as_bytes()));
     let nameless = Scene::with(SiteConfig::new(None).unwrap()).await;

@@ -4,13 +4,14 @@
 //! the receiver's mailbox key; a sealed piece is a *blob*, of one of a few sizes. Blobs are deposited at the directories
 //! that the receiver's account record names ([`protocol`]): by contacts with a token that the receiver gave them
 //! ([`contacts`]), by strangers for work ([`puzzle`](crate::puzzle)): [`gate`]. A directory keeps books of what it holds for whom
-//! ([`quota`]) and knows no letter from another.
+//! ([`quota`]) and knows no letter from another. When a sender tries which letter is said by its [`outbox`].
 
 pub mod contacts;
 pub mod gate;
 #[cfg(test)]
 mod hostile;
 pub mod letter;
+pub mod outbox;
 pub mod protocol;
 pub mod quota;
 

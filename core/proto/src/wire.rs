@@ -61,6 +61,8 @@ pub mod domain {
     pub const LETTER: &str = "offhook/letter/1";
     /// Entry into a mailbox, signed by the key of one of its owner's terminals; the MAC of a challenge to do so.
     pub const MAILBOX_ENTRY: &str = "offhook/mailbox-entry/1";
+    /// Says which directory a node belongs to, signed by the directory's key.
+    pub const MAILBOX_NODE: &str = "offhook/mailbox-node/1";
     /// MACs that make tokens for deposits.
     pub const DEPOSIT_TOKEN: &str = "offhook/deposit-token/1";
     /// Puzzles: what they are for, the MAC of a challenge, and what is hashed.

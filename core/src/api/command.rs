@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BlockedCaller, CallRef, Contact, DevicesResult, DirectoryInfo, LookupResult, PastCall, PresenceSettings,
-    PresenceState, Recording, RefusedCall, Screening, ScreeningChange, Status, TerminalInfo, VerifyResult,
-    Visibility, Volumes,
+    BlockedCaller, CallRef, Contact, DevicesResult, DirectoryInfo, LookupResult, PastCall, PastMessage,
+    PresenceSettings, PresenceState, Recording, RefusedCall, Screening, ScreeningChange, Status,
+    TerminalInfo, VerifyResult, Visibility, Voicemail, Volumes,
 };
 
 /// What a program asks of the telephone. Serialised with the tag `command`.
@@ -238,6 +238,41 @@ pub enum Command {
     HistoryClear,
     /// List the terminals of this account, as the network knows them. Takes up to three seconds.
     Terminals,
+    /// The text messages that are kept, the last one first.
+    Messages {
+        /// Only those with this number or contact.
+        #[serde(default)]
+        with: Option<String>,
+        /// How many at most: [`MESSAGES_REPLY`](super::MESSAGES_REPLY) if it is not said, and never more than [`MAX_MESSAGES_REPLY`](super::MAX_MESSAGES_REPLY).
+        #[serde(default)]
+        limit: Option<u32>,
+    },
+    /// Let a contact know that its last messages have been read.
+    MessagesRead {
+        /// Number or name.
+        with: String,
+    },
+    /// The voice messages of the mailbox, the newest first.
+    Voicemails,
+    /// Write a voice message to a new file, Opus in Ogg. It counts as heard then.
+    VoicemailSave {
+        /// Its number in the list.
+        voicemail: i64,
+        /// The new file, as the telephone's program reaches it.
+        file: std::path::PathBuf,
+    },
+    /// Delete a voice message.
+    VoicemailDelete {
+        /// Its number in the list.
+        voicemail: i64,
+    },
+    /// Leave a voice message. [`Event::TextWaits`](super::Event::TextWaits) of the message that [`Reply::Message`] names tells when a directory has it.
+    VoicemailLeave {
+        /// What was typed: for whom.
+        number: String,
+        /// A file of Ogg Opus or WAV, as the telephone's program reaches it. It is not needed any more when this is answered.
+        file: std::path::PathBuf,
+    },
     /// The invitation link of this account.
     Link,
     /// Another program has renewed the certificate, the account record or the ID in the account's file: take them up.
@@ -282,6 +317,16 @@ pub enum Reply {
     History {
         /// The last one first.
         calls: Vec<PastCall>,
+    },
+    /// Text messages.
+    Messages {
+        /// The last one first.
+        messages: Vec<PastMessage>,
+    },
+    /// Voice messages.
+    Voicemails {
+        /// The newest first.
+        voicemails: Vec<Voicemail>,
     },
     /// The sound devices.
     Devices(DevicesResult),

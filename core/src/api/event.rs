@@ -140,6 +140,31 @@ pub enum Event {
         /// The message's identifier.
         id: String,
     },
+    /// Nobody is there to take a text message of ours. It is not lost: it is delivered when somebody is.
+    TextWaits {
+        /// The message's identifier.
+        id: String,
+        /// A directory of the receiver's keeps it; otherwise it waits here, and this program has to run when the receiver is back.
+        left: bool,
+    },
+    /// The receiver has read a text message of ours, and lets it be known.
+    TextRead {
+        /// The message's identifier.
+        id: String,
+    },
+    /// Somebody has left a voice message in the mailbox.
+    Voicemail {
+        /// Its number in the list.
+        voicemail: i64,
+        /// The sender's number.
+        from: Number,
+        /// The sender's name in the contact list, if it is there.
+        name: Option<String>,
+        /// When it was left, Unix milliseconds.
+        at: u64,
+        /// How long it is.
+        duration_ms: u32,
+    },
     /// A text message of ours could not be delivered.
     TextFailed {
         /// The message's identifier.
@@ -383,6 +408,9 @@ impl Event {
             | Self::Serving { .. }
             | Self::TextDelivered { .. }
             | Self::TextFailed { .. }
+            | Self::TextWaits { .. }
+            | Self::TextRead { .. }
+            | Self::Voicemail { .. }
             | Self::VoiceMessage(_)
             | Self::Refused(_)
             | Self::Presence { .. }

@@ -78,6 +78,10 @@ impl Engine {
             | Command::ContactAdd { .. }
             | Command::ContactRemove { .. }
             | Command::ContactConfirm { .. }
+            | Command::Messages { .. }
+            | Command::Voicemails
+            | Command::VoicemailSave { .. }
+            | Command::VoicemailDelete { .. }
             | Command::Directories
             | Command::DirectoryAdd { .. }
             | Command::DirectoryConfirm { .. }
@@ -87,6 +91,8 @@ impl Engine {
             | Command::BlockList
             | Command::Screening(_)) => self.in_file(&command).await,
             Command::Refused => self.refused().await,
+            Command::MessagesRead { with } => self.messages_read(&with).await,
+            Command::VoicemailLeave { number, file } => self.leave_voicemail(&number, file).await,
             Command::Link => Ok(Reply::Link { link: self.link() }),
             Command::Renewed => self.renewed().await,
             Command::Shutdown => {

@@ -48,6 +48,7 @@ impl Engine {
     pub(super) async fn unmet(&self, command: &Command) -> Option<String> {
         let (Command::Dial { number: typed }
         | Command::Text { number: typed, .. }
+        | Command::VoicemailLeave { number: typed, .. }
         | Command::Lookup { number: typed }
         | Command::Transfer { to: Some(typed), .. }) = command
         else {
@@ -214,7 +215,7 @@ async fn settle(net: &Net, known: &PinnedDirectory) {
 }
 
 /// Nodes of a directory, by what it has said last: one address of each before a second one of any.
-fn nodes_of(known: &PinnedDirectory) -> Vec<NodeAddr> {
+pub(super) fn nodes_of(known: &PinnedDirectory) -> Vec<NodeAddr> {
     let descriptor = known.descriptor.as_ref();
     let verified =
         descriptor.and_then(|signed| signed.verify_pinned(&known.name, &known.directory, wall_clock()).ok());

@@ -17,6 +17,7 @@ impl Engine {
     pub(super) async fn on_net(&mut self, event: NetEvent) {
         match event {
             NetEvent::Signal { via, blob, .. } => self.screen_signal(&blob, via).await,
+            NetEvent::Mail { from, notice } => self.on_notice(from, notice),
             // What they come to is in the status.
             NetEvent::EntryUp { .. } => tracing::debug!("an entry point is up"),
             NetEvent::EntryDown { .. } => tracing::info!("the connection to an entry point is lost"),

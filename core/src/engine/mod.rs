@@ -15,7 +15,9 @@ mod inbound;
 mod keys;
 mod legs;
 mod machine;
+mod mailbox;
 mod metrics;
+mod outbox;
 mod outputs;
 mod presence;
 mod proofs;
@@ -30,6 +32,7 @@ mod status;
 mod terminals;
 mod texts;
 mod transfers;
+mod voicemail;
 
 use crate::TurnServer;
 use crate::api::{
@@ -103,6 +106,8 @@ enum Internal {
     Recorder(recording::News),
     Machine(machine::News),
     Screening(screening::News),
+    Mail(Box<mailbox::News>),
+    Letter(Box<outbox::News>),
 }
 
 /// Open the account, start the network, and spawn the engine.
@@ -169,6 +174,10 @@ pub(crate) struct Engine {
     publisher: Publisher,
     /// Texts on their way to disk.
     texts: mpsc::Sender<texts::Arrived>,
+    /// When mailboxes are looked into.
+    collector: mailbox::Collector,
+    /// Letters on their way to those who were not on line.
+    letters: outbox::Letters,
     /// When to look at the certificate's end again.
     reminder: Instant,
     /// Whether this terminal was last told to serve the network.
@@ -248,6 +257,8 @@ impl Engine {
             moved_in: Instant::now(),
             publisher,
             texts,
+            collector: mailbox::Collector::default(),
+            letters: outbox::Letters::default(),
             reminder: Instant::now() + status::REMIND_EVERY,
             serves: false,
             line,
@@ -288,6 +299,7 @@ impl Engine {
         self.keep_routes().await;
         self.reload_contacts().await;
         self.reload_policy().await;
+        self.load_letters().await;
         while !self.stopping {
             let timer = self.next_timeout();
             tokio::select! {
@@ -304,6 +316,7 @@ impl Engine {
                 Some((leg, event)) = self.legs.next_event() => self.on_media(leg, event),
                 () = tokio::time::sleep_until(timer.into()) => self.on_timeout(),
             }
+            self.send_letters();
             self.drain().await;
             self.sound();
             self.tell_presence().await;
@@ -315,7 +328,8 @@ impl Engine {
         let idle = Instant::now() + std::time::Duration::from_secs(60);
         let calls = [self.calls.poll_timeout(), self.recorders.poll_timeout(), self.machines.poll_timeout()];
         let own = [self.publisher.poll_timeout(), self.presence.poll_timeout(), self.screener.poll_timeout()];
-        let own = own.into_iter().chain([Some(self.reminder)]);
+        let letters = [self.collector.poll_timeout(), self.letters.poll_timeout(), Some(self.reminder)];
+        let own = own.into_iter().chain(letters);
         own.chain(calls).chain([self.stats_due()]).flatten().fold(idle, Instant::min)
     }
 
@@ -327,6 +341,7 @@ impl Engine {
         self.remind_if_due(Instant::now());
         self.keep_refused_if_due(Instant::now());
         self.presence.set_quiet(Instant::now(), self.screener.is_quiet());
+        self.collect_if_due(Instant::now());
         self.tell_stats(Instant::now());
         self.update_line();
     }
@@ -347,6 +362,8 @@ impl Engine {
             Internal::Recorder(news) => self.on_recorder(news),
             Internal::Machine(news) => self.on_machine(news),
             Internal::Screening(news) => self.on_screening(news).await,
+            Internal::Mail(news) => self.on_mail(*news).await,
+            Internal::Letter(news) => self.on_letter(*news).await,
         }
     }
 

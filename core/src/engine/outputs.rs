@@ -1,6 +1,6 @@
 //! Carrying out what the call machine puts out.
 
-use super::calls::{end_reason, parting, text_failure};
+use super::calls::{end_reason, parting};
 use super::legs::MEDIA_QUEUE;
 use super::{Engine, Internal, now};
 use crate::api::{self, Event};
@@ -30,7 +30,7 @@ pub(super) fn local_party(
 }
 
 /// What others are told with the first packet.
-fn introduction(
+pub(super) fn introduction(
     account: &AccountStore,
     mut routes: Vec<NodeAddr>,
     chosen: Option<SignedChosenCert>,
@@ -230,13 +230,9 @@ impl Engine {
             }
             CallEvent::Connected { call, leg } => self.on_call_connected(call, leg),
             CallEvent::TextDelivered { id } => {
-                self.emit(Event::TextDelivered { id: id.to_string() });
-                self.mark_message(id, MessageState::Delivered);
+                self.on_text_delivered(id);
             }
-            CallEvent::TextFailed { id, reason } => {
-                self.emit(Event::TextFailed { id: id.to_string(), reason: text_failure(reason) });
-                self.mark_message(id, MessageState::Failed);
-            }
+            CallEvent::TextFailed { id, reason } => self.on_text_failed(id, reason),
             CallEvent::Dtmf { call, digit, .. } => self.emit(Event::Dtmf { call: call.to_string(), digit }),
             CallEvent::RemoteHold { call, on } => {
                 self.show_keys(&call, |keys| keys.remote_held = on);
@@ -251,7 +247,10 @@ impl Engine {
             }
             CallEvent::TransferLapsed { call } => self.emit(Event::TransferLapsed { call: call.to_string() }),
             CallEvent::Transfer { call, state } => self.on_transfer(call, state),
-            CallEvent::Presence { from, peer, presence } => self.on_presence(&from, &peer, presence).await,
+            CallEvent::Presence { from, peer, presence } => {
+                self.outbox_wake(&from);
+                self.on_presence(&from, &peer, presence).await;
+            }
             CallEvent::Recording { call, state } => self.on_recording_state(call, state),
             CallEvent::Ended { call, number, direction, reason, by, duration } => {
                 self.on_ended(call, number, direction, end_reason(reason), by, duration);

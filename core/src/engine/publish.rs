@@ -48,10 +48,14 @@ impl Engine {
         if self.publisher.routes != routes {
             self.introduce(routes.clone());
             self.publisher.routes = routes;
+            self.collect_if_due(Instant::now());
         }
         match (self.publisher.connected, connected) {
             (true, false) => self.publisher.lost(),
-            (false, true) if self.publisher.line != LineState::Online => self.publisher.now(Instant::now()),
+            (false, true) if self.publisher.line != LineState::Online => {
+                self.outbox_wake_all();
+                self.publisher.now(Instant::now());
+            }
             (false, true) | (true, true) | (false, false) => {}
         }
         self.publisher.connected = connected;

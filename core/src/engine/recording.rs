@@ -236,6 +236,7 @@ impl Engine {
                     | RecordingError::Several(_)
                     | RecordingError::Recording
                     | RecordingError::Kind
+                    | RecordingError::VoiceLength
                     | RecordingError::NoSound(_)
                     | RecordingError::Audio(_)
                     | RecordingError::Io { .. } => RecordingEnd::Disk,

@@ -16,6 +16,7 @@ use super::codec::{self, Codec};
 use super::config::NetConfig;
 use super::gate::Gate;
 use super::handle::NetError;
+use super::mailbox;
 use super::private::Private;
 use super::probe::Probes;
 use super::requests::REQUEST_TIME;
@@ -53,6 +54,7 @@ pub(super) struct Behaviour {
     pub(super) probes: Probes,
     pub(super) kad: kad::Behaviour<Records>,
     pub(super) signal: request_response::Behaviour<Codec>,
+    pub(super) mailbox: request_response::Behaviour<mailbox::Codec>,
     pub(super) relay_client: relay::client::Behaviour,
     pub(super) relay_server: Toggle<relay::Behaviour>,
     pub(super) mdns: Toggle<mdns::tokio::Behaviour>,
@@ -123,6 +125,7 @@ fn behaviour(
             [(codec::PROTOCOL, ProtocolSupport::Full)],
             requests,
         ),
+        mailbox: mailbox::behaviour(config),
         relay_client,
         relay_server: config.may_serve().then(|| relay_server(id, config)).into(),
         mdns: mdns.into(),

@@ -73,6 +73,11 @@ const ANSWERS_TIME: Duration = Duration::from_secs(60);
 /// multistream-select; libp2p specifications, relay/circuit-v2.md): lines, each with its length in front.
 const CIRCUIT: &[u8] = b"\x13/multistream/1.0.0\n\x20/libp2p/circuit/relay/0.2.0/hop\n";
 
+/// The same on a stream of the mailbox protocol, of a node that keeps mailboxes; others do not agree to more than a notice.
+const MAIL: &[u8] = b"\x13/multistream/1.0.0\n\x13/offhook/mailbox/1\n";
+/// What may be written there in a minute: a blob.
+const MAIL_ANSWERS: usize = offhook_proto::mailbox::protocol::MAX_MESSAGE + 1024;
+
 /// Counts streams. Clones share it.
 #[derive(Clone)]
 pub(super) struct Budget(Arc<Mutex<Counts>>);
@@ -293,11 +298,13 @@ struct Answers {
     bytes: usize,
     /// What is still to be written before it is known to be a circuit; `None` if it is none.
     awaited: Option<&'static [u8]>,
+    /// The same for a stream of the mailbox protocol.
+    mail: Option<&'static [u8]>,
 }
 
 impl Answers {
     const fn new() -> Self {
-        Self { since: None, bytes: 0, awaited: Some(CIRCUIT) }
+        Self { since: None, bytes: 0, awaited: Some(CIRCUIT), mail: Some(MAIL) }
     }
 
     /// How many bytes may be written now.
@@ -305,16 +312,22 @@ impl Answers {
         if self.since.is_none_or(|since| now - since >= ANSWERS_TIME) {
             (self.since, self.bytes) = (Some(now), 0);
         }
-        if self.awaited == Some(&[]) { usize::MAX } else { ANSWERS.saturating_sub(self.bytes) }
+        match (self.awaited, self.mail) {
+            (Some(&[]), _) => usize::MAX,
+            (_, Some(&[])) => MAIL_ANSWERS.saturating_sub(self.bytes),
+            (_, _) => ANSWERS.saturating_sub(self.bytes),
+        }
     }
 
     /// Counts what has been written.
     fn wrote(&mut self, bytes: &[u8]) {
         self.bytes = self.bytes.saturating_add(bytes.len());
-        self.awaited = self.awaited.and_then(|awaited| {
-            let head = bytes.len().min(awaited.len());
-            awaited.strip_prefix(bytes.get(..head)?)
-        });
+        for awaited in [&mut self.awaited, &mut self.mail] {
+            *awaited = awaited.and_then(|awaited| {
+                let head = bytes.len().min(awaited.len());
+                awaited.strip_prefix(bytes.get(..head)?)
+            });
+        }
     }
 }
 

@@ -3,6 +3,8 @@
 use std::time::{Duration, Instant};
 
 use libp2p::{Multiaddr, PeerId};
+use offhook_proto::identity::{IdentityId, TerminalId};
+use offhook_proto::mailbox;
 use offhook_proto::number::RecordKey;
 use offhook_proto::record::CheckedSet;
 use offhook_proto::wire::UnixMillis;
@@ -11,6 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::codec::{Request, Response};
 use super::command::{Command, DhtAnswer, Holder, Neighbours};
+use super::mailbox::MAIL_TIME;
 use super::private::Private;
 use super::status::NetStatus;
 use super::store::{Refused, Verdicts};
@@ -67,6 +70,28 @@ impl Client {
             answer.await.map_err(|_| RequestError::Stopped)?
         };
         tokio::time::timeout(time, ask).await.map_err(|_| RequestError::Timeout)?
+    }
+
+    /// Asks a directory about a mailbox.
+    pub(super) async fn mail(
+        &self,
+        to: PeerId,
+        addrs: Vec<Multiaddr>,
+        request: mailbox::protocol::Request,
+    ) -> Result<mailbox::protocol::Response, RequestError> {
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Mail { to, addrs, request: Box::new(request), reply };
+        let ask = async {
+            self.commands.send(command).await.map_err(|_| RequestError::Stopped)?;
+            answer.await.map_err(|_| RequestError::Stopped)?
+        };
+        // Connecting takes its time, too.
+        tokio::time::timeout(MAIL_TIME + MAIL_TIME / 2, ask).await.map_err(|_| RequestError::Timeout)?
+    }
+
+    /// Terminals that an account revokes, as far as its records are held here.
+    pub(super) async fn revoked(&self, identity: IdentityId) -> Option<Vec<TerminalId>> {
+        self.ask(|reply| Command::Revoked { identity, reply }).await
     }
 
     /// Starts a query of the DHT.

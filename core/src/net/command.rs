@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use libp2p::{Multiaddr, PeerId};
-use offhook_proto::identity::{DirectoryId, SignedCert};
+use offhook_proto::identity::{DirectoryId, IdentityId, SignedCert, TerminalId};
+use offhook_proto::mailbox::protocol::{Notice, Request as MailRequest};
 use offhook_proto::number::RecordKey;
 use offhook_proto::record::CheckedSet;
 use offhook_proto::wire::UnixMillis;
@@ -11,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::client::RequestError;
 use super::codec::{Request, Response};
+use super::mailbox::MailAnswer;
 use super::store::Refused;
 
 /// A step. Every reply channel may be dropped: then nobody is interested any more.
@@ -22,6 +24,12 @@ pub(super) enum Command {
         request: Box<Request>,
         reply: oneshot::Sender<Result<Response, RequestError>>,
     },
+    /// Ask a directory about a mailbox, connecting first if that takes no more than trying `addrs`.
+    Mail { to: PeerId, addrs: Vec<Multiaddr>, request: Box<MailRequest>, reply: MailAnswer },
+    /// Tell a terminal that has entered its mailbox here of what has come.
+    MailNotice { to: TerminalId, notice: Notice },
+    /// Terminals that an account revokes, as far as its records are held here.
+    Revoked { identity: IdentityId, reply: oneshot::Sender<Vec<TerminalId>> },
     /// Keep the connection to a peer for some minutes, because answers will come through it.
     Linger(PeerId),
     /// Ask the DHT for records. The query ends when the receiver is dropped, and half a second after `until`.

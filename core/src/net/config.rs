@@ -8,7 +8,9 @@ use std::time::Duration;
 use offhook_proto::identity::SignedCert;
 use offhook_proto::knock::Times;
 use offhook_proto::number::NodeAddr;
+use tokio::sync::mpsc;
 
+use super::mailbox::MailRequest;
 use super::tickets::RelayNotice;
 
 /// What a node does for others.
@@ -69,6 +71,8 @@ pub struct NetConfig {
     pub stun: Option<SocketAddr>,
     /// The media relay beside this node, which answers STUN then. Only for serving nodes.
     pub relay: Option<RelayNotice>,
+    /// Whoever keeps the mailboxes of this directory; without it none are kept. What finds the channel full is told to come again.
+    pub mailboxes: Option<mpsc::Sender<MailRequest>>,
     /// Name server to ask instead of the system's ones.
     pub dns: Option<SocketAddr>,
     /// Bounds on what strangers can make this node hold or do.
@@ -118,6 +122,7 @@ impl NetConfig {
             front: None,
             stun: None,
             relay: None,
+            mailboxes: None,
             dns: None,
             limits: Limits::for_role(role),
             stand_ins: StandIns::default(),

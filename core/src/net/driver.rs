@@ -28,6 +28,7 @@ use super::event::NetEvent;
 use super::knocks::Knocks;
 use super::linger::Lingering;
 use super::links::Links;
+use super::mailbox::{Answer, Mailboxes};
 use super::metrics::Metrics;
 use super::peers::Peers;
 use super::private::Private;
@@ -65,6 +66,8 @@ pub(super) enum Inner {
     Claimed(ResponseChannel<Response>, Response),
     /// What somebody published is held here.
     Spread(Spread),
+    /// Whoever keeps the mailboxes has answered.
+    Mail(Box<Answer>),
 }
 
 /// See the [module](self).
@@ -82,6 +85,7 @@ pub(super) struct Driver {
     pub(super) requests: Requests,
     pub(super) queries: HashMap<QueryId, Query>,
     pub(super) service: Service,
+    pub(super) mailboxes: Mailboxes,
     pub(super) delegated: Delegated,
     pub(super) tickets: Tickets,
     pub(super) warm: Warm,
@@ -147,6 +151,7 @@ impl Driver {
             requests: Requests::default(),
             queries: HashMap::new(),
             service: Service::new(&config.limits),
+            mailboxes: Mailboxes::new(&config),
             delegated: Delegated::new(&config.limits),
             tickets: Tickets::new(),
             warm: Warm::new(config.limits.warm),
@@ -256,6 +261,7 @@ impl Driver {
                 self.on_knock_failed(connection_id);
                 if self.peers.disconnected(&peer_id, connection_id).is_some() {
                     self.service.disconnected(&peer_id);
+                    self.mailboxes.disconnected(&peer_id);
                     self.fail_waiting(peer_id);
                     self.warm.disconnected(&peer_id, Instant::now());
                     self.refresh_hold(peer_id);
@@ -302,6 +308,7 @@ impl Driver {
             BehaviourEvent::Identify(event) => self.on_identify(event),
             BehaviourEvent::Kad(event) => self.on_kad(event),
             BehaviourEvent::Signal(event) => self.on_signal(event),
+            BehaviourEvent::Mailbox(event) => self.on_mail(event),
             BehaviourEvent::RelayClient(event) => self.on_relay_client(event),
             BehaviourEvent::RelayServer(event) => self.on_relay_server(event),
             BehaviourEvent::Mdns(event) => self.on_mdns(event),
@@ -311,6 +318,11 @@ impl Driver {
     fn on_command(&mut self, command: Command) {
         match command {
             Command::Request { to, addrs, request, reply } => self.request(to, addrs, *request, reply.into()),
+            Command::Mail { to, addrs, request, reply } => self.ask_mail(to, addrs, *request, reply),
+            Command::MailNotice { to, notice } => self.tell_of_mail(&to, notice),
+            Command::Revoked { identity, reply } => {
+                let _ = reply.send(self.records().revoked(&identity));
+            }
             Command::Linger(peer) => self.linger(peer, Instant::now()),
             Command::Get { key, answers, until } => self.start_get(key, answers, until),
             Command::Closest { key, reply } => self.start_closest(key, Closest::Task(reply), None),
@@ -354,6 +366,7 @@ impl Driver {
             Inner::Respond(channel, response) => self.respond(channel, response),
             Inner::Claimed(channel, response) => self.claimed(channel, response),
             Inner::Spread(spread) => self.spread(spread),
+            Inner::Mail(answer) => self.mail_kept(*answer),
         }
     }
 
@@ -411,8 +424,9 @@ impl Driver {
         let registered = self.service.is_registered(&peer).then_some(WATCH_REGISTERED);
         let lingering = self.lingering.contains(&peer).then_some(WATCH_SELDOM);
         let warm = self.warm.wants(&peer).then_some(WATCH_SELDOM);
+        let mail = self.mailboxes.has_entered(&peer).then_some(WATCH_SELDOM);
         let link = self.links.watch(&peer);
-        let watch = [link, registered, lingering, warm].into_iter().flatten().min();
+        let watch = [link, registered, lingering, warm, mail].into_iter().flatten().min();
         let behaviour = self.swarm.behaviour_mut();
         behaviour.gate.regard(
             peer,

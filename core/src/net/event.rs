@@ -1,6 +1,7 @@
 //! What the network tells its owner unasked.
 
 use offhook_proto::identity::TerminalId;
+use offhook_proto::mailbox::protocol::Notice;
 use offhook_proto::number::NodeAddr;
 
 /// An event from the network. The channel is bounded: packets that find it full are answered with "busy", and anything
@@ -16,6 +17,13 @@ pub enum NetEvent {
         via: TerminalId,
         /// The sealed packet, at most [`MAX_BLOB_BYTES`](offhook_proto::signalling::MAX_BLOB_BYTES) bytes.
         blob: Vec<u8>,
+    },
+    /// A node says that something has come into a mailbox. Only a directory that keeps one of this terminal's account is of interest.
+    Mail {
+        /// The node's key, proven.
+        from: TerminalId,
+        /// What it says.
+        notice: Notice,
     },
     /// An entry point is connected, and registered there if this is a terminal.
     EntryUp {

@@ -7,7 +7,9 @@ use std::time::Instant;
 use libp2p::Multiaddr;
 use libp2p::identity::Keypair;
 use offhook_proto::descriptor::SignedDescriptor;
-use offhook_proto::identity::{DirectoryId, SignedCert, TerminalId};
+use offhook_proto::identity::{DirectoryId, IdentityId, SignedCert, TerminalId};
+use offhook_proto::mailbox;
+use offhook_proto::mailbox::protocol::Notice;
 use offhook_proto::number::{NodeAddr, RecordKey};
 use offhook_proto::proof::ProofTask;
 use offhook_proto::record::{self, RecordSet};
@@ -22,7 +24,7 @@ use crate::relay::Relay;
 use super::addr::{self, AddrError};
 use super::behaviour;
 use super::candidates::Candidates;
-use super::client::Client;
+use super::client::{Client, RequestError};
 use super::command::{Command, Holder};
 use super::config::NetConfig;
 use super::credentials::{self, HeldTickets, RelayError};
@@ -32,7 +34,7 @@ use super::event::NetEvent;
 use super::known::Known;
 use super::links::Links;
 use super::lookup::Lookup;
-use super::metrics::Metrics;
+use super::metrics::{MailGauges, Metrics};
 use super::private::Private;
 use super::publish::{self, PublishError, Published};
 use super::signal::{self, GoodWays, SignalError, SignalTarget};
@@ -286,6 +288,34 @@ impl Net {
         signal::signal(&self.client, &self.good_ways, target, blob).await
     }
 
+    /// Asks the directory whose node is at these addresses about a mailbox, connecting first if need be. Addresses that a stranger
+    /// may not send this node to are not tried.
+    ///
+    /// # Errors
+    /// A [`RequestError`], after 45 seconds at most.
+    pub async fn mail(
+        &self,
+        node: &[NodeAddr],
+        request: mailbox::protocol::Request,
+    ) -> Result<mailbox::protocol::Response, RequestError> {
+        let mut holders = node.iter().filter_map(|addr| self.holder(addr));
+        let Holder { peer, mut addrs } = holders.next().ok_or(RequestError::Unreachable)?;
+        addrs.extend(holders.filter(|holder| holder.peer == peer).flat_map(|holder| holder.addrs));
+        self.client.mail(peer, addrs, request).await
+    }
+
+    /// Tells a terminal that has entered its mailbox here, and is still connected, of what has come.
+    pub async fn notice(&self, to: TerminalId, notice: Notice) {
+        // A stopped network tells nothing.
+        let _ = self.client.commands.send(Command::MailNotice { to, notice }).await;
+    }
+
+    /// Terminals that an account revokes in its newest record, as far as its records are held here; `None` once the network is
+    /// shut down.
+    pub async fn revoked(&self, identity: &IdentityId) -> Option<Vec<TerminalId>> {
+        self.client.revoked(*identity).await
+    }
+
     /// Keeps connections to these directories, at most 8, so that a packet to their terminals needs no set-up. They
     /// replace the ones named before.
     pub async fn keep(&self, directories: Vec<NodeAddr>) {
@@ -393,6 +423,11 @@ impl Net {
     /// Counters in the OpenMetrics text format.
     pub fn metrics(&self) -> String {
         self.metrics.text()
+    }
+
+    /// Tells among its counters what the mailboxes of this directory hold.
+    pub fn tell_mail(&self, held: MailGauges) {
+        self.metrics.tell_mail(&held);
     }
 
     /// Tells a relay's counters among its own. Once for each.

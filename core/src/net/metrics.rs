@@ -2,6 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use offhook_proto::mailbox::protocol::Amount;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
@@ -19,11 +20,30 @@ pub(super) struct Outcome {
     pub(super) result: &'static str,
 }
 
+/// Who has left something in a mailbox: `contacts` or `strangers`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct Leaver {
+    by: &'static str,
+}
+
+/// What the mailboxes of a directory hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MailGauges {
+    /// How many mailboxes there are.
+    pub mailboxes: usize,
+    /// What contacts of their owners have left.
+    pub contacts: Amount,
+    /// What strangers have left.
+    pub strangers: Amount,
+}
+
 /// The counters and gauges.
 pub(super) struct Metrics {
     registry: Mutex<Registry>,
     /// Requests answered.
     pub(super) requests: Family<Outcome, Counter>,
+    /// The same of the mailbox protocol.
+    mail: Family<Outcome, Counter>,
     /// Bytes of sealed packets passed on.
     pub(super) forwarded_bytes: Counter,
     /// STUN binding requests answered and dropped.
@@ -39,6 +59,9 @@ pub(super) struct Metrics {
     pub(super) dht_nodes: Gauge,
     pub(super) requests_open: Gauge,
     pub(super) warm: Gauge,
+    pub(super) mailboxes: Gauge,
+    pub(super) mail_bytes: Family<Leaver, Gauge>,
+    pub(super) mail_blobs: Family<Leaver, Gauge>,
 }
 
 impl Metrics {
@@ -46,6 +69,8 @@ impl Metrics {
     pub(super) fn new(mut registry: Registry) -> Self {
         let requests = Family::default();
         registry.register("offhook_requests", "Signalling and DHT requests by outcome", requests.clone());
+        let mail = Family::default();
+        registry.register("offhook_mail_requests", "Requests to mailboxes by outcome", mail.clone());
         let mut counter = |name: &str, help: &str| {
             let counter = Counter::default();
             registry.register(name, help, counter.clone());
@@ -69,9 +94,14 @@ impl Metrics {
         let dht_nodes = gauge("offhook_dht_nodes", "Nodes in the routing table");
         let warm = gauge("offhook_warm_peers", "Connections kept with nodes of the DHT");
         let requests_open = gauge("offhook_requests_open", "Requests to other nodes without an answer yet");
+        let mailboxes = gauge("offhook_mailboxes", "Mailboxes kept");
+        let (mail_bytes, mail_blobs) = (Family::default(), Family::default());
+        registry.register("offhook_mail_bytes", "Bytes left in mailboxes", mail_bytes.clone());
+        registry.register("offhook_mail_blobs", "Pieces of letters left in mailboxes", mail_blobs.clone());
         Self {
             registry: Mutex::new(registry),
             requests,
+            mail,
             forwarded_bytes,
             stun_answered,
             stun_dropped,
@@ -84,12 +114,30 @@ impl Metrics {
             dht_nodes,
             requests_open,
             warm,
+            mailboxes,
+            mail_bytes,
+            mail_blobs,
         }
     }
 
     /// Counts an answered request.
     pub(super) fn count(&self, request: &'static str, result: &'static str) {
         self.requests.get_or_create(&Outcome { request, result }).inc();
+    }
+
+    /// Counts an answered request of the mailbox protocol.
+    pub(super) fn count_mail(&self, request: &'static str, result: &'static str) {
+        self.mail.get_or_create(&Outcome { request, result }).inc();
+    }
+
+    /// Tells what the mailboxes hold.
+    pub(super) fn tell_mail(&self, held: &MailGauges) {
+        let int = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        self.mailboxes.set(int(held.mailboxes as u64));
+        for (by, amount) in [("contacts", held.contacts), ("strangers", held.strangers)] {
+            self.mail_bytes.get_or_create(&Leaver { by }).set(int(amount.bytes));
+            self.mail_blobs.get_or_create(&Leaver { by }).set(int(amount.count));
+        }
     }
 
     /// Enters more.

@@ -43,6 +43,7 @@ mod limit;
 mod linger;
 mod links;
 mod lookup;
+mod mailbox;
 mod mdns;
 mod metrics;
 mod others;
@@ -76,6 +77,8 @@ pub use front::{Ends, Front, FrontConfig, FrontIdentity, FrontIo, FrontService, 
 pub use handle::{Net, NetError};
 pub(crate) use limit::Limiter;
 pub use lookup::{Lookup, LookupEvent, Origin};
+pub use mailbox::{MailReply, MailRequest};
+pub use metrics::MailGauges;
 pub use offhook_proto::knock::{Reason, Times};
 pub use publish::{PublishError, Published};
 pub use serving::Serving;

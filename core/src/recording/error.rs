@@ -25,6 +25,9 @@ pub enum RecordingError {
     /// Nothing in it can be played.
     #[error("There is no sound of Opus in {}.", .0.display())]
     NoSound(PathBuf),
+    /// A voice message is empty, or longer than one may be.
+    #[error("A voice message has some sound, at most ten minutes and 2 MiB of it.")]
+    VoiceLength,
     /// The loudspeaker cannot be used.
     #[error(transparent)]
     Audio(#[from] AudioError),
@@ -51,7 +54,7 @@ impl RecordingError {
             Self::None(_) | Self::Several(_) => ErrorCode::NoRecording,
             Self::Full => ErrorCode::Full,
             Self::Recording => ErrorCode::InUse,
-            Self::Kind => ErrorCode::BadInput,
+            Self::Kind | Self::VoiceLength => ErrorCode::BadInput,
             Self::NoSound(_) | Self::Io { .. } => ErrorCode::Storage,
             Self::Audio(_) => ErrorCode::Audio,
         };

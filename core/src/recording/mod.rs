@@ -24,6 +24,7 @@ mod place;
 mod play;
 mod reader;
 mod tap;
+mod voice;
 mod writer;
 
 use std::time::Duration;
@@ -33,6 +34,7 @@ pub use folder::Recordings;
 pub(crate) use folder::Whose;
 pub use play::{Track, UnknownTrack};
 pub(crate) use tap::Tap;
+pub use voice::{MAX_VOICE, Voice};
 pub(crate) use writer::{Finished, Order, Started, WriterEnd};
 
 /// Longest recording of a call: about 120 MB.

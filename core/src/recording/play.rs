@@ -78,28 +78,7 @@ impl Recordings {
         speaker: &DeviceSpec,
         stop: &AtomicBool,
     ) -> Result<Duration, RecordingError> {
-        let mut sound = Sound::open(&self.path(typed)?, track)?;
-        speaker.check(DeviceKind::Speaker)?;
-        let mut sink = open_sink(speaker)?;
-        sink.start(Instant::now())?;
-        let mut block: Block = [0.0; BLOCK_LEN];
-        let (mut played, mut over, mut taken): (u32, Option<Instant>, _) = (0, None, Instant::now());
-        while !stop.load(Relaxed) && over.is_none_or(|at| at.elapsed() < TO_HEAR) {
-            for _ in 0..sink.wanted(Instant::now()) {
-                taken = Instant::now();
-                if sound.next(&mut block) {
-                    played += 1;
-                } else {
-                    over.get_or_insert(taken);
-                }
-                sink.write(&block)?;
-            }
-            if taken.elapsed() >= STALL {
-                return Err(AudioError::Stalled.into());
-            }
-            std::thread::sleep(BLOCK_TIME);
-        }
-        Ok(BLOCK_TIME * played)
+        play(Sound::open(&self.path(typed)?, track)?, speaker, stop)
     }
 
     /// Mixes a recording, named as for [`delete`](Self::delete), into a new file: Ogg Opus of one channel, or WAV if `to` is called so.
@@ -127,17 +106,53 @@ impl Recordings {
     }
 }
 
+/// Plays what is left of a sound, until it is over or `stop` is set.
+pub(super) fn play<R: io::Read + io::Seek>(
+    mut sound: Sound<R>,
+    speaker: &DeviceSpec,
+    stop: &AtomicBool,
+) -> Result<Duration, RecordingError> {
+    speaker.check(DeviceKind::Speaker)?;
+    let mut sink = open_sink(speaker)?;
+    sink.start(Instant::now())?;
+    let mut block: Block = [0.0; BLOCK_LEN];
+    let (mut played, mut over, mut taken): (u32, Option<Instant>, _) = (0, None, Instant::now());
+    while !stop.load(Relaxed) && over.is_none_or(|at| at.elapsed() < TO_HEAR) {
+        for _ in 0..sink.wanted(Instant::now()) {
+            taken = Instant::now();
+            if sound.next(&mut block) {
+                played += 1;
+            } else {
+                over.get_or_insert(taken);
+            }
+            sink.write(&block)?;
+        }
+        if taken.elapsed() >= STALL {
+            return Err(AudioError::Stalled.into());
+        }
+        std::thread::sleep(BLOCK_TIME);
+    }
+    Ok(BLOCK_TIME * played)
+}
+
 /// The sound of a file.
-struct Sound {
-    reader: Reader<io::BufReader<File>>,
+pub(super) struct Sound<R: io::Read + io::Seek> {
+    reader: Reader<R>,
     track: Track,
     /// The first block, by which it is known that there is sound.
     first: Option<Block>,
 }
 
-impl Sound {
-    fn open(path: &Path, track: Track) -> Result<Sound, RecordingError> {
-        let reader = Reader::new(io::BufReader::new(open(path)?));
+impl Sound<io::BufReader<File>> {
+    pub(super) fn open(path: &Path, track: Track) -> Result<Self, RecordingError> {
+        Self::of(io::BufReader::new(open(path)?), path, track)
+    }
+}
+
+impl<R: io::Read + io::Seek> Sound<R> {
+    /// That of anything; `path` is for errors.
+    pub(super) fn of(file: R, path: &Path, track: Track) -> Result<Self, RecordingError> {
+        let reader = Reader::new(file);
         let mut sound = Sound { reader, track, first: None };
         let mut block: Block = [0.0; BLOCK_LEN];
         if !sound.next(&mut block) {
@@ -157,14 +172,14 @@ impl Sound {
         }
     }
 
-    fn next_samples(&mut self) -> Option<[i16; BLOCK_LEN]> {
+    pub(super) fn next_samples(&mut self) -> Option<[i16; BLOCK_LEN]> {
         let mut block: Block = [0.0; BLOCK_LEN];
         let more = self.next(&mut block);
         more.then(|| block.map(|sample| (sample * f32::from(i16::MAX)) as i16))
     }
 }
 
-fn to_wav(sound: &mut Sound, file: File) -> io::Result<Duration> {
+fn to_wav<R: io::Read + io::Seek>(sound: &mut Sound<R>, file: File) -> io::Result<Duration> {
     let spec = WavSpec {
         channels: 1,
         sample_rate: SAMPLE_RATE,
@@ -183,7 +198,7 @@ fn to_wav(sound: &mut Sound, file: File) -> io::Result<Duration> {
     Ok(BLOCK_TIME * blocks)
 }
 
-fn to_opus(sound: &mut Sound, file: File) -> io::Result<Duration> {
+fn to_opus<R: io::Read + io::Seek>(sound: &mut Sound<R>, file: File) -> io::Result<Duration> {
     let title = Tags(vec![("TITLE".to_owned(), "mixed".to_owned())]);
     let mut mux = Mux::new(BufWriter::new(file), &[title], rand::random()).map_err(io::Error::other)?;
     let mut blocks = 0;

@@ -1,5 +1,5 @@
 use super::create::run_blocking;
-use super::home::{renew, sign_record};
+use super::home::{mailboxes, renew, sign_record};
 use super::{AccountId, StorageError, db};
 use crate::clock::wall_clock;
 use crate::recording::Recordings;
@@ -176,6 +176,9 @@ impl AccountStore {
         let before: AccountRecord = decode(&body, "the account record")?;
         let mut record = before.clone();
         record.backups = backups;
+        if let Some(mailboxes) = mailboxes(&mut tx).await? {
+            record.mailboxes = mailboxes;
+        }
         // Nobody takes a revocation back; of too many the oldest, whose certificates end first, give way.
         record.revoked.extend(revoked.iter().filter(|terminal| !before.revoked.contains(terminal)));
         record.revoked.drain(..record.revoked.len().saturating_sub(MAX_REVOKED));

@@ -154,10 +154,16 @@ impl AccountStore {
             Command::Screening(asked) => self.screen(asked).await,
             Command::Refused => self.list_refused().await,
             Command::History { limit } => self.past_calls(*limit).await,
+            Command::Messages { with, limit } => self.past_messages(with.as_deref(), *limit).await,
+            Command::Voicemails => self.list_voicemails().await,
+            Command::VoicemailSave { voicemail, file } => self.save_voicemail(*voicemail, file).await,
+            Command::VoicemailDelete { voicemail } => self.delete_voicemail(*voicemail).await,
             Command::HistoryClear => {
                 self.history_clear().await.map(|()| Reply::Done).map_err(|error| error.to_api())
             }
             Command::Dial { .. }
+            | Command::MessagesRead { .. }
+            | Command::VoicemailLeave { .. }
             | Command::Answer { .. }
             | Command::Reject { .. }
             | Command::Hangup { .. }

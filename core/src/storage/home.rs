@@ -1,12 +1,12 @@
 use super::account::{DATABASE, decode, open_lock};
 use super::create::{Draft, cert_until, run_blocking, sync_dir};
 use super::seal::{KdfCost, SealedSeed};
-use super::{AccountId, AccountStore, NewAccount, Password, StorageError, chosen, db};
+use super::{AccountId, AccountStore, NewAccount, Password, StorageError, chosen, db, letters};
 use crate::clock::wall_clock;
 use crate::recording::Recordings;
 use offhook_proto::identity::{Fingerprint, IdentityId, IdentityKey, SealKey, SignedCert, TerminalKey};
-use offhook_proto::number::Number;
-use offhook_proto::record::{ACCOUNT_LIFETIME, AccountRecord};
+use offhook_proto::number::{NodeAddr, Number};
+use offhook_proto::record::{ACCOUNT_LIFETIME, AccountRecord, MAX_MAILBOXES};
 use offhook_proto::wire::{self, UnixMillis};
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::Write as _;
@@ -447,6 +447,17 @@ pub(super) async fn renew(tx: &mut db::Write, key: &IdentityKey) -> Result<(), S
     sign_record(tx, key, record, now).await
 }
 
+/// Nodes of directories that keep the account's mailbox, if this terminal has found any.
+pub(super) async fn mailboxes(tx: &mut db::Write) -> Result<Option<Vec<NodeAddr>>, StorageError> {
+    let setting: Option<(String,)> = sqlx::query_as("SELECT value FROM settings WHERE key = ?")
+        .bind(letters::MAILBOXES_SETTING)
+        .fetch_optional(&mut **tx)
+        .await?;
+    let mut nodes = setting.map(|(text,)| letters::parse_mailboxes(&text));
+    nodes.iter_mut().for_each(|nodes| nodes.truncate(MAX_MAILBOXES));
+    Ok(nodes)
+}
+
 /// Signs the account's records, later ones than before.
 pub(super) async fn sign_record(
     tx: &mut db::Write,
@@ -454,6 +465,9 @@ pub(super) async fn sign_record(
     mut record: AccountRecord,
     now: UnixMillis,
 ) -> Result<(), StorageError> {
+    if let Some(mailboxes) = mailboxes(tx).await? {
+        record.mailboxes = mailboxes;
+    }
     record.seq = UnixMillis(now.0.max(record.seq.0.saturating_add(1)));
     record.expires = record.seq.plus(ACCOUNT_LIFETIME);
     sqlx::query("UPDATE account SET record = ?, record_body = ?")

@@ -14,8 +14,12 @@ pub enum MessageState {
     Received,
     /// Ours, on its way.
     Sending,
+    /// Ours, left at a directory of the receiver's.
+    Left,
     /// Ours, on the other terminal.
     Delivered,
+    /// Ours, read by the receiver, who lets it be known.
+    Read,
     /// Ours, given up.
     Failed,
 }
@@ -69,6 +73,20 @@ impl AccountStore {
         Ok(new)
     }
 
+    /// A message of ours: to whom, what it says, and when it was written.
+    pub(crate) async fn own_message(
+        &self,
+        id: &str,
+    ) -> Result<Option<(Number, String, UnixMillis)>, StorageError> {
+        let row: Option<(String, String, i64)> =
+            sqlx::query_as("SELECT number, body, sent FROM messages WHERE id = ? AND outgoing = 1")
+                .bind(id)
+                .fetch_optional(self.pool())
+                .await?;
+        row.map(|(number, body, sent)| Ok((db::number(&number)?, body, UnixMillis(db::uint(sent)))))
+            .transpose()
+    }
+
     /// Notes what became of a message of ours.
     pub async fn message_state(&self, id: &str, state: MessageState) -> Result<(), StorageError> {
         sqlx::query("UPDATE messages SET state = ? WHERE id = ? AND outgoing = 1")
@@ -82,11 +100,14 @@ impl AccountStore {
     /// Gives up the messages of ours that an earlier run of the program left on their way: nobody waits for their
     /// acknowledgement any more. Says how many there were.
     pub async fn give_up_unsent(&self) -> Result<u64, StorageError> {
-        let done = sqlx::query("UPDATE messages SET state = ? WHERE outgoing = 1 AND state = ?")
-            .bind(MessageState::Failed.code())
-            .bind(MessageState::Sending.code())
-            .execute(self.pool())
-            .await?;
+        let done = sqlx::query(
+            "UPDATE messages SET state = ? WHERE outgoing = 1 AND state = ?
+             AND id NOT IN (SELECT lower(hex(id)) FROM outbox)",
+        )
+        .bind(MessageState::Failed.code())
+        .bind(MessageState::Sending.code())
+        .execute(self.pool())
+        .await?;
         Ok(done.rows_affected())
     }
 
@@ -119,16 +140,20 @@ impl AccountStore {
 }
 
 impl MessageState {
-    fn code(self) -> &'static str {
+    pub(super) fn code(self) -> &'static str {
         match self {
             Self::Received => "received",
             Self::Sending => "sending",
+            Self::Left => "left",
             Self::Delivered => "delivered",
+            Self::Read => "read",
             Self::Failed => "failed",
         }
     }
 
     fn from_code(code: &str) -> Option<Self> {
-        [Self::Received, Self::Sending, Self::Delivered, Self::Failed].into_iter().find(|s| s.code() == code)
+        [Self::Received, Self::Sending, Self::Left, Self::Delivered, Self::Read, Self::Failed]
+            .into_iter()
+            .find(|s| s.code() == code)
     }
 }

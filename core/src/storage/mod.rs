@@ -35,6 +35,8 @@ mod history;
 mod home;
 mod id;
 mod known;
+mod letter_book;
+mod letters;
 mod messages;
 mod pins;
 mod records;
@@ -43,6 +45,7 @@ mod ringtone;
 mod screening;
 mod seal;
 mod settings;
+mod voicemails;
 mod wipe;
 
 pub use account::AccountStore;
@@ -58,11 +61,15 @@ pub use history::{CallEntry, MAX_HISTORY};
 pub use home::{AccountSummary, Home};
 pub use id::{AccountId, MAX_ID_CHARS};
 pub use known::{DirectoryPin, MAX_KNOWN_DIRECTORIES, PinnedDirectory};
+pub use letters::OutLetter;
+pub(crate) use letters::{SealedFor, Sender};
 pub use messages::{MAX_MESSAGES, MessageEntry, MessageState};
 pub use pins::{Pin, PinCheck};
 pub use records::{MAX_CACHED_RECORDS, MAX_ROUTES};
 pub use restore::Unattended;
 pub use seal::{MAX_PASSWORD_BYTES, Password};
+pub(crate) use voicemails::VoicePart;
+pub use voicemails::VoicemailEntry;
 
 #[cfg(test)]
 mod tests;

@@ -57,6 +57,15 @@ impl AccountStore {
         rows.iter().map(|(number, text)| Ok((db::number(number)?, parse_routes(text)?))).collect()
     }
 
+    /// The directories through which a number was reached.
+    pub(crate) async fn routes_of(&self, number: &Number) -> Result<Vec<NodeAddr>, StorageError> {
+        let row: Option<(String,)> = sqlx::query_as("SELECT routes FROM routes WHERE number = ?")
+            .bind(number.canonical())
+            .fetch_optional(self.pool())
+            .await?;
+        row.map_or_else(|| Ok(Vec::new()), |(text,)| parse_routes(&text))
+    }
+
     /// Keeps the directories through which a number says it is reached; the first eight count.
     pub async fn set_routes(&self, number: &Number, routes: &[NodeAddr]) -> Result<(), StorageError> {
         let kept: Vec<String> = routes.iter().take(MAX_ROUTES).map(|addr| addr.as_str().to_owned()).collect();

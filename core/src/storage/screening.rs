@@ -13,7 +13,6 @@ use offhook_proto::record::Pin;
 use offhook_proto::screening::{Blocked, Entry, Log, Policy, PolicyError, Reason, Through};
 use offhook_proto::wire::UnixMillis;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 /// The setting in which the policy is kept; it goes along with a backup.
 pub(super) const POLICY: &str = "screening";
@@ -210,11 +209,6 @@ impl AccountStore {
             entries.truncate(entries.len() * 3 / 4);
         };
         self.set_setting(REFUSED, Some(&json)).await
-    }
-
-    async fn names(&self) -> Result<BTreeMap<Number, String>, ApiError> {
-        let contacts = self.contacts().await.map_err(|error| error.to_api())?;
-        Ok(contacts.into_iter().map(|contact| (contact.number, contact.name)).collect())
     }
 
     /// Blocks a number, and the key that is known behind it.

@@ -3,6 +3,7 @@
 mod book;
 mod kill;
 mod known;
+mod letters;
 mod shared;
 
 use super::create::Draft;

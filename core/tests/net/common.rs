@@ -50,7 +50,10 @@ impl Node {
             loop {
                 match self.events.recv().await.expect("a network that runs") {
                     NetEvent::Signal { from, via, blob } => return Packet { from, via, blob },
-                    NetEvent::EntryUp { .. } | NetEvent::EntryDown { .. } | NetEvent::Listening { .. } => {}
+                    NetEvent::Mail { .. }
+                    | NetEvent::EntryUp { .. }
+                    | NetEvent::EntryDown { .. }
+                    | NetEvent::Listening { .. } => {}
                 }
             }
         };

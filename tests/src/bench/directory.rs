@@ -9,7 +9,7 @@
 //! ```
 
 mod accounts;
-mod cores;
+pub(super) mod cores;
 mod kills;
 mod log_ins;
 mod terminals;

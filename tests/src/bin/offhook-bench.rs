@@ -34,6 +34,7 @@ enum Name {
     Directory,
     /// The flood of `mailbox` alone
     Flood,
+    Mailbox,
 }
 
 fn main() -> ExitCode {
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         Name::Traces => bench::traces(cli.count.unwrap_or(2000), cli.filter.as_deref()),
         Name::Directory => bench::directory(cli.count.unwrap_or(2000), cli.filter.as_deref()),
         Name::Flood => bench::flood(),
+        Name::Mailbox => bench::mailbox(cli.count.unwrap_or(10_000)),
         Name::Reach => bench::reach(cli.count, cli.filter.as_deref()),
     };
     match result {

@@ -12,6 +12,7 @@ mod crash;
 mod demo;
 mod handbook;
 mod keys;
+mod mailbox;
 mod moving;
 mod nat;
 mod network;

@@ -8,10 +8,12 @@
 //! A directory tells a terminal that has entered of what comes ([`Notice`]).
 
 mod entry;
+mod node;
 
 pub use entry::{
     CHALLENGE_LIFETIME, Entered, Entry, EntryChallenge, EntryError, EntryKey, MAX_ENTRY_BYTES, SignedEntry,
 };
+pub use node::{MAX_NODE_BYTES, SignedNode};
 
 use std::fmt;
 
@@ -161,6 +163,9 @@ pub enum Response {
         /// Good for this connection.
         #[n(0)]
         challenge: EntryChallenge,
+        /// Which directory this node belongs to: its key is in entries and in tokens.
+        #[n(1)]
+        node: SignedNode,
     },
     /// The terminal may read.
     #[n(3)]
@@ -419,12 +424,8 @@ impl Response {
                 items.len() <= usize::from(MAX_LISTED) && sizes && ordered
             }
             Self::Blob { blob } => is_size_class(blob.len()),
-            Self::Kept
-            | Self::Challenge { .. }
-            | Self::Entered { .. }
-            | Self::Done
-            | Self::Quota(_)
-            | Self::Refused { .. } => true,
+            Self::Challenge { node, .. } => node.is_sound(),
+            Self::Kept | Self::Entered { .. } | Self::Done | Self::Quota(_) | Self::Refused { .. } => true,
         }
     }
 }

@@ -406,10 +406,29 @@ impl Ledger {
         Some(QuotaReport {
             contacts: books.contacts,
             strangers: books.strangers,
-            limit: self.limits.mailbox,
-            stranger_limit: self.limits.strangers(),
+            limit: self.limits_of(books).mailbox,
+            stranger_limit: self.limits_of(books).strangers(),
             terminals: u8::try_from(books.terminals.len()).unwrap_or(u8::MAX),
         })
+    }
+
+    /// The terminals that must acknowledge what is in a mailbox, and until when they are certified.
+    #[must_use]
+    pub fn terminals(&self, mailbox: &MailboxId) -> Vec<(TerminalId, UnixMillis)> {
+        let terminals = self.mailboxes.get(mailbox).map(|books| books.terminals.iter());
+        terminals.into_iter().flatten().map(|(terminal, until)| (*terminal, *until)).collect()
+    }
+
+    /// From now on a mailbox may hold so much, or what all others may. What is there stays, even if it is more. False if there
+    /// is no such mailbox.
+    pub fn set_limit(&mut self, mailbox: &MailboxId, limit: Option<Amount>) -> bool {
+        let Some(books) = self.mailboxes.get_mut(mailbox) else { return false };
+        books.limit = limit;
+        true
+    }
+
+    fn limits_of(&self, books: &Mailbox) -> Limits {
+        Limits { mailbox: books.limit.unwrap_or(self.limits.mailbox), ..self.limits }
     }
 
     /// What all mailboxes hold: of contacts, and of strangers.

@@ -46,6 +46,11 @@ impl Greeting {
         Greeting { sound: sound.into(), beep_at }
     }
 
+    /// All samples.
+    pub(crate) fn len(&self) -> usize {
+        self.sound.len()
+    }
+
     /// Samples before the beep.
     pub(crate) fn beep_at(&self) -> usize {
         self.beep_at

@@ -10,7 +10,7 @@ use libp2p::PeerId;
 use libp2p::kad;
 use libp2p::kad::store::{self as kad_store, RecordStore};
 use offhook_proto::descriptor::{Descriptor, DescriptorError, SignedDescriptor};
-use offhook_proto::identity::IdentityId;
+use offhook_proto::identity::{IdentityId, TerminalId};
 use offhook_proto::number::RecordKey;
 use offhook_proto::record::{self, CheckedSet, Merged, RecordError, RecordSet};
 use offhook_proto::wire::UnixMillis;
@@ -159,8 +159,8 @@ impl Held {
 /// All records held. See the [module](super).
 pub(in crate::net) struct Records {
     held: HashMap<RecordKey, Held>,
-    /// How many of them each account has.
-    owners: HashMap<IdentityId, usize>,
+    /// Which of them each account has.
+    owners: HashMap<IdentityId, Vec<RecordKey>>,
     descriptors: Descriptors,
     shares: Shares,
     verdicts: Verdicts,
@@ -229,21 +229,32 @@ impl Records {
 
     fn insert(&mut self, key: RecordKey, held: Held) {
         if let Some(owner) = identity(&held.set) {
-            *self.owners.entry(owner).or_insert(0) += 1;
+            self.owners.entry(owner).or_default().push(key);
         }
         if let Some(before) = self.held.insert(key, held) {
-            self.disown(&before);
+            self.disown(&key, &before);
         }
     }
 
-    fn disown(&mut self, gone: &Held) {
+    fn disown(&mut self, key: &RecordKey, gone: &Held) {
         let Some(owner) = identity(&gone.set) else { return };
-        if let Some(count) = self.owners.get_mut(&owner) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(keys) = self.owners.get_mut(&owner) {
+            // Once only: it may just have been entered anew.
+            if let Some(at) = keys.iter().position(|own| own == key) {
+                keys.swap_remove(at);
+            }
+            if keys.is_empty() {
                 self.owners.remove(&owner);
             }
         }
+    }
+
+    /// Terminals that an account revokes in the newest of its records here, whichever of its numbers they are for.
+    pub(in crate::net) fn revoked(&self, owner: &IdentityId) -> Vec<TerminalId> {
+        let keys = self.owners.get(owner).into_iter().flatten();
+        let accounts = keys.filter_map(|key| self.held.get(key)?.set.account.as_ref());
+        let newest = accounts.max_by_key(|account| account.seq);
+        newest.map_or_else(Vec::new, |account| account.revoked.clone())
     }
 
     /// Whether an account has records here: proven ones, like all that are held.
@@ -411,7 +422,7 @@ impl Records {
             self.write(Write::Remove(*key), None);
         }
         if let Some(held) = self.held.remove(key) {
-            self.disown(&held);
+            self.disown(key, &held);
             if let Some(place) = held.place {
                 self.shares.remove(place);
             }

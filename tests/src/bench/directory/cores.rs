@@ -15,7 +15,7 @@ const SECOND: usize = 1;
 ///
 /// # Errors
 /// When there is no second one.
-pub(super) fn take_second() -> Result<(), BenchError> {
+pub(in crate::bench) fn take_second() -> Result<(), BenchError> {
     pin(0, SECOND).map_err(|error| BenchError::Other(format!("two cores are needed: {error}")))
 }
 
@@ -23,7 +23,7 @@ pub(super) fn take_second() -> Result<(), BenchError> {
 ///
 /// # Errors
 /// When it does not run any more.
-pub(super) fn give_first(pid: u32) -> Result<(), BenchError> {
+pub(in crate::bench) fn give_first(pid: u32) -> Result<(), BenchError> {
     for task in std::fs::read_dir(PathBuf::from(format!("/proc/{pid}/task")))? {
         if let Some(task) = task?.file_name().to_str().and_then(|name| name.parse().ok()) {
             pin(task, FIRST)?;

@@ -6,7 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::identity::{
-    CertError, DirectoryId, IdentityId, IdentityKey, SealKey, SignedCert, TerminalId, TerminalKey,
+    CertError, DirectoryId, DirectoryKey, IdentityId, IdentityKey, SealKey, SignedCert, TerminalId,
+    TerminalKey,
 };
 use crate::mailbox::contacts::{MAX_DEPOSIT_KEYS, MAX_REVOKED_SERIALS, Serial, TokenSecret};
 use crate::puzzle::{PuzzleKey, Subject};
@@ -104,7 +105,10 @@ fn responses() -> Vec<Response> {
     vec![
         Response::Price { challenge: challenge() },
         Response::Kept,
-        Response::Challenge { challenge: entry_key().challenge(&peer(), NOW) },
+        Response::Challenge {
+            challenge: entry_key().challenge(&peer(), NOW),
+            node: SignedNode::sign(&DirectoryKey::from_seed([1; 32]), &peer()),
+        },
         Response::Entered { newest: 4 },
         Response::Listed { items: vec![item(1, 1024), item(9, 4096)], more: true },
         Response::Blob { blob: vec![3; 1024] },

@@ -25,6 +25,8 @@ pub(super) struct Mailbox {
     /// What strangers hold, together, and by their networks; the blobs by number.
     pub strangers: Amount,
     pub networks: BTreeMap<Network, Heap>,
+    /// What it may hold, if that is not what others may.
+    pub limit: Option<Amount>,
 }
 
 /// What the strangers of one network hold in a mailbox: sizes by number.
@@ -44,6 +46,7 @@ impl Mailbox {
             serials: BTreeMap::new(),
             strangers: Amount::default(),
             networks: BTreeMap::new(),
+            limit: None,
         }
     }
 
@@ -119,10 +122,11 @@ impl Ledger {
         size: Amount,
     ) -> Result<(), QuotaError> {
         let own = books.serials.get(serial).copied().unwrap_or_default();
-        if !own.plus(size).fits(self.limits.contact()) {
+        let limits = self.limits_of(books);
+        if !own.plus(size).fits(limits.contact()) {
             return Err(QuotaError::Share);
         }
-        if !books.contacts.plus(size).fits(self.limits.mailbox) {
+        if !books.contacts.plus(size).fits(limits.mailbox) {
             return Err(QuotaError::MailboxFull);
         }
         if !self.contacts.plus(size).fits(self.limits.total) {
@@ -135,7 +139,7 @@ impl Ledger {
     pub(super) fn evict_for_contact(&mut self, mailbox: &MailboxId, size: Amount) -> Vec<Key> {
         let mut evicted = Vec::new();
         while let Some(books) = self.mailboxes.get(mailbox) {
-            if books.contacts.plus(books.strangers).plus(size).fits(self.limits.mailbox) {
+            if books.contacts.plus(books.strangers).plus(size).fits(self.limits_of(books).mailbox) {
                 break;
             }
             let Some(id) = books.victim() else { break };
@@ -160,10 +164,11 @@ impl Ledger {
     ) -> Result<Vec<BlobId>, QuotaError> {
         let own = books.networks.get(network).map_or_else(Amount::default, |heap| heap.held).plus(size);
         let everywhere = self.networks.get(network).copied().unwrap_or_default().plus(size);
-        if !own.fits(self.limits.network_in_mailbox()) || !everywhere.fits(self.limits.network) {
+        let limits = self.limits_of(books);
+        if !own.fits(limits.network_in_mailbox()) || !everywhere.fits(self.limits.network) {
             return Err(QuotaError::Share);
         }
-        let room = self.limits.strangers().least(self.limits.mailbox.minus(books.contacts));
+        let room = limits.strangers().least(limits.mailbox.minus(books.contacts));
         let mut strangers = books.strangers;
         let mut networks = BTreeMap::new();
         let mut victims = Vec::new();

@@ -392,6 +392,20 @@ fn carry_out(ledger: &mut Ledger, store: &mut BTreeSet<Key>, step: &Step, now: &
     }
 }
 
+#[test]
+fn a_mailbox_may_have_a_limit_of_its_own() {
+    let mut ledger = ledger();
+    assert!(ledger.set_limit(&mailbox(1), Some(Amount { bytes: 20 << 10, count: 100 })));
+    assert_eq!(fill(&mut ledger, contact(1), 0), (10, QuotaError::Share));
+    assert_eq!(ledger.report(&mailbox(1)).unwrap().limit.bytes, 20 << 10);
+    assert!(ledger.set_limit(&mailbox(1), None));
+    assert_eq!(fill(&mut ledger, contact(1), 100), (40, QuotaError::Share));
+    assert!(!ledger.set_limit(&mailbox(2), None), "there is no such one");
+    assert_eq!(ledger.terminals(&mailbox(1)), []);
+    ledger.enter(&mailbox(1), terminal(1), until());
+    assert_eq!(ledger.terminals(&mailbox(1)), [(terminal(1), until())]);
+}
+
 /// Whether a contact's deposit fits if there were no strangers in the world.
 fn fits_without_strangers(ledger: &Ledger, deposit: &Deposit) -> bool {
     let Depositor::Contact(serial) = deposit.by else { return false };
