@@ -35,10 +35,9 @@ impl Asker {
     }
 
     async fn refused(&self, request: Request) -> Refusal {
-        match self.ask(request).await {
-            Response::Refused { reason } => reason,
-            other => panic!("{other:?}"),
-        }
+        let answer = self.ask(request).await;
+        let Response::Refused { reason } = answer else { panic!("{answer:?}") };
+        reason
     }
 
     fn mailbox(&self) -> MailboxId {
@@ -65,12 +64,9 @@ impl Asker {
     }
 
     async fn listed(&self) -> Vec<(BlobId, bool)> {
-        match self.ask(Request::List { after: 0, max: 10 }).await {
-            Response::Listed { items, more: false } => {
-                items.iter().map(|item| (item.id, item.contact)).collect()
-            }
-            other => panic!("{other:?}"),
-        }
+        let answer = self.ask(Request::List { after: 0, max: 10 }).await;
+        let Response::Listed { items, more: false } = answer else { panic!("{answer:?}") };
+        items.iter().map(|item| (item.id, item.contact)).collect()
     }
 
     async fn notice(&mut self) -> Notice {
