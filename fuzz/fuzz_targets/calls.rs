@@ -150,12 +150,11 @@ fn message(kind: u8, what: u8, hash: [u8; 32]) -> Option<Message> {
         1 => Message::Ringing { offer: offer(), candidates: list },
         2 => Message::Accept { invite_hash: if what == 0 { [0; 32] } else { hash }, candidates: list },
         3 => Message::Confirm { candidates: list },
-        4 => match RejectReason::from_code(what % 11) {
-            reason @ RejectReason::Work => {
-                Message::Reject { reason, challenge: (what < 200).then(|| challenge(what)) }
-            }
-            reason => Message::reject(reason),
-        },
+        4 => {
+            let reason = RejectReason::from_code(what % 11);
+            let challenge = (reason == RejectReason::Work && what < 200).then(|| challenge(what));
+            Message::Reject { reason, challenge }
+        }
         5 => Message::Cancel { reason: CancelReason::from_code(what % 8) },
         6 => Message::Bye { reason: (what > 0).then(|| ByeReason::from_code(what % 8)) },
         7 => Message::Candidates { list, generation: u32::from(what / 17) },

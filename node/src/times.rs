@@ -10,7 +10,7 @@ pub fn parse(typed: &str) -> Result<Vec<QuietTime>, String> {
     if words.len() == 1 && words[0] == "none" {
         return Ok(Vec::new());
     }
-    if words.is_empty() || words.len() % 2 != 0 {
+    if words.is_empty() || !words.len().is_multiple_of(2) {
         return Err(USAGE.into());
     }
     let pairs = words.chunks_exact(2);

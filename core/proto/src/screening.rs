@@ -28,6 +28,7 @@ pub use policy::{
     Through, Weekdays, Window,
 };
 
+use std::collections::btree_map;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -270,8 +271,8 @@ impl Screen {
             self.spent_order.pop_front();
         }
         let id = challenge.id();
-        if !self.spent.contains_key(&id) {
-            self.spent.insert(id, (call, now));
+        if let btree_map::Entry::Vacant(entry) = self.spent.entry(id) {
+            entry.insert((call, now));
             self.spent_order.push_back(id);
         }
     }

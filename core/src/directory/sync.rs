@@ -86,6 +86,9 @@ impl Unlocked {
             let synced = self.sync_with(&known, older, &mut Heard::default()).await;
             done.push((known.name, synced));
         }
+        // One that was left by another terminal, as a later one has told, has refused for that reason.
+        let left = self.store.directories().await?;
+        done.retain(|(name, result)| result.is_ok() || left.iter().any(|known| known.name == *name));
         Ok(done)
     }
 

@@ -56,10 +56,8 @@ impl Engine {
             self.set_quiet(state == PresenceState::DoNotDisturb).await?;
         }
         // Who does not want to be disturbed is so by the settings about unwanted calls, and nowhere else.
-        let state = state.map(|state| match state {
-            PresenceState::DoNotDisturb => PresenceState::Available,
-            other => other,
-        });
+        let state = state
+            .map(|state| if state == PresenceState::DoNotDisturb { PresenceState::Available } else { state });
         let chosen = self.presence.chosen();
         let chosen = match (state, note) {
             (None, None) => None,

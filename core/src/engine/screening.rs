@@ -320,9 +320,10 @@ impl Engine {
         let standing = Standing::Stranger { paid: Some(paid.challenge.bits) };
         let incoming = Incoming { identity: &identity, number: &intro.number, standing };
         let verdict = screen.judge(at, local_time(), &incoming);
-        match verdict.decision {
-            Decision::Ring => self.take(packet).await,
-            _ => self.turn_away(&packet.opened, packet.via, verdict).await,
+        if verdict.decision == Decision::Ring {
+            self.take(packet).await;
+        } else {
+            self.turn_away(&packet.opened, packet.via, verdict).await;
         }
     }
 
@@ -441,7 +442,9 @@ impl Engine {
         self.note_refused((intro.identity, &intro.number), true, verdict).await;
         Some(Caller::Refused(match verdict.decision {
             Decision::Voicemail => RejectReason::Voicemail,
-            _ => RejectReason::Blocked,
+            Decision::Ring | Decision::Refuse | Decision::Work { .. } | Decision::Ignore => {
+                RejectReason::Blocked
+            }
         }))
     }
 

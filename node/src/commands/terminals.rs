@@ -26,11 +26,9 @@ pub async fn execute(context: &Context, printer: Printer, command: Option<Termin
 async fn revoke(context: &Context, printer: Printer, typed: &str, password_stdin: bool) -> Outcome {
     let id = chosen_account(context, None).await?;
     let remote = running(context).await?.ok_or_else(Failure::not_running)?;
-    let known = match remote.execute(Command::Terminals).await? {
-        Reply::Terminals { terminals } => terminals,
-        other => return Err(unexpected(&other).into()),
-    };
-    let chosen = named(typed, &known)?;
+    let reply = remote.execute(Command::Terminals).await?;
+    let Reply::Terminals { terminals } = reply else { return Err(unexpected(&reply).into()) };
+    let chosen = named(typed, &terminals)?;
     let unlocked = unlock(context, &id, password_stdin).await?;
     unlocked.revoke(&chosen).await?;
     renewed(context).await?;

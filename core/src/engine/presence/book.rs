@@ -127,10 +127,12 @@ impl Book {
     /// What others are told.
     pub fn own(&self) -> PresenceInfo {
         let here = matches!(self.chosen.state, PresenceState::Available | PresenceState::Away);
-        let state = match self.chosen.state {
-            _ if here && self.quiet => PresenceState::DoNotDisturb,
-            _ if here && self.in_call => PresenceState::Busy,
-            chosen => chosen,
+        let state = if here && self.quiet {
+            PresenceState::DoNotDisturb
+        } else if here && self.in_call {
+            PresenceState::Busy
+        } else {
+            self.chosen.state
         };
         PresenceInfo { state, note: self.chosen.note.clone() }
     }
