@@ -410,41 +410,6 @@ async fn q15_connections_of_the_web_take_no_place_of_a_terminals() {
 }
 
 #[tokio::test]
-async fn q15_who_reads_an_answer_too_slowly_is_cut_off_at_the_front() {
-    let (ended, mut is_ended) = tokio::sync::mpsc::unbounded_channel();
-    let endless = || {
-        let chunk = axum::body::Bytes::from_static(&[b'x'; 16 * 1024]);
-        let chunks = futures::stream::repeat_with(move || Ok::<_, std::io::Error>(chunk.clone()));
-        std::future::ready(axum::body::Body::from_stream(chunks))
-    };
-    let site = axum::Router::new().fallback(axum::routing::get(endless));
-    let directory = Fronted::with(loopback(250, Role::Directory), |_| {}).await;
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let web = offhook::web::service_with_site(directory.node.net.entrance(), site);
-    let config = FrontConfig::new(
-        directory.identity.clone(),
-        Arc::new(move |io, ends| {
-            let (served, ended) = (web(io, ends), ended.clone());
-            async move {
-                served.await;
-                // An error means that the test is over.
-                let _ = ended.send(());
-            }
-            .boxed()
-        }),
-    );
-    let front = Front::start(listener, config, directory.node.net.entrance()).unwrap();
-    let mut slow = tls(front.addr(), &[b"http/1.1"]).await.unwrap();
-    slow.write_all(b"GET /large HTTP/1.1\r\nHost: front.invalid\r\n\r\n").await.unwrap();
-    let mut first = [0; 64];
-    slow.read_exact(&mut first).await.unwrap();
-    assert!(first.starts_with(b"HTTP/1.1 200"));
-    // Nothing more is read; a connection with a site may last ten minutes else.
-    let cut = tokio::time::timeout(Duration::from_secs(30), is_ended.recv()).await;
-    assert_eq!(cut.expect("cut off"), Some(()));
-}
-
-#[tokio::test]
 async fn a_front_ends_when_it_is_dropped() {
     let Fronted { node, front, .. } = Fronted::start(loopback(248, Role::Directory)).await;
     let addr = front.addr();

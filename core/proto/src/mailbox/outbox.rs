@@ -102,8 +102,7 @@ impl<K: Ord + Clone> Outbox<K> {
         if self.tried >= MAX_TRIED {
             return None;
         }
-        let firsts = self.queues.values().filter_map(|queue| queue.first()).map(|(_, id)| *id);
-        let due = firsts.filter(|id| self.letters.get(id).is_some_and(|letter| letter.is_due(now)));
+        let due = self.firsts().filter(|id| self.letters.get(id).is_some_and(|letter| letter.is_due(now)));
         let next = due.min_by_key(|id| self.letters.get(id).map(|letter| (letter.next, letter.written)))?;
         self.letters.get_mut(&next)?.tried = true;
         self.tried += 1;
@@ -146,9 +145,7 @@ impl<K: Ord + Clone> Outbox<K> {
         if self.tried >= MAX_TRIED {
             return None;
         }
-        let firsts = self.queues.values().filter_map(|queue| queue.first());
-        let waiting = firsts.filter_map(|(_, id)| self.letters.get(id)).filter(|letter| !letter.tried);
-        waiting.map(|letter| letter.next).min()
+        self.firsts().filter_map(|id| self.letters.get(&id)).map(|letter| letter.next).min()
     }
 
     /// How many wait.
@@ -161,6 +158,13 @@ impl<K: Ord + Clone> Outbox<K> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.letters.is_empty()
+    }
+
+    /// The oldest letter to each receiver, unless one is on its way there: a clock that was set back makes a newer one the older.
+    fn firsts(&self) -> impl Iterator<Item = MessageId> + '_ {
+        let is_tried = |id: &MessageId| self.letters.get(id).is_some_and(|letter| letter.tried);
+        let free = self.queues.values().filter(move |queue| !queue.iter().any(|(_, id)| is_tried(id)));
+        free.filter_map(|queue| queue.first()).map(|(_, id)| *id)
     }
 
     fn remove(&mut self, id: &MessageId) {
